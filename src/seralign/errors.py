@@ -1,0 +1,21 @@
+"""Errors that are the user's to mend: shown as one line, without a traceback, exit code 2."""
+
+
+class SeralignError(Exception):
+    """Base of every error with a message meant for the user."""
+
+
+class ConfigError(SeralignError):
+    """A configuration key is unknown, missing, or has a value that cannot be honoured. Names the key."""
+
+
+class DataError(SeralignError):
+    """A data file or row cannot be read as preference data. Names the file and the row."""
+
+
+class ModelError(SeralignError):
+    """A model, tokenizer or adapter cannot be loaded or does not fit the run."""
+
+
+class StoreError(SeralignError):
+    """A run folder, checkpoint or cache file is missing, corrupt, or belongs to something else."""
