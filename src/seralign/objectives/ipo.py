@@ -1,0 +1,27 @@
+"""Identity preference optimization (2310.12036)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seralign.objectives.base import Objective, log_ratio, pairwise
+
+
+def ipo(beta: float) -> Objective:
+    """IPO: (h - 1 / (2 beta))^2 (2310.12036, equation 17, where beta is called tau).
+
+    Log-probabilities are summed over the response, as in the paper. TRL's ``ipo`` divides each log-ratio by its
+    response's length; the two agree where every response has one token.
+
+    With a soft label, ((2p - 1) h - 1 / (2 beta))^2 (2409.06691, GIPO). The gradient carries the factor 2p - 1 and
+    is zero at p = 1/2, where the loss is the constant 1 / (2 beta)^2; but the margin at which the loss is least,
+    1 / (2 beta (2p - 1)), grows as p falls to 1/2: an uncertain pair pulls weakly, but towards a larger margin.
+
+    Worked by hand, beta = 0.1, target 5: log pi = -10 (w) and -14 (l), log pi_ref = -12 and -11 give h = 5 and the
+    loss 0. With p = 0.8, 0.6 h = 3 and the loss is (3 - 5)^2 = 4. At h = 0 it is 25.
+    """
+
+    def of_margin(h: Tensor) -> Tensor:
+        return (h - 1 / (2 * beta)).square()
+
+    return pairwise("ipo", beta, uses_reference=True, score=log_ratio, of_margin=of_margin)

@@ -1,0 +1,27 @@
+"""The reference-normalised hinge (2305.10425, 2309.06657)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seralign.objectives.base import Objective, log_ratio, pairwise
+
+
+def slic(beta: float) -> Objective:
+    """SLiC's hinge on the log-ratios: max(0, 1 - beta h) (2309.06657, the ``hinge-norm`` loss; TRL's ``hinge``).
+
+    SLiC-HF's own loss (2305.10425) has no reference and adds a supervised term; it is another objective.
+
+    With a soft label, max(0, 1 - beta (2p - 1) h). The gradient is -beta (2p - 1) or zero, so it is zero at p = 1/2,
+    where the loss is the constant 1. The hinge closes at h = 1 / (beta (2p - 1)), later for an uncertain pair.
+    At the corner itself the gradient is zero.
+
+    Worked by hand, beta = 0.1: log pi = -10 (w) and -14 (l), log pi_ref = -12 and -11 give h = 5 and the loss 0.5.
+    With p = 0.8, 0.6 h = 3 and the loss is 0.7. At h = 0 it is 1; from h = 10 on it is 0.
+    """
+
+    def of_margin(h: Tensor) -> Tensor:
+        return torch.relu(1 - beta * h)
+
+    return pairwise("slic", beta, uses_reference=True, score=log_ratio, of_margin=of_margin)

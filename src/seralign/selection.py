@@ -1,0 +1,129 @@
+"""Scored pairs to kept ids. Pure: the same scores give the same selection, whatever the order of the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seralign.config.run import SelectionConfig
+from seralign.errors import DataError
+
+KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a rule decided about each of N pairs, in the order of the input.
+
+    Args:
+        pair_ids: The pairs [N].
+        margins: Their margins in nats [N].
+        ranks: Place by margin [N]: 0 is the largest; equal margins are ranked by ``pair_id``.
+        reasons: ``kept``, or why the pair was dropped [N].
+    """
+
+    pair_ids: tuple[str, ...]
+    margins: tuple[float, ...]
+    ranks: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Ids of the kept pairs, in the order of the input."""
+        return tuple(name for name, reason in zip(self.pair_ids, self.reasons, strict=True) if reason == KEPT)
+
+    def table(self) -> dict[str, list[Any]]:
+        """Columns ``pair_id``, ``margin``, ``rank``, ``kept`` and ``reason``, one row a pair [N]."""
+        return {
+            "pair_id": list(self.pair_ids),
+            "margin": list(self.margins),
+            "rank": list(self.ranks),
+            "kept": [reason == KEPT for reason in self.reasons],
+            "reason": list(self.reasons),
+        }
+
+
+def select(pair_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig, seed: int) -> Selection:
+    """Keep pairs by the rule of the configuration (2410.09362, selection by implicit reward margin).
+
+    Pairs are ranked by margin, the largest first, ties by ``pair_id``. Of N pairs a fraction f keeps f N, rounded to
+    the nearest number (halves up) and at least one.
+
+    - ``top``, ``bottom``: the first or the last of the ranking.
+    - ``middle``: the band in the centre of the ranking; where it cannot be centred, one place nearer the top.
+    - ``threshold``: margin >= threshold; it may keep none.
+    - ``random``: the pairs with the smallest hashes of seed and ``pair_id``; no margin is read.
+    - ``all``: every pair.
+
+    Args:
+        pair_ids: Distinct ids [N].
+        margins: Margins in nats [N].
+        config: The rule.
+        seed: Seed of the random rule; the same seed draws the same pairs, so give each round its own.
+
+    Raises:
+        DataError: a margin is not a finite number, or two pairs have the same id. Names the pair.
+        ValueError: ``margins`` is not [N].
+    """
+    ids, values = _checked(pair_ids, margins)
+    ranking = sorted(range(len(ids)), key=lambda row: (-values[row], ids[row]))
+    order = sorted(range(len(ids)), key=lambda row: _draw(seed, ids[row])) if config.rule == "random" else ranking
+    start, stop = _band(config, np.array([values[row] for row in order]))
+    above, below = _dropped_as(config)
+
+    ranks, reasons = [0] * len(ids), [KEPT] * len(ids)
+    for rank, row in enumerate(ranking):
+        ranks[row] = rank
+    for row in order[:start]:
+        reasons[row] = above
+    for row in order[stop:]:
+        reasons[row] = below
+    return Selection(ids, values, tuple(ranks), tuple(reasons))
+
+
+def _checked(pair_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    ids, values = tuple(pair_ids), np.asarray(margins, dtype=np.float64)
+    if values.shape != (len(ids),):
+        raise ValueError(f"margins must have shape [{len(ids)}], one for each pair, got {list(values.shape)}")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise DataError(
+            f"pair {ids[bad[0]]!r}: margin is {values[bad[0]]}, must be a finite number "
+            f"({bad.size} of {len(ids)} pairs have such a margin)"
+        )
+    repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if repeated is not None:
+        raise DataError(f"pair_id {repeated!r} occurs more than once, each scored pair must have an id of its own")
+    return ids, tuple(values.tolist())
+
+
+def _draw(seed: int, pair_id: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{pair_id}".encode()).digest()
+
+
+def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
+    """First place kept and first place dropped after it, in the rule's order; ``ranked`` are the margins in it [N]."""
+    total = len(ranked)
+    if config.threshold is not None:
+        return 0, int(np.count_nonzero(ranked >= config.threshold))
+    if config.rule == "all" or total == 0:
+        return 0, total
+    count = max(1, math.floor(config.fraction * total + 0.5))
+    start = {"top": 0, "random": 0, "middle": (total - count) // 2, "bottom": total - count}[config.rule]
+    return start, start + count
+
+
+def _dropped_as(config: SelectionConfig) -> tuple[str, str]:
+    """Reasons of the pairs before and after the kept band."""
+    if config.threshold is not None:
+        return "", f"margin below {config.threshold}"
+    if config.rule == "random":
+        return "", "not drawn"
+    band = f"{config.rule} {100 * config.fraction:g}%"
+    return f"above the {band}", f"below the {band}"
