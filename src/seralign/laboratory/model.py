@@ -1,0 +1,60 @@
+"""The world's model: an untrained Llama of about 0.1 million parameters, and its tokenizer of whole words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from seralign.laboratory.clauses import BOS, EOS, PAD, SEP, VOCABULARY
+
+MAX_POSITIONS = 64
+
+
+def save_model(folder: Path, seed: int) -> None:
+    """Writes model and tokenizer where ``AutoModelForCausalLM`` and ``AutoTokenizer`` open them.
+
+    The weights depend on ``seed`` alone; torch's own random state is left as it was.
+    """
+    config = LlamaConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=64,
+        intermediate_size=176,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_POSITIONS,
+        pad_token_id=VOCABULARY.index(PAD),
+        bos_token_id=VOCABULARY.index(BOS),
+        eos_token_id=VOCABULARY.index(EOS),
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A token for each word between spaces. ``<bos>`` begins a text that is encoded with special tokens; ``<sep>`` is
+    an ordinary token, kept in decoded text. A word outside the vocabulary is an error, never a token."""
+    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, VOCABULARY.index(BOS))]
+    )
+    # As an added token it also ends a word where text follows it without a space.
+    tokenizer.add_tokens([AddedToken(SEP, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,78 @@
+"""A user's scorer: found, called, and its answer checked."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seralign.errors import ConfigError
+from seralign.evaluation.scorer import load_scorer
+
+numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a module into the current folder and gives its name, new each time; sys.path is restored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(source: str) -> str:
+        name = f"scorer_under_test_{next(numbers)}"
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    return write
+
+
+def test_scores_come_through_as_float64(module) -> None:
+    name = module("def length(prompts, responses):\n    return [len(p) + len(r) for p, r in zip(prompts, responses)]\n")
+    scores = load_scorer(f"{name}:length")(["a", "bb"], ["xyz", ""])
+    assert scores.dtype == np.float64
+    assert scores.tolist() == [4.0, 2.0]
+    assert load_scorer(f"{name}:length")([], []).shape == (0,)
+
+
+@pytest.mark.parametrize("spec", ["lengths", ":f", "m:", ""])
+def test_malformed_names_are_refused(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.scorer must be of the form module:function"):
+        load_scorer(spec)
+
+
+def test_missing_module_or_function_is_named(module) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.scorer: cannot import 'no_such_module': No module named"):
+        load_scorer("no_such_module:f")
+    name = module("import not_installed_anywhere\n")
+    with pytest.raises(ConfigError, match=f"cannot import '{name}': No module named 'not_installed_anywhere'"):
+        load_scorer(f"{name}:f")
+    name = module("score = 3\n")
+    for function in ("f", "score"):
+        with pytest.raises(ConfigError, match=f"module '{name}' has no function '{function}'"):
+            load_scorer(f"{name}:{function}")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("[1.0]", r"one score a response: shape \(2,\), got \(1,\)"),
+        ("[[1.0], [2.0]]", r"got \(2, 1\)"),
+        ("3.0", r"got \(\)"),
+        ("None", r"got \(\)"),
+        ("['good', 'bad']", "must return numbers, got list"),
+        ("[1.0, float('nan')]", "returned nan for response 1; scores must be finite"),
+        ("[float('-inf'), 0.0]", "returned -inf for response 0"),
+    ],
+)
+def test_wrong_answers_are_refused(module, returned: str, message: str) -> None:
+    name = module(f"def f(prompts, responses):\n    return {returned}\n")
+    with pytest.raises(ConfigError, match=rf"evaluation\.scorer: {name}:f .*{message}"):
+        load_scorer(f"{name}:f")(["p", "q"], ["a", "b"])
+
+
+def test_an_error_inside_the_scorer_is_its_own(module) -> None:
+    name = module("def f(prompts, responses):\n    raise KeyError('mine')\n")
+    with pytest.raises(KeyError, match="mine"):
+        load_scorer(f"{name}:f")(["p"], ["a"])

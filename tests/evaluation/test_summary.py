@@ -1,0 +1,73 @@
+"""The figures of a policy: each from its own input, and unchanged through JSON."""
+
+import json
+import math
+
+import pytest
+
+from seralign.errors import ModelError
+from seralign.evaluation.metrics import Interval
+from seralign.evaluation.summary import PolicyFigures, summarise
+
+FULL = summarise(
+    "round 2",
+    responses=[[5, 6, 3], [5, 6, 5, 6, 5, 6, 5], [3]],
+    finished=[True, False, True],
+    scores=[1.0, 0.0, 0.5],
+    rivals={"initial": [0.0, 0.0, 1.0], "round 1": [0.0, -1.0, 0.0]},
+    log_ratios=[1.0, 3.0, 2.0],
+    margins=[2.0, -1.0, 0.0, 3.0],
+    length_differences=[2, -1, 0, 3],
+)
+
+
+def test_figures_by_hand() -> None:
+    """Bigrams 56 63 | 56 65 56 65 56 65 | none: three different of eight; only the second repeats a 4-gram (5656)."""
+    assert (FULL.name, FULL.n) == ("round 2", 3)
+    assert FULL.score is not None
+    assert FULL.score.mean == pytest.approx(0.5)
+    assert {name: rate.mean for name, rate in FULL.win_rates.items()} == {"initial": pytest.approx(0.5), "round 1": 1.0}
+    assert FULL.kl is not None
+    # 2 -+ t(.975, 2) / sqrt(3)
+    assert (FULL.kl.mean, FULL.kl.low, FULL.kl.high) == pytest.approx((2.0, -0.484138, 4.484138), abs=1e-6)
+    assert FULL.length == pytest.approx(11 / 3)
+    assert FULL.distinct_2 == 3 / 8
+    assert FULL.repetition == pytest.approx(1 / 3)
+    assert FULL.unfinished == pytest.approx(1 / 3)
+    assert FULL.heldout_accuracy == (1 + 0 + 0.5 + 1) / 4
+    assert FULL.heldout_margin == 1.0
+    assert FULL.margin_length_correlation == pytest.approx(1.0)
+
+
+def test_what_is_not_given_is_none() -> None:
+    assert summarise("p", [], []) == PolicyFigures(name="p")
+    only_margins = summarise("p", [], [], margins=[1.0, -1.0], p=[0.9, 0.9], length_differences=[4, 4])
+    assert only_margins == PolicyFigures(name="p", heldout_accuracy=0.5, heldout_margin=0.0)
+    one = summarise("p", [[1, 2]], [True], scores=[2.0], rivals={})
+    assert one == PolicyFigures(
+        name="p", n=1, score=Interval(2.0, None, None, 1), length=2.0, distinct_2=1.0, repetition=0.0, unfinished=0.0
+    )
+
+
+@pytest.mark.parametrize("figures", [FULL, PolicyFigures("p"), summarise("q", [[1]], [False], scores=[1.0])])
+def test_json_there_and_back(figures: PolicyFigures) -> None:
+    text = json.dumps(figures.to_dict(), allow_nan=False)
+    assert PolicyFigures.from_dict(json.loads(text)) == figures
+
+
+def test_divergence_is_told() -> None:
+    with pytest.raises(ModelError, match=r"policy 'round 3' has a log-ratio that is not finite.*learning_rate"):
+        summarise("round 3", [[1]], [True], log_ratios=[math.nan])
+    with pytest.raises(ModelError, match="held-out margin that is not finite"):
+        summarise("round 3", [[1]], [True], margins=[math.inf])
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="rivals can be compared only where scores are given"):
+        summarise("p", [[1]], [True], rivals={"q": [1.0]})
+    with pytest.raises(ValueError, match="got 0 for 1"):
+        summarise("p", [[1]], [])
+    with pytest.raises(ValueError, match=r"score\.mean of policy 'p' must be finite, got nan"):
+        PolicyFigures("p", score=Interval(math.nan, None, None, 1))
+    with pytest.raises(ValueError, match=r"win_rates\.q\.low of policy 'p' must be finite, got -inf"):
+        PolicyFigures("p", win_rates={"q": Interval(0.5, -math.inf, 1.0, 1)})
