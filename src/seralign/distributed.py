@@ -1,0 +1,64 @@
+"""The few words that stages need when several processes run them (``torchrun``, ``accelerate launch``).
+
+Every process runs every stage; the first one alone writes the run's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the process group that the launcher announced, if there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState()
+
+
+def rank() -> int:
+    """Index of this process."""
+    return dist.get_rank() if _active() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _active() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes the run's folder."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if _active():
+        dist.barrier()
+
+
+def broadcast(value: T) -> T:
+    """The main process's value, in every process."""
+    if not _active():
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: T) -> list[T]:
+    """Every process's value, in every process, by rank."""
+    if not _active():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _active() -> bool:
+    return dist.is_available() and dist.is_initialized()

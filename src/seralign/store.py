@@ -1,0 +1,319 @@
+"""The only reader and writer of a run's folder: layout, atomic stages, digests.
+
+A run is a folder of stages. A stage works in ``NAME.partial`` and becomes ``NAME`` by one rename, its record
+``stage.json`` inside: it is either whole or not there, and what a killed stage had finished is still in
+``NAME.partial`` when it is begun again. The record names what the stage read and wrote by digest; a stage that
+exists is read back, never made again, and refused when its inputs are others now.
+
+    RUN/run.json             configuration and versions
+    RUN/data/                pairs.arrow, heldout.arrow, prompts.arrow, report.json
+    RUN/sft/policy/          supervised policy
+    RUN/round-2/score/       margins.parquet
+    RUN/round-2/train/       policy/, metrics.jsonl, reference.parquet
+    RUN/result/              the model that the run was for
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seralign.errors import StoreError
+from seralign.records import content_id
+
+FORMAT = 1
+RECORD = "stage.json"
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage read, wrote and found.
+
+    ``inputs`` name to digest; ``outputs`` file to sha256; ``figures`` JSON values by name; ``seconds`` of the
+    process that finished it, ``peak_memory_mb`` of that process so far.
+    """
+
+    name: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    stats: dict[str, list[int]]
+    figures: dict[str, Any]
+    seconds: float
+    peak_memory_mb: float
+    finished: float
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that the stage wrote."""
+        return content_id(self.outputs)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. ``root`` is its path."""
+
+    root: Path
+
+    def path(self, stage: str, *parts: str) -> Path:
+        """A file of a finished stage."""
+        return self.root.joinpath(stage, *parts)
+
+    def partial(self, stage: str) -> Path:
+        """The folder that a stage works in until it is finished."""
+        folder = self.root / stage
+        return folder.with_name(folder.name + ".partial")
+
+    def exists(self, stage: str) -> bool:
+        """Whether the stage is finished."""
+        return (self.root / stage / RECORD).is_file()
+
+    def record(self, stage: str) -> StageRecord:
+        """The record of a finished stage.
+
+        Raises:
+            StoreError: the record is missing or corrupt.
+        """
+        path = self.root / stage / RECORD
+        try:
+            return StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise StoreError(f"{path}: the stage has not finished") from None
+        except (ValueError, TypeError) as error:
+            raise _corrupt(path, path.parent, f"the record cannot be read ({error})") from None
+
+    def stages(self) -> list[StageRecord]:
+        """Records of all finished stages, in the order in which they finished."""
+        records = [self.record(str(path.parent.relative_to(self.root))) for path in self.root.rglob(RECORD)]
+        records = [record for record in records if ".partial" not in record.name]
+        return sorted(records, key=lambda record: record.finished)
+
+    def begin(self, stage: str) -> Path:
+        """The folder to work in; what an earlier, killed attempt left there is still in it."""
+        folder = self.partial(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(self, stage: str, inputs: dict[str, str], figures: dict[str, Any], seconds: float) -> StageRecord:
+        """Make the work of a stage final, by one rename."""
+        folder = self.partial(stage)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        files = _files(folder)
+        record = StageRecord(
+            name=stage,
+            inputs=inputs,
+            outputs={name: file_digest(folder / name) for name in files},
+            stats={name: _stat(folder / name) for name in files},
+            figures=figures,
+            seconds=round(seconds, 3),
+            peak_memory_mb=_peak_memory_mb(),
+            finished=time.time(),
+        )
+        for name in files:
+            _sync(folder / name)
+        write_json(folder / RECORD, asdict(record))
+        folder.replace(self.root / stage)
+        _sync(self.root.joinpath(stage).parent)
+        return record
+
+    def verify(self, stage: str, inputs: dict[str, str]) -> StageRecord:
+        """The record of a finished stage, after checking that it was made from ``inputs`` and is unharmed.
+
+        A file is read again only where its size or time differs from what was recorded.
+
+        Raises:
+            StoreError: other inputs, or a file that is missing or has changed.
+        """
+        record = self.record(stage)
+        changed = sorted(
+            key for key in record.inputs.keys() | inputs.keys() if record.inputs.get(key) != inputs.get(key)
+        )
+        if changed:
+            raise StoreError(
+                f"{self.root / stage} was made from other inputs: {', '.join(changed)} changed since. "
+                "Put them back as they were, or give the new run another folder (--out)"
+            )
+        for name, digest in record.outputs.items():
+            path = self.root / stage / name
+            if not path.is_file():
+                raise _corrupt(path, self.root / stage, "the file is missing")
+            if _stat(path) != record.stats[name] and file_digest(path) != digest:
+                raise _corrupt(path, self.root / stage, "its contents have changed since it was written")
+        return record
+
+
+def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str]) -> Run:
+    """Open a run's folder for work, or begin one.
+
+    Raises:
+        StoreError: the folder holds something else, or a run of another configuration (the keys are named).
+    """
+    root = Path(root)
+    config = {key: value for key, value in config.items() if key != "out"}
+    manifest = root / "run.json"
+    if manifest.is_file():
+        stored = read_manifest(root)["config"]
+        changed = _differences(stored, config)
+        if changed:
+            raise StoreError(
+                f"{root} holds a run of another configuration: {'; '.join(changed)}. "
+                "Go on with the configuration that it began with, or choose another folder (--out)"
+            )
+        return Run(root)
+    if root.is_dir() and any(entry.name != "lock" for entry in root.iterdir()):
+        raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})
+    return Run(root)
+
+
+def read_run(root: str | Path) -> Run:
+    """Open a run's folder for reading.
+
+    Raises:
+        StoreError: the folder holds no run.
+    """
+    read_manifest(Path(root))
+    return Run(Path(root))
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """``run.json``: format, config, versions, created."""
+    path = root / "run.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{root}: no run here (run.json is missing)") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise StoreError(f"{path}: not a run of this version (format {FORMAT})")
+    return manifest
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a run's folder for one process at a time; the lock goes with the process.
+
+    Raises:
+        StoreError: another process works in the folder.
+    """
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / "lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{root}: another process is working on this run") from None
+        yield
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"{root}: the disk is full. Everything finished is kept: make room and give the same command again"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise StoreError(f"{root}: cannot be written: {error}") from None
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically. No NaN or infinity: a figure that does not exist is null."""
+    write_atomic(
+        path, lambda part: part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    )
+
+
+def write_table(path: Path, columns: dict[str, Any]) -> None:
+    """Write a Parquet table atomically from equally long columns."""
+    write_atomic(path, lambda part: pq.write_table(pa.table(columns), part, compression="zstd"))
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet table.
+
+    Raises:
+        StoreError: the file is missing or corrupt.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _corrupt(path, path.parent, str(error)) from None
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in place by one rename."""
+    part = path.with_name(path.name + ".tmp")
+    write(part)
+    _sync(part)
+    part.replace(path)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != RECORD and path.suffix != ".tmp"
+    )
+
+
+def _stat(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _peak_memory_mb() -> float:
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _corrupt(path: Path, stage: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{path}: {what}. Delete the folder {stage} and all later stages; the same command makes them again"
+    )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changed.append(f"{prefix}{key} was {before!r}, now {after!r}")
+    return changed
