@@ -1,0 +1,1 @@
+"""The policy: loading, identity, log-probabilities, sampling."""

@@ -1,0 +1,1 @@
+"""Training a policy on pairs: packed batches, the trainer. Knows nothing about rounds."""

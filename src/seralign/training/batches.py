@@ -1,0 +1,120 @@
+"""From rows of a pairs table to the tensors of one forward pass, and from those to log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from torch import Tensor, nn
+
+from seralign.objectives import LogProbs, Objective
+from seralign.policy.logprobs import pad_sequences, response_logps
+from seralign.training.plan import Pack, Plan
+
+_READ = 10_000
+
+
+@dataclass(frozen=True)
+class ReferenceLogps:
+    """Log-probabilities [N] of chosen and rejected responses under the reference, by row, in nats."""
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+
+
+@dataclass(frozen=True)
+class PackDataset(torch.utils.data.Dataset):
+    """The packs of a plan as a map-style data set: one item is one forward pass.
+
+    Args:
+        pairs: Rows with the columns of :class:`seralign.records.Pair`.
+        packs: What goes together.
+        denominators: For each pack, what the summed loss of its optimizer step is divided by.
+        objective: Says which responses are read.
+        reference: Log-probabilities under the reference, where the objective has one.
+    """
+
+    pairs: datasets.Dataset
+    packs: Sequence[Pack]
+    denominators: Sequence[float]
+    objective: Objective
+    reference: ReferenceLogps | None
+
+    def __len__(self) -> int:
+        return len(self.packs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pack = self.packs[index]
+        rows = self.pairs[pack.rows.tolist()]
+        sequences = pack_sequences(rows, self.objective.uses_rejected)
+        weight = np.asarray(rows["weight"], dtype=np.float64) * (1.0 if pack.counts else 0.0)
+        batch: dict[str, Any] = pad_sequences(sequences) | {
+            "p": torch.tensor(rows["p"], dtype=torch.float64),
+            "weight": torch.from_numpy(weight),
+            "denominator": torch.tensor(self.denominators[index], dtype=torch.float64),
+        }
+        if self.reference is not None:
+            batch["reference_chosen"] = torch.from_numpy(self.reference.chosen[pack.rows])
+            batch["reference_rejected"] = torch.from_numpy(self.reference.rejected[pack.rows])
+        return batch
+
+
+def pack_sequences(rows: dict[str, Any], with_rejected: bool) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, response ids) of a pack: all chosen responses, then all rejected ones."""
+    chosen = list(zip(rows["prompt_ids"], rows["chosen_ids"], strict=True))
+    return chosen + list(zip(rows["prompt_ids"], rows["rejected_ids"], strict=True)) if with_rejected else chosen
+
+
+def row_lengths(pairs: datasets.Dataset, with_rejected: bool) -> np.ndarray:
+    """[N] tokens of the longest sequence of each row: prompt and the longer of the responses that are read."""
+    prompts, chosen = column_lengths(pairs, "prompt_ids"), column_lengths(pairs, "chosen_ids")
+    return prompts + (np.maximum(chosen, column_lengths(pairs, "rejected_ids")) if with_rejected else chosen)
+
+
+def column_lengths(table: datasets.Dataset, column: str) -> np.ndarray:
+    """[N] lengths of a column of lists, without making Python lists of them."""
+    arrow = table.select_columns([column]).with_format("arrow")
+    parts = [pc.list_value_length(rows.column(column)).to_numpy() for rows in arrow.iter(_READ)]  # pyright: ignore
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
+
+
+def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: Objective) -> list[float]:
+    """For each pack, the sum over its whole optimizer step that makes the loss a mean over pairs (or tokens)."""
+    units = np.asarray(pairs["weight"], dtype=np.float64)
+    if objective.unit == "token":
+        units = units * column_lengths(pairs, "chosen_ids")
+    sums = [float(units[plan.step_rows(step)].sum()) for step in range(plan.steps)]
+    return [sums[plan.step_of(pack)] for pack in range(len(plan.packs))]
+
+
+def forward_logps(model: nn.Module, batch: dict[str, Tensor], with_rejected: bool) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities [N] of chosen and rejected responses of a pack."""
+    logps = response_logps(model, batch["input_ids"], batch["attention_mask"], batch["response_mask"])
+    if not with_rejected:
+        return logps, None
+    chosen, rejected = logps.chunk(2)
+    return chosen, rejected
+
+
+def pack_logprobs(batch: dict[str, Tensor], chosen: Tensor, rejected: Tensor | None) -> LogProbs:
+    """The objective's input from a pack and the policy's log-probabilities of it."""
+    lengths = batch["response_mask"].sum(dim=1).to(chosen.dtype)
+    chosen_length, rejected_length = (lengths, None) if rejected is None else lengths.chunk(2)
+
+    def like(name: str) -> Tensor | None:
+        return batch[name].to(chosen.dtype) if name in batch else None
+
+    return LogProbs(
+        policy_chosen=chosen,
+        policy_rejected=rejected,
+        reference_chosen=like("reference_chosen"),
+        reference_rejected=like("reference_rejected"),
+        chosen_length=chosen_length,
+        rejected_length=rejected_length,
+        p=batch["p"].to(chosen.dtype),
+    )

@@ -1,0 +1,110 @@
+"""Which pairs go through the model together, and when: the whole training, planned before it begins.
+
+A *step* is what one optimizer step sees, ``batch_size`` pairs. A *pack* is what one forward pass sees: pairs of
+similar length up to a token budget. Every step has the same number of packs in every process, so that the budget
+bounds memory and changes nothing else. The plan follows from lengths and seed alone: a resumed training goes on
+exactly where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seralign.config import TrainingConfig
+from seralign.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Rows of one forward pass. A pack that does not count only keeps processes in step: its loss is nothing."""
+
+    rows: np.ndarray
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All packs in order: step by step, in a step pass by pass, in a pass one for each process."""
+
+    packs: list[Pack]
+    steps: int
+    accumulation: int
+    world_size: int
+
+    def step_of(self, pack: int) -> int:
+        """The optimizer step that a pack belongs to."""
+        return pack // (self.accumulation * self.world_size)
+
+    def step_rows(self, step: int) -> np.ndarray:
+        """Rows of a step, over all its packs."""
+        size = self.accumulation * self.world_size
+        return np.concatenate([pack.rows for pack in self.packs[step * size : (step + 1) * size] if pack.counts])
+
+
+def plan_training(lengths: np.ndarray, sequences: int, config: TrainingConfig, seed: int, world_size: int = 1) -> Plan:
+    """Plan a training.
+
+    Args:
+        lengths: [N] tokens of the longest sequence of each row.
+        sequences: Sequences of each row (2 for a pair, 1 for a demonstration).
+        config: Batch size, token budget, epochs or steps.
+        seed: Seed of the order.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: a step has fewer pairs than there are processes.
+    """
+    order = _order(len(lengths), config, seed)
+    step_rows = _steps(order, config)
+    if min(len(rows) for rows in step_rows) < world_size:
+        raise ConfigError(
+            f"training.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be shared by "
+            f"{world_size} processes; give at least {world_size}, and at least as many pairs"
+        )
+    packed = [_fill(rows, lengths, sequences, config.tokens_per_pack) for rows in step_rows]
+    accumulation = max(math.ceil(len(packs) / world_size) for packs in packed)
+    packs = [pack for step in packed for pack in _split_to(step, accumulation * world_size)]
+    return Plan(packs, len(step_rows), accumulation, world_size)
+
+
+def plan_scoring(lengths: Sequence[int] | np.ndarray, tokens_per_pack: int, sequences: int = 1) -> list[np.ndarray]:
+    """Packs that cover each row once, sorted by length, longest first (what does not fit fails at once)."""
+    lengths = np.asarray(lengths)
+    return [pack.rows for pack in _fill(np.arange(len(lengths)), lengths, sequences, tokens_per_pack)]
+
+
+def _order(count: int, config: TrainingConfig, seed: int) -> np.ndarray:
+    wanted = config.max_steps * config.batch_size if config.max_steps else round(config.resolved_epochs * count)
+    epochs = [np.random.default_rng([seed, epoch]).permutation(count) for epoch in range(math.ceil(wanted / count))]
+    return np.concatenate(epochs)[:wanted]
+
+
+def _steps(order: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
+    # Even steps instead of a short last one: no pair is left out and no step has a louder gradient.
+    return np.array_split(order, config.max_steps or math.ceil(len(order) / config.batch_size))
+
+
+def _fill(rows: np.ndarray, lengths: np.ndarray, sequences: int, budget: int) -> list[Pack]:
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    packs, start = [], 0
+    while start < len(rows):
+        fits = max(1, budget // (sequences * int(lengths[rows[start]])))
+        packs.append(Pack(rows[start : start + fits]))
+        start += fits
+    return packs
+
+
+def _split_to(packs: list[Pack], count: int) -> list[Pack]:
+    packs = list(packs)
+    while len(packs) < count:
+        largest = max(range(len(packs)), key=lambda at: len(packs[at].rows))
+        rows = packs[largest].rows
+        if len(rows) == 1:
+            return packs + [Pack(packs[-1].rows, counts=False)] * (count - len(packs))
+        half = len(rows) // 2
+        packs[largest : largest + 1] = [Pack(rows[:half]), Pack(rows[half:])]
+    return packs
