@@ -1,0 +1,1 @@
+"""The command ``seralign``: one file a command; heavy imports inside the commands."""

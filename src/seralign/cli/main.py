@@ -1,0 +1,62 @@
+"""Which command is meant, and how it ends: exit code 0, or 2 with one line for a user's mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from seralign.cli import inspect, show, train
+from seralign.errors import SeralignError
+
+USAGE = """usage: seralign COMMAND ...
+
+Align language models with preferences, round after round (SeRA, arXiv 2410.09362).
+
+commands:
+  train [RUN.yaml] [--key value ...]     run, or go on with, a whole run
+  inspect [RUN.yaml] [--key value ...]   what the data look like as tokens, before any training
+  show RUN [--json]                      what a run did, round by round
+
+seralign COMMAND --help lists a command's options."""
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train.main,
+    "inspect": inspect.main,
+    "show": show.main,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0, 2 for a user's mistake (told in one line on standard error), 130 where the user interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(version("seralign"))
+        return 0
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[name](rest)
+    except SeralignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""``seralign train``: run, or go on with, a whole run."""
+
+from __future__ import annotations
+
+from seralign.config import config_parser, parse_config
+
+
+def main(arguments: list[str]) -> None:
+    """``[RUN.yaml] [--key value ...]``"""
+    parser = config_parser(
+        prog="seralign train",
+        usage="seralign train [RUN.yaml] [--key value ...]",
+        description="Run a whole run, or go on with one: the same command again goes on where it was.",
+    )
+    config = parse_config(parser, arguments)
+
+    from seralign import distributed
+    from seralign.cli.show import print_run
+    from seralign.loop import train
+
+    result = train(config)
+    if distributed.is_main():
+        print_run(result.run)

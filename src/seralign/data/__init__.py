@@ -1,0 +1,1 @@
+"""Rows in, tokenized pairs out: sources, formats, chat templates, and the tables that a run keeps."""

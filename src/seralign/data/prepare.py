@@ -1,0 +1,289 @@
+"""From a source to a table: rows read, tokenized and counted, a chunk at a time.
+
+Memory stays flat but for about 300 bytes a row: the identities already taken, with the row that took each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from datasets import Dataset
+
+from seralign.config.run import SourceConfig
+from seralign.data.content import Example
+from seralign.data.formats import (
+    KNOWN_COLUMNS,
+    Drop,
+    RawDemonstration,
+    RawPair,
+    RawPrompt,
+    Row,
+    read_demonstration,
+    read_pair,
+    read_prompt,
+)
+from seralign.data.sources import load_rows
+from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
+from seralign.data.tokens import Encoded, Encoder
+from seralign.errors import DataError
+from seralign.records import OFFLINE, Pair, Prompt, content_id
+
+SWAPPED = "swapped"
+DUPLICATE = "duplicate"
+
+Raw = TypeVar("Raw", RawPair, RawDemonstration, RawPrompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Numbers of tokens."""
+
+    min: int
+    median: float
+    p95: float
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What became of a source's rows.
+
+    ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts what befell kept rows; a row can have several notes.
+    ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
+    with p < 1.
+    """
+
+    source: str
+    read: int
+    kept: int
+    dropped: dict[str, int]
+    noted: dict[str, int]
+    lengths: dict[str, Lengths]
+    soft: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
+    """Write a source's pairs, tokenized, as an Arrow stream at ``path``; returns it memory-mapped, and the counts.
+
+    A pair without an identity of its own gets the digest of its content, and ``-2``, ``-3`` … after it where the
+    same content comes again (noted as duplicate, kept).
+
+    Args:
+        source: Where the rows are.
+        encoder: Tokenizer and limits.
+        path: File to write; it is there in part while this runs.
+        key: Configuration key of the source, for messages.
+
+    Raises:
+        DataError: The source cannot be read, a row is no pair, an identity comes twice, or no row can be used.
+    """
+    tally = _Tally(source.path)
+
+    def pairs() -> Iterator[Pair]:
+        identities = _Identities()
+        for raw, encoded in _encode(_rows(source, key), tally, read_pair, encoder, _pair_example):
+            pair_id, repeated = identities.take(raw)
+            if isinstance(encoded, str):
+                tally.drop(encoded)
+                continue
+            tally.keep([*encoded.notes, *([SWAPPED] * raw.swapped), *([DUPLICATE] * repeated)], encoded, raw.p)
+            yield _pair(pair_id, encoded, raw.p, raw.weight)
+
+    write_pairs(path, pairs())
+    return read_table(path), tally.report()
+
+
+def prepare_demonstrations(
+    source: SourceConfig, encoder: Encoder, path: Path | str, key: str
+) -> tuple[Dataset, DataReport]:
+    """Write a source's demonstrations as pairs whose rejected response is empty; as ``prepare_pairs``."""
+    tally = _Tally(source.path)
+
+    def pairs() -> Iterator[Pair]:
+        identities = _Identities()
+        for raw, encoded in _encode(_rows(source, key), tally, read_demonstration, encoder, _demonstration_example):
+            pair_id, repeated = identities.take(raw)
+            if isinstance(encoded, str):
+                tally.drop(encoded)
+                continue
+            tally.keep([*encoded.notes, *([DUPLICATE] * repeated)], encoded, 1.0)
+            yield _pair(pair_id, encoded, 1.0, raw.weight)
+
+    write_pairs(path, pairs())
+    return read_table(path), tally.report()
+
+
+def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
+    """Write a source's different prompts; a repeated one is dropped and counted. As ``prepare_pairs``."""
+    tally = _Tally(source.path)
+
+    def prompts() -> Iterator[Prompt]:
+        seen: set[str] = set()
+        for _, encoded in _encode(_rows(source, key), tally, read_prompt, encoder, _prompt_example):
+            if isinstance(encoded, str):
+                tally.drop(encoded)
+                continue
+            prompt_id = content_id(encoded.prompt_ids)
+            if prompt_id in seen:
+                tally.drop(DUPLICATE)
+                continue
+            seen.add(prompt_id)
+            tally.keep(encoded.notes, encoded, 1.0)
+            yield Prompt(prompt_id, encoded.prompt, encoded.prompt_ids)
+
+    write_prompts(path, prompts())
+    return read_table(path), tally.report()
+
+
+def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Pair ids to train on and pair ids held out, each in the table's order, no prompt on both sides.
+
+    The prompts held out are those whose digest with the seed is smallest, so the order of the rows changes nothing.
+    At least one is held out and at least one is not, where there are two and ``fraction`` is not 0.
+    """
+    prompts = pairs.unique("prompt_id")
+    size = min(max(1, round(fraction * len(prompts))), len(prompts) - 1) if fraction > 0 else 0
+    ranked = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt}".encode()).digest())
+    heldout = set(ranked[:size])
+    sides: tuple[list[str], list[str]] = ([], [])
+    for pair_id, prompt_id in zip(pairs["pair_id"], pairs["prompt_id"], strict=True):
+        sides[prompt_id in heldout].append(pair_id)
+    return sides
+
+
+def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
+    """Rows in chunks, each with its place; only the columns that we read."""
+    table = load_rows(source, key)
+    known = [name for name in table.column_names if name in KNOWN_COLUMNS]
+    if known:
+        table = table.select_columns(known)
+    for start in range(0, len(table), CHUNK):
+        columns = table[start : start + CHUNK]
+        size = len(next(iter(columns.values())))
+        yield [
+            ({name: values[index] for name, values in columns.items()}, f"{source.path} row {start + index + 1}")
+            for index in range(size)
+        ]
+
+
+def _encode(
+    chunks: Iterable[list[tuple[Row, str]]],
+    tally: _Tally,
+    read: Callable[[Row, str], Raw | Drop],
+    encoder: Encoder,
+    example: Callable[[Raw], Example],
+) -> Iterator[tuple[Raw, Encoded | str]]:
+    for chunk in chunks:
+        raws: list[Raw] = []
+        for row, where in chunk:
+            raw = read(row, where)
+            if isinstance(raw, Drop):
+                tally.drop(raw.reason)
+            else:
+                raws.append(raw)
+        yield from zip(raws, encoder.encode([example(raw) for raw in raws]), strict=True)
+
+
+def _pair_example(raw: RawPair) -> Example:
+    return Example(raw.prompt, (raw.chosen, raw.rejected), raw.where)
+
+
+def _demonstration_example(raw: RawDemonstration) -> Example:
+    return Example(raw.prompt, (raw.response,), raw.where)
+
+
+def _prompt_example(raw: RawPrompt) -> Example:
+    return Example(raw.prompt, (), raw.where)
+
+
+def _pair(pair_id: str, encoded: Encoded, p: float, weight: float) -> Pair:
+    texts, ids = (*encoded.responses, ""), (*encoded.response_ids, ())
+    return Pair(
+        pair_id=pair_id,
+        prompt_id=content_id(encoded.prompt_ids),
+        origin=OFFLINE,
+        prompt=encoded.prompt,
+        chosen=texts[0],
+        rejected=texts[1],
+        prompt_ids=encoded.prompt_ids,
+        chosen_ids=ids[0],
+        rejected_ids=ids[1],
+        p=p,
+        weight=weight,
+    )
+
+
+class _Identities:
+    """The identities taken so far, with the row that took each."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, str] = {}
+
+    def take(self, raw: RawPair | RawDemonstration) -> tuple[str, bool]:
+        """The row's identity, made unique if it is a digest; and whether the same content came before."""
+        pair_id, number = raw.pair_id, 1
+        if raw.named and pair_id in self._taken:
+            raise DataError(f"{raw.where}: pair_id {pair_id!r} is taken by {self._taken[pair_id]}; it must be unique")
+        while pair_id in self._taken:
+            number += 1
+            pair_id = f"{raw.pair_id}-{number}"
+        self._taken[pair_id] = raw.where
+        return pair_id, number > 1
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts that grow while rows pass."""
+
+    source: str
+    kept: int = 0
+    soft: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    lengths: dict[str, Counter[int]] = field(default_factory=dict)
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] += 1
+
+    def keep(self, notes: Iterable[str], encoded: Encoded, p: float) -> None:
+        self.kept += 1
+        self.soft += p < 1.0
+        self.noted.update(notes)
+        names = ("prompt", "chosen", "rejected")
+        for name, ids in zip(names, (encoded.prompt_ids, *encoded.response_ids), strict=False):
+            self.lengths.setdefault(name, Counter())[len(ids)] += 1
+
+    def report(self) -> DataReport:
+        read = self.kept + self.dropped.total()
+        if not self.kept:
+            counts = ", ".join(f"{reason} {count}" for reason, count in self.dropped.most_common())
+            raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}")
+        return DataReport(
+            source=self.source,
+            read=read,
+            kept=self.kept,
+            dropped=dict(self.dropped.most_common()),
+            noted=dict(self.noted.most_common()),
+            lengths={name: _summary(counts) for name, counts in self.lengths.items()},
+            soft=self.soft / self.kept,
+        )
+
+
+def _summary(counts: Counter[int]) -> Lengths:
+    lengths = np.repeat(sorted(counts), [counts[length] for length in sorted(counts)])
+    return Lengths(
+        min=int(lengths[0]),
+        median=float(np.median(lengths)),
+        p95=float(np.quantile(lengths, 0.95)),
+        max=int(lengths[-1]),
+    )

@@ -1,0 +1,255 @@
+"""Prompts and responses as token ids: chat templates or plain text, one border, one end, within the window.
+
+Nothing is inferred from token values but where a response ends: padding that equals the end token changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from seralign.config.run import DataConfig
+from seralign.data.content import Example, Ids, is_chat, is_ids
+from seralign.data.templates import decode, render
+from seralign.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BORDER = " ‖ "
+STAND_INS = ("\n", "a", ".", "0")
+
+EMPTY_PROMPT = "empty prompt"
+EMPTY_RESPONSE = "empty response"
+IDENTICAL = "identical responses"
+PROMPT_TOO_LONG = "prompt too long"
+RESPONSE_TOO_LONG = "response too long"
+PROMPT_CUT = "prompt cut"
+RESPONSE_CUT = "response cut"
+EARLY_END = "end token inside a response"
+PREFIX = "one response starts the other"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as the model reads it: ``prompt_ids`` [P] and, for each response, its text and ids.
+
+    A response's text leaves out the end token; ``notes`` names what befell the example (cut, odd ends).
+    """
+
+    prompt: str
+    prompt_ids: Ids
+    responses: tuple[str, ...]
+    response_ids: tuple[Ids, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Turns examples into token ids; made by ``make_encoder``.
+
+    ``eos_ids``: tokens that end a response. ``bos``: what the tokenizer puts before a plain text, often one token.
+    ``additive``: the tokens of two texts in a row decode to the texts joined, so each can be tokenized alone.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    data: DataConfig
+    eos_ids: frozenset[int]
+    bos: Ids
+    additive: bool
+
+    def encode(self, examples: Sequence[Example]) -> list[Encoded | str]:
+        """Each example encoded, or the reason to drop it; tokenized together, which is faster.
+
+        - A conversation is rendered by the chat template, whose word on BOS is final; the prompt ends with the
+          generation prompt, and a response is what the model would have to write after it.
+        - Plain text gets what the tokenizer puts before a text, once. No token spans prompt and response.
+        - A response ends with exactly one end token: its first one, else the tokenizer's is appended.
+        - Token ids are taken as they are: no BOS and no end token is added.
+        - Beyond ``data.prompt_limit`` a prompt loses its start (BOS stays), beyond ``data.max_length`` a response
+          loses its end and with it the end token; or, with ``data.overlong: drop``, the example is dropped.
+
+        Raises:
+            DataError: The template refuses a conversation, or token ids are not the tokenizer's.
+            ModelError: A conversation meets a tokenizer without a chat template.
+            ConfigError: ``data.system`` with data that are no conversations.
+        """
+        texts = [render(self.tokenizer, example, self.data.system) for example in examples]
+        prompt_ids = self._prompt_ids(examples, [prompt for prompt, _ in texts])
+        response_ids = self._response_ids(examples, texts, prompt_ids)
+        return [
+            self._fit(example, text, prompt, responses)
+            for example, text, prompt, responses in zip(examples, texts, prompt_ids, response_ids, strict=True)
+        ]
+
+    def marked(self, prompt_ids: Iterable[int], response_ids: Iterable[int]) -> str:
+        """Prompt and response decoded, special tokens shown, with the border marked by ``‖``."""
+        return decode(self.tokenizer, prompt_ids) + BORDER + decode(self.tokenizer, response_ids)
+
+    def pieces(self, prompt_ids: Iterable[int], response_ids: Iterable[int]) -> list[tuple[str, bool]]:
+        """Each token decoded alone, and whether it counts in the loss."""
+        return [(decode(self.tokenizer, [token]), False) for token in prompt_ids] + [
+            (decode(self.tokenizer, [token]), True) for token in response_ids
+        ]
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []  # pyright: ignore
+
+    def _prompt_ids(self, examples: Sequence[Example], prompts: list[str]) -> list[Ids]:
+        encoded = []
+        for example, ids in zip(examples, map(tuple, self._tokenize(prompts)), strict=True):
+            if is_ids(example.prompt):
+                self._check_vocabulary(example)
+                encoded.append(example.prompt)
+            elif is_chat(example.prompt) or ids[: len(self.bos)] == self.bos:
+                encoded.append(ids)
+            else:
+                encoded.append(self.bos + ids)
+        return encoded
+
+    def _check_vocabulary(self, example: Example) -> None:
+        size = len(self.tokenizer)
+        for content in (example.prompt, *example.responses):
+            for token in cast(Ids, content):
+                if not 0 <= token < size:
+                    raise DataError(f"{example.where}: token id {token} is not in the tokenizer's vocabulary of {size}")
+
+    def _response_ids(
+        self, examples: Sequence[Example], texts: list[tuple[str, list[str]]], prompts: list[Ids]
+    ) -> list[list[Ids]]:
+        flat = [response for _, responses in texts for response in responses]
+        if self.additive:
+            ids = iter(map(tuple, self._tokenize(flat)))
+        else:
+            ids = iter(self._continuations([prompt for prompt, responses in texts for _ in responses], flat))
+        encoded = [[next(ids) for _ in responses] for _, responses in texts]
+        return [
+            [cast(Ids, response) for response in example.responses] if is_ids(example.prompt) else responses
+            for example, responses in zip(examples, encoded, strict=True)
+        ]
+
+    def _continuations(self, prompts: list[str], responses: list[str]) -> list[Ids]:
+        """The ids of texts that follow others, for tokenizers that treat the start of a text in a special way.
+
+        They are what tokenizing both together adds to the prompt's ids; where a token spans the border, the
+        response follows something else that nothing of it merges with, or stands alone.
+        """
+        wholes = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        found = []
+        for head, whole, response in zip(self._tokenize(prompts), self._tokenize(wholes), responses, strict=True):
+            ids = _after(head, whole)
+            for stand_in in STAND_INS if ids is None else ():
+                ids = _after(*self._tokenize([stand_in, stand_in + response]))
+                if ids is not None:
+                    break
+            found.append(tuple(self._tokenize([response])[0]) if ids is None else ids)
+        return found
+
+    def _fit(self, example: Example, text: tuple[str, list[str]], prompt: Ids, responses: list[Ids]) -> Encoded | str:
+        limit, drop = self.data.prompt_limit, self.data.overlong == "drop"
+        prompt_text, response_texts = text
+        notes = []
+        if not prompt:
+            return EMPTY_PROMPT
+        if len(prompt) > limit:
+            if drop:
+                return PROMPT_TOO_LONG
+            prompt = self._cut_prompt(prompt, limit)
+            prompt_text = decode(self.tokenizer, prompt)
+            notes.append(PROMPT_CUT)
+        room = self.data.max_length - len(prompt)
+        fitted: list[tuple[str, Ids]] = []
+        for response_text, ids in zip(response_texts, responses, strict=True):
+            if not is_ids(example.prompt):
+                ids, early = self._end(ids, is_chat(example.prompt))
+                notes += [EARLY_END] * early
+            if not response_text.strip() or not self._body(ids):
+                return EMPTY_RESPONSE
+            if len(ids) > room:
+                if drop:
+                    return RESPONSE_TOO_LONG
+                ids = ids[:room]
+                notes.append(RESPONSE_CUT)
+            fitted.append((self._response_text(example, response_text, ids), ids))
+        if len(fitted) == 2:
+            first, second = (self._body(ids) for _, ids in fitted)
+            if fitted[0][1] == fitted[1][1]:
+                return IDENTICAL
+            shorter = min(len(first), len(second))
+            notes += [PREFIX] * (first[:shorter] == second[:shorter])
+        return Encoded(
+            prompt=prompt_text,
+            prompt_ids=prompt,
+            responses=tuple(text for text, _ in fitted),
+            response_ids=tuple(ids for _, ids in fitted),
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def _cut_prompt(self, prompt: Ids, limit: int) -> Ids:
+        # A template may write a BOS that the tokenizer does not add by itself.
+        bos = self.bos or (cast(int, self.tokenizer.bos_token_id),)
+        size = len(bos)
+        if size < limit and prompt[:size] == bos:
+            return bos + prompt[size - limit :]
+        return prompt[-limit:]
+
+    def _end(self, ids: Ids, chat: bool) -> tuple[Ids, bool]:
+        """The ids up to the first end token, or with one appended; and whether the text went on after its end."""
+        first = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
+        if first is None:
+            return (*ids, cast(int, self.tokenizer.eos_token_id)), False
+        rest = ids[first + 1 :]
+        return ids[: first + 1], any(token in self.eos_ids for token in rest) if chat else bool(rest)
+
+    def _body(self, ids: Ids) -> Ids:
+        return ids[:-1] if ids and ids[-1] in self.eos_ids else ids
+
+    def _response_text(self, example: Example, text: str, ids: Ids) -> str:
+        whole = not is_ids(example.prompt) and ids[-1] in self.eos_ids
+        if not whole:
+            return decode(self.tokenizer, self._body(ids))
+        ends = [text.find(cast(str, token)) for token in self.tokenizer.convert_ids_to_tokens(list(self.eos_ids))]
+        return text[: min((end for end in ends if end >= 0), default=len(text))]
+
+
+def make_encoder(tokenizer: PreTrainedTokenizerBase, data: DataConfig, eos_ids: frozenset[int]) -> Encoder:
+    """An encoder for a tokenizer.
+
+    Args:
+        tokenizer: With the chat template to use, if the data are conversations.
+        data: Limits, what to do beyond them, and the system message.
+        eos_ids: The model's end tokens (its generation configuration may have several); the tokenizer's is added.
+
+    Raises:
+        ModelError: The tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("the tokenizer (policy.tokenizer) has no end-of-sequence token; set its eos_token")
+    probe = _some_word(tokenizer)
+    bare = _ids(tokenizer, probe, special=False)
+    full = _ids(tokenizer, probe, special=True)
+    start = next((index for index in range(len(full)) if full[index : index + len(bare)] == bare), 0)
+    return Encoder(
+        tokenizer=tokenizer,
+        data=data,
+        eos_ids=eos_ids | {cast(int, tokenizer.eos_token_id)},
+        bos=full[:start],
+        additive=decode(tokenizer, bare * 2) == probe * 2,
+    )
+
+
+def _after(head: list[int], whole: list[int]) -> Ids | None:
+    """What follows ``head`` in ``whole``, if ``whole`` begins with it."""
+    return tuple(whole[len(head) :]) if head and whole[: len(head)] == head else None
+
+
+def _some_word(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text that any tokenizer can encode: the first of its own tokens that is a plain word."""
+    special = set(tokenizer.all_special_ids)
+    words = (decode(tokenizer, (token,)).strip() for token in range(len(tokenizer)) if token not in special)
+    return next((word for word in words if word.isascii() and word.isalnum()), "a")
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> Ids:
+    return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])  # pyright: ignore

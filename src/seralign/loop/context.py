@@ -1,0 +1,95 @@
+"""What all stages of a run share, and how a stage is run once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from seralign import distributed
+from seralign.cache import LogpCache
+from seralign.config import RunConfig
+from seralign.evaluation.scorer import Scorer
+from seralign.objectives import Objective
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import load_model
+from seralign.progress import say
+from seralign.scoring import ScoringPolicy
+from seralign.store import Run, StageRecord
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy of the run: its name, where it is, and the digest of its weights."""
+
+    name: str
+    source: PolicySource
+    digest: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For a stage's figures."""
+        return {"name": self.name, "source": str(self.source), "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run at work. ``cache`` is the main process's; ``scorer`` is None where nothing scores responses."""
+
+    config: RunConfig
+    run: Run
+    tokenizer: PreTrainedTokenizerBase
+    end_tokens: frozenset[int]
+    objective: Objective
+    cache: LogpCache | None
+    scorer: Scorer | None
+
+    def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
+        """The record of a stage: read back if it has finished, else made by ``work(folder)``, which returns figures."""
+        return run_stage(self.run, name, inputs, work)
+
+    def seed(self, *what: object) -> int:
+        """A seed of its own for everything random, from the run's seed."""
+        text = ":".join(str(part) for part in (self.config.seed, *what))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
+
+    def loader(self, policy: Policy) -> Callable[[], nn.Module]:
+        """Loads a policy in the precision of scoring."""
+        return partial(load_model, policy.source, self.config.policy, self.config.scoring.dtype)
+
+    def scoring_policy(self, policy: Policy) -> ScoringPolicy:
+        """A policy to score data with: weights and forward pass in the precision of scoring."""
+        return ScoringPolicy(policy.name, policy.digest, self.loader(policy), weights=self.config.scoring.dtype)
+
+    def training_policy(self, policy: Policy) -> ScoringPolicy:
+        """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
+        config = self.config
+        load = partial(load_model, policy.source, config.policy, config.policy.dtype)
+        return ScoringPolicy(policy.name, policy.digest, load, config.policy.dtype, config.training.precision)
+
+
+def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
+    """Run a stage unless it has finished. All processes call it; the main one alone touches the folder.
+
+    Raises:
+        StoreError: the stage finished with other inputs, or its files are harmed.
+    """
+    if distributed.broadcast(run.exists(name)):
+        return distributed.broadcast(run.verify(name, inputs) if distributed.is_main() else run.record(name))
+    started = time.monotonic()
+    say(f"[{name}]")
+    if distributed.is_main():
+        run.begin(name)
+    distributed.barrier()
+    figures = work(run.partial(name))
+    distributed.barrier()
+    if distributed.is_main():
+        run.commit(name, inputs, figures, time.monotonic() - started)
+    distributed.barrier()
+    return run.record(name)

@@ -1,0 +1,102 @@
+"""The last stage: the model that the run was for, with a card that says how it came about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seralign import distributed
+from seralign.evaluation.metrics import win_rate
+from seralign.loop.context import Loop, Policy
+from seralign.loop.evaluating import SAMPLES
+from seralign.loop.stop import Decision
+from seralign.report.figures import run_figures
+from seralign.report.text import policies_markdown
+from seralign.store import StageRecord, read_table
+
+RESULT = "result"
+
+
+def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy, reference: Policy) -> StageRecord:
+    """Put the best round's policy into ``result``: model or adapter, tokenizer, chat template, model card."""
+    stage = f"round-{decision.best_round}/train"
+    records = {record.name: record for record in loop.run.stages()}
+    inputs = {name: record.digest for name, record in records.items() if name.endswith("/evaluate")}
+    inputs["policy"] = best.digest
+
+    def work(folder: Path) -> dict[str, Any]:
+        figures = {
+            "policy": best.name,
+            "digest": best.digest,
+            "reason": decision.reason,
+            "win_rates": _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")]),
+        }
+        if distributed.is_main():
+            for file in loop.run.path(stage, "policy").iterdir():
+                if file.name != "README.md":
+                    _link(file, folder / file.name)
+            (folder / "README.md").write_text(_card(loop, figures, initial, reference), encoding="utf-8")
+        return figures
+
+    return loop.stage(RESULT, inputs, work)
+
+
+def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
+    """Win rate with its interval of every evaluated policy against every other, by score on the same prompts."""
+    if loop.scorer is None:
+        return {}
+    scores = {}
+    for stage in stages:
+        path = loop.run.path(stage, SAMPLES)
+        if path.is_file():
+            scores[loop.run.record(stage).figures["name"]] = read_table(path, ["score"])["score"].to_numpy()
+    rates: dict[str, dict[str, Any]] = {}
+    for name, own in scores.items():
+        found = {rival: win_rate(own, theirs) for rival, theirs in scores.items() if rival != name}
+        rates[name] = {rival: rate.to_dict() for rival, rate in found.items() if rate is not None}
+    return rates
+
+
+def _link(source: Path, target: Path) -> None:
+    # The same weights twice would double a run's size; where the file system has no links, copy.
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Policy) -> str:
+    config = loop.config
+    name = config.policy.model if config.world is None else "the built-in world"
+    datasets = "the built-in world" if config.data.pairs is None or config.world else config.data.pairs.path
+    is_adapter = config.policy.lora is not None or initial.source.adapter is not None
+    head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
+    head["tags"] = ["seralign", "sera", config.objective.name, "preference-optimization"]
+    if config.world is None:
+        head["base_model"] = config.policy.model
+    objective = config.objective
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {loop.run.root.name}\n",
+        f"A policy aligned with preferences by SeRA (arXiv 2410.09362), made with seralign from {name}.\n",
+        f"- **Data**: {datasets}, {loop.run.record('data').figures['pairs']} pairs",
+        f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`",
+        f"- **Objective**: {objective.name}, beta {objective.resolved_beta:g}",
+        f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
+        f"- **Weights**: sha256 `{figures['digest']}`\n",
+        "## Figures\n",
+        policies_markdown(run_figures(loop.run, figures["win_rates"])["policies"]),
+        "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
+        "accuracy is the share of held-out pairs with a positive implicit reward margin.\n",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(loop: Loop, policy: Policy) -> str:
+    root = str(loop.run.root.absolute())
+    return str(policy.source).replace(root + os.sep, "")

@@ -1,0 +1,232 @@
+"""The stages of one round after the first: review, sample, pair, mix (SeRA, 2410.09362)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from seralign import distributed
+from seralign.bootstrapping import (
+    candidates_of,
+    contrasts,
+    generated_pair,
+    mix,
+    sample_candidates,
+)
+from seralign.config import BootstrapConfig
+from seralign.data.table import read_table as read_pairs
+from seralign.data.table import to_prompt, write_pairs
+from seralign.errors import DataError
+from seralign.evaluation.metrics import correlation
+from seralign.loop.context import Loop, Policy
+from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
+from seralign.objectives import ensemble_margin
+from seralign.policy.sampling import SamplingParams
+from seralign.progress import say
+from seralign.records import OFFLINE
+from seralign.scoring import Responses
+from seralign.selection import select
+from seralign.store import SCRATCH, StageRecord, read_table, write_table
+
+SELECTION = "selection.parquet"
+CANDIDATES = "candidates.parquet"
+GENERATED = "generated.arrow"
+TRAINING = "training.parquet"
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """The policies that review a round's data: the last one and the one before it, each with its reference."""
+
+    last: tuple[Policy, Policy]
+    before: tuple[Policy, Policy] | None
+
+    def digests(self) -> dict[str, str]:
+        """For a stage's inputs."""
+        names = {"policy": self.last[0], "policy_reference": self.last[1]}
+        if self.before is not None:
+            names |= {"policy_before": self.before[0], "policy_before_reference": self.before[1]}
+        return {name: policy.digest for name, policy in names.items()}
+
+
+def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pairs_digest: str) -> StageRecord:
+    """Score the offline pairs under the last policy, ensemble with the one before, and select."""
+    prefix = f"round-{index}"
+    policy, reference = scorers.last
+    scored = score_stage(
+        loop, f"{prefix}/score", policy=policy, reference=reference, pairs=pairs, pairs_digest=pairs_digest
+    )
+    inputs = {"margins": scored.digest}
+    if scorers.before is not None:
+        inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
+
+    def work(folder: Path) -> dict[str, Any]:
+        ids = pairs["pair_id"][:]
+        last = read_margins(loop.run.path(f"{prefix}/score", MARGINS), ids)
+        before = None
+        if scorers.before is not None:
+            before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
+        margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
+        selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
+        if not selection.kept:
+            rule = loop.config.selection
+            raise DataError(
+                f"{prefix}: selection.rule {rule.rule} (threshold {rule.threshold}) keeps none of {len(ids)} pairs; "
+                f"their margins lie between {margins.min():.3f} and {margins.max():.3f} nats"
+            )
+        if distributed.is_main():
+            write_table(folder / SELECTION, selection.table())
+        kept = np.array([reason == "kept" for reason in selection.reasons])
+        longer = _length_difference(loop, prefix)
+        return {
+            "pairs": len(ids),
+            "kept": int(kept.sum()),
+            "margin_mean": float(margins.mean()),
+            "margin_mean_kept": float(margins[kept].mean()),
+            "margin_smallest_kept": float(margins[kept].min()),
+            "margin_length_correlation": correlation(margins, longer),
+            "length_difference": float(longer.mean()),
+            "length_difference_kept": float(longer[kept].mean()),
+        }
+
+    return loop.stage(f"{prefix}/select", inputs, work)
+
+
+def sample(
+    loop: Loop, index: int, policy: Policy, prompts: datasets.Dataset, pairs_digest: str, config: BootstrapConfig
+) -> StageRecord:
+    """Let the last policy answer the round's prompts, several times each."""
+    name = f"round-{index}/sample"
+
+    def work(folder: Path) -> dict[str, Any]:
+        table = sample_candidates(
+            prompts,
+            loop.loader(policy),
+            loop.tokenizer,
+            SamplingParams(config.samples, config.temperature, config.top_p, config.max_new_tokens),
+            loop.end_tokens,
+            batch_size=config.batch_size,
+            seed=loop.seed(name),
+            parts=folder / SCRATCH,
+            label=f"sampling, {policy.name}",
+        )
+        if distributed.is_main():
+            write_table(folder / CANDIDATES, {column: table[column] for column in table.column_names})
+        lengths = [len(ids) for ids in table["ids"].to_pylist()]
+        finished = table["finished"].to_pylist()
+        return {
+            "prompts": len(prompts),
+            "responses": len(table),
+            "length": float(np.mean(lengths)),
+            "unfinished": 1.0 - float(np.mean(finished)),
+        }
+
+    return loop.stage(name, {"data": pairs_digest, "policy": policy.digest}, work)
+
+
+def bootstrap(
+    loop: Loop, index: int, scorers: Scorers, prompts: datasets.Dataset, sampled: StageRecord, config: BootstrapConfig
+) -> StageRecord:
+    """Pairs from the best and the worst response of each prompt, by the ensembled implicit reward."""
+    prefix = f"round-{index}"
+
+    def work(folder: Path) -> dict[str, Any]:
+        table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
+        responses = Responses(with_prompts(table, prompts), ("ids",))
+        last = implicit_scores(loop, *scorers.last, responses)
+        before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses)
+        rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
+        candidates = candidates_of(table)
+        found, left_out = contrasts(candidates, rewards)
+        by_id = {row["prompt_id"]: row for row in prompts}  # pyright: ignore[reportArgumentType, reportCallIssue]
+        pairs = [
+            generated_pair(
+                index, to_prompt(by_id[contrast.prompt_id]), candidates[contrast.best], candidates[contrast.worst]
+            )
+            for contrast in found
+        ]
+        margins = np.array([contrast.margin for contrast in found])
+        selection = select([pair.pair_id for pair in pairs], margins, config.selection, loop.seed(prefix, "bootstrap"))
+        if distributed.is_main():
+            write_table(
+                folder / "rewards.parquet",
+                {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
+            )
+            write_pairs(folder / GENERATED, pairs)
+            write_table(folder / SELECTION, selection.table())
+        if not pairs:
+            say(f"{prefix}: no prompt gave a pair ({dict(left_out)}); this round trains on offline pairs alone")
+        longer = np.array([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs], dtype=np.float64)
+        return {
+            "pairs": len(pairs),
+            "kept": len(selection.kept),
+            "left_out": dict(left_out),
+            "margin_mean": float(margins.mean()) if len(pairs) else None,
+            "length_difference": float(longer.mean()) if len(pairs) else None,
+            "margin_length_correlation": correlation(margins, longer) if len(pairs) > 1 else None,
+        }
+
+    return loop.stage(f"{prefix}/bootstrap", {"candidates": sampled.digest} | scorers.digests(), work)
+
+
+def compose(
+    loop: Loop, index: int, selected: StageRecord, bootstrapped: StageRecord | None, config: BootstrapConfig | None
+) -> StageRecord:
+    """The pairs that the round trains on, offline and generated."""
+    prefix = f"round-{index}"
+    inputs = {"selection": selected.digest}
+    if bootstrapped is not None:
+        inputs["generated"] = bootstrapped.digest
+
+    def work(folder: Path) -> dict[str, Any]:
+        offline = _kept(loop.run.path(f"{prefix}/select", SELECTION))
+        generated = {} if bootstrapped is None else _kept(loop.run.path(f"{prefix}/bootstrap", SELECTION))
+        share = config.share(index) if config is not None and generated else 0.0
+        total = selected.figures["pairs"]
+        own, made = mix(list(offline), list(generated), offline | generated, total, share)
+        if distributed.is_main():
+            write_table(
+                folder / TRAINING,
+                {
+                    "pair_id": own + made,
+                    "origin": [OFFLINE] * len(own) + [f"generated:{index}"] * len(made),
+                    "margin": [(offline | generated)[pair_id] for pair_id in own + made],
+                },
+            )
+        return {
+            "offline": len(own),
+            "generated": len(made),
+            "share": len(made) / (len(own) + len(made)),
+            "share_wanted": share,
+        }
+
+    return loop.stage(f"{prefix}/compose", inputs, work)
+
+
+def training_pairs(loop: Loop, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
+    """The composed training data of a round as one table, offline rows first."""
+    ids = read_table(loop.run.path(f"round-{index}/compose", TRAINING), ["pair_id"])["pair_id"].to_pylist()
+    tables = [pairs]
+    if has_generated:
+        tables.append(read_pairs(loop.run.path(f"round-{index}/bootstrap", GENERATED)))
+    wanted = set(ids)
+    chosen = []
+    for table in tables:
+        rows = [row for row, pair_id in enumerate(table["pair_id"]) if pair_id in wanted]
+        if rows:
+            chosen.append(table.select(rows))
+    return datasets.concatenate_datasets(chosen)
+
+
+def _kept(path: Path) -> dict[str, float]:
+    table = read_table(path, ["pair_id", "margin", "kept"])
+    return {row["pair_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
+
+
+def _length_difference(loop: Loop, prefix: str) -> np.ndarray:
+    table = read_table(loop.run.path(f"{prefix}/score", MARGINS), ["chosen_length", "rejected_length"])
+    return table["chosen_length"].to_numpy().astype(np.float64) - table["rejected_length"].to_numpy()

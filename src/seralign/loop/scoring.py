@@ -1,0 +1,96 @@
+"""Policies over the run's tables: log-probabilities, margins, and the margins table of a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from seralign import distributed
+from seralign.errors import StoreError
+from seralign.loop.context import Loop, Policy
+from seralign.scoring import Responses, logps, scores
+from seralign.store import StageRecord, read_table, write_table
+from seralign.training.plan import plan_scoring
+
+MARGINS = "margins.parquet"
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin h in nats."""
+
+    chosen_logp: np.ndarray
+    rejected_logp: np.ndarray
+    chosen_length: np.ndarray
+    rejected_length: np.ndarray
+    margin: np.ndarray
+
+
+def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
+    """Log-probabilities [N] of responses, in the precision of scoring."""
+    _, whole = responses.lengths()
+    packs = plan_scoring(whole, loop.config.scoring.tokens_per_pack)
+    return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
+
+
+def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> np.ndarray:
+    """Implicit rewards [N] without beta of responses, in nats, against the policy's own reference."""
+    own = policy_logps(loop, policy, responses)
+    against = policy_logps(loop, reference, responses) if loop.objective.uses_reference else None
+    return scores(loop.objective, own, against, responses.lengths()[0])
+
+
+def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
+    """Margins of all pairs of a table under a policy."""
+    responses = Responses(pairs, ("chosen_ids", "rejected_ids"))
+    own = policy_logps(loop, policy, responses)
+    lengths = responses.lengths()[0]
+    against = policy_logps(loop, reference, responses) if loop.objective.uses_reference else None
+    values = scores(loop.objective, own, against, lengths)
+    count = len(pairs)
+    return PairScores(own[:count], own[count:], lengths[:count], lengths[count:], values[:count] - values[count:])
+
+
+def score_stage(
+    loop: Loop, name: str, *, policy: Policy, reference: Policy, pairs: datasets.Dataset, pairs_digest: str
+) -> StageRecord:
+    """Margins of the offline pairs under the policy of the round before."""
+    inputs = {"pairs": pairs_digest, "policy": policy.digest, "reference": reference.digest}
+
+    def work(folder: Path) -> dict[str, Any]:
+        before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
+        found = pair_scores(loop, policy, reference, pairs)
+        if distributed.is_main():
+            columns = {"pair_id": pairs["pair_id"][:], **vars(found)}
+            write_table(folder / MARGINS, columns)
+        after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
+        return {
+            "margin_mean": float(found.margin.mean()),
+            "accuracy": float((found.margin > 0).mean()),
+            "cache_hits": after[0] - before[0],
+            "cache_misses": after[1] - before[1],
+        }
+
+    return loop.stage(name, inputs, work)
+
+
+def read_margins(path: Path, pair_ids: list[str]) -> np.ndarray:
+    """The margins [N] that a scoring stage stored, checked to be those of the given pairs."""
+    table = read_table(path, ["pair_id", "margin"])
+    if table["pair_id"].to_pylist() != pair_ids:
+        raise StoreError(f"{path}: holds the margins of other pairs")
+    return table["margin"].to_numpy()
+
+
+def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
+    """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts."""
+    place = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
+    rows = [place[prompt_id] for prompt_id in candidates["prompt_id"].to_pylist()]
+    ids, texts = prompts["ids"][:], prompts["text"][:]
+    table = candidates.append_column("prompt_ids", pa.array([ids[row] for row in rows], pa.list_(pa.int32())))
+    return datasets.Dataset(table.append_column("prompt", pa.array([texts[row] for row in rows], pa.string())))

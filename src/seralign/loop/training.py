@@ -1,0 +1,119 @@
+"""The training stage: reference log-probabilities in the trainer's own packs, then the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from seralign import distributed
+from seralign.config import TrainingConfig
+from seralign.loop.context import Loop, Policy
+from seralign.objectives import Objective
+from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.load import load_model
+from seralign.scoring import Responses, logps
+from seralign.store import StageRecord, read_table, write_table
+from seralign.training.batches import ReferenceLogps, row_lengths
+from seralign.training.plan import Pack, Plan, plan_training
+from seralign.training.train import TrainingData, heldout_packs, train
+
+_TOKENS = ["pair_id", "prompt_ids", "chosen_ids", "rejected_ids", "p", "weight"]
+
+
+def train_stage(
+    loop: Loop,
+    name: str,
+    *,
+    start: Policy,
+    reference: Policy | None,
+    pairs: datasets.Dataset,
+    pairs_digest: str,
+    heldout: datasets.Dataset,
+    objective: Objective,
+    config: TrainingConfig,
+) -> StageRecord:
+    """Train ``start`` on ``pairs`` and save the policy; its digest is among the figures."""
+    inputs = {"pairs": pairs_digest, "start": start.digest}
+    if reference is not None and objective.uses_reference:
+        inputs["reference"] = reference.digest
+
+    def work(folder: Path) -> dict[str, Any]:
+        table = pairs.select_columns(_TOKENS)
+        sequences = 2 if objective.uses_rejected else 1
+        plan = plan_training(
+            row_lengths(table, objective.uses_rejected), sequences, config, loop.seed(name), distributed.world_size()
+        )
+        held = heldout.select_columns(_TOKENS) if len(heldout) else None
+        held_packs = None if held is None else heldout_packs(held, objective, config)
+        own = held_own = None
+        if reference is not None and objective.uses_reference:
+            own = _reference(loop, folder / "reference.parquet", table, _first_packs(plan), start, reference)
+            if held is not None and held_packs is not None:
+                file = folder / "reference_heldout.parquet"
+                held_own = _reference(loop, file, held, held_packs, start, reference)
+        data = TrainingData(table, plan, own, held, held_packs, held_own)
+        fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
+        seed = loop.seed(name, "training")
+        _seed_everything(seed)
+        model = load_model(
+            start.source, loop.config.policy, loop.config.policy.dtype, trainable=True, lora=fresh_adapter
+        )
+        figures = train(
+            model,
+            loop.tokenizer,
+            data,
+            objective,
+            config,
+            folder,
+            seed=seed,
+            label=f"training, {name}",
+            log_folder=loop.run.root / "logs" / name,
+        )
+        is_adapter = (folder / "policy" / "adapter_config.json").is_file()
+        saved = str(folder / "policy")
+        source = PolicySource(start.source.model, adapter=saved) if is_adapter else PolicySource(saved)
+        return figures | {"digest": weights_digest(source)}
+
+    return loop.stage(name, inputs, work)
+
+
+def _first_packs(plan: Plan) -> list[Pack]:
+    """The packs in which rows come first: the first epoch's, as the trainer will run them."""
+    seen: set[int] = set()
+    first = []
+    for pack in plan.packs:
+        if not seen.issuperset(pack.rows.tolist()):
+            first.append(pack)
+            seen.update(pack.rows.tolist())
+    return first
+
+
+def _reference(
+    loop: Loop, file: Path, table: datasets.Dataset, packs: list[Pack], start: Policy, reference: Policy
+) -> ReferenceLogps:
+    """Reference log-probabilities of a table's pairs, kept in the stage for a training that is taken up again.
+
+    Where training starts from the reference itself they are computed anew in the trainer's packs, so that margins at
+    step 0 are zero to the last bit; elsewhere the cache serves.
+    """
+    if not distributed.broadcast(file.is_file()):
+        both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
+        policy = loop.training_policy(reference)
+        responses = Responses(table, ("chosen_ids", "rejected_ids"))
+        found = logps(responses, both, policy, loop.cache, fresh=start.digest == reference.digest)
+        if distributed.is_main():
+            chosen, rejected = found[: len(table)], found[len(table) :]
+            write_table(file, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})
+        distributed.barrier()
+    stored = read_table(file)
+    return ReferenceLogps(stored["chosen"].to_numpy(), stored["rejected"].to_numpy())
+
+
+def _seed_everything(seed: int) -> None:
+    # The fresh adapter's weights are drawn when the model is loaded, before the trainer seeds itself.
+    from transformers import set_seed
+
+    set_seed(seed)
