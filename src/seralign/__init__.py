@@ -1,0 +1,71 @@
+"""Align language models with preferences: SeRA and direct preference optimization, round after round.
+
+    import seralign
+
+    config = seralign.load_config("run.yaml", {"rounds": 3})
+    result = seralign.train(config)
+    model = AutoModelForCausalLM.from_pretrained(result.policy)
+
+Names are imported when they are used: ``import seralign`` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seralign.config import RunConfig, load_config
+    from seralign.errors import SeralignError
+    from seralign.loop import RunResult, train
+    from seralign.objectives import LogProbs, Objective, get_objective
+    from seralign.policy.logprobs import response_logps
+    from seralign.records import Pair, Prompt
+    from seralign.report.figures import run_figures
+    from seralign.selection import select
+    from seralign.store import Run, read_run
+    from seralign.training.trainer import PreferenceTrainer
+
+_WHERE = {
+    "LogProbs": "objectives",
+    "Objective": "objectives",
+    "Pair": "records",
+    "PreferenceTrainer": "training.trainer",
+    "Prompt": "records",
+    "Run": "store",
+    "RunConfig": "config",
+    "RunResult": "loop",
+    "SeralignError": "errors",
+    "get_objective": "objectives",
+    "load_config": "config",
+    "read_run": "store",
+    "response_logps": "policy.logprobs",
+    "run_figures": "report.figures",
+    "select": "selection",
+    "train": "loop",
+}
+
+__all__ = [
+    "LogProbs",
+    "Objective",
+    "Pair",
+    "PreferenceTrainer",
+    "Prompt",
+    "Run",
+    "RunConfig",
+    "RunResult",
+    "SeralignError",
+    "get_objective",
+    "load_config",
+    "read_run",
+    "response_logps",
+    "run_figures",
+    "select",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'seralign' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"seralign.{_WHERE[name]}"), name)

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from seralign import distributed
 
+# Output that goes to a file has no width of its own; 80 columns would break the lines.
 console = Console(stderr=True, highlight=False)
+if not console.is_terminal:
+    console = Console(stderr=True, highlight=False, width=140)
 
 
 class Bar:
@@ -43,7 +47,7 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
         console=console,
         disable=not distributed.is_main(),
     ) as progress:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from rich.console import Console
-
+from seralign.cli.console import stdout
 from seralign.store import Run, read_run
 
 
@@ -30,6 +29,4 @@ def print_run(run: Run) -> None:
     from seralign.report.figures import run_figures
     from seralign.report.text import run_tables
 
-    # Piped output has no width of its own; a table cut at 80 columns would lose figures.
-    console = Console() if Console().is_terminal else Console(width=160)
-    console.print(run_tables(run_figures(run)))
+    stdout().print(run_tables(run_figures(run)))

@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> None:
         usage="seralign train [RUN.yaml] [--key value ...]",
         description="Run a whole run, or go on with one: the same command again goes on where it was.",
     )
-    config = parse_config(parser, arguments)
+    config, _ = parse_config(parser, arguments)
 
     from seralign import distributed
     from seralign.cli.show import print_run

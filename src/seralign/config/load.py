@@ -46,12 +46,15 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
         return _build(parser.parse_object(values))
 
 
-def parse_config(parser: ArgumentParser, arguments: list[str]) -> RunConfig:
+def parse_config(parser: ArgumentParser, arguments: list[str]) -> tuple[RunConfig, dict[str, Any]]:
     """A run's configuration from a command line: an optional YAML file first, then flags.
 
     Args:
         parser: From :func:`config_parser`.
         arguments: ``[run.yaml] [--key value ...]``.
+
+    Returns:
+        The configuration, and the values of arguments that the command added to the parser.
 
     Raises:
         ConfigError: as :func:`load_config`.
@@ -64,7 +67,9 @@ def parse_config(parser: ArgumentParser, arguments: list[str]) -> RunConfig:
             except ConfigError as error:
                 raise error if str(error).startswith(path) else ConfigError(f"{path}: {error}") from None
             arguments = ["--config", path, *rest]
-        return _build(parser.parse_args(arguments))
+        namespace = parser.parse_args(arguments)
+        known = {field.name for field in dataclasses.fields(RunConfig)}
+        return _build(namespace), {key: value for key, value in namespace.as_dict().items() if key not in known}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

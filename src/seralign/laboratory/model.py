@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seralign.laboratory.clauses import BOS, EOS, PAD, SEP, VOCABULARY
+from seralign.policy.load import quiet_transformers
 
 MAX_POSITIONS = 64
 
@@ -36,8 +37,9 @@ def save_model(folder: Path, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        build_tokenizer().save_pretrained(folder)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

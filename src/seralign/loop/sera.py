@@ -20,17 +20,9 @@ from seralign.config import RunConfig, to_dict
 from seralign.evaluation.scorer import Scorer, load_scorer
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
+from seralign.loop.data import Tables, data_stage
 from seralign.loop.evaluating import evaluate_stage, evaluation_prompts
-from seralign.loop.prepare import (
-    WORLD,
-    Tables,
-    base_policy,
-    data_stage,
-    policies_stage,
-    sft_stage,
-    trained,
-    world_stage,
-)
+from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
 from seralign.loop.stop import Decision, RoundGain, decide
@@ -39,6 +31,8 @@ from seralign.objectives import objective_from
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.store import Run, StageRecord, disk_errors, locked, open_run
+
+INITIAL = "initial/evaluate"
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def _train(run: Run, given: RunConfig, scorer: Scorer | None) -> RunResult:
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
     loop = Loop(config, run, tokenizer, ends, objective_from(config.objective), cache, _scorer(run, config, scorer))
     try:
-        initial, reference = policies_stage(loop, base, replace(sft_stage(loop, tables, base), name="initial"))
+        initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
     finally:
@@ -97,7 +91,7 @@ def _train(run: Run, given: RunConfig, scorer: Scorer | None) -> RunResult:
 def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> RunResult:
     config = loop.config
     evaluate = _evaluator(loop, tables, reference)
-    evaluate("initial/evaluate", initial, reference, {})
+    evaluate(INITIAL, initial, reference, {})
     policies, references = [initial], [reference]
     history: list[RoundGain] = []
     decision = Decision(False, "", 1)
@@ -123,7 +117,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         )
         steps += record.figures["steps"]
         policy = trained(loop, stage, f"round {index}", start, record)
-        rivals = {"initial": "initial/evaluate"}
+        rivals = {initial.name: INITIAL}
         if index > 1:
             rivals[f"round {index - 1}"] = f"round-{index - 1}/evaluate"
         figures = evaluate(f"round-{index}/evaluate", policy, anchor, rivals).figures
@@ -177,8 +171,8 @@ def _baseline(
         objective=loop.objective,
         config=replace(loop.config.training, max_steps=steps, epochs=None),
     )
-    policy = trained(loop, "baseline/train", "baseline", initial, record)
-    evaluate("baseline/evaluate", policy, reference, {"initial": "initial/evaluate"})
+    policy = trained(loop, "baseline/train", loop.objective.name, initial, record)
+    evaluate("baseline/evaluate", policy, reference, {initial.name: INITIAL})
 
 
 def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[..., StageRecord]:

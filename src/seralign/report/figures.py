@@ -10,9 +10,9 @@ from seralign.store import Run, StageRecord, read_manifest
 def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a run, finished or not, as plain JSON values.
 
-    Keys: ``run``, ``finished``, ``objective``, ``data``, ``reference``, ``policies`` (the starting policy, each round,
-    the baseline: evaluation figures and ``win_rates`` by rival), ``rounds`` (what was kept, generated, trained),
-    ``stopped``, ``result``, ``stages`` (seconds and peak memory).
+    Keys: ``run``, ``finished``, ``objective``, ``data``, ``reference``, ``policies`` (the starting policy, the
+    baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``), ``rounds`` (what was kept,
+    generated, trained), ``stopped``, ``result``, ``stages`` (seconds and peak memory).
 
     Args:
         run: The run.
@@ -31,7 +31,8 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
         "data": _figures(records.get("data")),
         "reference": _figures(records.get("policies")).get("reference"),
         "policies": [
-            record.figures | {"win_rates": record.figures["win_rates"] | rates.get(record.figures["name"], {})}
+            record.figures
+            | {"role": name, "win_rates": record.figures["win_rates"] | rates.get(record.figures["name"], {})}
             for name in ["initial", "baseline", *(f"round-{index}" for index in rounds)]
             if (record := records.get(f"{name}/evaluate")) is not None
         ],

@@ -8,8 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_POLICY_COLUMNS = ("policy", "score", "vs initial", "vs baseline", "length", "kl", "accuracy", "margin", "distinct-2")
-
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
     """The run as tables: data, rounds, policies, and how it ended."""
@@ -17,8 +15,8 @@ def run_tables(figures: dict[str, Any]) -> RenderableType:
     if figures["rounds"]:
         parts += [_table("rounds: what each trained on", _ROUND_COLUMNS, map(_round_row, figures["rounds"])), Text("")]
     if figures["policies"]:
-        rows = (_policy_row(policy) for policy in figures["policies"])
-        parts += [_table("policies: answers to held-out prompts, held-out pairs", _POLICY_COLUMNS, rows), Text("")]
+        columns, rows = _policy_table(figures["policies"])
+        parts += [_table("policies: answers to held-out prompts, held-out pairs", columns, rows), Text("")]
     seconds = sum(stage["seconds"] for stage in figures["stages"])
     memory = max((stage["peak_memory_mb"] for stage in figures["stages"]), default=0.0)
     parts.append(Text(f"{seconds:,.0f} s of work, peak memory {memory:,.0f} MB"))
@@ -28,8 +26,9 @@ def run_tables(figures: dict[str, Any]) -> RenderableType:
 
 def policies_markdown(policies: list[dict[str, Any]]) -> str:
     """The table of policies as Markdown."""
-    lines = ["| " + " | ".join(_POLICY_COLUMNS) + " |", "|" + " --- |" * len(_POLICY_COLUMNS)]
-    lines += ["| " + " | ".join(_policy_row(policy)) + " |" for policy in policies]
+    columns, rows = _policy_table(policies)
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -55,17 +54,24 @@ def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _policy_row(figures: dict[str, Any]) -> tuple[str, ...]:
+def _policy_table(policies: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
+    columns = ("policy", "score", *(f"wins against {name}" for name in rivals), "length", "kl")
+    columns += ("accuracy", "margin", "distinct-2", "unfinished")
+    return columns, [_policy_row(policy, rivals) for policy in policies]
+
+
+def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
     return (
         figures["name"],
         _interval(figures["score"], 3),
-        _interval(figures["win_rates"].get("initial"), 3),
-        _interval(figures["win_rates"].get("baseline"), 3),
+        *(_interval(figures["win_rates"].get(name), 3) for name in rivals),
         _number(figures["length"], 1),
         _interval(figures["kl"], 2),
         _percent(figures["heldout_accuracy"]),
         _number(figures["heldout_margin"], 2),
         _number(figures["distinct_2"], 3),
+        _percent(figures["unfinished"]),
     )
 
 

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-real lint format clean
+
+# SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
+demo: $(STAMP)
+	$(BIN)/seralign train configs/quickstart.yaml
+	@echo "the run: $(CURDIR)/runs/quickstart"
+
+test: lint
+	$(BIN)/pytest
+
+# The AlpacaEval example, end to end on real data (minutes).
+test-real: $(STAMP)
+	$(BIN)/pytest -m real -s
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist runs
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)

@@ -1,0 +1,127 @@
+"""The data stage: every source as tokens, split, and counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from seralign import distributed
+from seralign.config import RunConfig, SourceConfig
+from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
+from seralign.data.sources import fingerprint
+from seralign.data.table import prompts_of, read_table, write_prompts, write_subset
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.errors import ConfigError
+from seralign.loop.context import run_stage
+from seralign.records import content_id
+from seralign.store import Run, StageRecord
+
+DATA = "data"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The run's data, memory-mapped; ``digest`` names their contents."""
+
+    pairs: datasets.Dataset
+    heldout: datasets.Dataset
+    prompts: datasets.Dataset
+    heldout_prompts: datasets.Dataset
+    demonstrations: datasets.Dataset | None
+    digest: str
+
+
+def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> Tables:
+    """Read, tokenize and split the data."""
+    inputs = {key: fingerprint(source, key) for key, source in _sources(config).items()}
+    inputs["policy.tokenizer"] = _tokenizer_digest(tokenizer)
+    encoder = make_encoder(tokenizer, config.data, end_tokens)
+
+    def work(folder: Path) -> dict[str, Any]:
+        return read_data(config, encoder, folder) if distributed.is_main() else {}
+
+    tables = _tables(run, run_stage(run, DATA, inputs, work))
+    _check_window(config, tables)
+    return tables
+
+
+def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write the tables of a run's data into a folder; returns counts and lengths by source."""
+    data, sources = config.data, _sources(config)
+    reports: dict[str, DataReport] = {}
+    pairs, reports["pairs"] = prepare_pairs(sources["data.pairs"], encoder, folder / "pairs.arrow", "data.pairs")
+    if data.heldout is not None:
+        heldout, reports["heldout"] = prepare_pairs(data.heldout, encoder, folder / "heldout.arrow", "data.heldout")
+    else:
+        train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
+        (folder / "pairs.arrow").rename(folder / "all.arrow")
+        pairs = write_subset(folder / "pairs.arrow", read_table(folder / "all.arrow"), train_ids)
+        heldout = write_subset(folder / "heldout.arrow", read_table(folder / "all.arrow"), heldout_ids)
+        (folder / "all.arrow").unlink()
+    if data.prompts is not None:
+        _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / "prompts.arrow", "data.prompts")
+    else:
+        write_prompts(folder / "prompts.arrow", prompts_of(pairs))
+    write_prompts(folder / "heldout_prompts.arrow", prompts_of(heldout))
+    if data.demonstrations is not None and config.sft is not None:
+        _, reports["demonstrations"] = prepare_demonstrations(
+            data.demonstrations, encoder, folder / "demonstrations.arrow", "data.demonstrations"
+        )
+    shared = len(set(pairs.unique("prompt_id")) & set(heldout.unique("prompt_id"))) if len(heldout) else 0
+    return {
+        "pairs": len(pairs),
+        "heldout": len(heldout),
+        "heldout_prompts_also_trained_on": shared,
+        "sources": {name: report.to_dict() for name, report in reports.items()},
+    }
+
+
+def _sources(config: RunConfig) -> dict[str, SourceConfig]:
+    """The sources that the run reads, by configuration key."""
+    names = ["pairs", "heldout", "prompts"] + (["demonstrations"] if config.sft is not None else [])
+    found = {f"data.{name}": getattr(config.data, name) for name in names}
+    return {key: source for key, source in found.items() if source is not None}
+
+
+def _tables(run: Run, record: StageRecord) -> Tables:
+    def table(name: str) -> datasets.Dataset:
+        return read_table(run.path(DATA, f"{name}.arrow"))
+
+    has_demonstrations = "demonstrations.arrow" in record.outputs
+    return Tables(
+        pairs=table("pairs"),
+        heldout=table("heldout"),
+        prompts=table("prompts"),
+        heldout_prompts=table("heldout_prompts"),
+        demonstrations=table("demonstrations") if has_demonstrations else None,
+        digest=record.digest,
+    )
+
+
+def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)])
+
+
+def _check_window(config: RunConfig, tables: Tables) -> None:
+    """Refuse lengths that the model has no positions for, before hours of work."""
+    settings = AutoConfig.from_pretrained(
+        config.policy.model, revision=config.policy.revision, trust_remote_code=config.policy.trust_remote_code
+    )
+    window = getattr(settings.get_text_config(), "max_position_embeddings", None)
+    if window is None:
+        return
+    if config.data.max_length > window:
+        raise ConfigError(f"data.max_length is {config.data.max_length}, but the model has {window} positions")
+    longest = max((len(ids) for ids in tables.prompts["ids"]), default=0)
+    bootstrap = config.bootstrap
+    if config.rounds > 1 and bootstrap is not None and longest + bootstrap.max_new_tokens > window:
+        raise ConfigError(
+            f"bootstrap.max_new_tokens is {bootstrap.max_new_tokens}: with the longest prompt of {longest} tokens that "
+            f"is more than the model's {window} positions; lower it or data.max_prompt_length"
+        )

@@ -1,0 +1,256 @@
+"""A file becomes a table of tokenized pairs; every row is kept, counted, or named in an error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_tokenizers as tiny
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seralign.config.run import DataConfig, SourceConfig
+from seralign.data.prepare import (
+    DataReport,
+    Lengths,
+    prepare_demonstrations,
+    prepare_pairs,
+    prepare_prompts,
+    split_heldout,
+)
+from seralign.data.table import PAIR_FEATURES, PROMPT_FEATURES, prompts_of, read_table, to_pair, to_prompt, write_pairs
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.errors import DataError
+from seralign.records import OFFLINE, Pair, Prompt, content_id
+
+ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
+
+
+def encoder(template: str | None = None, **data: Any) -> Encoder:
+    return make_encoder(tiny.byte_bpe(template), DataConfig(**data), frozenset())
+
+
+def prepare(folder: Path, rows: list[dict], made: Encoder | None = None) -> tuple[Dataset, DataReport]:
+    path = folder / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return prepare_pairs(SourceConfig(str(path)), made or encoder(), folder / "pairs.arrow", "data.pairs")
+
+
+def row(prompt: str, chosen: str, rejected: str, **more: Any) -> dict:
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}
+
+
+MIXED = [
+    row("q", "yes", "no", p=0.75, weight=2.0, pair_id="mine"),
+    row("q", "no", "yes", p=0.25),
+    row("q", "same", "same"),
+    row("r", "a", "b", p=0.5),
+    row("r", "", "b"),
+    row("r", "yes", "no"),
+    row("r", "yes", "no"),
+    row("r", "yes", "yes yes"),
+]
+
+
+def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
+    table, report = prepare(tmp_path, MIXED)
+    assert table.features == PAIR_FEATURES
+    pairs = [to_pair(item) for item in table]
+    yes = content_id(["q", "yes", "no"])
+    again = content_id(["r", "yes", "no"])
+    assert [pair.pair_id for pair in pairs] == ["mine", yes, again, f"{again}-2", content_id(["r", "yes", "yes yes"])]
+    assert [(pair.p, pair.weight) for pair in pairs] == [(0.75, 2.0), (0.75, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)]
+    assert {pair.origin for pair in pairs} == {OFFLINE}
+    tokenizer = encoder().tokenizer
+    q, eos = tokenizer("q")["input_ids"], tokenizer.eos_token_id
+    assert pairs[1] == Pair(
+        yes, content_id(q), OFFLINE, "q", "yes", "no", tuple(q),
+        (*tokenizer("yes")["input_ids"], eos), (*tokenizer("no")["input_ids"], eos), 0.75, 1.0,
+    )  # fmt: skip
+    assert (report.read, report.kept, report.soft) == (8, 5, 0.4)
+    assert report.dropped == {"identical responses": 1, "tie": 1, "empty response": 1}
+    assert report.noted == {"swapped": 1, "duplicate": 1, "one response starts the other": 1}
+    assert report.lengths["prompt"] == Lengths(1, 1.0, 1.0, 1)
+    assert json.loads(json.dumps(report.to_dict()))["lengths"]["chosen"]["max"] == report.lengths["chosen"].max
+
+
+def test_lengths_are_summed_up(tmp_path: Path) -> None:
+    # One byte is one token in "0" to "9": chosen responses of 1 … 20 tokens and the end token.
+    rows = [row("q", "0" * size, "1") for size in range(1, 21)]
+    _, report = prepare(tmp_path, rows)
+    assert report.lengths["chosen"] == Lengths(2, 11.5, 20.05, 21)
+    assert report.lengths["rejected"] == Lengths(2, 2.0, 2.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("q", "a", "b"), row("q", "a", "b", p=2)], "d.jsonl row 2: p must be"),
+        ([row("q", "a", "b"), row("q", "a", 5)], "d.jsonl row 2: rejected must be text"),
+        ([row("q", "a", "b", pair_id="x"), row("r", "a", "b"), row("s", "a", "b", pair_id="x")],
+         "d.jsonl row 3: pair_id 'x' is taken by .*d.jsonl row 1"),
+        ([row("q", "a", "a"), row("q", "a", "b", p=0.5), row("r", "b", "b")],
+         "d.jsonl: none of its 3 rows can be used: identical responses 2, tie 1"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_row(tmp_path: Path, rows: list[dict], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare(tmp_path, rows)
+
+
+def test_a_row_beyond_the_first_chunk_is_named_by_its_own_number(tmp_path: Path) -> None:
+    rows = [row(f"q{i}", "a", "b") for i in range(2100)]
+    table, report = prepare(tmp_path, rows)
+    assert (len(table), report.kept) == (2100, 2100)
+    assert table[2050]["prompt"] == "q2050"
+    rows[2050]["p"] = -1.0
+    with pytest.raises(DataError, match=r"d.jsonl row 2051: p must be"):
+        prepare(tmp_path, rows)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(*[st.sampled_from("abc")] * 3, st.sampled_from([0.1, 0.9])), min_size=1), st.randoms())
+def test_the_order_of_rows_changes_no_pair_id(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple], order: random.Random
+) -> None:
+    rows = [row(*cell[:3], p=cell[3]) for cell in cells] + [row("q", "yes", "no")]
+    shuffled = order.sample(rows, len(rows))
+    tables = [prepare(tmp_path_factory.mktemp("t"), some)[0] for some in (rows, shuffled)]
+    first, second = (
+        {item["pair_id"]: (item["prompt"], item["chosen"], item["rejected"]) for item in table} for table in tables
+    )
+    assert first == second
+    assert len(first) == len(tables[0])
+
+
+def test_conversations_with_several_turns(tmp_path: Path) -> None:
+    turns = [{"role": r, "content": c} for r, c in [("user", "hi"), ("assistant", "hello"), ("user", "sky?")]]
+    answers = [[*turns, {"role": "assistant", "content": text}] for text in ("blue", "green")]
+    made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(system="Be kind."), frozenset())
+    table, _ = prepare(tmp_path, [{"chosen": answers[0], "rejected": answers[1]}], made)
+    [pair] = [to_pair(item) for item in table]
+    assert made.marked(pair.prompt_ids, pair.chosen_ids) == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n"
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
+        "<|im_start|>user\nsky?<|im_end|>\n<|im_start|>assistant\n ‖ blue<|im_end|>"
+    )
+    # The system message is the run's, not the row's: the identity does not know it.
+    assert pair.pair_id == content_id([turns, answers[0][3:], answers[1][3:]])
+
+
+def test_prompts_are_unique(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ["a", "b", "a"]))
+    source = SourceConfig(str(tmp_path / "d.jsonl"))
+    table, report = prepare_prompts(source, encoder(), tmp_path / "prompts.arrow", "data.prompts")
+    assert table.features == PROMPT_FEATURES
+    ids = encoder().tokenizer("b")["input_ids"]
+    assert [item["text"] for item in table] == ["a", "b"]
+    assert to_prompt(table[1]) == Prompt(content_id(ids), "b", tuple(ids))
+    assert (report.read, report.kept, report.dropped, list(report.lengths)) == (3, 2, {"duplicate": 1}, ["prompt"])
+
+
+def test_demonstrations_are_pairs_without_a_rejected_response(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps({"prompt": "q", "response": "yes", "weight": 0.5}) + "\n")
+    source = SourceConfig(str(tmp_path / "d.jsonl"))
+    table, report = prepare_demonstrations(source, encoder(), tmp_path / "d.arrow", "data.demonstrations")
+    [pair] = [to_pair(item) for item in table]
+    assert (pair.chosen, pair.rejected, pair.rejected_ids, pair.p, pair.weight) == ("yes", "", (), 1.0, 0.5)
+    assert pair.pair_id == content_id(["q", "yes"])
+    assert list(report.lengths) == ["prompt", "chosen"]
+
+
+def test_tables_come_back_as_written_also_empty(tmp_path: Path) -> None:
+    pairs = [Pair(f"p{i}", f"q{i % 3}", "generated:2", "a", "b", "c", (1,), (2, 3), (), 0.7, 2.0) for i in range(1500)]
+    assert write_pairs(tmp_path / "a.arrow", iter(pairs)) == 1500
+    table = read_table(tmp_path / "a.arrow")
+    assert [to_pair(item) for item in table] == pairs
+    assert [prompt.prompt_id for prompt in prompts_of(table)] == ["q0", "q1", "q2"]
+    assert table.cache_files == [{"filename": str(tmp_path / "a.arrow")}]
+    assert write_pairs(tmp_path / "b.arrow", []) == 0
+    empty = read_table(tmp_path / "b.arrow")
+    assert (len(empty), empty.features) == (0, PAIR_FEATURES)
+
+
+def table_of(prompts: list[str]) -> Dataset:
+    return Dataset.from_dict({"pair_id": [f"{p}/{i}" for i, p in enumerate(prompts)], "prompt_id": prompts})
+
+
+@given(
+    st.lists(st.sampled_from([f"q{i}" for i in range(12)]), min_size=1, max_size=40),
+    st.floats(0, 0.99),
+    st.integers(0, 5),
+    st.randoms(),
+)
+def test_held_out_prompts_are_on_one_side(prompts: list[str], fraction: float, seed: int, order: random.Random) -> None:
+    train, heldout = split_heldout(table_of(prompts), fraction, seed)
+    sides = [{pair_id.split("/")[0] for pair_id in side} for side in (train, heldout)]
+    assert not sides[0] & sides[1]
+    assert sorted(train + heldout) == sorted(table_of(prompts)["pair_id"])
+    different = len(set(prompts))
+    assert sides[0]
+    assert bool(sides[1]) == (fraction > 0 and different > 1)
+    assert abs(len(sides[1]) - fraction * different) <= 1
+    _, again = split_heldout(table_of(order.sample(prompts, len(prompts))), fraction, seed)
+    assert {pair_id.split("/")[0] for pair_id in again} == sides[1]
+
+
+def test_the_seed_chooses_who_is_held_out() -> None:
+    table = table_of([f"q{i}" for i in range(100)])
+    splits = {tuple(split_heldout(table, 0.1, seed)[1]) for seed in range(5)}
+    assert len(splits) == 5
+    assert {len(split) for split in splits} == {10}
+
+
+def peak(folder: Path, size: int) -> int:
+    rows = [row(f"q{index}", "0" * 500, "1" * 500) for index in range(size)]
+    prepare(folder, rows)
+    del rows
+    tracemalloc.start()
+    prepare_pairs(SourceConfig(str(folder / "d.jsonl")), encoder(), folder / "again.arrow", "data.pairs")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """Four times the rows, at 1,000 tokens each, may add their identities (300 bytes each) and no more."""
+    less, more = peak(tmp_path, 500), peak(tmp_path, 2000)
+    assert more - less < 1500 * 1000
+
+
+@pytest.mark.skipif(not ALPACA.exists(), reason=f"real preference data are not at {ALPACA}")
+def test_real_soft_labels(tmp_path: Path) -> None:
+    path = tmp_path / "alpaca.jsonl.gz"
+    with gzip.open(ALPACA, "rt") as stream:
+        lines = list(islice(stream, 200))
+    with gzip.open(path, "wt") as stream:
+        stream.writelines(lines)
+    rows = [json.loads(line) for line in lines]
+    made = encoder(max_length=100_000)
+    table, report = prepare_pairs(SourceConfig(str(path)), made, tmp_path / "pairs.arrow", "data.pairs")
+    labels = {(item["prompt"], item["response_a"], item["response_b"]): item["p_b"] for item in rows}
+    turned = 0
+    for item in table:
+        straight = labels.get((item["prompt"], item["chosen"], item["rejected"]))
+        other = labels.get((item["prompt"], item["rejected"], item["chosen"]))
+        assert (straight is None) != (other is None)
+        assert item["p"] == pytest.approx(1 - straight if other is None else other, abs=1e-12)
+        assert item["p"] > 0.5
+        turned += straight is None
+    assert report.noted.get("swapped") == turned == sum(p_b > 0.5 for p_b in labels.values())
+    assert report.read == 200 == report.kept + sum(report.dropped.values())
+    assert report.kept > 190
+    assert report.soft == sum(p < 1 for p in table["p"]) / report.kept
+
+    window = encoder(max_length=256)
+    table, report = prepare_pairs(SourceConfig(str(path)), window, tmp_path / "cut.arrow", "data.pairs")
+    assert max(len(item["prompt_ids"]) + len(item["chosen_ids"]) for item in table) == 256
+    assert report.noted["response cut"] > 100
+    assert all(len(item["chosen_ids"]) > 0 < len(item["rejected_ids"]) for item in table)
