@@ -136,7 +136,7 @@ def test_conversations_with_several_turns(tmp_path: Path) -> None:
     made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(system="Be kind."), frozenset())
     table, _ = prepare(tmp_path, [{"chosen": answers[0], "rejected": answers[1]}], made)
     [pair] = [to_pair(item) for item in table]
-    assert made.marked(pair.prompt_ids, pair.chosen_ids) == (
+    assert f"{made.tokenizer.decode(pair.prompt_ids)} ‖ {made.tokenizer.decode(pair.chosen_ids)}" == (
         "<|im_start|>system\nBe kind.<|im_end|>\n"
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
         "<|im_start|>user\nsky?<|im_end|>\n<|im_start|>assistant\n ‖ blue<|im_end|>"

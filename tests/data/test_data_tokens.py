@@ -17,7 +17,7 @@ from trl import DPOTrainer
 
 from seralign.config.run import DataConfig
 from seralign.data.content import Content, Example
-from seralign.data.tokens import BORDER, Encoded, Encoder, make_encoder
+from seralign.data.tokens import Encoded, Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 
 USER = {"role": "user", "content": "What is the capital of France?"}
@@ -151,12 +151,9 @@ texts = st.text(alphabet=st.sampled_from("abe hiT.\n,ö😀"), min_size=1, max_s
 def test_prompt_and_response_decode_back_whatever_the_border(prompt: str, response: str) -> None:
     made = encoder(BPE)
     encoded = kept(made, prompt, response)
-    assert made.marked(encoded.prompt_ids, encoded.response_ids[0]) == f"{prompt}{BORDER}{response}</s>"
     assert BPE.decode(encoded.prompt_ids) == prompt
+    assert BPE.decode(encoded.response_ids[0]) == f"{response}</s>"
     assert encoded.response_ids[0].count(EOS) == 1
-    assert [counts for _, counts in made.pieces(*(encoded.prompt_ids, encoded.response_ids[0]))] == [False] * len(
-        encoded.prompt_ids
-    ) + [True] * len(encoded.response_ids[0])
 
 
 METASPACE = encoder(tiny.metaspace(bos=False))
@@ -290,3 +287,17 @@ def test_tokens_equal_those_of_trl(tokenizer: PreTrainedTokenizerFast, eos: str 
     encoded = kept(encoder(tokenizer, eos), *content)
     assert list(encoded.prompt_ids) == theirs["prompt_ids"]
     assert [list(ids) for ids in encoded.response_ids] == [theirs["chosen_ids"], theirs["rejected_ids"]]
+
+
+def test_plain_text_becomes_a_conversation_where_asked() -> None:
+    made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(as_chat=True), frozenset())
+    plain = Example("hi", ("hello", "bye"), "row 1")
+    chat = Example(
+        ({"role": "user", "content": "hi"},),
+        (({"role": "assistant", "content": "hello"},), ({"role": "assistant", "content": "bye"},)),
+        "row 1",
+    )
+    assert made.encode([plain]) == made.encode([chat])
+    [encoded] = made.encode([plain])
+    assert isinstance(encoded, Encoded)
+    assert encoded.prompt == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"

@@ -62,6 +62,7 @@ class DataConfig:
         max_length: Most tokens of prompt and response together.
         max_prompt_length: Most tokens of a prompt. Default: three quarters of ``max_length``.
         overlong: What happens to a response beyond ``max_length``: ``cut`` keeps its start, ``drop`` drops the pair.
+        as_chat: Make plain prompts and responses turns of a conversation, for a model with a chat template.
         system: A system message put before every conversation that has none.
     """
 
@@ -73,6 +74,7 @@ class DataConfig:
     max_length: int = 1024
     max_prompt_length: int | None = None
     overlong: Literal["cut", "drop"] = "cut"
+    as_chat: bool = False
     system: str | None = None
 
     def __post_init__(self) -> None:

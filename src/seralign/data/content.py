@@ -36,6 +36,14 @@ def is_ids(content: Content) -> TypeGuard[Ids]:
     return isinstance(content, tuple) and not is_chat(content)
 
 
+def as_chat(example: Example) -> Example:
+    """A plain prompt with plain responses as a user's turn and the assistant's answers; others as they are."""
+    if not isinstance(example.prompt, str):
+        return example
+    answers = tuple(({"role": "assistant", "content": response},) for response in example.responses)
+    return Example(({"role": "user", "content": example.prompt},), answers, example.where)
+
+
 def read_text(value: Any, name: str, where: str) -> str | Chat:
     """The value of a column of text or of ``{role, content}`` messages.
 

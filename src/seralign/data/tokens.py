@@ -5,12 +5,12 @@ Nothing is inferred from token values but where a response ends: padding that eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from seralign.config.run import DataConfig
-from seralign.data.content import Example, Ids, is_chat, is_ids
+from seralign.data.content import Example, Ids, as_chat, is_chat, is_ids
 from seralign.data.templates import decode, render
 from seralign.errors import DataError, ModelError
 
@@ -64,6 +64,7 @@ class Encoder:
 
         - A conversation is rendered by the chat template, whose word on BOS is final; the prompt ends with the
           generation prompt, and a response is what the model would have to write after it.
+        - With ``data.as_chat`` plain text becomes a conversation of one turn first.
         - Plain text gets what the tokenizer puts before a text, once. No token spans prompt and response.
         - A response ends with exactly one end token: its first one, else the tokenizer's is appended.
         - Token ids are taken as they are: no BOS and no end token is added.
@@ -75,22 +76,14 @@ class Encoder:
             ModelError: A conversation meets a tokenizer without a chat template.
             ConfigError: ``data.system`` with data that are no conversations.
         """
+        if self.data.as_chat:
+            examples = [as_chat(example) for example in examples]
         texts = [render(self.tokenizer, example, self.data.system) for example in examples]
         prompt_ids = self._prompt_ids(examples, [prompt for prompt, _ in texts])
         response_ids = self._response_ids(examples, texts, prompt_ids)
         return [
             self._fit(example, text, prompt, responses)
             for example, text, prompt, responses in zip(examples, texts, prompt_ids, response_ids, strict=True)
-        ]
-
-    def marked(self, prompt_ids: Iterable[int], response_ids: Iterable[int]) -> str:
-        """Prompt and response decoded, special tokens shown, with the border marked by ``‖``."""
-        return decode(self.tokenizer, prompt_ids) + BORDER + decode(self.tokenizer, response_ids)
-
-    def pieces(self, prompt_ids: Iterable[int], response_ids: Iterable[int]) -> list[tuple[str, bool]]:
-        """Each token decoded alone, and whether it counts in the loss."""
-        return [(decode(self.tokenizer, [token]), False) for token in prompt_ids] + [
-            (decode(self.tokenizer, [token]), True) for token in response_ids
         ]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
