@@ -158,8 +158,8 @@ def mix(
 ) -> tuple[list[str], list[str]]:
     """The training data of a round: about ``total`` pairs, of which ``share`` are generated.
 
-    Of each kind those with the largest margins are taken, as far as there are any; neither side is repeated to fill
-    up, so the true share may be smaller than asked for.
+    Of each kind those with the largest margins are taken, as far as there are any. Neither side is repeated to fill
+    up: the true share may be smaller than asked for, and is never larger.
 
     Args:
         offline: Kept offline pair ids.
@@ -171,8 +171,11 @@ def mix(
     Returns:
         Offline and generated ids to train on, in the order given.
     """
-    wanted = round(share * total)
-    return _largest(offline, margins, total - wanted), _largest(generated, margins, wanted)
+    # The small number takes back what the division of floats loses: 0.3 of 100 is 30, not 29.
+    wanted = int(share * total + 1e-9)
+    own = _largest(offline, margins, total - wanted)
+    most = int(len(own) * share / (1.0 - share) + 1e-9)
+    return own, _largest(generated, margins, min(wanted, most))
 
 
 def candidates_of(table: pa.Table) -> list[Candidate]:

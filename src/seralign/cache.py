@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,10 +80,10 @@ class LogpCache:
         self._db.close()
 
     @contextmanager
-    def _errors(self):
+    def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise StoreError(f"{self.path}: the log-probability cache cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
             raise StoreError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -17,47 +20,105 @@ console = Console(stderr=True, highlight=False)
 if not console.is_terminal:
     console = Console(stderr=True, highlight=False, width=140)
 
+_LINE_SECONDS = 30.0
 
-class Bar:
-    """One line of progress; ``advance`` moves it, ``note`` adds a few words at its end."""
 
-    def __init__(self, progress: Progress, description: str, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task(description, total=total, note="")
+class Bar(Protocol):
+    """How far a piece of work is."""
 
     def advance(self, amount: int = 1) -> None:
         """Count ``amount`` more as done."""
-        self._progress.advance(self._task, amount)
+        ...
 
     def at(self, completed: int) -> None:
-        """Count ``completed`` as done in all."""
-        self._progress.update(self._task, completed=completed)
+        """Count ``completed`` as done in all; what was done before this process began is told so first."""
+        ...
 
     def note(self, text: str) -> None:
         """Words at the end of the line, a figure that moves."""
-        self._progress.update(self._task, note=text)
+        ...
 
 
 @contextmanager
 def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
-    """A progress line while the block runs; silent in all processes but the main one."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
-        console=console,
-        disable=not distributed.is_main(),
-    ) as progress:
-        yield Bar(progress, description, total)
+    """Progress while the block runs: a bar on a terminal, else a line now and then. Only the main process tells."""
+    if not distributed.is_main():
+        yield _Silent()
+    elif console.is_terminal:
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            console=console,
+        ) as progress:
+            yield _Drawn(progress, description, total)
+    else:
+        lines = _Lines(description, total, unit)
+        yield lines
+        lines.tell()
 
 
 def say(text: str) -> None:
     """A line for the user, from the main process alone."""
     if distributed.is_main():
         console.print(text, markup=False)
+
+
+class _Silent:
+    def advance(self, amount: int = 1) -> None: ...
+
+    def at(self, completed: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class _Drawn:
+    def __init__(self, progress: Progress, description: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total, note="")
+
+    def advance(self, amount: int = 1) -> None:
+        self._progress.advance(self._task, amount)
+
+    def at(self, completed: int) -> None:
+        self._progress.update(self._task, completed=completed)
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+
+class _Lines:
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self._words = (description, unit)
+        self._total = total
+        self._done = self._before = 0
+        self._note = ""
+        self._began = self._told = time.monotonic()
+
+    def advance(self, amount: int = 1) -> None:
+        self.at(self._done + amount)
+
+    def at(self, completed: int) -> None:
+        if self._done == 0 and completed > 1:
+            self._before = completed
+        self._done = completed
+        if time.monotonic() - self._told > _LINE_SECONDS:
+            self.tell()
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        description, unit = self._words
+        seconds = max(self._told - self._began, 1e-9)
+        rate = (self._done - self._before) / seconds
+        left = timedelta(seconds=round((self._total - self._done) / rate)) if rate > 0 else "?"
+        ending = f"{left} left" if self._done < self._total else f"took {timedelta(seconds=round(seconds))}"
+        say(f"{description}: {self._done}/{self._total}, {rate:,.1f} {unit}/s, {ending}  {self._note}".rstrip())
 
 
 class _Rate(ProgressColumn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,27 +91,30 @@ def logps(
     policy: ScoringPolicy,
     cache: LogpCache | None,
     *,
-    fresh: bool = False,
+    exact: bool = False,
 ) -> np.ndarray:
     """Log-probabilities [N] in nats of responses under a policy.
 
     What the cache has is not computed again. A pack is always computed whole and as given, also where only some of
     it is missing, and stored at once: a killed scoring goes on with the same packs and ends with the same numbers.
+    Equal responses to the same prompt have one value, the first that is computed, as they have one place in the cache.
 
     Args:
         responses: What to score.
         packs: Numbers of responses that go through the model together; they cover every response.
         policy: Whom to score with.
         cache: The cache, in the main process.
-        fresh: Compute everything in exactly these packs, whatever the cache has.
+        exact: Take from the cache only what was computed in the very same pack, to the last bit.
 
     Raises:
         ModelError: a log-probability is not finite.
     """
-    keys = responses.keys() if cache is not None else []
-    values = np.full(len(responses), np.nan) if cache is None or fresh else cache.get(policy.key, keys)
+    keys = responses.keys()
+    names = _keys_in_packs(keys, packs) if exact else keys
+    place = _first_of_equal(names)
+    values = np.full(len(names), np.nan) if cache is None else cache.get(policy.key, names)
     values = distributed.broadcast(values)
-    todo = [pack for pack in packs if np.isnan(values[pack]).any()]
+    todo = [pack for pack in packs if np.isnan(values[place[pack]]).any()]
     if not todo:
         return values
     model = policy.load().eval()
@@ -122,12 +126,15 @@ def logps(
             for pack, scores in zip(together, found, strict=False):
                 if scores is None or not np.isfinite(scores).all():
                     raise ModelError(f"{policy.name}: log-probabilities that are not finite; the model is broken")
-                missing = np.isnan(values[pack])
-                values[pack[missing]] = scores[missing]
+                missing = np.isnan(values[place[pack]])
+                filled, first = np.unique(place[pack][missing], return_index=True)
+                values[filled] = scores[missing][first]
                 if cache is not None:
-                    cache.put(policy.key, [keys[number] for number in pack[missing]], scores[missing])
+                    cache.put(policy.key, [keys[number] for number in filled], values[filled])
+                    if exact:
+                        cache.put(policy.key, [names[number] for number in filled], values[filled])
                 line.advance(len(pack))
-    return values
+    return values[place]
 
 
 def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:
@@ -140,6 +147,22 @@ def _forward(model: nn.Module, responses: Responses, pack: np.ndarray, policy: S
     batch = {name: value.to(device) for name, value in pad_sequences(responses.sequences(pack)).items()}
     with torch.no_grad(), mixed_precision(policy.precision, device):
         return response_logps(model, **batch).double().cpu().numpy()
+
+
+def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[bytes]:
+    """Identity [N] of each response together with everything in its pack."""
+    found = list(keys)
+    for pack in packs:
+        company = b"".join(keys[number] for number in pack)
+        for number in pack:
+            found[number] = hashlib.blake2b(company + keys[number], digest_size=16).digest()
+    return found
+
+
+def _first_of_equal(keys: Sequence[bytes]) -> np.ndarray:
+    """[N] the first number that has the same key."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(key, number) for number, key in enumerate(keys)], dtype=np.int64)
 
 
 def _batches(table: datasets.Dataset) -> Iterator[dict[str, list[list[int]]]]:

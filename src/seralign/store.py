@@ -89,20 +89,29 @@ class Run:
         """
         path = self.root / stage / RECORD
         try:
-            return StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+            record = StageRecord(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise StoreError(f"{path}: the stage has not finished") from None
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise _corrupt(path, path.parent, f"the record cannot be read ({error})") from None
+        if not all(isinstance(part, dict) for part in (record.inputs, record.outputs, record.stats, record.figures)):
+            raise _corrupt(path, path.parent, "not the record of a stage")
+        return record
 
     def stages(self) -> list[StageRecord]:
         """Records of all finished stages, in the order in which they finished."""
-        records = [self.record(str(path.parent.relative_to(self.root))) for path in self.root.rglob(RECORD)]
-        records = [record for record in records if ".partial" not in record.name]
+        records = [self.record(str(folder.relative_to(self.root))) for folder in _stage_folders(self.root)]
         return sorted(records, key=lambda record: record.finished)
 
     def begin(self, stage: str) -> Path:
-        """The folder to work in; what an earlier, killed attempt left there is still in it."""
+        """The folder to work in; what an earlier, killed attempt left there is still in it.
+
+        Raises:
+            StoreError: the stage's folder is there but its record is not.
+        """
+        final = self.root / stage
+        if final.exists():
+            raise _corrupt(final / RECORD, final, "the record is missing")
         folder = self.partial(stage)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -111,6 +120,8 @@ class Run:
         """Make the work of a stage final, by one rename."""
         folder = self.partial(stage)
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        for torn in folder.rglob("*.tmp"):
+            torn.unlink()
         files = _files(folder)
         record = StageRecord(
             name=stage,
@@ -150,7 +161,7 @@ class Run:
             path = self.root / stage / name
             if not path.is_file():
                 raise _corrupt(path, self.root / stage, "the file is missing")
-            if _stat(path) != record.stats[name] and file_digest(path) != digest:
+            if _stat(path) != record.stats.get(name) and file_digest(path) != digest:
                 raise _corrupt(path, self.root / stage, "its contents have changed since it was written")
         return record
 
@@ -173,7 +184,8 @@ def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str])
                 "Go on with the configuration that it began with, or choose another folder (--out)"
             )
         return Run(root)
-    if root.is_dir() and any(entry.name != "lock" for entry in root.iterdir()):
+    # A run that was killed while it began has left the lock and a torn manifest.
+    if root.is_dir() and any(entry.name not in ("lock", "run.json.tmp") for entry in root.iterdir()):
         raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
     root.mkdir(parents=True, exist_ok=True)
     write_json(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})
@@ -199,7 +211,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
         raise StoreError(f"{root}: no run here (run.json is missing)") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or not isinstance(manifest.get("config"), dict)
+    ):
         raise StoreError(f"{path}: not a run of this version (format {FORMAT})")
     return manifest
 
@@ -229,11 +245,14 @@ def disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"{root}: the disk is full. Everything finished is kept: make room and give the same command again"
-            ) from None
+            raise _full(root) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise StoreError(f"{root}: cannot be written: {error}") from None
+        raise
+    except Exception as error:
+        # Libraries that write files in their own code (safetensors) raise errors of their own.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise _full(root) from None
         raise
 
 
@@ -264,9 +283,13 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file beside ``path``, then put it in place by one rename."""
     part = path.with_name(path.name + ".tmp")
-    write(part)
-    _sync(part)
-    part.replace(path)
+    try:
+        write(part)
+        _sync(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def file_digest(path: Path) -> str:
@@ -277,10 +300,18 @@ def file_digest(path: Path) -> str:
 
 def _files(folder: Path) -> list[str]:
     return sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != RECORD and path.suffix != ".tmp"
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path != folder / RECORD
     )
+
+
+def _stage_folders(folder: Path) -> Iterator[Path]:
+    """Folders of finished stages; what is inside a stage, finished or not, is not looked at."""
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.endswith(".partial"):
+            if (child / RECORD).is_file():
+                yield child
+            else:
+                yield from _stage_folders(child)
 
 
 def _stat(path: Path) -> list[int]:
@@ -300,6 +331,12 @@ def _peak_memory_mb() -> float:
     import resource
 
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _full(root: Path) -> StoreError:
+    return StoreError(
+        f"{root}: the disk is full. Everything finished is kept: make room and give the same command again"
+    )
 
 
 def _corrupt(path: Path, stage: Path, what: str) -> StoreError:

@@ -20,7 +20,7 @@ from seralign.errors import ConfigError
 
 def config_parser(**kwargs: Any) -> ArgumentParser:
     """A parser with every option of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...)."""
-    parser = ArgumentParser(default_env=False, exit_on_error=False, **kwargs)
+    parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, **kwargs)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options; flags win over it")
     parser.add_class_arguments(RunConfig, as_group=True)
     return parser
@@ -157,8 +157,9 @@ def _explained(parser: ArgumentParser, where: str) -> Iterator[None]:
 def _explain(error: Exception, parser: ArgumentParser) -> str:
     """The parser's complaint in our words: the key first, then what would be right."""
     message = one_line(error)
-    if match := re.search(r"does not accept option '(.+?)'|Option '(.+?)' is not accepted", message):
-        key = match[1] or match[2]
+    pattern = r"does not accept option '(.+?)'|Option '(.+?)' is not accepted|unrecognized arguments: -*([^\s=]+)"
+    if match := re.search(pattern, message):
+        key = match[1] or match[2] or match[3]
         group = re.search(r"Group '(.+?)'", message)
         key = f"{group[1]}.{key}" if group else key
         close = difflib.get_close_matches(key, [action.dest for action in parser._actions], n=1)

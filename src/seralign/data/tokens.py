@@ -87,7 +87,15 @@ class Encoder:
         ]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []  # pyright: ignore
+        if not texts:
+            return []
+        try:
+            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
+        except Exception as error:
+            # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
+            if len(texts) == 1:
+                raise DataError(f"the tokenizer refuses the text {texts[0][:60]!r}: {error}") from None
+            return [self._tokenize([text])[0] for text in texts]
 
     def _prompt_ids(self, examples: Sequence[Example], prompts: list[str]) -> list[Ids]:
         encoded = []

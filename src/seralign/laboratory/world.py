@@ -19,6 +19,7 @@ from seralign.laboratory import clauses
 from seralign.laboratory.clauses import ClauseWorld
 from seralign.laboratory.model import save_model
 from seralign.records import content_id
+from seralign.store import write_atomic
 
 VERSION = 1
 WORLD_FILE = "world.json"
@@ -69,6 +70,4 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -96,14 +96,14 @@ def _reference(
 ) -> ReferenceLogps:
     """Reference log-probabilities of a table's pairs, kept in the stage for a training that is taken up again.
 
-    Where training starts from the reference itself they are computed anew in the trainer's packs, so that margins at
-    step 0 are zero to the last bit; elsewhere the cache serves.
+    Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
+    step 0 are zero to the last bit.
     """
     if not distributed.broadcast(file.is_file()):
         both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
         policy = loop.training_policy(reference)
         responses = Responses(table, ("chosen_ids", "rejected_ids"))
-        found = logps(responses, both, policy, loop.cache, fresh=start.digest == reference.digest)
+        found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
             chosen, rejected = found[: len(table)], found[len(table) :]
             write_table(file, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})

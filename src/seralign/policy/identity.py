@@ -21,6 +21,8 @@ _VOLATILE = {
     "_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache",
     "base_model_name_or_path", "inference_mode", "revision", "auto_mapping", "peft_version",
 }  # fmt: skip
+# Sets of names, which PEFT writes in an order that differs from process to process.
+_UNORDERED = {"target_modules", "modules_to_save", "exclude_modules"}
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,22 @@ def weights_digest(source: PolicySource) -> str:
     for folder, settings in ((source.model, "config.json"), (source.adapter, "adapter_config.json")):
         if folder is not None:
             digest.update(json.dumps(_settings(Path(folder) / settings), sort_keys=True).encode())
-            for header, data in _tensors(Path(folder)):
+            for header, data in _tensors(_weight_files(Path(folder))):
                 digest.update(header)
                 digest.update(data)
     return digest.hexdigest()
+
+
+_KINDS = {"config.json": "model", "adapter_config.json": "adapter"}
 
 
 def _fetch(name: str, revision: str | None, settings: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         if not (folder / settings).is_file():
-            raise ModelError(f"{folder}: no {settings} here, so no model that transformers saved")
+            raise ModelError(f"{folder}: no {settings} here, so no {_KINDS[settings]} that transformers or PEFT saved")
         return folder.absolute()
-    if folder.suffix or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name}: no such folder")
     try:
         path = snapshot_download(
@@ -87,17 +92,39 @@ def _fetch(name: str, revision: str | None, settings: str) -> Path:
 
 
 def _settings(path: Path) -> dict[str, Any]:
+    settings = _read_json(path)
+    for key in _UNORDERED & settings.keys():
+        if isinstance(settings[key], list):
+            settings[key] = sorted(settings[key])
+    # Dropout is always off here, so it changes nothing either.
+    return {key: value for key, value in settings.items() if key not in _VOLATILE and "drop" not in key}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {one_line(error)}") from None
-    return {key: value for key, value in settings.items() if key not in _VOLATILE}
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return value
 
 
-def _tensors(folder: Path) -> Iterator[tuple[bytes, memoryview]]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers and PEFT would load, among whatever else lies in the folder."""
+    for name in ("adapter_model.safetensors", "model.safetensors"):
+        if (folder / name).is_file():
+            return [folder / name]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
         raise ModelError(f"{folder}: no weights in safetensors here; other formats are not read")
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelError(f"{index}: not an index of weights")
+    return [folder / str(name) for name in sorted(set(shards.values()))]
+
+
+def _tensors(files: list[Path]) -> Iterator[tuple[bytes, memoryview]]:
     where: dict[str, Path] = {}
     for file in files:
         with _open(file) as tensors:

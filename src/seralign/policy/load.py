@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
     """The tokenizer of a policy, with the configured chat template.
 
     Raises:
-        ModelError: it cannot be loaded, or it has no end-of-sequence token.
+        ModelError: it cannot be loaded, or the configured template is neither a file nor a template.
     """
     name = config.tokenizer or source.model
     revision = None if config.tokenizer else source.revision
@@ -43,11 +44,16 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
 
 
 def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids of the tokens that end a response: the tokenizer's and those of the model's generation settings."""
-    ids = set() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id}
+    """Ids of the tokens that end a response: the tokenizer's and those of the model's generation settings.
+
+    Raises:
+        ModelError: neither names one.
+    """
+    own: Any = tokenizer.eos_token_id
+    ids: set[int] = set() if own is None else {own}
     with contextlib.suppress(OSError):
-        listed = GenerationConfig.from_pretrained(source.model, revision=source.revision).eos_token_id
-        ids |= set(listed) if isinstance(listed, list) else {listed} - {None}
+        published: Any = GenerationConfig.from_pretrained(source.model, revision=source.revision or "main").eos_token_id
+        ids |= set(published) if isinstance(published, list) else {published} - {None}
     if not ids:
         raise ModelError(f"{source.model}: neither the tokenizer nor the model names an end-of-sequence token")
     return frozenset(ids)
@@ -70,7 +76,7 @@ def load_model(
     Raises:
         ModelError: no such model, weights missing, weights not in safetensors, or the adapter does not fit.
     """
-    model = _load_base(source, config, dtype)
+    model: Any = _load_base(source, config, dtype)
     if source.adapter is not None:
         model = _load_adapter(model, source, trainable)
     elif lora is not None:
@@ -78,12 +84,11 @@ def load_model(
         from peft import get_peft_model
 
         try:
-            model = get_peft_model(
-                model,
-                PeftLoraConfig(
-                    r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, task_type="CAUSAL_LM"
-                ),
+            settings = PeftLoraConfig(
+                r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, task_type="CAUSAL_LM"
             )
+            with quiet_transformers():
+                model = get_peft_model(model, settings)
         except ValueError as error:
             raise ModelError(f"policy.lora.target_modules: {one_line(error)}") from None
     _switch_off_dropout(model)
@@ -97,12 +102,15 @@ def mixed_precision(precision: str, device: torch.device) -> contextlib.Abstract
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' load reports and bars out of our output."""
+    """Keep transformers' load reports and bars, and two warnings of PEFT's that no setting of ours answers, away."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
@@ -113,7 +121,7 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
     options: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
     try:
         with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.model,
                 revision=source.revision,
                 dtype=DTYPES[dtype],
@@ -124,6 +132,7 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
             )
     except Exception as error:
         raise ModelError(f"no causal language model can be loaded from {source.model}: {one_line(error)}") from None
+    model, report = loaded
     missing = sorted(report["missing_keys"]) + [str(key) for key in report.get("mismatched_keys", ())]
     if missing:
         names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
@@ -138,13 +147,16 @@ def _load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool)
     if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
         raise ModelError(f"{adapter}: no adapter_model.safetensors here; only safetensors are read")
     try:
-        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        with quiet_transformers():
+            return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     except Exception as error:
         raise ModelError(f"no adapter for {source.model} can be loaded from {adapter}: {one_line(error)}") from None
 
 
 def _switch_off_dropout(model: nn.Module) -> None:
     for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, float) and ("drop" in name or (name == "p" and isinstance(module, nn.Dropout))):
-                setattr(module, name, 0.0)
+        # Some models (Falcon, Persimmon) read the rate from their configuration in every forward pass.
+        for owner in (module, getattr(module, "config", None)):
+            for name, value in vars(owner).items() if owner is not None else ():
+                if isinstance(value, float) and ("drop" in name or (name == "p" and isinstance(owner, nn.Dropout))):
+                    setattr(owner, name, 0.0)

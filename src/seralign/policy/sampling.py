@@ -65,13 +65,13 @@ def sample(
     candidates = []
     for row, ids in enumerate(output[:, width:].tolist()):
         length = next((at + 1 for at, token in enumerate(ids) if token in end_tokens), None)
-        response = tuple(ids[:length])
+        response = ids[:length]
         candidates.append(
             Candidate(
                 prompt_id=prompts[row // params.samples].prompt_id,
                 index=row % params.samples,
                 text=str(tokenizer.decode(response, skip_special_tokens=True)),
-                ids=response,
+                ids=tuple(response),
                 finished=length is not None,
             )
         )

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from seralign.objectives import LogProbs, Objective
@@ -34,34 +35,34 @@ class PackDataset(torch.utils.data.Dataset):
     Args:
         pairs: Rows with the columns of :class:`seralign.records.Pair`.
         packs: What goes together.
-        denominators: For each pack, what the summed loss of its optimizer step is divided by.
         objective: Says which responses are read.
         reference: Log-probabilities under the reference, where the objective has one.
+        denominators: For each pack, what the summed loss of its optimizer step is divided by; only training needs it.
     """
 
     pairs: datasets.Dataset
     packs: Sequence[Pack]
-    denominators: Sequence[float]
     objective: Objective
     reference: ReferenceLogps | None
+    denominators: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.packs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         pack = self.packs[index]
         rows = self.pairs[pack.rows.tolist()]
-        sequences = pack_sequences(rows, self.objective.uses_rejected)
-        weight = np.asarray(rows["weight"], dtype=np.float64) * (1.0 if pack.counts else 0.0)
-        batch: dict[str, Any] = pad_sequences(sequences) | {
-            "p": torch.tensor(rows["p"], dtype=torch.float64),
-            "weight": torch.from_numpy(weight),
-            "denominator": torch.tensor(self.denominators[index], dtype=torch.float64),
-        }
+        numbers: dict[str, Any] = {"p": rows["p"], "weight": rows["weight"] if pack.counts else [0.0] * len(pack.rows)}
+        if self.denominators is not None:
+            numbers["denominator"] = self.denominators[index]
         if self.reference is not None:
-            batch["reference_chosen"] = torch.from_numpy(self.reference.chosen[pack.rows])
-            batch["reference_rejected"] = torch.from_numpy(self.reference.rejected[pack.rows])
-        return batch
+            numbers["reference_chosen"] = self.reference.chosen[pack.rows]
+            numbers["reference_rejected"] = self.reference.rejected[pack.rows]
+        device: Any = PartialState().device
+        exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        return pad_sequences(pack_sequences(rows, self.objective.uses_rejected)) | {
+            name: torch.as_tensor(value, dtype=exact) for name, value in numbers.items()
+        }
 
 
 def pack_sequences(rows: dict[str, Any], with_rejected: bool) -> list[tuple[list[int], list[int]]]:

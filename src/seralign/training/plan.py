@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seralign.config import TrainingConfig
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,11 @@ def plan_training(lengths: np.ndarray, sequences: int, config: TrainingConfig, s
         world_size: Number of processes.
 
     Raises:
-        ConfigError: a step has fewer pairs than there are processes.
+        ConfigError: a step has fewer pairs than there are processes, or ``epochs`` is less than one pair.
+        DataError: there are no pairs.
     """
+    if not len(lengths):
+        raise DataError("there are no pairs to train on")
     order = _order(len(lengths), config, seed)
     step_rows = _steps(order, config)
     if min(len(rows) for rows in step_rows) < world_size:
@@ -79,6 +82,8 @@ def plan_scoring(lengths: Sequence[int] | np.ndarray, tokens_per_pack: int, sequ
 
 def _order(count: int, config: TrainingConfig, seed: int) -> np.ndarray:
     wanted = config.max_steps * config.batch_size if config.max_steps else round(config.resolved_epochs * count)
+    if not wanted:
+        raise ConfigError(f"training.epochs: {config.epochs} of {count} pairs is less than one pair; give more")
     epochs = [np.random.default_rng([seed, epoch]).permutation(count) for epoch in range(math.ceil(wanted / count))]
     return np.concatenate(epochs)[:wanted]
 

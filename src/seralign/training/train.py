@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,31 +14,22 @@ from typing import Any
 import datasets
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.config.load import one_line
-from seralign.errors import ConfigError, StoreError
+from seralign.errors import ConfigError
 from seralign.objectives import Objective
 from seralign.policy.load import quiet_transformers
 from seralign.progress import Bar, bar, say
-from seralign.store import SCRATCH, file_digest, write_json
+from seralign.store import SCRATCH
+from seralign.training.arguments import training_arguments
 from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_lengths
+from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan, plan_scoring
 from seralign.training.trainer import PreferenceTrainer
-
-# Settings of TrainingArguments that follow from ours; `training.extra` may not contradict them.
-_OWNED = {
-    "output_dir", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
-    "train_sampling_strategy", "remove_unused_columns", "learning_rate", "lr_scheduler_type", "warmup_steps",
-    "weight_decay", "max_grad_norm", "optim", "bf16", "fp16", "save_strategy", "save_steps", "save_total_limit",
-    "logging_steps", "logging_strategy", "eval_strategy", "eval_steps", "eval_on_start", "report_to", "seed",
-    "data_seed", "gradient_checkpointing", "use_cpu", "load_best_model_at_end", "ignore_data_skip", "hub_model_id",
-    "push_to_hub", "auto_find_batch_size",
-}  # fmt: skip
-_MARKER = "complete.json"
 
 
 @dataclass(frozen=True)
@@ -72,154 +65,108 @@ def train(
 ) -> dict[str, Any]:
     """Train ``model`` in place and save it to ``folder/policy``, with ``folder/metrics.jsonl`` beside it.
 
-    Checkpoints are kept in ``folder/scratch``; called again after it was killed, it goes on from the last whole one
-    and ends with the same weights.
+    Checkpoints are kept in ``folder/scratch``; called again after it was killed, with the model that it was first
+    called with, it goes on from the last whole one and ends with the same weights and the same metrics.
+
+    Args:
+        model: The policy as training begins, on this process's device.
+        tokenizer: Saved beside the weights.
+        data: What is trained on and what is held out.
+        objective: The loss.
+        config: Optimizer, schedule, precision and so on.
+        folder: The stage's folder.
+        seed: Seeds what is random in the trainer.
+        label: Words before the progress bar.
+        log_folder: Where TensorBoard's events go.
 
     Returns:
-        Figures: steps, pairs, the last line of training metrics and of held-out ones.
+        Figures: ``steps``, ``pairs``, ``train`` (the last line of training metrics), ``heldout_first`` and
+        ``heldout`` (held-out metrics before and after training).
 
     Raises:
-        ConfigError: ``training.extra`` names what is no setting of ``transformers.TrainingArguments``.
-        StoreError: a checkpoint is corrupt.
+        ConfigError: a setting that transformers lacks, refuses or cannot honour here.
+        StoreError: the last checkpoint is corrupt.
     """
+    if any(parameter.requires_grad and parameter.dtype == torch.float16 for parameter in model.parameters()):
+        raise ConfigError(
+            "policy.dtype: float16 weights cannot be trained; give float32, and training.precision: float16 if wanted"
+        )
     scratch = folder / SCRATCH
     with quiet_transformers():
-        arguments = training_arguments(config, data, scratch, seed=seed)
-        trainer = PreferenceTrainer(
-            objective=objective,
-            model=model,
-            args=arguments,
-            train_dataset=PackDataset(
-                data.pairs, data.plan.packs, loss_denominators(data.pairs, data.plan, objective), objective,
-                data.reference,
-            ),
-            eval_dataset=_heldout_dataset(data, objective),
-            processing_class=tokenizer,
-            callbacks=[_Marker()],
-        )  # fmt: skip
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
-        checkpoint = distributed.broadcast(_last_checkpoint(scratch) if distributed.is_main() else None)
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(log_folder)
+        trainer = _trainer(model, tokenizer, data, objective, config, scratch, seed, log_folder)
+        checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
+        if checkpoint is not None:
+            say(f"going on from {checkpoint.name}")
+            trainer.args.eval_on_start = False
         with bar(label, data.plan.steps, "step") as line:
             trainer.add_callback(_Progress(line))
-            _run(trainer, checkpoint)
-        if data.heldout is not None and (config.eval_steps is None or data.plan.steps % config.eval_steps):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if data.heldout is not None and _last(trainer.state.log_history, "eval_loss").get("step") != data.plan.steps:
             trainer.evaluate()
         trainer.save_model(str(folder / "policy"))
-    history = trainer.state.log_history
+    # The closing line tells the time of this process alone, which says nothing after a resumption.
+    history = [_finite(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
     if distributed.is_main():
         # Holds a pickle; everything in it is in the run's configuration.
         (folder / "policy" / "training_args.bin").unlink(missing_ok=True)
-        lines = "".join(json.dumps(_finite(entry)) + "\n" for entry in history)
+        lines = "".join(json.dumps(entry) + "\n" for entry in history)
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     distributed.barrier()
     return {
         "steps": data.plan.steps,
         "pairs": len(data.pairs),
-        "train": _finite(_last(history, "loss")),
-        "heldout_first": _finite(_first(history, "eval_loss")),
-        "heldout": _finite(_last(history, "eval_loss")),
+        "train": _last(history, "loss"),
+        "heldout_first": next((entry for entry in history if "eval_loss" in entry), {}),
+        "heldout": _last(history, "eval_loss"),
     }
 
 
-def training_arguments(config: TrainingConfig, data: TrainingData, scratch: Path, *, seed: int) -> TrainingArguments:
-    """Our settings, in transformers' words."""
-    owned = sorted(_OWNED & config.extra.keys())
-    if owned:
-        raise ConfigError(f"training.extra.{owned[0]}: set by seralign's own options or its plan; leave it out")
-    from accelerate import PartialState
-
-    device = PartialState().device
-    settings: dict[str, Any] = {
-        "output_dir": str(scratch),
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": data.plan.accumulation,
-        "num_train_epochs": 1,
-        "max_steps": data.plan.steps,
-        "train_sampling_strategy": "sequential",
-        "remove_unused_columns": False,
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": config.schedule,
-        "warmup_steps": config.warmup,
-        "weight_decay": config.weight_decay,
-        "max_grad_norm": config.max_grad_norm,
-        "optim": config.optimizer,
-        "bf16": config.precision == "bfloat16",
-        "fp16": config.precision == "float16",
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "save_strategy": "steps",
-        "save_steps": config.save_steps,
-        "save_total_limit": 2,
-        "logging_steps": config.log_steps,
-        "eval_strategy": "steps" if config.eval_steps and data.heldout is not None else "no",
-        "eval_steps": config.eval_steps,
-        "eval_on_start": data.heldout is not None,
-        "report_to": config.report_to or "none",
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-        "use_cpu": device.type == "cpu",
-        "dataloader_pin_memory": device.type == "cuda",
-        "seed": seed,
-    }
+def _trainer(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    objective: Objective,
+    config: TrainingConfig,
+    scratch: Path,
+    seed: int,
+    log_folder: Path,
+) -> PreferenceTrainer:
+    heldout = None
+    if data.heldout is not None and data.heldout_packs is not None:
+        heldout = PackDataset(data.heldout, data.heldout_packs, objective, data.heldout_reference)
+    denominators = loss_denominators(data.pairs, data.plan, objective)
+    arguments = training_arguments(config, data.plan, scratch, heldout=heldout is not None, seed=seed)
     try:
-        arguments = TrainingArguments(**(settings | config.extra))
-    except (TypeError, ValueError, ImportError) as error:
+        with _tensorboard_in(log_folder):
+            trainer = PreferenceTrainer(
+                objective=objective,
+                model=model,
+                args=arguments,
+                train_dataset=PackDataset(data.pairs, data.plan.packs, objective, data.reference, denominators),
+                eval_dataset=heldout,
+                processing_class=tokenizer,
+                callbacks=[CheckpointMarker()],
+            )
+    except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"training: transformers refuses the settings: {one_line(error)}") from None
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for torchrun; DataParallel would split packs
-    return arguments
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
-def _heldout_dataset(data: TrainingData, objective: Objective) -> PackDataset | None:
-    if data.heldout is None or data.heldout_packs is None:
-        return None
-    plan = Plan(data.heldout_packs, steps=1, accumulation=len(data.heldout_packs), world_size=1)
-    denominators = loss_denominators(data.heldout, plan, objective)
-    return PackDataset(data.heldout, plan.packs, denominators, objective, data.heldout_reference)
-
-
-def _run(trainer: PreferenceTrainer, checkpoint: Path | None) -> None:
-    if checkpoint is None:
-        trainer.train()
-        return
-    say(f"going on from {checkpoint.name}")
-    trainer.args.eval_on_start = False
-    trainer.train(resume_from_checkpoint=str(checkpoint))
-
-
-def _last_checkpoint(scratch: Path) -> Path | None:
-    """The newest checkpoint that was written to its end. Half-written ones are removed."""
-    whole: list[tuple[int, Path]] = []
-    for path in scratch.glob("checkpoint-*"):
-        if not (path / _MARKER).is_file():
-            shutil.rmtree(path)
-            continue
-        whole.append((int(path.name.rsplit("-", 1)[1]), path))
-    if not whole:
-        return None
-    newest = max(whole)[1]
+@contextmanager
+def _tensorboard_in(folder: Path) -> Iterator[None]:
+    """Where a TensorBoard tracker made in this block writes; it takes it from the environment."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
     try:
-        digests = json.loads((newest / _MARKER).read_text(encoding="utf-8"))
-        broken = [name for name, digest in digests.items() if file_digest(newest / name) != digest]
-    except (OSError, ValueError) as error:
-        broken = [one_line(error)]
-    if broken:
-        raise StoreError(
-            f"{newest}: the checkpoint is corrupt ({', '.join(broken)}). Delete this folder; the same command goes on "
-            "from the checkpoint before it"
-        )
-    return newest
-
-
-class _Marker(TrainerCallback):
-    """Marks a checkpoint as whole once everything of it is written, with digests of its files."""
-
-    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        distributed.barrier()
-        if distributed.is_main():
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            write_json(folder / _MARKER, {str(path.relative_to(folder)): file_digest(path) for path in files})
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class _Progress(TrainerCallback):
@@ -245,12 +192,5 @@ def _last(history: list[dict[str, Any]], key: str) -> dict[str, Any]:
     return next((entry for entry in reversed(history) if key in entry), {})
 
 
-def _first(history: list[dict[str, Any]], key: str) -> dict[str, Any]:
-    return next((entry for entry in history if key in entry), {})
-
-
 def _finite(entry: dict[str, Any]) -> dict[str, Any]:
-    def number(value: Any) -> Any:
-        return None if isinstance(value, float) and not torch.isfinite(torch.tensor(value)) else value
-
-    return {key: number(value) for key, value in entry.items()}
+    return {key: value if math.isfinite(value) else None for key, value in entry.items()}

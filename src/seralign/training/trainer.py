@@ -31,13 +31,13 @@ class PreferenceTrainer(Trainer):
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
         self.loss_is_scaled_for_ga = True
-        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._sums = _Sums()
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This pack's share of the step's loss. Processes' gradients are averaged, hence the factor."""
-        loss = self._pack(model, inputs, self._sums) * distributed.world_size()
+        loss = self._pack(model, inputs, self._sums) / inputs["denominator"] * distributed.world_size()
         return (loss, {}) if return_outputs else loss
 
     def evaluate(
@@ -45,18 +45,19 @@ class PreferenceTrainer(Trainer):
     ) -> dict[str, float]:
         """Loss and metrics on the held-out packs, over all processes, each pair counted once."""
         packs: PackDataset = self.eval_dataset if eval_dataset is None else eval_dataset  # pyright: ignore
-        model = self.model
+        model: Any = self.model
         was_training = model.training
         model.eval()
-        sums: defaultdict[str, float] = defaultdict(float)
-        for at in range(distributed.rank(), len(packs), distributed.world_size()):
-            inputs = self._prepare_inputs(packs[at])
+        sums = _Sums()
+        for start in range(0, len(packs), distributed.world_size()):
+            at = start + distributed.rank()
+            inputs = self._prepare_inputs(packs[min(at, len(packs) - 1)])
+            if at >= len(packs):  # processes that share one model (FSDP) must all run it equally often
+                inputs["weight"] = torch.zeros_like(inputs["weight"])
             with torch.no_grad(), self.compute_loss_context_manager():
-                sums["loss"] += float(self._pack(model, inputs, sums))
+                self._pack(model, inputs, sums)
         model.train(was_training)
-        totals = _total(sums)
-        metrics = {"loss": totals.pop("loss")} | _means(totals)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in sums.means().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -64,15 +65,39 @@ class PreferenceTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics since the last line to a line of training."""
         if "loss" in logs:
-            logs = logs | _means(_total(self._sums))
-            self._sums.clear()
+            logs = logs | self._sums.means()
+            self._sums = _Sums()
         super().log(logs, start_time)
 
-    def _pack(self, model: nn.Module, inputs: dict[str, Tensor], sums: dict[str, float]) -> Tensor:
+    def _pack(self, model: nn.Module, inputs: dict[str, Tensor], sums: _Sums) -> Tensor:
+        """The weighted loss of a pack, summed over its pairs."""
         logps = pack_logprobs(inputs, *forward_logps(model, inputs, self.objective.uses_rejected))
         output = self.objective.loss(logps)
-        _add(sums, inputs["weight"] > 0, logps, output)
-        return (output.loss * inputs["weight"].to(output.loss.dtype)).sum() / inputs["denominator"]
+        weight = inputs["weight"].to(output.loss.dtype)
+        loss = (output.loss * weight).sum()
+        units = (weight * logps.chosen_length if self.objective.unit == "token" else weight).sum()
+        sums.add(loss.detach(), units, weight > 0, _metrics(logps, output))
+        return loss
+
+
+class _Sums:
+    """Sums of loss and metrics over packs, left on the device until a line of metrics is due."""
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[str, Any] = defaultdict(float)
+
+    def add(self, loss: Tensor, units: Tensor, counted: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Add a pack: its summed loss and what that is divided by, and each metric [N] of the counted pairs."""
+        values = {name: value[counted].sum() for name, value in metrics.items()}
+        for name, value in (values | {"loss": loss, "units": units, "count": counted.sum()}).items():
+            self._sums[name] = self._sums[name] + value
+
+    def means(self) -> dict[str, float]:
+        """Means over all pairs (or tokens, the loss of ``sft``) of all processes."""
+        parts = distributed.gather({name: float(value) for name, value in self._sums.items()})
+        names = sorted({name for part in parts for name in part} - {"units", "count"})
+        total = {name: sum(part.get(name, 0.0) for part in parts) for name in [*names, "units", "count"]}
+        return {name: total[name] / total["units" if name == "loss" else "count"] for name in names}
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -80,8 +105,8 @@ def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return item
 
 
-def _add(sums: dict[str, float], counted: Tensor, logps: LogProbs, output: ObjectiveOutput) -> None:
-    """Add a pack's metrics, every counted pair once, by the names that TRL gives them."""
+def _metrics(logps: LogProbs, output: ObjectiveOutput) -> dict[str, Tensor]:
+    """Metrics of each pair [N], by the names that TRL gives them; ``margins`` is h in nats, without beta."""
     values = {
         "lengths/chosen": logps.chosen_length,
         "lengths/rejected": logps.rejected_length,
@@ -93,18 +118,6 @@ def _add(sums: dict[str, float], counted: Tensor, logps: LogProbs, output: Objec
     }
     if output.margin is not None and output.rejected_reward is not None:
         values["rewards/margins"] = output.chosen_reward - output.rejected_reward
-        values["rewards/accuracies"] = (output.margin > 0).double() + 0.5 * (output.margin == 0).double()
-    for name, value in values.items():
-        if value is not None:
-            sums[name] += float(value.detach()[counted].double().sum())
-    sums["count"] += float(counted.sum())
-
-
-def _total(sums: dict[str, float]) -> dict[str, float]:
-    parts = distributed.gather(dict(sums))
-    return {name: sum(part.get(name, 0.0) for part in parts) for name in {key for part in parts for key in part}}
-
-
-def _means(sums: dict[str, float]) -> dict[str, float]:
-    count = sums.pop("count", 0.0)
-    return {name: value / count for name, value in sorted(sums.items()) if count}
+        # A tie is half right: at step 0 of a reference objective nothing is known, which is not 0% accuracy.
+        values["rewards/accuracies"] = 0.5 * (1 + output.margin.sign())
+    return {name: value.detach() for name, value in values.items() if value is not None}

@@ -1,0 +1,60 @@
+"""Checkpoints that are whole: marked when written to their end, checked by digest before training goes on from one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainingArguments
+
+from seralign import distributed
+from seralign.config.load import one_line
+from seralign.errors import StoreError
+from seralign.store import file_digest, write_json
+
+_MARKER = "complete.json"
+
+
+class CheckpointMarker(TrainerCallback):
+    """Marks a checkpoint as whole once all of it is written, with the digests of its files."""
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        # Sums since the last line of metrics are in no checkpoint: write the line first, so that none are pending.
+        control.should_log |= control.should_save
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        distributed.barrier()
+        if distributed.is_main():
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            write_json(folder / _MARKER, {str(path.relative_to(folder)): file_digest(path) for path in files})
+
+
+def last_checkpoint(scratch: Path) -> Path | None:
+    """The newest checkpoint that was written to its end. Half-written ones are removed.
+
+    Raises:
+        StoreError: a file of it has changed since, or is missing.
+    """
+    whole: list[tuple[int, Path]] = []
+    for path in scratch.glob("checkpoint-*"):
+        if (path / _MARKER).is_file():
+            whole.append((int(path.name.rsplit("-", 1)[1]), path))
+        else:
+            shutil.rmtree(path)
+    if not whole:
+        return None
+    newest = max(whole)[1]
+    try:
+        digests = json.loads((newest / _MARKER).read_text(encoding="utf-8"))
+        broken = [name for name, digest in digests.items() if file_digest(newest / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        broken = [one_line(error)]
+    if broken:
+        raise StoreError(
+            f"{newest}: the checkpoint is corrupt ({', '.join(broken)}). Delete this folder; the same command goes on "
+            "from the checkpoint before it, or from the beginning"
+        )
+    return newest

@@ -1,0 +1,36 @@
+"""What all tests share: one thread, no network, and tiny saved models (see ``tiny``)."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+
+import datasets
+import pytest
+import tiny
+import torch
+from hypothesis import settings
+
+from seralign.policy.identity import PolicySource
+
+torch.set_num_threads(1)
+datasets.disable_progress_bars()
+# The time of one example says nothing where cores are shared.
+settings.register_profile("shared-cores", deadline=None)
+settings.load_profile("shared-cores")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PolicySource]:
+    """A saved tiny model by the name of its architecture. Read only: tests that change files copy the folder."""
+    made: dict[str, PolicySource] = {}
+
+    def get(name: str) -> PolicySource:
+        if name not in made:
+            made[name] = tiny.save_model(tmp_path_factory.mktemp(name), name)
+        return made[name]
+
+    return get

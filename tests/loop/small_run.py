@@ -1,0 +1,28 @@
+"""A whole run that takes seconds: the built-in world, made small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seralign.config import RunConfig, load_config
+
+SMALL: dict[str, Any] = {
+    "rounds": 3,
+    "world": {"pairs": 60, "demonstrations": 120, "prompts": 24, "heldout": 20},
+    "data.max_length": 48,
+    "sft": {"learning_rate": 3e-3, "max_steps": 6, "batch_size": 16, "save_steps": 3, "log_steps": 3},
+    "training": {
+        "learning_rate": 1e-3, "max_steps": 4, "batch_size": 8, "save_steps": 2, "log_steps": 2, "tokens_per_pack": 200
+    },
+    "scoring.tokens_per_pack": 600,
+    "bootstrap": {"samples": 3, "temperature": 1.0, "max_new_tokens": 24, "batch_size": 8},
+    "evaluation": {"prompts": 16, "batch_size": 8, "baseline": True},
+    "stop.metric": "never",
+}  # fmt: skip
+
+
+def small_config(out: Path, **overrides: Any) -> RunConfig:
+    """The small run, with dotted overrides (``stop__metric`` for ``stop.metric``)."""
+    values = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
+    return load_config(None, values | {"out": str(out)})

@@ -1,0 +1,317 @@
+"""Candidates, contrasts and mixing: by hand, as properties, and sampled with a tiny model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from seralign import bootstrapping
+from seralign.bootstrapping import (
+    candidates_of,
+    contrasts,
+    generated_pair,
+    mix,
+    round_prompts,
+    sample_candidates,
+)
+from seralign.config import BootstrapConfig
+from seralign.data.table import PROMPT_FEATURES
+from seralign.errors import StoreError
+from seralign.policy.sampling import SamplingParams
+from seralign.records import Candidate, Prompt
+
+# --- contrasts
+
+
+def candidate(prompt: str, index: int, text: str, finished: bool = True) -> Candidate:
+    return Candidate(prompt, index, text, tuple(text.encode()), finished)
+
+
+def test_best_and_worst_by_hand() -> None:
+    """Prompt a: rewards 1, 3, -2 give 3 over -2. Prompt b: the highest and the lowest reward are of no use."""
+    candidates = [
+        candidate("a", 0, "one"),
+        candidate("a", 1, "two"),
+        candidate("a", 2, "three"),
+        candidate("b", 0, "cut", finished=False),
+        candidate("b", 1, "good"),
+        candidate("b", 2, " \n"),
+        candidate("b", 3, "bad"),
+        candidate("b", 4, " good "),
+    ]
+    found, left_out = contrasts(candidates, np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
+    assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
+    assert left_out == {"unfinished": 1, "empty": 1, "repeated": 1}
+
+
+@pytest.mark.parametrize(
+    ("texts", "rewards", "reason"),
+    [
+        (["same", "same ", "\nsame"], [1.0, 2.0, 3.0], {"repeated": 2, "prompts without two responses": 1}),
+        (["", " "], [1.0, 2.0], {"empty": 2, "prompts without two responses": 1}),
+        (["only"], [1.0], {"prompts without two responses": 1}),
+        (["x", "y"], [0.5, 0.5], {"no contrast": 1}),
+    ],
+)
+def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[float], reason: dict[str, int]) -> None:
+    found, left_out = contrasts(
+        [candidate("a", index, text) for index, text in enumerate(texts)], np.array(rewards, dtype=np.float64)
+    )
+    assert found == []
+    assert left_out == reason
+
+
+def test_equal_rewards_are_ordered_by_index() -> None:
+    candidates = [candidate("a", index, text) for index, text in enumerate("wxyz")]
+    (found,), _ = contrasts(candidates, np.array([0.0, 1.0, 1.0, 0.0]))
+    assert (found.best, found.worst) == (1, 3)
+
+
+@st.composite
+def sampled(draw: st.DrawFn) -> tuple[list[Candidate], np.ndarray]:
+    """Candidates of up to four prompts with few different texts and rewards, so that everything happens."""
+    candidates = [
+        candidate(f"prompt-{prompt}", index, draw(st.sampled_from(["", " ", "x", "x ", "y", "z"])), draw(st.booleans()))
+        for prompt in range(draw(st.integers(1, 4)))
+        for index in range(draw(st.integers(1, 6)))
+    ]
+    rewards = [draw(st.sampled_from([-1.5, 0.0, 0.25, 2.0])) for _ in candidates]
+    return candidates, np.array(rewards)
+
+
+@given(sampled(), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np.ndarray], random: Any) -> None:
+    candidates, rewards = given_
+    order = list(range(len(candidates)))
+    random.shuffle(order)
+    shuffled = [candidates[at] for at in order]
+    first, first_left_out = contrasts(candidates, rewards)
+    second, second_left_out = contrasts(shuffled, rewards[order])
+    assert {(candidates[c.best], candidates[c.worst], c.margin) for c in first} == {
+        (shuffled[c.best], shuffled[c.worst], c.margin) for c in second
+    }
+    assert first_left_out == second_left_out
+
+
+@given(sampled())
+def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[list[Candidate], np.ndarray]) -> None:
+    candidates, rewards = given_
+    found, left_out = contrasts(candidates, rewards)
+    for contrast in found:
+        best, worst = candidates[contrast.best], candidates[contrast.worst]
+        assert best.prompt_id == worst.prompt_id == contrast.prompt_id
+        assert best.finished
+        assert worst.finished
+        assert best.text.strip() != worst.text.strip()
+        # Of equal texts the first alone stands for all.
+        first: dict[str, int] = {}
+        for at in sorted(range(len(candidates)), key=lambda at: candidates[at].index):
+            if candidates[at].prompt_id == contrast.prompt_id and candidates[at].finished:
+                first.setdefault(candidates[at].text.strip(), at)
+        usable = [rewards[at] for text, at in first.items() if text]
+        assert (rewards[contrast.best], rewards[contrast.worst]) == (max(usable), min(usable))
+        assert contrast.margin == max(usable) - min(usable) > 0
+    prompts = {c.prompt_id for c in candidates}
+    assert len(found) + left_out["prompts without two responses"] + left_out["no contrast"] == len(prompts)
+    assert left_out["unfinished"] == sum(not c.finished for c in candidates)
+    assert left_out["empty"] == sum(c.finished and not c.text.strip() for c in candidates)
+
+
+def test_a_generated_pair_is_named_by_round_and_content() -> None:
+    prompt = Prompt("p", "question", (1, 2))
+    pair = generated_pair(3, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
+    assert (pair.origin, pair.prompt_id, pair.prompt, pair.chosen, pair.rejected) == (
+        "generated:3", "p", "question", "good", "bad"
+    )  # fmt: skip
+    assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) == ((1, 2), tuple(b"good"), tuple(b"bad"))
+    assert (pair.p, pair.weight) == (1.0, 1.0)
+    again = generated_pair(3, prompt, candidate("p", 7, "good"), candidate("p", 5, "bad"))
+    assert again.pair_id == pair.pair_id
+    other_round = generated_pair(2, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
+    swapped = generated_pair(3, prompt, candidate("p", 0, "bad"), candidate("p", 1, "good"))
+    assert len({pair.pair_id, other_round.pair_id, swapped.pair_id}) == 3
+
+
+# --- mixing
+
+
+def ids(kind: str, count: int) -> list[str]:
+    return [f"{kind}{number}" for number in range(count)]
+
+
+def test_mix_by_hand() -> None:
+    """Of 10 pairs 0.3 are to be generated: the 7 best of 8 offline ones and the 3 best of 5 generated ones."""
+    offline, generated = ids("o", 8), ids("g", 5)
+    margins = {name: float(at) for at, name in enumerate(offline)} | dict(zip(generated, [5, 1, 4, 2, 3], strict=True))
+    own, made = mix(offline, generated, margins, 10, 0.3)
+    assert own == offline[1:]
+    assert made == ["g0", "g2", "g4"]
+
+
+@pytest.mark.parametrize(
+    ("offline", "generated", "total", "share", "wanted"),
+    [
+        (100, 100, 100, 0.3, (70, 30)),
+        (70, 60, 100, 0.7, (30, 60)),
+        (70, 60, 100, 0.1, (70, 7)),  # 10 of 80 would be more than a tenth
+        (70, 0, 100, 0.5, (50, 0)),
+        (70, 60, 100, 0.0, (70, 0)),
+        (1000, 1000, 1000, 0.29, (710, 290)),
+    ],
+)
+def test_sizes_by_hand(offline: int, generated: int, total: int, share: float, wanted: tuple[int, int]) -> None:
+    margins = dict.fromkeys(ids("o", offline) + ids("g", generated), 1.0)
+    own, made = mix(ids("o", offline), ids("g", generated), margins, total, share)
+    assert (len(own), len(made)) == wanted
+
+
+@given(
+    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), max_size=30),
+    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), max_size=30),
+    st.integers(0, 20),
+    st.floats(0.0, 0.95),
+)
+def test_mix_keeps_the_largest_margins_never_repeats_and_never_exceeds_the_share(
+    offline: list[float], generated: list[float], dropped: int, share: float
+) -> None:
+    total = len(offline) + dropped
+    margins = dict(zip(ids("o", len(offline)) + ids("g", len(generated)), offline + generated, strict=True))
+    own, made = mix(ids("o", len(offline)), ids("g", len(generated)), margins, total, share)
+    assert len(own) + len(made) <= total
+    assert len(made) <= share * (len(own) + len(made)) + 1e-6
+    for taken, kind, count in ((own, "o", len(offline)), (made, "g", len(generated))):
+        everything = ids(kind, count)
+        assert [name for name in everything if name in set(taken)] == taken
+        left = [margins[name] for name in everything if name not in set(taken)]
+        assert not taken or not left or min(margins[name] for name in taken) >= max(left)
+    # Nothing that fits is left out: one more of either would be one too many.
+    wanted = int(share * total + 1e-9)
+    assert len(own) == min(len(offline), total - wanted)
+    if len(made) < min(len(generated), wanted):
+        assert (len(made) + 1) / (len(own) + len(made) + 1) > share - 1e-6
+
+
+@given(st.permutations(ids("o", 6)))
+def test_ties_do_not_depend_on_the_order(order: list[str]) -> None:
+    own, _ = mix(order, [], dict.fromkeys(order, 1.0), 6, 0.5)
+    assert set(own) == {"o0", "o1", "o2"}
+
+
+# --- sampling
+
+
+def prompts_table(count: int = 11, seed: int = 0) -> datasets.Dataset:
+    """Prompts of 1 to 12 tokens, longest and shortest anywhere."""
+    given_ids = [prompt for prompt, _ in tiny.make_sequences(count, seed)]
+    rows = {"prompt_id": ids("p", count), "text": [str(prompt) for prompt in given_ids], "ids": given_ids}
+    return datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES)
+
+
+class Sampler:
+    """Samples a table with a tiny model; counts loads, and dies in a given batch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loads = 0
+        self.batches: list[list[str]] = []
+        self.die_at: int | None = None
+        original = bootstrapping.sample
+
+        def counted(model: nn.Module, tokenizer: Any, batch: Sequence[Prompt], *rest: Any) -> list[Candidate]:
+            if len(self.batches) == self.die_at:
+                raise KeyboardInterrupt
+            self.batches.append([prompt.prompt_id for prompt in batch])
+            return original(model, tokenizer, batch, *rest)
+
+        monkeypatch.setattr(bootstrapping, "sample", counted)
+
+    def __call__(self, parts: Path, prompts: datasets.Dataset, batch_size: int = 3, seed: int = 4) -> pa.Table:
+        def load() -> nn.Module:
+            self.loads += 1
+            return tiny.make_model()
+
+        return sample_candidates(
+            prompts, load, tiny.make_tokenizer(), SamplingParams(2, 1.0, 1.0, 6), frozenset({tiny.EOS, 5, 6, 7}),
+            batch_size=batch_size, seed=seed, parts=parts, label="sampling",
+        )  # fmt: skip
+
+
+@pytest.fixture
+def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    return Sampler(monkeypatch)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 11, 50])
+def test_candidates_come_in_the_order_of_the_prompts(batch_size: int, sampler: Sampler, tmp_path: Path) -> None:
+    prompts = prompts_table()
+    found = candidates_of(sampler(tmp_path, prompts, batch_size))
+    assert [(c.prompt_id, c.index) for c in found] == [(name, at) for name in prompts["prompt_id"] for at in (0, 1)]
+    assert Counter(name for batch in sampler.batches for name in batch) == Counter(prompts["prompt_id"])
+    lengths = dict(zip(prompts["prompt_id"], map(len, prompts["ids"]), strict=True))
+    in_order = [lengths[name] for batch in sampler.batches for name in batch]
+    assert in_order == sorted(in_order)
+    assert {c.finished for c in found} == {True, False}
+
+
+@pytest.mark.parametrize("die_at", range(4))
+def test_interrupted_sampling_ends_with_the_same_responses(die_at: int, sampler: Sampler, tmp_path: Path) -> None:
+    prompts = prompts_table()
+    wanted = sampler(tmp_path / "whole", prompts)
+    whole = sampler.batches.copy()
+    sampler.batches.clear()
+    sampler.die_at = die_at
+    with pytest.raises(KeyboardInterrupt):
+        sampler(tmp_path / "killed", prompts)
+    sampler.die_at = None
+    assert sampler(tmp_path / "killed", prompts).equals(wanted)
+    assert sampler.batches == whole
+
+
+def test_what_is_done_is_not_sampled_again_and_the_model_not_loaded(sampler: Sampler, tmp_path: Path) -> None:
+    prompts = prompts_table()
+    first = sampler(tmp_path, prompts)
+    assert sampler(tmp_path, prompts).equals(first)
+    assert sampler.loads == 1
+    assert len(sampler.batches) == 4
+
+
+def test_the_seed_decides_and_every_batch_has_its_own(sampler: Sampler, tmp_path: Path) -> None:
+    prompts = prompts_table()
+    first = sampler(tmp_path / "a", prompts, seed=4)
+    assert sampler(tmp_path / "b", prompts, seed=4).equals(first)
+    assert not sampler(tmp_path / "c", prompts, seed=5).equals(first)
+    same = datasets.Dataset.from_dict(
+        {"prompt_id": ["x", "y"], "text": ["", ""], "ids": [[4, 9, 8]] * 2}, features=PROMPT_FEATURES
+    )
+    texts = sampler(tmp_path / "d", same, batch_size=1)["text"].to_pylist()
+    assert texts[:2] != texts[2:]
+
+
+def test_a_corrupt_part_is_named(sampler: Sampler, tmp_path: Path) -> None:
+    prompts = prompts_table()
+    sampler(tmp_path, prompts)
+    part = sorted(tmp_path.iterdir())[1]
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(StoreError, match=f"^{part}: "):
+        sampler(tmp_path, prompts)
+
+
+def test_prompts_of_a_round() -> None:
+    prompts = prompts_table(30)
+    assert round_prompts(prompts, BootstrapConfig(), 1) is prompts
+    assert round_prompts(prompts, BootstrapConfig(prompts=30), 1) is prompts
+    drawn = [round_prompts(prompts, BootstrapConfig(prompts=10), seed)["prompt_id"][:] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for names in drawn:
+        assert len(set(names)) == 10
+        assert names == [name for name in prompts["prompt_id"] if name in set(names)]

@@ -1,0 +1,188 @@
+"""The log-probability cache: values that never change, keys that never collide, files that survive a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seralign.cache import LogpCache, response_key
+from seralign.errors import StoreError
+
+IDS = st.lists(st.integers(0, 300), max_size=6)
+
+
+def keys_of(count: int) -> list[bytes]:
+    return [response_key([1, 2], [number]) for number in range(count)]
+
+
+def test_what_was_put_is_found_again_to_the_last_bit(tmp_path: Path) -> None:
+    """More keys than one query takes, in another order, in a file that was closed between."""
+    keys, values = keys_of(1300), -np.random.default_rng(0).exponential(30.0, 1300)
+    cache = LogpCache(tmp_path / "new" / "logps.sqlite")
+    cache.put("policy", keys[:1200], values[:1200])
+    cache.close()
+    cache = LogpCache(tmp_path / "new" / "logps.sqlite")
+    order = np.random.default_rng(1).permutation(1300)
+    found = cache.get("policy", [keys[number] for number in order])
+    assert np.array_equal(np.isnan(found), order >= 1200)
+    assert np.array_equal(found[order < 1200], values[order[order < 1200]])
+    assert (cache.hits, cache.misses) == (1200, 100)
+    cache.close()
+
+
+def test_the_first_value_stays(tmp_path: Path) -> None:
+    cache = LogpCache(tmp_path / "logps.sqlite")
+    keys = keys_of(3)
+    cache.put("policy", keys[:2], [-1.0, -2.0])
+    cache.put("policy", keys, [-9.0, -9.0, -3.0])
+    assert cache.get("policy", keys).tolist() == [-1.0, -2.0, -3.0]
+    cache.close()
+
+
+def test_policies_share_nothing(tmp_path: Path) -> None:
+    cache = LogpCache(tmp_path / "logps.sqlite")
+    cache.put("digest:float32:float32", keys_of(1), [-1.0])
+    cache.put("digest:float32:bfloat16", keys_of(1), [-2.0])
+    assert cache.get("digest:float32:float32", keys_of(1)).tolist() == [-1.0]
+    assert cache.get("digest:float32:bfloat16", keys_of(1)).tolist() == [-2.0]
+    assert np.isnan(cache.get("digest:bfloat16:bfloat16", keys_of(1))).all()
+    cache.close()
+
+
+@given(IDS, IDS, IDS, IDS)
+def test_keys_are_equal_only_for_equal_prompt_and_response(
+    prompt: list[int], response: list[int], other_prompt: list[int], other_response: list[int]
+) -> None:
+    same = (prompt, response) == (other_prompt, other_response)
+    assert (response_key(prompt, response) == response_key(other_prompt, other_response)) == same
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
+def test_where_the_prompt_ends_is_part_of_the_key(ids: list[int]) -> None:
+    """[1, 2] + [3] is not [1] + [2, 3]; nor are token ids confused with their bytes."""
+    keys = {response_key(ids[:border], ids[border:]) for border in range(len(ids) + 1)}
+    assert len(keys) == len(ids) + 1
+
+
+def test_a_key_is_the_same_in_every_process() -> None:
+    """Hard-coded: caches outlive the version of the library that filled them."""
+    assert response_key([1, 2], [3]) == response_key((1, 2), np.array([3], dtype=np.int32))  # pyright: ignore
+    assert response_key([1, 2], [3]).hex() == "4c85ae5d0e2ecd0933f7d692f4bf61c8"
+
+
+@pytest.mark.parametrize("contents", [b"prompt,response,logp\n" * 500, os.urandom(8192), b"{}"])
+def test_another_file_in_its_place_is_named_and_kept(contents: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    path.write_bytes(contents)
+    with pytest.raises(StoreError, match=rf"^{path}: not a log-probability cache, or a corrupt one.*Delete the file"):
+        LogpCache(path)
+    assert path.read_bytes() == contents
+
+
+def test_a_damaged_file_is_named_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    cache = LogpCache(path)
+    keys = keys_of(5000)
+    cache.put("policy", keys, np.zeros(5000))
+    cache.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+    cache = LogpCache(path)
+    with pytest.raises(StoreError, match=rf"^{path}: .*Delete the file"):
+        cache.get("policy", keys)
+    cache.close()
+
+
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "logps.sqlite"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE logps (name TEXT)")
+    other.commit()
+    other.close()
+    cache = LogpCache(path)
+    with pytest.raises(StoreError, match=rf"^{path}: the log-probability cache cannot be used"):
+        cache.get("policy", keys_of(1))
+    cache.close()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "logps.sqlite"
+    with pytest.raises(StoreError, match=f"^{path}: the log-probability cache cannot be used"):
+        LogpCache(path)
+    with pytest.raises(StoreError, match=f"^{tmp_path}: the log-probability cache cannot be used"):
+        LogpCache(tmp_path)
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError, match="Permission denied"):
+        LogpCache(tmp_path / "new" / "logps.sqlite")
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_of_another_user_is_named() -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        path = Path(folder) / "logps.sqlite"
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError, match=f"^{path}: the log-probability cache cannot be used"):
+                LogpCache(path)
+        finally:
+            os.seteuid(0)
+
+
+def test_two_runs_share_one_file(tmp_path: Path) -> None:
+    first, second = LogpCache(tmp_path / "logps.sqlite"), LogpCache(tmp_path / "logps.sqlite")
+    keys = keys_of(4)
+    first.put("policy", keys[:2], [-1.0, -2.0])
+    second.put("policy", keys[1:3], [-9.0, -3.0])
+    first.put("policy", keys[3:], [-4.0])
+    for cache in (first, second):
+        assert cache.get("policy", keys).tolist() == [-1.0, -2.0, -3.0, -4.0]
+    first.close()
+    second.close()
+
+
+_WRITER = """
+import sys
+from seralign.cache import LogpCache, response_key
+cache = LogpCache(sys.argv[1])
+for batch in range(100000):
+    keys = [response_key([batch], [row]) for row in range(50)]
+    cache.put("policy", keys, [-float(batch)] * 50)
+    print(batch, flush=True)
+"""
+
+
+def test_kill_in_the_middle_of_writing_loses_no_batch_that_was_put(tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) == 30:
+                writer.send_signal(signal.SIGKILL)
+                break
+        last = max([30, *map(int, writer.stdout.read().split())])
+    assert writer.returncode == -signal.SIGKILL
+    cache = LogpCache(path)
+    for batch in range(last + 3):
+        found = cache.get("policy", [response_key([batch], [row]) for row in range(50)])
+        whole = bool((found == -batch).all())
+        assert whole or (batch > last and bool(np.isnan(found).all())), batch
+    cache.put("policy", keys_of(1), [-1.0])
+    cache.close()

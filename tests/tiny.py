@@ -1,0 +1,147 @@
+"""Tiny random models of several architectures, saved as transformers saves them, and token ids to feed them.
+
+Weights are drawn wide, so that log-probabilities differ by several nats from token to token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    FalconConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import quiet_transformers
+
+ARCHITECTURES = ("llama", "llama-tied", "qwen2", "gpt2", "mistral")
+EOS, PAD, BOS = 0, 1, 2
+VOCABULARY = ("</s>", "<pad>", "<s>", *(f"w{number}" for number in range(45)))
+DROPOUT = 0.1
+
+Sequence_ = tuple[list[int], list[int]]
+
+
+def make_tokenizer(size: int = len(VOCABULARY)) -> PreTrainedTokenizerFast:
+    """One id a word between spaces: ``w0`` is 3, ``w1`` is 4 ..."""
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(VOCABULARY[:size])}))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="</s>",
+        pad_token="<pad>",
+        bos_token="<s>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_model(name: str = "llama", seed: int = 0, **settings: Any) -> PreTrainedModel:
+    """A random model of 2 layers and 32 channels; ``settings`` go into its configuration."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(_config(name, settings)).eval()
+
+
+def save_model(folder: Path, name: str = "llama", seed: int = 0, **settings: Any) -> PolicySource:
+    """Save a random model and its tokenizer to ``folder``."""
+    model = make_model(name, seed, **settings)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    make_tokenizer(model.config.vocab_size).save_pretrained(folder)
+    return PolicySource(str(folder))
+
+
+def save_adapter(folder: Path, base: PolicySource, seed: int = 0, **settings: Any) -> PolicySource:
+    """Save a LoRA adapter on ``base`` that changes its output, as a trained one would."""
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        options = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "lora_dropout": DROPOUT} | settings
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base.model), LoraConfig(**options))
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_" in parameter_name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(folder)
+    return PolicySource(base.model, adapter=str(folder))
+
+
+def make_sequences(count: int, seed: int = 0, vocabulary: int = len(VOCABULARY)) -> list[Sequence_]:
+    """(prompt ids, response ids) of 1 to 12 tokens each; any token may be anywhere, EOS and PAD too."""
+    random = np.random.default_rng(seed)
+
+    def ids() -> list[int]:
+        return random.integers(0, vocabulary, random.integers(1, 13)).tolist()
+
+    return [(ids(), ids()) for _ in range(count)]
+
+
+def pairs_table(count: int, seed: int = 0) -> datasets.Dataset:
+    """A table of pairs with the columns that scoring reads."""
+    chosen = make_sequences(count, seed)
+    rejected = make_sequences(count, seed + 1)
+    return datasets.Dataset.from_dict(
+        {
+            "pair_id": [f"pair-{number}" for number in range(count)],
+            "prompt_ids": [prompt for prompt, _ in chosen],
+            "chosen_ids": [response for _, response in chosen],
+            "rejected_ids": [response for _, response in rejected],
+        }
+    )
+
+
+def reference_logp(model: torch.nn.Module, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
+    """log pi(response | prompt) token by token from the full logits of one unpadded sequence.
+
+    Independent of the library; give a ``model.double()`` for a float64 reference.
+    """
+    ids = [*prompt, *response]
+    logits_TV = model(input_ids=torch.tensor([ids])).logits[0]
+    total = torch.zeros((), dtype=torch.float64)
+    for at in range(len(prompt), len(ids)):
+        row_V = logits_TV[at - 1].double()
+        total = total + row_V[ids[at]] - row_V.exp().sum().log()
+    return total
+
+
+def _config(name: str, settings: dict[str, Any]) -> PretrainedConfig:
+    common: dict[str, Any] = {
+        "vocab_size": len(VOCABULARY), "eos_token_id": EOS, "pad_token_id": PAD, "bos_token_id": BOS,
+        "initializer_range": 0.3,
+    }  # fmt: skip
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    modern = common | shape | {"intermediate_size": 48, "num_key_value_heads": 2, "tie_word_embeddings": False}
+    match name:
+        case "llama":
+            return LlamaConfig(**modern | {"attention_dropout": DROPOUT} | settings)
+        case "llama-tied":
+            return LlamaConfig(**modern | {"tie_word_embeddings": True} | settings)
+        case "qwen2":
+            return Qwen2Config(**modern | {"attention_dropout": DROPOUT} | settings)
+        case "mistral":
+            # The window is shorter than the sequences that tests make.
+            return MistralConfig(**modern | {"sliding_window": 6} | settings)
+        case "gpt2":
+            dropout = {"resid_pdrop": DROPOUT, "embd_pdrop": DROPOUT, "attn_pdrop": DROPOUT}
+            return GPT2Config(
+                **common | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64} | dropout | settings
+            )
+        case "falcon":
+            dropout = {"hidden_dropout": DROPOUT, "attention_dropout": DROPOUT}
+            return FalconConfig(**common | shape | dropout | {"alibi": False} | settings)
+    raise ValueError(f"no tiny {name}")

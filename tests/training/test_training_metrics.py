@@ -1,0 +1,185 @@
+"""Metrics by name and value against plain model calls, and evaluation that leaves no trace."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from training_helpers import (
+    metrics,
+    plain_logps,
+    policy_model,
+    random_pairs,
+    reference_logps,
+    run_training,
+    training_data,
+)
+from transformers import AutoModelForCausalLM
+
+from seralign.config import TrainingConfig
+from seralign.laboratory.model import build_tokenizer
+from seralign.objectives import get_objective
+from seralign.training import train as training
+from seralign.training.batches import ReferenceLogps
+from seralign.training.train import TrainingData, heldout_packs
+
+PAIRS = random_pairs(10, seed=7, soft=True)
+HELDOUT = random_pairs(7, seed=8, soft=True)
+NAMES = {
+    "loss", "margins", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
+    "logps/chosen", "logps/rejected", "lengths/chosen", "lengths/rejected",
+}  # fmt: skip
+
+
+def by_hand(model: nn.Module, pairs: Dataset, reference: ReferenceLogps) -> dict[str, float]:
+    """DPO's metrics with beta 0.1, pair by pair: the loss weighted, everything else a plain mean over pairs."""
+    lines = []
+    weights = []
+    for at in range(len(pairs)):
+        row = pairs[at]
+        chosen, rejected = (plain_logps(model, row, name).item() for name in ("chosen_ids", "rejected_ids"))
+        h = (chosen - reference.chosen[at]) - (rejected - reference.rejected[at])
+        weights.append(row["weight"])
+        lines.append(
+            {
+                "loss": row["weight"] * math.log1p(math.exp(-0.1 * (2 * row["p"] - 1) * h)),
+                "margins": h,
+                "rewards/chosen": 0.1 * (chosen - reference.chosen[at]),
+                "rewards/rejected": 0.1 * (rejected - reference.rejected[at]),
+                "rewards/margins": 0.1 * h,
+                "rewards/accuracies": float(h > 0),
+                "logps/chosen": chosen,
+                "logps/rejected": rejected,
+                "lengths/chosen": len(row["chosen_ids"]),
+                "lengths/rejected": len(row["rejected_ids"]),
+            }
+        )
+    means = {name: sum(line[name] for line in lines) / len(lines) for name in NAMES}
+    return means | {"loss": sum(line["loss"] for line in lines) / sum(weights)}
+
+
+def some_reference(pairs: Dataset) -> ReferenceLogps:
+    return ReferenceLogps(*np.random.default_rng(3).normal(-25, 10, size=(2, len(pairs))))
+
+
+@pytest.mark.parametrize("tokens_per_pack", [10_000, 100, 1])
+def test_a_line_of_training_is_the_mean_over_its_pairs_by_hand(
+    tiny_model: Callable[[str], Path], tmp_path: Path, tokens_per_pack: int
+):
+    config = TrainingConfig(
+        max_steps=1, batch_size=10, tokens_per_pack=tokens_per_pack, learning_rate=1e-9, warmup=0.0, log_steps=1
+    )
+    reference = some_reference(PAIRS)
+    plan = training_data(tiny_model("llama"), PAIRS, get_objective("simpo", 1.0, 0.0), config).plan
+    objective = get_objective("dpo", 0.1, 0.0)
+    run_training(policy_model(tiny_model("llama")), tmp_path, TrainingData(PAIRS, plan, reference), objective, config)
+
+    (line,) = metrics(tmp_path)
+    expected = by_hand(policy_model(tiny_model("llama")), PAIRS, reference)
+    assert line.keys() == NAMES | {"grad_norm", "learning_rate", "epoch", "step"}
+    assert {name: line[name] for name in NAMES} == pytest.approx(expected, rel=1e-5)
+    assert 0 < line["rewards/accuracies"] < 1
+
+
+def test_a_line_covers_all_steps_since_the_one_before(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """Ten pairs in five steps of two, a line after steps 2, 4 and the last: 4, 4 and 2 pairs, hence the lengths."""
+    config = TrainingConfig(batch_size=2, learning_rate=1e-9, log_steps=2)
+    objective = get_objective("dpo", 0.1, 0.0)
+    data = training_data(tiny_model("llama"), PAIRS, objective, config)
+    run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
+
+    lengths = np.array([len(ids) for ids in PAIRS["chosen_ids"]])
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    for line, steps in zip(lines, [(0, 1), (2, 3), (4,)], strict=True):
+        rows = np.concatenate([data.plan.step_rows(step) for step in steps])
+        assert line["lengths/chosen"] == lengths[rows].mean()
+
+
+def test_sft_has_a_mean_over_tokens_and_no_margins(tiny_model: Callable[[str], Path], tmp_path: Path):
+    config = TrainingConfig(max_steps=1, batch_size=10, learning_rate=1e-9, warmup=0.0, log_steps=1)
+    objective = get_objective("sft", 1.0, 0.0)
+    data = training_data(tiny_model("llama"), PAIRS, objective, config)
+    run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
+
+    model, total, units = policy_model(tiny_model("llama")), 0.0, 0.0
+    for at in range(len(PAIRS)):
+        row = PAIRS[at]
+        total -= row["weight"] * plain_logps(model, row, "chosen_ids").item()
+        units += row["weight"] * len(row["chosen_ids"])
+    (line,) = metrics(tmp_path)
+    assert line["loss"] == pytest.approx(total / units, rel=1e-5)
+    assert not {"margins", "rewards/accuracies", "logps/rejected"} & line.keys()
+
+
+@pytest.mark.parametrize("tokens_per_pack", [10_000, 100])
+def test_heldout_pairs_are_measured_against_their_own_reference(
+    tiny_model: Callable[[str], Path], tmp_path: Path, tokens_per_pack: int
+):
+    """Before training, after every second step and at the end, once; the last line equals the saved policy's."""
+    config = TrainingConfig(
+        max_steps=5, batch_size=4, tokens_per_pack=tokens_per_pack, learning_rate=1e-2, eval_steps=2
+    )
+    objective = get_objective("dpo", 0.1, 0.0)
+    model = tiny_model("llama")
+    data = training_data(model, PAIRS, objective, config, heldout=HELDOUT)
+    figures = run_training(policy_model(model), tmp_path, data, objective, config)
+
+    lines = [line for line in metrics(tmp_path) if "eval_loss" in line]
+    assert [line["step"] for line in lines] == [0, 2, 4, 5]
+    reference = reference_logps(model, HELDOUT, heldout_packs(HELDOUT, objective, config), config)
+    expected = by_hand(AutoModelForCausalLM.from_pretrained(tmp_path / "policy"), HELDOUT, reference)
+    assert {name: figures["heldout"]["eval_" + name] for name in NAMES} == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert figures["heldout_first"]["eval_rewards/accuracies"] == 0.5
+    assert figures["heldout"]["eval_rewards/accuracies"] not in (0.0, 0.5)
+
+
+def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """The same weights with and without evaluations between; mode and random state are as they were."""
+    objective = get_objective("dpo", 0.1, 0.0)
+    model = tiny_model("gpt2")
+    found = []
+    for name, eval_steps in (("with", 1), ("without", None)):
+        config = TrainingConfig(max_steps=3, batch_size=4, learning_rate=1e-2, eval_steps=eval_steps)
+        heldout = None if eval_steps is None else HELDOUT
+        policy = policy_model(model)
+        data = training_data(model, PAIRS, objective, config, heldout=heldout)
+        run_training(policy, tmp_path / name, data, objective, config)
+        found.append(policy.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+    config = TrainingConfig(max_steps=1, batch_size=4)
+    data = training_data(model, PAIRS, objective, config, heldout=HELDOUT)
+    policy = policy_model(model)
+    trainer = training._trainer(
+        policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", 0, tmp_path / "logs"
+    )
+    for mode in (True, False):
+        policy.train(mode)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        trainer.evaluate()
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+        assert all(module.training is mode for module in policy.modules())
+
+
+def test_a_number_that_is_none_is_null_in_the_metrics(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """A loss that is not finite is shown, not averaged away, and the lines stay JSON."""
+    config = TrainingConfig(max_steps=1, batch_size=10, log_steps=1)
+    objective = get_objective("dpo", 0.1, 0.0)
+    plan = training_data(tiny_model("llama"), PAIRS, get_objective("simpo", 1.0, 0.0), config).plan
+    broken = ReferenceLogps(np.full(10, -np.inf), np.full(10, -1.0))
+    policy = policy_model(tiny_model("llama"))
+    figures = run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)
+
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
+    assert figures["train"]["margins"] is None

@@ -1,0 +1,166 @@
+"""Settings that reach transformers, settings that may not, and errors of one line for what cannot be honoured."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_helpers import policy_model, random_pairs, run_training, training_data
+from transformers import TrainingArguments
+
+from seralign.config import PolicyConfig, TrainingConfig
+from seralign.errors import ConfigError
+from seralign.objectives import get_objective
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import load_model
+from seralign.training.arguments import training_arguments
+from seralign.training.plan import Plan
+
+PLAN = Plan([], steps=7, accumulation=3, world_size=1)
+DPO = get_objective("dpo", 0.1, 0.0)
+
+
+def arguments(heldout: bool = False, **settings: Any) -> TrainingArguments:
+    return training_arguments(TrainingConfig(**settings), PLAN, Path("scratch"), heldout=heldout, seed=5)
+
+
+def test_settings_in_transformers_words():
+    found = arguments(
+        learning_rate=3e-4, schedule="cosine", warmup=0.2, weight_decay=0.1, max_grad_norm=0.5, precision="bfloat16",
+        optimizer="sgd", save_steps=11, log_steps=13, eval_steps=17, heldout=True,
+    )  # fmt: skip
+
+    assert (found.max_steps, found.gradient_accumulation_steps, found.per_device_train_batch_size) == (7, 3, 1)
+    assert (found.learning_rate, found.lr_scheduler_type, found.weight_decay, found.optim) == (
+        3e-4,
+        "cosine",
+        0.1,
+        "sgd",
+    )
+    assert found.get_warmup_steps(100) == 20
+    assert (found.max_grad_norm, found.bf16, found.fp16, found.seed) == (0.5, True, False, 5)
+    assert (found.save_steps, found.logging_steps, found.eval_steps) == (11, 13, 17)
+    assert found.eval_on_start
+    assert not found.activation_checkpointing
+    assert not arguments(eval_steps=17).eval_on_start
+    assert arguments(eval_steps=17).eval_strategy == "no"
+    assert arguments(gradient_checkpointing=True).activation_checkpointing
+
+
+def test_an_extra_setting_reaches_the_optimizer(tiny_model: Callable[[str], Path], tmp_path: Path):
+    found = []
+    for beta in (0.9, 0.5):
+        config = TrainingConfig(max_steps=3, batch_size=4, learning_rate=1e-2, extra={"adam_beta1": beta})
+        policy = policy_model(tiny_model("llama"))
+        data = training_data(tiny_model("llama"), random_pairs(8), DPO, config)
+        run_training(policy, tmp_path / str(beta), data, DPO, config)
+        found.append(torch.cat([value.detach().flatten() for value in policy.parameters()]))
+
+    assert arguments(extra={"adam_beta2": 0.5, "dataloader_num_workers": 2}).adam_beta2 == 0.5
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "max_steps",
+        "seed",
+        "per_device_train_batch_size",
+        "gradient_checkpointing",
+        "activation_checkpointing",
+        "label_smoothing_factor",
+        "save_only_model",
+        "warmup_ratio",
+    ],
+)
+def test_a_setting_that_is_ours_is_refused_by_name(key: str):
+    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: seralign decides this"):
+        arguments(extra={key: 1})
+
+
+def test_an_unknown_setting_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"^training\.extra\.adam_gamma: transformers\.TrainingArguments has no such"):
+        arguments(extra={"adam_gamma": 1})
+
+
+def test_every_refused_setting_exists_or_did():
+    """A typing error in our own list would refuse nothing."""
+    from seralign.training.arguments import _REFUSED
+
+    gone = {"group_by_length", "warmup_ratio"}  # transformers 5 dropped the first, 5.x the second may
+    assert {field.name for field in dataclasses.fields(TrainingArguments)} | gone >= _REFUSED
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": "staircase"},
+        {"optimizer": "adamx"},
+        {"extra": {"optim_args": "learning_rate"}},
+    ],
+)
+def test_a_value_that_transformers_refuses_is_one_line(settings: dict[str, Any]):
+    with pytest.raises(ConfigError, match=r"^training: transformers refuses the settings: ") as caught:
+        arguments(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_float16_on_a_cpu_is_refused():
+    with pytest.raises(ConfigError, match=r"^training\.precision: float16 needs a GPU; on a CPU give bfloat16"):
+        arguments(precision="float16")
+
+
+def test_float16_weights_are_refused(tiny_model: Callable[[str], Path], tmp_path: Path):
+    config = TrainingConfig(max_steps=1)
+    model = load_model(PolicySource(str(tiny_model("llama"))), PolicyConfig(), "float16", trainable=True)
+    data = training_data(tiny_model("llama"), random_pairs(4), DPO, config)
+
+    with pytest.raises(ConfigError, match=r"^policy\.dtype: float16 weights cannot be trained"):
+        run_training(model, tmp_path, data, DPO, config)
+
+
+@pytest.mark.parametrize("tracker", ["nosuch", "wandb"])
+def test_a_tracker_that_is_unknown_or_missing_is_refused(
+    tiny_model: Callable[[str], Path], tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    config = TrainingConfig(max_steps=1, report_to=[tracker])
+    data = training_data(tiny_model("llama"), random_pairs(4), DPO, config)
+
+    with pytest.raises(ConfigError, match=rf"^training: transformers refuses the settings: .*{tracker}") as caught:
+        run_training(policy_model(tiny_model("llama")), tmp_path, data, DPO, config)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensorboard_writes_each_training_to_its_own_folder(tiny_model: Callable[[str], Path], tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = TrainingConfig(max_steps=2, batch_size=4, log_steps=1, report_to=["tensorboard"])
+    data = training_data(tiny_model("llama"), random_pairs(8), DPO, config, heldout=random_pairs(4, seed=1))
+    for name in ("one", "two"):
+        run_training(policy_model(tiny_model("llama")), tmp_path / name, data, DPO, config)
+
+    for name in ("one", "two"):
+        events = EventAccumulator(str(tmp_path / name / "logs"))
+        events.Reload()
+        assert [event.step for event in events.Scalars("train/rewards/accuracies")] == [1, 2]
+        assert [event.step for event in events.Scalars("eval/loss")] == [0, 2]
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def test_training_writes_nothing_on_the_users_terminal_but_its_bar(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    config = TrainingConfig(max_steps=4, batch_size=4, save_steps=2, log_steps=1)
+    data = training_data(tiny_model("llama"), random_pairs(8), DPO, config, heldout=random_pairs(4, seed=1))
+    capfd.readouterr()
+    run_training(policy_model(tiny_model("llama")), tmp_path, data, DPO, config)
+
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert [line for line in output.err.splitlines() if line.strip() and not line.startswith("test")] == []

@@ -1,0 +1,147 @@
+"""Tiny models, pairs of random tokens, and one training of them by the steps that the loop takes."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    set_seed,
+)
+
+from seralign import distributed
+from seralign.config import LoraConfig, PolicyConfig, TrainingConfig
+from seralign.data.table import PAIR_FEATURES
+from seralign.laboratory.clauses import VOCABULARY
+from seralign.laboratory.model import build_tokenizer
+from seralign.objectives import Objective
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import load_model, quiet_transformers
+from seralign.scoring import Responses, ScoringPolicy, logps
+from seralign.training.batches import ReferenceLogps, row_lengths
+from seralign.training.plan import Pack, plan_training
+from seralign.training.train import TrainingData, heldout_packs, train
+
+VOCAB = len(VOCABULARY)
+
+
+def tiny_config(architecture: str) -> PretrainedConfig:
+    """Two layers of width 32; GPT-2 with the dropout 0.1 that its published configuration has."""
+    if architecture == "gpt2":
+        return GPT2Config(
+            vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2,
+            resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1,
+        )  # fmt: skip
+    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config}[architecture]
+    return kind(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        initializer_range=0.2,
+    )  # fmt: skip
+
+
+def save_tiny(folder: Path, architecture: str = "llama") -> Path:
+    """A model with random weights and its tokenizer, where ``from_pretrained`` opens them."""
+    torch.manual_seed(1)
+    with quiet_transformers():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(tiny_config(architecture))
+        model.save_pretrained(folder)
+        build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def random_pairs(count: int, seed: int = 0, *, soft: bool = False) -> datasets.Dataset:
+    """Pairs of random tokens, prompts of 2 to 12, responses of 1 to 12; ``soft``: labels and weights differ too."""
+    random = np.random.default_rng(seed)
+
+    def ids(low: int, high: int) -> list[int]:
+        return random.integers(3, VOCAB, size=random.integers(low, high)).tolist()
+
+    rows = [
+        {
+            **dict.fromkeys(("pair_id", "prompt_id"), f"{seed}-{row}"),
+            **dict.fromkeys(("prompt", "chosen", "rejected"), ""),
+            "origin": "offline",
+            "prompt_ids": ids(2, 13),
+            "chosen_ids": [*ids(0, 12), 2],
+            "rejected_ids": [*ids(0, 12), 2],
+            "p": float(random.uniform(0.5, 1)) if soft else 1.0,
+            "weight": float(random.uniform(0.2, 3)) if soft else 1.0,
+        }
+        for row in range(count)
+    ]
+    return datasets.Dataset.from_list(rows, features=PAIR_FEATURES)
+
+
+def reference_logps(
+    model: Path, table: datasets.Dataset, packs: list[Pack], config: TrainingConfig, dtype: str = "float32"
+) -> ReferenceLogps:
+    """As the loop computes them where training starts from the reference: anew, in the trainer's packs."""
+    load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype)
+    both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
+    policy = ScoringPolicy("reference", "digest", load, dtype, config.precision)
+    found = logps(Responses(table, ("chosen_ids", "rejected_ids")), both, policy, None, exact=True)
+    return ReferenceLogps(found[: len(table)], found[len(table) :])
+
+
+def training_data(
+    model: Path,
+    table: datasets.Dataset,
+    objective: Objective,
+    config: TrainingConfig,
+    heldout: datasets.Dataset | None = None,
+    seed: int = 0,
+) -> TrainingData:
+    """Plan and reference of a training that starts from the reference, ``model``."""
+    sequences = 2 if objective.uses_rejected else 1
+    lengths = row_lengths(table, objective.uses_rejected)
+    plan = plan_training(lengths, sequences, config, seed, distributed.world_size())
+    held = None if heldout is None else heldout_packs(heldout, objective, config)
+    reference = held_reference = None
+    if objective.uses_reference:
+        first = plan.packs[: plan.accumulation * plan.world_size * -(-len(table) // config.batch_size)]
+        reference = reference_logps(model, table, first, config)
+        if heldout is not None and held is not None:
+            held_reference = reference_logps(model, heldout, held, config)
+    return TrainingData(table, plan, reference, heldout, held, held_reference)
+
+
+def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0) -> nn.Module:
+    """The policy as the loop loads it for training."""
+    set_seed(seed)
+    return load_model(PolicySource(str(model)), PolicyConfig(), "float32", trainable=True, lora=lora)
+
+
+def run_training(
+    model: nn.Module, folder: Path, data: TrainingData, objective: Objective, config: TrainingConfig
+) -> dict[str, Any]:
+    """One training in ``folder``; returns its figures."""
+    folder.mkdir(exist_ok=True)
+    return train(
+        model, build_tokenizer(), data, objective, config, folder, seed=0, label="test", log_folder=folder / "logs"
+    )
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def plain_logps(model: nn.Module, row: dict[str, Any], response: str) -> torch.Tensor:
+    """Log-probability of one response by one plain forward pass: no padding, no mask, no options."""
+    ids = torch.tensor([[*row["prompt_ids"], *row[response]]])
+    logits = model(input_ids=ids).logits[0, :-1].double()
+    found = torch.log_softmax(logits, dim=-1).gather(1, ids[0, 1:, None])[:, 0]
+    return found[len(row["prompt_ids"]) - 1 :].sum()
