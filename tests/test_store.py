@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def finish(run: Run, stage: str, files: dict[str, str] | None = None, inputs: dict[str, str] = INPUTS) -> StageRecord:
-    folder = run.begin(stage)
+    folder = run.begin(stage, {})
     for name, text in (files or {"a.txt": "one", "policy/b.txt": "two"}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -52,10 +52,9 @@ def finish(run: Run, stage: str, files: dict[str, str] | None = None, inputs: di
 
 
 def test_a_stage_appears_whole_and_at_once(run: Run) -> None:
-    folder = run.begin("round-2/score")
+    folder = run.begin("round-2/score", {})
     assert folder == run.root / "round-2" / "score.partial" == run.partial("round-2/score")
     (folder / "a.txt").write_text("one")
-    (folder / "scratch").mkdir()
     (folder / "scratch" / "part.txt").write_text("temporary")
     (folder / "torn.parquet.tmp").write_text("torn")
     assert not run.exists("round-2/score")
@@ -73,17 +72,32 @@ def test_a_stage_appears_whole_and_at_once(run: Run) -> None:
 
 
 def test_what_a_killed_stage_left_is_still_there_when_it_begins_again(run: Run) -> None:
-    (run.begin("sample") / "part").write_text("done")
-    assert (run.begin("sample") / "part").read_text() == "done"
+    (run.begin("sample", {}) / "part").write_text("done")
+    assert (run.begin("sample", {}) / "part").read_text() == "done"
 
 
-def test_a_kill_between_record_and_rename_makes_the_stage_again(run: Run) -> None:
-    finish(run, "first", {"a.txt": "one"})
+def test_a_stage_killed_between_record_and_rename_is_put_in_place(run: Run) -> None:
+    record = finish(run, "first", {"a.txt": "one"})
     run.path("first").rename(run.partial("first"))
+    (run.partial("first") / "scratch").mkdir()
     assert not run.exists("first")
     assert run.stages() == []
-    record = finish(run, "first", {"a.txt": "other"})
-    assert run.record("first").outputs == record.outputs == {"a.txt": file_digest(run.path("first", "a.txt"))}
+    run.recover("first")
+    assert run.verify("first", dict(INPUTS)) == record
+    assert not run.path("first", "scratch").exists()
+
+
+def test_a_stage_without_a_record_is_not_put_in_place(run: Run) -> None:
+    (run.begin("first", INPUTS) / "a.txt").write_text("one")
+    run.recover("first")
+    assert not run.exists("first")
+    assert (run.begin("first", INPUTS) / "a.txt").read_text() == "one"
+
+
+def test_what_was_begun_on_other_inputs_is_not_gone_on_with(run: Run) -> None:
+    """Somebody deleted a finished stage, so that it and what follows is made again from something else."""
+    (run.begin("first", INPUTS) / "part-0.parquet").write_text("of another policy")
+    assert list(run.begin("first", INPUTS | {"policy": "other"}).iterdir()) == [run.partial("first") / "scratch"]
 
 
 def test_the_digest_of_a_stage_is_that_of_its_files(run: Run) -> None:
@@ -96,7 +110,7 @@ def test_the_digest_of_a_stage_is_that_of_its_files(run: Run) -> None:
 def test_stages_are_listed_in_the_order_they_finished_and_unfinished_ones_are_not(run: Run) -> None:
     for name in ("sft", "round-2/score", "data"):
         finish(run, name)
-    partial = run.begin("round-2/train")
+    partial = run.begin("round-2/train", {})
     (partial / "stage.json").write_text("{ torn")
     nested = run.path("sft", "policy")
     (nested / "stage.json").write_text("a file of the model's that has the same name")
@@ -107,7 +121,7 @@ def test_listing_stages_looks_into_no_stage(run: Run, monkeypatch: pytest.Monkey
     """However many files a policy has, or a stage at work."""
     finish(run, "sft")
     finish(run, "round-2/score")
-    (run.begin("round-2/train") / "scratch" / "checkpoint-1").mkdir(parents=True)
+    (run.begin("round-2/train", {}) / "scratch" / "checkpoint-1").mkdir()
     visited: list[Path] = []
     iterdir = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda folder: visited.append(folder) or iterdir(folder))
@@ -182,12 +196,12 @@ def test_a_stage_without_its_record_is_not_written_over(run: Run) -> None:
     finish(run, "first")
     run.path("first", "stage.json").unlink()
     with pytest.raises(StoreError, match=r"first/stage\.json: the record is missing.*Delete the folder"):
-        run.begin("first")
+        run.begin("first", {})
     assert run.path("first", "a.txt").read_text() == "one"
 
 
 def test_an_unfinished_stage_has_no_record(run: Run) -> None:
-    run.begin("first")
+    run.begin("first", {})
     with pytest.raises(StoreError, match="has not finished"):
         run.record("first")
 
@@ -292,7 +306,7 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_finished_stage(run: Run, mo
                 pytest.raises(StoreError, match=r"the disk is full\. Everything finished is kept"),
                 disk_errors(run.root),
             ):
-                write(run.begin("second"))
+                write(run.begin("second", {}))
     assert {path: path.read_bytes() for path in run.root.rglob("*") if path.is_file()} == before
     assert run.verify("first", INPUTS) == record
     assert not run.exists("second")

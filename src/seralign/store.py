@@ -103,8 +103,8 @@ class Run:
         records = [self.record(str(folder.relative_to(self.root))) for folder in _stage_folders(self.root)]
         return sorted(records, key=lambda record: record.finished)
 
-    def begin(self, stage: str) -> Path:
-        """The folder to work in; what an earlier, killed attempt left there is still in it.
+    def begin(self, stage: str, inputs: dict[str, str]) -> Path:
+        """The folder to work in; what an earlier, killed attempt on the same inputs left there is still in it.
 
         Raises:
             StoreError: the stage's folder is there but its record is not.
@@ -113,13 +113,16 @@ class Run:
         if final.exists():
             raise _corrupt(final / RECORD, final, "the record is missing")
         folder = self.partial(stage)
-        folder.mkdir(parents=True, exist_ok=True)
+        begun = folder / SCRATCH / "inputs.json"
+        if not begun.is_file() or json.loads(begun.read_text(encoding="utf-8")) != inputs:
+            shutil.rmtree(folder, ignore_errors=True)
+            begun.parent.mkdir(parents=True)
+            write_json(begun, inputs)
         return folder
 
     def commit(self, stage: str, inputs: dict[str, str], figures: dict[str, Any], seconds: float) -> StageRecord:
         """Make the work of a stage final, by one rename."""
         folder = self.partial(stage)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         for torn in folder.rglob("*.tmp"):
             torn.unlink()
         files = _files(folder)
@@ -136,9 +139,17 @@ class Run:
         for name in files:
             _sync(folder / name)
         write_json(folder / RECORD, asdict(record))
-        folder.replace(self.root / stage)
-        _sync(self.root.joinpath(stage).parent)
+        self.recover(stage)
         return record
+
+    def recover(self, stage: str) -> None:
+        """Put a stage in place whose record was written, as the last thing before the process was killed perhaps."""
+        folder, final = self.partial(stage), self.root / stage
+        if (folder / RECORD).is_file():
+            folder.replace(final)
+            _sync(final.parent)
+        # Only now: a stage that is killed before it is in place needs its checkpoints again.
+        shutil.rmtree(final / SCRATCH, ignore_errors=True)
 
     def verify(self, stage: str, inputs: dict[str, str]) -> StageRecord:
         """The record of a finished stage, after checking that it was made from ``inputs`` and is unharmed.
@@ -300,7 +311,9 @@ def file_digest(path: Path) -> str:
 
 def _files(folder: Path) -> list[str]:
     return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path != folder / RECORD
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path != folder / RECORD and folder / SCRATCH not in path.parents
     )
 
 

@@ -80,12 +80,14 @@ def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path]
     Raises:
         StoreError: the stage finished with other inputs, or its files are harmed.
     """
+    if distributed.is_main():
+        run.recover(name)
     if distributed.broadcast(run.exists(name)):
         return distributed.broadcast(run.verify(name, inputs) if distributed.is_main() else run.record(name))
     started = time.monotonic()
     say(f"[{name}]")
     if distributed.is_main():
-        run.begin(name)
+        run.begin(name, inputs)
     distributed.barrier()
     figures = work(run.partial(name))
     distributed.barrier()
