@@ -21,7 +21,6 @@ from seralign.store import (
     Run,
     StageRecord,
     disk_errors,
-    file_digest,
     locked,
     open_run,
     read_run,

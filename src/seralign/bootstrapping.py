@@ -88,10 +88,10 @@ def sample_candidates(
                     write_table(files[number], _columns(candidates or []))
                 line.advance(len(candidates or []))
         distributed.barrier()
-    table = pa.concat_tables([read_table(file).cast(_SCHEMA) for file in files])
-    places = np.argsort(np.concatenate(batches), kind="stable")
+    table = pa.concat_tables([_SCHEMA.empty_table(), *(read_table(file).cast(_SCHEMA) for file in files)])
+    places = np.argsort(order, kind="stable")
     rows = places[:, None] * params.samples + np.arange(params.samples)
-    return table.take(pa.array(rows.reshape(-1)))
+    return table.take(pa.array(rows.reshape(-1), pa.int64()))
 
 
 def contrasts(candidates: Sequence[Candidate], rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:

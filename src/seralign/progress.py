@@ -31,7 +31,7 @@ class Bar(Protocol):
         ...
 
     def at(self, completed: int) -> None:
-        """Count ``completed`` as done in all; what was done before this process began is told so first."""
+        """Count ``completed`` as done in all; the first call says what was done before this work began."""
         ...
 
     def note(self, text: str) -> None:
@@ -94,16 +94,17 @@ class _Lines:
     def __init__(self, description: str, total: int, unit: str) -> None:
         self._words = (description, unit)
         self._total = total
-        self._done = self._before = 0
+        self._done = 0
+        self._before: int | None = None
         self._note = ""
         self._began = self._told = time.monotonic()
 
     def advance(self, amount: int = 1) -> None:
+        self._before = self._before or 0
         self.at(self._done + amount)
 
     def at(self, completed: int) -> None:
-        if self._done == 0 and completed > 1:
-            self._before = completed
+        self._before = completed if self._before is None else self._before
         self._done = completed
         if time.monotonic() - self._told > _LINE_SECONDS:
             self.tell()
@@ -115,7 +116,7 @@ class _Lines:
         self._told = time.monotonic()
         description, unit = self._words
         seconds = max(self._told - self._began, 1e-9)
-        rate = (self._done - self._before) / seconds
+        rate = (self._done - (self._before or 0)) / seconds
         left = timedelta(seconds=round((self._total - self._done) / rate)) if rate > 0 else "?"
         ending = f"{left} left" if self._done < self._total else f"took {timedelta(seconds=round(seconds))}"
         say(f"{description}: {self._done}/{self._total}, {rate:,.1f} {unit}/s, {ending}  {self._note}".rstrip())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from seralign.config.run import RunConfig
 from seralign.errors import ConfigError
@@ -21,7 +21,7 @@ from seralign.errors import ConfigError
 def config_parser(**kwargs: Any) -> ArgumentParser:
     """A parser with every option of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...)."""
     parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, **kwargs)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options; flags win over it")
+    parser.add_argument("--config", action="config", help="YAML file of options; flags win over it")
     parser.add_class_arguments(RunConfig, as_group=True)
     return parser
 
@@ -140,7 +140,7 @@ def _nested(kind: type) -> dict[str, type]:
         key: part
         for key, hint in typing.get_type_hints(kind).items()
         for part in (hint, *typing.get_args(hint))
-        if dataclasses.is_dataclass(part)
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
     }
 
 

@@ -45,7 +45,7 @@ def write_subset(path: Path | str, table: Dataset, pair_ids: Sequence[str]) -> D
     wanted = pa.array(pair_ids, pa.string())
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, PAIR_FEATURES.arrow_schema) as writer:
         for batch in table.data.table.to_batches(max_chunksize=CHUNK):
-            writer.write_batch(batch.filter(pc.is_in(batch["pair_id"], value_set=wanted)))
+            writer.write_batch(batch.filter(pc.is_in(batch["pair_id"], value_set=wanted)))  # pyright: ignore
     return read_table(path)
 
 

@@ -111,7 +111,7 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 def _check_window(config: RunConfig, tables: Tables) -> None:
     """Refuse lengths that the model has no positions for, before hours of work."""
     settings = AutoConfig.from_pretrained(
-        config.policy.model, revision=config.policy.revision, trust_remote_code=config.policy.trust_remote_code
+        str(config.policy.model), revision=config.policy.revision, trust_remote_code=config.policy.trust_remote_code
     )
     window = getattr(settings.get_text_config(), "max_position_embeddings", None)
     if window is None:

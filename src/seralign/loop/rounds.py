@@ -142,13 +142,11 @@ def bootstrap(
         rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
         candidates = candidates_of(table)
         found, left_out = contrasts(candidates, rewards)
-        by_id = {row["prompt_id"]: row for row in prompts}  # pyright: ignore[reportArgumentType, reportCallIssue]
-        pairs = [
-            generated_pair(
-                index, to_prompt(by_id[contrast.prompt_id]), candidates[contrast.best], candidates[contrast.worst]
-            )
-            for contrast in found
-        ]
+        row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
+        pairs = []
+        for each in found:
+            prompt = to_prompt(prompts[row_of[each.prompt_id]])
+            pairs.append(generated_pair(index, prompt, candidates[each.best], candidates[each.worst]))
         margins = np.array([contrast.margin for contrast in found])
         selection = select([pair.pair_id for pair in pairs], margins, config.selection, loop.seed(prefix, "bootstrap"))
         if distributed.is_main():

@@ -1,0 +1,247 @@
+"""What the rounds do to the data and the policy, read from the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from small_run import small_config
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seralign.data.table import read_table as read_pairs
+from seralign.errors import ConfigError, DataError
+from seralign.loop import RunResult, train
+from seralign.report.figures import run_figures
+from seralign.store import Run, read_table
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The small run: sft, three rounds, the baseline."""
+    return train(small_config(tmp_path_factory.mktemp("sera") / "run"))
+
+
+def column(run: Run, stage: str, file: str, name: str) -> Any:
+    return read_table(run.path(stage, file))[name].to_pylist()
+
+
+def logps_alone(folder: Path, table: datasets.Dataset, side: str) -> np.ndarray:
+    """Response log-probabilities one sequence at a time in float64, straight from transformers."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    found = []
+    for row in table:
+        prompt, response = row["prompt_ids"], row[side]  # pyright: ignore
+        ids = torch.tensor([[*prompt, *response]])
+        with torch.no_grad():
+            logits = model(ids).logits[0].log_softmax(-1)
+        steps = range(len(prompt) - 1, ids.shape[1] - 1)
+        found.append(sum(float(logits[at, ids[0, at + 1]]) for at in steps))
+    return np.array(found)
+
+
+def test_the_result_opens_in_transformers_and_is_the_last_round(result: RunResult) -> None:
+    model = AutoModelForCausalLM.from_pretrained(result.policy)
+    last = AutoModelForCausalLM.from_pretrained(result.run.path("round-3/train", "policy"))
+    for own, theirs in zip(model.parameters(), last.parameters(), strict=True):
+        assert torch.equal(own, theirs)
+    tokenizer = AutoTokenizer.from_pretrained(result.policy)
+    assert tokenizer("e1 e2 e3 e4 <sep>").input_ids[0] == tokenizer.bos_token_id
+    card = (result.policy / "README.md").read_text()
+    for word in ("library_name: transformers", "sft/policy", "dpo, beta 0.1", "round 3", "| round 2 |"):
+        assert word in card
+    assert not list(result.policy.glob("*.bin")), "no pickle leaves a run"
+
+
+def test_margins_of_a_round_are_those_of_the_policy_before_it(result: RunResult) -> None:
+    run = result.run
+    pairs = read_pairs(run.path("data", "pairs.arrow"))
+    assert column(run, "round-2/score", "margins.parquet", "pair_id") == pairs["pair_id"][:]
+    policy, reference = run.path("round-1/train", "policy"), run.path("sft", "policy")
+    expected = {
+        side: logps_alone(policy, pairs, side) - logps_alone(reference, pairs, side)
+        for side in ("chosen_ids", "rejected_ids")
+    }
+    margins = np.array(column(run, "round-2/score", "margins.parquet", "margin"))
+    np.testing.assert_allclose(margins, expected["chosen_ids"] - expected["rejected_ids"], atol=1e-4)
+
+
+def test_the_ensemble_mixes_the_last_two_policies(result: RunResult) -> None:
+    run = result.run
+    h1 = np.array(column(run, "round-2/score", "margins.parquet", "margin"))
+    h2 = np.array(column(run, "round-3/score", "margins.parquet", "margin"))
+    np.testing.assert_array_equal(column(run, "round-2/select", "selection.parquet", "margin"), h1)
+    mixed = np.array(column(run, "round-3/select", "selection.parquet", "margin"))
+    np.testing.assert_allclose(mixed, 0.7 * h2 + 0.3 * h1, rtol=1e-12)
+
+
+def test_selection_keeps_the_largest_margins_and_records_every_pair(result: RunResult) -> None:
+    table = read_table(result.run.path("round-3/select", "selection.parquet")).to_pylist()
+    kept = [row["margin"] for row in table if row["kept"]]
+    dropped = [row["margin"] for row in table if not row["kept"]]
+    assert len(table) == 60
+    assert len(kept) == 42
+    assert min(kept) >= max(dropped)
+
+
+def test_generated_pairs_are_the_best_and_the_worst_by_the_ensembled_reward(result: RunResult) -> None:
+    run = result.run
+    rewards = read_table(run.path("round-3/bootstrap", "rewards.parquet")).to_pylist()
+    candidates = read_table(run.path("round-3/sample", "candidates.parquet")).to_pylist()
+    generated = read_pairs(run.path("round-3/bootstrap", "generated.arrow"))
+    assert len(generated) > 0
+    for pair in generated:
+        own = [
+            (row["reward"], tuple(candidate["ids"]))
+            for row, candidate in zip(rewards, candidates, strict=True)
+            if row["prompt_id"] == pair["prompt_id"] and candidate["finished"] and candidate["text"]  # pyright: ignore
+        ]
+        assert tuple(pair["chosen_ids"]) == max(own)[1]  # pyright: ignore
+        assert tuple(pair["rejected_ids"]) == min(own)[1]  # pyright: ignore
+    assert set(generated["origin"]) == {"generated:3"}
+
+
+def test_a_round_trains_on_both_kinds_and_never_on_held_out_prompts(result: RunResult) -> None:
+    run = result.run
+    held = set(read_pairs(run.path("data", "heldout.arrow"))["prompt_id"])
+    shares = []
+    for index in (2, 3):
+        origins = column(run, f"round-{index}/compose", "training.parquet", "origin")
+        assert set(origins) == {"offline", f"generated:{index}"}
+        shares.append(origins.count(f"generated:{index}") / len(origins))
+        assert not held & set(read_pairs(run.path(f"round-{index}/bootstrap", "generated.arrow"))["prompt_id"])
+    assert shares[0] < shares[1] <= 0.5
+    assert shares[0] <= 0.3
+
+
+def test_figures_have_names(result: RunResult) -> None:
+    figures = run_figures(result.run)
+    assert [policy["name"] for policy in figures["policies"]] == ["sft", "dpo", "round 1", "round 2", "round 3"]
+    sft, dpo = figures["policies"][:2]
+    assert sft["kl"]["mean"] == 0.0
+    assert sft["heldout_margin"] == 0.0
+    assert sft["heldout_accuracy"] == 0.5
+    assert dpo["win_rates"]["sft"]["mean"] + sft["win_rates"]["dpo"]["mean"] == pytest.approx(1.0)
+    assert figures["rounds"][2]["compose"]["share_wanted"] == 0.5
+    assert figures["stopped"] == "all rounds done"
+    baseline = result.run.record("baseline/train").figures
+    assert baseline["steps"] == sum(each["train"]["steps"] for each in figures["rounds"])
+
+
+def test_step_zero_of_the_first_round_is_exact(result: RunResult) -> None:
+    first = result.run.record("round-1/train").figures["heldout_first"]
+    assert first["eval_margins"] == 0.0
+    assert first["eval_rewards/chosen"] == 0.0
+    assert first["eval_loss"] == pytest.approx(np.log(2), rel=1e-12)
+
+
+def test_another_run_with_the_same_cache_computes_no_reference_again(tmp_path: Path) -> None:
+    cache = str(tmp_path / "logps.sqlite")
+    small = {"rounds": 2, "bootstrap": None, "scoring__cache": cache, "evaluation__baseline": False}
+    train(small_config(tmp_path / "first", **small))
+    again = train(small_config(tmp_path / "second", **small)).run
+    assert again.record("round-2/score").figures["cache_misses"] == 0
+    # The third round scores only the policy that is new: each pair's two responses once.
+    third = train(small_config(tmp_path / "third", **{**small, "rounds": 3})).run.record("round-3/score").figures
+    assert third["cache_misses"] == 2 * 60
+    assert third["cache_hits"] == 2 * 60
+
+
+@pytest.mark.parametrize("name", ["ipo", "slic", "simpo"])
+def test_every_objective_goes_round(tmp_path: Path, name: str) -> None:
+    overrides = {"rounds": 2, "objective__name": name, "evaluation__baseline": False, "sft": None}
+    run = train(small_config(tmp_path / "run", **overrides)).run
+    assert run.record("result").figures["policy"] == "round 2"
+    assert ("reference.parquet" in run.record("round-1/train").outputs) is (name != "simpo")
+    margins = np.array(column(run, "round-2/score", "margins.parquet", "margin"))
+    if name == "simpo":
+        table = read_table(run.path("round-2/score", "margins.parquet"))
+        own = {key: np.array(table[key].to_pylist()) for key in table.column_names if key != "pair_id"}
+        expected = own["chosen_logp"] / own["chosen_length"] - own["rejected_logp"] / own["rejected_length"]
+        np.testing.assert_allclose(margins, expected, rtol=1e-12)
+
+
+def test_the_reference_may_move_and_the_start_may_stay(tmp_path: Path) -> None:
+    overrides = {"evaluation__baseline": False, "reference__anchor": "previous", "policy__start": "initial"}
+    run = train(small_config(tmp_path / "run", **overrides)).run
+    digest = {index: run.record(f"round-{index}/train").figures["digest"] for index in (1, 2, 3)}
+    initial = run.record("policies").figures["initial"]["digest"]
+    for index in (2, 3):
+        inputs = run.record(f"round-{index}/train").inputs
+        assert inputs["reference"] == digest[index - 1]
+        assert inputs["start"] == initial
+    # Each policy's reward is against the reference that it was trained against.
+    inputs = run.record("round-3/bootstrap").inputs
+    assert inputs["policy_reference"] == digest[1]
+    assert inputs["policy_before_reference"] == initial
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_a_lora_run_ends_with_an_adapter(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    overrides = {"rounds": 2, "policy__lora": {"r": 2}, "evaluation__baseline": False, "sft": None}
+    result = train(small_config(tmp_path / "run", **overrides))
+    base = AutoModelForCausalLM.from_pretrained(result.run.path("world", "model"))
+    model = PeftModel.from_pretrained(base, str(result.policy))
+    assert any(float(value.abs().sum()) > 0 for name, value in model.named_parameters() if "lora_B" in name)
+    first = result.run.record("round-1/train").figures["heldout_first"]
+    assert first["eval_margins"] == 0.0
+    policies = result.run.record("policies").figures
+    assert policies["reference"]["digest"] == policies["initial"]["digest"]
+    assert policies["reference"]["source"].endswith("world/model")
+
+
+def test_a_trained_adapter_is_its_own_frozen_reference(tmp_path: Path) -> None:
+    small = {"rounds": 1, "sft": None, "evaluation__baseline": False}
+    first = train(small_config(tmp_path / "first", policy__lora={"r": 2}, **small))
+    base = first.run.path("world", "model")
+    second = train(
+        small_config(tmp_path / "second", policy__model=str(base), policy__adapter=str(first.policy), **small)
+    )
+    policies = second.run.record("policies").figures
+    assert policies["reference"]["source"].endswith(f"{base} + {first.policy}")
+    start = second.run.record("round-1/train").figures["heldout_first"]
+    assert start["eval_margins"] == 0.0, "the reference is the adapter, not the base model"
+    moved = second.run.record("round-1/train").figures["digest"]
+    assert moved != policies["reference"]["digest"]
+
+
+def test_rounds_end_early_by_the_rule_and_say_why(tmp_path: Path) -> None:
+    run = train(small_config(tmp_path / "run", stop__metric="margin_accuracy", stop__min_gain=0.9)).run
+    assert run.record("round-2/decide").figures["stop"] is True
+    assert not run.exists("round-3/train")
+    assert run.record("result").figures["policy"] == "round 1"
+    assert "no gain in margin_accuracy" in run_figures(run)["stopped"]
+
+
+def test_a_threshold_that_keeps_nothing_is_told(tmp_path: Path) -> None:
+    rule = {"rule": "threshold", "threshold": 1e6}
+    with pytest.raises(DataError, match=r"round-2: selection.rule threshold .* keeps none of 60 pairs"):
+        train(small_config(tmp_path / "run", selection=rule))
+
+
+def test_a_scorer_of_ones_own(tmp_path: Path) -> None:
+    def shorter(prompts: list[str], responses: list[str]) -> np.ndarray:
+        assert all("<sep>" in prompt for prompt in prompts)
+        return -np.array([len(response.split()) for response in responses], dtype=np.float64)
+
+    run = train(small_config(tmp_path / "run", rounds=1, evaluation__baseline=False), scorer=shorter).run
+    texts = column(run, "round-1/evaluate", "samples.parquet", "text")
+    assert column(run, "round-1/evaluate", "samples.parquet", "score") == [-len(text.split()) for text in texts]
+
+
+def test_nothing_to_evaluate_or_to_bootstrap_is_fine(tmp_path: Path) -> None:
+    overrides = {"evaluation__prompts": 0, "bootstrap": None, "rounds": 2, "evaluation__baseline": False}
+    figures = run_figures(train(small_config(tmp_path / "run", **overrides)).run)
+    assert figures["policies"][-1]["n"] == 0
+    assert figures["policies"][-1]["heldout_accuracy"] is not None
+    assert figures["rounds"][1]["sample"] is None
+
+
+def test_win_rate_rule_needs_a_scorer(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="win_rate needs evaluation.scorer"):
+        small_config(tmp_path, world=None, policy__model="x", data__pairs={"path": "y"}, stop__metric="win_rate")

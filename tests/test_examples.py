@@ -1,0 +1,270 @@
+"""What users are shown is run: every file of ``examples/`` and ``configs/``, and the code and data of the pages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from seralign.cli.main import main
+from seralign.config import load_config
+from seralign.data.formats import Drop, read_demonstration, read_pair, read_prompt
+from seralign.report.figures import run_figures
+from seralign.store import read_run, read_table
+
+ROOT = Path(__file__).parents[1]
+ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
+CONFIGS = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/**/*.yaml")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def save_text_model(folder: Path, chat_template: str | None) -> None:
+    """A tiny random model that reads any text, byte by byte."""
+    special = ["</s>", "<pad>", "<s>"]
+    symbols = special + sorted(ByteLevel.alphabet())
+    settings = {"vocab_size": len(symbols), "max_position_embeddings": 1024}
+    tiny.save_model(folder, **settings)
+    tokenizer = Tokenizer(BPE({symbol: number for number, symbol in enumerate(symbols)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="</s>",
+        pad_token="<pad>",
+        bos_token="<s>",
+        chat_template=chat_template,
+    ).save_pretrained(folder)
+
+
+def figures_of(out: Path | str) -> dict[str, Any]:
+    """The figures of a run that must have finished."""
+    figures = run_figures(read_run(out))
+    assert figures["finished"]
+    return figures
+
+
+# --- examples and configs
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_configurations_are_read(file: Path) -> None:
+    config = load_config(file)
+    assert config.out.startswith("runs/"), "examples write where git does not look"
+    assert config.rounds >= 2
+
+
+def test_every_example_has_a_test() -> None:
+    known = {
+        "configs/quickstart.yaml",
+        "examples/alpaca_eval/prepare.py",
+        "examples/alpaca_eval/run.yaml",
+        "examples/from_python.py",
+        "examples/own_data/pairs.jsonl",
+        "examples/own_data/run.yaml",
+    }
+    found = {str(file.relative_to(ROOT)) for folder in ("configs", "examples") for file in (ROOT / folder).rglob("*.*")}
+    assert {name for name in found if "__pycache__" not in name} == known
+
+
+def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_text_model(tmp_path / "model", chat_template=None)
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    overrides = ["--out", str(out), "--policy.model", str(tmp_path / "model"), "--policy.chat_template", CHAT_TEMPLATE]
+    assert main(["train", "examples/own_data/run.yaml", *overrides]) == 0
+    figures = figures_of(out)
+    source = figures["data"]["sources"]["pairs"]
+    assert (source["read"], source["kept"], source["dropped"]) == (12, 12, {})
+    assert source["soft"] == pytest.approx(5 / 12)
+    # Eleven prompts, one of them with two pairs; a fifth is held out.
+    assert figures["data"]["heldout"] in (2, 3)
+    assert figures["data"]["pairs"] + figures["data"]["heldout"] == 12
+    assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
+    assert figures["policies"][0]["kl"]["mean"] == 0.0
+    AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+def test_a_run_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["from_python.py", str(out)])
+    runpy.run_path(str(ROOT / "examples" / "from_python.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    policies = figures_of(out)["policies"]
+    assert [policy["name"] for policy in policies] == ["sft", "round 1", "round 2"]
+    for policy in policies:
+        texts = read_table(out / policy["role"] / "evaluate" / "samples.parquet", ["text"])["text"].to_pylist()
+        assert policy["score"]["mean"] == pytest.approx(-sum(len(text.split()) for text in texts) / 100)
+        assert f"{policy['score']['mean']:8.2f}" in printed
+
+
+def test_the_quickstart_runs_in_small(tmp_path: Path) -> None:
+    short = {"max_steps": 4, "batch_size": 8, "save_steps": 2, "log_steps": 2}
+    overrides = {
+        "out": str(tmp_path / "run"),
+        "world": {"pairs": 60, "demonstrations": 120, "prompts": 24, "heldout": 20},
+        **{f"{stage}.{key}": value for stage in ("sft", "training") for key, value in short.items()},
+        "evaluation.prompts": 16,
+    }
+    from seralign.loop import train
+
+    result = train(load_config(ROOT / "configs" / "quickstart.yaml", overrides))
+    figures = figures_of(tmp_path / "run")
+    assert [policy["name"] for policy in figures["policies"]] == ["sft", "dpo", "round 1", "round 2", "round 3"]
+    assert figures["result"]["policy"] == "round 3"
+    assert figures["rounds"][2]["compose"]["generated"] > 0
+    assert (result.policy / "README.md").is_file()
+
+
+@pytest.mark.real
+@pytest.mark.timeout(1500)
+def test_alpaca_eval(tmp_path: Path) -> None:
+    if not ALPACA_PAIRS.is_file():
+        reason = f"{ALPACA_PAIRS} is not here: no real pairs to train on"
+        print(reason)
+        pytest.skip(reason)
+    folder = ROOT / "examples" / "alpaca_eval"
+    model, out = tmp_path / "model", tmp_path / "run"
+    prepare = [sys.executable, str(folder / "prepare.py"), str(ALPACA_PAIRS), str(model)]
+    subprocess.run(prepare, check=True, timeout=300)
+    overrides = {"--out": out, "--policy.model": model, "--data.pairs.path": ALPACA_PAIRS}
+    flags = [str(part) for item in overrides.items() for part in item]
+    train = [sys.executable, "-m", "seralign.cli.main", "train", str(folder / "run.yaml"), *flags]
+    # A process of its own, so that it has all cores.
+    started = time.monotonic()
+    subprocess.run(train, check=True)
+    print(f"two rounds in {time.monotonic() - started:.0f} s")
+
+    figures = figures_of(out)
+    assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
+    assert figures["data"]["pairs"] >= 400
+    assert figures["data"]["sources"]["pairs"]["soft"] > 0
+    assert figures["rounds"][1]["compose"]["generated"] > 0
+    assert figures["policies"][0]["name"] == "sft"
+    assert figures["policies"][0]["kl"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 32}
+    AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+# --- the pages
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language on a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def files_of(page: str) -> dict[str, str]:
+    """The files that a page tells the reader to write: a name in backticks and a colon, then a block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return dict(re.findall(r"`([\w.]+)`[^\n`]*:\n\n```\w+\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the README's first run; a tiny model lies where its hub name would be looked for."""
+    files = files_of("README.md")
+    assert set(files) == {"pairs.jsonl", "run.yaml"}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    save_text_model(tmp_path / load_config(tmp_path / "run.yaml").policy.model, CHAT_TEMPLATE)  # type: ignore
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def execute(page: str) -> dict[str, Any]:
+    """Run the Python blocks of a page, in order, in one namespace."""
+    names: dict[str, Any] = {}
+    for number, block in enumerate(blocks(page, "python"), start=1):
+        exec(compile(block, f"{page}, Python block {number}", "exec"), names)
+    return names
+
+
+def test_the_readme_is_true(first_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len((first_run / "pairs.jsonl").read_text().splitlines()) == 5
+    commands = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    commands = [line.split("#")[0] for line in commands if line.startswith("seralign ")]
+    assert len(commands) >= 3
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0, command
+    assert "read 5, kept 5" in capsys.readouterr().out
+    execute("README.md")
+
+
+def test_the_python_page_is_true(first_run: Path) -> None:
+    with contextlib.redirect_stdout(None):
+        execute("docs/python.md")
+
+
+READERS: dict[str, Callable[[dict[str, Any], str], Any]] = {
+    "Pairs": read_pair,
+    "Demonstrations": read_demonstration,
+    "Prompts": read_prompt,
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_rows_of_the_data_page_are_accepted(kind: str) -> None:
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## {kind}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^```json\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
+    assert len(rows) >= 2
+    for row in rows:
+        assert not isinstance(READERS[kind](json.loads(row), "docs/data.md"), Drop), row
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_of_the_pages_is_read(page: Path) -> None:
+    for block in blocks(str(page.relative_to(ROOT)), "yaml"):
+        values = yaml.safe_load(block)
+        overrides = {"out": "runs/x", "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
+        for key, value in values.items():
+            nested = key in ("policy", "data")
+            overrides |= {f"{key}.{inner}": content for inner, content in value.items()} if nested else {key: value}
+        load_config(None, overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_configuration.py"))
+    assert made["page"]() == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), (
+        "run: python docs/make_configuration.py"
+    )
+
+
+def test_the_data_page_names_every_count() -> None:
+    from seralign.data import borders, formats, prepare, tokens
+
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    counts = [tokens.EMPTY_PROMPT, tokens.EMPTY_RESPONSE, tokens.IDENTICAL, tokens.PROMPT_TOO_LONG,
+              tokens.RESPONSE_TOO_LONG, tokens.PROMPT_CUT, tokens.RESPONSE_CUT, tokens.EARLY_END, tokens.PREFIX,
+              formats.TIE, prepare.SWAPPED, prepare.DUPLICATE, borders.NO_SHARED_PROMPT,
+              borders.SEVERAL_TURNS]  # fmt: skip
+    missing = [name for name in counts if f"`{name}`" not in page]
+    assert not missing

@@ -1,0 +1,42 @@
+"""Progress in a log file: a line now and then with rate and time left, and a closing one."""
+
+from __future__ import annotations
+
+import pytest
+
+from seralign import progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(progress, "say", lines.append)
+    return lines
+
+
+def test_a_line_tells_rate_and_time_left(clock: list[float], told: list[str]) -> None:
+    with progress.bar("training", 100, "step") as bar:
+        bar.at(20)
+        clock[0] += 40.0
+        bar.note("loss 0.5")
+        bar.at(40)
+        clock[0] += 10.0
+        bar.at(45)
+        assert told == ["training: 40/100, 0.5 step/s, 0:02:00 left  loss 0.5"]
+        clock[0] += 110.0
+        bar.at(100)
+    assert told[-1] == "training: 100/100, 0.5 step/s, took 0:02:40  loss 0.5"
+
+
+def test_what_is_advanced_counts_from_nothing(clock: list[float], told: list[str]) -> None:
+    with progress.bar("scoring", 10) as bar:
+        clock[0] += 5.0
+        bar.advance(10)
+    assert told == ["scoring: 10/10, 2.0 it/s, took 0:00:05"]
