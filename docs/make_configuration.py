@@ -1,0 +1,119 @@
+"""Write docs/configuration.md from the configuration's dataclasses and their docstrings.
+
+python docs/make_configuration.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import docstring_parser
+
+from seralign.config import RunConfig
+
+PAGE = Path(__file__).with_name("configuration.md")
+
+HEAD = """# Configuration
+
+A run is one YAML file. Every key has a default but `out`, and, without `world`, `policy.model` and `data.pairs.path`.
+An unknown key is an error. Each key is also a flag with dots, and flags win over the file:
+
+```bash
+seralign train run.yaml --rounds 2 --objective.name ipo --policy.lora.r 8 --bootstrap null
+```
+
+From Python: `seralign.load_config("run.yaml", {"rounds": 2, "objective.name": "ipo"})`. A folder of another run is
+refused when any key but `out` differs from what it began with. `seralign train --help` prints these keys too, and
+`seralign train run.yaml --print_config` prints a configuration with all defaults written out.
+
+Paths are relative to the folder that the command is given in.
+
+This page is made by `python docs/make_configuration.py` from `src/seralign/config/run.py`.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    places: dict[type, list[str]] = {}
+    _find(RunConfig, "", places)
+    return "\n".join([HEAD, *(_section(kind, prefixes) for kind, prefixes in places.items())])
+
+
+def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:
+    """Every dataclass of the configuration with the keys that it stands under, in order of appearance."""
+    places.setdefault(kind, []).append(prefix)
+    for name, hint in typing.get_type_hints(kind).items():
+        part = _dataclass(hint)
+        if part is not None:
+            _find(part, f"{prefix}{name}.", places)
+
+
+def _section(kind: type, prefixes: list[str]) -> str:
+    docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+    about = {param.arg_name: param.description or "" for param in docs.params}
+    title = ", ".join(f"`{prefix[:-1]}`" for prefix in prefixes if prefix) or "The run"
+    intro = " ".join(filter(None, (docs.short_description, docs.long_description)))
+    hints = typing.get_type_hints(kind)
+    rows = [
+        (f"`{field.name}`", _type(hints[field.name]), _default(field, hints), _text(about.get(field.name, "")))
+        for field in dataclasses.fields(kind)
+    ]
+    lines = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(row).rstrip() + " |" for row in rows]
+    return "\n".join([f"## {title}", "", _text(intro), "", *lines, ""])
+
+
+def _dataclass(hint: Any) -> type | None:
+    parts = (hint, *typing.get_args(hint))
+    return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
+
+
+def _type(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return " or ".join(_type(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(f"`{value}`" for value in typing.get_args(hint))
+    if hint is type(None):
+        return "null"
+    if dataclasses.is_dataclass(hint):
+        return "keys below it"
+    if typing.get_origin(hint) is list:
+        return f"list of {_type(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) is dict:
+        return "mapping"
+    return {str: "text", int: "whole number", float: "number", bool: "true or false"}[hint]
+
+
+def _default(field: dataclasses.Field[Any], hints: dict[str, Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+        part = _dataclass(hints[field.name])
+        if part is None:
+            return f"`{value}`"
+        # What stands here differently from the section's own defaults.
+        plain = part()
+        changed = {f.name: getattr(value, f.name) for f in dataclasses.fields(part)
+                   if getattr(value, f.name) != getattr(plain, f.name)}  # fmt: skip
+        return ", ".join(f"`{name}: {new}`" for name, new in changed.items()) or "its own defaults"
+    if field.default is dataclasses.MISSING:
+        return "must be given"
+    if field.default is None or isinstance(field.default, bool):
+        return "null" if field.default is None else f"`{str(field.default).lower()}`"
+    return f"`{field.default}`"
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A run from Python with a scorer of one's own: in the built-in world, the shorter answer is the better one.
+
+    python examples/from_python.py [FOLDER]
+
+Any function of prompts and responses can score. It is only measured here, never trained on: the policy follows the
+pairs, whose labeller likes length, so expect it to lose by this scorer.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import seralign
+
+
+def shorter(prompts: list[str], responses: list[str]) -> list[float]:
+    """Minus the number of words: the score of each response, higher is better."""
+    return [-float(len(response.split())) for response in responses]
+
+
+def main(folder: Path) -> None:
+    """Train two short rounds and print what each policy measures."""
+    training = {"learning_rate": 3e-3, "max_steps": 30, "batch_size": 32}
+    config = seralign.load_config(
+        overrides={
+            "out": str(folder),
+            "rounds": 2,
+            "world": {"pairs": 400, "demonstrations": 1000, "prompts": 100, "heldout": 100},
+            "data.max_length": 48,
+            "sft": training,
+            "objective.name": "dpo",
+            "training": training | {"learning_rate": 3e-4},
+            "bootstrap": {"samples": 4, "temperature": 1.0, "max_new_tokens": 26, "batch_size": 100},
+            "evaluation": {"prompts": 100, "batch_size": 100},
+            "stop.metric": "never",
+        }
+    )
+    result = seralign.train(config, scorer=shorter)
+
+    print(f"{'policy':10} {'score':>8} {'wins':>6} {'words':>6} {'kl':>6}")
+    for policy in seralign.run_figures(result.run)["policies"]:
+        wins = policy["win_rates"].get("sft", {"mean": float("nan")})["mean"]
+        score, kl = policy["score"]["mean"], policy["kl"]["mean"]
+        print(f"{policy['name']:10} {score:8.2f} {wins:6.2f} {-score:6.1f} {kl:6.2f}")
+    print(f"the result: {result.policy}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/from_python"))
