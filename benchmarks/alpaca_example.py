@@ -64,7 +64,7 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     table, _ = prepare_pairs(replace(config.data.pairs, path=str(pairs)), encoder, scratch / "pairs.arrow", "--pairs")
 
     responses = Responses(table, ("chosen_ids", "rejected_ids"))
-    packs = plan_scoring(responses.lengths()[1], config.scoring.tokens_per_pack)
+    packs = plan_scoring(responses.whole_lengths, config.scoring.tokens_per_pack)
     policy = ScoringPolicy("policy", "", lambda: load_model(source, config.policy, "float32"))
     policy.load()
     began = time.monotonic()
@@ -86,7 +86,7 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
         label="training",
         log_folder=scratch / "logs",
     )
-    tokens = int(responses.lengths()[1].sum())
+    tokens = int(responses.whole_lengths.sum())
     return {
         "pairs": len(table),
         "tokens_per_pair": round(tokens / len(table), 1),

@@ -32,7 +32,7 @@ refused when any key but `out` differs from what it began with. `seralign train 
 
 Paths are relative to the folder that the command is given in.
 
-This page is made by `python docs/make_configuration.py` from `src/seralign/config/run.py`.
+This page is made by `python docs/make_configuration.py` from `src/seralign/config`.
 """
 
 

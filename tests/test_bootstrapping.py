@@ -18,14 +18,15 @@ from torch import nn
 
 from seralign import bootstrapping
 from seralign.bootstrapping import (
+    Contrast,
     candidates_of,
     contrasts,
+    draw_prompts,
     generated_pair,
+    generated_pairs,
     mix,
-    round_prompts,
     sample_candidates,
 )
-from seralign.config import BootstrapConfig
 from seralign.data.table import PROMPT_FEATURES
 from seralign.errors import StoreError
 from seralign.policy.sampling import SamplingParams
@@ -36,6 +37,11 @@ from seralign.records import Candidate, Prompt
 
 def candidate(prompt: str, index: int, text: str, finished: bool = True) -> Candidate:
     return Candidate(prompt, index, text, tuple(text.encode()), finished)
+
+
+def table_of(candidates: Sequence[Candidate]) -> pa.Table:
+    names = ("prompt_id", "index", "text", "ids", "finished")
+    return pa.table({name: [getattr(each, name) for each in candidates] for name in names})
 
 
 def test_best_and_worst_by_hand() -> None:
@@ -50,7 +56,7 @@ def test_best_and_worst_by_hand() -> None:
         candidate("b", 3, "bad"),
         candidate("b", 4, " good "),
     ]
-    found, left_out = contrasts(candidates, np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
+    found, left_out = contrasts(table_of(candidates), np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
     assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
     assert left_out == {"unfinished": 1, "empty": 1, "repeated": 1}
 
@@ -66,7 +72,7 @@ def test_best_and_worst_by_hand() -> None:
 )
 def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[float], reason: dict[str, int]) -> None:
     found, left_out = contrasts(
-        [candidate("a", index, text) for index, text in enumerate(texts)], np.array(rewards, dtype=np.float64)
+        table_of([candidate("a", index, text) for index, text in enumerate(texts)]), np.array(rewards, dtype=np.float64)
     )
     assert found == []
     assert left_out == reason
@@ -74,7 +80,7 @@ def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[f
 
 def test_equal_rewards_are_ordered_by_index() -> None:
     candidates = [candidate("a", index, text) for index, text in enumerate("wxyz")]
-    (found,), _ = contrasts(candidates, np.array([0.0, 1.0, 1.0, 0.0]))
+    (found,), _ = contrasts(table_of(candidates), np.array([0.0, 1.0, 1.0, 0.0]))
     assert (found.best, found.worst) == (1, 3)
 
 
@@ -96,8 +102,8 @@ def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np
     order = list(range(len(candidates)))
     random.shuffle(order)
     shuffled = [candidates[at] for at in order]
-    first, first_left_out = contrasts(candidates, rewards)
-    second, second_left_out = contrasts(shuffled, rewards[order])
+    first, first_left_out = contrasts(table_of(candidates), rewards)
+    second, second_left_out = contrasts(table_of(shuffled), rewards[order])
     assert {(candidates[c.best], candidates[c.worst], c.margin) for c in first} == {
         (shuffled[c.best], shuffled[c.worst], c.margin) for c in second
     }
@@ -107,7 +113,7 @@ def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np
 @given(sampled())
 def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[list[Candidate], np.ndarray]) -> None:
     candidates, rewards = given_
-    found, left_out = contrasts(candidates, rewards)
+    found, left_out = contrasts(table_of(candidates), rewards)
     for contrast in found:
         best, worst = candidates[contrast.best], candidates[contrast.worst]
         assert best.prompt_id == worst.prompt_id == contrast.prompt_id
@@ -143,69 +149,52 @@ def test_a_generated_pair_is_named_by_round_and_content() -> None:
     assert len({pair.pair_id, other_round.pair_id, swapped.pair_id}) == 3
 
 
+def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows at a time, so that there are several times; the contrasts in an order of their own."""
+    monkeypatch.setattr(bootstrapping, "CHUNK", 2)
+    prompts = prompts_table(7)
+    candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
+    found = [Contrast(candidates[at].prompt_id, at, at + 1, 1.0) for at in (9, 0, 18, 6, 3)]
+    records = {row["prompt_id"]: Prompt(row["prompt_id"], row["text"], tuple(row["ids"])) for row in map(dict, prompts)}
+    pairs = list(generated_pairs(2, prompts, table_of(candidates), found))
+    assert pairs == [
+        generated_pair(2, records[each.prompt_id], candidates[each.best], candidates[each.worst]) for each in found
+    ]
+    assert list(generated_pairs(2, prompts, table_of(candidates), [])) == []
+
+
 # --- mixing
 
 
-def ids(kind: str, count: int) -> list[str]:
-    return [f"{kind}{number}" for number in range(count)]
-
-
-def test_mix_by_hand() -> None:
-    """Of 10 pairs 0.3 are to be generated: the 7 best of 8 offline ones and the 3 best of 5 generated ones."""
-    offline, generated = ids("o", 8), ids("g", 5)
-    margins = {name: float(at) for at, name in enumerate(offline)} | dict(zip(generated, [5, 1, 4, 2, 3], strict=True))
-    own, made = mix(offline, generated, margins, 10, 0.3)
-    assert own == offline[1:]
-    assert made == ["g0", "g2", "g4"]
-
-
 @pytest.mark.parametrize(
-    ("offline", "generated", "total", "share", "wanted"),
+    ("kept", "generated", "total", "share", "wanted"),
     [
+        (8, 5, 10, 0.3, (7, 3)),
         (100, 100, 100, 0.3, (70, 30)),
-        (70, 60, 100, 0.7, (30, 60)),
+        (70, 60, 100, 0.7, (40, 60)),
         (70, 60, 100, 0.1, (70, 7)),  # 10 of 80 would be more than a tenth
-        (70, 0, 100, 0.5, (50, 0)),
+        (70, 1, 100, 0.7, (70, 1)),  # offline pairs make room only for pairs that are there
+        (70, 0, 100, 0.5, (70, 0)),
         (70, 60, 100, 0.0, (70, 0)),
         (1000, 1000, 1000, 0.29, (710, 290)),
     ],
 )
-def test_sizes_by_hand(offline: int, generated: int, total: int, share: float, wanted: tuple[int, int]) -> None:
-    margins = dict.fromkeys(ids("o", offline) + ids("g", generated), 1.0)
-    own, made = mix(ids("o", offline), ids("g", generated), margins, total, share)
-    assert (len(own), len(made)) == wanted
+def test_mix_by_hand(kept: int, generated: int, total: int, share: float, wanted: tuple[int, int]) -> None:
+    assert mix(kept, generated, total, share) == wanted
 
 
-@given(
-    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), max_size=30),
-    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), max_size=30),
-    st.integers(0, 20),
-    st.floats(0.0, 0.95),
-)
-def test_mix_keeps_the_largest_margins_never_repeats_and_never_exceeds_the_share(
-    offline: list[float], generated: list[float], dropped: int, share: float
+@given(st.integers(1, 50), st.integers(0, 50), st.integers(0, 20), st.floats(0.0, 0.95))
+def test_mix_never_exceeds_the_share_and_leaves_nothing_out_that_fits(
+    kept: int, generated: int, dropped: int, share: float
 ) -> None:
-    total = len(offline) + dropped
-    margins = dict(zip(ids("o", len(offline)) + ids("g", len(generated)), offline + generated, strict=True))
-    own, made = mix(ids("o", len(offline)), ids("g", len(generated)), margins, total, share)
-    assert len(own) + len(made) <= total
-    assert len(made) <= share * (len(own) + len(made)) + 1e-6
-    for taken, kind, count in ((own, "o", len(offline)), (made, "g", len(generated))):
-        everything = ids(kind, count)
-        assert [name for name in everything if name in set(taken)] == taken
-        left = [margins[name] for name in everything if name not in set(taken)]
-        assert not taken or not left or min(margins[name] for name in taken) >= max(left)
-    # Nothing that fits is left out: one more of either would be one too many.
-    wanted = int(share * total + 1e-9)
-    assert len(own) == min(len(offline), total - wanted)
-    if len(made) < min(len(generated), wanted):
-        assert (len(made) + 1) / (len(own) + len(made) + 1) > share - 1e-6
-
-
-@given(st.permutations(ids("o", 6)))
-def test_ties_do_not_depend_on_the_order(order: list[str]) -> None:
-    own, _ = mix(order, [], dict.fromkeys(order, 1.0), 6, 0.5)
-    assert set(own) == {"o0", "o1", "o2"}
+    total = kept + dropped
+    own, made = mix(kept, generated, total, share)
+    assert own + made <= total
+    assert made <= share * (own + made) + 1e-6
+    assert own == min(kept, total - made)
+    if made < generated:
+        one_more = min(kept, total - made - 1)
+        assert (made + 1) / (one_more + made + 1) > share - 1e-6
 
 
 # --- sampling
@@ -214,7 +203,11 @@ def test_ties_do_not_depend_on_the_order(order: list[str]) -> None:
 def prompts_table(count: int = 11, seed: int = 0) -> datasets.Dataset:
     """Prompts of 1 to 12 tokens, longest and shortest anywhere."""
     given_ids = [prompt for prompt, _ in tiny.make_sequences(count, seed)]
-    rows = {"prompt_id": ids("p", count), "text": [str(prompt) for prompt in given_ids], "ids": given_ids}
+    rows = {
+        "prompt_id": [f"p{number}" for number in range(count)],
+        "text": [str(prompt) for prompt in given_ids],
+        "ids": given_ids,
+    }
     return datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES)
 
 
@@ -306,11 +299,12 @@ def test_a_corrupt_part_is_named(sampler: Sampler, tmp_path: Path) -> None:
         sampler(tmp_path, prompts)
 
 
-def test_prompts_of_a_round() -> None:
+def test_drawn_prompts_keep_their_order() -> None:
     prompts = prompts_table(30)
-    assert round_prompts(prompts, BootstrapConfig(), 1) is prompts
-    assert round_prompts(prompts, BootstrapConfig(prompts=30), 1) is prompts
-    drawn = [round_prompts(prompts, BootstrapConfig(prompts=10), seed)["prompt_id"][:] for seed in (1, 1, 2)]
+    for all_of_them in (None, 30, 31):
+        assert draw_prompts(prompts, all_of_them, 1) is prompts
+    assert len(draw_prompts(prompts, 0, 1)) == 0
+    drawn = [draw_prompts(prompts, 10, seed)["prompt_id"][:] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     for names in drawn:
         assert len(set(names)) == 10

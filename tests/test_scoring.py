@@ -14,7 +14,8 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from seralign.cache import LogpCache
+from seralign import scoring
+from seralign.cache import LogpCache, response_key
 from seralign.errors import ModelError
 from seralign.objectives import get_objective
 from seralign.scoring import Responses, ScoringPolicy, logps, scores
@@ -87,21 +88,30 @@ def test_responses_are_numbered_column_by_column() -> None:
     assert len(responses) == 4
     assert responses.sequences(np.arange(4)) == [([1], [3]), ([2, 2], [4]), ([1], [5, 5]), ([2, 2], [6, 6, 6])]
     assert responses.sequences(np.array([3, 0, 3])) == [([2, 2], [6, 6, 6]), ([1], [3]), ([2, 2], [6, 6, 6])]
-    own, whole = responses.lengths()
-    assert own.tolist() == [1, 1, 2, 3]
-    assert whole.tolist() == [2, 3, 3, 5]
+    assert responses.lengths.tolist() == [1, 1, 2, 3]
+    assert responses.whole_lengths.tolist() == [2, 3, 3, 5]
 
 
-def test_keys_are_in_the_order_of_the_numbers_also_in_a_long_table() -> None:
-    responses = two_columns(1100)
-    keys = responses.keys()
-    assert len(keys) == 2200
-    for number in (0, 999, 1000, 1099, 1100, 2199):
-        alone = tiny.make_sequences(1100)[number] if number < 1100 else None
-        prompt, response = responses.sequences(np.array([number]))[0]
-        assert alone is None or alone == (prompt, response)
-        single = Responses(datasets.Dataset.from_dict({"prompt_ids": [prompt], "ids": [response]}), ("ids",))
-        assert keys[number] == single.keys()[0]
+def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
+    """More rows than are read at once, also of a table that only points into another."""
+    table = tiny.pairs_table(10_100)
+    for part in (table, table.select(np.random.default_rng(0).permutation(10_100)[:10_050]), table.select([])):
+        responses = Responses(part, ("chosen_ids", "rejected_ids"))
+        pairs = [pair for name in responses.columns for pair in zip(part["prompt_ids"], part[name], strict=True)]
+        assert len(responses) == len(pairs)
+        assert responses.keys == [response_key(prompt, response) for prompt, response in pairs]
+        assert responses.lengths.tolist() == [len(response) for _, response in pairs]
+        assert responses.whole_lengths.tolist() == [len(prompt) + len(response) for prompt, response in pairs]
+
+
+def test_a_key_does_not_depend_on_the_width_of_the_numbers() -> None:
+    ids = {"prompt_ids": [[1, 2]], "ids": [[3, 70000]]}
+    narrow = datasets.Dataset.from_dict(
+        ids, datasets.Features(dict.fromkeys(ids, datasets.List(datasets.Value("int32"))))
+    )
+    wide = datasets.Dataset.from_dict(ids)
+    assert narrow.data.table.schema != wide.data.table.schema
+    assert Responses(narrow, ("ids",)).keys == Responses(wide, ("ids",)).keys == [response_key([1, 2], [3, 70000])]
 
 
 def test_values_are_those_of_an_independent_computation_in_order(cache: LogpCache) -> None:
@@ -129,14 +139,58 @@ def test_what_the_cache_has_is_not_computed_and_the_model_not_loaded(cache: Logp
         ScoringPolicy("policy", "other digest", never),
         ScoringPolicy("policy", "digest", never, weights="bfloat16"),
         ScoringPolicy("policy", "digest", never, precision="bfloat16"),
+        ScoringPolicy("policy", "digest", never, attention="eager"),
     ],
 )
-def test_another_policy_or_precision_shares_nothing(other: ScoringPolicy, cache: LogpCache) -> None:
+def test_another_policy_precision_or_attention_shares_nothing(other: ScoringPolicy, cache: LogpCache) -> None:
     responses = two_columns()
     packs = packs_of(responses, 7)
     logps(responses, packs, policy_of(Uneven()), cache)
     with pytest.raises(AssertionError, match="loaded"):
         logps(responses, packs, other, cache)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        ("torch", "__version__", "1.0"),
+        ("transformers", "__version__", "1.0"),
+        ("torch.backends.cpu", "get_cpu_capability", lambda: "abacus"),
+    ],
+)
+def test_another_library_or_device_shares_nothing(
+    owner: str, name: str, value: Any, cache: LogpCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses = two_columns()
+    packs = packs_of(responses, 7)
+    logps(responses, packs, policy_of(Uneven()), cache)
+    monkeypatch.setattr(f"{owner}.{name}", value)
+    with pytest.raises(AssertionError, match="loaded"):
+        logps(responses, packs, ScoringPolicy("policy", "digest", never), cache)
+
+
+def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda:1")))
+    keys = set()
+    for name in ("H200", "A100"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: f"{name} of {device}")
+        keys.add(policy_of(Uneven()).key)
+    assert len(keys) == 2
+    assert any("cuda H200 of cuda:1" in key for key in keys)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_responses_in_no_pack_are_neither_computed_nor_asked_for(exact: bool, cache: LogpCache) -> None:
+    """Numbers 0, 2 and 4 are equal and asked for; 3 is asked for, and 1 and 5, which equal it, are not."""
+    table = datasets.Dataset.from_dict({"prompt_ids": [[1]] * 6, "ids": [[3], [4, 4]] * 3})
+    responses = Responses(table, ("ids",))
+    packs = [np.array([3, 2]), np.array([4, 0])]
+    found = logps(responses, packs, policy_of(Uneven()), cache, exact=exact)
+    assert np.isnan(found).tolist() == [False, True, False, False, False, True]
+    assert (cache.hits, cache.misses) == (0, 4)
+    again = logps(responses, packs, ScoringPolicy("policy", "digest", never), cache, exact=exact)
+    np.testing.assert_array_equal(again, found)
+    assert (cache.hits, cache.misses) == (4, 4)
 
 
 def test_only_packs_that_lack_something_are_computed(cache: LogpCache) -> None:
@@ -214,7 +268,7 @@ def test_a_broken_model_is_an_error_and_leaves_nothing_in_the_cache(value: float
     responses = two_columns()
     with pytest.raises(ModelError, match="policy: log-probabilities that are not finite"):
         logps(responses, packs_of(responses, 7), policy_of(Uneven(value=value)), cache)
-    assert np.isnan(cache.get(policy_of(Uneven()).key, responses.keys())).all()
+    assert np.isnan(cache.get(policy_of(Uneven()).key, responses.keys)).all()
 
 
 def test_bfloat16_forward_pass_differs_from_float32_and_is_close() -> None:

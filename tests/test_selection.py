@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seralign.config.run import SelectionConfig
+from seralign.config import SelectionConfig
 from seralign.errors import DataError
 from seralign.selection import Selection, select
 

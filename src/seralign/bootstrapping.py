@@ -5,10 +5,12 @@ Sampling needs a model; the pairing and the mixing are pure.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -17,8 +19,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
-from seralign.config import BootstrapConfig
-from seralign.data.table import to_prompt
+from seralign.data.table import CHUNK, column_lengths, to_prompt
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.progress import bar
 from seralign.records import Candidate, Pair, Prompt, content_id
@@ -67,8 +68,7 @@ def sample_candidates(
         Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
     """
     parts.mkdir(parents=True, exist_ok=True)
-    lengths = np.array([len(ids) for ids in prompts["ids"]])
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     files = [parts / f"part-{number:06d}.parquet" for number in range(len(batches))]
     done = distributed.broadcast([file.is_file() for file in files])
@@ -94,31 +94,32 @@ def sample_candidates(
     return table.take(pa.array(rows.reshape(-1), pa.int64()))
 
 
-def contrasts(candidates: Sequence[Candidate], rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
+def contrasts(candidates: pa.Table, rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
     """The best and the worst usable response of each prompt (2410.09362, preference bootstrapping).
 
     Unfinished and empty responses and repetitions of another response make no pair. Equal rewards are ordered by
     index, so that the result does not depend on the order of the rows.
 
     Args:
-        candidates: All candidates, in any order.
+        candidates: All candidates, in any order: ``prompt_id``, ``index``, ``text``, ``finished``.
         rewards: Their ensembled implicit rewards [N], in nats without beta.
 
     Returns:
-        Contrasts (``best`` and ``worst`` are positions in ``candidates``), and counts of what was left out and why:
+        Contrasts (``best`` and ``worst`` are rows of ``candidates``), and counts of what was left out and why:
         ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``, ``no contrast``.
     """
+    index, finished = candidates["index"].to_numpy(), candidates["finished"].to_numpy()
+    texts = candidates["text"].to_pylist()
     by_prompt: dict[str, list[int]] = {}
-    for at, candidate in enumerate(candidates):
-        by_prompt.setdefault(candidate.prompt_id, []).append(at)
+    for at, prompt_id in enumerate(candidates["prompt_id"].to_pylist()):
+        by_prompt.setdefault(prompt_id, []).append(at)
     found: list[Contrast] = []
     left_out: Counter[str] = Counter()
     for prompt_id, places in by_prompt.items():
         usable: dict[str, int] = {}
-        for at in sorted(places, key=lambda at: candidates[at].index):
-            candidate = candidates[at]
-            text = candidate.text.strip()
-            if not candidate.finished:
+        for at in sorted(places, key=lambda at: index[at]):
+            text = texts[at].strip()
+            if not finished[at]:
                 left_out["unfinished"] += 1
             elif not text:
                 left_out["empty"] += 1
@@ -129,7 +130,7 @@ def contrasts(candidates: Sequence[Candidate], rewards: np.ndarray) -> tuple[lis
         if len(usable) < 2:
             left_out["prompts without two responses"] += 1
             continue
-        ranked = sorted(usable.values(), key=lambda at: (-rewards[at], candidates[at].index))
+        ranked = sorted(usable.values(), key=lambda at: (-rewards[at], index[at]))
         margin = float(rewards[ranked[0]] - rewards[ranked[-1]])
         if margin > 0:
             found.append(Contrast(prompt_id, ranked[0], ranked[-1], margin))
@@ -153,29 +154,36 @@ def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected
     )
 
 
-def mix(
-    offline: Sequence[str], generated: Sequence[str], margins: dict[str, float], total: int, share: float
-) -> tuple[list[str], list[str]]:
-    """The training data of a round: about ``total`` pairs, of which ``share`` are generated.
+def generated_pairs(
+    round_index: int, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
+) -> Iterator[Pair]:
+    """The pairs of a round's contrasts, in their order; token ids are read for a few pairs at a time."""
+    row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
+    asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])
+    best = candidates.take(pa.array([contrast.best for contrast in found], pa.int64()))
+    worst = candidates.take(pa.array([contrast.worst for contrast in found], pa.int64()))
+    for row, chosen, rejected in zip(asked, _records(best), _records(worst), strict=True):
+        yield generated_pair(round_index, to_prompt(cast(dict[str, Any], row)), chosen, rejected)
 
-    Of each kind those with the largest margins are taken, as far as there are any. Neither side is repeated to fill
-    up: the true share may be smaller than asked for, and is never larger.
+
+def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:
+    """How many offline and generated pairs a round trains on: together no more than there are offline pairs.
+
+    Generated pairs come first, up to their share; kept offline pairs fill the rest. Where fewer pairs were generated
+    than the share asks for, the true share is smaller and no offline pair is left out for their sake.
 
     Args:
-        offline: Kept offline pair ids.
-        generated: Kept generated pair ids.
-        margins: Margin of each of them.
-        total: Number of offline pairs before selection.
-        share: Wanted share of generated pairs, in [0, 1).
+        kept: Kept offline pairs.
+        generated: Kept generated pairs.
+        total: Offline pairs before selection.
+        share: Largest share of generated pairs, in [0, 1).
 
     Returns:
-        Offline and generated ids to train on, in the order given.
+        Numbers of offline and of generated pairs.
     """
-    # The small number takes back what the division of floats loses: 0.3 of 100 is 30, not 29.
-    wanted = int(share * total + 1e-9)
-    own = _largest(offline, margins, total - wanted)
-    most = int(len(own) * share / (1.0 - share) + 1e-9)
-    return own, _largest(generated, margins, min(wanted, most))
+    # The tolerance gives back what the arithmetic took from a whole number.
+    made = min(generated, math.floor(share * total + 1e-9), math.floor(share / (1 - share) * kept + 1e-9))
+    return min(kept, total - made), made
 
 
 def candidates_of(table: pa.Table) -> list[Candidate]:
@@ -183,16 +191,16 @@ def candidates_of(table: pa.Table) -> list[Candidate]:
     return [Candidate(**(row | {"ids": tuple(row["ids"])})) for row in table.select(_SCHEMA.names).to_pylist()]
 
 
-def round_prompts(prompts: datasets.Dataset, config: BootstrapConfig, seed: int) -> datasets.Dataset:
-    """The prompts of a round: all, or ``config.prompts`` of them drawn anew."""
-    if config.prompts is None or config.prompts >= len(prompts):
+def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> datasets.Dataset:
+    """``count`` of the prompts drawn by ``seed``, in their order; all of them where ``count`` is None or larger."""
+    if count is None or count >= len(prompts):
         return prompts
-    return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[: config.prompts].tolist()))
+    return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[:count].tolist()))
 
 
-def _largest(ids: Sequence[str], margins: dict[str, float], count: int) -> list[str]:
-    taken = set(sorted(ids, key=lambda pair_id: (-margins[pair_id], pair_id))[:count])
-    return [pair_id for pair_id in ids if pair_id in taken]
+def _records(table: pa.Table) -> Iterator[Candidate]:
+    for start in range(0, len(table), CHUNK):
+        yield from candidates_of(table.slice(start, CHUNK))
 
 
 def _batch_seed(seed: int, number: int) -> int:

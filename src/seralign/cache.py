@@ -1,8 +1,8 @@
 """The log-probability cache: what a policy gave a response is computed once.
 
-Keyed by content, never by a path or a data set's name: the digest of the policy's weights, the precision, and the
-token ids of prompt and response. One SQLite file; each pack of results is one transaction, so a killed process
-loses at most the pack that it was computing.
+Keyed by content, never by a path or a data set's name: the digest of the policy's weights, what computes with them
+(precision, attention, versions, device), and the token ids of prompt and response. One SQLite file; each pack of
+results is one transaction, so a killed process loses at most the pack that it was computing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WITHOUT ROWID
 _CHUNK = 500
 
 
-def response_key(prompt_ids: Sequence[int], response_ids: Sequence[int]) -> bytes:
+def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[int] | np.ndarray) -> bytes:
     """Identity of a response to a prompt: a 128-bit digest of both lists of token ids."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(len(prompt_ids).to_bytes(8, "little"))

@@ -6,11 +6,16 @@ Every process runs every stage; the first one alone writes the run's folder.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 T = TypeVar("T")
+
+# The other processes wait while the first one alone tokenizes the data or hashes a model; the usual 10 (NCCL) or 30
+# (gloo) minutes are not enough for a large one.
+PATIENCE = timedelta(days=1)
 
 
 def start() -> None:
@@ -18,7 +23,7 @@ def start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState()
+        PartialState(timeout=PATIENCE)
 
 
 def rank() -> int:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
+import transformers
+from accelerate import PartialState
 from torch import nn
 
 from seralign import distributed
 from seralign.cache import LogpCache, response_key
+from seralign.data.table import column_arrays, column_lengths
 from seralign.errors import ModelError
 from seralign.objectives import Objective
 from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import pad_sequences, response_logps
 from seralign.progress import bar
 
-_READ = 1000
-
 
 @dataclass(frozen=True)
 class Responses:
     """The responses in columns of a table, numbered column by column: row r of column c is ``c * rows + r``.
 
-    ``table`` has ``prompt_ids`` and the named columns of response ids; nothing is held in memory but their lengths.
+    ``table`` has ``prompt_ids`` and the named columns of response ids. Nothing is held in memory but lengths and keys,
+    each made once.
     """
 
     table: datasets.Dataset
@@ -38,31 +42,38 @@ class Responses:
     def sequences(self, numbers: np.ndarray) -> list[tuple[list[int], list[int]]]:
         """(prompt ids, response ids) of the numbered responses."""
         found = []
-        for column in range(len(self.columns)):
+        for column, (name, table) in enumerate(self._tables.items()):
             mine = np.flatnonzero(numbers // len(self.table) == column)
             if len(mine):
-                rows = self.table[(numbers[mine] % len(self.table)).tolist()]
-                pairs = zip(rows["prompt_ids"], rows[self.columns[column]], strict=True)
+                rows = table[(numbers[mine] % len(self.table)).tolist()]
+                pairs = zip(rows["prompt_ids"], rows[name], strict=True)
                 found += list(zip(mine.tolist(), pairs, strict=True))
         return [sequence for _, sequence in sorted(found, key=lambda item: item[0])]
 
+    @cached_property
     def keys(self) -> list[bytes]:
-        """Identity of every response to its prompt, in order of number."""
+        """[N] identity of every response to its prompt."""
         return [
             response_key(prompt, response)
-            for column in self.columns
-            for rows in _batches(self.table.select_columns(["prompt_ids", column]))
-            for prompt, response in zip(rows["prompt_ids"], rows[column], strict=True)
+            for name in self.columns
+            for prompt, response in zip(
+                column_arrays(self.table, "prompt_ids"), column_arrays(self.table, name), strict=True
+            )
         ]
 
-    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of each response [N], and of each with its prompt [N]."""
-        responses, whole = [], []
-        for column in self.columns:
-            for rows in _batches(self.table.select_columns(["prompt_ids", column])):
-                responses += [len(ids) for ids in rows[column]]
-                whole += [len(a) + len(b) for a, b in zip(rows["prompt_ids"], rows[column], strict=True)]
-        return np.array(responses, dtype=np.int64), np.array(whole, dtype=np.int64)
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens of each response."""
+        return np.concatenate([column_lengths(self.table, name) for name in self.columns])
+
+    @cached_property
+    def whole_lengths(self) -> np.ndarray:
+        """[N] tokens of each response together with its prompt."""
+        return np.tile(column_lengths(self.table, "prompt_ids"), len(self.columns)) + self.lengths
+
+    @cached_property
+    def _tables(self) -> dict[str, datasets.Dataset]:
+        return {name: self.table.select_columns(["prompt_ids", name]) for name in self.columns}
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,8 @@ class ScoringPolicy:
     """A policy to score with. ``load`` is called only when the cache lacks something.
 
     ``digest`` is its weights'; ``weights`` the data type that they are loaded in, ``precision`` that of the forward
-    pass: together they are what a log-probability depends on.
+    pass, ``attention`` the implementation of attention as the configuration names it (``default``: the model's own
+    choice, which its configuration and the versions decide).
     """
 
     name: str
@@ -78,11 +90,18 @@ class ScoringPolicy:
     load: Callable[[], nn.Module]
     weights: str = "float32"
     precision: str = "float32"
+    attention: str = "default"
 
     @property
     def key(self) -> str:
-        """The policy's name in the cache."""
-        return f"{self.digest}:{self.weights}:{self.precision}"
+        """The policy's name in the cache: all that a log-probability depends on beside the tokens.
+
+        Another library or another device rounds differently: its numbers are close, but not the same to the last bit,
+        which step 0 of training needs.
+        """
+        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        parts = (self.digest, self.weights, self.precision, self.attention, versions, _device_name())
+        return ":".join(parts)
 
 
 def logps(
@@ -93,7 +112,7 @@ def logps(
     *,
     exact: bool = False,
 ) -> np.ndarray:
-    """Log-probabilities [N] in nats of responses under a policy.
+    """Log-probabilities [N] in nats of responses under a policy, NaN for those that are in no pack.
 
     What the cache has is not computed again. A pack is always computed whole and as given, also where only some of
     it is missing, and stored at once: a killed scoring goes on with the same packs and ends with the same numbers.
@@ -101,7 +120,8 @@ def logps(
 
     Args:
         responses: What to score.
-        packs: Numbers of responses that go through the model together; they cover every response.
+        packs: Numbers of responses that go through the model together. Only these responses are computed, and asked
+            of the cache.
         policy: Whom to score with.
         cache: The cache, in the main process.
         exact: Take from the cache only what was computed in the very same pack, to the last bit.
@@ -109,10 +129,13 @@ def logps(
     Raises:
         ModelError: a log-probability is not finite.
     """
-    keys = responses.keys()
+    asked = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *packs]))
+    keys, policy_key = responses.keys, policy.key
     names = _keys_in_packs(keys, packs) if exact else keys
-    place = _first_of_equal(names)
-    values = np.full(len(names), np.nan) if cache is None else cache.get(policy.key, names)
+    place = _first_of_equal(names, asked)
+    values = np.full(len(names), np.nan)
+    if cache is not None:
+        values[asked] = cache.get(policy_key, [names[number] for number in asked])
     values = distributed.broadcast(values)
     todo = [pack for pack in packs if np.isnan(values[place[pack]]).any()]
     if not todo:
@@ -130,9 +153,9 @@ def logps(
                 filled, first = np.unique(place[pack][missing], return_index=True)
                 values[filled] = scores[missing][first]
                 if cache is not None:
-                    cache.put(policy.key, [keys[number] for number in filled], values[filled])
+                    cache.put(policy_key, [keys[number] for number in filled], values[filled])
                     if exact:
-                        cache.put(policy.key, [names[number] for number in filled], values[filled])
+                        cache.put(policy_key, [names[number] for number in filled], values[filled])
                 line.advance(len(pack))
     return values[place]
 
@@ -153,18 +176,27 @@ def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[b
     """Identity [N] of each response together with everything in its pack."""
     found = list(keys)
     for pack in packs:
-        company = b"".join(keys[number] for number in pack)
+        company = hashlib.blake2b(b"".join(keys[number] for number in pack), digest_size=16)
         for number in pack:
-            found[number] = hashlib.blake2b(company + keys[number], digest_size=16).digest()
+            digest = company.copy()
+            digest.update(keys[number])
+            found[number] = digest.digest()
     return found
 
 
-def _first_of_equal(keys: Sequence[bytes]) -> np.ndarray:
-    """[N] the first number that has the same key."""
+def _first_of_equal(keys: Sequence[bytes], asked: np.ndarray) -> np.ndarray:
+    """[N] for each number that is asked for, the first such number that has the same key; the others are their own."""
     first: dict[bytes, int] = {}
-    return np.array([first.setdefault(key, number) for number, key in enumerate(keys)], dtype=np.int64)
+    place = np.arange(len(keys))
+    place[asked] = [first.setdefault(keys[number], number) for number in asked.tolist()]
+    return place
 
 
-def _batches(table: datasets.Dataset) -> Iterator[dict[str, list[list[int]]]]:
-    for start in range(0, len(table), _READ):
-        yield table[start : start + _READ]
+def _device_name() -> str:
+    device: Any = PartialState().device
+    match device.type:
+        case "cuda":
+            return f"cuda {torch.cuda.get_device_name(device)}"
+        case "cpu":
+            return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return device.type

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seralign.config.run import SelectionConfig
+from seralign.config import SelectionConfig
 from seralign.errors import DataError
 
 KEPT = "kept"

@@ -6,7 +6,7 @@ A run is a folder of stages. A stage works in ``NAME.partial`` and becomes ``NAM
 exists is read back, never made again, and refused when its inputs are others now.
 
     RUN/run.json             configuration and versions
-    RUN/data/                pairs.arrow, heldout.arrow, prompts.arrow, report.json
+    RUN/data/                pairs.arrow, heldout.arrow, prompts.arrow, heldout_prompts.arrow
     RUN/sft/policy/          supervised policy
     RUN/round-2/score/       margins.parquet
     RUN/round-2/train/       policy/, metrics.jsonl, reference.parquet

@@ -111,7 +111,7 @@ GOOD_ROW = {"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}
         (_rows(GOOD_ROW | {"p": 1.0}, GOOD_ROW | {"p": 1.5}), ["row 2", "p ", "1.5"]),
         (_rows({"prompt": PROMPT, "answer": GOOD}), ["pairs.jsonl", "chosen"]),
         (_rows({"prompt": PROMPT, "chosen": GOOD, "rejected": GOOD}), ["identical responses 1"]),
-        (_rows({"prompt": PROMPT, "chosen": "zebra", "rejected": GOOD}), ["zebra"]),
+        (_rows({"prompt": PROMPT, "chosen": "zebra", "rejected": GOOD}), ["pairs.jsonl row 1", "policy.tokenizer"]),
         (_rows({"chosen": [{"role": "user", "content": "e1"}, {"role": "assistant", "content": "w1"}],
                 "rejected": [{"role": "user", "content": "e1"}, {"role": "assistant", "content": "w2"}]}),
          ["chat template", "policy.chat_template"]),
@@ -138,10 +138,10 @@ def test_bad_data_is_one_clear_error(
         (["--objective.nam", "dpo"], ["nam", "unknown"]),
         (["--selection.fraction", "1.5"], ["selection.fraction", "(0, 1]"]),
         (["--data.max_length", "100"], ["data.max_length", "64"]),
-        (["--stop.metric", "win_rate"], ["stop.metric", "evaluation.scorer"]),
+        (["--stop.metric", "win_rate", "--rounds", "2", "--bootstrap", "null"], ["stop.metric", "evaluation.scorer"]),
         (["--evaluation.scorer", "no_such_module:score"], ["evaluation.scorer", "no_such_module"]),
         (["--training.extra", "{bf16: true}"], ["training.extra.bf16"]),
-        (["--rounds", "2"], ["bootstrap.max_new_tokens", "64"]),
+        (["--rounds", "2"], ["bootstrap.max_new_tokens", "data.max_length, 48"]),
     ],
 )
 def test_bad_options_are_one_clear_error(

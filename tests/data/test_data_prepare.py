@@ -16,7 +16,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seralign.config.run import DataConfig, SourceConfig
+from seralign.config import DataConfig, SourceConfig
 from seralign.data.prepare import (
     DataReport,
     Lengths,

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import pytest
 
-from seralign.config.run import SourceConfig
+from seralign.config import SourceConfig
 from seralign.data.sources import fingerprint, load_rows
 from seralign.errors import ConfigError, DataError
 

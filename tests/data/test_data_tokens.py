@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 from trl import DPOTrainer
 
-from seralign.config.run import DataConfig
+from seralign.config import DataConfig
 from seralign.data.content import Content, Example
 from seralign.data.tokens import Encoded, Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     },
     "scoring.tokens_per_pack": 600,
     "bootstrap": {"samples": 3, "temperature": 1.0, "max_new_tokens": 24, "batch_size": 8},
-    "evaluation": {"prompts": 16, "batch_size": 8, "baseline": True},
+    "evaluation": {"prompts": 16, "batch_size": 8, "baseline": True, "max_new_tokens": 24},
     "stop.metric": "never",
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seralign.config.run import ObjectiveConfig, ObjectiveName
+from seralign.config import ObjectiveConfig, ObjectiveName
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, LogProbs, Objective, ensemble_margin, get_objective, objective_from
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 from training_helpers import random_pairs
 
@@ -20,7 +21,7 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.store import open_run
+from seralign.store import open_run, read_table
 
 # PEFT still asks for the old name, and tells how it reads GPT-2's transposed weights.
 pytestmark = [
@@ -33,9 +34,9 @@ AT_ZERO = {"dpo": math.log(2), "ipo": 25.0, "slic": 1.0}
 
 
 def first_lines(
-    model: Path, root: Path, objective_name: str, policy: dict[str, Any], pairs: int = 16, **training: Any
+    model: Path, root: Path, objective_name: str, policy: dict[str, Any], pairs: int = 8, **training: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The held-out line before the first step, and the line of the first step."""
+    """The held-out line before the first step, and the line of the first step, which sees all pairs."""
     config = RunConfig(
         policy=PolicyConfig(model=str(model), **policy),
         training=TrainingConfig(
@@ -123,3 +124,16 @@ def test_the_first_loss_of_one_pair_is_ln_2_to_the_last_bit(
     assert heldout["eval_loss"] == math.log(2)
     assert first["loss"] == math.log(2)
     assert first["grad_norm"] > 0
+
+
+def test_pairs_that_training_never_comes_to_are_not_scored(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """Two steps of 8 of 40 pairs: 16 have a reference, the others null, and no figure knows of them."""
+    _, first = first_lines(tiny_model("llama"), tmp_path / "run", "dpo", {}, pairs=40)
+
+    table = read_table(tmp_path / "run" / "train" / "reference.parquet")
+    assert len(table) == 40
+    assert [table[side].null_count for side in ("chosen", "rejected")] == [24, 24]
+    assert table["chosen"].is_null().equals(table["rejected"].is_null())
+    assert not pc.any(table["chosen"].is_nan()).as_py()  # pyright: ignore
+    assert first["margins"] == 0.0
+    assert math.isfinite(first["loss"])

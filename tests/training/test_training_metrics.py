@@ -106,17 +106,47 @@ def test_a_line_covers_all_steps_since_the_one_before(tiny_model: Callable[[str]
 def test_sft_has_a_mean_over_tokens_and_no_margins(tiny_model: Callable[[str], Path], tmp_path: Path):
     config = TrainingConfig(max_steps=1, batch_size=10, learning_rate=1e-9, warmup=0.0, log_steps=1)
     objective = get_objective("sft", 1.0, 0.0)
-    data = training_data(tiny_model("llama"), PAIRS, objective, config)
+    data = training_data(tiny_model("llama"), PAIRS, objective, config, heldout=HELDOUT)
     run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
 
-    model, total, units = policy_model(tiny_model("llama")), 0.0, 0.0
-    for at in range(len(PAIRS)):
-        row = PAIRS[at]
-        total -= row["weight"] * plain_logps(model, row, "chosen_ids").item()
-        units += row["weight"] * len(row["chosen_ids"])
-    (line,) = metrics(tmp_path)
-    assert line["loss"] == pytest.approx(total / units, rel=1e-5)
+    model = policy_model(tiny_model("llama"))
+    expected = []
+    for pairs in (HELDOUT, PAIRS):
+        losses = [-row["weight"] * plain_logps(model, row, "chosen_ids").item() for row in map(dict, pairs)]
+        tokens = sum(len(row["chosen_ids"]) for row in map(dict, pairs))
+        expected.append(sum(losses) / (np.mean(pairs["weight"]) * tokens))
+    first, line, _ = metrics(tmp_path)
+    assert [first["eval_loss"], line["loss"]] == pytest.approx(expected, rel=1e-5)
     assert not {"margins", "rewards/accuracies", "logps/rejected"} & line.keys()
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_weight_counts_relative_to_the_mean_of_the_whole_table(
+    tiny_model: Callable[[str], Path], tmp_path: Path, batch_size: int, scale: float
+):
+    """Weights 1, 1, 1, 5 (mean 2) and loss ln 2 each: a step of one pair has ln 2 times 1/2 or 5/2; of two, their mean.
+
+    Only ratios matter. The gradient is that of the pairs alone, times the same factor.
+    """
+    weights = np.array([1.0, 1.0, 1.0, 5.0])
+    objective = get_objective("dpo", 0.1, 0.0)
+    config = TrainingConfig(
+        batch_size=batch_size, learning_rate=1e-9, warmup=0.0, log_steps=1, max_grad_norm=0.0, tokens_per_pack=1
+    )
+    model, lines = tiny_model("llama"), []
+    for name, each in (("weighted", weights * scale), ("plain", np.ones(4))):
+        pairs = random_pairs(4).remove_columns("weight").add_column("weight", each.tolist())  # pyright: ignore
+        data = training_data(model, pairs, objective, config)
+        run_training(policy_model(model), tmp_path / name, data, objective, config)
+        lines.append(metrics(tmp_path / name))
+    factors = [weights[data.plan.step_rows(step)].mean() / 2 for step in range(data.plan.steps)]
+    assert max(factors) == (2.5 if batch_size == 1 else 1.5)
+    assert [line["loss"] for line in lines[0]] == pytest.approx([math.log(2) * each for each in factors], rel=1e-5)
+    if batch_size == 1:
+        norms = [line["grad_norm"] for line in lines[1]]
+        expected = [norm * factor for norm, factor in zip(norms, factors, strict=True)]
+        assert [line["grad_norm"] for line in lines[0]] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("tokens_per_pack", [10_000, 100])

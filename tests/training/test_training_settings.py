@@ -76,11 +76,20 @@ def test_an_extra_setting_reaches_the_optimizer(tiny_model: Callable[[str], Path
         "label_smoothing_factor",
         "save_only_model",
         "warmup_ratio",
+        "ddp_backend",
+        "ddp_timeout",
+        "bf16_full_eval",
     ],
 )
 def test_a_setting_that_is_ours_is_refused_by_name(key: str):
     with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: seralign decides this"):
         arguments(extra={key: 1})
+
+
+@pytest.mark.parametrize("key", ["tf32", "use_liger_kernel", "torch_compile", "torch_compile_mode"])
+def test_a_setting_that_moves_the_policy_from_its_reference_is_refused_with_the_reason(key: str):
+    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: it changes how the policy computes after"):
+        arguments(extra={key: True})
 
 
 def test_an_unknown_setting_is_refused_by_name():
@@ -90,10 +99,10 @@ def test_an_unknown_setting_is_refused_by_name():
 
 def test_every_refused_setting_exists_or_did():
     """A typing error in our own list would refuse nothing."""
-    from seralign.training.arguments import _REFUSED
+    from seralign.training.arguments import _OTHER_NUMBERS, _REFUSED
 
     gone = {"group_by_length", "warmup_ratio"}  # transformers 5 dropped the first, 5.x the second may
-    assert {field.name for field in dataclasses.fields(TrainingArguments)} | gone >= _REFUSED
+    assert {field.name for field in dataclasses.fields(TrainingArguments)} | gone >= _REFUSED | _OTHER_NUMBERS
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from training_helpers import policy_model, random_pairs, run_training, training_data
 
 from seralign import distributed
@@ -26,6 +28,9 @@ def main(model: Path, folder: Path) -> None:
     data = training_data(model, random_pairs(17, soft=True), objective, config, heldout=heldout)
     assert not all(pack.counts for pack in data.plan.packs)
     run_training(policy_model(model), folder, data, objective, config)
+    if distributed.world_size() > 1:  # after the trainer, which begins a group of its own where there is none
+        backend: Any = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == distributed.PATIENCE
 
 
 if __name__ == "__main__":

@@ -1,22 +1,11 @@
 """The configuration of a run: frozen dataclasses, read from YAML with dotted overrides. Imports no torch."""
 
+from seralign.config.data import DataConfig, SourceConfig, WorldConfig
 from seralign.config.load import config_parser, load_config, parse_config, to_dict, to_yaml
-from seralign.config.run import (
-    BootstrapConfig,
-    DataConfig,
-    EvaluationConfig,
-    LoraConfig,
-    ObjectiveConfig,
-    PolicyConfig,
-    ReferenceConfig,
-    RunConfig,
-    ScoringConfig,
-    SelectionConfig,
-    SourceConfig,
-    StopConfig,
-    TrainingConfig,
-    WorldConfig,
-)
+from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
+from seralign.config.rounds import BootstrapConfig, EvaluationConfig, ScoringConfig, SelectionConfig, StopConfig
+from seralign.config.run import RunConfig
+from seralign.config.training import ObjectiveConfig, ObjectiveName, TrainingConfig
 
 __all__ = [
     "BootstrapConfig",
@@ -24,6 +13,7 @@ __all__ = [
     "EvaluationConfig",
     "LoraConfig",
     "ObjectiveConfig",
+    "ObjectiveName",
     "PolicyConfig",
     "ReferenceConfig",
     "RunConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import difflib
 import re
@@ -38,7 +39,7 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
     """
     values = {} if path is None else read_yaml(Path(path))
     for key, value in (overrides or {}).items():
-        _assign(values, key, value)
+        _assign(values, key, copy.deepcopy(value))
     where = "" if path is None else f"{path}: "
     parser = config_parser(prog="seralign")
     with _explained(parser, where):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import Dataset
 
-from seralign.config.run import SourceConfig
+from seralign.config import SourceConfig
 from seralign.data.content import Example
 from seralign.data.formats import (
     KNOWN_COLUMNS,

@@ -19,7 +19,7 @@ import datasets
 import datasets.config
 from datasets.exceptions import DatasetsError
 
-from seralign.config.run import SourceConfig
+from seralign.config import SourceConfig
 from seralign.data.formats import KNOWN_COLUMNS
 from seralign.errors import ConfigError, DataError
 

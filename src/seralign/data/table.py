@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
@@ -16,6 +17,8 @@ from seralign.records import Pair, Prompt
 
 # Rows held at once. A row of a few thousand tokens takes about 200 kB while it is made of Python's numbers.
 CHUNK = 250
+# Rows of one column read at once; they stay Arrow's.
+_READ = 10_000
 
 PAIR_FEATURES = Features(
     {name: Value("string") for name in ("pair_id", "prompt_id", "origin", "prompt", "chosen", "rejected")}
@@ -49,6 +52,21 @@ def write_subset(path: Path | str, table: Dataset, pair_ids: Sequence[str]) -> D
     return read_table(path)
 
 
+def column_lengths(table: Dataset, column: str) -> np.ndarray:
+    """[N] lengths of a column of lists, without making Python lists of them."""
+    parts = [pc.list_value_length(lists).to_numpy() for lists in _lists(table, column)]  # pyright: ignore
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
+
+
+def column_arrays(table: Dataset, column: str) -> Iterator[np.ndarray]:
+    """The lists of a column of token ids, row by row, int64 [length] each, without making Python lists of them."""
+    for lists in _lists(table, column):
+        ids = lists.flatten().to_numpy().astype(np.int64)
+        ends = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+        for start, end in pairwise(ends.tolist()):
+            yield ids[start:end]
+
+
 def to_pair(row: Mapping[str, Any]) -> Pair:
     """A row of a table of pairs as the record."""
     return Pair(**{field.name: _value(row[field.name]) for field in fields(Pair)})
@@ -67,6 +85,11 @@ def prompts_of(pairs: Dataset) -> Iterator[Prompt]:
         if row["prompt_id"] not in seen:
             seen.add(row["prompt_id"])
             yield Prompt(row["prompt_id"], row["prompt"], tuple(row["prompt_ids"]))
+
+
+def _lists(table: Dataset, column: str) -> Iterator[pa.ListArray]:
+    for rows in table.select_columns([column]).with_format("arrow").iter(_READ):
+        yield cast(pa.Table, rows).column(column).combine_chunks()  # pyright: ignore
 
 
 def _value(value: Any) -> Any:

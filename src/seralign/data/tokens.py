@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from seralign.config.run import DataConfig
+from seralign.config import DataConfig
 from seralign.data.content import Example, Ids, as_chat, is_chat, is_ids
 from seralign.data.templates import decode, render
-from seralign.errors import DataError, ModelError
+from seralign.errors import DataError, ModelError, SeralignError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,8 +79,16 @@ class Encoder:
         if self.data.as_chat:
             examples = [as_chat(example) for example in examples]
         texts = [render(self.tokenizer, example, self.data.system) for example in examples]
-        prompt_ids = self._prompt_ids(examples, [prompt for prompt, _ in texts])
-        response_ids = self._response_ids(examples, texts, prompt_ids)
+        try:
+            prompt_ids = self._prompt_ids(examples, [prompt for prompt, _ in texts])
+            response_ids = self._response_ids(examples, texts, prompt_ids)
+        except SeralignError:
+            raise
+        except Exception as error:
+            # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
+            if len(examples) == 1:
+                raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) refuses it: {error}") from None
+            return [self.encode([example])[0] for example in examples]
         return [
             self._fit(example, text, prompt, responses)
             for example, text, prompt, responses in zip(examples, texts, prompt_ids, response_ids, strict=True)
@@ -89,13 +97,7 @@ class Encoder:
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        try:
-            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
-        except Exception as error:
-            # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
-            if len(texts) == 1:
-                raise DataError(f"the tokenizer refuses the text {texts[0][:60]!r}: {error}") from None
-            return [self._tokenize([text])[0] for text in texts]
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
 
     def _prompt_ids(self, examples: Sequence[Example], prompts: list[str]) -> list[Ids]:
         encoded = []

@@ -1,27 +1,58 @@
-"""A scorer of the user's own: any function of prompts and responses, named ``module:function``."""
+"""Scorers: any function of prompts and responses, its answers checked and its source known by digest."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seralign.errors import ConfigError
 
-Scorer = Callable[[list[str], list[str]], np.ndarray]
+ScoreFunction = Callable[[list[str], list[str]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores responses to prompts, higher is better. ``digest`` names the function's source: another one scores
+    differently, and figures of the two cannot be compared."""
+
+    name: str
+    digest: str
+    function: ScoreFunction
+
+    def __call__(self, prompts: list[str], responses: list[str]) -> np.ndarray:
+        """Scores [N] of N responses.
+
+        Raises:
+            ConfigError: the function returns something else than one finite number a response.
+        """
+        return _checked(self.name, self.function(prompts, responses), len(responses))
+
+
+def make_scorer(function: ScoreFunction, name: str, settings: str = "") -> Scorer:
+    """A function as a scorer; ``settings`` is what else its scores depend on."""
+    module = inspect.getmodule(function)
+    try:
+        source = inspect.getsource(module if module is not None else function)
+    except (OSError, TypeError):
+        source = name
+    return Scorer(name, hashlib.sha256(f"{name}\n{settings}\n{source}".encode()).hexdigest(), function)
 
 
 def load_scorer(spec: str) -> Scorer:
-    """The function ``spec``, as one whose answer is checked: scores [N] of N responses, finite, higher is better.
+    """The function ``spec`` as a scorer.
 
     Modules are found where Python finds them, and in the current folder.
 
     Raises:
-        ConfigError: The module or function is missing or fails to load; from the scorer itself, where it returns
-            something else than one finite number a response.
+        ConfigError: The module or function is missing or fails to load.
     """
     module_name, _, function_name = spec.partition(":")
     if not module_name or not function_name:
@@ -37,11 +68,7 @@ def load_scorer(spec: str) -> Scorer:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ConfigError(f"evaluation.scorer: module {module_name!r} has no function {function_name!r}")
-
-    def score(prompts: list[str], responses: list[str]) -> np.ndarray:
-        return _checked(spec, function(prompts, responses), len(responses))
-
-    return score
+    return make_scorer(function, spec)
 
 
 def _checked(spec: str, result: object, count: int) -> np.ndarray:

@@ -60,18 +60,23 @@ class Loop:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
 
     def loader(self, policy: Policy) -> Callable[[], nn.Module]:
-        """Loads a policy in the precision of scoring."""
-        return partial(load_model, policy.source, self.config.policy, self.config.scoring.dtype)
+        """Loads a policy with the weights that it trains with, to sample from."""
+        return partial(load_model, policy.source, self.config.policy, self.config.policy.dtype)
 
     def scoring_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy to score data with: weights and forward pass in the precision of scoring."""
-        return ScoringPolicy(policy.name, policy.digest, self.loader(policy), weights=self.config.scoring.dtype)
+        config = self.config
+        load = partial(load_model, policy.source, config.policy, config.scoring.dtype)
+        attention = config.policy.attention or "default"
+        return ScoringPolicy(policy.name, policy.digest, load, weights=config.scoring.dtype, attention=attention)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
         config = self.config
-        load = partial(load_model, policy.source, config.policy, config.policy.dtype)
-        return ScoringPolicy(policy.name, policy.digest, load, config.policy.dtype, config.training.precision)
+        attention = config.policy.attention or "default"
+        return ScoringPolicy(
+            policy.name, policy.digest, self.loader(policy), config.policy.dtype, config.training.precision, attention
+        )
 
 
 def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:

@@ -13,10 +13,11 @@ from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
 from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
 from seralign.data.sources import fingerprint
-from seralign.data.table import prompts_of, read_table, write_prompts, write_subset
+from seralign.data.table import column_lengths, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError
 from seralign.loop.context import run_stage
+from seralign.progress import say
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
 
@@ -39,12 +40,15 @@ def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, 
     """Read, tokenize and split the data."""
     inputs = {key: fingerprint(source, key) for key, source in _sources(config).items()}
     inputs["policy.tokenizer"] = _tokenizer_digest(tokenizer)
+    inputs["policy.model's end tokens"] = content_id(sorted(end_tokens))
     encoder = make_encoder(tokenizer, config.data, end_tokens)
 
     def work(folder: Path) -> dict[str, Any]:
         return read_data(config, encoder, folder) if distributed.is_main() else {}
 
-    tables = _tables(run, run_stage(run, DATA, inputs, work))
+    record = run_stage(run, DATA, inputs, work)
+    _tell(record.figures)
+    tables = _tables(run, record)
     _check_window(config, tables)
     return tables
 
@@ -67,11 +71,13 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, An
     else:
         write_prompts(folder / "prompts.arrow", prompts_of(pairs))
     write_prompts(folder / "heldout_prompts.arrow", prompts_of(heldout))
-    if data.demonstrations is not None and config.sft is not None:
+    if "data.demonstrations" in sources:
         _, reports["demonstrations"] = prepare_demonstrations(
-            data.demonstrations, encoder, folder / "demonstrations.arrow", "data.demonstrations"
+            sources["data.demonstrations"], encoder, folder / "demonstrations.arrow", "data.demonstrations"
         )
-    shared = len(set(pairs.unique("prompt_id")) & set(heldout.unique("prompt_id"))) if len(heldout) else 0
+    prompts = read_table(folder / "prompts.arrow")
+    trained = set(pairs.unique("prompt_id")) | set(prompts.unique("prompt_id"))
+    shared = len(trained & set(heldout.unique("prompt_id"))) if len(heldout) else 0
     return {
         "pairs": len(pairs),
         "heldout": len(heldout),
@@ -80,9 +86,18 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, An
     }
 
 
+def _tell(figures: dict[str, Any]) -> None:
+    for name, source in figures["sources"].items():
+        counts = [f"{count} {reason}" for what in ("dropped", "noted") for reason, count in source[what].items()]
+        told = f" ({', '.join(counts)})" if counts else ""
+        say(f"data.{name}: {source['kept']} of {source['read']} rows kept{told}")
+    if shared := figures["heldout_prompts_also_trained_on"]:
+        say(f"warning: {shared} held-out prompts are also trained on or sampled for training")
+
+
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:
     """The sources that the run reads, by configuration key."""
-    names = ["pairs", "heldout", "prompts"] + (["demonstrations"] if config.sft is not None else [])
+    names = ["pairs", "heldout", "prompts"] + (["demonstrations"] if config.supervised else [])
     found = {f"data.{name}": getattr(config.data, name) for name in names}
     return {key: source for key, source in found.items() if source is not None}
 
@@ -113,15 +128,23 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
     settings = AutoConfig.from_pretrained(
         str(config.policy.model), revision=config.policy.revision, trust_remote_code=config.policy.trust_remote_code
     )
-    window = getattr(settings.get_text_config(), "max_position_embeddings", None)
-    if window is None:
-        return
-    if config.data.max_length > window:
-        raise ConfigError(f"data.max_length is {config.data.max_length}, but the model has {window} positions")
-    longest = max((len(ids) for ids in tables.prompts["ids"]), default=0)
-    bootstrap = config.bootstrap
-    if config.rounds > 1 and bootstrap is not None and longest + bootstrap.max_new_tokens > window:
+    window = getattr(settings.get_text_config(), "max_position_embeddings", None) or 2**62
+    data, bootstrap = config.data, config.bootstrap
+    if data.max_length > window:
+        raise ConfigError(f"data.max_length is {data.max_length}, but the model has {window} positions")
+    if config.evaluation.prompts:
+        _check_room(
+            tables.heldout_prompts, "evaluation.max_new_tokens", config.answer_tokens, window, "the model's positions"
+        )
+    if config.rounds > 1 and bootstrap is not None:
+        room = min(window, data.max_length)
+        _check_room(tables.prompts, "bootstrap.max_new_tokens", bootstrap.max_new_tokens, room, "data.max_length")
+
+
+def _check_room(prompts: datasets.Dataset, key: str, tokens: int, room: int, what: str) -> None:
+    longest = int(column_lengths(prompts, "ids").max(initial=0))
+    if longest + tokens > room:
         raise ConfigError(
-            f"bootstrap.max_new_tokens is {bootstrap.max_new_tokens}: with the longest prompt of {longest} tokens that "
-            f"is more than the model's {window} positions; lower it or data.max_prompt_length"
+            f"{key} is {tokens}: with the longest prompt of {longest} tokens that is more than {what}, {room}; "
+            "lower it or data.max_prompt_length"
         )

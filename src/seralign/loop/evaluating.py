@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.bootstrapping import candidates_of, sample_candidates
-from seralign.config import EvaluationConfig
 from seralign.evaluation.summary import summarise
 from seralign.loop.context import Loop, Policy
 from seralign.loop.scoring import pair_scores, policy_logps, with_prompts
@@ -22,20 +21,12 @@ from seralign.store import SCRATCH, StageRecord, read_table, write_table
 SAMPLES = "samples.parquet"
 
 
-def evaluation_prompts(prompts: datasets.Dataset, config: EvaluationConfig, seed: int) -> datasets.Dataset:
-    """The held-out prompts that every policy of the run answers."""
-    if config.prompts >= len(prompts):
-        return prompts
-    return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[: config.prompts].tolist()))
-
-
 def evaluate_stage(
     loop: Loop,
     name: str,
     *,
     policy: Policy,
     reference: Policy,
-    measured_against: Policy,
     prompts: datasets.Dataset,
     heldout: datasets.Dataset,
     data_digest: str,
@@ -47,8 +38,7 @@ def evaluate_stage(
         loop: The run.
         name: Of the stage.
         policy: Whom to evaluate.
-        reference: The policy that KL is measured to.
-        measured_against: The reference of the policy's implicit reward.
+        reference: The policy that KL and implicit rewards are measured against, the same for all policies.
         prompts: Held-out prompts, the same for all policies.
         heldout: Held-out pairs.
         data_digest: Identity of both.
@@ -56,6 +46,7 @@ def evaluate_stage(
     """
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
+    inputs["evaluation.scorer"] = loop.scorer.digest if loop.scorer is not None else ""
 
     def work(folder: Path) -> dict[str, Any]:
         samples = _sample(loop, name, policy, prompts, folder)
@@ -64,10 +55,11 @@ def evaluate_stage(
         kl = None
         if len(candidates):
             table = with_prompts(samples, prompts)
-            own = policy_logps(loop, policy, Responses(table, ("ids",)))
+            responses = Responses(table, ("ids",))
+            own = policy_logps(loop, policy, responses)
             columns = {column: samples[column] for column in samples.column_names}
             columns |= {"prompt": table["prompt"][:], "logp": own}
-            ratios = own - policy_logps(loop, reference, Responses(table, ("ids",)))
+            ratios = own - policy_logps(loop, reference, responses)
             columns["log_ratio"] = ratios
             if rewards is not None:
                 columns["score"] = rewards
@@ -76,7 +68,7 @@ def evaluate_stage(
             kl = ratios if config.temperature == 1.0 and config.top_p == 1.0 else None
         margins, differences = None, None
         if len(heldout) and loop.objective.uses_rejected:
-            scores = pair_scores(loop, policy, measured_against, heldout)
+            scores = pair_scores(loop, policy, reference, heldout)
             margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
         figures = summarise(
             policy.name,
@@ -95,13 +87,12 @@ def evaluate_stage(
 
 
 def _sample(loop: Loop, name: str, policy: Policy, prompts: datasets.Dataset, folder: Path) -> pa.Table:
-    config, bootstrap = loop.config.evaluation, loop.config.bootstrap
-    longest = config.max_new_tokens or (bootstrap.max_new_tokens if bootstrap else 256)
+    config = loop.config.evaluation
     return sample_candidates(
         prompts,
         loop.loader(policy),
         loop.tokenizer,
-        SamplingParams(1, config.temperature, config.top_p, longest),
+        SamplingParams(1, config.temperature, config.top_p, loop.config.answer_tokens),
         loop.end_tokens,
         batch_size=config.batch_size,
         seed=loop.seed("evaluate"),
@@ -115,7 +106,9 @@ def _score(loop: Loop, samples: pa.Table, prompts: datasets.Dataset) -> np.ndarr
         return None
     texts = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
     asked = [texts[prompt_id] for prompt_id in samples["prompt_id"].to_pylist()]
-    return loop.scorer(asked, samples["text"].to_pylist())
+    # A scorer may cost money or a GPU: one process asks it.
+    answers = samples["text"].to_pylist()
+    return distributed.broadcast(loop.scorer(asked, answers) if distributed.is_main() else None)
 
 
 def _scores(loop: Loop, stage: str) -> np.ndarray:

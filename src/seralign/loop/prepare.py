@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
+from seralign.errors import ConfigError
 from seralign.laboratory.world import make_world
 from seralign.loop.context import Loop, Policy, run_stage
 from seralign.loop.data import Tables
@@ -48,7 +51,7 @@ def world_stage(run: Run, config: RunConfig) -> RunConfig:
             pairs=source("pairs", data.pairs),
             heldout=source("heldout", data.heldout),
             prompts=source("prompts", data.prompts),
-            demonstrations=source("demonstrations", data.demonstrations),
+            demonstrations=source("demonstrations", data.demonstrations) if config.supervised else None,
         ),
     )
 
@@ -80,7 +83,8 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
         reference = replace(initial, name="reference")
     else:
         source = fetch(PolicySource(given.model, given.revision, given.adapter))
-        reference = Policy("reference", source, weights_digest(source))
+        _check_vocabulary(initial.source, source)
+        reference = Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
     loop.stage(POLICIES, inputs, lambda folder: {"initial": initial.to_dict(), "reference": reference.to_dict()})
     return initial, reference
@@ -89,12 +93,26 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
 def base_policy(config: RunConfig) -> Policy:
     """The model (and adapter) that the configuration names, hashed."""
     source = fetch(base_source(config))
-    return Policy("initial", source, weights_digest(source))
+    return Policy("initial", source, _digest(source))
 
 
 def base_source(config: RunConfig) -> PolicySource:
     """The model (and adapter) as the configuration names it."""
     return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
+
+
+def _digest(source: PolicySource) -> str:
+    """The digest of a policy's weights; one process reads the files."""
+    return distributed.broadcast(weights_digest(source) if distributed.is_main() else "")
+
+
+def _check_vocabulary(policy: PolicySource, reference: PolicySource) -> None:
+    sizes = [AutoConfig.from_pretrained(source.model).get_text_config().vocab_size for source in (policy, reference)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"reference.model has a vocabulary of {sizes[1]} tokens and the policy one of {sizes[0]}; "
+            "implicit rewards need the same tokens under both"
+        )
 
 
 def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:

@@ -36,9 +36,8 @@ def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy, 
             "win_rates": _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")]),
         }
         if distributed.is_main():
-            for file in loop.run.path(stage, "policy").iterdir():
-                if file.name != "README.md":
-                    _link(file, folder / file.name)
+            card = shutil.ignore_patterns("README.md")
+            shutil.copytree(loop.run.path(stage, "policy"), folder, ignore=card, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(loop, figures, initial, reference), encoding="utf-8")
         return figures
 
@@ -61,32 +60,31 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
     return rates
 
 
-def _link(source: Path, target: Path) -> None:
-    # The same weights twice would double a run's size; where the file system has no links, copy.
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Policy) -> str:
     config = loop.config
     name = config.policy.model if config.world is None else "the built-in world"
     datasets = "the built-in world" if config.data.pairs is None or config.world else config.data.pairs.path
     is_adapter = config.policy.lora is not None or initial.source.adapter is not None
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    head["tags"] = ["seralign", "sera", config.objective.name, "preference-optimization"]
+    head["tags"] = ["seralign", "preference-optimization", config.objective.name]
+    head["tags"] += ["sera"] if config.rounds > 1 else []
     if config.world is None:
         head["base_model"] = config.policy.model
     objective = config.objective
+    method = "by SeRA (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
+    settings = "" if objective.name == "sft" else f", beta {objective.resolved_beta:g}"
+    settings += f", gamma {objective.resolved_gamma:g}" if objective.name == "simpo" else ""
+    anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
+    kept = config.selection
+    selection = kept.rule + (f" {kept.fraction:g}" if kept.threshold is None else f" {kept.threshold:g} nats")
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {loop.run.root.name}\n",
-        f"A policy aligned with preferences by SeRA (arXiv 2410.09362), made with seralign from {name}.\n",
+        f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
         f"- **Data**: {datasets}, {loop.run.record('data').figures['pairs']} pairs",
-        f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`",
-        f"- **Objective**: {objective.name}, beta {objective.resolved_beta:g}",
+        f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`{anchor}",
+        f"- **Objective**: {objective.name}{settings}",
+        f"- **Selection**: {selection}",
         f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
         f"- **Weights**: sha256 `{figures['digest']}`\n",
         "## Figures\n",

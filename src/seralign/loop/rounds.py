@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.bootstrapping import (
-    candidates_of,
     contrasts,
-    generated_pair,
+    generated_pairs,
     mix,
     sample_candidates,
 )
-from seralign.config import BootstrapConfig
+from seralign.config import BootstrapConfig, SelectionConfig
+from seralign.data.table import column_lengths, write_pairs
 from seralign.data.table import read_table as read_pairs
-from seralign.data.table import to_prompt, write_pairs
 from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation
 from seralign.loop.context import Loop, Policy
@@ -116,7 +116,7 @@ def sample(
         )
         if distributed.is_main():
             write_table(folder / CANDIDATES, {column: table[column] for column in table.column_names})
-        lengths = [len(ids) for ids in table["ids"].to_pylist()]
+        lengths = pc.list_value_length(table["ids"]).to_numpy()  # pyright: ignore
         finished = table["finished"].to_pylist()
         return {
             "prompts": len(prompts),
@@ -137,28 +137,25 @@ def bootstrap(
     def work(folder: Path) -> dict[str, Any]:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
         responses = Responses(with_prompts(table, prompts), ("ids",))
-        last = implicit_scores(loop, *scorers.last, responses)
-        before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses)
+        last = implicit_scores(loop, *scorers.last, responses).score
+        before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses).score
         rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
-        candidates = candidates_of(table)
-        found, left_out = contrasts(candidates, rewards)
-        row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
-        pairs = []
-        for each in found:
-            prompt = to_prompt(prompts[row_of[each.prompt_id]])
-            pairs.append(generated_pair(index, prompt, candidates[each.best], candidates[each.worst]))
+        found, left_out = contrasts(table, rewards)
+        if distributed.is_main():
+            write_pairs(folder / GENERATED, generated_pairs(index, prompts, table, found))
+        distributed.barrier()
+        pairs = read_pairs(folder / GENERATED)
         margins = np.array([contrast.margin for contrast in found])
-        selection = select([pair.pair_id for pair in pairs], margins, config.selection, loop.seed(prefix, "bootstrap"))
+        selection = select(pairs["pair_id"][:], margins, config.selection, loop.seed(prefix, "bootstrap"))
         if distributed.is_main():
             write_table(
                 folder / "rewards.parquet",
                 {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
             )
-            write_pairs(folder / GENERATED, pairs)
             write_table(folder / SELECTION, selection.table())
-        if not pairs:
+        if not len(pairs):
             say(f"{prefix}: no prompt gave a pair ({dict(left_out)}); this round trains on offline pairs alone")
-        longer = np.array([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs], dtype=np.float64)
+        longer = (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
         return {
             "pairs": len(pairs),
             "kept": len(selection.kept),
@@ -174,44 +171,40 @@ def bootstrap(
 def compose(
     loop: Loop, index: int, selected: StageRecord, bootstrapped: StageRecord | None, config: BootstrapConfig | None
 ) -> StageRecord:
-    """The pairs that the round trains on, offline and generated."""
+    """The pairs that the round trains on, offline and generated; what the mix leaves out is recorded too."""
     prefix = f"round-{index}"
     inputs = {"selection": selected.digest}
     if bootstrapped is not None:
         inputs["generated"] = bootstrapped.digest
 
     def work(folder: Path) -> dict[str, Any]:
-        offline = _kept(loop.run.path(f"{prefix}/select", SELECTION))
-        generated = {} if bootstrapped is None else _kept(loop.run.path(f"{prefix}/bootstrap", SELECTION))
-        share = config.share(index) if config is not None and generated else 0.0
-        total = selected.figures["pairs"]
-        own, made = mix(list(offline), list(generated), offline | generated, total, share)
+        kept = {OFFLINE: _kept(loop.run.path(f"{prefix}/select", SELECTION))}
+        if bootstrapped is not None:
+            kept[f"generated:{index}"] = _kept(loop.run.path(f"{prefix}/bootstrap", SELECTION))
+        share = config.share(index) if config is not None else 0.0
+        rules = [loop.config.selection] + ([] if config is None else [config.selection])
+        sizes = [len(margins) for margins in kept.values()]
+        counts = mix(sizes[0], sum(sizes[1:]), selected.figures["pairs"], share)
+        rows = []
+        for (origin, margins), rule, count in zip(kept.items(), rules, counts, strict=False):
+            used = _fewer(margins, rule, count, loop.seed(prefix, "compose", origin))
+            rows += [(pair_id, origin, margin, pair_id in used) for pair_id, margin in margins.items()]
         if distributed.is_main():
-            write_table(
-                folder / TRAINING,
-                {
-                    "pair_id": own + made,
-                    "origin": [OFFLINE] * len(own) + [f"generated:{index}"] * len(made),
-                    "margin": [(offline | generated)[pair_id] for pair_id in own + made],
-                },
-            )
-        return {
-            "offline": len(own),
-            "generated": len(made),
-            "share": len(made) / (len(own) + len(made)),
-            "share_wanted": share,
-        }
+            columns = zip(*rows, strict=True)
+            write_table(folder / TRAINING, dict(zip(("pair_id", "origin", "margin", "used"), columns, strict=True)))
+        own, made = counts
+        return {"offline": own, "generated": made, "share": made / (own + made), "share_wanted": share}
 
     return loop.stage(f"{prefix}/compose", inputs, work)
 
 
 def training_pairs(loop: Loop, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
     """The composed training data of a round as one table, offline rows first."""
-    ids = read_table(loop.run.path(f"round-{index}/compose", TRAINING), ["pair_id"])["pair_id"].to_pylist()
+    composed = read_table(loop.run.path(f"round-{index}/compose", TRAINING), ["pair_id", "used"]).to_pylist()
     tables = [pairs]
     if has_generated:
         tables.append(read_pairs(loop.run.path(f"round-{index}/bootstrap", GENERATED)))
-    wanted = set(ids)
+    wanted = {row["pair_id"] for row in composed if row["used"]}
     chosen = []
     for table in tables:
         rows = [row for row, pair_id in enumerate(table["pair_id"]) if pair_id in wanted]
@@ -223,6 +216,15 @@ def training_pairs(loop: Loop, index: int, pairs: datasets.Dataset, has_generate
 def _kept(path: Path) -> dict[str, float]:
     table = read_table(path, ["pair_id", "margin", "kept"])
     return {row["pair_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
+
+
+def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: int) -> set[str]:
+    """``count`` of the kept pairs, by the rule that kept them, so that the mix does not bend the rule."""
+    if count in (0, len(margins)):
+        return set(margins) if count else set()
+    name = {"all": "random", "threshold": "top"}.get(rule.rule, rule.rule)
+    narrower = replace(rule, rule=name, fraction=count / len(margins), threshold=None)
+    return set(select(list(margins), np.array(list(margins.values())), narrower, seed).kept)
 
 
 def _length_difference(loop: Loop, prefix: str) -> np.ndarray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.errors import StoreError
@@ -31,29 +32,33 @@ class PairScores:
     margin: np.ndarray
 
 
+@dataclass(frozen=True)
+class ResponseScores:
+    """Responses under a policy, [N] each: log-probability, and implicit reward without beta, in nats."""
+
+    logp: np.ndarray
+    score: np.ndarray
+
+
 def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
     """Log-probabilities [N] of responses, in the precision of scoring."""
-    _, whole = responses.lengths()
-    packs = plan_scoring(whole, loop.config.scoring.tokens_per_pack)
+    packs = plan_scoring(responses.whole_lengths, loop.config.scoring.tokens_per_pack)
     return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
 
 
-def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> np.ndarray:
-    """Implicit rewards [N] without beta of responses, in nats, against the policy's own reference."""
+def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> ResponseScores:
+    """Responses under a policy, against the policy's own reference."""
     own = policy_logps(loop, policy, responses)
     against = policy_logps(loop, reference, responses) if loop.objective.uses_reference else None
-    return scores(loop.objective, own, against, responses.lengths()[0])
+    return ResponseScores(own, scores(loop.objective, own, against, responses.lengths))
 
 
 def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
     """Margins of all pairs of a table under a policy."""
     responses = Responses(pairs, ("chosen_ids", "rejected_ids"))
-    own = policy_logps(loop, policy, responses)
-    lengths = responses.lengths()[0]
-    against = policy_logps(loop, reference, responses) if loop.objective.uses_reference else None
-    values = scores(loop.objective, own, against, lengths)
-    count = len(pairs)
-    return PairScores(own[:count], own[count:], lengths[:count], lengths[count:], values[:count] - values[count:])
+    found = implicit_scores(loop, policy, reference, responses)
+    (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
+    return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
 
 
 def score_stage(
@@ -89,8 +94,8 @@ def read_margins(path: Path, pair_ids: list[str]) -> np.ndarray:
 
 def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
     """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts."""
-    place = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
-    rows = [place[prompt_id] for prompt_id in candidates["prompt_id"].to_pylist()]
-    ids, texts = prompts["ids"][:], prompts["text"][:]
-    table = candidates.append_column("prompt_ids", pa.array([ids[row] for row in rows], pa.list_(pa.int32())))
-    return datasets.Dataset(table.append_column("prompt", pa.array([texts[row] for row in rows], pa.string())))
+    given = cast(pa.Table, prompts.with_format("arrow")[:])
+    rows = pc.index_in(candidates["prompt_id"], value_set=given["prompt_id"])  # pyright: ignore
+    table = candidates.append_column("prompt_ids", given["ids"].take(rows))
+    # Without a fingerprint given, datasets would pickle the whole table to make one; nothing here is cached by it.
+    return datasets.Dataset(table.append_column("prompt", given["text"].take(rows)), fingerprint="candidates")

@@ -9,19 +9,22 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 from seralign import distributed
-from seralign.bootstrapping import round_prompts
+from seralign.bootstrapping import draw_prompts
 from seralign.cache import LogpCache
 from seralign.config import RunConfig, to_dict
-from seralign.evaluation.scorer import Scorer, load_scorer
+from seralign.errors import ConfigError
+from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables, data_stage
-from seralign.loop.evaluating import evaluate_stage, evaluation_prompts
+from seralign.loop.evaluating import evaluate_stage
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
@@ -30,7 +33,7 @@ from seralign.loop.training import train_stage
 from seralign.objectives import objective_from
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
-from seralign.store import Run, StageRecord, disk_errors, locked, open_run
+from seralign.store import Run, StageRecord, disk_errors, locked, open_run, read_manifest
 
 INITIAL = "initial/evaluate"
 
@@ -44,7 +47,7 @@ class RunResult:
     figures: dict[str, Any]
 
 
-def train(config: RunConfig, scorer: Scorer | None = None) -> RunResult:
+def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     """Carry a run from where it is to its end.
 
     Every stage is written atomically and recorded; a stage that has finished is read back. Killed at any moment and
@@ -52,7 +55,8 @@ def train(config: RunConfig, scorer: Scorer | None = None) -> RunResult:
 
     Args:
         config: The run.
-        scorer: Scores responses, (prompts, responses) to one number each; in place of ``evaluation.scorer``.
+        scorer: Scores responses, (prompts, responses) to one finite number each, higher is better; in place of
+            ``evaluation.scorer``.
 
     Raises:
         SeralignError: a user's mistake: configuration, data, model, or a folder that does not fit.
@@ -65,11 +69,12 @@ def train(config: RunConfig, scorer: Scorer | None = None) -> RunResult:
             return _train(Run(root), config, scorer)
         with locked(root):
             run = open_run(root, to_dict(config), _versions())
+            _tell_versions(run)
             distributed.barrier()
             return _train(run, config, scorer)
 
 
-def _train(run: Run, given: RunConfig, scorer: Scorer | None) -> RunResult:
+def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
     config = world_stage(run, given)
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)
@@ -80,6 +85,7 @@ def _train(run: Run, given: RunConfig, scorer: Scorer | None) -> RunResult:
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
     loop = Loop(config, run, tokenizer, ends, objective_from(config.objective), cache, _scorer(run, config, scorer))
     try:
+        _check_stop(loop, tables)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
@@ -91,15 +97,15 @@ def _train(run: Run, given: RunConfig, scorer: Scorer | None) -> RunResult:
 def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> RunResult:
     config = loop.config
     evaluate = _evaluator(loop, tables, reference)
-    evaluate(INITIAL, initial, reference, {})
+    evaluate(INITIAL, initial, {})
     policies, references = [initial], [reference]
     history: list[RoundGain] = []
-    decision = Decision(False, "", 1)
+    decision = Decision(False, "", 1, None)
     steps = 0
     for index in range(1, config.rounds + 1):
         start = policies[-1] if config.policy.start == "previous" else initial
         anchor = policies[-1] if config.reference.anchor == "previous" and index > 1 else reference
-        pairs, digest = tables.pairs, tables.digest
+        pairs, digest = _first_pairs(loop, tables), tables.digest
         if index > 1:
             before = (policies[-2], references[-2]) if index > 2 else None
             pairs, digest = _reviewed(loop, index, tables, Scorers((policies[-1], references[-1]), before))
@@ -117,17 +123,15 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         )
         steps += record.figures["steps"]
         policy = trained(loop, stage, f"round {index}", start, record)
-        rivals = {initial.name: INITIAL}
-        if index > 1:
-            rivals[f"round {index - 1}"] = f"round-{index - 1}/evaluate"
-        figures = evaluate(f"round-{index}/evaluate", policy, anchor, rivals).figures
+        rivals = {initial.name: INITIAL} | {f"round {past}": f"round-{past}/evaluate" for past in range(1, index)}
+        figures = evaluate(f"round-{index}/evaluate", policy, rivals).figures
         policies.append(policy)
         references.append(anchor)
-        history.append(_gain(index, figures))
+        history.append(_gain(index, figures, initial))
         decision = decide(history, config.stop, config.rounds)
-        outcome = {"stop": decision.stop, "reason": decision.reason, "best_round": decision.best_round}
+        outcome = asdict(decision)
         loop.stage(f"round-{index}/decide", {"policy": policy.digest}, lambda _, outcome=outcome: outcome)
-        say(f"round {index}: {decision.reason}")
+        say(f"round {index}: {decision.reason}" + (f"; it does harm: {decision.harm}" if decision.harm else ""))
         if decision.stop:
             break
     if config.evaluation.baseline:
@@ -143,7 +147,7 @@ def _reviewed(loop: Loop, index: int, tables: Tables, scorers: Scorers) -> tuple
     selected = review(loop, index, scorers, tables.pairs, tables.digest)
     made: StageRecord | None = None
     if config is not None:
-        prompts = round_prompts(tables.prompts, config, loop.seed("prompts", index))
+        prompts = draw_prompts(tables.prompts, config.prompts, loop.seed("prompts", index))
         sampled = sample(loop, index, scorers.last[0], prompts, tables.digest, config)
         made = bootstrap(loop, index, scorers, prompts, sampled, config)
     composed = compose(loop, index, selected, made, config)
@@ -157,7 +161,7 @@ def _baseline(
     initial: Policy,
     reference: Policy,
     steps: int,
-    evaluate: Callable[[str, Policy, Policy, dict[str, str]], StageRecord],
+    evaluate: Callable[[str, Policy, dict[str, str]], StageRecord],
 ) -> None:
     """The objective alone on all pairs, with as many steps as all rounds together."""
     record = train_stage(
@@ -172,20 +176,26 @@ def _baseline(
         config=replace(loop.config.training, max_steps=steps, epochs=None),
     )
     policy = trained(loop, "baseline/train", loop.objective.name, initial, record)
-    evaluate("baseline/evaluate", policy, reference, {initial.name: INITIAL})
+    evaluate("baseline/evaluate", policy, {initial.name: INITIAL})
 
 
-def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[..., StageRecord]:
+def _first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
+    """What round 1 trains on: all pairs; demonstrations where the objective is ``sft`` and there are any."""
+    if loop.objective.name == "sft" and tables.demonstrations is not None:
+        return tables.demonstrations
+    return tables.pairs
+
+
+def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, Policy, dict[str, str]], StageRecord]:
     config = loop.config.evaluation
-    prompts = evaluation_prompts(tables.heldout_prompts, config, loop.seed("evaluation prompts"))
+    prompts = draw_prompts(tables.heldout_prompts, config.prompts, loop.seed("evaluation prompts"))
 
-    def evaluate(name: str, policy: Policy, against: Policy, rivals: dict[str, str]) -> StageRecord:
+    def evaluate(name: str, policy: Policy, rivals: dict[str, str]) -> StageRecord:
         return evaluate_stage(
             loop,
             name,
             policy=policy,
             reference=reference,
-            measured_against=against,
             prompts=prompts,
             heldout=tables.heldout,
             data_digest=tables.digest,
@@ -195,17 +205,41 @@ def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[..., S
     return evaluate
 
 
-def _gain(index: int, figures: dict[str, Any]) -> RoundGain:
-    rate = figures["win_rates"].get(f"round {index - 1}")
-    return RoundGain(index, figures["heldout_accuracy"], None if rate is None else rate["mean"])
+def _gain(index: int, figures: dict[str, Any], initial: Policy) -> RoundGain:
+    rates = {name: rate["mean"] for name, rate in figures["win_rates"].items()}
+    numbers = {initial.name: 0} | {f"round {past}": past for past in range(1, index)}
+    return RoundGain(index, figures["heldout_accuracy"], {numbers[name]: rate for name, rate in rates.items()})
 
 
-def _scorer(run: Run, config: RunConfig, given: Scorer | None) -> Scorer | None:
+def _scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
     if given is not None:
-        return given
+        return make_scorer(given, getattr(given, "__qualname__", repr(given)))
     if config.evaluation.scorer is not None:
         return load_scorer(config.evaluation.scorer)
-    return load_world(run.path(WORLD)).score if config.world is not None else None
+    if config.world is not None:
+        return make_scorer(load_world(run.path(WORLD)).score, "world", settings=run.record(WORLD).digest)
+    return None
+
+
+def _check_stop(loop: Loop, tables: Tables) -> None:
+    """Refuse a stopping rule whose figure will not be there, before the first round."""
+    metric = loop.config.stop.metric
+    if loop.config.rounds == 1 or metric == "never":
+        return
+    if metric == "win_rate" and loop.scorer is None:
+        raise ConfigError("stop.metric: win_rate needs evaluation.scorer (module:function) to score responses")
+    if not len(tables.heldout):
+        raise ConfigError(
+            f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
+            "or stop.metric: never"
+        )
+
+
+def _tell_versions(run: Run) -> None:
+    begun = read_manifest(run.root)["versions"]
+    changed = [f"{name} {begun.get(name)} -> {now}" for name, now in _versions().items() if begun.get(name) != now]
+    if changed:
+        say(f"warning: the run began with other versions ({', '.join(changed)}); its figures may not be exactly equal")
 
 
 def _versions() -> dict[str, str]:

@@ -10,56 +10,73 @@ from seralign.config import StopConfig
 
 @dataclass(frozen=True, slots=True)
 class RoundGain:
-    """What the rule looks at after a round; None where it was not measured."""
+    """What the rule looks at after a round; None where it was not measured.
+
+    ``win_rates``: against earlier rounds by number, 0 being the starting policy.
+    """
 
     round_index: int
     margin_accuracy: float | None
-    win_rate: float | None
+    win_rates: dict[int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to stop after the last round, why, and the round whose policy is the result so far."""
+    """Whether to stop after the last round and why, the round whose policy is the result so far, and what the last
+    round did harm to, if it did."""
 
     stop: bool
     reason: str
     best_round: int
+    harm: str | None
 
 
 def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Decision:
     """Apply the rule to the rounds so far.
 
-    ``margin_accuracy``: a round gains when it is more than ``min_gain`` above the best round before it.
-    ``win_rate``: a round gains when it beats the round before it by more than one half plus ``min_gain``.
-    ``never``: all rounds are run and the last one is the result. A round whose figure was not measured gains.
+    A round gains when it is above the best round before it: in ``margin_accuracy`` by more than ``min_gain``, or in
+    ``win_rate`` against it by more than one half plus ``min_gain``. With ``never`` all rounds are run and the last one
+    is the result. A round does harm when it ranks most held-out pairs the wrong way round, or loses to the starting
+    policy.
     """
-    last = history[-1].round_index
+    last = history[-1]
     best, since = history[0], 0
+    compared = best
     for entry in history[1:]:
+        compared = best
         if config.metric == "never" or _gains(entry, best, config):
             best, since = entry, 0
         else:
             since += 1
     if since >= config.patience:
-        rounds_word = "round" if config.patience == 1 else f"{config.patience} rounds in a row"
-        reason = f"no gain in {config.metric} for {rounds_word} ({_told(history[-1], best, config)})"
-        return Decision(True, reason, best.round_index)
-    reason = "all rounds done" if last >= rounds else "goes on"
-    return Decision(last >= rounds, reason, best.round_index)
+        times = "" if config.patience == 1 else f" {config.patience} times in a row"
+        reason = f"no gain in {config.metric}{times} ({_told(last, compared, config)})"
+        return Decision(True, reason, best.round_index, _harm(last))
+    done = last.round_index >= rounds
+    return Decision(done, "all rounds done" if done else "goes on", best.round_index, _harm(last))
 
 
 def _gains(entry: RoundGain, best: RoundGain, config: StopConfig) -> bool:
     if config.metric == "win_rate":
-        return entry.win_rate is None or entry.win_rate > 0.5 + config.min_gain
-    if entry.margin_accuracy is None or best.margin_accuracy is None:
-        return True
+        return entry.win_rates[best.round_index] > 0.5 + config.min_gain
+    assert entry.margin_accuracy is not None
+    assert best.margin_accuracy is not None
     return entry.margin_accuracy > best.margin_accuracy + config.min_gain
 
 
 def _told(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:
     if config.metric == "win_rate":
-        return f"round {entry.round_index} wins {entry.win_rate:.3f} against the round before"
+        rate = entry.win_rates[best.round_index]
+        return f"round {entry.round_index} wins {rate:.3f} against round {best.round_index}"
     return (
         f"round {entry.round_index} {entry.margin_accuracy:.3f}, "
         f"best before it round {best.round_index} {best.margin_accuracy:.3f}"
     )
+
+
+def _harm(entry: RoundGain) -> str | None:
+    if entry.margin_accuracy is not None and entry.margin_accuracy < 0.5:
+        return f"it ranks {1 - entry.margin_accuracy:.1%} of the held-out pairs the wrong way round"
+    if entry.win_rates.get(0, 0.5) < 0.5:
+        return f"it wins only {entry.win_rates[0]:.3f} against the starting policy"
+    return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import TrainingConfig
@@ -15,7 +17,7 @@ from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
 from seralign.scoring import Responses, logps
-from seralign.store import StageRecord, read_table, write_table
+from seralign.store import StageRecord, read_table, write_json, write_table
 from seralign.training.batches import ReferenceLogps, row_lengths
 from seralign.training.plan import Pack, Plan, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
@@ -72,10 +74,7 @@ def train_stage(
             label=f"training, {name}",
             log_folder=loop.run.root / "logs" / name,
         )
-        is_adapter = (folder / "policy" / "adapter_config.json").is_file()
-        saved = str(folder / "policy")
-        source = PolicySource(start.source.model, adapter=saved) if is_adapter else PolicySource(saved)
-        return figures | {"digest": weights_digest(source)}
+        return figures | {"digest": _saved_digest(loop, folder / "policy", start)}
 
     return loop.stage(name, inputs, work)
 
@@ -97,7 +96,8 @@ def _reference(
     """Reference log-probabilities of a table's pairs, kept in the stage for a training that is taken up again.
 
     Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
-    step 0 are zero to the last bit.
+    step 0 are zero to the last bit. A pair that training never comes to (``max_steps`` below an epoch) is not scored:
+    null in the file, NaN in the arrays.
     """
     if not distributed.broadcast(file.is_file()):
         both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
@@ -105,11 +105,25 @@ def _reference(
         responses = Responses(table, ("chosen_ids", "rejected_ids"))
         found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
-            chosen, rejected = found[: len(table)], found[len(table) :]
+            chosen, rejected = (pa.array(side, from_pandas=True) for side in found.reshape(2, -1))
             write_table(file, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})
         distributed.barrier()
     stored = read_table(file)
     return ReferenceLogps(stored["chosen"].to_numpy(), stored["rejected"].to_numpy())
+
+
+def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
+    """The digest of what was saved; one process reads the files, and names an adapter's base as the user did."""
+    if not distributed.is_main():
+        return distributed.broadcast("")
+    settings = folder / "adapter_config.json"
+    source = PolicySource(start.source.model, adapter=str(folder)) if settings.is_file() else PolicySource(str(folder))
+    named = str(loop.config.policy.model)
+    if settings.is_file() and not Path(named).is_dir():
+        # PEFT writes the folder that the hub's files were kept in, which nobody else has.
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        write_json(settings, content | {"base_model_name_or_path": named, "revision": loop.config.policy.revision})
+    return distributed.broadcast(weights_digest(source))
 
 
 def _seed_everything(seed: int) -> None:

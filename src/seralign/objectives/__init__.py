@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seralign.config.run import ObjectiveConfig
+from seralign.config import ObjectiveConfig
 from seralign.errors import ConfigError
 from seralign.objectives.base import LogProbs, Objective, ObjectiveOutput
 from seralign.objectives.dpo import dpo

@@ -100,8 +100,9 @@ class Objective:
         beta: Strength of the implicit reward: reward = beta * score.
         uses_reference: ``score`` needs the reference's log-probabilities.
         uses_rejected: ``loss`` reads the rejected response.
-        unit: What a batch's loss is averaged over: ``pair``, sum of weight * loss over the sum of weights; ``token``,
-            sum of weight * loss over the sum of weight * chosen_length.
+        unit: What the loss of a step is averaged over: ``pair``, sum of weight * loss over the number of pairs;
+            ``token``, sum of weight * loss over the sum of chosen_length. Weights are relative to their mean over
+            the whole training table, so that a pair's weight counts whatever its company in the step.
         score: Implicit reward without beta.
         loss: Loss and metrics of N pairs. Differentiable in the policy's log-probabilities.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import Trainer, TrainingArguments
 
+from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.config.load import one_line
 from seralign.errors import ConfigError
@@ -21,11 +22,16 @@ _CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in _FI
 # Beside what we set ourselves: settings that would contradict the plan, or that our loss and evaluation never read.
 _REFUSED = {
     "accelerator_config", "activation_checkpointing", "auto_find_batch_size", "average_tokens_across_devices",
-    "batch_eval_metrics", "data_seed", "dataloader_drop_last", "eval_accumulation_steps", "gradient_checkpointing",
-    "greater_is_better", "group_by_length", "hub_model_id", "ignore_data_skip", "label_names",
+    "batch_eval_metrics", "bf16_full_eval", "data_seed", "dataloader_drop_last", "ddp_backend",
+    "eval_accumulation_steps", "fp16_full_eval", "gradient_checkpointing", "greater_is_better",
+    "group_by_length", "hub_model_id", "ignore_data_skip", "label_names",
     "label_smoothing_factor", "length_column_name", "load_best_model_at_end", "logging_strategy",
     "metric_for_best_model", "per_device_eval_batch_size", "prediction_loss_only", "push_to_hub",
     "resume_from_checkpoint", "save_only_model", "warmup_ratio",
+}  # fmt: skip
+# Settings of the whole process or the whole model that the trainer makes when the reference is scored already.
+_OTHER_NUMBERS = {
+    "liger_kernel_config", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
 }  # fmt: skip
 
 
@@ -35,8 +41,9 @@ def training_arguments(
     """``config`` and ``config.extra`` as ``TrainingArguments``, with checkpoints in ``scratch``.
 
     Raises:
-        ConfigError: ``training.extra`` has a key that ``TrainingArguments`` lacks or that seralign decides; a value
-            is refused by transformers; the precision needs another device.
+        ConfigError: ``training.extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
+            makes the policy compute other numbers than its reference; a value is refused by transformers; the
+            precision needs another device.
     """
     device: Any = PartialState().device
     if config.precision == "float16" and device.type == "cpu":
@@ -68,6 +75,7 @@ def training_arguments(
         "report_to": config.report_to or "none",
         "disable_tqdm": True,
         "use_cpu": device.type == "cpu",
+        "ddp_timeout": int(distributed.PATIENCE.total_seconds()),
         "seed": seed,
     }
     if config.gradient_checkpointing:
@@ -75,6 +83,11 @@ def training_arguments(
     for key in sorted(config.extra):
         if key in settings or key in _REFUSED:
             raise ConfigError(f"training.extra.{key}: seralign decides this by its own settings and plan; leave it out")
+        if key in _OTHER_NUMBERS:
+            raise ConfigError(
+                f"training.extra.{key}: it changes how the policy computes after the reference was scored without it, "
+                "so that training would not begin at margin 0; leave it out"
+            )
         if key not in _FIELDS:
             raise ConfigError(f"training.extra.{key}: transformers.TrainingArguments has no such setting")
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}

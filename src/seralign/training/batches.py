@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from seralign.data.table import column_lengths
 from seralign.objectives import LogProbs, Objective
 from seralign.policy.logprobs import pad_sequences, response_logps
 from seralign.training.plan import Pack, Plan
-
-_READ = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class PackDataset(torch.utils.data.Dataset):
         objective: Says which responses are read.
         reference: Log-probabilities under the reference, where the objective has one.
         denominators: For each pack, what the summed loss of its optimizer step is divided by; only training needs it.
+
+    A pair's weight is relative to the mean weight of ``pairs``; it is 0 where the pack does not count.
     """
 
     pairs: datasets.Dataset
@@ -46,13 +47,19 @@ class PackDataset(torch.utils.data.Dataset):
     reference: ReferenceLogps | None
     denominators: Sequence[float] | None = None
 
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """[N] weights of the rows, with mean 1."""
+        given = np.asarray(self.pairs.with_format("numpy")["weight"][:], dtype=np.float64)
+        return given / given.mean()
+
     def __len__(self) -> int:
         return len(self.packs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pack = self.packs[index]
         rows = self.pairs[pack.rows.tolist()]
-        numbers: dict[str, Any] = {"p": rows["p"], "weight": rows["weight"] if pack.counts else [0.0] * len(pack.rows)}
+        numbers: dict[str, Any] = {"p": rows["p"], "weight": self.weights[pack.rows] * pack.counts}
         if self.denominators is not None:
             numbers["denominator"] = self.denominators[index]
         if self.reference is not None:
@@ -77,18 +84,14 @@ def row_lengths(pairs: datasets.Dataset, with_rejected: bool) -> np.ndarray:
     return prompts + (np.maximum(chosen, column_lengths(pairs, "rejected_ids")) if with_rejected else chosen)
 
 
-def column_lengths(table: datasets.Dataset, column: str) -> np.ndarray:
-    """[N] lengths of a column of lists, without making Python lists of them."""
-    arrow = table.select_columns([column]).with_format("arrow")
-    parts = [pc.list_value_length(rows.column(column)).to_numpy() for rows in arrow.iter(_READ)]  # pyright: ignore
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
-
-
 def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: Objective) -> list[float]:
-    """For each pack, the sum over its whole optimizer step that makes the loss a mean over pairs (or tokens)."""
-    units = np.asarray(pairs["weight"], dtype=np.float64)
-    if objective.unit == "token":
-        units = units * column_lengths(pairs, "chosen_ids")
+    """For each pack, the pairs (or chosen tokens) of its whole optimizer step, which its summed loss is divided by.
+
+    With weights of mean 1 over the table, the loss of a step is sum(w_i l_i) / (mean(w) * units). The weights of the
+    step itself do not divide it: they would cancel where all are equal, and in a step of one pair always.
+    """
+    by_token = objective.unit == "token"
+    units = column_lengths(pairs, "chosen_ids") if by_token else np.ones(len(pairs), dtype=np.int64)
     sums = [float(units[plan.step_rows(step)].sum()) for step in range(plan.steps)]
     return [sums[plan.step_of(pack)] for pack in range(len(plan.packs))]
 

@@ -19,7 +19,8 @@ class PreferenceTrainer(Trainer):
 
     Everything but the loss and its metrics is :class:`transformers.Trainer`'s: optimizer, schedule, mixed precision,
     accumulation, checkpoints, resume, trackers, FSDP, DeepSpeed. The loss of a step is the mean over its pairs
-    (tokens, for ``sft``) whatever the packing, the accumulation and the number of processes.
+    (tokens, for ``sft``), each times its weight relative to the table's mean weight, whatever the packing, the
+    accumulation and the number of processes.
 
     Args:
         objective: The loss.
@@ -75,8 +76,9 @@ class PreferenceTrainer(Trainer):
         output = self.objective.loss(logps)
         weight = inputs["weight"].to(output.loss.dtype)
         loss = (output.loss * weight).sum()
-        units = (weight * logps.chosen_length if self.objective.unit == "token" else weight).sum()
-        sums.add(loss.detach(), units, weight > 0, _metrics(logps, output))
+        counted = weight > 0
+        units = (counted * logps.chosen_length if self.objective.unit == "token" else counted).sum()
+        sums.add(loss.detach(), units, counted, _metrics(logps, output))
         return loss
 
 

@@ -1,0 +1,86 @@
+"""The policy and the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seralign.config.checks import positive, require
+from seralign.config.training import Precision
+from seralign.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """A fresh LoRA adapter.
+
+    Args:
+        r: Rank.
+        alpha: Scale: the adapter's output counts ``alpha / r``.
+        target_modules: Names of modules as in PEFT, or ``all-linear``.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    target_modules: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        require(self.r > 0, "r", "greater than 0", self.r)
+        positive(self.alpha, "alpha")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The model that is trained.
+
+    Args:
+        model: A folder or a model's name on the hub.
+        revision: Commit or tag on the hub.
+        tokenizer: Folder or name of the tokenizer; by default the model's.
+        chat_template: A Jinja chat template, or the path of a file with one, in place of the tokenizer's.
+        adapter: A trained PEFT adapter to go on from; the reference is then a frozen copy of it.
+        lora: Train a fresh LoRA adapter; the reference is then the model without it.
+        dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates;
+            for mixed precision keep ``float32`` here and set ``training.precision``.
+        attention: Attention implementation of transformers.
+        trust_remote_code: Run code that comes with the model.
+        start: Each round starts from the ``previous`` round's policy or from the ``initial`` one.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    adapter: str | None = None
+    lora: LoraConfig | None = None
+    dtype: Precision = "float32"
+    attention: str | None = None
+    trust_remote_code: bool = False
+    start: Literal["previous", "initial"] = "previous"
+
+    def __post_init__(self) -> None:
+        if self.adapter and self.lora:
+            raise ConfigError(
+                "adapter and lora exclude each other: a run either goes on with a trained adapter or begins a fresh one"
+            )
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """The policy that implicit rewards are measured against.
+
+    Args:
+        model: A folder or hub name; by default the weights that the policy starts from (after ``sft``).
+        revision: Commit or tag on the hub.
+        adapter: An adapter on ``model``.
+        anchor: ``initial`` keeps one reference for all rounds; ``previous`` takes the previous round's policy.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    adapter: str | None = None
+    anchor: Literal["initial", "previous"] = "initial"
+
+    def __post_init__(self) -> None:
+        if self.adapter and not self.model:
+            raise ConfigError("adapter needs model, the one that it was trained on")

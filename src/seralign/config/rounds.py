@@ -1,0 +1,156 @@
+"""What a round does to the data, how policies are measured, and when the rounds end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seralign.config.checks import fraction, positive, require
+from seralign.config.training import Precision
+from seralign.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Log-probabilities of the data under the policies, and the reward ensemble.
+
+    Args:
+        dtype: Precision of weights and forward pass in scoring. In ``bfloat16`` rounding can reorder close margins.
+        tokens_per_pack: Most tokens (padding counted) in one forward pass.
+        cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
+        gamma: Weight of the policy before the last in the ensembled margin, (1 - gamma) h1 + gamma h2.
+    """
+
+    dtype: Precision = "float32"
+    tokens_per_pack: int = 16384
+    cache: str | None = None
+    gamma: float = 0.3
+
+    def __post_init__(self) -> None:
+        positive(self.tokens_per_pack, "tokens_per_pack")
+        require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]", self.gamma)
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """Which scored pairs are kept.
+
+    Args:
+        rule: ``top``, ``middle`` or ``bottom`` fraction by margin, ``threshold`` on the margin, ``random`` fraction,
+            or ``all``.
+        fraction: Share kept by the fraction rules.
+        threshold: Smallest margin kept (nats) by the threshold rule.
+    """
+
+    rule: Literal["top", "middle", "bottom", "threshold", "random", "all"] = "top"
+    fraction: float = 0.7
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        fraction(self.fraction, "fraction")
+        if (self.rule == "threshold") != (self.threshold is not None):
+            raise ConfigError(
+                "threshold goes with rule: threshold, and only with it "
+                f"(rule is {self.rule!r}, threshold is {self.threshold!r})"
+            )
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """Pairs that the policy makes itself.
+
+    Args:
+        samples: Responses per prompt (R).
+        temperature: Sampling temperature.
+        top_p: Nucleus of the sampling distribution.
+        max_new_tokens: Longest response; a longer one is unfinished and makes no pair.
+        prompts: Number of prompts each round, drawn anew; by default all.
+        batch_size: Prompts sampled together.
+        selection: Which of the generated pairs are kept.
+        shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
+    """
+
+    samples: int = 4
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    prompts: int | None = None
+    batch_size: int = 16
+    selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
+    shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
+        positive(self.temperature, "temperature")
+        fraction(self.top_p, "top_p")
+        positive(self.max_new_tokens, "max_new_tokens")
+        positive(self.batch_size, "batch_size")
+        require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
+        require(
+            len(self.shares) > 0 and all(0.0 <= share < 1.0 for share in self.shares),
+            "shares",
+            "a list of numbers in [0, 1)",
+            self.shares,
+        )
+
+    def share(self, round_index: int) -> float:
+        """Share of generated pairs in round ``round_index`` (2, 3, ...)."""
+        return self.shares[min(round_index - 2, len(self.shares) - 1)]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured after each round.
+
+    Args:
+        prompts: Held-out prompts that each policy answers.
+        temperature: Sampling temperature.
+        top_p: Nucleus of the sampling distribution.
+        max_new_tokens: Longest answer; by default that of bootstrapping.
+        batch_size: Prompts sampled together.
+        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores; win rates come
+            from it. The built-in world brings its own.
+        baseline: Also train the objective on all pairs with as many steps as all rounds, to compare with.
+    """
+
+    prompts: int = 200
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    batch_size: int = 32
+    scorer: str | None = None
+    baseline: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.prompts >= 0, "prompts", "at least 0", self.prompts)
+        positive(self.temperature, "temperature")
+        fraction(self.top_p, "top_p")
+        positive(self.batch_size, "batch_size")
+        if self.max_new_tokens is not None:
+            positive(self.max_new_tokens, "max_new_tokens")
+        require(
+            self.scorer is None or self.scorer.count(":") == 1,
+            "scorer",
+            "of the form module:function",
+            self.scorer,
+        )
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """When the rounds end before the last.
+
+    Args:
+        metric: ``margin_accuracy`` on held-out pairs, ``win_rate`` against the best round so far (needs a scorer),
+            or ``never``.
+        min_gain: What a round has to be above the best round so far to count as a gain; for ``win_rate``, above
+            one half.
+        patience: Rounds without gain in a row that end the run.
+    """
+
+    metric: Literal["margin_accuracy", "win_rate", "never"] = "margin_accuracy"
+    min_gain: float = 0.0
+    patience: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.patience >= 1, "patience", "at least 1", self.patience)

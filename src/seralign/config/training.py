@@ -1,0 +1,112 @@
+"""The objective, and one training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from seralign.config.checks import positive, require
+from seralign.errors import ConfigError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+ObjectiveName = Literal["dpo", "ipo", "slic", "simpo", "sft"]
+
+
+DEFAULT_BETA: dict[str, float] = {"dpo": 0.1, "ipo": 0.1, "slic": 0.1, "simpo": 2.0, "sft": 1.0}
+
+
+DEFAULT_SIMPO_GAMMA = 1.0
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss of the rounds.
+
+    Args:
+        name: ``dpo``, ``ipo``, ``slic``, ``simpo`` or ``sft``.
+        beta: Strength of the implicit reward. Default: 0.1, and 2.0 for ``simpo``.
+        gamma: Target reward margin of ``simpo`` (default 1.0); no other objective has one.
+    """
+
+    name: ObjectiveName = "dpo"
+    beta: float | None = None
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.beta is not None:
+            positive(self.beta, "beta")
+            if self.name == "sft":
+                raise ConfigError("beta: sft has no implicit reward, so no beta; leave it out")
+        if self.gamma is not None and self.name != "simpo":
+            raise ConfigError(f"gamma is the target margin of simpo; {self.name} has none; leave it out")
+
+    @property
+    def resolved_beta(self) -> float:
+        """``beta``, or the objective's default."""
+        return DEFAULT_BETA[self.name] if self.beta is None else self.beta
+
+    @property
+    def resolved_gamma(self) -> float:
+        """``gamma``, or the objective's default."""
+        return DEFAULT_SIMPO_GAMMA if self.gamma is None else self.gamma
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training: optimizer, schedule, batches, checkpoints.
+
+    Args:
+        learning_rate: Peak learning rate.
+        schedule: Learning-rate schedule by transformers' name.
+        warmup: Share of the steps over which the rate rises.
+        epochs: Times that each pair is seen. Give this or ``max_steps``; by default 1.
+        max_steps: Number of optimizer steps instead of ``epochs``.
+        batch_size: Pairs per optimizer step, over all processes.
+        tokens_per_pack: Most tokens (padding counted) in one forward pass; a step is split into as many
+            passes as that takes. Changes memory, never the loss.
+        precision: ``bfloat16`` and ``float16`` train in mixed precision.
+        weight_decay: AdamW's decay.
+        max_grad_norm: Gradient clipping; 0 for none.
+        optimizer: Optimizer by transformers' name.
+        gradient_checkpointing: Recompute activations to save memory.
+        save_steps: Steps between checkpoints; a killed run goes on from the last one.
+        log_steps: Steps between lines of metrics.
+        eval_steps: Steps between held-out evaluations; by default only before and after training.
+        report_to: Trackers by transformers' names, e.g. ``[tensorboard, wandb]``.
+        extra: Any other field of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …).
+    """
+
+    learning_rate: float = 1e-6
+    schedule: str = "linear"
+    warmup: float = 0.1
+    epochs: float | None = None
+    max_steps: int | None = None
+    batch_size: int = 32
+    tokens_per_pack: int = 8192
+    precision: Precision = "float32"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw_torch"
+    gradient_checkpointing: bool = False
+    save_steps: int = 100
+    log_steps: int = 10
+    eval_steps: int | None = None
+    report_to: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("learning_rate", "batch_size", "tokens_per_pack", "save_steps", "log_steps"):
+            positive(getattr(self, key), key)
+        for key in ("epochs", "max_steps", "eval_steps"):
+            if getattr(self, key) is not None:
+                positive(getattr(self, key), key)
+        if self.epochs is not None and self.max_steps is not None:
+            raise ConfigError("epochs and max_steps exclude each other: give one of them")
+        require(0.0 <= self.warmup < 1.0, "warmup", "in [0, 1)", self.warmup)
+
+    @property
+    def resolved_epochs(self) -> float:
+        """``epochs``, one where neither ``epochs`` nor ``max_steps`` is given."""
+        return 1.0 if self.epochs is None else self.epochs

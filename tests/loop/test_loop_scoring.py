@@ -1,0 +1,67 @@
+"""Candidates joined with their prompts, and what a policy is scored and sampled with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+import torch
+
+from seralign.config import DataConfig, PolicyConfig, RunConfig, ScoringConfig, SourceConfig, TrainingConfig
+from seralign.data.table import PROMPT_FEATURES
+from seralign.laboratory.model import build_tokenizer
+from seralign.loop import context
+from seralign.loop.context import Loop, Policy
+from seralign.loop.scoring import with_prompts
+from seralign.objectives import get_objective
+from seralign.policy.identity import PolicySource
+from seralign.store import Run
+
+
+def test_candidates_are_joined_with_their_prompts_by_id() -> None:
+    rows = {"prompt_id": ["a", "b", "c", "d"], "text": ["A", "B", "C", "D"], "ids": [[1], [2, 2], [3, 3, 3], [4]]}
+    prompts = datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES).select([3, 1, 2])
+    candidates = pa.table({"prompt_id": ["b", "b", "d", "c", "d"], "index": [0, 1, 0, 0, 1], "ids": [[7]] * 5})
+    joined = with_prompts(candidates, prompts)
+    assert joined["prompt_ids"][:] == [[2, 2], [2, 2], [4], [3, 3, 3], [4]]
+    assert joined["prompt"][:] == ["B", "B", "D", "C", "D"]
+    assert joined["index"][:] == [0, 1, 0, 0, 1]
+
+
+def a_loop(**policy: Any) -> Loop:
+    config = RunConfig(
+        policy=PolicyConfig(model="model", **policy),
+        data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
+        scoring=ScoringConfig(dtype="float16"),
+        training=TrainingConfig(precision="bfloat16"),
+        out="never-written",
+    )
+    run = Run(Path("never-written"))
+    return Loop(config, run, build_tokenizer(), frozenset({2}), get_objective("dpo", 0.1, 0.0), None, None)
+
+
+def test_scoring_training_and_sampling_have_their_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load_model(source: PolicySource, config: PolicyConfig, dtype: str) -> torch.nn.Module:
+        loaded.append(dtype)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(context, "load_model", load_model)
+    loop, policy = a_loop(), Policy("policy", PolicySource("model"), "digest")
+    scoring, training = loop.scoring_policy(policy), loop.training_policy(policy)
+    for load in (scoring.load, training.load, loop.loader(policy)):
+        load()
+    assert loaded == ["float16", "float32", "float32"]
+    assert (scoring.weights, scoring.precision) == ("float16", "float32")
+    assert (training.weights, training.precision) == ("float32", "bfloat16")
+
+
+def test_the_attention_of_the_configuration_is_part_of_the_key() -> None:
+    policy = Policy("policy", PolicySource("model"), "digest")
+    loops = [a_loop(), a_loop(attention="eager"), a_loop(attention="sdpa")]
+    keys = {make(policy).key for loop in loops for make in (loop.scoring_policy, loop.training_policy)}
+    assert len(keys) == 6

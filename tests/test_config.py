@@ -1,0 +1,100 @@
+"""Reading configurations: files, overrides, and what is said to mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seralign.config import config_parser, load_config, parse_config, to_dict, to_yaml
+from seralign.errors import ConfigError
+
+WORLD: dict[str, Any] = {"out": "runs/x", "world": {}}
+
+
+def test_a_configuration_survives_yaml(tmp_path: Path) -> None:
+    config = load_config(None, WORLD | {"sft.batch_size": 4, "policy.lora.r": 3, "bootstrap.shares": [0.1, 0.2]})
+    file = tmp_path / "run.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config(file) == config
+    assert load_config(None, to_dict(config)) == config
+
+
+def test_flags_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("out: x\nworld: {noise: 0.1, seed: 3}\nsft: {max_steps: 10, batch_size: 4}\n")
+    parser = config_parser(prog="seralign train")
+    config, rest = parse_config(parser, [str(file), "--sft.max_steps", "5", "--world.noise=0.3", "--bootstrap", "null"])
+    assert config.sft is not None
+    assert config.world is not None
+    assert (config.sft.max_steps, config.sft.batch_size) == (5, 4)
+    assert (config.world.noise, config.world.seed) == (0.3, 3)
+    assert config.bootstrap is None
+    assert set(rest) == {"config"}
+
+
+def test_overrides_are_not_changed() -> None:
+    overrides = {**WORLD, "evaluation": {"prompts": 4}}
+    load_config(None, {**overrides, "evaluation.prompts": 0})
+    assert overrides["evaluation"] == {"prompts": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sft: {batch_sze: 3}", "sft.batch_sze: unknown key; did you mean sft.batch_size?"),
+        ("objective: dpo", "objective: expected keys and values below it, got 'dpo'"),
+        ("rounds: [1]", "rounds: Expected a <class 'int'>. Got value: [1]"),
+        ("sft: {batch_size: x}", "sft.batch_size: Expected a <class 'int'>. Got value: x"),
+        ("objective: {name: dpoo}", "objective.name: Expected one of ['dpo', 'ipo'"),
+        ("objective: {beta: -1}", "objective.beta must be greater than 0, got -1.0"),
+        ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta: sft has no implicit reward"),
+        ("objective: {name: sft}", "objective.name: sft has no margin to review pairs by"),
+        ("policy: {adapter: a, lora: {r: 2}}", "policy.adapter and lora exclude each other"),
+        ("reference: {adapter: a}", "reference.adapter needs model"),
+        ("training: {epochs: 1, max_steps: 2}", "training.epochs and max_steps exclude each other"),
+        ("selection: {rule: threshold}", "selection.threshold goes with rule: threshold"),
+        ("bootstrap: {selection: {fraction: 0}}", "bootstrap.selection.fraction must be in (0, 1], got 0.0"),
+        ("bootstrap: {samples: 1}", "bootstrap.samples must be at least 2"),
+        ("evaluation: {scorer: length}", "evaluation.scorer must be of the form module:function"),
+        ("data: {demonstrations: {path: d.jsonl}}", "data.demonstrations are for sft"),
+        ("data: {max_length: 10, max_prompt_length: 10}", "data.max_prompt_length must be between 1 and"),
+        ("policy: {dtype: bfloat16}\ntraining: {precision: float16}", "training.precision: float16 scales gradients"),
+        ("world: {noise: 2}", "world.noise must be in [0, 1], got 2.0"),
+        ("a: [", "not valid YAML"),
+        ("- a", "a configuration is a mapping of keys to values, found list"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "run.yaml"
+    head = "out: x\n" if text.startswith("- ") is False else ""
+    world = "" if "world" in text or text.startswith("- ") else "world: {}\n"
+    file.write_text(head + world + text)
+    with pytest.raises(ConfigError) as by_name:
+        load_config(file)
+    with pytest.raises(ConfigError) as by_command:
+        parse_config(config_parser(prog="seralign"), [str(file)])
+    assert says in str(by_name.value)
+    assert says in str(by_command.value)
+    assert str(by_name.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"out": "x"}, "policy.model is missing"),
+        ({"out": "x", "policy.model": "m"}, "data.pairs is missing"),
+        ({"world": {}}, "out"),
+    ],
+)
+def test_what_is_missing_is_named(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, values)
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
