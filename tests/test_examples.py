@@ -26,8 +26,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from seralign.cli.main import main
 from seralign.config import load_config
 from seralign.data.formats import Drop, read_demonstration, read_pair, read_prompt
+from seralign.files import read_table
 from seralign.report.figures import run_figures
-from seralign.store import read_run, read_table
+from seralign.store import read_run
 
 ROOT = Path(__file__).parents[1]
 ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"

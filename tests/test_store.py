@@ -17,18 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from seralign.errors import StoreError
-from seralign.store import (
-    Run,
-    StageRecord,
-    disk_errors,
-    locked,
-    open_run,
-    read_run,
-    read_table,
-    write_atomic,
-    write_json,
-    write_table,
-)
+from seralign.files import disk_errors, locked, read_table, write_atomic, write_json, write_table
+from seralign.store import Run, StageRecord, open_run, read_run
 
 CONFIG = {"seed": 0, "training": {"learning_rate": 1e-6, "report_to": []}, "out": "run"}
 INPUTS = {"pairs": "a1", "policy": "b2"}
@@ -262,7 +252,7 @@ def test_reading_where_no_run_is(tmp_path: Path) -> None:
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from seralign.store import locked
+from seralign.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

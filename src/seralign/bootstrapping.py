@@ -20,10 +20,10 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.data.table import CHUNK, column_lengths, to_prompt
+from seralign.files import read_table, write_table
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.progress import bar
 from seralign.records import Candidate, Pair, Prompt, content_id
-from seralign.store import read_table, write_table
 
 _SCHEMA = pa.schema(
     [

@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import ConfigError, DataError, StoreError
+from seralign.files import read_table
 from seralign.loop import RunResult, train
 from seralign.report.figures import run_figures
-from seralign.store import Run, read_table
+from seralign.store import Run
 
 
 @pytest.fixture(scope="module")

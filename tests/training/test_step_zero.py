@@ -16,12 +16,13 @@ import pytest
 from training_helpers import random_pairs
 
 from seralign.config import DataConfig, LoraConfig, PolicyConfig, RunConfig, SourceConfig, TrainingConfig
+from seralign.files import read_table
 from seralign.laboratory.model import build_tokenizer
 from seralign.loop.context import Loop, Policy
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.store import open_run, read_table
+from seralign.store import open_run
 
 # PEFT still asks for the old name, and tells how it reads GPT-2's transposed weights.
 pytestmark = [

@@ -15,11 +15,11 @@ import numpy as np
 
 from seralign.config import WorldConfig
 from seralign.errors import StoreError
+from seralign.files import write_atomic
 from seralign.laboratory import clauses
 from seralign.laboratory.clauses import ClauseWorld
 from seralign.laboratory.model import save_model
 from seralign.records import content_id
-from seralign.store import write_atomic
 
 VERSION = 1
 WORLD_FILE = "world.json"

@@ -12,11 +12,12 @@ import pyarrow as pa
 from seralign import distributed
 from seralign.bootstrapping import candidates_of, sample_candidates
 from seralign.evaluation.summary import summarise
+from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.scoring import pair_scores, policy_logps, with_prompts
 from seralign.policy.sampling import SamplingParams
 from seralign.scoring import Responses
-from seralign.store import SCRATCH, StageRecord, read_table, write_table
+from seralign.store import SCRATCH, StageRecord
 
 SAMPLES = "samples.parquet"
 

@@ -11,12 +11,13 @@ import yaml
 
 from seralign import distributed
 from seralign.evaluation.metrics import win_rate
+from seralign.files import read_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.stop import Decision
 from seralign.report.figures import run_figures
 from seralign.report.text import policies_markdown
-from seralign.store import StageRecord, read_table
+from seralign.store import StageRecord
 
 RESULT = "result"
 

@@ -22,6 +22,7 @@ from seralign.data.table import column_lengths, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation
+from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
 from seralign.objectives import ensemble_margin
@@ -30,7 +31,7 @@ from seralign.progress import say
 from seralign.records import OFFLINE
 from seralign.scoring import Responses
 from seralign.selection import select
-from seralign.store import SCRATCH, StageRecord, read_table, write_table
+from seralign.store import SCRATCH, StageRecord
 
 SELECTION = "selection.parquet"
 CANDIDATES = "candidates.parquet"

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.errors import StoreError
+from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.scoring import Responses, logps, scores
-from seralign.store import StageRecord, read_table, write_table
+from seralign.store import StageRecord
 from seralign.training.plan import plan_scoring
 
 MARGINS = "margins.parquet"

@@ -21,6 +21,7 @@ from seralign.cache import LogpCache
 from seralign.config import RunConfig, to_dict
 from seralign.errors import ConfigError
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
+from seralign.files import disk_errors, locked
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables, data_stage
@@ -33,7 +34,7 @@ from seralign.loop.training import train_stage
 from seralign.objectives import objective_from
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
-from seralign.store import Run, StageRecord, disk_errors, locked, open_run, read_manifest
+from seralign.store import Run, StageRecord, open_run, read_manifest
 
 INITIAL = "initial/evaluate"
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import TrainingConfig
+from seralign.files import read_table, write_json, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
 from seralign.scoring import Responses, logps
-from seralign.store import StageRecord, read_table, write_json, write_table
+from seralign.store import StageRecord
 from seralign.training.batches import ReferenceLogps, row_lengths
 from seralign.training.plan import Pack, Plan, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train

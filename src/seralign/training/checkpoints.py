@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainingArguments
 from seralign import distributed
 from seralign.config.load import one_line
 from seralign.errors import StoreError
-from seralign.store import file_digest, write_json
+from seralign.files import file_digest, write_json
 
 _MARKER = "complete.json"
 

@@ -1,0 +1,113 @@
+"""Files that are whole or not there: atomic writes, Parquet tables, digests, locks, and what a full disk says."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seralign.errors import StoreError
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in place by one rename."""
+    part = path.with_name(path.name + ".tmp")
+    try:
+        write(part)
+        sync(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically. No NaN or infinity: a figure that does not exist is null."""
+    write_atomic(
+        path, lambda part: part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    )
+
+
+def write_table(path: Path, columns: dict[str, Any]) -> None:
+    """Write a Parquet table atomically from equally long columns."""
+    write_atomic(path, lambda part: pq.write_table(pa.table(columns), part, compression="zstd"))
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet table.
+
+    Raises:
+        StoreError: the file is missing or corrupt.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes them again"
+        ) from None
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a run's folder for one process at a time; the lock goes with the process.
+
+    Raises:
+        StoreError: another process works in the folder.
+    """
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / "lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{root}: another process is working on this run") from None
+        yield
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(root) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise StoreError(f"{root}: cannot be written: {error}") from None
+        raise
+    except Exception as error:
+        # Libraries that write files in their own code (safetensors) raise errors of their own.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise _full(root) from None
+        raise
+
+
+def _full(root: Path) -> StoreError:
+    return StoreError(
+        f"{root}: the disk is full. Everything finished is kept: make room and give the same command again"
+    )
+
+
+def sync(path: Path) -> None:
+    """Have a file or folder on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
