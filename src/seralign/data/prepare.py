@@ -38,6 +38,7 @@ SWAPPED = "swapped"
 DUPLICATE = "duplicate"
 
 Raw = TypeVar("Raw", RawPair, RawDemonstration, RawPrompt)
+Labelled = TypeVar("Labelled", RawPair, RawDemonstration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +88,14 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
     Raises:
         DataError: The source cannot be read, a row is no pair, an identity comes twice, or no row can be used.
     """
-    tally = _Tally(source.path)
-
-    def pairs() -> Iterator[Pair]:
-        identities = _Identities()
-        for raw, encoded in _encode(_rows(source, key), tally, read_pair, encoder, _pair_example):
-            pair_id, repeated = identities.take(raw)
-            if isinstance(encoded, str):
-                tally.drop(encoded)
-                continue
-            tally.keep([*encoded.notes, *([SWAPPED] * raw.swapped), *([DUPLICATE] * repeated)], encoded, raw.p)
-            yield _pair(pair_id, encoded, raw.p, raw.weight)
-
-    write_pairs(path, pairs())
-    return read_table(path), tally.report()
+    return _prepare(source, encoder, path, key, read_pair, _pair_example, lambda raw: (raw.p, [SWAPPED] * raw.swapped))
 
 
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, DataReport]:
     """Write a source's demonstrations as pairs whose rejected response is empty; as ``prepare_pairs``."""
-    tally = _Tally(source.path)
-
-    def pairs() -> Iterator[Pair]:
-        identities = _Identities()
-        for raw, encoded in _encode(_rows(source, key), tally, read_demonstration, encoder, _demonstration_example):
-            pair_id, repeated = identities.take(raw)
-            if isinstance(encoded, str):
-                tally.drop(encoded)
-                continue
-            tally.keep([*encoded.notes, *([DUPLICATE] * repeated)], encoded, 1.0)
-            yield _pair(pair_id, encoded, 1.0, raw.weight)
-
-    write_pairs(path, pairs())
-    return read_table(path), tally.report()
+    return _prepare(source, encoder, path, key, read_demonstration, _demonstration_example, lambda _: (1.0, []))
 
 
 def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
@@ -159,6 +134,33 @@ def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str]
     for pair_id, prompt_id in zip(pairs["pair_id"], pairs["prompt_id"], strict=True):
         sides[prompt_id in heldout].append(pair_id)
     return sides
+
+
+def _prepare(
+    source: SourceConfig,
+    encoder: Encoder,
+    path: Path | str,
+    key: str,
+    read: Callable[[Row, str], Labelled | Drop],
+    example: Callable[[Labelled], Example],
+    label: Callable[[Labelled], tuple[float, list[str]]],
+) -> tuple[Dataset, DataReport]:
+    """Pairs and demonstrations alike; ``label`` gives a row's p and what is noted of it."""
+    tally = _Tally(source.path)
+
+    def pairs() -> Iterator[Pair]:
+        identities = _Identities()
+        for raw, encoded in _encode(_rows(source, key), tally, read, encoder, example):
+            pair_id, repeated = identities.take(raw)
+            if isinstance(encoded, str):
+                tally.drop(encoded)
+                continue
+            p, notes = label(raw)
+            tally.keep([*encoded.notes, *notes, *([DUPLICATE] * repeated)], encoded, p)
+            yield _pair(pair_id, encoded, p, raw.weight)
+
+    write_pairs(path, pairs())
+    return read_table(path), tally.report()
 
 
 def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
