@@ -24,7 +24,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from seralign.cli.main import main
-from seralign.config import load_config
+from seralign.config import load_config, to_dict
 from seralign.data.formats import Drop, read_demonstration, read_pair, read_prompt
 from seralign.files import read_table
 from seralign.report.figures import run_figures
@@ -219,6 +219,7 @@ def test_the_readme_is_true(first_run: Path, capsys: pytest.CaptureFixture[str])
 def test_the_python_page_is_true(first_run: Path) -> None:
     with contextlib.redirect_stdout(None):
         execute("docs/python.md")
+    assert list(first_run.rglob("result/config.json")), "the page's run has a result"
 
 
 READERS: dict[str, Callable[[dict[str, Any], str], Any]] = {
@@ -246,7 +247,9 @@ def test_yaml_of_the_pages_is_read(page: Path) -> None:
         for key, value in values.items():
             nested = key in ("policy", "data")
             overrides |= {f"{key}.{inner}": content for inner, content in value.items()} if nested else {key: value}
-        load_config(None, overrides)
+        config = to_dict(load_config(None, overrides))
+        assert config["out"] == overrides["out"]
+        assert all(config[key] is not None for key in values if values[key] is not None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -84,7 +84,11 @@ def _fetch(name: str, revision: str | None, settings: str) -> Path:
         raise ModelError(f"{name}: no such folder")
     try:
         path = snapshot_download(
-            name, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py"]
+            name,
+            revision=revision,
+            allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py"],
+            # The same weights again, in formats that transformers does not load.
+            ignore_patterns=["consolidated*", "original/*", "onnx/*"],
         )
     except Exception as error:
         raise ModelError(f"{name}: neither a folder nor a model that the hub gives: {one_line(error)}") from None
