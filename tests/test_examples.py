@@ -138,7 +138,7 @@ def test_the_quickstart_runs_in_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_alpaca_eval(tmp_path: Path) -> None:
     if not ALPACA_PAIRS.is_file():
         reason = f"{ALPACA_PAIRS} is not here: no real pairs to train on"

@@ -18,7 +18,7 @@ import pytest
 
 from seralign.errors import StoreError
 from seralign.files import disk_errors, locked, read_table, write_atomic, write_json, write_table
-from seralign.store import Run, StageRecord, open_run, read_run
+from seralign.store import Run, StageRecord, open_run, read_manifest, read_run
 
 CONFIG = {"seed": 0, "training": {"learning_rate": 1e-6, "report_to": []}, "out": "run"}
 INPUTS = {"pairs": "a1", "policy": "b2"}
@@ -362,3 +362,18 @@ def test_tables_round_trip_and_corrupt_ones_are_named(tmp_path: Path) -> None:
     for broken in (path, tmp_path / "missing.parquet"):
         with pytest.raises(StoreError, match=f"^{broken}: .*Delete the folder {tmp_path}"):
             read_table(broken)
+
+
+def test_a_run_that_has_finished_nothing_takes_another_configuration(tmp_path: Path) -> None:
+    """A typo in the first attempt does not pin the folder."""
+    open_run(tmp_path / "run", CONFIG, {})
+    run = open_run(tmp_path / "run", CONFIG | {"seed": 99}, {})
+    assert read_manifest(run.root)["config"]["seed"] == 99
+    finish(run, "first")
+    with pytest.raises(StoreError, match="seed was 99"):
+        open_run(tmp_path / "run", CONFIG, {})
+
+
+def test_a_folder_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(StoreError, match="no folder can be made"), locked(Path("/proc/nothing/here")):
+        pass

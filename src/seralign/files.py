@@ -67,11 +67,13 @@ def locked(root: Path) -> Iterator[None]:
     """Hold a run's folder for one process at a time; the lock goes with the process.
 
     Raises:
-        StoreError: another process works in the folder.
+        StoreError: another process works in the folder, or it cannot be made.
     """
-    with disk_errors(root):
+    try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "lock").open("w")
+    except OSError as error:
+        raise StoreError(f"{root}: no folder can be made or written there: {error.strerror}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

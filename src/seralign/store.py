@@ -174,7 +174,8 @@ def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str])
     """Open a run's folder for work, or begin one.
 
     Raises:
-        StoreError: the folder holds something else, or a run of another configuration (the keys are named).
+        StoreError: the folder holds something else, or a run of another configuration that has finished a stage (the
+            keys are named).
     """
     root = Path(root)
     config = {key: value for key, value in config.items() if key != "out"}
@@ -182,14 +183,15 @@ def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str])
     if manifest.is_file():
         stored = read_manifest(root)["config"]
         changed = _differences(stored, config)
-        if changed:
+        if changed and any(_stage_folders(root)):
             raise StoreError(
                 f"{root} holds a run of another configuration: {'; '.join(changed)}. "
                 "Go on with the configuration that it began with, or choose another folder (--out)"
             )
-        return Run(root)
+        if not changed:
+            return Run(root)
     # A run that was killed while it began has left the lock and a torn manifest.
-    if root.is_dir() and any(entry.name not in ("lock", "run.json.tmp") for entry in root.iterdir()):
+    elif root.is_dir() and any(entry.name not in ("lock", "run.json.tmp") for entry in root.iterdir()):
         raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
     root.mkdir(parents=True, exist_ok=True)
     write_json(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})

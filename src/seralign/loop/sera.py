@@ -35,6 +35,7 @@ from seralign.objectives import objective_from
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.store import Run, StageRecord, open_run, read_manifest
+from seralign.training.arguments import check_settings
 
 INITIAL = "initial/evaluate"
 
@@ -76,6 +77,9 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 
 
 def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
+    for settings in (given.training, given.sft):
+        if settings is not None:
+            check_settings(settings)
     config = world_stage(run, given)
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)

@@ -32,7 +32,10 @@ def policies_markdown(policies: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-_ROUND_COLUMNS = ("round", "kept", "margin kept", "sampled", "pairs", "kept", "generated share", "steps", "accuracy")
+_ROUND_COLUMNS = (
+    "round", "offline kept", "their margin", "sampled", "pairs made", "made kept", "made share", "steps",
+    "training accuracy",
+)  # fmt: skip
 
 
 def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:

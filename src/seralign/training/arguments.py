@@ -35,6 +35,11 @@ _OTHER_NUMBERS = {
 }  # fmt: skip
 
 
+def check_settings(config: TrainingConfig) -> None:
+    """Have transformers judge the settings before any work; raises as :func:`training_arguments`."""
+    training_arguments(config, Plan([], 1, 1, 1), Path("unused"), heldout=False, seed=0)
+
+
 def training_arguments(
     config: TrainingConfig, plan: Plan, scratch: Path, *, heldout: bool, seed: int
 ) -> TrainingArguments:
