@@ -204,6 +204,7 @@ def test_the_same_configuration_goes_on_wherever_the_folder_was_moved(run: Run, 
 
 
 def test_another_configuration_is_refused_and_every_changed_key_named(run: Run) -> None:
+    finish(run, "data")
     other = {"seed": 1, "training": {"learning_rate": 1e-5, "report_to": []}, "new": True}
     with pytest.raises(StoreError) as caught:
         open_run(run.root, other, {})
