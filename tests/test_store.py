@@ -376,5 +376,5 @@ def test_a_run_that_has_finished_nothing_takes_another_configuration(tmp_path: P
 
 
 def test_a_folder_that_cannot_be_made_is_told() -> None:
-    with pytest.raises(StoreError, match="no folder can be made"), locked(Path("/proc/nothing/here")):
+    with pytest.raises(StoreError, match="cannot be written"), locked(Path("/proc/nothing/here")):
         pass

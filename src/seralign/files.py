@@ -73,7 +73,7 @@ def locked(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "lock").open("w")
     except OSError as error:
-        raise StoreError(f"{root}: no folder can be made or written there: {error.strerror}") from None
+        raise StoreError(f"{root}: cannot be written: {error.strerror}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
