@@ -48,9 +48,11 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     from seralign.objectives import get_objective
     from seralign.policy.identity import PolicySource
     from seralign.policy.load import end_tokens, load_model, load_tokenizer
-    from seralign.scoring import Responses, ScoringPolicy, logps
-    from seralign.training.batches import ReferenceLogps, row_lengths
-    from seralign.training.plan import plan_scoring, plan_training
+    from seralign.policy.abilities import packed_length
+    from seralign.responses import Responses, plan_scoring
+    from seralign.scoring import ScoringPolicy, logps
+    from seralign.training.batches import ReferenceLogps, row_sizes
+    from seralign.training.plan import plan_training
     from seralign.training.train import TrainingData, train
 
     model = scratch / "model"
@@ -64,7 +66,8 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     table, _ = prepare_pairs(replace(config.data.pairs, path=str(pairs)), encoder, scratch / "pairs.arrow", "--pairs")
 
     responses = Responses(table, ("chosen_ids", "rejected_ids"))
-    packs = plan_scoring(responses.whole_lengths, config.scoring.tokens_per_pack)
+    longest = packed_length(source, config.policy)
+    packs = plan_scoring(responses, config.scoring.tokens_per_pack, longest)
     policy = ScoringPolicy("policy", "", lambda: load_model(source, config.policy, "float32"))
     policy.load()
     began = time.monotonic()
@@ -72,7 +75,7 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     scoring = time.monotonic() - began
 
     training = replace(config.training, save_steps=10**6)
-    plan = plan_training(row_lengths(table, True), 2, training, seed=0)
+    plan = plan_training(row_sizes(table, True), training, seed=0, packed_length=longest)
     reference = ReferenceLogps(found[: len(table)], found[len(table) :])
     began = time.monotonic()
     train(

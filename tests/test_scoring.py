@@ -18,7 +18,8 @@ from seralign import scoring
 from seralign.cache import LogpCache, response_key
 from seralign.errors import ModelError
 from seralign.objectives import get_objective
-from seralign.scoring import Responses, ScoringPolicy, logps, scores
+from seralign.responses import Responses
+from seralign.scoring import ScoringPolicy, logps, scores
 
 
 class Uneven(nn.Module):
@@ -181,12 +182,15 @@ def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_responses_in_no_pack_are_neither_computed_nor_asked_for(exact: bool, cache: LogpCache) -> None:
-    """Numbers 0, 2 and 4 are equal and asked for; 3 is asked for, and 1 and 5, which equal it, are not."""
-    table = datasets.Dataset.from_dict({"prompt_ids": [[1]] * 6, "ids": [[3], [4, 4]] * 3})
+    """Numbers 0, 2 and 4 are equal and asked for; 3 is asked for, and 1 and 5, which equal it, are not; nor is 6.
+
+    Equal responses have one value; the value in a certain pack is that of no other.
+    """
+    table = datasets.Dataset.from_dict({"prompt_ids": [[1]] * 7, "ids": [[3], [4, 4]] * 3 + [[5]]})
     responses = Responses(table, ("ids",))
     packs = [np.array([3, 2]), np.array([4, 0])]
     found = logps(responses, packs, policy_of(Uneven()), cache, exact=exact)
-    assert np.isnan(found).tolist() == [False, True, False, False, False, True]
+    assert np.isnan(found).tolist() == [False, exact, False, False, False, exact, True]
     assert (cache.hits, cache.misses) == (0, 4)
     again = logps(responses, packs, ScoringPolicy("policy", "digest", never), cache, exact=exact)
     np.testing.assert_array_equal(again, found)

@@ -17,14 +17,24 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
+    BloomConfig,
+    CohereConfig,
     FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
+    GraniteConfig,
+    Lfm2Config,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
+    PhiConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
@@ -141,6 +151,32 @@ def _config(name: str, settings: dict[str, Any]) -> PretrainedConfig:
             return GPT2Config(
                 **common | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64} | dropout | settings
             )
+        case "qwen3":
+            return Qwen3Config(**modern | {"head_dim": 8} | settings)
+        case "mistral-full":
+            return MistralConfig(**modern | {"sliding_window": None} | settings)
+        case "gemma":
+            return GemmaConfig(**modern | {"head_dim": 8, "tie_word_embeddings": True} | settings)
+        case "gemma2" | "gemma3":
+            # Caps that bend: logits of these models are several nats, attention scores too.
+            kind = Gemma2Config if name == "gemma2" else Gemma3TextConfig
+            caps = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}
+            tied = {"head_dim": 8, "tie_word_embeddings": True, "sliding_window": 32}
+            return kind(**modern | tied | (caps if name == "gemma2" else {}) | settings)
+        case "phi":
+            return PhiConfig(**modern | settings)
+        case "phi3":
+            return Phi3Config(**modern | {"sliding_window": None} | settings)
+        case "cohere":
+            return CohereConfig(**modern | {"logit_scale": 0.25} | settings)
+        case "granite":
+            return GraniteConfig(**modern | {"logits_scaling": 3.0} | settings)
+        case "lfm2":
+            return Lfm2Config(**modern | {"layer_types": ["conv", "full_attention"], "block_ff_dim": 48} | settings)
+        case "bloom":
+            return BloomConfig(**common | {"hidden_size": 32, "n_layer": 2, "n_head": 4} | settings)
+        case "falcon-alibi":
+            return _config("falcon", {"alibi": True} | settings)
         case "falcon":
             dropout = {"hidden_dropout": DROPOUT, "attention_dropout": DROPOUT}
             return FalconConfig(**common | shape | dropout | {"alibi": False} | settings)

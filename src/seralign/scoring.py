@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 import transformers
@@ -16,64 +14,15 @@ from accelerate import PartialState
 from torch import nn
 
 from seralign import distributed
-from seralign.cache import LogpCache, response_key
-from seralign.data.table import column_arrays, column_lengths
+from seralign.cache import LogpCache
 from seralign.errors import ModelError
 from seralign.objectives import Objective
+from seralign.policy.abilities import abilities
 from seralign.policy.load import mixed_precision
-from seralign.policy.logprobs import pad_sequences, response_logps
+from seralign.policy.logprobs import response_logps
+from seralign.policy.packing import make_batch
 from seralign.progress import bar
-
-
-@dataclass(frozen=True)
-class Responses:
-    """The responses in columns of a table, numbered column by column: row r of column c is ``c * rows + r``.
-
-    ``table`` has ``prompt_ids`` and the named columns of response ids. Nothing is held in memory but lengths and keys,
-    each made once.
-    """
-
-    table: datasets.Dataset
-    columns: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.table) * len(self.columns)
-
-    def sequences(self, numbers: np.ndarray) -> list[tuple[list[int], list[int]]]:
-        """(prompt ids, response ids) of the numbered responses."""
-        found = []
-        for column, (name, table) in enumerate(self._tables.items()):
-            mine = np.flatnonzero(numbers // len(self.table) == column)
-            if len(mine):
-                rows = table[(numbers[mine] % len(self.table)).tolist()]
-                pairs = zip(rows["prompt_ids"], rows[name], strict=True)
-                found += list(zip(mine.tolist(), pairs, strict=True))
-        return [sequence for _, sequence in sorted(found, key=lambda item: item[0])]
-
-    @cached_property
-    def keys(self) -> list[bytes]:
-        """[N] identity of every response to its prompt."""
-        return [
-            response_key(prompt, response)
-            for name in self.columns
-            for prompt, response in zip(
-                column_arrays(self.table, "prompt_ids"), column_arrays(self.table, name), strict=True
-            )
-        ]
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens of each response."""
-        return np.concatenate([column_lengths(self.table, name) for name in self.columns])
-
-    @cached_property
-    def whole_lengths(self) -> np.ndarray:
-        """[N] tokens of each response together with its prompt."""
-        return np.tile(column_lengths(self.table, "prompt_ids"), len(self.columns)) + self.lengths
-
-    @cached_property
-    def _tables(self) -> dict[str, datasets.Dataset]:
-        return {name: self.table.select_columns(["prompt_ids", name]) for name in self.columns}
+from seralign.responses import Responses
 
 
 @dataclass(frozen=True)
@@ -112,7 +61,7 @@ def logps(
     *,
     exact: bool = False,
 ) -> np.ndarray:
-    """Log-probabilities [N] in nats of responses under a policy, NaN for those that are in no pack.
+    """Log-probabilities [N] in nats of responses under a policy, NaN for those that no pack has or has an equal of.
 
     What the cache has is not computed again. A pack is always computed whole and as given, also where only some of
     it is missing, and stored at once: a killed scoring goes on with the same packs and ends with the same numbers.
@@ -139,7 +88,7 @@ def logps(
     values = distributed.broadcast(values)
     todo = [pack for pack in packs if np.isnan(values[place[pack]]).any()]
     if not todo:
-        return values
+        return values[place]
     model = policy.load().eval()
     with bar(f"log-probabilities, {policy.name}", sum(map(len, todo)), "response") as line:
         for start in range(0, len(todo), distributed.world_size()):
@@ -167,7 +116,8 @@ def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | Non
 
 def _forward(model: nn.Module, responses: Responses, pack: np.ndarray, policy: ScoringPolicy) -> np.ndarray:
     device = next(model.parameters()).device
-    batch = {name: value.to(device) for name, value in pad_sequences(responses.sequences(pack)).items()}
+    made = make_batch(responses.sequences(pack), abilities(model).longest)
+    batch = {name: value.to(device) for name, value in made.items()}
     with torch.no_grad(), mixed_precision(policy.precision, device):
         return response_logps(model, **batch).double().cpu().numpy()
 
@@ -185,11 +135,11 @@ def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[b
 
 
 def _first_of_equal(keys: Sequence[bytes], asked: np.ndarray) -> np.ndarray:
-    """[N] for each number that is asked for, the first such number that has the same key; the others are their own."""
+    """[N] for each number the first of ``asked`` that has the same key; itself where there is none."""
     first: dict[bytes, int] = {}
-    place = np.arange(len(keys))
-    place[asked] = [first.setdefault(keys[number], number) for number in asked.tolist()]
-    return place
+    for number in asked.tolist():
+        first.setdefault(keys[number], number)
+    return np.array([first.get(key, number) for number, key in enumerate(keys)], dtype=np.int64)
 
 
 def _device_name() -> str:

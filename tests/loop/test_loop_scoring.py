@@ -31,7 +31,7 @@ def test_candidates_are_joined_with_their_prompts_by_id() -> None:
     assert joined["index"][:] == [0, 1, 0, 0, 1]
 
 
-def a_loop(**policy: Any) -> Loop:
+def a_loop(packed_length: int = 0, **policy: Any) -> Loop:
     config = RunConfig(
         policy=PolicyConfig(model="model", **policy),
         data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
@@ -40,7 +40,8 @@ def a_loop(**policy: Any) -> Loop:
         out="never-written",
     )
     run = Run(Path("never-written"))
-    return Loop(config, run, build_tokenizer(), frozenset({2}), get_objective("dpo", 0.1, 0.0), None, None)
+    objective = get_objective("dpo", 0.1, 0.0)
+    return Loop(config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, None)
 
 
 def test_scoring_training_and_sampling_have_their_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +63,6 @@ def test_scoring_training_and_sampling_have_their_own_precision(monkeypatch: pyt
 
 def test_the_attention_of_the_configuration_is_part_of_the_key() -> None:
     policy = Policy("policy", PolicySource("model"), "digest")
-    loops = [a_loop(), a_loop(attention="eager"), a_loop(attention="sdpa")]
+    loops = [a_loop(), a_loop(packed_length=99), a_loop(attention="eager"), a_loop(attention="sdpa")]
     keys = {make(policy).key for loop in loops for make in (loop.scoring_policy, loop.training_policy)}
-    assert len(keys) == 6
+    assert len(keys) == 8

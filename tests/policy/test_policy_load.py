@@ -18,7 +18,8 @@ from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import end_tokens, load_model, load_tokenizer, quiet_transformers
-from seralign.policy.logprobs import pad_sequences, response_logps
+from seralign.policy.logprobs import response_logps
+from seralign.policy.packing import pad_sequences
 
 Saved = Callable[[str], PolicySource]
 CONFIG = PolicyConfig(model="any")

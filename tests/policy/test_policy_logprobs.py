@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ import torch
 from torch import Tensor, nn
 from trl.trainer.utils import selective_log_softmax
 
-from seralign.policy.logprobs import pad_sequences, response_logps
+from seralign.policy import forward
+from seralign.policy.abilities import abilities
+from seralign.policy.head import linear_logps
+from seralign.policy.logprobs import response_logps
+from seralign.policy.packing import pack_sequences, pad_sequences
 
 SEQUENCES = tiny.make_sequences(24)
 
@@ -89,7 +94,9 @@ def test_masks_follow_lengths_where_pad_and_eos_stand_in_the_text() -> None:
     batch = pad_sequences([([tiny.PAD, 9], [tiny.EOS, tiny.PAD, tiny.EOS]), ([0], [0])])
     assert batch["input_ids"].tolist() == [[1, 9, 0, 1, 0], [0, 0, 0, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
-    assert batch["response_mask"].tolist() == [[0, 0, 1, 1, 1], [0, 1, 0, 0, 0]]
+    assert batch["source"].tolist() == [1, 2, 3, 5]
+    assert batch["target"].tolist() == [0, 1, 0, 0]
+    assert batch["lengths"].tolist() == [3, 1]
 
 
 def test_an_empty_response_has_log_probability_zero_beside_others() -> None:
@@ -113,13 +120,23 @@ def test_last_logits_alone_give_what_full_logits_give(name: str) -> None:
     )
 
 
-def test_no_logits_are_computed_for_the_common_prompt() -> None:
-    """Prompts of 20 tokens, responses of 3: logits of 4 positions, of which the last is not read."""
+@pytest.mark.parametrize("make", [pad_sequences, pack_sequences])
+def test_the_output_layer_sees_nothing_but_what_predicts_response_tokens(
+    make: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of 20 tokens, responses of 3, 1 and 0: four hidden states."""
     model = tiny.make_model()
-    widths: list[int] = []
-    model.get_output_embeddings().register_forward_hook(lambda module, given, out: widths.append(out.shape[1]))
-    in_batches(model, [(list(range(3, 23)), [5, 6, 7])] * 2, 2)
-    assert widths == [4]
+    prompt = list(range(3, 23))
+    seen: list[tuple[int, ...]] = []
+
+    def spy(layer: nn.Linear, hidden: Tensor, *given: Any) -> Tensor:
+        seen.append(tuple(hidden.shape))
+        return linear_logps(layer, hidden, *given)
+
+    abilities(model)
+    monkeypatch.setattr(forward, "linear_logps", spy)
+    response_logps(model, **make([(prompt, [5, 6, 7]), (prompt, [5]), (prompt, [])]))
+    assert seen == [(4, 32)]
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
@@ -147,7 +164,8 @@ def test_equals_trl_for_the_same_input() -> None:
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         per_token = selective_log_softmax(logits[:, :-1], batch["input_ids"][:, 1:])
-        wanted = (per_token * batch["response_mask"][:, 1:]).sum(dim=1)
+        is_response = torch.arange(batch["input_ids"].shape[1]) >= torch.tensor([[len(p)] for p, _ in SEQUENCES])
+        wanted = (per_token * (is_response & batch["attention_mask"].bool())[:, 1:]).sum(dim=1)
         torch.testing.assert_close(response_logps(model, **batch).float(), wanted, atol=2e-5, rtol=1e-5)
 
 

@@ -21,6 +21,7 @@ from seralign.laboratory.model import build_tokenizer
 from seralign.loop.context import Loop, Policy
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
+from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.store import open_run
 
@@ -48,7 +49,8 @@ def first_lines(
     )
     objective = get_objective(objective_name, 0.1, 0.0)
     start = Policy("start", PolicySource(str(model)), weights_digest(PolicySource(str(model))))
-    loop = Loop(config, open_run(root, {}, {}), build_tokenizer(), frozenset({2}), objective, None, None)
+    longest = packed_length(start.source, config.policy)
+    loop = Loop(config, open_run(root, {}, {}), build_tokenizer(), frozenset({2}), objective, longest, None, None)
     train_stage(
         loop,
         "train",

@@ -61,7 +61,7 @@ def ours(
     model: Path, folder: Path, name: str, pairs: datasets.Dataset, optimizer: str
 ) -> tuple[list[float], nn.Module]:
     config = TrainingConfig(
-        max_steps=STEPS, batch_size=PAIRS, tokens_per_pack=150, learning_rate=1e-2, warmup=0.0, optimizer=optimizer,
+        max_steps=STEPS, batch_size=PAIRS, tokens_per_pack=100, learning_rate=1e-2, warmup=0.0, optimizer=optimizer,
         log_steps=1,
     )  # fmt: skip
     objective = get_objective(name, 0.1, 0.0)

@@ -28,7 +28,7 @@ from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import get_objective
 from seralign.training import train as training
 from seralign.training.batches import ReferenceLogps
-from seralign.training.train import TrainingData, heldout_packs
+from seralign.training.train import TrainingData
 
 PAIRS = random_pairs(10, seed=7, soft=True)
 HELDOUT = random_pairs(7, seed=8, soft=True)
@@ -164,7 +164,7 @@ def test_heldout_pairs_are_measured_against_their_own_reference(
 
     lines = [line for line in metrics(tmp_path) if "eval_loss" in line]
     assert [line["step"] for line in lines] == [0, 2, 4, 5]
-    reference = reference_logps(model, HELDOUT, heldout_packs(HELDOUT, objective, config), config)
+    reference = reference_logps(model, HELDOUT, data.heldout_packs or [], config)
     expected = by_hand(AutoModelForCausalLM.from_pretrained(tmp_path / "policy"), HELDOUT, reference)
     assert {name: figures["heldout"]["eval_" + name] for name in NAMES} == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert figures["heldout_first"]["eval_rewards/accuracies"] == 0.5

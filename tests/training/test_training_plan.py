@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
-from seralign.training.plan import Plan, plan_scoring, plan_training
+from seralign.packs import Sizes, fill
+from seralign.training.plan import Plan, plan_training
 
 lengths_of = st.lists(st.integers(2, 60), min_size=1, max_size=60).map(np.array)
 settings_of = st.fixed_dictionaries(
@@ -19,8 +21,16 @@ settings_of = st.fixed_dictionaries(
 )
 
 
-def planned(lengths: np.ndarray, settings: dict[str, int], seed: int = 0, world_size: int = 1) -> Plan:
-    return plan_training(lengths, 2, TrainingConfig(**settings), seed, world_size)  # pyright: ignore
+def pairs_of(longest: np.ndarray) -> Sizes:
+    """Pairs whose prompt is half of the longest sequence, and whose responses are equally long."""
+    return Sizes(packed=longest + longest // 2, longest=longest, sequences=np.full_like(longest, 2))
+
+
+def planned(
+    longest: np.ndarray, settings: dict[str, Any], seed: int = 0, world_size: int = 1, packed_length: int = 0
+) -> Plan:
+    config = TrainingConfig(**settings)  # pyright: ignore
+    return plan_training(pairs_of(longest), config, seed, packed_length=packed_length, world_size=world_size)
 
 
 def counted(plan: Plan) -> list[int]:
@@ -56,6 +66,22 @@ def test_a_pack_fits_the_token_budget_unless_it_is_a_single_pair(lengths, settin
     for pack in planned(lengths, settings).packs:
         padded = 2 * len(pack.rows) * lengths[pack.rows].max()
         assert padded <= settings["tokens_per_pack"] or len(pack.rows) == 1
+
+
+@given(lengths_of, settings_of)
+def test_packed_rows_count_each_prompt_once_and_no_padding(lengths, settings):
+    sizes = pairs_of(lengths)
+    for pack in planned(lengths, settings, packed_length=30).packs:
+        longest = lengths[pack.rows].max()
+        tokens = sizes.packed[pack.rows].sum() if longest <= 30 else 2 * len(pack.rows) * longest
+        assert tokens <= settings["tokens_per_pack"] or len(pack.rows) == 1
+
+
+def test_packed_rows_hold_more_pairs():
+    settings = {"epochs": 1, "batch_size": 12, "tokens_per_pack": 60}
+    # A pair of 20 tokens at its longest is 40 padded, and 30 packed: a step of 12 pairs is 12 packs, or 6.
+    assert planned(np.full(12, 20), settings).accumulation == 12
+    assert planned(np.full(12, 20), settings, packed_length=20).accumulation == 6
 
 
 @given(lengths_of, settings_of, st.integers(0, 2**31 - 1))
@@ -97,14 +123,14 @@ def test_packs_that_only_keep_step_do_not_count():
 
 
 def test_max_steps_gives_full_steps_and_begins_anew_when_the_pairs_are_used_up():
-    plan = plan_training(np.full(10, 5), 2, TrainingConfig(max_steps=6, batch_size=4), seed=0)
+    plan = planned(np.full(10, 5), {"max_steps": 6, "batch_size": 4})
 
     assert [len(plan.step_rows(step)) for step in range(plan.steps)] == [4] * 6
     assert sorted(Counter(counted(plan)).values()) == [2] * 6 + [3] * 4
 
 
 def test_half_an_epoch_sees_half_of_the_pairs_once():
-    plan = plan_training(np.full(10, 5), 2, TrainingConfig(epochs=0.5, batch_size=5), seed=0)
+    plan = planned(np.full(10, 5), {"epochs": 0.5, "batch_size": 5})
 
     assert plan.steps == 1
     assert len(set(counted(plan))) == 5
@@ -112,19 +138,19 @@ def test_half_an_epoch_sees_half_of_the_pairs_once():
 
 def test_fewer_pairs_in_a_step_than_processes_is_an_error():
     with pytest.raises(ConfigError, match=r"training\.batch_size: a step of 1 pairs cannot be shared by 2 processes"):
-        plan_training(np.full(3, 5), 2, TrainingConfig(batch_size=2), seed=0, world_size=2)
+        planned(np.full(3, 5), {"batch_size": 2}, world_size=2)
 
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="no pairs to train on"):
-        plan_training(np.zeros(0, dtype=np.int64), 2, TrainingConfig(), seed=0)
+        planned(np.zeros(0, dtype=np.int64), {})
     with pytest.raises(ConfigError, match=r"training\.epochs: 0\.01 of 10 pairs is less than one pair"):
-        plan_training(np.full(10, 5), 2, TrainingConfig(epochs=0.01), seed=0)
+        planned(np.full(10, 5), {"epochs": 0.01})
 
 
 @given(lengths_of, st.integers(1, 400))
-def test_scoring_covers_each_row_once_longest_first(lengths, budget):
-    packs = plan_scoring(lengths, budget)
+def test_filling_covers_each_row_once_longest_first(lengths, budget):
+    packs = fill(np.arange(len(lengths)), Sizes(lengths, lengths, np.ones_like(lengths)), budget, 0)
 
     assert sorted(row for pack in packs for row in pack) == list(range(len(lengths)))
     assert [lengths[row] for pack in packs for row in pack] == sorted(lengths, reverse=True)

@@ -27,10 +27,12 @@ from seralign.data.table import PAIR_FEATURES
 from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import Objective
+from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model, quiet_transformers
-from seralign.scoring import Responses, ScoringPolicy, logps
-from seralign.training.batches import ReferenceLogps, row_lengths
+from seralign.responses import Responses
+from seralign.scoring import ScoringPolicy, logps
+from seralign.training.batches import ReferenceLogps, row_sizes
 from seralign.training.plan import Pack, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -105,10 +107,10 @@ def training_data(
     seed: int = 0,
 ) -> TrainingData:
     """Plan and reference of a training that starts from the reference, ``model``."""
-    sequences = 2 if objective.uses_rejected else 1
-    lengths = row_lengths(table, objective.uses_rejected)
-    plan = plan_training(lengths, sequences, config, seed, distributed.world_size())
-    held = None if heldout is None else heldout_packs(heldout, objective, config)
+    sizes = row_sizes(table, objective.uses_rejected)
+    longest = packed_length(PolicySource(str(model)), PolicyConfig())
+    plan = plan_training(sizes, config, seed, packed_length=longest, world_size=distributed.world_size())
+    held = None if heldout is None else heldout_packs(heldout, objective, config, longest)
     reference = held_reference = None
     if objective.uses_reference:
         first = plan.packs[: plan.accumulation * plan.world_size * -(-len(table) // config.batch_size)]

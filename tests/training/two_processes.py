@@ -21,7 +21,7 @@ def main(model: Path, folder: Path) -> None:
     distributed.start()
     objective = get_objective("dpo", 0.1, 0.0)
     config = TrainingConfig(
-        epochs=2, batch_size=5, tokens_per_pack=60, optimizer="sgd", learning_rate=0.1, warmup=0.0, log_steps=2,
+        epochs=2, batch_size=5, tokens_per_pack=30, optimizer="sgd", learning_rate=0.1, warmup=0.0, log_steps=2,
         eval_steps=3,
     )  # fmt: skip
     heldout = random_pairs(7, seed=1, soft=True)

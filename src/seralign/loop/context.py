@@ -40,13 +40,18 @@ class Policy:
 
 @dataclass(frozen=True)
 class Loop:
-    """A run at work. ``cache`` is the main process's; ``scorer`` is None where nothing scores responses."""
+    """A run at work.
+
+    ``packed_length`` is the longest sequence that the policy takes in packed rows, 0 where it takes none. ``cache`` is
+    the main process's; ``scorer`` is None where nothing scores responses.
+    """
 
     config: RunConfig
     run: Run
     tokenizer: PreTrainedTokenizerBase
     end_tokens: frozenset[int]
     objective: Objective
+    packed_length: int
     cache: LogpCache | None
     scorer: Scorer | None
 
@@ -67,16 +72,23 @@ class Loop:
         """A policy to score data with: weights and forward pass in the precision of scoring."""
         config = self.config
         load = partial(load_model, policy.source, config.policy, config.scoring.dtype)
-        attention = config.policy.attention or "default"
-        return ScoringPolicy(policy.name, policy.digest, load, weights=config.scoring.dtype, attention=attention)
+        return ScoringPolicy(policy.name, policy.digest, load, weights=config.scoring.dtype, attention=self._attention)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
         config = self.config
-        attention = config.policy.attention or "default"
         return ScoringPolicy(
-            policy.name, policy.digest, self.loader(policy), config.policy.dtype, config.training.precision, attention
+            policy.name,
+            policy.digest,
+            self.loader(policy),
+            config.policy.dtype,
+            config.training.precision,
+            self._attention,
         )
+
+    @property
+    def _attention(self) -> str:
+        return self.config.policy.attention or ("packed" if self.packed_length else "default")
 
 
 def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:

@@ -15,9 +15,9 @@ from seralign import distributed
 from seralign.errors import StoreError
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
-from seralign.scoring import Responses, logps, scores
+from seralign.responses import Responses, plan_scoring
+from seralign.scoring import logps, scores
 from seralign.store import StageRecord
-from seralign.training.plan import plan_scoring
 
 MARGINS = "margins.parquet"
 
@@ -43,7 +43,7 @@ class ResponseScores:
 
 def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
     """Log-probabilities [N] of responses, in the precision of scoring."""
-    packs = plan_scoring(responses.whole_lengths, loop.config.scoring.tokens_per_pack)
+    packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
     return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
 
 

@@ -32,6 +32,7 @@ from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, tr
 from seralign.loop.stop import Decision, RoundGain, decide
 from seralign.loop.training import train_stage
 from seralign.objectives import objective_from
+from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.store import Run, StageRecord, open_run, read_manifest
@@ -88,7 +89,16 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     cache = None
     if distributed.is_main():
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
-    loop = Loop(config, run, tokenizer, ends, objective_from(config.objective), cache, _scorer(run, config, scorer))
+    loop = Loop(
+        config,
+        run,
+        tokenizer,
+        ends,
+        objective_from(config.objective),
+        packed_length=packed_length(base.source, config.policy),
+        cache=cache,
+        scorer=_scorer(run, config, scorer),
+    )
     try:
         _check_stop(loop, tables)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))

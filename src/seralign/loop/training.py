@@ -17,9 +17,10 @@ from seralign.loop.context import Loop, Policy
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
-from seralign.scoring import Responses, logps
+from seralign.responses import Responses
+from seralign.scoring import logps
 from seralign.store import StageRecord
-from seralign.training.batches import ReferenceLogps, row_lengths
+from seralign.training.batches import ReferenceLogps, row_sizes
 from seralign.training.plan import Pack, Plan, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -45,12 +46,15 @@ def train_stage(
 
     def work(folder: Path) -> dict[str, Any]:
         table = pairs.select_columns(_TOKENS)
-        sequences = 2 if objective.uses_rejected else 1
         plan = plan_training(
-            row_lengths(table, objective.uses_rejected), sequences, config, loop.seed(name), distributed.world_size()
+            row_sizes(table, objective.uses_rejected),
+            config,
+            loop.seed(name),
+            packed_length=loop.packed_length,
+            world_size=distributed.world_size(),
         )
         held = heldout.select_columns(_TOKENS) if len(heldout) else None
-        held_packs = None if held is None else heldout_packs(held, objective, config)
+        held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
         if reference is not None and objective.uses_reference:
             own = _reference(loop, folder / "reference.parquet", table, _first_packs(plan), start, reference)

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.config.load import one_line
 from seralign.errors import ModelError
+from seralign.policy.abilities import keep_attention
 from seralign.policy.identity import PolicySource
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -92,6 +93,8 @@ def load_model(
         except ValueError as error:
             raise ModelError(f"policy.lora.target_modules: {one_line(error)}") from None
     _switch_off_dropout(model)
+    if config.attention is not None:
+        keep_attention(model)
     return model.to(PartialState().device).eval()
 
 

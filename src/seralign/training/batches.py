@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from seralign.data.table import column_lengths
 from seralign.objectives import LogProbs, Objective
-from seralign.policy.logprobs import pad_sequences, response_logps
+from seralign.packs import Sizes
+from seralign.policy.logprobs import response_logps
+from seralign.policy.packing import BATCH_NAMES, make_batch
 from seralign.training.plan import Pack, Plan
 
 
@@ -35,6 +37,7 @@ class PackDataset(torch.utils.data.Dataset):
         pairs: Rows with the columns of :class:`seralign.records.Pair`.
         packs: What goes together.
         objective: Says which responses are read.
+        packed_length: The longest sequence that the model takes in packed rows.
         reference: Log-probabilities under the reference, where the objective has one.
         denominators: For each pack, what the summed loss of its optimizer step is divided by; only training needs it.
 
@@ -44,7 +47,8 @@ class PackDataset(torch.utils.data.Dataset):
     pairs: datasets.Dataset
     packs: Sequence[Pack]
     objective: Objective
-    reference: ReferenceLogps | None
+    packed_length: int
+    reference: ReferenceLogps | None = None
     denominators: Sequence[float] | None = None
 
     @cached_property
@@ -67,21 +71,18 @@ class PackDataset(torch.utils.data.Dataset):
             numbers["reference_rejected"] = self.reference.rejected[pack.rows]
         device: Any = PartialState().device
         exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        return pad_sequences(pack_sequences(rows, self.objective.uses_rejected)) | {
+        return make_batch(_sequences(rows, self.objective.uses_rejected), self.packed_length) | {
             name: torch.as_tensor(value, dtype=exact) for name, value in numbers.items()
         }
 
 
-def pack_sequences(rows: dict[str, Any], with_rejected: bool) -> list[tuple[list[int], list[int]]]:
-    """(prompt ids, response ids) of a pack: all chosen responses, then all rejected ones."""
-    chosen = list(zip(rows["prompt_ids"], rows["chosen_ids"], strict=True))
-    return chosen + list(zip(rows["prompt_ids"], rows["rejected_ids"], strict=True)) if with_rejected else chosen
-
-
-def row_lengths(pairs: datasets.Dataset, with_rejected: bool) -> np.ndarray:
-    """[N] tokens of the longest sequence of each row: prompt and the longer of the responses that are read."""
+def row_sizes(pairs: datasets.Dataset, with_rejected: bool) -> Sizes:
+    """Sizes of the rows of a table: the prompt with the responses that are read."""
     prompts, chosen = column_lengths(pairs, "prompt_ids"), column_lengths(pairs, "chosen_ids")
-    return prompts + (np.maximum(chosen, column_lengths(pairs, "rejected_ids")) if with_rejected else chosen)
+    if not with_rejected:
+        return Sizes(prompts + chosen, prompts + chosen, np.ones_like(prompts))
+    rejected = column_lengths(pairs, "rejected_ids")
+    return Sizes(prompts + chosen + rejected, prompts + np.maximum(chosen, rejected), np.full_like(prompts, 2))
 
 
 def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: Objective) -> list[float]:
@@ -98,7 +99,7 @@ def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: Objective)
 
 def forward_logps(model: nn.Module, batch: dict[str, Tensor], with_rejected: bool) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities [N] of chosen and rejected responses of a pack."""
-    logps = response_logps(model, batch["input_ids"], batch["attention_mask"], batch["response_mask"])
+    logps = response_logps(model, **{name: batch[name] for name in BATCH_NAMES if name in batch})
     if not with_rejected:
         return logps, None
     chosen, rejected = logps.chunk(2)
@@ -107,7 +108,7 @@ def forward_logps(model: nn.Module, batch: dict[str, Tensor], with_rejected: boo
 
 def pack_logprobs(batch: dict[str, Tensor], chosen: Tensor, rejected: Tensor | None) -> LogProbs:
     """The objective's input from a pack and the policy's log-probabilities of it."""
-    lengths = batch["response_mask"].sum(dim=1).to(chosen.dtype)
+    lengths = batch["lengths"].to(chosen.dtype)
     chosen_length, rejected_length = (lengths, None) if rejected is None else lengths.chunk(2)
 
     def like(name: str) -> Tensor | None:
@@ -122,3 +123,9 @@ def pack_logprobs(batch: dict[str, Tensor], chosen: Tensor, rejected: Tensor | N
         rejected_length=rejected_length,
         p=batch["p"].to(chosen.dtype),
     )
+
+
+def _sequences(rows: dict[str, Any], with_rejected: bool) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, response ids) of a pack: all chosen responses, then all rejected ones."""
+    chosen = list(zip(rows["prompt_ids"], rows["chosen_ids"], strict=True))
+    return chosen + list(zip(rows["prompt_ids"], rows["rejected_ids"], strict=True)) if with_rejected else chosen

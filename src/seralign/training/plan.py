@@ -9,13 +9,13 @@ exactly where it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
+from seralign.packs import Sizes, fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +45,33 @@ class Plan:
         return np.concatenate([pack.rows for pack in self.packs[step * size : (step + 1) * size] if pack.counts])
 
 
-def plan_training(lengths: np.ndarray, sequences: int, config: TrainingConfig, seed: int, world_size: int = 1) -> Plan:
+def plan_training(sizes: Sizes, config: TrainingConfig, seed: int, *, packed_length: int, world_size: int = 1) -> Plan:
     """Plan a training.
 
     Args:
-        lengths: [N] tokens of the longest sequence of each row.
-        sequences: Sequences of each row (2 for a pair, 1 for a demonstration).
+        sizes: Of the rows of the table.
         config: Batch size, token budget, epochs or steps.
         seed: Seed of the order.
+        packed_length: The longest sequence that the model takes in packed rows.
         world_size: Number of processes.
 
     Raises:
         ConfigError: a step has fewer pairs than there are processes, or ``epochs`` is less than one pair.
         DataError: there are no pairs.
     """
-    if not len(lengths):
+    if not len(sizes):
         raise DataError("there are no pairs to train on")
-    order = _order(len(lengths), config, seed)
+    order = _order(len(sizes), config, seed)
     step_rows = _steps(order, config)
     if min(len(rows) for rows in step_rows) < world_size:
         raise ConfigError(
             f"training.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be shared by "
             f"{world_size} processes; give at least {world_size}, and at least as many pairs"
         )
-    packed = [_fill(rows, lengths, sequences, config.tokens_per_pack) for rows in step_rows]
+    packed = [[Pack(part) for part in fill(rows, sizes, config.tokens_per_pack, packed_length)] for rows in step_rows]
     accumulation = max(math.ceil(len(packs) / world_size) for packs in packed)
     packs = [pack for step in packed for pack in _split_to(step, accumulation * world_size)]
     return Plan(packs, len(step_rows), accumulation, world_size)
-
-
-def plan_scoring(lengths: Sequence[int] | np.ndarray, tokens_per_pack: int, sequences: int = 1) -> list[np.ndarray]:
-    """Packs that cover each row once, sorted by length, longest first (what does not fit fails at once)."""
-    lengths = np.asarray(lengths)
-    return [pack.rows for pack in _fill(np.arange(len(lengths)), lengths, sequences, tokens_per_pack)]
 
 
 def _order(count: int, config: TrainingConfig, seed: int) -> np.ndarray:
@@ -91,16 +85,6 @@ def _order(count: int, config: TrainingConfig, seed: int) -> np.ndarray:
 def _steps(order: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
     # Even steps instead of a short last one: no pair is left out and no step has a louder gradient.
     return np.array_split(order, config.max_steps or math.ceil(len(order) / config.batch_size))
-
-
-def _fill(rows: np.ndarray, lengths: np.ndarray, sequences: int, budget: int) -> list[Pack]:
-    rows = rows[np.argsort(-lengths[rows], kind="stable")]
-    packs, start = [], 0
-    while start < len(rows):
-        fits = max(1, budget // (sequences * int(lengths[rows[start]])))
-        packs.append(Pack(rows[start : start + fits]))
-        start += fits
-    return packs
 
 
 def _split_to(packs: list[Pack], count: int) -> list[Pack]:

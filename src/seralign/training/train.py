@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainerCallback
@@ -22,13 +23,15 @@ from seralign.config import TrainingConfig
 from seralign.config.load import one_line
 from seralign.errors import ConfigError
 from seralign.objectives import Objective
+from seralign.packs import fill
+from seralign.policy.abilities import abilities
 from seralign.policy.load import quiet_transformers
 from seralign.progress import Bar, bar, say
 from seralign.store import SCRATCH
 from seralign.training.arguments import training_arguments
-from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_lengths
+from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
-from seralign.training.plan import Pack, Plan, plan_scoring
+from seralign.training.plan import Pack, Plan
 from seralign.training.trainer import PreferenceTrainer
 
 
@@ -44,11 +47,12 @@ class TrainingData:
     heldout_reference: ReferenceLogps | None = None
 
 
-def heldout_packs(heldout: datasets.Dataset, objective: Objective, config: TrainingConfig) -> list[Pack]:
+def heldout_packs(
+    heldout: datasets.Dataset, objective: Objective, config: TrainingConfig, packed_length: int
+) -> list[Pack]:
     """Packs of the held-out pairs."""
-    sequences = 2 if objective.uses_rejected else 1
-    lengths = row_lengths(heldout, objective.uses_rejected)
-    return [Pack(rows) for rows in plan_scoring(lengths, config.tokens_per_pack, sequences)]
+    sizes = row_sizes(heldout, objective.uses_rejected)
+    return [Pack(rows) for rows in fill(np.arange(len(heldout)), sizes, config.tokens_per_pack, packed_length)]
 
 
 def train(
@@ -131,10 +135,11 @@ def _trainer(
     seed: int,
     log_folder: Path,
 ) -> PreferenceTrainer:
-    heldout = None
+    heldout, longest = None, abilities(model).longest
     if data.heldout is not None and data.heldout_packs is not None:
-        heldout = PackDataset(data.heldout, data.heldout_packs, objective, data.heldout_reference)
+        heldout = PackDataset(data.heldout, data.heldout_packs, objective, longest, data.heldout_reference)
     denominators = loss_denominators(data.pairs, data.plan, objective)
+    packs = PackDataset(data.pairs, data.plan.packs, objective, longest, data.reference, denominators)
     arguments = training_arguments(config, data.plan, scratch, heldout=heldout is not None, seed=seed)
     try:
         with _tensorboard_in(log_folder):
@@ -142,7 +147,7 @@ def _trainer(
                 objective=objective,
                 model=model,
                 args=arguments,
-                train_dataset=PackDataset(data.pairs, data.plan.packs, objective, data.reference, denominators),
+                train_dataset=packs,
                 eval_dataset=heldout,
                 processing_class=tokenizer,
                 callbacks=[CheckpointMarker()],

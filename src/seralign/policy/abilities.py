@@ -1,0 +1,134 @@
+"""What an architecture can do: take packed rows, leave the output layer to us.
+
+Both are tried on a few tokens and compared with the plain way when a model is first used, so that an architecture that
+nobody thought of is slow at worst, and never wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from seralign.config import PolicyConfig
+from seralign.policy.forward import inner_model, token_logps
+from seralign.policy.identity import PolicySource
+from seralign.policy.packing import pack_sequences, pad_sequences
+from seralign.progress import say
+
+_LAYERS = {"full_attention", "sliding_attention"}
+# Tokens to try: two prompts, one of them with two responses.
+_PROBE = [([5, 3], [7, 1, 4]), ([2, 6, 3], [4, 4]), ([5, 3], [2, 7, 7, 5])]
+# Largest difference between two right ways to compute a token's log-probability, in nats and relative to its size.
+_ROUNDING = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.1}
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a model can do.
+
+    Args:
+        attention: The implementation of attention that it was loaded with; None where it is not transformers' model.
+        longest: Tokens of the longest sequence that packed rows may have; 0 where the model takes none.
+        own_head: Whether the logits of all tokens have to be computed by the model itself.
+    """
+
+    attention: str | None
+    longest: int
+    own_head: bool
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, Abilities] = WeakKeyDictionary()
+_CHOSEN: WeakSet[nn.Module] = WeakSet()
+
+
+def abilities(model: nn.Module) -> Abilities:
+    """What a loaded model can do; found out once, and said where it is not everything."""
+    inner = inner_model(model)
+    if inner not in _KNOWN:
+        _KNOWN[inner] = _find_out(inner) if isinstance(inner, PreTrainedModel) else Abilities(None, 0, own_head=True)
+    return _KNOWN[inner]
+
+
+def keep_attention(model: nn.Module) -> None:
+    """Never pack rows for this model: the user chose how its attention is computed."""
+    _CHOSEN.add(inner_model(model))
+
+
+def packed_length(source: PolicySource, config: PolicyConfig) -> int:
+    """Tokens of the longest sequence in packed rows of a policy, as far as can be told without its weights."""
+    settings = AutoConfig.from_pretrained(
+        source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
+    )
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    model_class = found[0] if isinstance(found, tuple) else found
+    return 0 if config.attention is not None or model_class is None else _packed_length(model_class, settings)[0]
+
+
+def _packed_length(model_class: type, config: PretrainedConfig) -> tuple[int, str]:
+    """The longest sequence in packed rows, or 0 and why."""
+    text = config.get_text_config()
+    layers = set(getattr(text, "layer_types", None) or ()) - _LAYERS
+    if layers:
+        return 0, f"it has layers of {', '.join(sorted(layers))}"
+    if not getattr(model_class, "_supports_attention_backend", False):
+        return 0, "its attention is not transformers' attention interface"
+    if "position_ids" not in inspect.signature(model_class.forward).parameters:
+        return 0, "it takes no position ids"
+    slides = getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)
+    return (int(slides) if slides else sys.maxsize), ""
+
+
+@torch.no_grad()
+def _find_out(inner: PreTrainedModel) -> Abilities:
+    name: Any = inner.config._attn_implementation
+    was_training = inner.training
+    inner.eval()
+    wanted = _logps(inner, pad_sequences, name, own_head=True)
+    own_head = not _agree(wanted, _try(inner, pad_sequences, name, own_head=False), inner.dtype)
+    longest, why = (0, "the configuration chooses its attention")
+    if inner not in _CHOSEN:
+        longest, why = _packed_length(type(inner), inner.config)
+    if longest and not _agree(wanted, _try(inner, pack_sequences, name, own_head=own_head), inner.dtype):
+        longest, why = 0, "they do not give it the log-probabilities of single sequences"
+    inner.train(was_training)
+    kind = type(inner).__name__
+    if own_head:
+        _say_once(f"{kind}: the logits of all tokens are computed at once, because it changes them in a way of its own")
+    if why:
+        _say_once(f"{kind}: sequences are padded, not packed: {why}")
+    return Abilities(name, longest, own_head)
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
+
+
+def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
+    vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
+    sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
+    batch = {key: value.to(device) for key, value in make(sequences).items() if key != "lengths"}
+    return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
+
+
+def _try(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor | None:
+    # Code that nobody here has seen may refuse in any way; that is the answer.
+    try:
+        return _logps(inner, make, attention, own_head=own_head)
+    except Exception:
+        return None
+
+
+def _agree(wanted: Tensor, found: Tensor | None, dtype: torch.dtype) -> bool:
+    close = _ROUNDING[dtype]
+    return found is not None and torch.allclose(found, wanted, rtol=close, atol=close)

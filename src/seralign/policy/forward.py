@@ -1,0 +1,102 @@
+"""One forward pass of a model, from token ids to the log-probabilities of target tokens.
+
+Legend: B rows, T tokens of a row, N target tokens, W width of the hidden states, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from seralign.policy.attention import PACKED, block_mask, is_layout
+from seralign.policy.head import linear_logps, module_logps
+
+# Where a configuration says that the logits are soft-capped.
+_CAP = "final_logit_softcapping"
+
+
+def token_logps(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    source: Tensor,
+    target: Tensor,
+    position_ids: Tensor | None = None,
+    *,
+    own_attention: str | None,
+    own_head: bool,
+) -> Tensor:
+    """Log-probability of each target token, given all tokens before it.
+
+    Args:
+        model: A causal language model, perhaps wrapped by accelerate, with or without an adapter.
+        input_ids: [B, T].
+        attention_mask: [B, T], or the layout of a packed row.
+        source: [N] place in the flattened ``input_ids`` of the token that predicts each target.
+        target: [N].
+        position_ids: [B, T], for packed rows.
+        own_attention: The model's own attention implementation, for rows that are not packed; None leaves it alone.
+        own_head: Compute the logits of all tokens by the model itself.
+
+    Returns:
+        [N] float32, in nats.
+    """
+    inner = inner_model(model)
+    packed = is_layout(attention_mask)
+    _set_attention(inner, PACKED if packed else own_attention)
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+    if packed and input_ids.device.type != "cpu":
+        inputs["attention_mask"] = block_mask(attention_mask, input_ids.device)
+    if position_ids is not None:
+        inputs["position_ids"] = position_ids
+    if own_head:
+        logits = model(**inputs).logits.flatten(0, -2)[source].float()
+        return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
+    with _head_replaced(inner, source, target):
+        return model(**inputs).logits.view(-1)
+
+
+def inner_model(model: nn.Module) -> Any:
+    """The transformers model inside wrappers and adapters."""
+    inner: Any = model
+    while hasattr(inner, "module"):
+        inner = inner.module
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
+def _set_attention(inner: Any, name: str | None) -> None:
+    if name is not None and inner.config._attn_implementation != name:
+        inner.config._attn_implementation = name
+
+
+@contextmanager
+def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]:
+    """Let the output layer give log-probabilities [1, N, 1] of the targets in place of logits [B, T, V].
+
+    It is still called by the model inside its own forward pass, so that wrappers which gather its weights or count its
+    gradients see what they expect.
+    """
+    head, text = inner.get_output_embeddings(), inner.config.get_text_config()
+    cap = getattr(text, _CAP, None)
+    forward: Callable[[Tensor], Tensor] = head.forward
+
+    def logps(hidden: Tensor) -> Tensor:
+        hidden = hidden.flatten(0, -2)[source]
+        if type(head) is nn.Linear:
+            found = linear_logps(head, hidden, target, cap)
+        else:
+            found = module_logps(forward, text.vocab_size, hidden, target, cap)
+        return found[None, :, None]
+
+    head.forward = logps
+    if cap is not None:
+        setattr(text, _CAP, None)
+    try:
+        yield
+    finally:
+        del head.forward
+        if cap is not None:
+            setattr(text, _CAP, cap)

@@ -1,0 +1,102 @@
+"""The tensors of one forward pass: sequences packed into one row with their prompts shared, or padded one a row.
+
+Legend: B rows, T tokens of a row, R responses, N tokens of all responses, S segments of a packed row.
+
+Both forms have the same names: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
+:mod:`seralign.policy.attention`); ``source`` [N], where in the flattened input the token that predicts a response's
+token stands; ``target`` [N], the response's tokens; ``lengths`` [R]. Packed rows have ``position_ids`` too. Responses
+are in the order in which they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+BATCH_NAMES = ("input_ids", "attention_mask", "position_ids", "source", "target", "lengths")
+
+Sequence = tuple[Seq[int], Seq[int]]
+
+
+def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
+    """Pack (prompt ids, response ids), or pad them where one is longer than the model can have in a packed row."""
+    packs = max(len(prompt) + len(response) for prompt, response in sequences) <= longest
+    return pack_sequences(sequences) if packs else pad_sequences(sequences)
+
+
+def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
+    """One row in which each distinct prompt stands once, followed by its responses; nothing is padded.
+
+    Raises:
+        ValueError: a prompt is empty.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, (prompt, _) in enumerate(sequences):
+        groups.setdefault(tuple(prompt), []).append(number)
+    ids: list[int] = []
+    positions: list[int] = []
+    layout: list[tuple[int, int]] = []
+    starts = [(0, 0)] * len(sequences)
+    for prompt, numbers in groups.items():
+        _check_prompt(prompt)
+        last = len(ids) + len(prompt) - 1
+        ids += prompt
+        positions += range(len(prompt))
+        layout.append((len(prompt), 0))
+        for number in numbers:
+            response = sequences[number][1]
+            starts[number] = (last, len(ids))
+            ids += response
+            positions += range(len(prompt), len(prompt) + len(response))
+            layout.append((len(response), 1))
+    source = [
+        at
+        for (last, first), (_, response) in zip(starts, sequences, strict=True)
+        for at in ([last, *range(first, first + len(response) - 1)] if len(response) else [])
+    ]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": torch.tensor(layout, dtype=torch.int32)[None, None],
+        "source": torch.tensor(source, dtype=torch.long),
+    } | _targets(sequences)
+
+
+def pad_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
+    """One right-padded row for each sequence.
+
+    Masks come from lengths, never from token values, so the padding token may be any token.
+
+    Raises:
+        ValueError: a prompt is empty.
+    """
+    width = max(len(prompt) + len(response) for prompt, response in sequences)
+    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    source: list[int] = []
+    for row, (prompt, response) in enumerate(sequences):
+        _check_prompt(prompt)
+        start, end = len(prompt), len(prompt) + len(response)
+        input_ids[row, :start] = torch.as_tensor(prompt, dtype=torch.long)
+        input_ids[row, start:end] = torch.as_tensor(response, dtype=torch.long)
+        attention_mask[row, :end] = 1
+        source += range(row * width + start - 1, row * width + end - 1)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "source": torch.tensor(source, dtype=torch.long),
+    } | _targets(sequences)
+
+
+def _targets(sequences: Seq[Sequence]) -> dict[str, Tensor]:
+    return {
+        "target": torch.tensor([token for _, response in sequences for token in response], dtype=torch.long),
+        "lengths": torch.tensor([len(response) for _, response in sequences]),
+    }
+
+
+def _check_prompt(prompt: Seq[int]) -> None:
+    if not len(prompt):
+        raise ValueError("a response cannot begin with the first token: there is nothing to condition it on")

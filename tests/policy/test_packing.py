@@ -1,0 +1,270 @@
+"""Packed rows give what padded rows and single sequences give: values, gradients, in every architecture that has them.
+
+The independent reference is one unpadded sequence at a time through the model's own attention and logits, in float64.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from seralign.policy.abilities import _say_once, abilities
+from seralign.policy.attention import block_mask
+from seralign.policy.load import quiet_transformers
+from seralign.policy.logprobs import response_logps
+from seralign.policy.packing import make_batch, pack_sequences, pad_sequences
+
+PACKED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral-full", "gemma", "gemma2", "gemma3", "phi", "phi3", "gpt2")
+PROMPTS = [[5, 6, 7, 8], [9, 3], [4] * 11]
+# Prompts with three, one and two responses, out of order; one response is empty, one is its prompt again.
+SEQUENCES: list[tiny.Sequence_] = [
+    (PROMPTS[0], [11, 12, 0]),
+    (PROMPTS[2], [13] * 7),
+    (PROMPTS[0], []),
+    (PROMPTS[1], [14, 0]),
+    (PROMPTS[0], PROMPTS[0]),
+    (PROMPTS[2], [15, 16, 17, 18]),
+]
+NO_DROPOUT = dict.fromkeys(("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+WEIGHTS = torch.linspace(-1.0, 1.0, len(SEQUENCES), dtype=torch.float64)
+
+
+def adapted(name: str) -> nn.Module:
+    """A model with a LoRA adapter that changes its output, on the output layer too."""
+    with quiet_transformers(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+        torch.manual_seed(1)
+        model = get_peft_model(
+            tiny.make_model(name, **NO_DROPOUT), LoraConfig(r=4, target_modules=["q_proj", "v_proj", "lm_head"])
+        )
+        for key, parameter in model.named_parameters():
+            if "lora_" in key:
+                nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def checkpoint_activations(model: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def single(model: nn.Module) -> Tensor:
+    """[R] one sequence at a time."""
+    return torch.stack([tiny.reference_logp(model, *sequence) for sequence in SEQUENCES])
+
+
+def gradients(model: nn.Module, logps: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    (logps * WEIGHTS).sum().backward()
+    return {
+        name: parameter.grad.double().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], relative: float = 1e-5) -> None:
+    assert found.keys() == wanted.keys()
+    # A bias of keys shifts all scores of a query alike: its true gradient is zero, and small against the others.
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        scale = max(float(gradient.abs().max()), 1e-2 * largest)
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=relative * scale, msg=name)
+
+
+def test_a_packed_row_by_hand() -> None:
+    """Prompt [5, 6] with responses [7, 8] and [9], prompt [4] with [3]; positions go on from the prompt."""
+    batch = pack_sequences([([5, 6], [7, 8]), ([4], [3]), ([5, 6], [9])])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 4, 3]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1]]
+    assert batch["attention_mask"].tolist() == [[[[2, 0], [2, 1], [1, 1], [1, 0], [1, 1]]]]
+    assert batch["source"].tolist() == [1, 2, 5, 1]
+    assert batch["target"].tolist() == [7, 8, 3, 9]
+    assert batch["lengths"].tolist() == [2, 1, 1]
+
+
+def test_a_response_sees_its_prompt_and_itself_alone() -> None:
+    """The mask of FlexAttention, written out for the row of the test above."""
+    layout = pack_sequences([([5, 6], [7, 8]), ([4], [3]), ([5, 6], [9])])["attention_mask"]
+    mask = block_mask(layout, torch.device("cpu"))
+    places = torch.arange(7)
+    found = [[int(mask.mask_mod(q, q, q, k)) for k in places] for q in places]
+    assert found == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_values_and_gradients_are_those_of_single_sequences(name: str) -> None:
+    exact = tiny.make_model(name).double()
+    wanted = single(exact)
+    model = tiny.make_model(name)
+    assert abilities(model).longest >= 18
+    assert not abilities(model).own_head
+    wanted_gradients = gradients(exact, wanted)
+    for make in (pack_sequences, pad_sequences):
+        found = response_logps(model, **make(SEQUENCES))
+        np.testing.assert_allclose(found.detach(), wanted.detach(), rtol=1e-5, atol=1e-5)
+        assert_same(gradients(model, found), wanted_gradients, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "qwen3"])
+def test_gradient_checkpointing_changes_nothing(name: str) -> None:
+    model = tiny.make_model(name, **NO_DROPOUT).train()
+    wanted = gradients(model, response_logps(model, **pack_sequences(SEQUENCES)))
+    checkpoint_activations(model)
+    found = gradients(model, response_logps(model, **pack_sequences(SEQUENCES)))
+    for key, gradient in wanted.items():
+        assert torch.equal(found[key], gradient), key
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "gemma2"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_an_adapter_on_attention_and_output_layer(name: str, checkpointing: bool) -> None:
+    exact, model = adapted(name).double(), adapted(name)
+    wanted = single(exact)
+    if checkpointing:
+        checkpoint_activations(model)
+        model.enable_input_require_grads()
+        model.train()
+    found = response_logps(model, **pack_sequences(SEQUENCES))
+    np.testing.assert_allclose(found.detach(), wanted.detach(), rtol=1e-5, atol=1e-5)
+    found_gradients = gradients(model, found)
+    assert any("lm_head" in key for key in found_gradients)
+    assert_same(found_gradients, gradients(exact, wanted), 2e-5)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_bfloat16_differs_from_float32_as_padded_rows_do(name: str) -> None:
+    """Under autocast; the packed row's error is of the size of the padded rows' error, over many sequences."""
+    model = tiny.make_model(name)
+    sequences = [(PROMPTS[number % 3], response) for number, (_, response) in enumerate(tiny.make_sequences(60))]
+    with torch.no_grad():
+        wanted = response_logps(model, **pad_sequences(sequences))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            packed = response_logps(model, **pack_sequences(sequences))
+            padded = response_logps(model, **pad_sequences(sequences))
+    error, plain_error = ((found - wanted).pow(2).mean().sqrt() for found in (packed, padded))
+    assert plain_error > 1e-4
+    assert error < 2 * plain_error
+
+
+def test_a_change_in_one_response_changes_no_other_to_the_last_bit() -> None:
+    model = tiny.make_model()
+    with torch.no_grad():
+        before = response_logps(model, **pack_sequences(SEQUENCES))
+        other = [*SEQUENCES[:4], (PROMPTS[0], [20] * 4), SEQUENCES[5]]
+        after = response_logps(model, **pack_sequences(other))
+    assert (before != after).tolist() == [at == 4 for at in range(6)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=8), st.integers(0, 1000))
+def test_any_lengths_longer_than_a_block_too(shapes: list[tuple[int, int]], seed: int) -> None:
+    """Blocks of 16 queries, and probabilities kept for no more than 20 keys, so that every path is gone."""
+    random = np.random.default_rng(seed)
+    prompts = [random.integers(0, 48, size).tolist() for size in (1, 7, 23, 38)]
+    sequences = [(prompts[which], random.integers(0, 48, length).tolist()) for which, length in shapes]
+    model = _WIDE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seralign.policy.attention._BLOCK", 16)
+        patch.setattr("seralign.policy.attention._KEEP", 20)
+        weights = torch.linspace(-1.0, 1.0, len(sequences), dtype=torch.float64)
+        grads = []
+        for make in (pack_sequences, pad_sequences):
+            model.zero_grad()
+            logps = response_logps(model, **make(sequences))
+            (logps * weights).sum().backward()
+            grads.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+            grads[-1].append(logps.detach())
+    for packed, padded in zip(*grads, strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-3, atol=2e-5 * max(1.0, float(padded.abs().max())))
+
+
+_WIDE = tiny.make_model("llama", max_position_embeddings=128)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("falcon", "not transformers' attention interface"),
+        ("falcon-alibi", "not transformers' attention interface"),
+        ("bloom", "not transformers' attention interface"),
+        ("mistral", None),
+        ("lfm2", "layers of conv"),
+    ],
+)
+def test_an_architecture_that_cannot_pack_says_so_and_is_right(
+    name: str, why: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mistral's window is six tokens: longer sequences are padded, shorter ones packed."""
+    _say_once.cache_clear()
+    model = tiny.make_model(name)
+    able = abilities(model)
+    said = capsys.readouterr().err.replace("\n", " ")
+    if why is None:
+        assert able.longest == 6
+        assert said == ""
+    else:
+        assert able.longest == 0
+        assert why in said
+    abilities(tiny.make_model(name))
+    assert capsys.readouterr().err == ""  # once
+    batch = make_batch(SEQUENCES, able.longest)
+    assert batch["attention_mask"].dim() == 2
+    with torch.no_grad():
+        found = response_logps(model, **batch)
+        wanted = single(tiny.make_model(name).double())
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_in_attention_is_refused_not_ignored() -> None:
+    model = tiny.make_model("llama").train()
+    assert model.config.attention_dropout > 0
+    with pytest.raises(NotImplementedError, match="dropout"):
+        response_logps(model, **pack_sequences(SEQUENCES))
+
+
+def test_a_window_is_kept_where_packing_is_forced() -> None:
+    model = tiny.make_model("mistral")
+    with pytest.raises(NotImplementedError, match="longer than the attention's window of 6 tokens"):
+        response_logps(model, **pack_sequences(SEQUENCES))
+    short = [([3, 4], [5, 6, 7]), ([3, 4], [8])]
+    with torch.no_grad():
+        packed, padded = (response_logps(model, **make(short)) for make in (pack_sequences, pad_sequences))
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cohere", "granite"])
+def test_logits_that_are_scaled_take_the_plain_output_layer(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _say_once.cache_clear()
+    model = tiny.make_model(name)
+    assert abilities(model).own_head
+    assert "a way of its own" in capsys.readouterr().err.replace("\n", " ")
+    with torch.no_grad():
+        found = response_logps(model, **pack_sequences(SEQUENCES))
+    np.testing.assert_allclose(found, single(tiny.make_model(name).double()).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_saved_model_knows_nothing_of_packing(tmp_path: Any) -> None:
+    model = tiny.make_model()
+    response_logps(model, **pack_sequences(SEQUENCES))
+    with quiet_transformers():
+        model.save_pretrained(tmp_path)
+    assert "seralign" not in (tmp_path / "config.json").read_text()
