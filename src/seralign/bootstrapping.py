@@ -60,9 +60,9 @@ def sample_candidates(
 ) -> pa.Table:
     """Sample ``params.samples`` responses to every prompt, a batch at a time.
 
-    Prompts of similar length are sampled together. Every batch has its own seed and is written to ``parts`` when it
-    is done: a killed sampling goes on with the next batch and ends with the same responses, whatever the number of
-    processes.
+    Prompts of similar length are sampled together. A batch is written to ``parts`` when it is done, and what is drawn
+    in it depends on ``seed`` and its prompts alone: a killed sampling goes on with the next batch and ends with the
+    same responses, whatever the number of processes.
 
     Returns:
         Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
@@ -82,7 +82,7 @@ def sample_candidates(
             if model is not None and distributed.rank() < len(together):
                 number = together[distributed.rank()]
                 batch = [to_prompt(prompts[int(row)]) for row in batches[number]]
-                own = sample(model, tokenizer, batch, params, end_tokens, _batch_seed(seed, number))
+                own = sample(model, tokenizer, batch, params, end_tokens, seed)
             for number, candidates in zip(together, distributed.gather(own), strict=False):
                 if distributed.is_main():
                     write_table(files[number], _columns(candidates or []))
@@ -201,10 +201,6 @@ def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> dat
 def _records(table: pa.Table) -> Iterator[Candidate]:
     for start in range(0, len(table), CHUNK):
         yield from candidates_of(table.slice(start, CHUNK))
-
-
-def _batch_seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _columns(candidates: list[Candidate]) -> dict[str, pa.Array]:

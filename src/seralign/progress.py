@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Protocol
 
 from rich.console import Console
@@ -65,6 +66,12 @@ def say(text: str) -> None:
     """A line for the user, from the main process alone."""
     if distributed.is_main():
         console.print(text, markup=False)
+
+
+@cache
+def say_once(text: str) -> None:
+    """A line that is worth saying once in a process, whatever finds it out again."""
+    say(text)
 
 
 class _Silent:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from seralign.policy.abilities import _say_once, abilities
+from seralign.policy.abilities import abilities
 from seralign.policy.attention import block_mask
 from seralign.policy.load import quiet_transformers
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import make_batch, pack_sequences, pad_sequences
+from seralign.progress import say_once
 
 PACKED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral-full", "gemma", "gemma2", "gemma3", "phi", "phi3", "gpt2")
 PROMPTS = [[5, 6, 7, 8], [9, 3], [4] * 11]
@@ -214,7 +215,7 @@ def test_an_architecture_that_cannot_pack_says_so_and_is_right(
     name: str, why: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Mistral's window is six tokens: longer sequences are padded, shorter ones packed."""
-    _say_once.cache_clear()
+    say_once.cache_clear()
     model = tiny.make_model(name)
     able = abilities(model)
     said = capsys.readouterr().err.replace("\n", " ")
@@ -253,7 +254,7 @@ def test_a_window_is_kept_where_packing_is_forced() -> None:
 
 @pytest.mark.parametrize("name", ["cohere", "granite"])
 def test_logits_that_are_scaled_take_the_plain_output_layer(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _say_once.cache_clear()
+    say_once.cache_clear()
     model = tiny.make_model(name)
     assert abilities(model).own_head
     assert "a way of its own" in capsys.readouterr().err.replace("\n", " ")

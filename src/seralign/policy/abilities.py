@@ -10,7 +10,6 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -23,7 +22,7 @@ from seralign.config import PolicyConfig
 from seralign.policy.forward import inner_model, token_logps
 from seralign.policy.identity import PolicySource
 from seralign.policy.packing import pack_sequences, pad_sequences
-from seralign.progress import say
+from seralign.progress import say_once
 
 _LAYERS = {"full_attention", "sliding_attention"}
 # Tokens to try: two prompts, one of them with two responses.
@@ -103,15 +102,10 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     inner.train(was_training)
     kind = type(inner).__name__
     if own_head:
-        _say_once(f"{kind}: the logits of all tokens are computed at once, because it changes them in a way of its own")
+        say_once(f"{kind}: the logits of all tokens are computed at once, because it changes them in a way of its own")
     if why:
-        _say_once(f"{kind}: sequences are padded, not packed: {why}")
+        say_once(f"{kind}: sequences are padded, not packed: {why}")
     return Abilities(name, longest, own_head)
-
-
-@cache
-def _say_once(text: str) -> None:
-    say(text)
 
 
 def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:

@@ -1,0 +1,170 @@
+"""The sampling loop over a model's key-value cache: a prompt is encoded once, and finished responses leave.
+
+It stands in for transformers' ``generate``, which encodes a prompt once a response, copies the whole cache at every
+step and computes finished rows until the last one ends. ``benchmarks/sampling.py`` measures both, and transformers'
+continuous batching, which lies behind this loop too on a CPU.
+
+Legend: P prompts, W tokens of the longest, R rows (responses being sampled), N new tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.generation.utils import GenerationMixin
+
+from seralign.policy.forward import inner_model
+from seralign.policy.growing_cache import bytes_a_token, growing_cache, holds_keys_and_values_alone, selected
+
+# Turns logits [R, V] and uniform numbers [R] into token ids [R], -1 where the logits are no distribution.
+Draw = Callable[[Tensor, Tensor], Tensor]
+
+# Keys and values of the rows that are sampled together; on a GPU, a quarter of its memory.
+CACHE_BYTES = 2 << 30
+# Dropping finished rows copies the others' cache, which costs less than a step of theirs: this share pays for it.
+LEAVING_SHARE = 1 / 8
+# Asking a GPU which rows have finished makes it wait.
+_STEPS_BETWEEN_QUESTIONS = 16
+
+
+def why_not_shared(model: nn.Module) -> str | None:
+    """Why responses cannot be sampled from a cache of their prompt, or None where they can.
+
+    They can where keys and values are all that a token needs of those before it, and where ``generate`` would call the
+    model with nothing but ids, mask, positions and the cache.
+    """
+    inner = inner_model(model)
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        return "its adapter puts virtual tokens before the prompt"
+    if not {"input_ids", "attention_mask", "position_ids", "past_key_values"} <= _arguments(inner):
+        return "its forward pass takes no positions or no cache"
+    for name in ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_sample"):
+        if getattr(type(inner), name, None) is not getattr(GenerationMixin, name):
+            return f"it has a {name} of its own"
+    if inner.config.is_encoder_decoder or inner._is_stateful or not inner._supports_default_dynamic_cache():
+        return "it keeps more of a text than keys and values"
+    return None if holds_keys_and_values_alone(inner.config) else "it keeps more of a text than keys and values"
+
+
+def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Left-padded ids [P, W] and mask [P, W]; the mask alone tells the padding from tokens."""
+    width = max(len(prompt) for prompt in prompts)
+    ids_PW = torch.zeros(len(prompts), width, dtype=torch.long)
+    mask_PW = torch.zeros_like(ids_PW)
+    for row, prompt in enumerate(prompts):
+        ids_PW[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask_PW[row, width - len(prompt) :] = 1
+    return ids_PW, mask_PW
+
+
+@torch.no_grad()
+def decode(
+    model: nn.Module, prompts: Sequence[Sequence[int]], uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]
+) -> Tensor:
+    """Sample as many responses to each prompt as ``uniform_RN`` has rows for it.
+
+    A row's tokens follow from its prompt and its uniform numbers. Which rows are sampled beside it, and when they
+    leave, changes no more than the rounding of the model's kernels.
+
+    Args:
+        model: A causal language model of which ``why_not_shared`` has nothing to say, in evaluation mode.
+        prompts: Token ids of P prompts, at least one each.
+        uniform_RN: [R, N] numbers in [0, 1) on the CPU; R is a multiple of P, the rows of a prompt are neighbours.
+        draw: Turns logits and uniform numbers into tokens.
+        end_tokens: Ids that end a response.
+
+    Returns:
+        [R, N] ids on the CPU; -1 after a row has left, and where the model's logits were no distribution, which ends
+        the row. Between its first end token and the moment it leaves, a row holds tokens that mean nothing.
+    """
+    device = next(model.parameters()).device
+    forward = _forward(model)
+    ids_PW, mask_PW = (tensor.to(device) for tensor in pad_left(prompts))
+    positions_PW = (mask_PW.cumsum(dim=1) - 1).clamp(min=0)
+    cache = growing_cache(inner_model(model).config)
+    logits_PV = forward(cache, ids_PW, mask_PW if _padded(mask_PW) else None, positions_PW)
+    ends = torch.tensor(sorted(end_tokens), device=device)
+    rows, length = uniform_RN.shape
+    numbers_RN = uniform_RN.to(device, torch.float32 if device.type == "mps" else torch.float64)
+    prompt_R = torch.arange(len(prompts), device=device).repeat_interleave(rows // len(prompts))
+    room = CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4
+    together = max(1, room // (bytes_a_token(cache) * (ids_PW.shape[1] + length)))
+    sampled = []
+    for start in range(0, rows, together):
+        own_R = prompt_R[start : start + together]
+        state = (selected(cache, own_R), logits_PV[own_R], mask_PW[own_R])
+        sampled.append(_go_on(forward, *state, numbers_RN[start : start + together], draw, ends).cpu())
+    return torch.cat(sampled)
+
+
+# (cache, ids [R, T], mask [R, all tokens] or None, positions [R, T]) to the logits [R, V] that follow the last token.
+_Forward = Callable[[DynamicCache, Tensor, Tensor | None, Tensor], Tensor]
+
+
+def _go_on(
+    forward: _Forward,
+    cache: DynamicCache,
+    logits_RV: Tensor,
+    mask_RW: Tensor,
+    uniform_RN: Tensor,
+    draw: Draw,
+    ends: Tensor,
+) -> Tensor:
+    (rows, length), width, device = uniform_RN.shape, mask_RW.shape[1], mask_RW.device
+    tokens_RN = torch.full((rows, length), -1, device=device)
+    padded = _padded(mask_RW)
+    # From here on R shrinks: ``row_R`` are the rows that have not left.
+    row_R = torch.arange(rows, device=device)
+    done_R = torch.zeros(rows, dtype=torch.bool, device=device)
+    position_R = mask_RW.sum(dim=1)
+    mask_RT = torch.cat([mask_RW, mask_RW.new_ones(rows, length)], dim=1)
+    between = 1 if device.type == "cpu" else _STEPS_BETWEEN_QUESTIONS
+    for step in range(length):
+        token_R = draw(logits_RV, uniform_RN[row_R, step])
+        tokens_RN[row_R, step] = token_R
+        done_R |= torch.isin(token_R, ends) | (token_R < 0)
+        if step + 1 == length:
+            break
+        if step % between == 0:
+            finished = int(done_R.sum())
+            if finished == len(row_R):
+                break
+            if finished > LEAVING_SHARE * len(row_R):
+                stays = (~done_R).nonzero()[:, 0]
+                cache.batch_select_indices(stays)
+                row_R, token_R, position_R, mask_RT = (it[stays] for it in (row_R, token_R, position_R, mask_RT))
+                done_R = torch.zeros_like(row_R, dtype=torch.bool)
+        mask = mask_RT[:, : width + step + 1] if padded else None
+        logits_RV = forward(cache, token_R.clamp(min=0)[:, None], mask, (position_R + step)[:, None])
+    return tokens_RN
+
+
+def _forward(model: nn.Module) -> _Forward:
+    options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(inner_model(model)) else {}
+
+    def forward(cache: DynamicCache, ids_RT: Tensor, mask: Tensor | None, positions_RT: Tensor) -> Tensor:
+        output = model(
+            input_ids=ids_RT,
+            attention_mask=mask,
+            position_ids=positions_RT,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+            **options,
+        )
+        return output.logits[:, -1]
+
+    return forward
+
+
+def _padded(mask: Tensor) -> bool:
+    return not bool(mask.all())
+
+
+def _arguments(model: nn.Module) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)

@@ -1,0 +1,101 @@
+"""Drawing tokens from logits: one uniform number a token, the same whatever else is sampled beside it.
+
+Legend: R rows, V vocabulary, C blocks of the vocabulary, N new tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK = 128
+_FIRST_LOOK = 256
+
+
+def uniforms(seed: int, prompt_ids: Sequence[str], samples: int, length: int) -> Tensor:
+    """The random numbers of ``samples`` responses to each prompt: one a token, on the CPU.
+
+    A response's numbers depend on the seed, its prompt's id and its index alone; those of a shorter ``length`` begin
+    those of a longer one.
+
+    Returns:
+        [len(prompt_ids) * samples, length] float64 in [0, 1), the responses to a prompt one after the other.
+    """
+    table = np.empty((len(prompt_ids), samples, length))
+    for row, prompt_id in enumerate(prompt_ids):
+        number = _number(prompt_id)
+        for index in range(samples):
+            table[row, index] = np.random.default_rng([seed, number, index]).random(length)
+    return torch.from_numpy(table).flatten(0, 1)
+
+
+def batch_seed(seed: int, prompt_ids: Sequence[str]) -> int:
+    """A seed for all prompts of a batch together, where their random numbers come from one generator."""
+    return int(np.random.SeedSequence([seed, *map(_number, prompt_ids)]).generate_state(1)[0])
+
+
+def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float) -> Tensor:
+    """One token a row, by inversion of its cumulative distribution.
+
+    Tokens lie in the order of their ids. Probabilities are float32; they are summed in blocks of the vocabulary, and
+    the blocks' sums in float64, so that a token's share is right to about 1e-7 of itself in the largest vocabulary. A
+    float32 cumulative sum would be wrong by as much of the whole, more than a rare token's share. A token of
+    probability 0 is never drawn.
+
+    Args:
+        logits_RV: [R, V] in any floating-point type.
+        uniform_R: [R] numbers in [0, 1).
+        temperature: Divides the logits; greater than 0.
+        top_p: Mass of the nucleus (Holtzman et al., 1904.09751): the fewest most probable tokens that together hold
+            it; 1 keeps all.
+
+    Returns:
+        [R] token ids; -1 where the logits are no distribution (NaN or infinity).
+    """
+    probabilities_RV = (logits_RV.float() / temperature).softmax(dim=1)
+    if top_p < 1.0:
+        probabilities_RV = nucleus(probabilities_RV, top_p)
+    exact = torch.float32 if logits_RV.device.type == "mps" else torch.float64
+    rows, size = probabilities_RV.shape
+    blocks_RCB = F.pad(probabilities_RV, (0, -size % _BLOCK)).view(rows, -1, _BLOCK)
+    sums_RC = blocks_RCB.sum(dim=2).to(exact)
+    upto_RC = sums_RC.cumsum(dim=1)
+    total_R1 = upto_RC[:, -1:]
+    target_R1 = uniform_R[:, None].to(exact) * total_R1
+    block_R1 = _first_above(upto_RC, target_R1)
+    within_R1 = target_R1 - (upto_RC - sums_RC).gather(1, block_R1)
+    inside_RB = blocks_RCB[torch.arange(rows, device=block_R1.device), block_R1[:, 0]].to(exact).cumsum(dim=1)
+    token_R1 = block_R1 * _BLOCK + _first_above(inside_RB, within_R1.clamp(min=0))
+    return token_R1.where(total_R1 > 0, -1)[:, 0]
+
+
+def nucleus(probabilities_RV: Tensor, top_p: float) -> Tensor:
+    """Probabilities with those outside the nucleus set to 0, not normalised [R, V].
+
+    The same tokens as transformers' ``TopPLogitsWarper`` keeps, but on the CPU, where sorting a vocabulary costs more
+    than a small model's forward pass, no more than the most probable tokens are sorted where these are enough.
+    """
+    size = probabilities_RV.shape[1]
+    exact = torch.float32 if probabilities_RV.device.type == "mps" else torch.float64
+    look = min(size, _FIRST_LOOK) if probabilities_RV.device.type == "cpu" else size
+    top_RK, token_RK = probabilities_RV.topk(look, dim=1)
+    if look < size and bool((top_RK.sum(dim=1, dtype=exact) < top_p).any()):
+        top_RK, token_RK = probabilities_RV.sort(dim=1, descending=True)
+    before_RK = top_RK.cumsum(dim=1, dtype=exact) - top_RK
+    return torch.zeros_like(probabilities_RV).scatter_(1, token_RK, top_RK.where(before_RK < top_p, 0.0))
+
+
+def _number(prompt_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(prompt_id.encode()).digest()[:16], "big")
+
+
+def _first_above(upto_RK: Tensor, target_R1: Tensor) -> Tensor:
+    # Rounding can lift a target to the total, which nothing is above: the last token with a share is meant.
+    below_total_R1 = torch.nextafter(upto_RK[:, -1:], torch.zeros_like(target_R1))
+    place_R1 = torch.searchsorted(upto_RK, torch.minimum(target_R1, below_total_R1), right=True)
+    return place_R1.clamp(max=upto_RK.shape[1] - 1)
