@@ -353,7 +353,7 @@ def test_a_model_that_cannot_share_is_sampled_by_generate_and_it_is_said_once(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(sampling, "say", said.append)
+    monkeypatch.setattr(progress, "say", said.append)
     progress.say_once.cache_clear()
     model = small(name)
     for seed in (0, 1):

@@ -42,7 +42,8 @@ class PolicyConfig:
         lora: Train a fresh LoRA adapter; the reference is then the model without it.
         dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates;
             for mixed precision keep ``float32`` here and set ``training.precision``.
-        attention: Attention implementation of transformers.
+        attention: Attention implementation of transformers. By default rows are packed and prompts shared where the
+            architecture allows it, and the model's own choice is taken elsewhere; with a name, rows are padded.
         trust_remote_code: Run code that comes with the model.
         start: Each round starts from the ``previous`` round's policy or from the ``initial`` one.
     """

@@ -16,13 +16,13 @@ class ScoringConfig:
 
     Args:
         dtype: Precision of weights and forward pass in scoring. In ``bfloat16`` rounding can reorder close margins.
-        tokens_per_pack: Most tokens (padding counted) in one forward pass.
+        tokens_per_pack: Most tokens in one forward pass, counted as in training.
         cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
         gamma: Weight of the policy before the last in the ensembled margin, (1 - gamma) h1 + gamma h2.
     """
 
     dtype: Precision = "float32"
-    tokens_per_pack: int = 16384
+    tokens_per_pack: int = 4096
     cache: str | None = None
     gamma: float = 0.3
 

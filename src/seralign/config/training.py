@@ -64,8 +64,9 @@ class TrainingConfig:
         epochs: Times that each pair is seen. Give this or ``max_steps``; by default 1.
         max_steps: Number of optimizer steps instead of ``epochs``.
         batch_size: Pairs per optimizer step, over all processes.
-        tokens_per_pack: Most tokens (padding counted) in one forward pass; a step is split into as many
-            passes as that takes. Changes memory, never the loss.
+        tokens_per_pack: Most tokens in one forward pass; a step is split into as many passes as that takes. A prompt
+            counts once for all its responses, or padding counts where the model cannot pack rows. Changes memory,
+            never the loss.
         precision: ``bfloat16`` and ``float16`` train in mixed precision.
         weight_decay: AdamW's decay.
         max_grad_norm: Gradient clipping; 0 for none.
@@ -84,7 +85,7 @@ class TrainingConfig:
     epochs: float | None = None
     max_steps: int | None = None
     batch_size: int = 32
-    tokens_per_pack: int = 8192
+    tokens_per_pack: int = 4096
     precision: Precision = "float32"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
