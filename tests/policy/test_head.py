@@ -28,8 +28,9 @@ class Largest(TorchDispatchMode):
         return made
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 2 * CHUNK, 1000 * CHUNK], ids=["none kept", "some kept", "all kept"])
+def _small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seralign.policy.head._KEPT", {"cpu": request.param})
     monkeypatch.setattr("seralign.policy.head._CHUNK", {"cpu": CHUNK, "cuda": CHUNK})
     monkeypatch.setattr("seralign.policy.head._SLICE", {"cpu": CHUNK // 4, "cuda": CHUNK})
 
@@ -85,6 +86,20 @@ def test_no_more_than_a_chunk_of_logits_is_held(way: str) -> None:
         )
         (found * weights).sum().backward()
     assert 0 < seen.elements <= CHUNK
+
+
+def test_a_second_backward_pass_is_an_error_and_not_a_wrong_gradient(request: pytest.FixtureRequest) -> None:
+    layer, hidden, targets, weights = inputs(bias=False)
+    loss = (linear_logps(layer, hidden, targets) * weights).sum()
+    loss.backward(retain_graph=True)
+    assert hidden.grad is not None
+    first = hidden.grad.clone()
+    if "none" in request.node.callspec.id:
+        loss.backward()
+        torch.testing.assert_close(hidden.grad, 2 * first)
+    else:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
 
 
 def test_only_wanted_gradients_are_made() -> None:

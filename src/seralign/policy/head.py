@@ -18,6 +18,9 @@ from seralign.policy.attention import compute_dtype
 # of them: on a CPU one that stays in its cache and that memory is at hand for without asking the system.
 _CHUNK = {"cpu": 8 * 2**20, "cuda": 64 * 2**20}
 _SLICE = {"cpu": 2**20, "cuda": 64 * 2**20}
+# Logits of so many elements are kept for the backward pass, which computes those of the other tokens again: a fixed
+# amount of memory, whatever N and V are, for a quarter of the layer's work on so many tokens.
+_KEPT = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 
 def linear_logps(layer: nn.Linear, hidden: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
@@ -53,74 +56,98 @@ def module_logps(
 
 
 class _LinearLogps(torch.autograd.Function):
-    """Recomputes a chunk's logits in the backward pass and turns them in place into their gradient."""
+    """The backward pass turns a chunk's logits in place into their gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None, dtype: Any
     ) -> Tensor:
-        ctx.save_for_backward(hidden, weight, bias, targets)
-        ctx.settings = cap, dtype
+        layer = _Layer(weight, bias, dtype)
         logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        kept: list[Tensor] = []
+        room = _size(_KEPT, hidden) if any(ctx.needs_input_grad) else 0
         with torch.autocast(hidden.device.type, enabled=False):
-            for start, logits in _logits(hidden, weight, bias, dtype):
-                for at, part in _slices(logits):
-                    rows = slice(start + at, start + at + len(part))
+            for rows in _chunks(hidden, weight):
+                keeps = room >= len(weight) * (rows.stop - rows.start)
+                logits = layer.logits(hidden[rows], again=not keeps)
+                if keeps:
+                    kept.append(logits)
+                    room -= logits.numel()
+                for at, part in _slices(logits, rows.start):
                     found = torch.log_softmax(_capped(part.float(), cap), dim=1)
-                    logps[rows] = found.gather(1, targets[rows, None])[:, 0]
+                    logps[at] = found.gather(1, targets[at, None])[:, 0]
+        ctx.save_for_backward(hidden, weight, bias, targets, *kept)
+        ctx.settings = cap, dtype
         return logps
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        hidden, weight, bias, targets = ctx.saved_tensors
+        hidden, weight, bias, targets, *kept = ctx.saved_tensors
         cap, dtype = ctx.settings
+        layer = _Layer(weight, bias, dtype)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
-            low = weight.to(dtype)
-            for start, logits in _logits(hidden, low, bias, dtype):
-                for at, part in _slices(logits):
-                    rows = slice(start + at, start + at + len(part))
+            for number, rows in enumerate(_chunks(hidden, weight)):
+                logits = kept[number] if number < len(kept) else layer.logits(hidden[rows], again=True)
+                for at, part in _slices(logits, rows.start):
                     capped = _capped(part.float(), cap)
                     slope = None if cap is None else 1 - (capped / cap) ** 2
-                    change = torch.softmax(capped, dim=1).mul_(-grad[rows, None])
-                    change.scatter_add_(1, targets[rows, None], grad[rows, None])
+                    change = torch.softmax(capped, dim=1).mul_(-grad[at, None])
+                    change.scatter_add_(1, targets[at, None], grad[at, None])
                     part.copy_(change if slope is None else change.mul_(slope))
-                chunk = slice(start, start + len(logits))
                 if grad_hidden is not None:
-                    grad_hidden[chunk] = logits @ low
+                    grad_hidden[rows] = logits @ layer.weight
                 if grad_weight is not None:
-                    grad_weight += logits.t() @ hidden[chunk].to(dtype)
+                    grad_weight += logits.t() @ hidden[rows].to(dtype)
                 if grad_bias is not None:
                     grad_bias += logits.float().sum(dim=0)
         like_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, like_weight, None if grad_bias is None else grad_bias.to(bias.dtype), None, None, None
+        like_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, like_weight, like_bias, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
-    """(first token, logits [C, V]) of each chunk; a chunk is overwritten by the next."""
-    low, offset = weight.to(dtype), None if bias is None else bias.to(dtype)
-    rows = max(1, min(len(hidden), _rows(_CHUNK, hidden, len(weight))))
-    place = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
-    for start in range(0, len(hidden), rows):
-        part = hidden[start : start + rows].to(dtype)
-        logits = place[: len(part)]
-        if offset is None:
-            torch.mm(part, low.t(), out=logits)
-        else:
-            torch.addmm(offset, part, low.t(), out=logits)
-        yield start, logits
+class _Layer:
+    """The layer in the data type of its products."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.weight = weight.to(dtype)
+        self._bias = None if bias is None else bias.to(dtype)
+        self._place: Tensor | None = None
+
+    def logits(self, hidden: Tensor, *, again: bool) -> Tensor:
+        """Logits [C, V]; with ``again`` in one place, where the next call overwrites them."""
+        hidden = hidden.to(self.weight.dtype)
+        if again and self._place is None:
+            self._place = hidden.new_empty(len(hidden), len(self.weight))
+        out = self._place[: len(hidden)] if again and self._place is not None else None
+        if self._bias is None:
+            return torch.mm(hidden, self.weight.t(), out=out)
+        return torch.addmm(self._bias, hidden, self.weight.t(), out=out)
 
 
-def _slices(logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
+    """The tokens of each chunk, the first the largest."""
+    rows = _rows(_CHUNK, hidden, len(weight))
+    yield from (slice(start, min(start + rows, len(hidden))) for start in range(0, len(hidden), rows))
+
+
+def _slices(logits: Tensor, first: int) -> Iterator[tuple[slice, Tensor]]:
+    """(tokens, logits) of each slice of a chunk that begins with token ``first``."""
     rows = _rows(_SLICE, logits, logits.shape[1])
-    yield from ((at, logits[at : at + rows]) for at in range(0, len(logits), rows))
+    for at in range(0, len(logits), rows):
+        part = logits[at : at + rows]
+        yield slice(first + at, first + at + len(part)), part
 
 
 def _rows(elements: dict[str, int], like: Tensor, vocabulary: int) -> int:
-    return max(1, elements.get(like.device.type, elements["cuda"]) // vocabulary)
+    return max(1, _size(elements, like) // vocabulary)
+
+
+def _size(elements: dict[str, int], like: Tensor) -> int:
+    return elements["cpu" if like.device.type == "cpu" else "cuda"]
 
 
 def _capped(logits: Tensor, cap: float | None) -> Tensor:
