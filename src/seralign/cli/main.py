@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import inspect, show, train
+from seralign.cli import inspect, plan, show, train
 from seralign.errors import SeralignError
 
 USAGE = """usage: seralign COMMAND ...
@@ -16,13 +16,15 @@ Align language models with preferences, round after round (SeRA, arXiv 2410.0936
 commands:
   train [RUN.yaml] [--key value ...]     run, or go on with, a whole run
   inspect [RUN.yaml] [--key value ...]   what the data look like as tokens, before any training
+  plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
   show RUN [--json]                      what a run did, round by round
 
 seralign COMMAND --help lists a command's options."""
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
+    "plan": plan.main,
     "show": show.main,
 }
 
@@ -31,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0, 2 for a user's mistake (told in one line on standard error), 130 where the user interrupted.
+        0, 1 for a plan that does not fit, 2 for a user's mistake (told in one line on standard error), 130 where the
+        user interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -51,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        COMMANDS[name](rest)
+        return COMMANDS[name](rest) or 0
     except SeralignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,7 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    return 0
 
 
 if __name__ == "__main__":

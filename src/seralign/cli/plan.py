@@ -1,0 +1,118 @@
+"""``seralign plan``: what a run will take, and what of it will not fit, before it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from seralign.config import config_parser, parse_config
+from seralign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from seralign.loop.planning import RunPlan
+    from seralign.loop.planning.estimate import Misfit, StageEstimate
+
+
+def main(arguments: list[str]) -> int:
+    """``[RUN.yaml] [--json] [--key value ...]``; 0 where the run fits, 1 where it does not."""
+    parser = config_parser(
+        prog="seralign plan",
+        usage="seralign plan [RUN.yaml] [--json] [--key value ...]",
+        description="Estimate time, memory and disk of a run from its data and a few timed steps, and say what will "
+        "not fit and which setting would. Writes nothing to the run.",
+    )
+    parser.add_argument("--json", action="store_true", help="the same figures, by name")
+    config, extra = parse_config(parser, arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("seralign plan measures one process: start it without a launcher")
+
+    from seralign.cli.console import stdout
+    from seralign.loop.planning import plan_run
+
+    try:
+        plan = plan_run(config)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    if extra["json"]:
+        print(json.dumps(plan.to_dict(), indent=1, allow_nan=False))
+    else:
+        console = stdout()
+        for part in _parts(plan):
+            console.print(part, soft_wrap=True)
+    return 0 if plan.fits else 1
+
+
+def _parts(plan: RunPlan) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    yield _stages(plan)
+    for packing in plan.packing:
+        how = f"{packing.tokens:,} tokens in {packing.packs_a_step} packs a step"
+        saved = f"{packing.shared:,} tokens saved by sharing prompts, {packing.padding:,} of padding"
+        yield Text(f"{packing.stage}: {'packed' if packing.packed else 'padded'}, {how}; {saved}")
+    if plan.disk is not None:
+        disk = plan.disk
+        yield Text(
+            f"disk: at most {_bytes(disk.needed)} of {_bytes(disk.free)} free; a policy takes {_bytes(disk.policy)}, "
+            f"a checkpoint {_bytes(disk.checkpoint)}"
+        )
+    for note in plan.notes:
+        yield Text(f"note: {note}")
+    for misfit in plan.misfits:
+        yield Text(_told(misfit), style="bold red")
+    if plan.fits:
+        yield Text(f"it fits: {_bytes(plan.peak_bytes)} of {_bytes(plan.memory)} ({plan.device})", style="bold")
+
+
+def _stages(plan: RunPlan) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold", show_footer=True)
+    total = (_time(plan.seconds), _time(plan.at_most), _bytes(plan.peak_bytes))
+    footer = ("in all, still to do", "", "", *total, "")
+    for column, last in zip(("stage", "makes", "tokens", "time", "at most", "peak memory", ""), footer, strict=True):
+        side = "left" if column in ("stage", "") else "right"
+        table.add_column(column, footer=last, justify=side)
+    for stage in plan.stages:
+        table.add_row(*(Text(cell) for cell in _row(stage)))
+    return table
+
+
+def _row(stage: StageEstimate) -> tuple[str, ...]:
+    counted = f"{stage.count:,} {stage.unit}" if stage.count else ""
+    tokens = f"{stage.tokens:,}" if stage.tokens else ""
+    times = (_time(stage.seconds), _time(stage.at_most)) if stage.tokens or stage.seconds or stage.done else ("", "")
+    return stage.name, counted, tokens, *times, _bytes(stage.peak_bytes) if stage.peak_bytes else "", stage.note
+
+
+def _told(misfit: Misfit) -> str:
+    needs = f"will not fit: {misfit.what} as it is needs {_bytes(misfit.needed_bytes)}"
+    if misfit.what == "out":
+        return f"{needs} of disk; put the run elsewhere (--out), or raise training.save_steps"
+    if not misfit.settings:
+        return f"{needs}; no setting was found that would: take a smaller model or a lower data.max_length"
+    settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in misfit.settings.items())
+    return f"{needs}; it fits with {settings}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return "?"
+    size, units = float(count), ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}" if size < 1000 else f"{size:,.0f} {units[0]}"

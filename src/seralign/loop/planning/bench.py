@@ -1,0 +1,127 @@
+"""Measuring what the work of a run costs, on its own data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from seralign.config import PolicyConfig, TrainingConfig
+from seralign.loop.context import Loop, Policy
+from seralign.loop.data import Tables
+from seralign.loop.planning.costs import Costs, SamplingCosts, StepCosts, memory_used
+from seralign.loop.planning.estimate import Measured
+from seralign.loop.planning.measure import free, ladder, measure_passes, measure_sampling, measure_steps
+from seralign.loop.sera import _first_pairs
+from seralign.objectives import get_objective
+from seralign.policy.abilities import abilities
+from seralign.policy.load import load_model
+from seralign.policy.sampling import SamplingParams
+from seralign.progress import say
+from seralign.responses import Responses, plan_scoring
+from seralign.training.batches import row_sizes
+from seralign.training.plan import plan_training
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the work of a run is measured."""
+
+    loop: Loop
+    tables: Tables
+    base: Policy
+
+    def measure(self, memory: int) -> tuple[Measured, int]:
+        """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
+        config = self.loop.config
+        began = time.monotonic()
+        model = self._load(config.scoring.dtype)
+        loading, longest = time.monotonic() - began, abilities(model).longest
+        kinds = {"scoring": (config.scoring.dtype, config.scoring.dtype)}
+        kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
+        say("timing forward passes")
+        by_kind: dict[tuple[str, str], Costs] = {}
+        for weights, precision in dict.fromkeys(kinds.values()):
+            if weights != config.scoring.dtype:
+                del model
+                free()
+                model = self._load(weights)
+            by_kind[weights, precision] = self._passes(model, precision, memory)
+        del model
+        free()
+        passes = {name: by_kind[kind] for name, kind in kinds.items()}
+        sampling = self._sampling(passes["scoring"], memory)
+        steps = {name: self.steps(name, part, config.policy, memory) for name, part in self._sections().items()}
+        return Measured(passes, steps, sampling, loading), longest
+
+    def steps(self, section: str, settings: TrainingConfig, policy: PolicyConfig, memory: int) -> StepCosts:
+        """What optimizer steps of a section cost with these settings."""
+        say(f"timing steps of {section}")
+        loop, tables = self.loop, self.tables
+        table, objective, name = _first_pairs(loop, tables), loop.objective, "round-1/train"
+        if section == "sft":
+            table = tables.pairs if tables.demonstrations is None else tables.demonstrations
+            objective, name = get_objective("sft", 1.0, 0.0), "sft"
+        sizes = row_sizes(table, objective.uses_rejected)
+        plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length)
+        packs = _rising([pack.rows for pack in plan.packs], lambda rows: int(sizes.packed[rows].sum()))
+        load = partial(
+            load_model,
+            self.base.source,
+            policy,
+            policy.dtype,
+            trainable=True,
+            lora=policy.lora if self.base.source.adapter is None else None,
+        )
+        scratch = loop.run.root / "steps"
+        return measure_steps(
+            load, loop, table, packs, plan.accumulation, objective, settings, scratch, _half_way(memory)
+        )
+
+    def _load(self, dtype: str) -> Any:
+        config, source = self.loop.config.policy, self.base.source
+        return load_model(source, config, dtype, lora=config.lora if source.adapter is None else None)
+
+    def _passes(self, model: Any, precision: str, memory: int) -> Costs:
+        responses = Responses(self.tables.pairs, ("chosen_ids", "rejected_ids"))
+        packs = plan_scoring(responses, self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
+        rising = _rising(packs, lambda pack: int(responses.whole_lengths[pack].sum()))
+        return measure_passes(model, precision, responses, rising, _half_way(memory))
+
+    def _sampling(self, passes: Costs, memory: int) -> SamplingCosts | None:
+        config = self.loop.config
+        bootstrap = config.bootstrap if config.rounds > 1 else None
+        prompts = self.tables.heldout_prompts if bootstrap is None else self.tables.prompts
+        if not len(prompts) or (bootstrap is None and not config.evaluation.prompts):
+            return None
+        say("timing sampling")
+        settings = bootstrap or config.evaluation
+        samples = 1 if bootstrap is None else bootstrap.samples
+        params = SamplingParams(samples, settings.temperature, settings.top_p, 1)
+        model = self._load(config.policy.dtype)
+        found = measure_sampling(
+            model, self.loop, prompts, params, settings.batch_size, passes.bytes, _half_way(memory)
+        )
+        del model
+        free()
+        return found
+
+    def _sections(self) -> dict[str, TrainingConfig]:
+        config = self.loop.config
+        return ({"sft": config.sft} if config.sft is not None else {}) | {"training": config.training}
+
+
+def _rising(packs: Sequence[np.ndarray], tokens: Callable[[np.ndarray], int]) -> list[np.ndarray]:
+    """What to measure: parts of the largest pack and two packs of usual size, smallest first."""
+    ordered = sorted(packs, key=tokens)
+    usual = [ordered[len(ordered) * part // 3] for part in (1, 2)] if len(ordered) > 2 else []
+    return sorted([*ladder(ordered[-1]), *usual], key=tokens)
+
+
+def _half_way(memory: int) -> float:
+    used = memory_used()
+    return used + (memory - used) / 2
