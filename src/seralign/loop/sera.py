@@ -97,10 +97,10 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
         objective_from(config.objective),
         packed_length=packed_length(base.source, config.policy),
         cache=cache,
-        scorer=_scorer(run, config, scorer),
+        scorer=run_scorer(run, config, scorer),
     )
     try:
-        _check_stop(loop, tables)
+        check_stop(loop, tables)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
@@ -120,7 +120,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     for index in range(1, config.rounds + 1):
         start = policies[-1] if config.policy.start == "previous" else initial
         anchor = policies[-1] if config.reference.anchor == "previous" and index > 1 else reference
-        pairs, digest = _first_pairs(loop, tables), tables.digest
+        pairs, digest = first_pairs(loop, tables), tables.digest
         if index > 1:
             before = (policies[-2], references[-2]) if index > 2 else None
             pairs, digest = _reviewed(loop, index, tables, Scorers((policies[-1], references[-1]), before))
@@ -194,7 +194,7 @@ def _baseline(
     evaluate("baseline/evaluate", policy, {initial.name: INITIAL})
 
 
-def _first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
+def first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
     """What round 1 trains on: all pairs; demonstrations where the objective is ``sft`` and there are any."""
     if loop.objective.name == "sft" and tables.demonstrations is not None:
         return tables.demonstrations
@@ -226,7 +226,7 @@ def _gain(index: int, figures: dict[str, Any], initial: Policy) -> RoundGain:
     return RoundGain(index, figures["heldout_accuracy"], {numbers[name]: rate for name, rate in rates.items()})
 
 
-def _scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
+def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
     if given is not None:
         return make_scorer(given, getattr(given, "__qualname__", repr(given)))
     if config.evaluation.scorer is not None:
@@ -236,7 +236,7 @@ def _scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer 
     return None
 
 
-def _check_stop(loop: Loop, tables: Tables) -> None:
+def check_stop(loop: Loop, tables: Tables) -> None:
     """Refuse a stopping rule whose figure will not be there, before the first round."""
     metric = loop.config.stop.metric
     if loop.config.rounds == 1 or metric == "never":

@@ -57,7 +57,7 @@ def train_stage(
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
         if reference is not None and objective.uses_reference:
-            own = _reference(loop, folder / "reference.parquet", table, _first_packs(plan), start, reference)
+            own = _reference(loop, folder / "reference.parquet", table, first_packs(plan), start, reference)
             if held is not None and held_packs is not None:
                 file = folder / "reference_heldout.parquet"
                 held_own = _reference(loop, file, held, held_packs, start, reference)
@@ -84,7 +84,7 @@ def train_stage(
     return loop.stage(name, inputs, work)
 
 
-def _first_packs(plan: Plan) -> list[Pack]:
+def first_packs(plan: Plan) -> list[Pack]:
     """The packs in which rows come first: the first epoch's, as the trainer will run them."""
     seen: set[int] = set()
     first = []

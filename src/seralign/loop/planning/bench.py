@@ -16,7 +16,7 @@ from seralign.loop.data import Tables
 from seralign.loop.planning.costs import Costs, SamplingCosts, StepCosts, memory_used
 from seralign.loop.planning.estimate import Measured
 from seralign.loop.planning.measure import free, ladder, measure_passes, measure_sampling, measure_steps
-from seralign.loop.sera import _first_pairs
+from seralign.loop.sera import first_pairs
 from seralign.objectives import get_objective
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
@@ -62,7 +62,7 @@ class Bench:
         """What optimizer steps of a section cost with these settings."""
         say(f"timing steps of {section}")
         loop, tables = self.loop, self.tables
-        table, objective, name = _first_pairs(loop, tables), loop.objective, "round-1/train"
+        table, objective, name = first_pairs(loop, tables), loop.objective, "round-1/train"
         if section == "sft":
             table = tables.pairs if tables.demonstrations is None else tables.demonstrations
             objective, name = get_objective("sft", 1.0, 0.0), "sft"

@@ -25,7 +25,7 @@ from seralign.loop.planning.foreseen import Lengths
 from seralign.loop.planning.remedies import static_misfits, with_remedies
 from seralign.loop.planning.workload import StageWork, workload
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
-from seralign.loop.sera import _check_stop, _scorer
+from seralign.loop.sera import check_stop, run_scorer
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
@@ -138,9 +138,9 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)
     length = packed_length(base.source, config.policy)
-    scorer, objective = _scorer(run, config, None), objective_from(config.objective)
+    scorer, objective = run_scorer(run, config, None), objective_from(config.objective)
     loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=None, scorer=scorer)
-    _check_stop(loop, tables)
+    check_stop(loop, tables)
     reference = None if config.reference.model is None else policies_stage(loop, base, base)[1]
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)

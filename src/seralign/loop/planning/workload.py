@@ -31,8 +31,8 @@ from seralign.loop.planning.foreseen import (
     some_rows,
     table_rows,
 )
-from seralign.loop.sera import INITIAL, _first_pairs
-from seralign.loop.training import _first_packs
+from seralign.loop.sera import INITIAL, first_pairs
+from seralign.loop.training import first_packs
 from seralign.objectives import Objective, get_objective
 from seralign.responses import plan_scoring
 from seralign.selection import select
@@ -142,7 +142,7 @@ class _Walk:
         reference = initial if given is None else given
         found += [self.evaluate(INITIAL, initial, reference)]
         policies, references, steps = [initial], [reference], 0
-        rows = table_rows(_first_pairs(loop, tables), loop.objective.uses_rejected)
+        rows = table_rows(first_pairs(loop, tables), loop.objective.uses_rejected)
         for index in range(1, config.rounds + 1):
             start = policies[-1] if config.policy.start == "previous" else initial
             anchor = policies[-1] if config.reference.anchor == "previous" and index > 1 else reference
@@ -205,7 +205,7 @@ class _Walk:
         passes = []
         if anchor is not None and objective.uses_reference:
             policy, exact = loop.training_policy(anchor).key, start.digest == anchor.digest
-            for data, packs in ((rows, _first_packs(plan)), (held, held_packs)):
+            for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
                 both = [np.concatenate([pack.rows, pack.rows + len(data or ())]) for pack in packs]
                 todo = [] if data is None else self.cache.missing(policy, data.keys, both, exact=exact)
                 if data is not None and todo:
