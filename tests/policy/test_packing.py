@@ -263,6 +263,12 @@ def test_logits_that_are_scaled_take_the_plain_output_layer(name: str, capsys: p
     np.testing.assert_allclose(found, single(tiny.make_model(name).double()).detach(), rtol=1e-5, atol=1e-5)
 
 
+def test_abilities_are_those_of_the_model_whatever_the_first_call_runs_in() -> None:
+    model = tiny.make_model()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert abilities(model).longest > 1000
+
+
 def test_a_saved_model_knows_nothing_of_packing(tmp_path: Any) -> None:
     model = tiny.make_model()
     response_logps(model, **pack_sequences(SEQUENCES))

@@ -112,7 +112,8 @@ def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *
     vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
     sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
     batch = {key: value.to(device) for key, value in make(sequences).items() if key != "lengths"}
-    return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
+    with torch.autocast(device.type, enabled=False):
+        return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
 
 
 def _try(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor | None:

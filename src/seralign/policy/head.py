@@ -45,7 +45,7 @@ def module_logps(
 ) -> Tensor:
     """As :func:`linear_logps`, for an output layer of any kind (an adapter on it, quantised weights): ``forward`` maps
     [C, W] to [C, V], and is called again in the backward pass."""
-    rows = _rows(_CHUNK, hidden, vocabulary)
+    rows = _chunk_rows(hidden, vocabulary)
 
     def logps(hidden: Tensor, targets: Tensor) -> Tensor:
         logits = _capped(forward(hidden).float(), cap)
@@ -130,7 +130,7 @@ class _Layer:
 
 def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
     """The tokens of each chunk, the first the largest."""
-    rows = _rows(_CHUNK, hidden, len(weight))
+    rows = _chunk_rows(hidden, len(weight))
     yield from (slice(start, min(start + rows, len(hidden))) for start in range(0, len(hidden), rows))
 
 
@@ -140,6 +140,12 @@ def _slices(logits: Tensor, first: int) -> Iterator[tuple[slice, Tensor]]:
     for at in range(0, len(logits), rows):
         part = logits[at : at + rows]
         yield slice(first + at, first + at + len(part)), part
+
+
+def _chunk_rows(hidden: Tensor, vocabulary: int) -> int:
+    # In a vocabulary so large that few tokens fill a chunk, each chunk would add a gradient as large as the layer for
+    # little work; logits no larger than the layer itself do not matter beside it.
+    return max(_rows(_CHUNK, hidden, vocabulary), min(256, hidden.shape[-1]))
 
 
 def _rows(elements: dict[str, int], like: Tensor, vocabulary: int) -> int:
