@@ -1,0 +1,59 @@
+"""The model of the benchmarks: a random Llama of 17 million parameters, with a tokenizer trained on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+VOCABULARY = 16384
+WINDOW = 1024
+END = "<|end|>"
+# Special tokens on both sides of each text: no token spans prompt and response, whoever tokenizes them, and a
+# response ends with its end token and nothing after it.
+_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on ``texts``, with a chat template of special tokens."""
+    bpe = ByteLevelBPETokenizer()
+    special = ["<|pad|>", END, "<|user|>", "<|assistant|>"]
+    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        eos_token=END,
+        pad_token="<|pad|>",
+        extra_special_tokens=["<|user|>", "<|assistant|>"],
+        chat_template=_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> int:
+    """Save a random Llama (6 layers, width 384, tied embeddings) and its tokenizer; returns its parameters."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=384,
+                intermediate_size=1024,
+                num_hidden_layers=6,
+                num_attention_heads=6,
+                max_position_embeddings=WINDOW,
+                tie_word_embeddings=True,
+                initializer_range=0.02,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.num_parameters()

@@ -1,0 +1,209 @@
+"""seralign's side of the benchmarks, by the functions that a run's own stages use; nothing else of it is called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.jobs import (
+    BETA,
+    LEARNING_RATE,
+    MAX_GRAD_NORM,
+    OPTIMIZER,
+    STEP_PAIRS,
+    Job,
+    Scored,
+    Trained,
+    digest,
+    step_ends,
+    trained,
+)
+from benchmarks.models import WINDOW
+from benchmarks.workers import Actions
+from seralign.config import DataConfig, PolicyConfig, ScoringConfig, SourceConfig, TrainingConfig
+from seralign.data.content import Example
+from seralign.data.prepare import prepare_pairs
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.loop.scoring import with_prompts
+from seralign.objectives import get_objective
+from seralign.policy.abilities import packed_length
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.responses import Responses, plan_scoring
+from seralign.scoring import ScoringPolicy, logps
+from seralign.training.batches import ReferenceLogps, row_sizes
+from seralign.training.plan import Plan, plan_training
+from seralign.training.train import TrainingData, train
+
+# A run's defaults, but for what is named here. The peer's batch size is tuned, so is this budget: no slower, and less
+# memory, than the default.
+_TRAINING = TrainingConfig(
+    learning_rate=LEARNING_RATE,
+    schedule="constant",
+    warmup=0.0,
+    max_steps=1,
+    batch_size=STEP_PAIRS,
+    tokens_per_pack=2048,
+    precision="bfloat16",
+    weight_decay=0.0,
+    max_grad_norm=MAX_GRAD_NORM,
+    optimizer=OPTIMIZER,
+    save_steps=10**6,
+    log_steps=1,
+)
+
+
+def training(job: Job) -> Actions:
+    """``tokens()``, ``lengths()``, ``order()`` and ``run(steps)``: DPO on one epoch of the job's rows.
+
+    The reference is scored beforehand, in the trainer's own packs, as the training stage does it.
+    """
+    table = _pairs(job)
+    policy = PolicyConfig(model=str(job.folder / "model"))
+    source = PolicySource(str(policy.model))
+    longest = packed_length(source, policy)
+    whole = _plan(table, len(table) // STEP_PAIRS, longest)
+    reference = _reference(job, table, whole)
+
+    def run(steps: int) -> Trained:
+        folder = job.folder / "ours"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        model = load_model(source, policy, "float32", trainable=True)
+        began = time.perf_counter()
+        with step_ends() as ends:
+            train(
+                model,
+                load_tokenizer(source, policy),
+                TrainingData(table, _plan(table, steps, longest), reference),
+                get_objective("dpo", BETA, 0.0),
+                replace(_TRAINING, max_steps=steps),
+                folder,
+                seed=0,
+                label="training",
+                log_folder=folder / "logs",
+            )
+        return trained(_losses(folder), began, ends, steps)
+
+    return {
+        "tokens": lambda: _tokens(table),
+        "lengths": lambda: Responses(table, ("chosen_ids", "rejected_ids")).lengths.tolist(),
+        "order": lambda: [whole.step_rows(step).tolist() for step in range(whole.steps)],
+        "run": run,
+    }
+
+
+def scoring(job: Job) -> Actions:
+    """``tokens()``, ``lengths()`` and ``run(count, precision)``: log-probabilities of the job's first rows."""
+    table = _pairs(job)
+    return {
+        "tokens": lambda: _tokens(table),
+        "lengths": lambda: Responses(table, ("chosen_ids", "rejected_ids")).lengths.tolist(),
+        "run": _scorer(job, ("model",), lambda count: Responses(_first(table, count), ("chosen_ids", "rejected_ids"))),
+    }
+
+
+def candidates(job: Job) -> Actions:
+    """``tokens()``, ``lengths()`` and ``run(count, precision)``: the candidates of the job's first prompts under policy
+    and reference, as a round's bootstrapping scores them."""
+    encoder = _encoder(job)
+    found = encoder.encode(
+        [
+            Example(
+                tuple(row["prompt"]),
+                tuple(({"role": "assistant", "content": text},) for text in row["candidates"]),
+                "rows",
+            )
+            for row in job.rows()
+        ]
+    )
+    prompts: dict[str, list[Any]] = {"prompt_id": [], "text": [], "ids": []}
+    rows: dict[str, list[Any]] = {"prompt_id": [], "ids": []}
+    for number, encoded in enumerate(found):
+        if isinstance(encoded, str):
+            raise RuntimeError(f"row {number} cannot be used: {encoded}")
+        for name, value in zip(prompts, (str(number), encoded.prompt, list(encoded.prompt_ids)), strict=True):
+            prompts[name].append(value)
+        rows["prompt_id"] += [str(number)] * len(encoded.response_ids)
+        rows["ids"] += map(list, encoded.response_ids)
+    each = len(rows["ids"]) // len(prompts["ids"])
+    table = with_prompts(pa.table(rows), datasets.Dataset.from_dict(prompts))
+    return {
+        "tokens": lambda: [digest(row["prompt_ids"], row["ids"]) for row in table],  # pyright: ignore
+        "lengths": lambda: Responses(table, ("ids",)).lengths.tolist(),
+        "run": _scorer(job, ("model", "reference"), lambda count: Responses(_first(table, count * each), ("ids",))),
+    }
+
+
+def _scorer(job: Job, names: tuple[str, ...], responses_of: Any) -> Any:
+    """``run(count, precision)`` under policies that are loaded already: planning and scoring are timed."""
+    config = PolicyConfig(model=str(job.folder / "model"))
+    longest = packed_length(PolicySource(str(config.model)), config)
+    models = [load_model(PolicySource(str(job.folder / name)), config, "float32") for name in names]
+
+    def run(count: int, precision: str = "bfloat16") -> Scored:
+        began = time.perf_counter()
+        responses = responses_of(count)
+        packs = plan_scoring(responses, ScoringConfig().tokens_per_pack, longest)
+        found: list[float] = []
+        for name, model in zip(names, models, strict=True):
+            policy = ScoringPolicy(name, "", lambda model=model: model, precision=precision)
+            found += logps(responses, packs, policy, None).tolist()
+        return Scored(found, time.perf_counter() - began)
+
+    return run
+
+
+def _plan(table: datasets.Dataset, steps: int, longest: int) -> Plan:
+    settings = replace(_TRAINING, max_steps=steps)
+    return plan_training(row_sizes(table, True), settings, seed=0, packed_length=longest)
+
+
+def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> ReferenceLogps:
+    config = PolicyConfig(model=str(job.folder / "model"))
+    policy = ScoringPolicy(
+        "reference",
+        "",
+        lambda: load_model(PolicySource(str(config.model)), config, "float32"),
+        precision=_TRAINING.precision,
+    )
+    packs = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in plan.packs if pack.counts]
+    found = logps(Responses(table, ("chosen_ids", "rejected_ids")), packs, policy, None)
+    return ReferenceLogps(*found.reshape(2, -1))
+
+
+def _encoder(job: Job) -> Encoder:
+    source = PolicySource(str(job.folder / "model"))
+    tokenizer = load_tokenizer(source, PolicyConfig(model=source.model))
+    data = DataConfig(max_length=WINDOW, max_prompt_length=WINDOW - 1, overlong="drop")
+    return make_encoder(tokenizer, data, end_tokens(source, tokenizer))
+
+
+def _pairs(job: Job) -> datasets.Dataset:
+    rows = job.folder / "rows.jsonl"
+    table, report = prepare_pairs(SourceConfig(str(rows)), _encoder(job), job.folder / "pairs.arrow", "--pairs")
+    if report.kept != report.read:
+        raise RuntimeError(f"{report.read - report.kept} of {report.read} rows were dropped: {report.dropped}")
+    return table
+
+
+def _first(table: datasets.Dataset, count: int) -> datasets.Dataset:
+    return table if count == len(table) else table.select(range(count))
+
+
+def _tokens(table: datasets.Dataset) -> list[str]:
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return [digest(*(row[name] for name in names)) for row in table]  # pyright: ignore
+
+
+def _losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]

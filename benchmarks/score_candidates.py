@@ -1,0 +1,31 @@
+"""Implicit rewards of eight candidates a prompt: two plain forward passes a candidate, and seralign.
+
+    python -m benchmarks.score_candidates --json FILE [--pairs FILE] [--threads N]
+
+The candidates are answers of AlpacaEval's models to a prompt, cut to 128 tokens. The peer does what public
+implicit-reward pipelines do: prompt and candidate through the policy and through the reference, all logits,
+``log_softmax`` in float32, one candidate at a time or a padded batch of a prompt's candidates, the fastest of 1, 2, 4
+and 8. Policy and reference are two random Llamas of 17 million parameters, in bfloat16 autocast on both sides.
+``equal``: as in ``score_alpaca``; the margin is the implicit reward, policy minus reference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Options, run
+
+
+def measure(options: Options, scratch: Path) -> dict[str, Any]:
+    """``size`` counts prompts."""
+    from benchmarks import ours, peers
+    from benchmarks.inputs import CANDIDATES, candidate_groups
+    from benchmarks.scoring import Sides, measure_scoring
+
+    sides = Sides(peers.plain_candidates, ours.candidates, "plain forward passes", "candidates", CANDIDATES)
+    return measure_scoring(options, scratch, candidate_groups, sides)
+
+
+if __name__ == "__main__":
+    run("score_candidates", __doc__, 32, measure)

@@ -1,0 +1,311 @@
+"""The benchmarks' own arithmetic: alternation, ratios, the check of equality, the data; nothing is timed here."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import inputs, models
+from benchmarks.common import (
+    BFLOAT16,
+    Check,
+    Repetition,
+    alternate,
+    comparison,
+    largest_difference,
+    require_same_tokens,
+)
+from benchmarks.jobs import digest, step_ends, trained
+from benchmarks.round import choice_gap, round_checks
+from benchmarks.round_job import Batches, Round
+from benchmarks.round_peer import best_and_worst, top
+from benchmarks.scoring import score_checks
+from benchmarks.training import loss_checks, loss_tolerance
+from benchmarks.workers import Worker, peak_memory_mb
+
+PAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
+LN2 = math.log(2)
+
+
+def test_sides_alternate_and_take_turns_in_beginning() -> None:
+    said: list[str] = []
+
+    def side(name: str, seconds: float) -> Any:
+        def turn() -> Repetition:
+            said.append(name)
+            return Repetition(10, seconds)
+
+        return turn
+
+    peer, ours = alternate(side("peer", 5.0), side("ours", 2.0), 3)
+    assert said == ["peer", "ours", "ours", "peer", "peer", "ours"]
+    assert [turn.rate for turn in peer] == [2.0] * 3
+    assert [turn.rate for turn in ours] == [5.0] * 3
+
+
+def test_ratios_are_of_medians_and_ours_over_the_peers() -> None:
+    peer = [Repetition(10, seconds) for seconds in (10.0, 5.0, 100.0)]  # 1, 2, 0.1 a second
+    ours = [Repetition(10, seconds) for seconds in (2.0, 2.5, 0.1)]  # 5, 4, 100 a second
+    figures = comparison(peer, ours, (200.0, 150.0), [Check("losses", 0.1, 0.2)])
+    assert figures["ratio_speed"] == 5.0
+    assert figures["ratio_memory"] == 0.75
+    assert figures["ratio_speed_of_each_repetition"] == [5.0, 2.0, 1000.0]
+    assert figures["equal"] is True
+    assert figures["peer"] == {
+        "rate_median": 1.0,
+        "rates": [1.0, 2.0, 0.1],
+        "seconds": [10.0, 5.0, 100.0],
+        "amount": 10,
+        "peak_memory_mb": 200,
+    }
+    assert set(figures) == {
+        "ratio_speed", "ratio_memory", "equal", "ratio_speed_of_each_repetition", "checks", "peer", "ours",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        [],
+        [Check("one", 0.3, 0.2)],
+        [Check("one", 0.1, 0.2), Check("two", 0.3, 0.2)],
+        [Check("one", math.nan, 0.2)],
+    ],
+)
+def test_sides_are_equal_only_if_all_was_checked_and_passed(checks: list[Check]) -> None:
+    turns = [Repetition(1, 1.0)]
+    assert comparison(turns, turns, (1.0, 1.0), checks)["equal"] is False
+
+
+def test_largest_difference_is_scaled_and_tells_what_is_not_finite() -> None:
+    assert largest_difference([1.0, 4.0], [1.5, 2.0]) == 2.0
+    assert largest_difference([1.0, 4.0], [1.5, 2.0], [0.5, 4.0]) == 1.0
+    assert math.isnan(largest_difference([1.0, math.nan], [1.0, 1.0]))
+    with pytest.raises(ValueError, match="shorter"):
+        largest_difference([1.0, 2.0], [1.0])
+
+
+def test_tolerance_of_the_loss() -> None:
+    """Four times beta / 2 = 0.05 times sqrt(800 / 8) = 10 units of 2^-8: 2 / 256."""
+    assert loss_tolerance(800) == pytest.approx(2 / 256)
+
+
+def passes(peer: list[list[float]], ours: list[list[float]]) -> list[bool]:
+    return [check.passed for check in loss_checks(peer, ours, 800)]
+
+
+def test_loss_curves_are_equal_within_rounding_and_only_so() -> None:
+    curve = [LN2, 0.6, 0.5]
+    assert passes([curve, curve], [curve, [LN2, 0.601, 0.496]]) == [True, True]
+    assert passes([curve, curve], [curve, [LN2, 0.6, 0.51]]) == [False, True]
+    assert passes([curve], [[LN2, 0.5, 0.6]]) == [False, True]
+    assert passes([curve], [[LN2, math.nan, 0.5]]) == [False, True]
+    flat = [LN2, LN2 + 0.001, LN2 - 0.001]
+    assert passes([flat], [flat]) == [True, False], "a loss that does not move says nothing"
+
+
+def score_passes(ours: list[float], exact: list[list[float]]) -> list[bool]:
+    """Two rows, chosen and rejected, of 100 tokens, so that a unit of rounding is 10 / 256."""
+    peer = [-100.0, -200.0, -110.0, -190.0]
+    return [check.passed for check in score_checks([peer], [ours], exact, [100] * 4, columns=2)]
+
+
+def test_scores_are_equal_within_rounding_and_only_so() -> None:
+    few = [-100.0 + 5 * BFLOAT16, -110.0]  # the first row in float32: bfloat16 was half a unit off, one is allowed
+    near, far = -190.0 + 9 * BFLOAT16, -190.0 - 11 * BFLOAT16
+    assert score_passes([-100.0, -200.0, -110.0, near], [few, few]) == [True, True, True]
+    assert score_passes([-100.0, -200.0, -110.0, far], [few, few]) == [False, True, True]
+    assert score_passes([-100.0, -200.0, -110.0, math.nan], [few, few]) == [False, True, True]
+    same = [-100.0, -200.0, -110.0, -190.0]
+    assert score_passes(same, [few, [few[0] - 0.002, few[1]]]) == [True, False, True]
+    assert score_passes(same, [few, [few[0] - 0.002, few[1] + 0.002]]) == [True, False, False]
+    assert score_passes(same, [few, [few[0] - 0.0005, few[1] - 0.0005]]) == [True, True, True]
+
+
+def test_other_token_ids_are_an_error_that_names_the_row() -> None:
+    rows = [digest([1, 2], [3], [4]), digest([1, 2], [5], [6])]
+    require_same_tokens(rows, list(rows))
+    with pytest.raises(ValueError, match="row 1: the two sides read different token ids"):
+        require_same_tokens(rows, [rows[0], digest([1, 2], [5], [7])])
+    with pytest.raises(ValueError, match="the peer has 2 rows, seralign 1"):
+        require_same_tokens(rows, rows[:1])
+    assert digest([1, 2], [3]) != digest([1], [2, 3]), "the border of prompt and response counts"
+
+
+def test_steps_are_timed_by_the_optimizer_itself() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    with step_ends() as ends:
+        for _ in range(3):
+            weight.grad = torch.ones(2)
+            optimizer.step()
+    optimizer.step()  # after the block: not counted
+    assert len(ends) == 3
+    assert ends == sorted(ends)
+    found = trained([0.7, 0.6, 0.5], 10.0, [11.0, 12.5, 14.0], 3)
+    assert (found.seconds, found.whole_seconds) == (3.0, 4.0)
+    with pytest.raises(RuntimeError, match="3 steps were asked for; 2 ended"):
+        trained([0.7, 0.6, 0.5], 10.0, [11.0, 12.5], 3)
+
+
+def test_a_worker_answers_with_its_own_threads_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    ballast = bytearray(b"1" * (400 * 2**20))
+    assert peak_memory_mb() > 700
+    actions = {"add": operator.add, "divide": operator.truediv, "threads": torch.get_num_threads}
+    with Worker(dict, actions, threads=1) as worker:
+        assert worker.ask("add", 5, 2) == 7
+        assert worker.ask("threads") == 1
+        assert 50 < worker.peak_mb < 600, "the parent's memory is not the worker's"
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            worker.ask("divide", 1, 0)
+    del ballast
+
+
+def test_rows_are_taken_evenly_from_the_order_of_length() -> None:
+    items = [{"tokens": (7 * number) % 12} for number in range(12)]
+    assert [item["tokens"] for item in inputs.evenly(items, 3)] == [2, 6, 10]
+    with pytest.raises(SystemExit, match="13 are wanted, the data have 12"):
+        inputs.evenly(items, 13)
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[list[inputs.Row], Any]:
+    """All rows of some prompts, and a small tokenizer trained on them."""
+    if not PAIRS.is_file():
+        pytest.skip(f"the data are absent: {PAIRS}")
+    raw = inputs.read_pairs(PAIRS)
+    prompts = {row["prompt_id"] for row in raw[:50]}
+    raw = [row for row in raw if row["prompt_id"] in prompts]
+    return raw, models.make_tokenizer(inputs.texts(raw), vocabulary=2000)
+
+
+def whole(tokenizer: Any, row: inputs.Row, answer: list[inputs.Message]) -> tuple[list[int], list[int]]:
+    def ids(messages: list[inputs.Message], **options: Any) -> list[int]:
+        return tokenizer.apply_chat_template(messages, return_dict=True, **options)["input_ids"]
+
+    prompt = ids(row["prompt"], add_generation_prompt=True)
+    both = ids(row["prompt"] + answer)
+    assert both[: len(prompt)] == prompt
+    return prompt, both[len(prompt) :]
+
+
+def test_pairs_fit_the_window_and_their_lengths_are_known(data: tuple[list[inputs.Row], Any]) -> None:
+    raw, tokenizer = data
+    rows = inputs.alpaca_pairs(raw, tokenizer, 40)
+    assert rows == inputs.alpaca_pairs(raw, tokenizer, 40)
+    for row in rows:
+        sizes = [sum(map(len, whole(tokenizer, row, row[name]))) for name in ("chosen", "rejected")]
+        assert max(sizes) <= models.WINDOW
+        assert sum(sizes) == row["tokens"]
+
+
+def test_pairs_of_a_prompt_stay_together(data: tuple[list[inputs.Row], Any]) -> None:
+    raw, tokenizer = data
+    rows = inputs.alpaca_prompts(raw, tokenizer, 5)
+    prompts = [row["prompt"][0]["content"] for row in rows]
+    blocks = [prompt for at, prompt in enumerate(prompts) if at == 0 or prompts[at - 1] != prompt]
+    assert len(blocks) == 5 == len(set(prompts))
+    assert len(rows) > 15
+
+
+def test_long_prompts_have_the_lengths_they_should(data: tuple[list[inputs.Row], Any]) -> None:
+    raw, tokenizer = data
+    for row in inputs.long_prompts(raw, tokenizer, 10):
+        assert [message["role"] for message in row["prompt"]] == ["user", "assistant"] * 3 + ["user"]
+        for name in ("chosen", "rejected"):
+            prompt, response = whole(tokenizer, row, row[name])
+            assert (len(prompt), len(response)) == (400, 80)
+            assert response[-1] == tokenizer.eos_token_id
+
+
+def test_candidates_are_eight_different_ones_within_their_limit(data: tuple[list[inputs.Row], Any]) -> None:
+    raw, tokenizer = data
+    for row in inputs.candidate_groups(raw, tokenizer, 6):
+        assert len(set(row["candidates"])) == 8
+        answers = [[{"role": "assistant", "content": text}] for text in row["candidates"]]
+        found = [whole(tokenizer, row, answer) for answer in answers]
+        assert max(len(response) for _, response in found) <= 128
+        assert sum(len(prompt) + len(response) for prompt, response in found) == row["tokens"]
+
+
+def test_a_plain_round_keeps_the_largest_margins() -> None:
+    assert top([0.1, 0.9, 0.5, 0.7], 0.5) == [1, 3]
+    assert top([3.0, 1.0, 2.0], 0.5) == [0, 2], "1.5 of three are two"
+    assert top([], 0.6) == []
+
+
+def test_a_plain_round_pairs_different_finished_responses_alone() -> None:
+    candidates = [
+        [[5, 3], [6, 3], [7, 8], [3]],  # the third has no end, the fourth nothing before it
+        [[5, 3], [5, 3]],  # the same twice
+        [[5, 3], [6, 3]],  # equal rewards
+        [[5, 3], [6, 3], [7, 3]],
+    ]
+    rewards = [1.0, 2.0, 9.0, -9.0, 1.0, 2.0, 4.0, 4.0, -1.0, 0.5, 0.0]
+    assert best_and_worst(candidates, rewards, end=3) == [(0, 1, 0, 1.0), (3, 1, 0, 1.5)]
+
+
+def test_the_peers_choice_is_compared_by_its_own_rewards() -> None:
+    prompts, usable = ["a", "a", "a", "b", "b"], [True, True, False, True, True]
+    rewards = [1.0, 3.0, 9.0, 0.0, 0.25]
+    assert choice_gap(prompts, usable, rewards, {"a": (1, 0), "b": (4, 3)}) == 0.0
+    assert choice_gap(prompts, usable, rewards, {"a": (1, 0), "b": (3, 4)}) == 0.25
+    assert choice_gap(prompts, usable, rewards, {}) == math.inf
+
+
+class OneAnswerPeer:
+    """A peer that computed what seralign did, but for what a test changes."""
+
+    def __init__(self, **changed: Any) -> None:
+        self.answers = ROUND_PEER | changed
+
+    def ask(self, action: str, *_: Any) -> Any:
+        return self.answers[action]
+
+
+ROUND_PEER: dict[str, Any] = {
+    "margins": {"logps": [-10.0, -20.0, -11.0, -18.0], "margins": [2.0, 1.0]},
+    "rewards": [1.0, 3.0],
+    "losses": [0.6, 0.5, 0.4],
+}
+ROUND_OURS: dict[str, Any] = {
+    "pair_ids": ["p", "q"],
+    "logps": [-10.0, -20.0, -11.0, -18.0],
+    "margins": [2.0, 1.0],
+    "ensembled": [2.0, 1.0],
+    "kept": ["p"],
+    "candidates": [([1], [5, 3]), ([1], [6, 3])],
+    "prompt_of": ["a", "a"],
+    "usable": [True, True],
+    "choices": {"a": (1, 0)},
+    "training": [],
+    "losses": [0.6, 0.5, 0.4, 0.3],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept", "failed"),
+    [
+        ({}, ["p"], []),
+        ({"margins": {"logps": [-10.0, -20.0, -11.0, -18.01], "margins": [2.0, 1.0]}}, ["p"], [0]),
+        ({"margins": {"logps": [-10.0, -20.0, -11.0, -18.0], "margins": [2.0, 1.01]}}, ["p"], [1]),
+        ({}, ["q"], [2]),
+        ({"rewards": [3.0, 1.0]}, ["p"], [3]),
+        ({"losses": [0.6, 0.5, 0.41]}, ["p"], [4]),
+    ],
+)
+def test_rounds_are_equal_only_if_each_part_is(changed: dict[str, Any], kept: list[str], failed: list[int]) -> None:
+    last = Round(1.0, {}, {"kept": kept})
+    checks = round_checks(ROUND_OURS, last, OneAnswerPeer(**changed), Batches(1, 1, 1))  # pyright: ignore
+    assert [at for at, check in enumerate(checks) if not check.passed] == failed
