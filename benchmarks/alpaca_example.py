@@ -46,9 +46,9 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     from seralign.data.prepare import prepare_pairs
     from seralign.data.tokens import make_encoder
     from seralign.objectives import get_objective
+    from seralign.policy.abilities import packed_length
     from seralign.policy.identity import PolicySource
     from seralign.policy.load import end_tokens, load_model, load_tokenizer
-    from seralign.policy.abilities import packed_length
     from seralign.responses import Responses, plan_scoring
     from seralign.scoring import ScoringPolicy, logps
     from seralign.training.batches import ReferenceLogps, row_sizes

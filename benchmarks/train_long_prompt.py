@@ -26,4 +26,4 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run("train_long_prompt", __doc__, 48, measure)
+    run("train_long_prompt", __doc__, 40, measure)

@@ -47,31 +47,35 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     steps = options.size // STEP_PAIRS
-    with Worker(ours.training, Job(scratch), options.threads) as mine:
+    with Worker(ours.training, Job(scratch), options.threads) as first:  # scores the reference: not measured
         order = [
-            row for step in mine.ask("order") for row in sorted(step, key=lambda row: rows[row]["tokens"], reverse=True)
+            row
+            for step in first.ask("order")
+            for row in sorted(step, key=lambda row: rows[row]["tokens"], reverse=True)
         ]
-        job = Job(scratch, tuple(order))
-        with Worker(peers.training, job, options.threads) as tuner:  # not the one that is measured: its peak counts
-            tokens = mine.ask("tokens")
-            require_same_tokens(tuner.ask("tokens"), [tokens[row] for row in order])
-            trials = _trials(tuner)
-        best = min(trials, key=lambda trial: trial["whole_seconds"])
-        peer_losses: list[list[float]] = []
-        our_losses: list[list[float]] = []
-        with Worker(peers.training, job, options.threads) as peer:
+        tokens, responses = first.ask("tokens"), first.ask("lengths")
+    job = Job(scratch, tuple(order))
+    with Worker(peers.training, job, options.threads) as tuner:  # not the one that is measured either
+        require_same_tokens(tuner.ask("tokens"), [tokens[row] for row in order])
+        trials = _trials(tuner)
+    best = min(trials, key=lambda trial: trial["whole_seconds"])
+    peer_losses: list[list[float]] = []
+    our_losses: list[list[float]] = []
+    with (
+        Worker(peers.training, job, options.threads) as peer,
+        Worker(ours.training, Job(scratch), options.threads) as mine,
+    ):
 
-            def their_turn(count: int = steps) -> Repetition:
-                return _turn(peer.ask("run", count, best["batch"], best["checkpointing"]), peer_losses)
+        def their_turn(count: int = steps) -> Repetition:
+            return _turn(peer.ask("run", count, best["batch"], best["checkpointing"]), peer_losses)
 
-            def our_turn(count: int = steps) -> Repetition:
-                return _turn(mine.ask("run", count), our_losses)
+        def our_turn(count: int = steps) -> Repetition:
+            return _turn(mine.ask("run", count), our_losses)
 
-            for warm_up in (their_turn, our_turn):
-                warm_up(_TRIAL_STEPS)
-            turns = alternate(their_turn, our_turn, options.repetitions)
-            peaks = (peer.peak_mb, mine.peak_mb)
-        responses = mine.ask("lengths")
+        for warm_up in (their_turn, our_turn):
+            warm_up(_TRIAL_STEPS)
+        turns = alternate(their_turn, our_turn, options.repetitions)
+        peaks = (peer.peak_mb, mine.peak_mb)
     checks = loss_checks(peer_losses[1:], our_losses[1:], sum(responses) / options.size)
     return comparison(*turns, peaks, checks) | {
         "unit": "pairs a second",

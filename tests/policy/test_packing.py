@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from seralign.policy import attention
 from seralign.policy.abilities import abilities
 from seralign.policy.attention import block_mask
 from seralign.policy.load import quiet_transformers
@@ -186,6 +187,9 @@ def test_any_lengths_longer_than_a_block_too(shapes: list[tuple[int, int]], seed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seralign.policy.attention._BLOCK", 16)
         patch.setattr("seralign.policy.attention._KEEP", 20)
+        patch.setattr("seralign.policy.attention._WASTE", 500)
+        attention._blocks.cache_clear()
+        attention._buckets.cache_clear()
         weights = torch.linspace(-1.0, 1.0, len(sequences), dtype=torch.float64)
         grads = []
         for make in (pack_sequences, pad_sequences):

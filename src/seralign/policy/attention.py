@@ -11,9 +11,8 @@ On a CPU the segments are computed one by one; on a GPU the layout becomes the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +23,38 @@ from transformers.integrations.flex_attention import flex_attention_forward
 PACKED = "seralign_packed"
 # Queries of one block: fewer waste less on keys that none of them sees, more fill the matrix products.
 _BLOCK = 256
-# Scores of one block, over all heads: what is held at once, however long the sequence is.
+# Scores of one block, over all heads: what is held at once, however long sequences are.
 _SCORES = 4 * 2**20
+# Scores of blocks that are computed together, which stay in the cache.
+_TOGETHER = 2**19
+# Scores that may be wasted on padding to compute one more block together with others: what calling the kernels for it
+# alone costs.
+_WASTE = 2**17
 # With more keys than this, the probabilities of a segment would outweigh the other activations of its tokens; the
 # backward pass computes them again.
 _KEEP = 1024
 # What some architectures add to attention, and a packed row has no rules for.
 _FOREIGN = ("s_aux", "sinks", "position_bias", "indices", "block_indices", "cache")
 
-Segment = tuple[int, int, int, int]
+Layout = tuple[tuple[int, int], ...]
+
+
+class Block(NamedTuple):
+    """Queries ``first`` to ``last`` of a segment that begins at ``start`` and sees a prompt before it."""
+
+    prompt: int
+    prompt_end: int
+    start: int
+    first: int
+    last: int
+
+    @property
+    def queries(self) -> int:
+        return self.last - self.first
+
+    @property
+    def keys(self) -> int:
+        return self.prompt_end - self.prompt + self.last - self.start
 
 
 def packed_attention(
@@ -63,13 +85,13 @@ def packed_attention(
     q, k, v = (x.to(compute_dtype(x)) for x in (query, key, value))
     if isinstance(attention_mask, BlockMask):
         return flex_attention_forward(module, q, k, v, attention_mask, **options)[0], None
-    segments = _segments(tuple(map(tuple, attention_mask[0, 0].tolist())))
-    if any(prompt_end - prompt + end - start > window for prompt, prompt_end, start, end in segments):
+    layout = tuple(map(tuple, attention_mask[0, 0].tolist()))
+    if any(block.keys > window for block in _blocks(layout, len(query[0]))):
         raise NotImplementedError(f"a sequence is longer than the attention's window of {window} tokens")
     scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
     with torch.autocast(q.device.type, enabled=False):
-        out_THD = _Segments.apply(q[0], k[0], v[0], segments, scale, options.get("softcap"))
-    return out_THD[None], None
+        out_HTD = _Segments.apply(q[0], k[0], v[0], layout, scale, options.get("softcap"))
+    return out_HTD.transpose(0, 1)[None], None
 
 
 def is_layout(attention_mask: Tensor | None) -> bool:
@@ -99,115 +121,171 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 AttentionInterface.register(PACKED, packed_attention)
 
 
-@lru_cache(maxsize=64)
-def _segments(layout: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:
-    """(start and end of the prompt that it sees, its own start and end) of each segment; a prompt sees no other."""
-    found, at, prompt = [], 0, (0, 0)
-    for length, is_response in layout:
-        found.append((*(prompt if is_response else (at, at)), at, at + length))
-        if not is_response:
-            prompt = (at, at + length)
-        at += length
-    return tuple(found)
-
-
 class _Segments(torch.autograd.Function):
-    """Causal attention of each segment to its prompt and itself, block by block, as matrix products.
+    """Causal attention of each segment to its prompt and itself, as matrix products of blocks of similar size.
 
     For segments of hundreds of tokens that is twice as fast on a CPU as torch's kernel, which is built for long ones.
     Query heads of one key head are rows of one product. Scores are rounded as in transformers' ``eager`` attention.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...], scale: float, cap: float | None
-    ):
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, cap: float | None) -> Tensor:
         keeps = any(ctx.needs_input_grad[:3])
-        out = q.new_empty(q.shape[1], q.shape[0], q.shape[2])
+        q, k, v = _with_padding(q, scale), _with_padding(k), _with_padding(v)
+        out = torch.empty_like(q)
         kept: list[Tensor] = []
-        for segment in segments:
-            k_K, v_K = _seen(k, segment), _seen(v, segment)
-            for first, last, keys in _blocks(segment, len(q)):
-                p, slope = _probabilities(_fold(q, first, last, len(k)), k_K[:, :keys], last - first, scale, cap)
-                out[first:last] = _unfold(torch.bmm(p, v_K[:, :keys]), last - first)
-                if keeps and keys <= _KEEP:
-                    kept += [p] if slope is None else [p, slope]
+        for bucket in _buckets(layout, len(q)):
+            p, slope = _probabilities(bucket, q, k, cap)
+            found = torch.bmm(p, _keys(v, bucket))
+            _put(out, bucket, found)
+            if keeps and bucket.keys.shape[1] <= _KEEP:
+                kept += [p] if slope is None else [p, slope]
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.settings = segments, scale, cap
-        return out
+        ctx.settings = layout, scale, cap
+        return out[:, :-1]
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad_out: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, *kept = ctx.saved_tensors
-        segments, scale, cap = ctx.settings
-        left = iter(kept)
+        layout, scale, cap = ctx.settings
+        left, heads = iter(kept), len(k)
+        grad_out = _with_padding(grad_out)
         grad_q = torch.empty_like(q)
         grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
-        grad_out = grad_out.transpose(0, 1)
-        for segment in segments:
-            k_K, v_K = _seen(k, segment), _seen(v, segment)
-            sum_k, sum_v = torch.zeros_like(k_K), torch.zeros_like(v_K)
-            for first, last, keys in _blocks(segment, len(q)):
-                q_B, go_B = _fold(q, first, last, len(k)), _fold(grad_out, first, last, len(k))
-                if keys <= _KEEP:
-                    p, slope = next(left), None if cap is None else next(left)
-                else:
-                    p, slope = _probabilities(q_B, k_K[:, :keys], last - first, scale, cap)
-                sum_v[:, :keys] += torch.bmm(p.transpose(1, 2), go_B)
-                grad_p = torch.bmm(go_B, v_K[:, :keys].transpose(1, 2))
-                grad_s = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype).mul_(scale)
-                if slope is not None:
-                    grad_s *= slope
-                grad_q[:, first:last] = _unfold(torch.bmm(grad_s, k_K[:, :keys]), last - first).transpose(0, 1)
-                sum_k[:, :keys] += torch.bmm(grad_s.transpose(1, 2), q_B)
-            prompt, prompt_end, start, end = segment
-            for whole, part in ((grad_k, sum_k), (grad_v, sum_v)):
-                whole[:, prompt:prompt_end] += part[:, : prompt_end - prompt]
-                whole[:, start:end] += part[:, prompt_end - prompt :]
-        return grad_q, grad_k, grad_v, None, None, None
+        for bucket in _buckets(layout, len(q)):
+            if bucket.keys.shape[1] <= _KEEP:
+                p, slope = next(left), None if cap is None else next(left)
+            else:
+                p, slope = _probabilities(bucket, q, k, cap)
+            go_B = _queries(grad_out, bucket, heads)
+            grad_p = torch.bmm(go_B, _keys(v, bucket).transpose(1, 2))
+            grad_s = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype)
+            if slope is not None:
+                grad_s *= slope
+            found = torch.bmm(grad_s, _keys(k, bucket))
+            _put(grad_q, bucket, found)
+            own_k = torch.bmm(grad_s.transpose(1, 2), _queries(q, bucket, heads))
+            own_v = torch.bmm(p.transpose(1, 2), go_B)
+            for whole, part in ((grad_k, own_k), (grad_v, own_v)):
+                by_block = part.view(heads, len(bucket.blocks), -1, part.shape[-1])
+                for number, block in enumerate(bucket.blocks):
+                    shared = block.prompt_end - block.prompt
+                    if shared:
+                        whole[:, block.prompt : block.prompt_end] += by_block[:, number, :shared]
+                    whole[:, block.start : block.last] += by_block[:, number, shared : block.keys]
+        return grad_q[:, :-1].mul_(scale), grad_k[:, :-1], grad_v[:, :-1], None, None, None
 
 
-def _blocks(segment: Segment, heads: int) -> Iterator[tuple[int, int, int]]:
-    """(first and last query, number of keys that the last one sees) of each block of a segment."""
-    prompt, prompt_end, start, end = segment
-    first = start
-    while first < end:
-        rows = max(16, min(_BLOCK, _SCORES // (heads * (prompt_end - prompt + end - start))))
-        last = min(first + rows, end)
-        yield first, last, prompt_end - prompt + last - start
-        first = last
+class _Bucket(NamedTuple):
+    """B blocks that are computed together: places of their queries [B, q] and keys [B, k] in the row, padded with the
+    place after its end; which keys a query may not see [B, q, k], and how many of the first ones all queries may."""
+
+    blocks: list[Block]
+    queries: Tensor
+    keys: Tensor
+    hidden: Tensor
+    clear: int
 
 
-def _seen(x: Tensor, segment: Segment) -> Tensor:
-    """[K, prompt and own tokens, D]."""
-    prompt, prompt_end, start, end = segment
-    own = x[:, start:end]
-    return own if prompt == prompt_end else torch.cat([x[:, prompt:prompt_end], own], dim=1)
+@lru_cache(maxsize=32)
+def _blocks(layout: Layout, heads: int) -> tuple[Block, ...]:
+    """The blocks of queries of all segments; a prompt sees itself alone."""
+    found, at, prompt = [], 0, (0, 0)
+    for length, is_response in layout:
+        start, end = at, at + length
+        seen = prompt if is_response else (start, start)
+        rows = max(16, min(_BLOCK, _SCORES // (heads * max(1, seen[1] - seen[0] + length))))
+        found += [Block(*seen, start, first, min(first + rows, end)) for first in range(start, end, rows)]
+        prompt, at = prompt if is_response else (start, end), end
+    return tuple(found)
 
 
-def _fold(x_HTD: Tensor, first: int, last: int, key_heads: int) -> Tensor:
-    """[K, G * q, D]: the queries of all heads that share a key head."""
-    return x_HTD[:, first:last].reshape(key_heads, -1, x_HTD.shape[-1])
+@lru_cache(maxsize=32)
+def _buckets(layout: Layout, heads: int) -> list[_Bucket]:
+    """Blocks of similar size together, the largest first."""
+    end = sum(length for length, _ in layout)
+    groups: list[list[Block]] = []
+    queries = scores = 0
+    for block in sorted(_blocks(layout, heads), key=lambda block: (-block.keys, -block.queries)):
+        if groups:
+            wider = max(queries, block.queries)
+            together = (len(groups[-1]) + 1) * wider * groups[-1][0].keys * heads
+            scores += block.queries * block.keys * heads
+            if together <= _TOGETHER and together - scores <= _WASTE:
+                groups[-1].append(block)
+                queries = wider
+                continue
+        groups.append([block])
+        queries, scores = block.queries, block.queries * block.keys * heads
+    return [_bucket(blocks, end) for blocks in groups]
 
 
-def _unfold(x: Tensor, queries: int) -> Tensor:
-    """[q, H, D] of [K, G * q, D]."""
-    return x.reshape(-1, queries, x.shape[-1]).transpose(0, 1)
+def _bucket(blocks: list[Block], end: int) -> _Bucket:
+    size, width, depth = len(blocks), max(block.queries for block in blocks), blocks[0].keys
+    queries, keys = torch.full((size, width), end), torch.full((size, depth), end)
+    hidden = torch.ones(size, width, depth, dtype=torch.bool)
+    for number, block in enumerate(blocks):
+        queries[number, : block.queries] = torch.arange(block.first, block.last)
+        shared = block.prompt_end - block.prompt
+        keys[number, :shared] = torch.arange(block.prompt, block.prompt_end)
+        keys[number, shared : block.keys] = torch.arange(block.start, block.last)
+        before = torch.arange(block.keys) < shared + 1 + (torch.arange(block.first, block.last) - block.start)[:, None]
+        hidden[number, : block.queries, : block.keys] = ~before
+    hidden[queries == end] = False  # what padding sees does not matter, but a softmax needs something
+    clear = int((~hidden.any(dim=1).any(dim=0)).cumprod(0).sum())
+    return _Bucket(blocks, queries, keys, hidden, clear)
 
 
-def _probabilities(q: Tensor, k: Tensor, queries: int, scale: float, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    """Attention weights [K, G * q, k], and the slope of the soft cap where there is one."""
-    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+def _probabilities(bucket: _Bucket, q: Tensor, k: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    """Attention weights [K * B, G * q, k] of scaled queries, and the slope of the soft cap where there is one."""
+    scores = torch.bmm(_queries(q, bucket, len(k)), _keys(k, bucket).transpose(1, 2))
     slope = None
     if cap is not None:
         bent = torch.tanh(scores / cap)
         scores, slope = bent * cap, 1 - bent**2
-    by_query = scores.view(-1, queries, scores.shape[-1])
-    by_query[:, :, -queries:] += _future(queries, scores.dtype)
+    size, width, depth = bucket.hidden.shape
+    by_block = scores.view(len(k), size, -1, width, depth)[..., bucket.clear :]
+    by_block.masked_fill_(bucket.hidden[:, None, :, bucket.clear :], float("-inf"))
     return torch.softmax(scores, dim=-1), slope
 
 
-@lru_cache(maxsize=512)
-def _future(queries: int, dtype: torch.dtype) -> Tensor:
-    """[q, q] minus infinity where a key is later than the query, else zero."""
-    return torch.full((queries, queries), float("-inf"), dtype=dtype).triu(1)
+def _with_padding(x_HTD: Tensor, scale: float = 1.0) -> Tensor:
+    """[H, T + 1, D] with zeros in the last place."""
+    heads, length, width = x_HTD.shape
+    padded = x_HTD.new_empty(heads, length + 1, width)
+    torch.mul(x_HTD, scale, out=padded[:, :-1])
+    padded[:, -1] = 0
+    return padded
+
+
+def _queries(x: Tensor, bucket: _Bucket, key_heads: int) -> Tensor:
+    """[K * B, G * q, D] of [H, T + 1, D]: the queries of all heads that share a key head together."""
+    width = x.shape[-1]
+    if len(bucket.blocks) == 1:
+        (block,) = bucket.blocks
+        return x[:, block.first : block.last].reshape(key_heads, -1, width)
+    found = x[:, bucket.queries.flatten()].view(key_heads, -1, *bucket.queries.shape, width)
+    return found.transpose(1, 2).reshape(key_heads * len(bucket.blocks), -1, width)
+
+
+def _keys(x: Tensor, bucket: _Bucket) -> Tensor:
+    """[K * B, k, D] of [K, T + 1, D]."""
+    if len(bucket.blocks) == 1:
+        (block,) = bucket.blocks
+        own = x[:, block.start : block.last]
+        return (
+            torch.cat([x[:, block.prompt : block.prompt_end], own], dim=1) if block.prompt_end > block.prompt else own
+        )
+    return x[:, bucket.keys.flatten()].view(-1, bucket.keys.shape[1], x.shape[-1])
+
+
+def _put(x: Tensor, bucket: _Bucket, found: Tensor) -> None:
+    """Write [K * B, G * q, D] to the queries' places in [H, T + 1, D]."""
+    width = x.shape[-1]
+    if len(bucket.blocks) == 1:
+        (block,) = bucket.blocks
+        x[:, block.first : block.last] = found.view(len(x), -1, width)
+    else:
+        size, queries = bucket.queries.shape
+        by_block = found.view(len(found) // size, size, -1, queries, width)
+        x[:, bucket.queries.flatten()] = by_block.transpose(1, 2).reshape(len(x), size * queries, width)
