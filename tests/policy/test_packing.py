@@ -5,6 +5,7 @@ The independent reference is one unpadded sequence at a time through the model's
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -14,9 +15,10 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 
+from seralign.errors import ModelError
 from seralign.policy import attention
 from seralign.policy.abilities import abilities
 from seralign.policy.attention import block_mask
@@ -248,8 +250,10 @@ def test_dropout_in_attention_is_refused_not_ignored() -> None:
 
 def test_a_window_is_kept_where_packing_is_forced() -> None:
     model = tiny.make_model("mistral")
-    with pytest.raises(NotImplementedError, match="longer than the attention's window of 6 tokens"):
+    with pytest.raises(ValueError, match="packed rows of 18 tokens a sequence, and the model takes 6; make_batch"):
         response_logps(model, **pack_sequences(SEQUENCES))
+    with pytest.raises(ValueError, match="the model takes none"):
+        response_logps(tiny.make_model("falcon"), **pack_sequences(SEQUENCES))
     short = [([3, 4], [5, 6, 7]), ([3, 4], [8])]
     with torch.no_grad():
         packed, padded = (response_logps(model, **make(short)) for make in (pack_sequences, pad_sequences))
@@ -261,16 +265,113 @@ def test_logits_that_are_scaled_take_the_plain_output_layer(name: str, capsys: p
     say_once.cache_clear()
     model = tiny.make_model(name)
     assert abilities(model).own_head
-    assert "a way of its own" in capsys.readouterr().err.replace("\n", " ")
+    assert "computed at once, not in chunks" in capsys.readouterr().err.replace("\n", " ")
+    assert abilities(tiny.make_model(name).bfloat16()).own_head
     with torch.no_grad():
         found = response_logps(model, **pack_sequences(SEQUENCES))
     np.testing.assert_allclose(found, single(tiny.make_model(name).double()).detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_rounding_to_bfloat16_is_not_taken_for_another_result(name: str) -> None:
+    able = abilities(tiny.make_model(name).bfloat16())
+    assert able.longest >= 18
+    assert not able.own_head
 
 
 def test_abilities_are_those_of_the_model_whatever_the_first_call_runs_in() -> None:
     model = tiny.make_model()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert abilities(model).longest > 1000
+
+
+def test_a_model_is_what_it_was_after_a_packed_row() -> None:
+    """Its attention, its mode, its output layer; it generates, and so does its copy."""
+    model = tiny.make_model("llama", **NO_DROPOUT).train()
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits
+    response_logps(model, **pack_sequences(SEQUENCES)).sum().backward()
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
+    assert "forward" not in vars(model.lm_head)
+    torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=0)
+    assert model.generate(ids, max_new_tokens=2, do_sample=False).shape[1] <= 5
+
+
+def test_a_checkpointed_model_still_takes_plain_rows_and_so_does_its_copy() -> None:
+    model = tiny.make_model("llama", **NO_DROPOUT)
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits
+    checkpoint_activations(model)
+    model.train()
+    response_logps(model, **pack_sequences(SEQUENCES)).sum().backward()
+    model.eval()
+    torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-6)
+    copied = copy.deepcopy(model)
+    assert abilities(copied).longest > 1000
+    assert abilities(copied).attention == "sdpa"
+
+
+def test_a_forward_of_the_output_layers_own_is_called_and_kept() -> None:
+    """As accelerate's hooks put one there."""
+    model = tiny.make_model()
+    wanted = single(model)
+    called: list[int] = []
+    plain = model.lm_head.forward
+
+    def hooked(hidden: Tensor) -> Tensor:
+        called.append(len(hidden))
+        return plain(hidden)
+
+    model.lm_head.forward = hooked
+    found = response_logps(model, **pack_sequences(SEQUENCES))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert called
+    assert vars(model.lm_head)["forward"] is hooked
+
+
+def test_virtual_tokens_are_refused() -> None:
+    with quiet_transformers():
+        model = get_peft_model(tiny.make_model(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    for make in (pack_sequences, pad_sequences):
+        with pytest.raises(ModelError, match="virtual tokens"):
+            response_logps(model, **make(SEQUENCES))
+
+
+def test_equal_responses_stand_once_and_have_one_value_to_the_last_bit() -> None:
+    """In different blocks the same response may round differently; step 0 of training needs the same bits."""
+    pairs = [([3, 4], [5, 6, 7]), ([3, 4], [8]), ([3, 4], [5, 6, 7]), ([9], [5, 6, 7])]
+    batch = pack_sequences(pairs)
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6, 7, 8, 9, 5, 6, 7]]
+    model = tiny.make_model()
+    found = response_logps(model, **batch)
+    assert found[0] == found[2]
+    (2 * found[0] + found[2]).backward()
+    twice = model.lm_head.weight.grad.clone()
+    model.zero_grad()
+    (3 * response_logps(model, **pad_sequences(pairs[:1]))).sum().backward()
+    torch.testing.assert_close(twice, model.lm_head.weight.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_gradients_of_a_prompt_that_many_blocks_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt's gradient is a sum over 60 responses: as right as that of padded rows."""
+    monkeypatch.setattr(attention, "_TOGETHER", 1)
+    attention._buckets.cache_clear()
+    prompt = [5, 6, 7, 8, 9]
+    sequences = [(prompt, [10 + number % 30, number % 7]) for number in range(60)]
+
+    def gradient(make: Any, precision: torch.dtype) -> Tensor:
+        model = tiny.make_model("llama", **NO_DROPOUT)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            logps = response_logps(model, **make(sequences))
+        logps.sum().backward()
+        return model.model.layers[0].self_attn.k_proj.weight.grad
+
+    wanted = gradient(pad_sequences, torch.float32)
+    packed, padded = (gradient(make, torch.bfloat16) for make in (pack_sequences, pad_sequences))
+    attention._buckets.cache_clear()
+    assert float((padded - wanted).norm()) > 0
+    assert float((packed - wanted).norm()) < 2 * float((padded - wanted).norm())
 
 
 def test_a_saved_model_knows_nothing_of_packing(tmp_path: Any) -> None:

@@ -19,6 +19,9 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
+from seralign.config.load import one_line
+from seralign.errors import ModelError
+from seralign.policy.attention import PACKED
 from seralign.policy.forward import inner_model, token_logps
 from seralign.policy.identity import PolicySource
 from seralign.policy.packing import pack_sequences, pad_sequences
@@ -28,7 +31,7 @@ _LAYERS = {"full_attention", "sliding_attention"}
 # Tokens to try: two prompts, one of them with two responses.
 _PROBE = [([5, 3], [7, 1, 4]), ([2, 6, 3], [4, 4]), ([5, 3], [2, 7, 7, 5])]
 # Largest difference between two right ways to compute a token's log-probability, in nats and relative to its size.
-_ROUNDING = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.1}
+_ROUNDING = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.004, torch.bfloat16: 0.02}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ _CHOSEN: WeakSet[nn.Module] = WeakSet()
 def abilities(model: nn.Module) -> Abilities:
     """What a loaded model can do; found out once, and said where it is not everything."""
     inner = inner_model(model)
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        raise ModelError(
+            "an adapter of virtual tokens (prompt or prefix tuning) cannot be scored or trained; give LoRA"
+        )
     if inner not in _KNOWN:
         _KNOWN[inner] = _find_out(inner) if isinstance(inner, PreTrainedModel) else Abilities(None, 0, own_head=True)
     return _KNOWN[inner]
@@ -90,22 +97,27 @@ def _packed_length(model_class: type, config: PretrainedConfig) -> tuple[int, st
 @torch.no_grad()
 def _find_out(inner: PreTrainedModel) -> Abilities:
     name: Any = inner.config._attn_implementation
-    was_training = inner.training
-    inner.eval()
-    wanted = _logps(inner, pad_sequences, name, own_head=True)
-    own_head = not _agree(wanted, _try(inner, pad_sequences, name, own_head=False), inner.dtype)
+    if name == PACKED:  # a copy of a model in training
+        name = "sdpa" if inner._supports_sdpa else "eager"
     longest, why = (0, "the configuration chooses its attention")
     if inner not in _CHOSEN:
         longest, why = _packed_length(type(inner), inner.config)
-    if longest and not _agree(wanted, _try(inner, pack_sequences, name, own_head=own_head), inner.dtype):
-        longest, why = 0, "they do not give it the log-probabilities of single sequences"
-    inner.train(was_training)
+    was_training = inner.training
+    inner.eval()
+    try:
+        wanted = _logps(inner, pad_sequences, name, own_head=True)
+        head = _differs(inner, pad_sequences, name, wanted, own_head=False)
+        packed = _differs(inner, pack_sequences, name, wanted, own_head=head is not None) if longest else None
+    finally:
+        inner.train(was_training)
     kind = type(inner).__name__
-    if own_head:
-        say_once(f"{kind}: the logits of all tokens are computed at once, because it changes them in a way of its own")
+    if head is not None:
+        say_once(f"{kind}: the logits of all tokens are computed at once, not in chunks: {head}")
+    if packed is not None:
+        longest, why = 0, packed
     if why:
         say_once(f"{kind}: sequences are padded, not packed: {why}")
-    return Abilities(name, longest, own_head)
+    return Abilities(name, longest, head is not None)
 
 
 def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
@@ -116,14 +128,13 @@ def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *
         return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
 
 
-def _try(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor | None:
-    # Code that nobody here has seen may refuse in any way; that is the answer.
+def _differs(
+    inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, wanted: Tensor, *, own_head: bool
+) -> str | None:
+    """Why a faster way cannot be taken: its error, or other results than the plain way's; None where it can."""
+    close = _ROUNDING[inner.dtype]
     try:
-        return _logps(inner, make, attention, own_head=own_head)
-    except Exception:
-        return None
-
-
-def _agree(wanted: Tensor, found: Tensor | None, dtype: torch.dtype) -> bool:
-    close = _ROUNDING[dtype]
-    return found is not None and torch.allclose(found, wanted, rtol=close, atol=close)
+        found = _logps(inner, make, attention, own_head=own_head)
+    except Exception as error:  # code that nobody here has seen may refuse in any way
+        return f"{type(error).__name__}: {one_line(error)}"
+    return None if torch.allclose(found, wanted, rtol=close, atol=close) else "the log-probabilities would be others"

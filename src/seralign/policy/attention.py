@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 PACKED = "seralign_packed"
 # Queries of one block: fewer waste less on keys that none of them sees, more fill the matrix products.
@@ -60,14 +62,14 @@ class Block(NamedTuple):
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention of one packed row, called by transformers.
+    """Attention of one packed row, called by transformers; of other rows, transformers' ``sdpa``.
 
     Args:
         module: The attention layer.
         query: [1, H, T, D].
         key: [1, K, T, D].
         value: [1, K, T, D].
-        attention_mask: A layout, or the block mask of one.
+        attention_mask: A layout, or the block mask of one; anything else is not a packed row.
         options: ``scaling``, ``softcap``, ``sliding_window`` ...
 
     Returns:
@@ -77,6 +79,8 @@ def packed_attention(
         NotImplementedError: attention of a kind that packed rows have no rules for.
     """
     foreign = [name for name in _FOREIGN if options.get(name) is not None]
+    if not isinstance(attention_mask, BlockMask) and not is_layout(attention_mask):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     if options.get("dropout"):
         raise NotImplementedError("packed rows know no dropout in attention; set the model's dropout to 0")
     if foreign or not getattr(module, "is_causal", True) or options.get("is_causal") is False:
@@ -119,6 +123,7 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)
 
 
 class _Segments(torch.autograd.Function):
@@ -151,7 +156,8 @@ class _Segments(torch.autograd.Function):
         left, heads = iter(kept), len(k)
         grad_out = _with_padding(grad_out)
         grad_q = torch.empty_like(q)
-        grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
+        # A prompt's gradient is a sum over many blocks, which bfloat16 would round at every step.
+        grad_k, grad_v = (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (k, v))
         for bucket in _buckets(layout, len(q)):
             if bucket.keys.shape[1] <= _KEEP:
                 p, slope = next(left), None if cap is None else next(left)
@@ -173,12 +179,13 @@ class _Segments(torch.autograd.Function):
                     if shared:
                         whole[:, block.prompt : block.prompt_end] += by_block[:, number, :shared]
                     whole[:, block.start : block.last] += by_block[:, number, shared : block.keys]
-        return grad_q[:, :-1].mul_(scale), grad_k[:, :-1], grad_v[:, :-1], None, None, None
+        grad_k, grad_v = (grad[:, :-1].to(k.dtype) for grad in (grad_k, grad_v))
+        return grad_q[:, :-1].mul_(scale), grad_k, grad_v, None, None, None
 
 
 class _Bucket(NamedTuple):
     """B blocks that are computed together: places of their queries [B, q] and keys [B, k] in the row, padded with the
-    place after its end; which keys a query may not see [B, q, k], and how many of the first ones all queries may."""
+    place after its end; which keys a query may not see [B, q, rest], but for the first, ``clear``, that all see."""
 
     blocks: list[Block]
     queries: Tensor
@@ -187,7 +194,7 @@ class _Bucket(NamedTuple):
     clear: int
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=2)
 def _blocks(layout: Layout, heads: int) -> tuple[Block, ...]:
     """The blocks of queries of all segments; a prompt sees itself alone."""
     found, at, prompt = [], 0, (0, 0)
@@ -200,7 +207,7 @@ def _blocks(layout: Layout, heads: int) -> tuple[Block, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=2)
 def _buckets(layout: Layout, heads: int) -> list[_Bucket]:
     """Blocks of similar size together, the largest first."""
     end = sum(length for length, _ in layout)
@@ -223,16 +230,16 @@ def _buckets(layout: Layout, heads: int) -> list[_Bucket]:
 def _bucket(blocks: list[Block], end: int) -> _Bucket:
     size, width, depth = len(blocks), max(block.queries for block in blocks), blocks[0].keys
     queries, keys = torch.full((size, width), end), torch.full((size, depth), end)
-    hidden = torch.ones(size, width, depth, dtype=torch.bool)
+    clear = min(block.keys - block.queries for block in blocks)
+    hidden = torch.zeros(size, width, depth - clear, dtype=torch.bool)
     for number, block in enumerate(blocks):
         queries[number, : block.queries] = torch.arange(block.first, block.last)
         shared = block.prompt_end - block.prompt
         keys[number, :shared] = torch.arange(block.prompt, block.prompt_end)
         keys[number, shared : block.keys] = torch.arange(block.start, block.last)
-        before = torch.arange(block.keys) < shared + 1 + (torch.arange(block.first, block.last) - block.start)[:, None]
-        hidden[number, : block.queries, : block.keys] = ~before
-    hidden[queries == end] = False  # what padding sees does not matter, but a softmax needs something
-    clear = int((~hidden.any(dim=1).any(dim=0)).cumprod(0).sum())
+        # Rows that pad the queries see all, for a softmax needs something.
+        last_seen = block.keys - block.queries + torch.arange(block.queries)
+        hidden[number, : block.queries] = torch.arange(clear, depth) > last_seen[:, None]
     return _Bucket(blocks, queries, keys, hidden, clear)
 
 
@@ -243,9 +250,9 @@ def _probabilities(bucket: _Bucket, q: Tensor, k: Tensor, cap: float | None) -> 
     if cap is not None:
         bent = torch.tanh(scores / cap)
         scores, slope = bent * cap, 1 - bent**2
-    size, width, depth = bucket.hidden.shape
-    by_block = scores.view(len(k), size, -1, width, depth)[..., bucket.clear :]
-    by_block.masked_fill_(bucket.hidden[:, None, :, bucket.clear :], float("-inf"))
+    size, width = bucket.queries.shape
+    by_block = scores.view(len(k), size, -1, width, scores.shape[-1])[..., bucket.clear :]
+    by_block.masked_fill_(bucket.hidden[:, None], float("-inf"))
     return torch.softmax(scores, dim=-1), slope
 
 

@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from seralign.policy.attention import PACKED, block_mask, is_layout
 from seralign.policy.head import linear_logps, module_logps
 
+# The name since transformers 5.2x, and the one before.
+_NAMES = ("is_activation_checkpointing", "is_gradient_checkpointing")
+_CHECKPOINTS = next(name for name in _NAMES if hasattr(PreTrainedModel, name))
 # Where a configuration says that the logits are soft-capped.
 _CAP = "final_logit_softcapping"
 
@@ -46,17 +51,17 @@ def token_logps(
     """
     inner = inner_model(model)
     packed = is_layout(attention_mask)
-    _set_attention(inner, PACKED if packed else own_attention)
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
     if packed and input_ids.device.type != "cpu":
         inputs["attention_mask"] = block_mask(attention_mask, input_ids.device)
     if position_ids is not None:
         inputs["position_ids"] = position_ids
-    if own_head:
-        logits = model(**inputs).logits.flatten(0, -2)[source].float()
-        return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
-    with _head_replaced(inner, source, target):
-        return model(**inputs).logits.view(-1)
+    with _attention(inner, PACKED if packed else own_attention):
+        if own_head:
+            logits = model(**inputs).logits.flatten(0, -2)[source].float()
+            return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
+        with _head_replaced(inner, source, target):
+            return model(**inputs).logits.view(-1)
 
 
 def inner_model(model: nn.Module) -> Any:
@@ -67,9 +72,20 @@ def inner_model(model: nn.Module) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def _set_attention(inner: Any, name: str | None) -> None:
-    if name is not None and inner.config._attn_implementation != name:
+@contextmanager
+def _attention(inner: Any, name: str | None) -> Iterator[None]:
+    """Compute attention by the implementation of this name, None for whatever is set."""
+    before = None if name is None else inner.config._attn_implementation
+    # A checkpointed layer runs again in the backward pass, and has to find what it found now.
+    checkpoints = getattr(inner, _CHECKPOINTS, False)
+    stays = checkpoints and getattr(inner, "training", False) and torch.is_grad_enabled()
+    if before != name:
         inner.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        if before != name and not stays:
+            inner.config._attn_implementation = before
 
 
 @contextmanager
@@ -82,10 +98,11 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]
     head, text = inner.get_output_embeddings(), inner.config.get_text_config()
     cap = getattr(text, _CAP, None)
     forward: Callable[[Tensor], Tensor] = head.forward
+    replaced = vars(head).get("forward")  # hooks that move weights between devices replace it too
 
     def logps(hidden: Tensor) -> Tensor:
         hidden = hidden.flatten(0, -2)[source]
-        if type(head) is nn.Linear:
+        if type(head) is nn.Linear and replaced is None:
             found = linear_logps(head, hidden, target, cap)
         else:
             found = module_logps(forward, text.vocab_size, hidden, target, cap)
@@ -97,6 +114,9 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]
     try:
         yield
     finally:
-        del head.forward
+        if replaced is None:
+            del head.forward
+        else:
+            head.forward = replaced
         if cap is not None:
             setattr(text, _CAP, cap)

@@ -70,9 +70,10 @@ class _LinearLogps(torch.autograd.Function):
             for rows in _chunks(hidden, weight):
                 keeps = room >= len(weight) * (rows.stop - rows.start)
                 logits = layer.logits(hidden[rows], again=not keeps)
+                # What is kept has to be the first chunks: the backward pass tells by their number.
+                room = room - logits.numel() if keeps else 0
                 if keeps:
                     kept.append(logits)
-                    room -= logits.numel()
                 for at, part in _slices(logits, rows.start):
                     found = torch.log_softmax(_capped(part.float(), cap), dim=1)
                     logps[at] = found.gather(1, targets[at, None])[:, 0]

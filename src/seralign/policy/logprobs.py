@@ -5,10 +5,13 @@ Legend: B rows, T tokens of a row, R responses, N tokens of all responses, W wid
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor, nn
 
 from seralign.policy.abilities import abilities
+from seralign.policy.attention import is_layout
 from seralign.policy.forward import token_logps
 
 
@@ -37,8 +40,19 @@ def response_logps(
 
     Returns:
         [R] log-probabilities in nats, differentiable.
+
+    Raises:
+        ValueError: a packed row for a model that takes none, or none with sequences of this length.
+        ModelError: an adapter of virtual tokens.
     """
     able = abilities(model)
+    if is_layout(attention_mask) and position_ids is not None and able.longest < sys.maxsize:
+        longest = int(position_ids.max()) + 1
+        if longest > able.longest:
+            raise ValueError(
+                f"packed rows of {longest} tokens a sequence, and the model takes {able.longest or 'none'}; make_batch "
+                "packs what a model's abilities allow"
+            )
     logps_N = token_logps(
         model,
         input_ids,

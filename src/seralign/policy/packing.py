@@ -15,6 +15,8 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
+from seralign.progress import say_once
+
 BATCH_NAMES = ("input_ids", "attention_mask", "position_ids", "source", "target", "lengths")
 
 Sequence = tuple[Seq[int], Seq[int]]
@@ -22,35 +24,37 @@ Sequence = tuple[Seq[int], Seq[int]]
 
 def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
     """Pack (prompt ids, response ids), or pad them where one is longer than the model can have in a packed row."""
-    packs = max(len(prompt) + len(response) for prompt, response in sequences) <= longest
-    return pack_sequences(sequences) if packs else pad_sequences(sequences)
+    if max(len(prompt) + len(response) for prompt, response in sequences) <= longest:
+        return pack_sequences(sequences)
+    if longest:
+        say_once(f"sequences longer than the attention's window of {longest} tokens are padded, not packed")
+    return pad_sequences(sequences)
 
 
 def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
-    """One row in which each distinct prompt stands once, followed by its responses; nothing is padded.
+    """One row in which each distinct prompt stands once, followed by its distinct responses; nothing is padded.
 
     Raises:
         ValueError: a prompt is empty.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for number, (prompt, _) in enumerate(sequences):
-        groups.setdefault(tuple(prompt), []).append(number)
+    groups: dict[tuple[int, ...], dict[tuple[int, ...], tuple[int, int]]] = {}
+    for prompt, response in sequences:
+        groups.setdefault(tuple(prompt), {})[tuple(response)] = (0, 0)
     ids: list[int] = []
     positions: list[int] = []
     layout: list[tuple[int, int]] = []
-    starts = [(0, 0)] * len(sequences)
-    for prompt, numbers in groups.items():
+    for prompt, responses in groups.items():
         _check_prompt(prompt)
         last = len(ids) + len(prompt) - 1
         ids += prompt
         positions += range(len(prompt))
         layout.append((len(prompt), 0))
-        for number in numbers:
-            response = sequences[number][1]
-            starts[number] = (last, len(ids))
+        for response in responses:
+            responses[response] = (last, len(ids))
             ids += response
             positions += range(len(prompt), len(prompt) + len(response))
             layout.append((len(response), 1))
+    starts = [groups[tuple(prompt)][tuple(response)] for prompt, response in sequences]
     source = [
         at
         for (last, first), (_, response) in zip(starts, sequences, strict=True)
