@@ -91,7 +91,7 @@ def test_a_packed_row_by_hand() -> None:
     batch = pack_sequences([([5, 6], [7, 8]), ([4], [3]), ([5, 6], [9])])
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 4, 3]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1]]
-    assert batch["attention_mask"].tolist() == [[[[2, 0], [2, 1], [1, 1], [1, 0], [1, 1]]]]
+    assert batch["attention_mask"].tolist() == [[[[2, 0], [2, 1], [1, 1], [2, 0]]]]
     assert batch["source"].tolist() == [1, 2, 5, 1]
     assert batch["target"].tolist() == [7, 8, 3, 9]
     assert batch["lengths"].tolist() == [2, 1, 1]

@@ -228,18 +228,15 @@ def _buckets(layout: Layout, heads: int) -> list[_Bucket]:
 
 
 def _bucket(blocks: list[Block], end: int) -> _Bucket:
-    size, width, depth = len(blocks), max(block.queries for block in blocks), blocks[0].keys
-    queries, keys = torch.full((size, width), end), torch.full((size, depth), end)
-    clear = min(block.keys - block.queries for block in blocks)
-    hidden = torch.zeros(size, width, depth - clear, dtype=torch.bool)
-    for number, block in enumerate(blocks):
-        queries[number, : block.queries] = torch.arange(block.first, block.last)
-        shared = block.prompt_end - block.prompt
-        keys[number, :shared] = torch.arange(block.prompt, block.prompt_end)
-        keys[number, shared : block.keys] = torch.arange(block.start, block.last)
-        # Rows that pad the queries see all, for a softmax needs something.
-        last_seen = block.keys - block.queries + torch.arange(block.queries)
-        hidden[number, : block.queries] = torch.arange(clear, depth) > last_seen[:, None]
+    prompt, prompt_end, start, first, last = torch.tensor(blocks)[:, None].unbind(2)
+    shared, queries_B1, keys_B1 = prompt_end - prompt, last - first, prompt_end - prompt + last - start
+    at_q, at_k = torch.arange(int(queries_B1.max())), torch.arange(int(keys_B1.max()))
+    queries = torch.where(at_q < queries_B1, first + at_q, end)
+    keys = torch.where(at_k < shared, prompt + at_k, start + at_k - shared).where(at_k < keys_B1, end)
+    clear = int((keys_B1 - queries_B1).min())
+    last_seen = keys_B1 - queries_B1 + at_q
+    # Rows that pad the queries see all, for a softmax needs something.
+    hidden = (at_k[clear:] > last_seen[..., None]) & (at_q < queries_B1)[..., None]
     return _Bucket(blocks, queries, keys, hidden, clear)
 
 

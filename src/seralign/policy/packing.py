@@ -48,12 +48,15 @@ def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
         last = len(ids) + len(prompt) - 1
         ids += prompt
         positions += range(len(prompt))
-        layout.append((len(prompt), 0))
+        # A single response and its prompt are one sequence: attention sees that without being told of two parts.
+        alone = len(responses) == 1
+        layout.append((len(prompt) + (sum(map(len, responses)) if alone else 0), 0))
         for response in responses:
             responses[response] = (last, len(ids))
             ids += response
             positions += range(len(prompt), len(prompt) + len(response))
-            layout.append((len(response), 1))
+            if not alone:
+                layout.append((len(response), 1))
     starts = [groups[tuple(prompt)][tuple(response)] for prompt, response in sequences]
     source = [
         at
