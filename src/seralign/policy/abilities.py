@@ -22,7 +22,7 @@ from seralign.config import PolicyConfig
 from seralign.config.load import one_line
 from seralign.errors import ModelError
 from seralign.policy.attention import PACKED
-from seralign.policy.forward import inner_model, token_logps
+from seralign.policy.forward import has_virtual_tokens, inner_model, token_logps
 from seralign.policy.identity import PolicySource
 from seralign.policy.packing import pack_sequences, pad_sequences
 from seralign.progress import say_once
@@ -56,7 +56,7 @@ _CHOSEN: WeakSet[nn.Module] = WeakSet()
 def abilities(model: nn.Module) -> Abilities:
     """What a loaded model can do; found out once, and said where it is not everything."""
     inner = inner_model(model)
-    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+    if has_virtual_tokens(model):
         raise ModelError(
             "an adapter of virtual tokens (prompt or prefix tuning) cannot be scored or trained; give LoRA"
         )

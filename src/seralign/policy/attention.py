@@ -22,6 +22,8 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from seralign.policy.precision import compute_dtype
+
 PACKED = "seralign_packed"
 # Queries of one block: fewer waste less on keys that none of them sees, more fill the matrix products.
 _BLOCK = 256
@@ -78,19 +80,19 @@ def packed_attention(
     Raises:
         NotImplementedError: attention of a kind that packed rows have no rules for.
     """
-    foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if not isinstance(attention_mask, BlockMask) and not is_layout(attention_mask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     if options.get("dropout"):
         raise NotImplementedError("packed rows know no dropout in attention; set the model's dropout to 0")
+    foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if foreign or not getattr(module, "is_causal", True) or options.get("is_causal") is False:
         raise NotImplementedError(f"packed rows know no attention with {', '.join(foreign) or 'later tokens'}")
-    window = options.get("sliding_window") or query.shape[2]
     q, k, v = (x.to(compute_dtype(x)) for x in (query, key, value))
     if isinstance(attention_mask, BlockMask):
         return flex_attention_forward(module, q, k, v, attention_mask, **options)[0], None
     layout = tuple(map(tuple, attention_mask[0, 0].tolist()))
-    if any(block.keys > window for block in _blocks(layout, len(query[0]))):
+    window = options.get("sliding_window")
+    if window is not None and any(block.keys > window for block in _blocks(layout, query.shape[1])):
         raise NotImplementedError(f"a sequence is longer than the attention's window of {window} tokens")
     scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
     with torch.autocast(q.device.type, enabled=False):
@@ -114,12 +116,6 @@ def block_mask(layout: Tensor, device: torch.device) -> BlockMask:
         return (q >= k) & (group[q] == group[k]) & ((segment[q] == segment[k]) | of_prompt[k])
 
     return create_block_mask(sees, None, None, len(segment), len(segment), device=device)  # pyright: ignore
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The data type that a matrix product of ``x`` is computed in: autocast's where it is on."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 AttentionInterface.register(PACKED, packed_attention)

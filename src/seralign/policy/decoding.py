@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.generation.utils import GenerationMixin
 
-from seralign.policy.forward import inner_model
+from seralign.policy.forward import has_virtual_tokens, inner_model
 from seralign.policy.growing_cache import bytes_a_token, growing_cache, holds_keys_and_values_alone, selected
+from seralign.policy.precision import exact_dtype
 
 # Turns logits [R, V] and uniform numbers [R] into token ids [R], -1 where the logits are no distribution.
 Draw = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +40,7 @@ def why_not_shared(model: nn.Module) -> str | None:
     model with nothing but ids, mask, positions and the cache.
     """
     inner = inner_model(model)
-    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+    if has_virtual_tokens(model):
         return "its adapter puts virtual tokens before the prompt"
     if not {"input_ids", "attention_mask", "position_ids", "past_key_values"} <= _arguments(inner):
         return "its forward pass takes no positions or no cache"
@@ -90,7 +91,7 @@ def decode(
     logits_PV = forward(cache, ids_PW, mask_PW if _padded(mask_PW) else None, positions_PW)
     ends = torch.tensor(sorted(end_tokens), device=device)
     rows, length = uniform_RN.shape
-    numbers_RN = uniform_RN.to(device, torch.float32 if device.type == "mps" else torch.float64)
+    numbers_RN = uniform_RN.to(device, exact_dtype(device))
     prompt_R = torch.arange(len(prompts), device=device).repeat_interleave(rows // len(prompts))
     room = CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4
     together = max(1, room // (bytes_a_token(cache) * (ids_PW.shape[1] + length)))

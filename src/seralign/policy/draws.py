@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seralign.policy.precision import exact_dtype
+
 _BLOCK = 128
 _FIRST_LOOK = 256
 
@@ -60,7 +62,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float)
     probabilities_RV = (logits_RV.float() / temperature).softmax(dim=1)
     if top_p < 1.0:
         probabilities_RV = nucleus(probabilities_RV, top_p)
-    exact = torch.float32 if logits_RV.device.type == "mps" else torch.float64
+    exact = exact_dtype(logits_RV.device)
     rows, size = probabilities_RV.shape
     blocks_RCB = F.pad(probabilities_RV, (0, -size % _BLOCK)).view(rows, -1, _BLOCK)
     sums_RC = blocks_RCB.sum(dim=2).to(exact)
@@ -81,7 +83,7 @@ def nucleus(probabilities_RV: Tensor, top_p: float) -> Tensor:
     than a small model's forward pass, no more than the most probable tokens are sorted where these are enough.
     """
     size = probabilities_RV.shape[1]
-    exact = torch.float32 if probabilities_RV.device.type == "mps" else torch.float64
+    exact = exact_dtype(probabilities_RV.device)
     look = min(size, _FIRST_LOOK) if probabilities_RV.device.type == "cpu" else size
     top_RK, token_RK = probabilities_RV.topk(look, dim=1)
     if look < size and bool((top_RK.sum(dim=1, dtype=exact) < top_p).any()):

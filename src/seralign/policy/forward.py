@@ -72,6 +72,11 @@ def inner_model(model: nn.Module) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
+def has_virtual_tokens(model: nn.Module) -> bool:
+    """Whether an adapter puts tokens of its own before the prompt (prompt and prefix tuning)."""
+    return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
+
+
 @contextmanager
 def _attention(inner: Any, name: str | None) -> Iterator[None]:
     """Compute attention by the implementation of this name, None for whatever is set."""

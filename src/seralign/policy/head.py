@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seralign.policy.attention import compute_dtype
+from seralign.policy.precision import compute_dtype
 
 # Logits of a chunk, in elements: enough to fill the matrix products, little beside a model. The softmax takes a slice
 # of them: on a CPU one that stays in its cache and that memory is at hand for without asking the system.

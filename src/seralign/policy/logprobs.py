@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seralign.policy.abilities import abilities
 from seralign.policy.attention import is_layout
 from seralign.policy.forward import token_logps
+from seralign.policy.precision import exact_dtype
 
 
 def response_logps(
@@ -63,7 +64,7 @@ def response_logps(
         own_attention=able.attention,
         own_head=able.own_head,
     )
-    exact = torch.float32 if logps_N.device.type == "mps" else torch.float64  # mps has no float64
+    exact = exact_dtype(logps_N.device)
     is_token = torch.arange(int(lengths.max()), device=logps_N.device) < lengths[:, None]
     return (
         torch.zeros(is_token.shape, dtype=exact, device=logps_N.device)

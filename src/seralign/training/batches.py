@@ -18,6 +18,7 @@ from seralign.objectives import LogProbs, Objective
 from seralign.packs import Sizes
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import BATCH_NAMES, make_batch
+from seralign.policy.precision import exact_dtype
 from seralign.training.plan import Pack, Plan
 
 
@@ -70,7 +71,7 @@ class PackDataset(torch.utils.data.Dataset):
             numbers["reference_chosen"] = self.reference.chosen[pack.rows]
             numbers["reference_rejected"] = self.reference.rejected[pack.rows]
         device: Any = PartialState().device
-        exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        exact = exact_dtype(device)
         return make_batch(_sequences(rows, self.objective.uses_rejected), self.packed_length) | {
             name: torch.as_tensor(value, dtype=exact) for name, value in numbers.items()
         }
