@@ -18,7 +18,7 @@ from seralign.policy.precision import compute_dtype
 # of them: on a CPU one that stays in its cache and that memory is at hand for without asking the system.
 _CHUNK = {"cpu": 8 * 2**20, "cuda": 64 * 2**20}
 _SLICE = {"cpu": 2**20, "cuda": 64 * 2**20}
-# Logits of so many elements are kept for the backward pass, which computes those of the other tokens again: a fixed
+# Slopes of so many elements are kept for the backward pass, which computes those of the other tokens again: a fixed
 # amount of memory, whatever N and V are, for a quarter of the layer's work on so many tokens.
 _KEPT = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
@@ -56,83 +56,95 @@ def module_logps(
 
 
 class _LinearLogps(torch.autograd.Function):
-    """The backward pass turns a chunk's logits in place into their gradient."""
+    """The logits of a chunk become, in place, their slopes: softmax minus one at the target. The gradient of a token is
+    then a factor of one row, which is applied to hidden states, never to [N, V]."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None, dtype: Any
     ) -> Tensor:
-        layer = _Layer(weight, bias, dtype)
+        layer = _Layer(weight.to(dtype), None if bias is None else bias.to(dtype))
         logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        kept: list[Tensor] = []
-        room = _size(_KEPT, hidden) if any(ctx.needs_input_grad) else 0
+        chunks = _chunks(hidden, weight)
+        ctx.kept = len(chunks) if any(ctx.needs_input_grad) else 0
+        ctx.kept = min(ctx.kept, _size(_KEPT, hidden) // (len(weight) * (chunks[0].stop if chunks else 1)))
+        slopes = layer.weight.new_empty(chunks[ctx.kept - 1].stop if ctx.kept else 0, len(weight))
         with torch.autocast(hidden.device.type, enabled=False):
-            for rows in _chunks(hidden, weight):
-                keeps = room >= len(weight) * (rows.stop - rows.start)
-                logits = layer.logits(hidden[rows], again=not keeps)
-                # What is kept has to be the first chunks: the backward pass tells by their number.
-                room = room - logits.numel() if keeps else 0
-                if keeps:
-                    kept.append(logits)
+            for number, rows in enumerate(chunks):
+                keeps = number < ctx.kept
+                logits = layer.logits(hidden[rows], slopes[rows] if keeps else None)
                 for at, part in _slices(logits, rows.start):
                     found = torch.log_softmax(_capped(part.float(), cap), dim=1)
                     logps[at] = found.gather(1, targets[at, None])[:, 0]
-        ctx.save_for_backward(hidden, weight, bias, targets, *kept)
-        ctx.settings = cap, dtype
+                    if keeps:
+                        _to_slopes(part, found.exp_(), targets[at], cap)
+        ctx.save_for_backward(hidden, weight, bias, targets, layer.weight, layer.bias, slopes)
+        ctx.cap = cap
         return logps
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        hidden, weight, bias, targets, *kept = ctx.saved_tensors
-        cap, dtype = ctx.settings
-        layer = _Layer(weight, bias, dtype)
+        hidden, weight, bias, targets, own_weight, own_bias, slopes = ctx.saved_tensors
+        layer = _Layer(own_weight, own_bias)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias else None
+
+        def add(rows: slice, slopes: Tensor) -> None:
+            factor = -grad[rows, None]
+            if grad_hidden is not None:
+                grad_hidden[rows] = (slopes @ layer.weight) * factor
+            if grad_weight is not None:
+                grad_weight.add_(slopes.t() @ (hidden[rows] * factor).to(slopes.dtype))
+            if grad_bias is not None:
+                grad_bias.add_((slopes.t() @ factor.to(slopes.dtype))[:, 0])
+
         with torch.autocast(hidden.device.type, enabled=False):
-            for number, rows in enumerate(_chunks(hidden, weight)):
-                logits = kept[number] if number < len(kept) else layer.logits(hidden[rows], again=True)
+            if len(slopes):
+                add(slice(0, len(slopes)), slopes)
+            for rows in _chunks(hidden, weight)[ctx.kept :]:
+                logits = layer.logits(hidden[rows])
                 for at, part in _slices(logits, rows.start):
-                    capped = _capped(part.float(), cap)
-                    slope = None if cap is None else 1 - (capped / cap) ** 2
-                    change = torch.softmax(capped, dim=1).mul_(-grad[at, None])
-                    change.scatter_add_(1, targets[at, None], grad[at, None])
-                    part.copy_(change if slope is None else change.mul_(slope))
-                if grad_hidden is not None:
-                    grad_hidden[rows] = logits @ layer.weight
-                if grad_weight is not None:
-                    grad_weight += logits.t() @ hidden[rows].to(dtype)
-                if grad_bias is not None:
-                    grad_bias += logits.float().sum(dim=0)
+                    _to_slopes(part, torch.softmax(_capped(part.float(), ctx.cap), dim=1), targets[at], ctx.cap)
+                add(rows, logits)
         like_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         like_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
         return grad_hidden, like_weight, like_bias, None, None, None
 
 
+def _to_slopes(logits: Tensor, probabilities: Tensor, targets: Tensor, cap: float | None) -> None:
+    """Turn logits [C, V] in place into the derivative of minus the targets' log-probabilities; the probabilities
+    [C, V] are used up."""
+    slopes = probabilities.scatter_add_(1, targets[:, None], -torch.ones_like(probabilities[:, :1]))
+    if cap is not None:
+        slopes *= 1 - torch.tanh(logits.float() / cap) ** 2
+    logits.copy_(slopes)
+
+
 class _Layer:
     """The layer in the data type of its products."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.weight = weight.to(dtype)
-        self._bias = None if bias is None else bias.to(dtype)
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
         self._place: Tensor | None = None
 
-    def logits(self, hidden: Tensor, *, again: bool) -> Tensor:
-        """Logits [C, V]; with ``again`` in one place, where the next call overwrites them."""
+    def logits(self, hidden: Tensor, place: Tensor | None = None) -> Tensor:
+        """Logits [C, V] in the given place [C, V]; else in one of the layer's, where the next call overwrites them."""
         hidden = hidden.to(self.weight.dtype)
-        if again and self._place is None:
-            self._place = hidden.new_empty(len(hidden), len(self.weight))
-        out = self._place[: len(hidden)] if again and self._place is not None else None
-        if self._bias is None:
-            return torch.mm(hidden, self.weight.t(), out=out)
-        return torch.addmm(self._bias, hidden, self.weight.t(), out=out)
+        if place is None:
+            if self._place is None:
+                self._place = hidden.new_empty(len(hidden), len(self.weight))
+            place = self._place[: len(hidden)]
+        if self.bias is None:
+            return torch.mm(hidden, self.weight.t(), out=place)
+        return torch.addmm(self.bias, hidden, self.weight.t(), out=place)
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
+def _chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
     """The tokens of each chunk, the first the largest."""
     rows = _chunk_rows(hidden, len(weight))
-    yield from (slice(start, min(start + rows, len(hidden))) for start in range(0, len(hidden), rows))
+    return [slice(start, min(start + rows, len(hidden))) for start in range(0, len(hidden), rows)]
 
 
 def _slices(logits: Tensor, first: int) -> Iterator[tuple[slice, Tensor]]:

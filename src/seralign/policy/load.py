@@ -19,6 +19,7 @@ from seralign.config.load import one_line
 from seralign.errors import ModelError
 from seralign.policy.abilities import keep_attention
 from seralign.policy.identity import PolicySource
+from seralign.policy.norms import fuse_norms
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -78,6 +79,7 @@ def load_model(
         ModelError: no such model, weights missing, weights not in safetensors, or the adapter does not fit.
     """
     model: Any = _load_base(source, config, dtype)
+    fuse_norms(model)
     if source.adapter is not None:
         model = _load_adapter(model, source, trainable)
     elif lora is not None:
