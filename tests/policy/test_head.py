@@ -131,3 +131,19 @@ def test_autocast_computes_products_in_its_own_type_and_sums_in_float32(dtype: t
     assert layer.weight.grad.dtype == dtype
     assert rounded.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad.double(), rounded.weight.grad, rtol=0.1, atol=0.1)
+
+
+def test_nothing_is_kept_where_gradients_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights ask for a gradient, as those of a model that is scored do."""
+    seen: list[tuple[bool, ...]] = []
+    forward = head._LinearLogps.forward
+    monkeypatch.setattr(
+        head._LinearLogps,
+        "forward",
+        staticmethod(lambda ctx, *given: (seen.append(ctx.needs_input_grad[:2]), forward(ctx, *given))[1]),
+    )
+    layer, hidden, targets, _ = inputs(bias=True)
+    with torch.no_grad():
+        linear_logps(layer, hidden, targets)
+    linear_logps(layer, hidden, targets)
+    assert seen == [(False, False), (True, True)]

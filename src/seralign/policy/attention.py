@@ -22,7 +22,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from seralign.policy.precision import compute_dtype
+from seralign.policy.precision import compute_dtype, wanted
 
 PACKED = "seralign_packed"
 # Queries of one block: fewer waste less on keys that none of them sees, more fill the matrix products.
@@ -96,7 +96,7 @@ def packed_attention(
         raise NotImplementedError(f"a sequence is longer than the attention's window of {window} tokens")
     scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
     with torch.autocast(q.device.type, enabled=False):
-        out_HTD = _Segments.apply(q[0], k[0], v[0], layout, scale, options.get("softcap"))
+        out_HTD = _Segments.apply(*wanted(q[0], k[0], v[0]), layout, scale, options.get("softcap"))
     return out_HTD.transpose(0, 1)[None], None
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seralign.policy.precision import compute_dtype
+from seralign.policy.precision import compute_dtype, wanted
 
 # Logits of a chunk, in elements: enough to fill the matrix products, little beside a model. The softmax takes a slice
 # of them: on a CPU one that stays in its cache and that memory is at hand for without asking the system.
@@ -37,7 +37,8 @@ def linear_logps(layer: nn.Linear, hidden: Tensor, targets: Tensor, cap: float |
     Returns:
         [N] float32, in nats.
     """
-    return _LinearLogps.apply(hidden, layer.weight, layer.bias, targets, cap, compute_dtype(hidden))
+    hidden, weight, bias = wanted(hidden, layer.weight, layer.bias)
+    return _LinearLogps.apply(hidden, weight, bias, targets, cap, compute_dtype(hidden))
 
 
 def module_logps(

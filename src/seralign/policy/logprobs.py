@@ -46,6 +46,31 @@ def response_logps(
         ValueError: a packed row for a model that takes none, or none with sequences of this length.
         ModelError: an adapter of virtual tokens.
     """
+    logps_N = response_token_logps(model, input_ids, attention_mask, source, target, position_ids)
+    exact = exact_dtype(logps_N.device)
+    is_token = torch.arange(int(lengths.max()), device=logps_N.device) < lengths[:, None]
+    return (
+        torch.zeros(is_token.shape, dtype=exact, device=logps_N.device)
+        .masked_scatter(is_token, logps_N.to(exact))
+        .sum(dim=1)
+    )
+
+
+def response_token_logps(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    source: Tensor,
+    target: Tensor,
+    position_ids: Tensor | None = None,
+) -> Tensor:
+    """Log-probability of each token of the responses, given all tokens before it.
+
+    Arguments and errors are those of :func:`response_logps`, which adds these up.
+
+    Returns:
+        [N] float32, in nats, differentiable: the tokens of all responses, one response after the other.
+    """
     able = abilities(model)
     if is_layout(attention_mask) and position_ids is not None and able.longest < sys.maxsize:
         longest = int(position_ids.max()) + 1
@@ -54,7 +79,7 @@ def response_logps(
                 f"packed rows of {longest} tokens a sequence, and the model takes {able.longest or 'none'}; make_batch "
                 "packs what a model's abilities allow"
             )
-    logps_N = token_logps(
+    return token_logps(
         model,
         input_ids,
         attention_mask,
@@ -63,11 +88,4 @@ def response_logps(
         position_ids,
         own_attention=able.attention,
         own_head=able.own_head,
-    )
-    exact = exact_dtype(logps_N.device)
-    is_token = torch.arange(int(lengths.max()), device=logps_N.device) < lengths[:, None]
-    return (
-        torch.zeros(is_token.shape, dtype=exact, device=logps_N.device)
-        .masked_scatter(is_token, logps_N.to(exact))
-        .sum(dim=1)
     )
