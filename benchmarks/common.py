@@ -67,7 +67,7 @@ def run(name: str, doc: str | None, size: int, measure: Callable[[Options, Path]
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--pairs", type=Path, default=PAIRS, help="data of the same format")
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
-    parser.add_argument("--repetitions", type=int, default=3, help="turns of each side that are counted")
+    parser.add_argument("--repetitions", type=int, default=2, help="turns of each side that are counted")
     parser.add_argument("--size", type=int, default=size, help=f"pairs or prompts that are used (default {size})")
     options = Options(**vars(parser.parse_args()))
     if not options.pairs.is_file():

@@ -20,7 +20,7 @@ from benchmarks.models import WINDOW
 Message = dict[str, str]
 Row = dict[str, Any]
 TURNS, PROMPT_TOKENS, RESPONSE_TOKENS = 4, 400, 80
-CANDIDATES, CANDIDATE_TOKENS = 8, 128
+CANDIDATES = 8
 _SEED = 0
 
 
@@ -77,27 +77,31 @@ def long_prompts(raw: Sequence[Row], tokenizer: PreTrainedTokenizerFast, count: 
 
 
 def candidate_groups(raw: Sequence[Row], tokenizer: PreTrainedTokenizerFast, count: int) -> list[Row]:
-    """``count`` prompts with eight different candidates of at most 128 tokens each, end token counted.
+    """``count`` prompts of 400 tokens in four turns, as in :func:`long_prompts`, with eight different candidates of at
+    most 80 tokens each, end token counted.
 
-    Seven are answers of the data; the eighth is the second half of the longest answer.
+    Seven candidates are answers of the data to the last turn; the eighth is the second half of the longest one.
     """
+    order = list(raw)
+    random.Random(_SEED).shuffle(order)
     groups: dict[Any, list[Row]] = {}
-    for row in raw:
+    for row in order:
         groups.setdefault(row["prompt_id"], []).append(row)
-    found = []
-    for rows in groups.values():
+    found: list[Row] = []
+    for at, rows in enumerate(groups.values()):
+        if len(found) == count:
+            break
         answers = [rows[0]["response_a"], *(row["response_b"] for row in rows)]
         longest = max(answers, key=len)
         answers.append(longest[len(longest) // 2 :])
-        cut = list(dict.fromkeys(_head(answer, CANDIDATE_TOKENS - 1, tokenizer) for answer in answers))
-        prompt: list[Message] = [{"role": "user", "content": rows[0]["prompt"]}]
-        size = _prompt_size(prompt, tokenizer)
-        if len(cut) >= CANDIDATES and all(cut) and size + CANDIDATE_TOKENS <= WINDOW:
-            lengths = [size + _size(answer, tokenizer) + 1 for answer in cut[:CANDIDATES]]
-            found.append({"prompt": prompt, "candidates": cut[:CANDIDATES], "tokens": sum(lengths)})
-    chosen = evenly(found, count)
-    random.Random(_SEED).shuffle(chosen)
-    return chosen
+        cut = list(dict.fromkeys(_head(answer, RESPONSE_TOKENS - 1, tokenizer) for answer in answers))
+        others = [order[(at * TURNS + step) % len(order)] for step in range(1, TURNS)]
+        prompt = _dialogue([*others, rows[0]], tokenizer)
+        if prompt is None or len(cut) < CANDIDATES or not all(cut):
+            continue
+        lengths = [PROMPT_TOKENS + _size(answer, tokenizer) + 1 for answer in cut[:CANDIDATES]]
+        found.append({"prompt": prompt, "candidates": cut[:CANDIDATES], "tokens": sum(lengths)})
+    return _enough(found, count)
 
 
 def evenly(items: Sequence[Row], count: int) -> list[Row]:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.score_candidates --json FILE [--pairs FILE] [--threads N]
 
-The candidates are answers of AlpacaEval's models to a prompt, cut to 128 tokens. The peer does what public
+The prompts are those of ``score_long_prompt``, four turns and 400 tokens; the candidates are answers of AlpacaEval's
+models to the last turn, cut to 80 tokens: what a round of bootstrapping on dialogues scores. The peer does what public
 implicit-reward pipelines do: prompt and candidate through the policy and through the reference, all logits,
 ``log_softmax`` in float32, one candidate at a time or a padded batch of a prompt's candidates, the fastest of 1, 2, 4
 and 8. Policy and reference are two random Llamas of 17 million parameters, in bfloat16 autocast on both sides.
@@ -28,4 +29,4 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run("score_candidates", __doc__, 32, measure)
+    run("score_candidates", __doc__, 16, measure)

@@ -235,7 +235,8 @@ def test_candidates_are_eight_different_ones_within_their_limit(data: tuple[list
         assert len(set(row["candidates"])) == 8
         answers = [[{"role": "assistant", "content": text}] for text in row["candidates"]]
         found = [whole(tokenizer, row, answer) for answer in answers]
-        assert max(len(response) for _, response in found) <= 128
+        assert {len(prompt) for prompt, _ in found} == {400}
+        assert 40 < max(len(response) for _, response in found) <= 80
         assert sum(len(prompt) + len(response) for prompt, response in found) == row["tokens"]
 
 
