@@ -70,6 +70,7 @@ class TrainingConfig:
         precision: ``bfloat16`` and ``float16`` train in mixed precision.
         weight_decay: AdamW's decay.
         max_grad_norm: Gradient clipping; 0 for none.
+        average: Share of the last steps whose weights are averaged into the policy; 0 keeps those of the last step.
         optimizer: Optimizer by transformers' name.
         gradient_checkpointing: Recompute activations to save memory.
         save_steps: Steps between checkpoints; a killed run goes on from the last one.
@@ -89,6 +90,7 @@ class TrainingConfig:
     precision: Precision = "float32"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    average: float = 0.0
     optimizer: str = "adamw_torch"
     gradient_checkpointing: bool = False
     save_steps: int = 100
@@ -106,6 +108,7 @@ class TrainingConfig:
         if self.epochs is not None and self.max_steps is not None:
             raise ConfigError("epochs and max_steps exclude each other: give one of them")
         require(0.0 <= self.warmup < 1.0, "warmup", "in [0, 1)", self.warmup)
+        require(0.0 <= self.average <= 1.0, "average", "in [0, 1]", self.average)
 
     @property
     def resolved_epochs(self) -> float:

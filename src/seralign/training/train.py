@@ -29,6 +29,7 @@ from seralign.policy.load import quiet_transformers
 from seralign.progress import Bar, bar, say
 from seralign.store import SCRATCH
 from seralign.training.arguments import training_arguments
+from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan
@@ -97,15 +98,21 @@ def train(
         )
     scratch = folder / SCRATCH
     with quiet_transformers():
-        trainer = _trainer(model, tokenizer, data, objective, config, scratch, seed, log_folder)
+        average = TailAverage(model, config.average, data.plan.steps) if config.average else None
+        trainer = _trainer(model, tokenizer, data, objective, config, scratch, seed, log_folder, average)
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
             say(f"going on from {checkpoint.name}")
             trainer.args.eval_on_start = False
+            if average is not None:
+                average.restore(checkpoint)
         with bar(label, data.plan.steps, "step") as line:
             trainer.add_callback(_Progress(line))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        if data.heldout is not None and _last(trainer.state.log_history, "eval_loss").get("step") != data.plan.steps:
+        if average is not None:
+            average.apply()
+        measured = average is None and _last(trainer.state.log_history, "eval_loss").get("step") == data.plan.steps
+        if data.heldout is not None and not measured:
             trainer.evaluate()
         trainer.save_model(str(folder / "policy"))
     # The closing line tells the time of this process alone, which says nothing after a resumption.
@@ -134,6 +141,7 @@ def _trainer(
     scratch: Path,
     seed: int,
     log_folder: Path,
+    average: TailAverage | None,
 ) -> PreferenceTrainer:
     heldout, longest = None, abilities(model).longest
     if data.heldout is not None and data.heldout_packs is not None:
@@ -150,10 +158,15 @@ def _trainer(
                 train_dataset=packs,
                 eval_dataset=heldout,
                 processing_class=tokenizer,
-                callbacks=[CheckpointMarker()],
+                # A checkpoint is whole when the marker says so: the mean has to be in it by then.
+                callbacks=[CheckpointMarker()] if average is None else [average, CheckpointMarker()],
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"training: transformers refuses the settings: {one_line(error)}") from None
+    if average is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ConfigError(
+            "training.average: fsdp and deepspeed divide the weights, and their mean is not supported; set it 0"
+        )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer
