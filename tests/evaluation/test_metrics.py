@@ -16,6 +16,7 @@ from seralign.evaluation.metrics import (
     margin_accuracy,
     mean_interval,
     repetition,
+    similarity,
     win_rate,
 )
 
@@ -177,3 +178,24 @@ def test_repetition_by_hand() -> None:
     assert repetition(sequences) == 2 / 4
     assert repetition(sequences, n=3) == 3 / 4
     assert repetition([]) is None
+
+
+def test_similarity_by_hand() -> None:
+    """12 23 34 and 12 24 42 have one bigram in common, 12 23 34 and 23 31 12 two, of six together."""
+    assert similarity([1, 2, 3, 4], [1, 2, 4, 2]) == pytest.approx(2 / 6)
+    assert similarity([1, 2, 3, 4], [2, 3, 1, 2]) == pytest.approx(4 / 6)
+    # 11 twice and three times: twice in common.
+    assert similarity([1, 1, 1], [1, 1, 1, 1]) == pytest.approx(4 / 5)
+    assert similarity([1, 2, 3], [1, 2, 3]) == 1.0
+    assert similarity([1, 2], [2, 1]) == 0.0
+    assert similarity([1, 2], []) == 0.0
+    assert similarity([1], []) is None
+    assert similarity([1, 2], [3, 1], n=1) == pytest.approx(2 / 4)
+
+
+@given(*[st.lists(st.integers(0, 3), max_size=12)] * 2)
+def test_similarity_is_symmetric_and_a_share(a: list[int], b: list[int]) -> None:
+    value = similarity(a, b)
+    assert value == similarity(b, a)
+    assert value is None or 0.0 <= value <= 1.0
+    assert similarity(a, a) in (None, 1.0)

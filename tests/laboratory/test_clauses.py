@@ -1,7 +1,5 @@
-"""The clause world: gold reward by hand, the grammar, the labeller."""
+"""The clause world: gold reward by hand, the table, the writers."""
 
-import dataclasses
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seralign.config import WorldConfig
-from seralign.errors import ConfigError
 from seralign.laboratory import clauses
-from seralign.laboratory.clauses import ENTITIES, EOS, FILLERS, VOCABULARY, WORDS, ClauseWorld
+from seralign.laboratory.clauses import ENTITIES, FILLERS, VOCABULARY, WORDS, ClauseWorld
+from seralign.laboratory.grammar import CARELESS, EOS, STRANGER, SUPERVISED, demonstrations, offline_pairs
 
 PROMPT = "e1 e2 e3 e4 <sep>"
 
@@ -109,15 +107,10 @@ def test_table_is_balanced() -> None:
     assert not np.array_equal(first, second)
 
 
-def test_negative_seed_names_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"world\.seed must be at least 0, got -1"):
-        clauses.draw_world(WorldConfig(seed=-1))
-
-
 def test_demonstrations_have_the_grammar() -> None:
     """Wrong entities: 10% of the clauses. Fillers: 5 slots x 2 places x E[rho] = 5 a response, variance within a
     response 10 E[rho (1 - rho)] + 100 Var(rho) = 10 (.25 - .64/12) + 100 (.64/12) = 1.967 + 5.333 = 7.3."""
-    rows = clauses.demonstrations(clauses.draw_world(WorldConfig(demonstrations=8000)))
+    rows = demonstrations(clauses.draw_world(WorldConfig(demonstrations=8000)))
     assert len(rows) == 8000
     wrong, fillers, words = 0, [], Counter()
     for row in rows:
@@ -141,55 +134,9 @@ def test_demonstrations_have_the_grammar() -> None:
     assert all(count / 32000 == pytest.approx(1 / 8, abs=0.008) for count in words.values())
 
 
-@pytest.mark.parametrize(
-    ("labeller", "longer", "shorter", "agrees", "disagrees"),
-    [
-        ((2.0, 0.3, 0.2), 0.49, 0.41, 0.59, 0.16),
-        ((2.0, 0.3, 0.4), 0.47, 0.43, 0.44, 0.31),
-        ((2.0, 1.0, 0.2), 0.57, 0.34, 0.54, 0.21),
-    ],
-    ids="ABC",
-)
-def test_labels_are_as_confounded_as_designed(
-    labeller: tuple[float, float, float], longer: float, shorter: float, agrees: float, disagrees: float
-) -> None:
-    """Shares of 4,000 pairs in which the chosen response is longer or shorter, and better or worse by gold."""
-    strength, length, noise = labeller
-    world = clauses.draw_world(WorldConfig(gold_strength=strength, length_strength=length, noise=noise))
-    rows = clauses.offline_pairs(world)
-    assert len(rows) == 4000
-    prompts = [row["prompt"] for row in rows]
-    gold = [world.score(prompts, [row[side] for row in rows]) for side in ("chosen", "rejected")]
-    assert gold[0].tolist() == [row["gold_chosen"] for row in rows]
-    assert gold[1].tolist() == [row["gold_rejected"] for row in rows]
-    lengths = np.array([[len(row[side].split()) for row in rows] for side in ("chosen", "rejected")])
-    shares = [
-        np.mean(x) for x in (lengths[0] > lengths[1], lengths[0] < lengths[1], gold[0] > gold[1], gold[0] < gold[1])
-    ]
-    assert shares == pytest.approx([longer, shorter, agrees, disagrees], abs=0.03)
-    assert np.mean([row["flipped"] for row in rows]) == pytest.approx(noise, abs=0.02)
-
-
-def test_the_labeller_alone_changes_only_which_response_is_chosen() -> None:
-    base = WorldConfig(pairs=300, gold_strength=1e6, length_strength=0.0, noise=0.0)
-    exact = clauses.offline_pairs(clauses.draw_world(base))
-    assert all(row["gold_chosen"] >= row["gold_rejected"] for row in exact)
-    flipped = clauses.offline_pairs(clauses.draw_world(dataclasses.replace(base, noise=1.0)))
-    assert all(row["flipped"] for row in flipped)
-    for before, after in zip(exact, flipped, strict=True):
-        assert (before["chosen"], before["rejected"]) == (after["rejected"], after["chosen"])
-        assert before["prompt"] == after["prompt"]
-
-
-def test_length_alone_can_be_the_label() -> None:
-    config = WorldConfig(pairs=300, gold_strength=0.0, length_strength=1e6, noise=0.0)
-    rows = clauses.offline_pairs(clauses.draw_world(config))
-    assert all(len(row["chosen"].split()) >= len(row["rejected"].split()) for row in rows)
-
-
 def test_pairs_are_half_careless() -> None:
     """Wrong entities: (10% + 25%) / 2 of the clauses."""
-    rows = clauses.offline_pairs(clauses.draw_world(WorldConfig()))
+    rows = offline_pairs(clauses.draw_world(WorldConfig()))
     shares = []
     for row in rows:
         for side in ("chosen", "rejected"):
@@ -198,45 +145,25 @@ def test_pairs_are_half_careless() -> None:
     assert np.mean(shares) == pytest.approx(0.175, abs=0.008)
 
 
-def test_one_count_leaves_the_rest_as_it_was() -> None:
-    few = WorldConfig(pairs=50, demonstrations=60, prompts=70, heldout=80)
-    parts = {
-        "pairs": clauses.offline_pairs,
-        "demonstrations": clauses.demonstrations,
-        "prompts": clauses.bootstrap_prompts,
-        "heldout": clauses.heldout_pairs,
+def test_writers_differ_in_slips_and_order_alone() -> None:
+    """The same random numbers: a stranger's clauses are the supervised ones from the last to the first, a careless
+    writer's entities differ where the chance lies between 0.1 and 0.25."""
+    world = clauses.draw_world(WorldConfig())
+    prompts = np.tile([0, 1, 2, 3], (4000, 1))
+    texts = {
+        writer: world.write(np.random.default_rng(5), prompts, np.full(4000, writer))
+        for writer in (SUPERVISED, CARELESS, STRANGER)
     }
-    before = {name: make(clauses.draw_world(few)) for name, make in parts.items()}
-    for changed in parts:
-        world = clauses.draw_world(dataclasses.replace(few, **{changed: 90}))
-        for name, make in parts.items():
-            rows = make(world)
-            assert len(rows) == (90 if name == changed else len(before[name]))
-            assert (rows == before[name]) == (name != changed)
 
+    def said(text: str) -> list[str]:
+        return [token for token in text.split() if token not in FILLERS]
 
-def test_every_kind_has_its_own_prompts() -> None:
-    world = clauses.draw_world(WorldConfig(pairs=50, demonstrations=50, prompts=50))
-    parts = (clauses.offline_pairs, clauses.demonstrations, clauses.bootstrap_prompts)
-    prompts = [{row["prompt"] for row in make(world)} for make in parts]
-    assert max(len(a & b) for a, b in itertools.combinations(prompts, 2)) < 10
-
-
-def test_heldout_prompts_are_new_in_any_order() -> None:
-    world = clauses.draw_world(WorldConfig(pairs=9000, heldout=3000))
-    sets = [
-        {frozenset(row["prompt"].split()) for row in rows}
-        for rows in (
-            clauses.heldout_pairs(world),
-            [*clauses.offline_pairs(world), *clauses.demonstrations(world), *clauses.bootstrap_prompts(world)],
-        )
-    ]
-    assert not sets[0] & sets[1]
-    assert len(sets[0]) + len(sets[1]) == 495  # all choices of 4 entities out of 12
-    assert len(sets[0]) == 124  # a quarter of them
-
-
-def test_prompts_come_twice_only_after_all_have_come() -> None:
-    world = clauses.draw_world(WorldConfig(prompts=(495 - 124) * 24 + 5))
-    counts = Counter(row["prompt"] for row in clauses.bootstrap_prompts(world))
-    assert Counter(counts.values()) == {1: 371 * 24 - 5, 2: 5}
+    for plain, strange in zip(texts[SUPERVISED], texts[STRANGER], strict=True):
+        body, turned = said(plain), said(strange)
+        assert [turned[at : at + 2] for at in (6, 4, 2, 0)] == [body[at : at + 2] for at in (0, 2, 4, 6)]
+        assert len(plain.split()) == len(strange.split())
+    changed = []
+    for plain, careless in zip(texts[SUPERVISED], texts[CARELESS], strict=True):
+        assert said(plain)[1::2] == said(careless)[1::2]
+        changed.append(np.mean([a != b for a, b in zip(said(plain)[::2], said(careless)[::2], strict=True)]))
+    assert np.mean(changed) == pytest.approx(0.15, abs=0.01)

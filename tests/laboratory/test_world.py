@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seralign.config import WorldConfig
+from seralign.config import RunConfig, SourceConfig, WorldConfig, load_config
 from seralign.errors import StoreError
-from seralign.laboratory import clauses
-from seralign.laboratory.clauses import VOCABULARY
-from seralign.laboratory.world import load_world, make_world
+from seralign.laboratory import clauses, grammar
+from seralign.laboratory.clauses import VOCABULARY, ClauseWorld
+from seralign.laboratory.world import GRAMMARS, WORLDS, liked, load_world, make_world, read_truth, supplied
 
-CONFIG = WorldConfig(pairs=40, demonstrations=50, prompts=30, heldout=20, seed=3)
+CONFIG = WorldConfig(pairs=40, demonstrations=50, prompts=30, heldout=20, validation=10, seed=3)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -35,18 +35,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files_hold_the_world(folder: Path) -> None:
     names = set(contents(folder))
-    assert {"pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "demonstrations.jsonl", "world.json"} <= names
+    assert {
+        "pairs.jsonl",
+        "heldout.jsonl",
+        "validation.jsonl",
+        "prompts.jsonl",
+        "demonstrations.jsonl",
+        "world.json",
+    } <= names
     assert {"model/model.safetensors", "model/config.json", "model/tokenizer.json"} <= names
     assert not any(name.endswith(".part") for name in names)
     world = clauses.draw_world(CONFIG)
-    assert rows_of(folder / "pairs.jsonl") == clauses.offline_pairs(world)
-    assert rows_of(folder / "heldout.jsonl") == clauses.heldout_pairs(world)
-    assert [len(rows_of(folder / f"{name}.jsonl")) for name in ("pairs", "heldout", "prompts", "demonstrations")] == [
-        40,
-        20,
-        30,
-        50,
-    ]
+    assert rows_of(folder / "pairs.jsonl") == grammar.offline_pairs(world)
+    assert rows_of(folder / "heldout.jsonl") == grammar.heldout_pairs(world)
+    assert rows_of(folder / "validation.jsonl") == grammar.validation_pairs(world)
+    counts = {"pairs": 40, "heldout": 20, "validation": 10, "prompts": 30, "demonstrations": 50}
+    assert {name: len(rows_of(folder / f"{name}.jsonl")) for name in counts} == counts
     assert set(rows_of(folder / "prompts.jsonl")[0]) == {"prompt"}
     assert set(rows_of(folder / "demonstrations.jsonl")[0]) == {"prompt", "response"}
 
@@ -73,6 +77,7 @@ def test_folder_alone_scores(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "world.json").write_bytes((folder / "world.json").read_bytes())
     world = load_world(tmp_path)
     assert world.config == CONFIG
+    assert isinstance(world, ClauseWorld)
     assert np.array_equal(world.table, clauses.draw_world(CONFIG).table)
     rows = rows_of(folder / "heldout.jsonl")
     gold = world.score(["<bos> " + row["prompt"] for row in rows], [row["chosen"] for row in rows])
@@ -85,8 +90,8 @@ def test_folder_alone_scores(folder: Path, tmp_path: Path) -> None:
         (lambda text: None, "is missing"),
         (lambda text: text[: len(text) // 2], "is corrupt"),
         (lambda text: text.replace('"noise": 0.2', '"noise": 0.3'), "its digest does not fit"),
-        (lambda text: text.replace('"version": 1', '"version": 0'), "not a world of version 1"),
-        (lambda text: "[]", "not a world of version 1"),
+        (lambda text: text.replace('"version": 2', '"version": 1'), "not a world of version 2"),
+        (lambda text: "[]", "not a world of version 2"),
     ],
 )
 def test_broken_key_is_refused(folder: Path, tmp_path: Path, change, message: str) -> None:
@@ -139,3 +144,72 @@ def test_model_is_small_and_begins_near_uniform(folder: Path) -> None:
     with torch.no_grad():
         loss = model(input_ids=torch.arange(28)[None], labels=torch.arange(28)[None]).loss
     assert loss.item() == pytest.approx(np.log(28), abs=0.1)
+
+
+def test_every_world_is_registered_under_its_configured_name() -> None:
+    assert set(WORLDS) == {"clauses", "sums", "own"}
+    assert set(GRAMMARS) == set(WORLDS) - {"own"}
+
+
+def test_sums_have_a_model_and_a_key_of_their_own(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, name="sums")
+    make_world(config, tmp_path)
+    world = load_world(tmp_path)
+    assert world.config == config
+    rows = rows_of(tmp_path / "pairs.jsonl")
+    gold = world.score([row["prompt"] for row in rows], [row["chosen"] for row in rows])
+    assert gold.tolist() == [row["gold_chosen"] for row in rows]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.get_vocab() == {token: i for i, token in enumerate(GRAMMARS["sums"](config).vocabulary)}
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert model.config.vocab_size == len(tokenizer) == 21
+    row = rows[0]
+    ids = tokenizer(row["prompt"] + " " + row["chosen"]).input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == row["prompt"] + " " + row["chosen"]
+
+
+def test_truth_is_found_by_pair_id(folder: Path) -> None:
+    rows = rows_of(folder / "pairs.jsonl")
+    truth = read_truth(folder)
+    assert truth.pair_ids == [row["pair_id"] for row in rows]
+    wanted = [rows[7], rows[2], rows[31]]
+    found = truth.of([row["pair_id"] for row in wanted])
+    assert found.gold_chosen.tolist() == [row["gold_chosen"] for row in wanted]
+    assert found.gold_rejected.tolist() == [row["gold_rejected"] for row in wanted]
+    assert found.flipped.tolist() == [row["flipped"] for row in wanted]
+    assert found.gold_difference.tolist() == [row["gold_chosen"] - row["gold_rejected"] for row in wanted]
+    assert read_truth(folder, "validation").pair_ids == [row["pair_id"] for row in rows_of(folder / "validation.jsonl")]
+    with pytest.raises(StoreError, match="the world has no pair 'x'"):
+        truth.of(["x"])
+    with pytest.raises(StoreError, match=r"nowhere/pairs\.jsonl is missing"):
+        read_truth(folder / "nowhere")
+    with pytest.raises(StoreError, match=r"prompts\.jsonl holds no pairs of a world"):
+        read_truth(folder, "prompts")
+
+
+def test_liked_is_the_configured_feature(tmp_path: Path) -> None:
+    responses = ["f1 e1 w1 f1", "f2 e1 w1"]
+    for kind, values in (("length", [4, 3]), ("style", [2, 0]), ("position", [0.75, 0])):
+        world = clauses.draw_world(dataclasses.replace(CONFIG, spurious=kind))
+        assert liked(world, responses).tolist() == values
+
+
+def run_config(**values: object) -> RunConfig:
+    return load_config(None, {"out": "x", "world": {}, **values})
+
+
+def test_a_folder_supplies_what_is_left_out(folder: Path, tmp_path: Path) -> None:
+    plain = supplied(run_config(), folder)
+    paths = [plain.data.pairs, plain.data.heldout, plain.data.prompts]
+    assert paths == [SourceConfig(str(folder / f"{name}.jsonl")) for name in ("pairs", "heldout", "prompts")]
+    assert plain.data.demonstrations is None
+    assert plain.policy.model == str(folder / "model")
+    with_sft = supplied(run_config(sft={"max_steps": 1}), folder)
+    assert with_sft.data.demonstrations == SourceConfig(str(folder / "demonstrations.jsonl"))
+    own = {"policy.model": "mine", "data.heldout.path": "h.jsonl", "data.heldout.limit": 3}
+    given = supplied(run_config(**own), folder)
+    assert given.policy.model == "mine"
+    assert given.data.heldout == SourceConfig("h.jsonl", limit=3)
+    assert given.data.pairs == plain.data.pairs
+    # A folder without demonstrations (a world of one's own) leaves them to the pairs' chosen responses.
+    assert supplied(run_config(sft={"max_steps": 1}), tmp_path).data.demonstrations is None

@@ -1,11 +1,12 @@
-"""What the data are, and the world that stands in for them."""
+"""What the data are, and the worlds that stand in for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from seralign.config.checks import positive, require
+from seralign.config.checks import fraction, positive, require
+from seralign.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -76,32 +77,112 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class WorldConfig:
-    """The built-in world: a small language with a known gold reward, made on the spot.
-
-    It supplies the model, tokenizer, pairs, prompts, demonstrations and scorer that the configuration leaves out.
+class OwnWorldConfig:
+    """A world of one's own: any prompts and any gold scorer. ``policy.model`` writes the responses.
 
     Args:
-        pairs: Offline preference pairs.
-        demonstrations: Supervised texts.
-        prompts: Prompts for bootstrapping.
-        heldout: Held-out pairs; their prompts are the evaluation's.
-        noise: Probability that a label is flipped.
-        gold_strength: How strongly the labeller follows the gold reward.
-        length_strength: How strongly the labeller prefers the longer response: the spurious feature.
-        seed: Seed of the world; the run's seed does not change it.
+        prompts: Rows of prompts; they are split into those to train on, held-out ones and validation.
+        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores: the gold reward.
+        temperature: Sampling temperature of the responses.
+        top_p: Nucleus of the sampling distribution.
+        max_new_tokens: Longest response; a longer one is unfinished and makes no pair.
+        batch_size: Prompts sampled together.
+        style_token: The word that ``world.spurious``, ``style`` or ``position``, looks for.
     """
 
-    pairs: int = 4000
-    demonstrations: int = 20000
-    prompts: int = 4000
-    heldout: int = 1000
-    noise: float = 0.2
-    gold_strength: float = 2.0
-    length_strength: float = 0.3
-    seed: int = 0
+    prompts: SourceConfig
+    scorer: str
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    batch_size: int = 16
+    style_token: str | None = None
 
     def __post_init__(self) -> None:
-        for key in ("pairs", "demonstrations", "prompts", "heldout"):
+        require(self.scorer.count(":") == 1, "scorer", "of the form module:function", self.scorer)
+        positive(self.temperature, "temperature")
+        fraction(self.top_p, "top_p")
+        positive(self.max_new_tokens, "max_new_tokens")
+        positive(self.batch_size, "batch_size")
+        one_word = self.style_token is None or len(self.style_token.split()) == 1
+        require(one_word, "style_token", "one word", self.style_token)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """A world: prompts, responses and a known gold reward, made on the spot, with a labeller who sees it dimly.
+
+    It supplies what the configuration leaves out: pairs, held-out pairs, prompts, demonstrations, model, tokenizer
+    and scorer; ``own`` supplies no demonstrations, no model and no tokenizer.
+
+    Args:
+        name: ``clauses``, a language with a hidden table of values; ``sums``, additions with their working shown; or
+            ``own``, prompts and a scorer of your own.
+        pairs: Offline preference pairs.
+        demonstrations: Supervised texts. Default: 20000; ``own`` has none.
+        prompts: Prompts for bootstrapping; ``own`` has at most its own.
+        heldout: Held-out pairs; their prompts are the evaluation's.
+        validation: Pairs to choose settings on; their prompts are in no other file.
+        noise: Probability that a label is flipped.
+        gold_strength: How strongly the labeller follows the gold reward, in log-odds a point.
+        spurious: What the labeller also likes and gold ignores: ``length`` in words, ``style`` (how often a style token
+            occurs), or ``position`` (how early it first stands: the share of the words that follow it).
+        spurious_strength: How strongly, in log-odds a unit of it.
+        soft_labels: Pairs carry ``p``, the labeller's probability (noise included), and no label is drawn.
+        off_policy_share: Share of the responses by another writer than that of the demonstrations. Default: 0.5;
+            ``own`` has no other writer.
+        off_policy_writer: ``careless`` makes more slips; ``stranger`` works in an order that no demonstration has.
+            Default: ``careless``.
+        seed: Seed of the world; the run's seed does not change it.
+        own: Prompts and scorer of the world ``own``.
+    """
+
+    name: Literal["clauses", "sums", "own"] = "clauses"
+    pairs: int = 4000
+    demonstrations: int | None = None
+    prompts: int = 4000
+    heldout: int = 1000
+    validation: int = 500
+    noise: float = 0.2
+    gold_strength: float = 2.0
+    spurious: Literal["length", "style", "position"] = "length"
+    spurious_strength: float = 0.3
+    soft_labels: bool = False
+    off_policy_share: float | None = None
+    off_policy_writer: Literal["careless", "stranger"] | None = None
+    seed: int = 0
+    own: OwnWorldConfig | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("pairs", "prompts", "heldout", "validation"):
             positive(getattr(self, key), key)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
         require(0.0 <= self.noise <= 1.0, "noise", "in [0, 1]", self.noise)
+        if (self.name == "own") != (self.own is not None):
+            raise ConfigError(f"own goes with name: own, and only with it (name is {self.name!r})")
+        if self.demonstrations is not None:
+            positive(self.demonstrations, "demonstrations")
+        share = self.off_policy_share
+        require(share is None or 0.0 <= share <= 1.0, "off_policy_share", "in [0, 1]", share)
+        if self.own is None:
+            return
+        for key in ("demonstrations", "off_policy_share", "off_policy_writer"):
+            if getattr(self, key) is not None:
+                raise ConfigError(f"{key}: policy.model writes all of the world own; leave it out")
+        if self.spurious != "length" and self.own.style_token is None:
+            raise ConfigError(f"own.style_token is missing: spurious: {self.spurious} looks for it")
+
+    @property
+    def resolved_demonstrations(self) -> int:
+        """``demonstrations``, or the default."""
+        return 20000 if self.demonstrations is None else self.demonstrations
+
+    @property
+    def resolved_off_policy_share(self) -> float:
+        """``off_policy_share``, or the default."""
+        return 0.5 if self.off_policy_share is None else self.off_policy_share
+
+    @property
+    def resolved_off_policy_writer(self) -> str:
+        """``off_policy_writer``, or the default."""
+        return self.off_policy_writer or "careless"

@@ -60,6 +60,9 @@ class BootstrapConfig:
     """Pairs that the policy makes itself.
 
     Args:
+        writer: Who answers the prompts: the last ``policy``; the ``previous`` one, a round before it; or the
+            ``initial`` one, that round 1 began with. Whoever writes, the last policies judge. The further a policy has
+            moved from the reference, the less its own reward can tell its answers apart.
         samples: Responses per prompt (R).
         temperature: Sampling temperature.
         top_p: Nucleus of the sampling distribution.
@@ -70,6 +73,7 @@ class BootstrapConfig:
         shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
     """
 
+    writer: Literal["policy", "previous", "initial"] = "policy"
     samples: int = 4
     temperature: float = 0.7
     top_p: float = 1.0
@@ -111,6 +115,8 @@ class EvaluationConfig:
         scorer: ``module:function`` that takes lists of prompts and of responses and returns scores; win rates come
             from it. The built-in world brings its own.
         baseline: Also train the objective on all pairs with as many steps as all rounds, to compare with.
+        token_pairs: Pairs of each round, up to half of them generated, whose log-ratios are kept token by token for
+            the report; 0 for none.
     """
 
     prompts: int = 200
@@ -120,9 +126,11 @@ class EvaluationConfig:
     batch_size: int = 32
     scorer: str | None = None
     baseline: bool = False
+    token_pairs: int = 100
 
     def __post_init__(self) -> None:
         require(self.prompts >= 0, "prompts", "at least 0", self.prompts)
+        require(self.token_pairs >= 0, "token_pairs", "at least 0", self.token_pairs)
         positive(self.temperature, "temperature")
         fraction(self.top_p, "top_p")
         positive(self.batch_size, "batch_size")

@@ -31,7 +31,7 @@ class RunConfig:
         bootstrap: Pairs that the policy makes itself; null for none.
         evaluation: What is measured after each round.
         stop: When the rounds end before the last.
-        world: The built-in world in place of files.
+        world: A world with a known gold reward in place of files.
     """
 
     out: str

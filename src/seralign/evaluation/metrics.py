@@ -7,6 +7,7 @@ never NaN.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -118,6 +119,14 @@ def repetition(sequences: Sequence[Sequence[int]], n: int = 4) -> float | None:
     """Share of token sequences in which some n-gram occurs twice; ``None`` for no sequences."""
     repeated = [len(set(grams)) < len(grams) for grams in (_ngrams(sequence, n) for sequence in sequences)]
     return sum(repeated) / len(repeated) if repeated else None
+
+
+def similarity(a: Sequence[int], b: Sequence[int], n: int = 2) -> float | None:
+    """Share of n-grams that two token sequences have in common, 2 |A & B| / (|A| + |B|), each as often as it occurs
+    (Dice 1945): 1 for equal sequences, 0 for none in common; ``None`` where neither has an n-gram."""
+    grams_a, grams_b = Counter(_ngrams(a, n)), Counter(_ngrams(b, n))
+    total = grams_a.total() + grams_b.total()
+    return 2 * (grams_a & grams_b).total() / total if total else None
 
 
 def _ngrams(sequence: Sequence[int], n: int) -> list[tuple[int, ...]]:

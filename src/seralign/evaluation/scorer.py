@@ -46,8 +46,8 @@ def make_scorer(function: ScoreFunction, name: str, settings: str = "") -> Score
     return Scorer(name, hashlib.sha256(f"{name}\n{settings}\n{source}".encode()).hexdigest(), function)
 
 
-def load_scorer(spec: str) -> Scorer:
-    """The function ``spec`` as a scorer.
+def load_scorer(spec: str, key: str = "evaluation.scorer") -> Scorer:
+    """The function ``spec`` as a scorer; ``key`` is the configuration key that names it, for messages.
 
     Modules are found where Python finds them, and in the current folder.
 
@@ -56,7 +56,7 @@ def load_scorer(spec: str) -> Scorer:
     """
     module_name, _, function_name = spec.partition(":")
     if not module_name or not function_name:
-        raise ConfigError(f"evaluation.scorer must be of the form module:function, got {spec!r}")
+        raise ConfigError(f"{key} must be of the form module:function, got {spec!r}")
     # The installed command, unlike python -m, does not look for modules in the current folder.
     here = str(Path.cwd())
     if here not in sys.path:
@@ -64,10 +64,10 @@ def load_scorer(spec: str) -> Scorer:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise ConfigError(f"evaluation.scorer: cannot import {module_name!r}: {error}") from error
+        raise ConfigError(f"{key}: cannot import {module_name!r}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise ConfigError(f"evaluation.scorer: module {module_name!r} has no function {function_name!r}")
+        raise ConfigError(f"{key}: module {module_name!r} has no function {function_name!r}")
     return make_scorer(function, spec)
 
 

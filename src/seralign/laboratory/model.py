@@ -1,4 +1,4 @@
-"""The world's model: an untrained Llama of about 0.1 million parameters, and its tokenizer of whole words."""
+"""A built-in language's model: an untrained Llama of about 0.1 million parameters, and its tokenizer of whole words."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from seralign.laboratory.clauses import BOS, EOS, PAD, SEP, VOCABULARY
+from seralign.laboratory.clauses import VOCABULARY
+from seralign.laboratory.grammar import BOS, EOS, PAD, SEP
 from seralign.policy.load import quiet_transformers
 
 MAX_POSITIONS = 64
 
 
-def save_model(folder: Path, seed: int) -> None:
+def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY) -> None:
     """Writes model and tokenizer where ``AutoModelForCausalLM`` and ``AutoTokenizer`` open them.
 
-    The weights depend on ``seed`` alone; torch's own random state is left as it was.
+    The weights depend on ``seed`` and the vocabulary's size alone; torch's own random state is left as it was.
     """
     config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(vocabulary),
         hidden_size=64,
         intermediate_size=176,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=MAX_POSITIONS,
-        pad_token_id=VOCABULARY.index(PAD),
-        bos_token_id=VOCABULARY.index(BOS),
-        eos_token_id=VOCABULARY.index(EOS),
+        pad_token_id=vocabulary.index(PAD),
+        bos_token_id=vocabulary.index(BOS),
+        eos_token_id=vocabulary.index(EOS),
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):
@@ -39,16 +40,16 @@ def save_model(folder: Path, seed: int) -> None:
         model = LlamaForCausalLM(config)
     with quiet_transformers():
         model.save_pretrained(folder)
-        build_tokenizer().save_pretrained(folder)
+        build_tokenizer(vocabulary).save_pretrained(folder)
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY) -> PreTrainedTokenizerFast:
     """A token for each word between spaces. ``<bos>`` begins a text that is encoded with special tokens; ``<sep>`` is
     an ordinary token, kept in decoded text. A word outside the vocabulary is an error, never a token."""
-    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}))
+    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(vocabulary)}))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.post_processor = TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, VOCABULARY.index(BOS))]
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary.index(BOS))]
     )
     # As an added token it also ends a word where text follows it without a space.
     tokenizer.add_tokens([AddedToken(SEP, normalized=False)])

@@ -1,52 +1,121 @@
-"""The clause world as a folder: data, model and the key to score with, in the files that any run reads.
+"""Worlds as folders: data, model and the key to score with, in the files that any run reads.
 
-pairs.jsonl  heldout.jsonl  prompts.jsonl  demonstrations.jsonl  model/  world.json
+pairs.jsonl  heldout.jsonl  validation.jsonl  prompts.jsonl  world.json; and for the built-in languages
+demonstrations.jsonl  model/
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from seralign.config import WorldConfig
+from seralign.config import OwnWorldConfig, RunConfig, SourceConfig, WorldConfig
 from seralign.errors import StoreError
 from seralign.files import write_atomic
-from seralign.laboratory import clauses
-from seralign.laboratory.clauses import ClauseWorld
+from seralign.laboratory import clauses, grammar, own, sums
+from seralign.laboratory.grammar import Grammar, Rows
+from seralign.laboratory.labels import surface
 from seralign.laboratory.model import save_model
 from seralign.records import content_id
 
-VERSION = 1
+VERSION = 2
 WORLD_FILE = "world.json"
 
 
-def make_world(config: WorldConfig, folder: Path) -> None:
-    """Writes the world of ``config`` into ``folder``: the same bytes for the same configuration.
+class World(Protocol):
+    """A gold reward, and the configuration of who labels by it."""
 
-    ``world.json`` comes last, so a folder that has one is complete.
+    @property
+    def config(self) -> WorldConfig: ...
+
+    @property
+    def style_token(self) -> str | None:
+        """The word that ``world.spurious``, ``style`` or ``position``, looks for."""
+        ...
+
+    def key(self) -> dict[str, Any]:
+        """What :meth:`score` needs besides the configuration, as JSON."""
+        ...
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Gold reward [N] of responses to prompts, as rendered texts; higher is better."""
+        ...
+
+
+GRAMMARS: dict[str, Callable[[WorldConfig], Grammar]] = {"clauses": clauses.draw_world, "sums": sums.draw_world}
+WORLDS: dict[str, Callable[[WorldConfig, Mapping[str, Any]], World]] = {
+    "clauses": clauses.from_key,
+    "sums": sums.from_key,
+    "own": own.from_key,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What nobody in a run sees of N pairs: gold rewards [N] of both responses, and whether the label is noise [N]."""
+
+    pair_ids: list[str]
+    gold_chosen: np.ndarray
+    gold_rejected: np.ndarray
+    flipped: np.ndarray
+
+    @property
+    def gold_difference(self) -> np.ndarray:
+        """Gold of the chosen less that of the rejected response [N]."""
+        return self.gold_chosen - self.gold_rejected
+
+    def of(self, pair_ids: Sequence[str]) -> Truth:
+        """The truth of these pairs, in their order.
+
+        Raises:
+            StoreError: A pair is not the world's.
+        """
+        place = {pair_id: at for at, pair_id in enumerate(self.pair_ids)}
+        foreign = next((pair_id for pair_id in pair_ids if pair_id not in place), None)
+        if foreign is not None:
+            raise StoreError(f"the world has no pair {foreign!r}: the run's pairs are not this world's")
+        at = np.array([place[pair_id] for pair_id in pair_ids], dtype=np.int64)
+        return Truth(list(pair_ids), self.gold_chosen[at], self.gold_rejected[at], self.flipped[at])
+
+
+def make_world(config: WorldConfig, folder: Path) -> None:
+    """Writes a built-in language's world into ``folder``: the same bytes for the same configuration.
 
     Raises:
-        ConfigError: ``world.seed`` is negative.
+        ConfigError: More held-out prompts are wanted than there are.
     """
-    world = clauses.draw_world(config)
+    world = GRAMMARS[config.name](config)
+    files = {
+        "validation": grammar.validation_pairs(world),
+        "pairs": grammar.offline_pairs(world),
+        "heldout": grammar.heldout_pairs(world),
+        "prompts": grammar.bootstrap_prompts(world),
+        "demonstrations": grammar.demonstrations(world),
+    }
+    write_world(world, files, folder, lambda: save_model(folder / "model", config.seed, world.vocabulary))
+
+
+def write_world(world: World, files: dict[str, Rows], folder: Path, rest: Callable[[], None] = lambda: None) -> None:
+    """Writes a world's rows and its key; ``rest`` writes what else it has.
+
+    ``world.json`` comes last, so a folder that has one is complete.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WORLD_FILE).unlink(missing_ok=True)
-    _write_rows(folder / "pairs.jsonl", clauses.offline_pairs(world))
-    _write_rows(folder / "heldout.jsonl", clauses.heldout_pairs(world))
-    _write_rows(folder / "prompts.jsonl", clauses.bootstrap_prompts(world))
-    _write_rows(folder / "demonstrations.jsonl", clauses.demonstrations(world))
-    save_model(folder / "model", config.seed)
-    content = {"version": VERSION, "config": asdict(config), "table": world.table.tolist()}
+    for name, rows in files.items():
+        _write_rows(folder / f"{name}.jsonl", rows)
+    rest()
+    content = {"version": VERSION, "config": asdict(world.config), "key": world.key()}
     _write_text(folder / WORLD_FILE, json.dumps({**content, "digest": content_id(content)}) + "\n")
 
 
-def load_world(folder: Path) -> ClauseWorld:
-    """The world that :func:`make_world` wrote; ``world.json`` alone is needed to score.
+def load_world(folder: Path) -> World:
+    """The world that was written into a folder; ``world.json`` alone is needed to score.
 
     Raises:
         StoreError: The file is missing, of another version, or its content is not what was written.
@@ -62,7 +131,59 @@ def load_world(folder: Path) -> ClauseWorld:
         raise StoreError(f"{path} is not a world of version {VERSION}; delete it to have the world made again")
     if content.pop("digest", None) != content_id(content):
         raise StoreError(f"{path} is corrupt (its digest does not fit); delete it to have the world made again")
-    return ClauseWorld(WorldConfig(**content["config"]), np.array(content["table"], dtype=np.int64))
+    config = _config(content["config"])
+    return WORLDS[config.name](config, content["key"])
+
+
+def read_truth(folder: Path, name: str = "pairs") -> Truth:
+    """The hidden truth of a world's ``pairs``, ``heldout`` or ``validation``.
+
+    Raises:
+        StoreError: The file is missing or no file of a world.
+    """
+    path = folder / f"{name}.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        columns = {key: [row[key] for row in rows] for key in ("pair_id", "gold_chosen", "gold_rejected", "flipped")}
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: {folder} holds no complete world") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} holds no pairs of a world ({error})") from None
+    ids, chosen, rejected, flipped = columns.values()
+    return Truth(ids, np.array(chosen, dtype=float), np.array(rejected, dtype=float), np.array(flipped, dtype=bool))
+
+
+def liked(world: World, responses: Sequence[str]) -> np.ndarray:
+    """The surface feature [N] that the world's labeller likes and its gold ignores."""
+    return surface(world.config.spurious, responses, world.style_token)
+
+
+def supplied(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with what it leaves out from a world's folder: data, and model and demonstrations if it has
+    them."""
+
+    def source(name: str, given: SourceConfig | None) -> SourceConfig | None:
+        path = folder / f"{name}.jsonl"
+        return given or (SourceConfig(path=str(path)) if path.is_file() else None)
+
+    data, model = config.data, config.policy.model
+    return replace(
+        config,
+        policy=replace(config.policy, model=model or str(folder / "model")),
+        data=replace(
+            data,
+            pairs=source("pairs", data.pairs),
+            heldout=source("heldout", data.heldout),
+            prompts=source("prompts", data.prompts),
+            demonstrations=source("demonstrations", data.demonstrations) if config.supervised else None,
+        ),
+    )
+
+
+def _config(values: dict[str, Any]) -> WorldConfig:
+    if (given := values["own"]) is not None:
+        values["own"] = OwnWorldConfig(**given | {"prompts": SourceConfig(**given["prompts"])})
+    return WorldConfig(**values)
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

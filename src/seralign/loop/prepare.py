@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
 from seralign import distributed
-from seralign.config import RunConfig, SourceConfig
+from seralign.config import OwnWorldConfig, RunConfig, WorldConfig
+from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
-from seralign.laboratory.world import make_world
+from seralign.laboratory.own import OwnWorld
+from seralign.laboratory.world import make_world, supplied
 from seralign.loop.context import Loop, Policy, run_stage
 from seralign.loop.data import Tables
+from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.identity import PolicySource, fetch, weights_digest
@@ -27,33 +31,33 @@ POLICIES = "policies"
 
 
 def world_stage(run: Run, config: RunConfig) -> RunConfig:
-    """Make the built-in world, and let it supply what the configuration leaves out."""
-    if config.world is None:
+    """Make the world, and let it supply what the configuration leaves out."""
+    world = config.world
+    if world is None:
         return config
-    inputs = {"world": content_id(dataclasses.asdict(config.world))}
+    if world.own is not None:
+        _own_world_stage(run, config, world, world.own)
+    else:
 
-    def work(folder: Path) -> dict[str, Any]:
-        if distributed.is_main():
-            make_world(config.world, folder)  # pyright: ignore[reportArgumentType]
-        return {}
+        def work(folder: Path) -> dict[str, Any]:
+            if distributed.is_main():
+                make_world(world, folder)
+            return {}
 
-    run_stage(run, WORLD, inputs, work)
+        run_stage(run, WORLD, {"world": content_id(dataclasses.asdict(world))}, work)
+    return supplied(config, run.path(WORLD))
 
-    def source(name: str, given: SourceConfig | None) -> SourceConfig:
-        return given or SourceConfig(path=str(run.path(WORLD, f"{name}.jsonl")))
 
-    data = config.data
-    return replace(
-        config,
-        policy=replace(config.policy, model=config.policy.model or str(run.path(WORLD, "model"))),
-        data=replace(
-            data,
-            pairs=source("pairs", data.pairs),
-            heldout=source("heldout", data.heldout),
-            prompts=source("prompts", data.prompts),
-            demonstrations=source("demonstrations", data.demonstrations) if config.supervised else None,
-        ),
-    )
+def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWorldConfig) -> None:
+    if config.policy.model is None:
+        raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
+    made, policy = OwnWorld(world), base_policy(config)
+    inputs = {"world": content_id(dataclasses.asdict(world)), "policy.model": policy.digest}
+    inputs |= {
+        "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
+        "world.own.scorer": made.key()["scorer"],
+    }
+    run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy.source))
 
 
 def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:

@@ -1,0 +1,173 @@
+"""What the built-in languages share: their tokens, seeds, prompts, fillers, and the rows that are made of them.
+
+Dimension letters: N texts, C numbers or entities of a prompt, P pieces of a response, K tokens of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from seralign.config import WorldConfig
+from seralign.errors import ConfigError
+from seralign.laboratory.labels import draw_labels, labelled_rows, lead, surface
+
+PAD, BOS, SEP, EOS = "<pad>", "<bos>", "<sep>", "<eos>"
+
+SLOT_SIZE = 2
+HELDOUT_SHARE = 0.25
+
+# One stream of random numbers a purpose: another number of pairs leaves prompts, demonstrations and truth as they were.
+TRUTH, SPLIT, DEMONSTRATIONS, PAIRS, PROMPTS, HELDOUT, VALIDATION = range(7)
+
+SUPERVISED, CARELESS, STRANGER = range(3)
+WRITERS = {"supervised": SUPERVISED, "careless": CARELESS, "stranger": STRANGER}
+
+Rows = list[dict[str, Any]]
+
+
+class Grammar(Protocol):
+    """A built-in language: what it is made of, who writes it, and what it is worth."""
+
+    @property
+    def config(self) -> WorldConfig: ...
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All tokens, in the order of their ids."""
+        ...
+
+    @property
+    def style_token(self) -> str:
+        """The filler that a labeller may like."""
+        ...
+
+    @property
+    def points(self) -> float:
+        """Points in one unit of gold."""
+        ...
+
+    def key(self) -> dict[str, Any]:
+        """What :meth:`score` needs besides the configuration, as JSON."""
+        ...
+
+    def prompt_grid(self) -> np.ndarray:
+        """All prompts [N, C] as small whole numbers."""
+        ...
+
+    def render(self, prompts: np.ndarray) -> list[str]:
+        """Prompts [N, C] as texts."""
+        ...
+
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
+        """A response to each prompt [N, C] by the writer [N] of ``WRITERS``; as many random numbers for each."""
+        ...
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Gold reward [N] of any texts."""
+        ...
+
+
+def demonstrations(world: Grammar) -> Rows:
+    """Supervised texts: rows of ``prompt`` and ``response``."""
+    rng = stream(world.config, DEMONSTRATIONS)
+    prompts = _draw_prompts(rng, prompt_space(world)[0], world.config.resolved_demonstrations)
+    responses = world.write(rng, prompts, np.full(len(prompts), SUPERVISED))
+    return [{"prompt": p, "response": r} for p, r in zip(world.render(prompts), responses, strict=True)]
+
+
+def bootstrap_prompts(world: Grammar) -> Rows:
+    """Prompts for bootstrapping: rows of ``prompt``."""
+    prompts = _draw_prompts(stream(world.config, PROMPTS), prompt_space(world)[0], world.config.prompts)
+    return [{"prompt": text} for text in world.render(prompts)]
+
+
+def offline_pairs(world: Grammar) -> Rows:
+    """Labelled pairs to train on; the columns are those of :func:`labelled_rows`."""
+    rng = stream(world.config, PAIRS)
+    return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[0], world.config.pairs))
+
+
+def heldout_pairs(world: Grammar) -> Rows:
+    """Pairs by the same labeller, on prompts that no training prompt is a reordering of."""
+    rng = stream(world.config, HELDOUT)
+    return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[1], world.config.heldout))
+
+
+def validation_pairs(world: Grammar) -> Rows:
+    """As :func:`heldout_pairs`, on prompts that those do not have: settings are chosen on these, reported on those.
+
+    Raises:
+        ConfigError: The two ask for more prompts than there are.
+    """
+    config, space = world.config, prompt_space(world)[1]
+    if config.heldout + config.validation > len(space):
+        raise ConfigError(
+            f"world.heldout ({config.heldout}) and world.validation ({config.validation}) must be at most "
+            f"{len(space)} together: the world {config.name} has no more prompts to hold out"
+        )
+    # The held-out pairs take the deck from its front, these from its end.
+    deck = _draw_prompts(stream(config, HELDOUT), space, len(space))
+    return _pairs(world, stream(config, VALIDATION), deck[::-1][: config.validation])
+
+
+def stream(config: WorldConfig, purpose: int) -> np.random.Generator:
+    """The random numbers of one purpose."""
+    return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(purpose,)))
+
+
+def prompt_space(world: Grammar) -> tuple[np.ndarray, np.ndarray]:
+    """All prompts [N, C], split by what they hold in any order into training and held-out ones."""
+    grid = world.prompt_grid()
+    held_by = np.unique(np.sort(grid, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    order = stream(world.config, SPLIT).permutation(held_by.max() + 1)
+    heldout = np.isin(held_by, order[: round(HELDOUT_SHARE * len(order))])
+    return grid[~heldout], grid[heldout]
+
+
+def with_fillers(rng: np.random.Generator, pieces: np.ndarray, first_filler: int, fillers: int) -> np.ndarray:
+    """Token ids [N, ...] of the pieces [N, P, K] with fillers before each and at the end, -1 for nothing.
+
+    Every place takes Binomial(2, rho) of the ``fillers`` tokens from ``first_filler`` on, rho ~ U(0.1, 0.9) once a
+    text.
+    """
+    n, places = len(pieces), pieces.shape[1] + 1
+    rho = rng.uniform(0.1, 0.9, size=(n, 1))
+    counts = rng.binomial(SLOT_SIZE, rho, size=(n, places))
+    which = rng.integers(fillers, size=(n, places, SLOT_SIZE))
+    slots = np.where(np.arange(SLOT_SIZE) < counts[..., None], which + first_filler, -1)
+    body = np.concatenate([slots[:, :-1], pieces], axis=-1).reshape(n, -1)
+    return np.concatenate([body, slots[:, -1]], axis=1)
+
+
+def texts(tokens: np.ndarray, vocabulary: tuple[str, ...]) -> list[str]:
+    """Token ids [N, ...], -1 for nothing, as texts."""
+    return [" ".join(vocabulary[t] for t in row if t >= 0) for row in tokens.tolist()]
+
+
+def words(text: str) -> list[str]:
+    """The tokens of a rendered text, whether or not special tokens were decoded."""
+    for special in (PAD, BOS):
+        text = text.replace(special, " ")
+    return text.replace(SEP, f" {SEP} ").split()
+
+
+def _draw_prompts(rng: np.random.Generator, space: np.ndarray, count: int) -> np.ndarray:
+    """``count`` prompts [N, C], none a second time before all were drawn."""
+    decks = -(-count // len(space))
+    return np.concatenate([rng.permutation(space) for _ in range(decks)])[:count]
+
+
+def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> Rows:
+    """Nothing before the labels depends on the labeller: worlds that differ in it alone hold the same responses."""
+    config = world.config
+    asked = world.render(prompts)
+    other = rng.random((2, len(prompts))) >= 1 - config.resolved_off_policy_share
+    writers = np.where(other, WRITERS[config.resolved_off_policy_writer], SUPERVISED)
+    first, second = (world.write(rng, prompts, row) for row in writers)
+    gold = [world.score(asked, side) for side in (first, second)]
+    liked = [surface(config.spurious, side, world.style_token) for side in (first, second)]
+    labels = draw_labels(rng, lead(config, [world.points * side for side in gold], liked), config)
+    return labelled_rows(asked, (first, second), gold, labels)

@@ -1,0 +1,114 @@
+"""The labeller that all worlds share: sees the gold reward dimly, likes a surface feature too, and errs.
+
+Bradley-Terry: P(a is chosen over b) = sigmoid(lead), lead = s_g (points_a - points_b) + s (surface_a - surface_b), with
+s_g = ``world.gold_strength``, s = ``world.spurious_strength``; then, with probability ``world.noise``, the other one.
+
+Dimension letters: N pairs; a and b are the first and the second response of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seralign.config import WorldConfig
+from seralign.records import content_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """What the labeller says of N pairs.
+
+    ``first_wins`` [N]: the first response is chosen. ``flipped`` [N]: the label is noise. ``p`` [N] in [0.5, 1]:
+    probability that the chosen one is the better one to the labeller; None where labels were drawn.
+    """
+
+    first_wins: np.ndarray
+    flipped: np.ndarray
+    p: np.ndarray | None
+
+
+def surface(kind: str, responses: Sequence[str], style_token: str | None) -> np.ndarray:
+    """The feature [N] of responses that the labeller likes and gold ignores.
+
+    ``length``: number of words (between spaces). ``style``: how often ``style_token`` is one of them. ``position``:
+    the share of the words that come after the first ``style_token``, 0 without one: the earlier, the more.
+    """
+    words = [response.split() for response in responses]
+    if kind == "length":
+        return np.array([len(found) for found in words], dtype=float)
+    assert style_token is not None
+    if kind == "style":
+        return np.array([found.count(style_token) for found in words], dtype=float)
+    return np.array([_after(found, style_token) for found in words], dtype=float)
+
+
+def lead(config: WorldConfig, points: Sequence[np.ndarray], surfaces: Sequence[np.ndarray]) -> np.ndarray:
+    """Log-odds [N] that the first response of each pair is chosen, before noise.
+
+    Args:
+        config: Strengths.
+        points: Gold of the first and of the second responses [N] each, in points (one clause, one step).
+        surfaces: Their surface feature [N] each.
+    """
+    return config.gold_strength * (points[0] - points[1]) + config.spurious_strength * (surfaces[0] - surfaces[1])
+
+
+def draw_labels(rng: np.random.Generator, lead: np.ndarray, config: WorldConfig) -> Labels:
+    """Labels of pairs with these log-odds [N]; as many random numbers whatever the configuration.
+
+    With ``world.soft_labels`` nothing is drawn: the likelier response is chosen, with its probability, noise included.
+    """
+    verdicts, mistakes = rng.logistic(size=len(lead)), rng.random(len(lead))
+    if config.soft_labels:
+        p = config.noise + (1 - 2 * config.noise) / (1 + np.exp(-np.clip(lead, -500, 500)))
+        return Labels(p >= 0.5, np.zeros(len(lead), dtype=bool), np.maximum(p, 1 - p))
+    flipped = mistakes < config.noise
+    return Labels((verdicts < lead) ^ flipped, flipped, None)
+
+
+def labelled_rows(
+    prompts: Sequence[Any],
+    sides: tuple[Sequence[Any], Sequence[Any]],
+    gold: Sequence[np.ndarray],
+    labels: Labels,
+    ending: str = "",
+) -> list[dict[str, Any]]:
+    """Pairs as rows of a file: ``pair_id``, ``prompt``, ``chosen``, ``rejected``, perhaps ``p``, and the hidden truth
+    ``gold_chosen``, ``gold_rejected`` and ``flipped``.
+
+    ``pair_id`` is the digest that the data stage would make, with ``-2``, ``-3`` ... where the same pair comes again.
+
+    Args:
+        prompts: Texts or token ids.
+        sides: The first and the second responses, of the same kind.
+        gold: Their gold rewards [N] each.
+        labels: Which of them wins.
+        ending: Of the names of the contents' columns: ``_ids`` for token ids.
+    """
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    for i, winner in enumerate(np.where(labels.first_wins, 0, 1).tolist()):
+        contents = [prompts[i], sides[winner][i], sides[1 - winner][i]]
+        name = content_id(contents)
+        seen[name] = seen.get(name, 0) + 1
+        row: dict[str, Any] = {"pair_id": name if seen[name] == 1 else f"{name}-{seen[name]}"}
+        row |= {
+            f"{kind}{ending}": content for kind, content in zip(("prompt", "chosen", "rejected"), contents, strict=True)
+        }
+        if labels.p is not None:
+            row["p"] = float(labels.p[i])
+        row |= {
+            "gold_chosen": float(gold[winner][i]),
+            "gold_rejected": float(gold[1 - winner][i]),
+            "flipped": bool(labels.flipped[i]),
+        }
+        rows.append(row)
+    return rows
+
+
+def _after(words: list[str], token: str) -> float:
+    return 1 - (words.index(token) + 1) / len(words) if token in words else 0.0
