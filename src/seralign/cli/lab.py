@@ -1,0 +1,87 @@
+"""``seralign lab``: studies in worlds where the true quality of every answer is known."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from seralign.errors import ConfigError
+
+USAGE = """usage: seralign lab run STUDY.yaml [--jobs N] [--key value ...]
+       seralign lab compare STUDY [--json]
+       seralign lab report STUDY [--page FILE]
+
+Studies: worlds by seeds by methods by settings, where the true quality of every answer is known.
+
+commands:
+  run       run, or go on with, a study; any key of the file is also an option, e.g. --seeds '[0, 1]',
+            --base.training.max_steps 50, --methods.dpo.grid.objective.beta '[0.1, 0.4]'
+  compare   every method at its best setting against the best setting of the baseline
+  report    the same as a page of Markdown with plots"""
+
+
+def main(arguments: list[str]) -> None:
+    """``run STUDY.yaml | compare STUDY | report STUDY``"""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    name, *rest = arguments
+    commands = {"run": _run, "compare": _compare, "report": _report}
+    if name not in commands:
+        raise ConfigError(f"no command lab {name!r}; the commands are {', '.join(commands)}")
+    commands[name](rest)
+
+
+def _run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("seralign lab run", usage=USAGE.splitlines()[0][7:], allow_abbrev=False)
+    parser.add_argument("study", metavar="STUDY.yaml")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at work, each with one thread where several")
+    given, rest = parser.parse_known_args(arguments)
+    if given.jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1, got {given.jobs}")
+
+    from seralign.studies.config import load_study, parse_overrides
+    from seralign.studies.running import run_study
+
+    study = load_study(given.study, parse_overrides(rest))
+    run_study(study, given.jobs)
+    _print(Path(study.out))
+
+
+def _compare(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("seralign lab compare", description="What a study found so far.")
+    parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument("--json", action="store_true", help="all figures, by name")
+    given = parser.parse_args(arguments)
+    if given.json:
+        print(json.dumps(_figures(given.study), indent=1, allow_nan=False))
+    else:
+        _print(given.study)
+
+
+def _report(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("seralign lab report", description="What a study found, as a page with plots.")
+    parser.add_argument("study", metavar="STUDY", help="the study's folder")
+    parser.add_argument("--page", type=Path, help="the Markdown file; plots go to a folder beside it, of its name")
+    given = parser.parse_args(arguments)
+
+    from seralign.studies.page import write_page
+
+    page = given.page or Path(given.study) / "report.md"
+    write_page(_figures(given.study), page)
+    print(page)
+
+
+def _figures(study: str | Path) -> dict[str, Any]:
+    from seralign.studies.results import study_figures
+
+    return study_figures(study)
+
+
+def _print(study: str | Path) -> None:
+    from seralign.cli.console import stdout
+    from seralign.studies.tables import study_tables
+
+    stdout().print(study_tables(_figures(study)))

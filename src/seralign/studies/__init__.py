@@ -1,0 +1,1 @@
+"""Studies: worlds by seeds by methods by settings, each run by the product itself, compared fairly."""

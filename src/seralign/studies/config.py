@@ -1,0 +1,248 @@
+"""The configuration of a study: which worlds, seeds, methods and settings. Imports no torch.
+
+A method is a configuration of the product: dotted keys of :class:`seralign.config.RunConfig` laid over those of the
+study. Nothing is implemented a second time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seralign.config.checks import positive, require
+from seralign.config.load import one_line, read_yaml
+from seralign.errors import ConfigError
+
+SUPERVISED = "supervised"
+_OVERLAYS = {"set", "grid"}
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """One method.
+
+    Args:
+        set: Keys of a run, laid over the study's ``base`` and the world's.
+        grid: Key of a run to the values that are tried; the best on validation prompts is reported. Every round after
+            the first is tried too.
+        best_of: In place of the trained policy's own answers, the best of so many answers of the supervised policy by
+            the trained policy's implicit reward; each number is tried.
+        worlds: Names of the worlds that it is run in; by default all.
+    """
+
+    set: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    best_of: list[int] = field(default_factory=list)
+    worlds: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for key, values in self.grid.items():
+            require(isinstance(values, list) and len(values) > 0, f"grid.{key}", "a list of values to try", values)
+        valid = isinstance(self.best_of, list) and all(isinstance(n, int) and n > 1 for n in self.best_of)
+        require(valid, "best_of", "a list of whole numbers above 1", self.best_of)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study: every method with every setting of its grid, in every world, for every seed.
+
+    Args:
+        out: The study's folder.
+        worlds: Name to keys of a run, mostly ``world.…``.
+        methods: Name to method. ``supervised`` is there without being named.
+        seeds: Seeds of world and run alike.
+        base: Keys of a run that all of them share.
+        supervised: Keys of the run that trains the supervised policy, which all methods start from and are measured
+            against. Without them it is ``policy.model``.
+        baseline: The method that the others are compared with.
+        ceiling: The method that is the most that labels without noise could give.
+        temperatures: Sampling temperatures of the answers; the first is 1, where KL is measured.
+        keep: Keep the run's folder of every setting, not only its figures.
+    """
+
+    out: str
+    worlds: dict[str, dict[str, Any]]
+    methods: dict[str, MethodConfig]
+    seeds: list[int]
+    base: dict[str, Any] = field(default_factory=dict)
+    supervised: dict[str, Any] | None = None
+    baseline: str = "dpo"
+    ceiling: str | None = None
+    temperatures: list[float] = field(default_factory=lambda: [1.0, 0.2])
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.out), "out", "the path of the study's folder", self.out)
+        require(len(self.worlds) > 0, "worlds", "at least one world", self.worlds)
+        valid = len(self.seeds) > 0 and all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        require(valid and len(set(self.seeds)) == len(self.seeds), "seeds", "different whole numbers", self.seeds)
+        require(self.temperatures[:1] == [1.0], "temperatures", "a list that begins with 1.0", self.temperatures)
+        for temperature in self.temperatures:
+            positive(temperature, "temperatures")
+        for key in ("worlds", "methods"):
+            for name in getattr(self, key):
+                require("." not in str(name), key, "names without dots", name)
+        require(SUPERVISED not in self.methods, "methods", f"without {SUPERVISED}, which is always there", SUPERVISED)
+        for key in ("baseline", "ceiling"):
+            name = getattr(self, key)
+            if name is not None:
+                require(name in self.methods, key, f"one of the methods, {', '.join(self.methods)}", name)
+        for name, method in self.methods.items():
+            for world in method.worlds or []:
+                require(world in self.worlds, f"methods.{name}.worlds", f"among {', '.join(self.worlds)}", world)
+
+
+def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+    """A study from a YAML file and overrides.
+
+    Args:
+        path: YAML file; every key is a field of :class:`StudyConfig`.
+        overrides: Dotted path to value, e.g. ``{"seeds": [0], "base.training.max_steps": 20,
+            "methods.dpo.grid.objective.beta": [0.1]}``; they win over the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value cannot be honoured; names file and key.
+    """
+    try:
+        values = _flat(read_yaml(Path(path)))
+        for key, value in (overrides or {}).items():
+            values = _laid(values, _flat(_nested(key, value)))
+        return study_from(values)
+    except ConfigError as error:
+        raise error if str(error).startswith(str(path)) else ConfigError(f"{path}: {error}") from None
+
+
+def study_from(values: Mapping[str, Any]) -> StudyConfig:
+    """A study from nested values, as ``to_dict`` gives them."""
+    values = dict(values)
+    _known(StudyConfig, values, "")
+    methods = values.get("methods") or {}
+    for name, method in methods.items():
+        _known(MethodConfig, method, f"methods.{name}.")
+    missing = [key for key in ("out", "worlds", "methods", "seeds") if key not in values]
+    if missing:
+        raise ConfigError(f"{missing[0]} is missing")
+    values["methods"] = {name: _method(name, method) for name, method in methods.items()}
+    return StudyConfig(**values)
+
+
+def to_dict(study: StudyConfig) -> dict[str, Any]:
+    """The study as plain values; :func:`study_from` makes it again."""
+    return dataclasses.asdict(study)
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, Any]:
+    """``--key value`` or ``--key=value`` arguments, the values read as YAML.
+
+    Raises:
+        ConfigError: an argument is no option, or has no value.
+    """
+    found: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise ConfigError(f"{option}: expected an option, --key value")
+        key, equals, value = option[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"{key}: the value is missing")
+            value = rest.pop(0)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{key}: not a YAML value: {one_line(error)}") from None
+    return found
+
+
+def merged(*overlays: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys laid over each other, the last one on top; a key also takes the place of the keys below it."""
+    values: dict[str, Any] = {}
+    for overlay in overlays:
+        for key, value in overlay.items():
+            for covered in [old for old in values if old == key or old.startswith(f"{key}.")]:
+                del values[covered]
+            values[key] = value
+    return values
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as dotted keys; an empty mapping stays a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= dotted(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = {} if isinstance(value, Mapping) else value
+    return found
+
+
+def _method(name: str, values: dict[str, Any]) -> MethodConfig:
+    try:
+        return MethodConfig(**values)
+    except ConfigError as error:
+        raise ConfigError(f"methods.{name}.{error}") from None
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's values with every overlay as dotted keys, however it was nested."""
+    flat = dict(values)
+    for key in ("base", "supervised"):
+        if flat.get(key) is not None:
+            flat[key] = dotted(_mapping(flat[key], key))
+    for key in ("worlds", "methods"):
+        if key in flat:
+            parts = _mapping(flat[key], key)
+            flat[key] = {name: _mapping(part or {}, f"{key}.{name}") for name, part in parts.items()}
+    if "worlds" in flat:
+        flat["worlds"] = {name: dotted(part) for name, part in flat["worlds"].items()}
+    for name, method in flat.get("methods", {}).items():
+        overlays = {key: dotted(_mapping(method[key], f"methods.{name}.{key}")) for key in _OVERLAYS & method.keys()}
+        flat["methods"][name] = method | overlays
+    return flat
+
+
+def _laid(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Flat values with others laid over them."""
+    laid = values | over
+    for key in {"base", "supervised"} & over.keys():
+        laid[key] = None if over[key] is None else merged(values.get(key) or {}, over[key])
+    if "worlds" in over:
+        old = values.get("worlds", {})
+        laid["worlds"] = old | {name: merged(old.get(name, {}), part) for name, part in over["worlds"].items()}
+    if "methods" in over:
+        laid["methods"] = dict(values.get("methods", {}))
+        for name, part in over["methods"].items():
+            old = laid["methods"].get(name, {})
+            overlays = {key: merged(old.get(key, {}), part[key]) for key in _OVERLAYS & part.keys()}
+            laid["methods"][name] = old | part | overlays
+    return laid
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    *parents, last = path.split(".")
+    nested = {last: value}
+    for parent in reversed(parents):
+        nested = {parent: nested}
+    return nested
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: expected keys and values below it, got {value!r}")
+    return value
+
+
+def _known(kind: type, values: Mapping[str, Any], prefix: str) -> None:
+    known = [item.name for item in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
+            raise ConfigError(f"{prefix}{key}: unknown key; {hint}")

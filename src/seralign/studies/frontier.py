@@ -1,0 +1,90 @@
+"""The reward-KL frontier: how much gold reward a method gives for how much divergence. Pure.
+
+A point is (KL, gold): the divergence of a policy from the supervised one in nats, and the mean gold reward of its
+answers. A policy with less KL and more gold is the better one; a policy that is better in neither than some other is
+dominated by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Point = tuple[float, float]
+
+
+def undominated(points: Sequence[Point]) -> list[int]:
+    """Places of the points that no other dominates, by rising KL (and so by rising gold).
+
+    Of equal points the first one stays.
+    """
+    found: list[int] = []
+    for place in sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1], at)):
+        if not found or points[place][1] > points[found[-1]][1]:
+            found.append(place)
+    return found
+
+
+def envelope(points: Sequence[Point]) -> list[Point]:
+    """The upper envelope of some policies: its corners, by rising KL and gold.
+
+    Corners are joined by straight lines, and no point is above them (the concave hull). Who answers now with one of two
+    policies and now with the other has the gold on the line between them, and no more KL than is on it, since KL is
+    convex: all of the envelope can be had.
+    """
+    corners: list[Point] = []
+    for point in (points[place] for place in undominated(points)):
+        while len(corners) > 1 and _below(corners[-1], corners[-2], point):
+            corners.pop()
+        corners.append(point)
+    return corners
+
+
+def gold_at(points: Sequence[Point], kl: float) -> float:
+    """Gold of the envelope of some policies at a KL.
+
+    Below their least KL there is nothing to know, so give the supervised policy (KL 0) as one of them. Above their
+    largest it stays level: who may spend more KL need not.
+
+    Args:
+        points: The policies, the supervised one among them.
+        kl: Where, in nats.
+
+    Raises:
+        ValueError: no point, or ``kl`` is below all of them.
+    """
+    corners = envelope(points)
+    if not corners or kl < corners[0][0]:
+        raise ValueError(f"no policy has a KL of {kl} or less")
+    return float(np.interp(kl, [x for x, _ in corners], [y for _, y in corners]))
+
+
+def excess(point: Point, points: Sequence[Point]) -> float:
+    """Gold of a policy above the envelope of others at the same KL."""
+    return point[1] - gold_at(points, point[0])
+
+
+def hypervolume(points: Sequence[Point], floor: float, limit: float) -> float:
+    """Gold above ``floor`` that the best policy within a budget of KL gives, averaged over budgets from 0 to ``limit``.
+
+    The area that the points dominate, above ``floor`` and left of ``limit`` (Zitzler and Thiele's hypervolume),
+    divided by ``limit``: 1/K int_0^K max(0, max {gold_i : kl_i <= k} - floor) dk.
+
+    Args:
+        points: The policies.
+        floor: Gold of the supervised policy.
+        limit: Largest budget K, in nats, above 0.
+    """
+    if limit <= 0 or not math.isfinite(limit):
+        raise ValueError(f"the largest budget must be above 0, got {limit}")
+    kept = [points[place] for place in undominated(points)]
+    inside = [(kl, gold) for kl, gold in kept if kl <= limit and gold > floor]
+    ends = [*(kl for kl, _ in inside[1:]), limit]
+    return sum((end - kl) * (gold - floor) for (kl, gold), end in zip(inside, ends, strict=False)) / limit
+
+
+def _below(point: Point, left: Point, right: Point) -> bool:
+    """Whether a point is on or below the line between two others, left and right of it."""
+    return (point[1] - left[1]) * (right[0] - left[0]) <= (right[1] - left[1]) * (point[0] - left[0])

@@ -1,0 +1,141 @@
+"""What a policy is worth: gold reward, divergence, length and variety of its answers, and how it ranks pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from seralign.bootstrapping import candidates_of, sample_candidates
+from seralign.evaluation.mechanism import margin_figures
+from seralign.evaluation.metrics import distinct_n, margin_accuracy, repetition
+from seralign.laboratory.world import Truth
+from seralign.loop.context import Loop, Policy
+from seralign.loop.scoring import implicit_scores, pair_scores, with_prompts
+from seralign.policy.sampling import SamplingParams
+from seralign.responses import Responses
+from seralign.studies.cells import Ask
+from seralign.studies.divergence import best_of_kl, response_kls
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked of every policy of a world: prompts by split, and pairs with their hidden truth."""
+
+    prompts: dict[str, datasets.Dataset]
+    pairs: datasets.Dataset
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A policy's figures, as JSON values, and the gold rewards [P] of its answers by split and temperature."""
+
+    figures: dict[str, Any]
+    gold: dict[tuple[str, float], np.ndarray]
+
+
+def measure(
+    loop: Loop, exam: Exam, ask: Ask, policy: Policy, supervised: Policy, temperatures: Sequence[float], parts: Path
+) -> Measured:
+    """Sample answers to all prompts at all temperatures, score them, and measure.
+
+    All policies of a world answer the same prompts from the same random numbers. The figures have, by split and then
+    by temperature, ``gold``, ``length``, ``distinct_2``, ``repetition`` and ``unfinished``; by split ``kl``; and
+    ``ranking`` on the pairs.
+
+    Args:
+        loop: The run that made the policy; its scorer is the world's gold reward.
+        exam: What is asked.
+        ask: With more than one draw, the supervised policy answers so often, and the policy chooses.
+        policy: Whom to measure.
+        supervised: What the divergence is from.
+        temperatures: Of sampling; the first is 1.
+        parts: A folder for what is half done.
+    """
+    assert loop.scorer is not None
+    gold: dict[tuple[str, float], np.ndarray] = {}
+    figures: dict[str, Any] = {split: {} for split in exam.prompts}
+    for split, prompts in exam.prompts.items():
+        for temperature in temperatures:
+            found = _answers(loop, ask, policy, supervised, prompts, split, temperature, parts)
+            asked = with_prompts(found, prompts)
+            scores = loop.scorer(asked["prompt"][:], found["text"].to_pylist())
+            gold[split, temperature] = scores
+            figures[split][str(temperature)] = {"gold": float(scores.mean())} | _described(found)
+            if temperature == 1.0:
+                figures[split]["kl"] = _divergence(loop, ask, policy, supervised, asked)
+    return Measured(figures | {"ranking": _ranking(loop, exam, policy, supervised)}, gold)
+
+
+def _answers(
+    loop: Loop,
+    ask: Ask,
+    policy: Policy,
+    supervised: Policy,
+    prompts: datasets.Dataset,
+    split: str,
+    temperature: float,
+    parts: Path,
+) -> pa.Table:
+    """One answer a prompt, in the order of the prompts."""
+    sampler = policy if ask.draws == 1 else supervised
+    found = sample_candidates(
+        prompts,
+        loop.loader(sampler),
+        loop.tokenizer,
+        SamplingParams(ask.draws, temperature, 1.0, loop.config.answer_tokens),
+        loop.end_tokens,
+        batch_size=max(1, loop.config.evaluation.batch_size // ask.draws),
+        seed=loop.seed("study", split),
+        parts=parts / f"{ask.key}-{split}-{temperature}",
+        label=f"answers, {policy.name}, {split}, temperature {temperature}",
+    )
+    if ask.draws == 1:
+        return found
+    responses = Responses(with_prompts(found, prompts), ("ids",))
+    return found.take(pa.array(best_rows(implicit_scores(loop, policy, supervised, responses).score, ask.draws)))
+
+
+def best_rows(rewards: np.ndarray, draws: int) -> np.ndarray:
+    """Rows [N] of the answers with the largest reward, of ``draws`` neighbouring rows each; ties go to the first."""
+    return np.arange(0, len(rewards), draws) + rewards.reshape(-1, draws).argmax(axis=1)
+
+
+def _described(answers: pa.Table) -> dict[str, Any]:
+    candidates = candidates_of(answers)
+    ids = [candidate.ids for candidate in candidates]
+    return {
+        "length": float(np.mean([len(answer) for answer in ids])),
+        "distinct_2": distinct_n(ids, 2),
+        "repetition": repetition(ids),
+        "unfinished": 1.0 - float(np.mean([candidate.finished for candidate in candidates])),
+    }
+
+
+def _divergence(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datasets.Dataset) -> float:
+    if ask.draws > 1:
+        return best_of_kl(ask.draws)
+    if policy.digest == supervised.digest:
+        return 0.0
+    sequences = list(zip(answers["prompt_ids"][:], answers["ids"][:], strict=True))
+    own, other = (loop.scoring_policy(each).load().eval() for each in (policy, supervised))
+    return float(response_kls(own, other, sequences).mean())
+
+
+def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> dict[str, Any]:
+    """How the policy's implicit reward orders the test prompts' pairs: against labels, gold and length."""
+    scores = pair_scores(loop, policy, supervised, exam.pairs)
+    longer = (scores.chosen_length - scores.rejected_length).astype(np.float64)
+    figures = margin_figures(scores.margin, exam.truth.gold_difference, longer, exam.truth.flipped)
+    return {
+        "accuracy": margin_accuracy(scores.margin, exam.pairs["p"][:]),
+        "margin": float(scores.margin.mean()),
+    } | figures

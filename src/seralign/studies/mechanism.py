@@ -1,0 +1,62 @@
+"""Why a round helped or did not: what selection kept and what the policy made, held against the hidden truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seralign.data.table import column_lengths
+from seralign.data.table import read_table as read_pairs
+from seralign.evaluation.mechanism import generated_figures, margin_figures, selection_figures
+from seralign.evaluation.scorer import Scorer
+from seralign.files import read_table
+from seralign.laboratory.world import Truth
+from seralign.loop.rounds import GENERATED, SELECTION, TRAINING
+from seralign.loop.scoring import MARGINS
+from seralign.store import Run
+
+
+def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[str, Any]:
+    """The mechanism figures of a finished round after the first.
+
+    Args:
+        run: The run.
+        index: The round.
+        truth: Of the offline pairs.
+        scorer: Gold reward.
+
+    Returns:
+        ``selection`` and ``margins`` of the offline pairs; ``generated`` pairs that the round trained on, where there
+        are any.
+    """
+    prefix = f"round-{index}"
+    selected = read_table(run.path(f"{prefix}/select", SELECTION))
+    ids, kept = selected["pair_id"].to_pylist(), np.array(selected["kept"].to_pylist())
+    scored = read_table(run.path(f"{prefix}/score", MARGINS))
+    place = {pair_id: row for row, pair_id in enumerate(scored["pair_id"].to_pylist())}
+    rows = [place[pair_id] for pair_id in ids]
+    longer = (scored["chosen_length"].to_numpy() - scored["rejected_length"].to_numpy()).astype(np.float64)[rows]
+    hidden = truth.of(ids)
+    margins = selected["margin"].to_numpy()
+    figures = {
+        "selection": selection_figures(kept, hidden.gold_difference, hidden.flipped, longer),
+        "margins": margin_figures(margins, hidden.gold_difference, longer, hidden.flipped),
+    }
+    if run.exists(f"{prefix}/bootstrap"):
+        figures["generated"] = _generated(run, prefix, scorer)
+    return figures
+
+
+def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:
+    """Right and wrong among the generated pairs that were trained on."""
+    composed = read_table(run.path(f"{prefix}/compose", TRAINING), ["pair_id", "used"]).to_pylist()
+    used = {row["pair_id"] for row in composed if row["used"]}
+    made = read_pairs(run.path(f"{prefix}/bootstrap", GENERATED))
+    made = made.select([row for row, pair_id in enumerate(made["pair_id"][:]) if pair_id in used])
+    longer = (column_lengths(made, "chosen_ids") - column_lengths(made, "rejected_ids")).astype(np.float64)
+    prompts = made["prompt"][:]
+    if not prompts:
+        return generated_figures(np.zeros(0), np.zeros(0), longer)
+    chosen, rejected = (scorer(prompts, made[side][:]) for side in ("chosen", "rejected"))
+    return generated_figures(chosen, rejected, longer)

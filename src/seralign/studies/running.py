@@ -1,0 +1,97 @@
+"""Running a study: worker processes, how far they are, and what went wrong. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from seralign.errors import SeralignError, StoreError
+from seralign.files import disk_errors, locked, write_json
+from seralign.progress import bar
+from seralign.studies.cells import ERROR, STUDY, Cell, check_study, errors_of, is_finished, is_over, plan_study
+from seralign.studies.config import StudyConfig, to_dict
+
+_WAIT = 2.0
+
+
+def run_study(study: StudyConfig, jobs: int = 1) -> None:
+    """Carry a study from where it is to its end.
+
+    Finished cells are left alone, whatever else the study asks for now. Killed at any moment and called again, it
+    goes on with the cells that were begun.
+
+    Args:
+        study: The study.
+        jobs: Processes at work; with more than one, each computes with one thread.
+
+    Raises:
+        SeralignError: a user's mistake, or cells that failed: the first one is told, the others are done.
+    """
+    check_study(study)
+    root = Path(study.out)
+    with disk_errors(root), locked(root):
+        _begin(study, root)
+        cells, _ = plan_study(study)
+        for folder in {folder for cell in cells for folder in errors_of(cell, root)}:
+            folder.unlink(missing_ok=True)
+        if not all(is_finished(cell, root) for cell in cells):
+            with _workers(root, jobs) as workers, bar("measured", _size(cells), "policy") as line:
+                left = cells
+                while left and (alive := [worker for worker in workers if worker.poll() is None]):
+                    with suppress(subprocess.TimeoutExpired):
+                        alive[0].wait(_WAIT)
+                    left = [cell for cell in left if not is_over(cell, root)]
+                    line.at(_size(cells) - _size(left))
+        _judge(cells, root)
+
+
+def _begin(study: StudyConfig, root: Path) -> None:
+    names = {entry.name for entry in root.iterdir()} - {"lock"}
+    if names and STUDY not in names:
+        raise StoreError(f"{root} is not empty and holds no study: choose another folder (out)")
+    write_json(root / STUDY, to_dict(study))
+
+
+def _size(cells: list[Cell]) -> int:
+    """Policies to measure: what a cell costs grows with them."""
+    return sum(len(cell.asks) for cell in cells)
+
+
+@contextmanager
+def _workers(root: Path, jobs: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Worker processes, each with a log of its own; none outlives the block."""
+    environment = dict(os.environ)
+    if jobs > 1:
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    (root / "logs").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "seralign.studies.worker", str(root)]
+    with ExitStack() as logs:
+        workers = [
+            subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            for log in (logs.enter_context((root / "logs" / f"worker-{n}.log").open("ab")) for n in range(jobs))
+        ]
+        try:
+            yield workers
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait()
+
+
+def _judge(cells: list[Cell], root: Path) -> None:
+    missing = [cell for cell in cells if not is_finished(cell, root)]
+    if not missing:
+        return
+    told = [path.read_text(encoding="utf-8") for cell in missing for path in errors_of(cell, root) if path.is_file()]
+    if not told:
+        raise SeralignError(f"{len(missing)} of {len(cells)} cells are not done; the workers ended, see {root}/logs")
+    first = told[0].strip().splitlines()[-1]
+    raise SeralignError(
+        f"{len(missing)} of {len(cells)} cells failed, the first with: {first} (each cell's {ERROR} has the whole; "
+        "the same command tries them again)"
+    )

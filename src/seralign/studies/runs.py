@@ -1,0 +1,163 @@
+"""The run of a cell: its world, its supervised policy, the product's own training, and what is measured on it.
+
+worlds/DIGEST/world/, data/        a world; its validation and test prompts and pairs as tokens
+supervised/DIGEST/run/             a supervised policy
+cache/DIGEST.sqlite                log-probabilities under a supervised policy, for all runs that start from it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seralign.cache import LogpCache
+from seralign.config import RunConfig, SourceConfig
+from seralign.evaluation.scorer import Scorer, make_scorer
+from seralign.files import write_json, write_table
+from seralign.laboratory.world import load_world, read_truth
+from seralign.loop import train
+from seralign.loop.context import Loop, Policy
+from seralign.loop.data import data_stage
+from seralign.loop.prepare import WORLD, base_policy, world_stage
+from seralign.objectives import objective_from
+from seralign.policy.abilities import packed_length
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.progress import say
+from seralign.records import content_id
+from seralign.store import Run
+from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
+from seralign.studies.measure import Exam, measure
+from seralign.studies.mechanism import round_mechanism
+
+_PARTS = "parts"
+
+
+def supervised_run(supervised: Supervised, root: Path) -> str:
+    """The folder of a supervised policy, trained unless it was."""
+    if not supervised.is_trained(root):
+        train(_ready(supervised.overrides, root, supervised.folder(root) / RUN, model=None)[1])
+    return str(supervised.policy(root))
+
+
+def run_cell(cell: Cell, root: Path, keep: bool) -> None:
+    """Run a cell by the product, measure what is asked of it, and write its figures."""
+    folder, began = cell.folder(root), time.monotonic()
+    say(f"{folder}: {', '.join(sorted(cell.methods))}")
+    write_json(folder / ABOUT, {"methods": sorted(cell.methods), "run": cell.overrides or cell.exam})
+    model = None if cell.supervised is None else supervised_run(cell.supervised, root)
+    home, config = _ready(cell.overrides or cell.exam, root, folder / RUN, model)
+    supervised = replace(base_policy(config), name="supervised")
+    cache = root / "cache" / f"{supervised.digest[:16]}.sqlite"
+    if config.rounds == 1 and config.scoring.cache is None:
+        # One round asks for log-probabilities under the supervised policy alone, the same ones in every cell. More
+        # rounds ask for many that no other cell has.
+        config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
+    figures: dict[str, Any] = {}
+    if cell.overrides is not None:
+        train(config, load_world(home.path(WORLD)).score)
+        figures = _run_figures(Run(folder / RUN), home, config)
+    trained_at = time.monotonic()
+    with closing(LogpCache(cache)) as opened:
+        figures["policies"], gold = _measured(cell, root, config, supervised, opened)
+    write_table(folder / GOLD, gold)
+    seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
+    write_json(folder / FIGURES, figures | {"seconds": seconds})
+    for name in [_PARTS] if keep else [_PARTS, RUN]:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | None) -> tuple[Run, RunConfig]:
+    """The world that some keys name, made where it is not there, and their run on it."""
+    home = Run(root / "worlds" / world_digest(overrides))
+    given = cell_config(overrides, out)
+    with _waited(home.root):
+        config = world_stage(home, given)
+    # The held-out prompts of the world are the study's, not the run's.
+    data = replace(config.data, heldout=given.data.heldout)
+    policy = replace(config.policy, model=model or config.policy.model)
+    return home, replace(config, world=None, data=data, policy=policy)
+
+
+def _run_figures(run: Run, home: Run, config: RunConfig) -> dict[str, Any]:
+    """What the rounds did, and how long the stages took."""
+    truth, scorer = read_truth(home.path(WORLD)), _gold(home)
+    rounds = [index for index in range(2, config.rounds + 1) if run.exists(f"round-{index}/train")]
+    return {
+        "rounds": {f"round-{index}": round_mechanism(run, index, truth, scorer) for index in rounds},
+        "stages": {record.name: record.seconds for record in run.stages()},
+    }
+
+
+def _measured(
+    cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Figures of the policies that are asked for, by name, and a table of the gold rewards of their answers."""
+    home, asked = _ready(cell.exam, root, root, model=config.policy.model)
+    tokenizer = load_tokenizer(supervised.source, config.policy)
+    ends = end_tokens(supervised.source, tokenizer)
+    objective, run = objective_from(config.objective), Run(cell.folder(root) / RUN)
+    length = packed_length(supervised.source, config.policy)
+    # What is asked is the world's; whose implicit reward it is, the run's.
+    settings = replace(asked, objective=config.objective, policy=config.policy)
+    loop = Loop(settings, run, tokenizer, ends, objective, packed_length=length, cache=cache, scorer=_gold(home))
+    exam = _exam(home, asked, loop)
+    figures: dict[str, Any] = {}
+    gold: dict[str, list[Any]] = {"policy": [], "split": [], "temperature": [], "gold": []}
+    for ask in sorted(cell.asks):
+        policy = _policy(loop, ask, supervised)
+        found = measure(loop, exam, ask, policy, supervised, cell.temperatures, cell.folder(root) / _PARTS)
+        prompts = {split: content_id(table["prompt_id"][:]) for split, table in exam.prompts.items()}
+        figures[ask.key] = found.figures | {"prompts": prompts}
+        for (split, temperature), values in found.gold.items():
+            for name, value in (("policy", ask.key), ("split", split), ("temperature", temperature)):
+                gold[name] += [value] * len(values)
+            gold["gold"] += values.tolist()
+    return figures, gold
+
+
+def _policy(loop: Loop, ask: Ask, supervised: Policy) -> Policy:
+    """The policy that is asked for."""
+    if ask.policy == "initial":
+        return supervised
+    stage, parts = (ask.policy, ()) if ask.policy == "result" else (f"{ask.policy}/train", ("policy",))
+    folder = loop.run.path(stage, *parts)
+    is_adapter = (folder / "adapter_config.json").is_file()
+    adapted = replace(supervised.source, adapter=str(folder))
+    source = adapted if is_adapter else PolicySource(str(folder))
+    return Policy(ask.policy, source, loop.run.record(stage).figures["digest"])
+
+
+def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
+    """The prompts and pairs that nothing is trained on, as tokens, in the world's folder."""
+
+    def source(name: str) -> SourceConfig:
+        return SourceConfig(str(home.path(WORLD, f"{name}.jsonl")))
+
+    # As the product reads any data: test pairs in the place of pairs, validation pairs in that of held-out ones.
+    data = replace(config.data, pairs=source("heldout"), heldout=source("validation"), prompts=None)
+    with _waited(home.root):
+        tables = data_stage(
+            home, replace(config, data=replace(data, demonstrations=None)), loop.tokenizer, loop.end_tokens
+        )
+    truth = read_truth(home.path(WORLD), "heldout").of(tables.pairs["pair_id"][:])
+    return Exam({"validation": tables.heldout_prompts, "test": tables.prompts}, tables.pairs, truth)
+
+
+def _gold(home: Run) -> Scorer:
+    return make_scorer(load_world(home.path(WORLD)).score, "gold")
+
+
+@contextmanager
+def _waited(root: Path) -> Iterator[None]:
+    """Hold a folder that others hold for moments."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

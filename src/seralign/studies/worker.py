@@ -1,0 +1,83 @@
+"""One process of a study: takes cells that no other process has, until none is left.
+
+python -m seralign.studies.worker STUDY
+
+A cell is claimed by a lock on its folder, which goes with the process: any number of workers may work, and what a
+killed one had begun is taken up by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from seralign.errors import SeralignError, StoreError
+from seralign.files import locked, write_atomic
+from seralign.progress import say
+from seralign.studies.cells import ERROR, STUDY, Cell, is_over, plan_study
+from seralign.studies.config import study_from
+from seralign.studies.runs import run_cell, supervised_run
+
+_WAIT = 0.5
+
+
+def work(root: Path) -> None:
+    """Do what is left of a study; ends early when the process that started this one is gone."""
+    study = study_from(json.loads((root / STUDY).read_text(encoding="utf-8")))
+    parent = os.getppid()
+    left, _ = plan_study(study)
+    while os.getppid() == parent:
+        left = [cell for cell in left if not is_over(cell, root)]
+        if not left:
+            return
+        if not any(_try(cell, root, study.keep) for cell in left):
+            time.sleep(_WAIT)
+
+
+def _try(cell: Cell, root: Path, keep: bool) -> bool:
+    """Do a cell; false where another process has it, or the supervised policy that it needs."""
+    with ExitStack() as claims:
+        if not _claim(claims, cell.folder(root)) or is_over(cell, root):
+            return False
+        supervised = cell.supervised
+        if supervised is not None and not supervised.is_trained(root):
+            with ExitStack() as claim:
+                if not _claim(claim, supervised.folder(root)):
+                    return False
+                if not _succeeds(lambda: supervised_run(supervised, root), supervised.folder(root)):
+                    return True
+        _succeeds(lambda: run_cell(cell, root, keep), cell.folder(root))
+        return True
+
+
+def _claim(claims: ExitStack, folder: Path) -> bool:
+    try:
+        claims.enter_context(locked(folder))
+    except StoreError:
+        return False
+    return True
+
+
+def _succeeds(act: Callable[[], object], folder: Path) -> bool:
+    """Whether it was done; what went wrong is written to the folder, and the study goes on with other cells."""
+    try:
+        act()
+    except SeralignError as error:
+        told = str(error)
+    except Exception:
+        told = traceback.format_exc()
+    else:
+        return True
+    say(told)
+    write_atomic(folder / ERROR, lambda part: part.write_text(told.rstrip() + "\n", encoding="utf-8"))
+    return False
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

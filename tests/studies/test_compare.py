@@ -1,0 +1,122 @@
+"""Comparisons over seeds: a world of two seeds worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seralign.studies.compare import Trial, compare_world, ratio_interval
+
+T1 = 12.706204736  # Student's t at 97.5% with one degree of freedom
+
+
+def trial(kl: float, test: list[float], validation: float | None = None) -> Trial:
+    """A trial whose answers have these gold rewards at temperature 1; validation answers are one value."""
+    chosen_by = np.mean(test) if validation is None else validation
+    gold = {("test", 1.0): np.array(test), ("validation", 1.0): np.array([chosen_by])}
+    return Trial({"test": kl, "validation": kl}, gold, {1.0: {"length": float(len(test))}})
+
+
+WORLD = {
+    "supervised": {"–": {0: trial(0.0, [0.0, 0.0]), 1: trial(0.0, [0.0, 0.0])}},
+    # By validation the mild setting is the better one, although the strong one has more gold on test prompts.
+    "dpo": {
+        "mild": {0: trial(2.0, [0.2, 0.4], 0.9), 1: trial(2.0, [0.1, 0.1], 0.9)},
+        "strong": {0: trial(6.0, [0.5, 0.5], 0.1), 1: trial(6.0, [0.5, 0.5], 0.1)},
+    },
+    "ours": {"–": {0: trial(1.0, [0.3, 0.3]), 1: trial(4.0, [0.3, 0.1])}},
+    "ceiling": {"–": {0: trial(3.0, [0.7, 0.7]), 1: trial(3.0, [0.5, 0.5])}},
+}
+
+
+def compared() -> dict[str, dict]:
+    return compare_world(WORLD, supervised="supervised", baseline="dpo", ceiling="ceiling", temperature=1.0)
+
+
+def test_settings_are_chosen_on_validation_prompts_and_reported_on_test_prompts() -> None:
+    row = compared()["dpo"]
+
+    assert row["setting"] == "mild"
+    assert row["seeds"] == 2
+    assert row["gold"]["mean"] == pytest.approx(0.2)  # (.3 + .1) / 2
+    half = T1 * math.sqrt(0.02) / math.sqrt(2)  # standard deviation of .3 and .1
+    assert row["gold"]["high"] - row["gold"]["mean"] == pytest.approx(half)
+    assert row["win_rate"]["mean"] == 0.5
+    assert row["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 2}
+
+
+def test_wins_and_gains_are_against_the_baselines_best_setting_on_the_same_prompts() -> None:
+    row = compared()["ours"]
+
+    # Seed 0: .3 > .2, .3 < .4; seed 1: .3 > .1, .1 = .1. (.5 + .75) / 2
+    assert row["win_rate"]["mean"] == pytest.approx(0.625)
+    assert row["gain"]["mean"] == pytest.approx((0.0 + 0.1) / 2)
+
+
+def test_excess_is_over_the_settings_that_are_undominated_on_validation_prompts() -> None:
+    row = compared()["ours"]
+
+    # The strong setting has more KL and less validation gold: the envelope is (0, 0), (2, gold) and level after.
+    # Seed 0 at KL 1: .3 - .15; seed 1 at KL 4: .2 - .1.
+    assert row["excess"]["mean"] == pytest.approx((0.15 + 0.1) / 2)
+    assert row["best_setting"] == "–"
+    # Budgets up to 2: seed 0 has .3 from KL 1 on, half of them; seed 1 needs KL 4.
+    assert row["hypervolume"]["mean"] == pytest.approx((0.15 + 0.0) / 2)
+
+
+def test_headroom_is_the_share_of_what_the_ceiling_has_above_the_baseline() -> None:
+    rows = compared()
+
+    # Gains 0 and .1, room .4 and .4.
+    assert rows["ours"]["headroom"]["mean"] == pytest.approx(0.05 / 0.4)
+    assert rows["ceiling"]["headroom"] == {"mean": pytest.approx(1.0), "low": 1.0, "high": 1.0, "n": 2}
+    assert rows["dpo"]["headroom"]["mean"] == 0.0
+
+
+def test_a_method_counts_in_the_seeds_that_all_its_settings_have_finished() -> None:
+    methods = WORLD | {
+        "partly": {"a": {0: trial(1.0, [0.3, 0.3]), 1: trial(1.0, [0.3, 0.3])}, "b": {1: trial(1.0, [0.2, 0.2])}}
+    }
+    rows = compare_world(methods, supervised="supervised", baseline="dpo", ceiling=None, temperature=1.0)
+
+    assert rows["partly"]["seeds"] == 1
+    assert rows["partly"]["gold"]["low"] is None
+    assert rows["ours"]["headroom"] is None
+    missing = WORLD | {"dpo": {"mild": {}}}
+    assert compare_world(missing, supervised="supervised", baseline="dpo", ceiling=None, temperature=1.0) == {}
+
+
+def test_figures_are_means_over_seeds() -> None:
+    assert compared()["ours"]["figures"] == {"length": 2.0}
+
+
+def test_ratio_interval_is_that_of_the_linearised_ratio() -> None:
+    # R = .3 / .6 = .5; the residuals over the mean room .3 are (.1 - .1) / .3 and (.2 - .2) / .3: no spread.
+    exact = ratio_interval([0.1, 0.2], [0.2, 0.4])
+    assert exact is not None
+    assert (exact.mean, exact.low, exact.high) == pytest.approx((0.5, 0.5, 0.5))
+    # R = 1; residuals (.1 - .2) / .3 and (.5 - .4) / .3, that is -1/3 and 1/3: standard error 1/3.
+    loose = ratio_interval([0.1, 0.5], [0.2, 0.4])
+    assert loose is not None
+    assert loose.high is not None
+    assert loose.high - loose.mean == pytest.approx(T1 / 3)
+    assert ratio_interval([0.1], [-0.2]) is None
+    assert ratio_interval([], []) is None
+    assert ratio_interval([0.1], [0.2]).low is None  # pyright: ignore
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0.1, 1)), min_size=2, max_size=8), st.floats(0.5, 2.0))
+def test_ratio_interval_scales_with_its_gains(pairs: list[tuple[float, float]], factor: float) -> None:
+    gains, rooms = zip(*pairs, strict=True)
+    one, more = ratio_interval(gains, rooms), ratio_interval([factor * gain for gain in gains], rooms)
+
+    assert one is not None
+    assert more is not None
+    assert one.low is not None
+    assert more.low is not None
+    assert one.low <= one.mean + 1e-12
+    assert (more.mean, more.low) == pytest.approx((factor * one.mean, factor * one.low), abs=1e-9)

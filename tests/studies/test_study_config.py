@@ -1,0 +1,135 @@
+"""Studies as files and options: how keys are laid over each other, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seralign.errors import ConfigError
+from seralign.studies.config import dotted, load_study, merged, parse_overrides, study_from, to_dict
+
+STUDY: dict[str, Any] = {
+    "out": "runs/x",
+    "seeds": [0, 1],
+    "base": {"training": {"max_steps": 10}, "bootstrap.samples": 4},
+    "worlds": {"A": {"world": {"noise": 0.2}}, "plain": None},
+    "methods": {"dpo": {"grid": {"objective": {"beta": [0.1, 0.4]}}}, "sera": {"set": {"rounds": 2}}},
+}
+
+
+def write(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes), encoding="utf-8")
+    return path
+
+
+def test_overlays_are_dotted_however_they_were_nested(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path))
+
+    assert study.base == {"training.max_steps": 10, "bootstrap.samples": 4}
+    assert study.worlds == {"A": {"world.noise": 0.2}, "plain": {}}
+    assert study.methods["dpo"].grid == {"objective.beta": [0.1, 0.4]}
+    assert study_from(to_dict(study)) == study
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    options = ["--seeds", "[3]", "--base.training.max_steps=20", "--methods.dpo.grid.objective.beta", "[0.2]"]
+    options += ["--methods.new.set.rounds", "1", "--worlds.B.world.noise", "0.4", "--keep", "true"]
+    study = load_study(write(tmp_path), parse_overrides(options))
+
+    assert study.seeds == [3]
+    assert study.base == {"training.max_steps": 20, "bootstrap.samples": 4}
+    assert study.methods["dpo"].grid == {"objective.beta": [0.2]}
+    assert study.methods["sera"].set == {"rounds": 2}
+    assert study.methods["new"].set == {"rounds": 1}
+    assert study.worlds["B"] == {"world.noise": 0.4}
+    assert study.keep
+
+
+def test_a_key_takes_the_place_of_the_keys_below_it() -> None:
+    base = {"bootstrap.samples": 4, "bootstrap.temperature": 1.0, "rounds": 3}
+
+    assert merged(base, {"bootstrap": None}) == {"rounds": 3, "bootstrap": None}
+    # What is laid over last stands last: the loader assigns in this order.
+    assert list(merged(base, {"bootstrap": None}, {"bootstrap.samples": 8})) == [
+        "rounds",
+        "bootstrap",
+        "bootstrap.samples",
+    ]
+    assert merged(base, {"boot": 1})["bootstrap.samples"] == 4
+
+
+def test_empty_mappings_stay_values() -> None:
+    assert dotted({"policy": {"lora": {}}, "world": {"own": {"prompts": {"path": "x"}}}}) == {
+        "policy.lora": {},
+        "world.own.prompts.path": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": [0]}, "seed: unknown key; did you mean seeds?"),
+        ({"methods": {"dpo": {"gird": {}}}}, "methods.dpo.gird: unknown key; did you mean methods.dpo.grid?"),
+        (
+            {"methods": {"dpo": {"grid": {"rounds": 3}}}},
+            "methods.dpo.grid.rounds must be a list of values to try, got 3",
+        ),
+        (
+            {"methods": {"dpo": {"best_of": [1]}}},
+            "methods.dpo.best_of must be a list of whole numbers above 1, got [1]",
+        ),
+        ({"methods": {"dpo": {"worlds": ["Z"]}}}, "methods.dpo.worlds must be among A, plain, got 'Z'"),
+        ({"methods": {"dpo": 3}}, "methods.dpo: expected keys and values below it, got 3"),
+        ({"methods": {"dpo": {"set": [1]}}}, "methods.dpo.set: expected keys and values below it, got [1]"),
+        ({"methods": {"sera": {}}}, "baseline must be one of the methods, sera, got 'dpo'"),
+        ({"ceiling": "gold"}, "ceiling must be one of the methods, dpo, sera, got 'gold'"),
+        ({"methods": {"dpo": {}, "supervised": {}}}, "methods must be without supervised"),
+        ({"methods": {"dpo": {}, "a.b": {}}}, "methods must be names without dots, got 'a.b'"),
+        ({"seeds": [0, 0]}, "seeds must be different whole numbers, got [0, 0]"),
+        ({"seeds": []}, "seeds must be different whole numbers, got []"),
+        ({"temperatures": [0.2]}, "temperatures must be a list that begins with 1.0, got [0.2]"),
+        ({"worlds": {}}, "worlds must be at least one world"),
+    ],
+)
+def test_mistakes_name_the_file_and_the_key(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    path = write(tmp_path, **changes)
+
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    assert str(error.value).startswith(f"{path}: {told}")
+
+
+def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    with pytest.raises(ConfigError, match=r"study\.yaml: no such configuration file"):
+        load_study(path)
+    path.write_text("out: x\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"study\.yaml: worlds is missing"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["seeds", "[0]"], "seeds: expected an option, --key value"),
+        (["--seeds"], "seeds: the value is missing"),
+        (["--seeds", "[0"], "seeds: not a YAML value"),
+    ],
+)
+def test_options_that_are_none(arguments: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_overrides(arguments)
+    assert str(error.value).startswith(told)
+
+
+def test_reading_studies_and_their_figures_loads_no_torch() -> None:
+    code = "import seralign.studies.config, seralign.studies.results, seralign.studies.page, seralign.cli.lab, sys"
+    check = f"{code}; assert not {{'torch', 'transformers', 'datasets'}} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,181 @@
+"""A study from its file to its page: the quick one, made small, run by the command, killed, taken up and extended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from seralign.cli.main import main
+from seralign.studies.divergence import best_of_kl
+
+QUICK = Path(__file__).parents[2] / "configs" / "lab" / "quick.yaml"
+SMALL = {
+    "base.world": "{pairs: 40, demonstrations: 80, prompts: 16, heldout: 16, validation: 8}",
+    "base.training.max_steps": "2",
+    "base.bootstrap.prompts": "8",
+    "supervised.training": "{max_steps: 4, batch_size: 16}",
+    "methods.dpo.grid": "{objective.beta: [0.4, 0.1], training.max_steps: [2]}",
+    "methods.sera.set": "{rounds: 2, training.max_steps: 2}",
+    "methods.sera.grid": "{objective.beta: [0.1]}",
+    "methods.top.set": "{rounds: 2, training.max_steps: 2}",
+    "methods.top.grid": "{objective.beta: [0.1]}",
+    "methods.noise_free.grid": "{objective.beta: [0.1]}",
+}
+METHODS = ["supervised", "dpo", "sera", "top", "best_of", "noise_free"]
+
+
+def command(out: Path, **changes: str) -> list[str]:
+    options = SMALL | {"out": str(out)} | changes
+    return ["lab", "run", str(QUICK), *(part for key, value in options.items() for part in (f"--{key}", value))]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study."""
+    out = tmp_path_factory.mktemp("lab") / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert main(command(out)) == 0
+    return out
+
+
+def measured(out: Path) -> dict[str, Any]:
+    """What was measured, by cell; seconds are another each time."""
+    found = {}
+    for path in sorted(out.glob("cells/*/*/*/figures.json")):
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        found[path.parent.name] = {key: figures[key] for key in figures if key not in ("seconds", "stages")}
+    return found
+
+
+def figures(out: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["lab", "compare", str(out), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_method_is_run_and_compared(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures(study, capsys)
+    rows = found["worlds"]["A"]["temperatures"]
+
+    assert found["finished"] == found["cells"] == len(measured(study)) == 6
+    assert list(rows) == ["1.0", "0.2"]
+    assert list(rows["1.0"]) == METHODS
+    assert rows["1.0"]["dpo"]["win_rate"]["mean"] == 0.5
+    assert rows["1.0"]["supervised"]["kl"]["mean"] == 0.0
+    assert rows["1.0"]["best_of"]["kl"]["mean"] == pytest.approx(best_of_kl(4))
+    assert 0.0 < rows["1.0"]["sera"]["kl"]["mean"] < 5.0
+    assert rows["1.0"]["sera"]["setting"] == "beta 0.1, round 2"
+    assert rows["0.2"]["sera"]["kl"] == rows["1.0"]["sera"]["kl"]
+    for row in rows["0.2"].values():
+        assert -7.0 <= row["gold"]["mean"] <= 1.0
+        assert 0.0 < row["figures"]["distinct_2"] <= 1.0
+
+
+def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = figures(study, capsys)["worlds"]["A"]["rounds"]
+
+    assert {name: list(by_round) for name, by_round in rounds.items()} == {
+        "sera": ["round-1", "round-2"],
+        "top": ["round-1", "round-2"],
+    }
+    second = rounds["sera"]["round-2"]
+    assert second["selection"]["all"]["pairs"] == 40
+    assert second["selection"]["kept"]["pairs"] == 28
+    generated = second["generated"]
+    assert generated["gold_right"] + generated["gold_wrong"] + generated["gold_tie"] == pytest.approx(1.0)
+    assert "generated" not in rounds["top"]["round-2"]
+    # Both rounds 1 are the objective alone on the same pairs from the same seed.
+    assert rounds["sera"]["round-1"] == rounds["top"]["round-1"]
+
+
+def test_only_figures_are_kept(study: Path) -> None:
+    assert not list(study.glob("cells/*/*/*/run"))
+    assert list(study.glob("supervised/*/run/result/model.safetensors"))
+
+
+def test_tables_name_every_method(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "compare", str(study)]) == 0
+    told = capsys.readouterr().out
+
+    assert all(name in told for name in METHODS)
+    assert "world A, answers at temperature 0.2" in told
+    assert "6 of 6 cells finished" in told
+
+
+def test_page_has_its_tables_and_plots(study: Path, tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    assert main(["lab", "report", str(study), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    plots = re.findall(r"\]\((evidence/[^)]+\.svg)\)", text)
+
+    assert len(plots) == len(list((tmp_path / "evidence").iterdir())) == 8
+    for plot in plots:
+        assert ElementTree.parse(tmp_path / plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert all(f"| {name} |" in text for name in METHODS)
+    drawn = {plot: (tmp_path / plot).read_bytes() for plot in plots}
+    assert main(["lab", "report", str(study), "--page", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == text
+    assert {plot: (tmp_path / plot).read_bytes() for plot in plots} == drawn
+
+
+def test_a_killed_study_goes_on_and_ends_as_if_it_had_not_been(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out = tmp_path / "killed"
+    line = [sys.executable, "-m", "seralign.cli.main", *command(out), "--jobs", "2"]
+    running = subprocess.Popen(line, start_new_session=True, stderr=subprocess.DEVNULL)
+    while running.poll() is None and len(measured(out)) < 2:
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    done = set(measured(out))
+    assert 2 <= len(done) < 6
+
+    assert main(command(out)) == 0
+    assert measured(out) == measured(study)
+
+
+def test_failed_cells_are_told_and_the_others_stay(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = {path: path.stat().st_mtime_ns for path in study.glob("cells/*/*/*/figures.json")}
+    choosy = {"rounds": 2, "training.max_steps": 2, "selection.rule": "threshold", "selection.threshold": 1000.0}
+    broken = {"methods.broken.set": json.dumps(choosy)}
+    capsys.readouterr()
+
+    assert main(command(study, **broken)) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: 1 of 7 cells failed, the first with: round-2: selection.rule threshold")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert list(figures(study, capsys)["worlds"]["A"]["temperatures"]["1.0"]) == METHODS
+
+
+def test_mistakes_end_with_one_line(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
+    mistakes = [
+        (command(tmp_path), f"{tmp_path} is not empty and holds no study"),
+        (["lab", "compare", str(tmp_path)], f"{tmp_path}: no study here (study.json is missing)"),
+        (
+            command(tmp_path / "x", **{"methods.dpo.set.objektive": "3"}),
+            "worlds.A, methods.dpo: objektive: unknown key",
+        ),
+        ([*command(tmp_path / "x"), "--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["lab", "rum"], "no command lab 'rum'; the commands are run, compare, report"),
+    ]
+    for arguments, told in mistakes:
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {told}")
