@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
+from benchmarks.models import WINDOW
 from benchmarks.round_job import CHECKED_STEPS, ROUND, Round, RoundJob
 from benchmarks.workers import Actions
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table as read_pairs
-from seralign.files import read_table
-from seralign.laboratory.model import build_tokenizer
+from seralign.files import read_table, write_json
 from seralign.loop.context import Loop
 from seralign.loop.rounds import CANDIDATES, GENERATED, SELECTION, training_pairs
 from seralign.loop.scoring import MARGINS
@@ -25,7 +23,7 @@ from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
-from seralign.store import Run
+from seralign.store import Run, read_manifest
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
 
@@ -33,77 +31,80 @@ _IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def config_of(job: RoundJob) -> RunConfig:
-    """The run that both sides are a round of."""
-    common = {"batch_size": job.step_pairs, "optimizer": job.optimizer, "max_grad_norm": job.max_grad_norm}
-    packs = {"save_steps": 10**6, "log_steps": 1, "schedule": "constant", "warmup": 0.0}
+    """The run that both sides are a round of: a run's defaults, but for what is named here."""
     return load_config(
         None,
         {
             "out": str(job.folder / "run"),
             "rounds": ROUND,
-            "world": {
-                "pairs": job.pairs,
-                "prompts": job.prompts,
-                "demonstrations": job.supervised_steps * 64,
-                "heldout": 1,
-            },
             "policy.model": str(job.folder / "model"),
-            "data.max_length": 64,
-            "sft": common | packs | {"learning_rate": 1e-3, "max_steps": job.supervised_steps, "batch_size": 64},
+            "data": {
+                "pairs": {"path": str(job.folder / "rows.jsonl")},
+                "prompts": {"path": str(job.folder / "asked.jsonl")},
+                "heldout_fraction": 0.0,
+                "max_length": WINDOW,
+                "overlong": "drop",
+            },
             "objective": {"name": "dpo", "beta": job.beta},
-            "training": common | packs | {"learning_rate": job.learning_rate, "max_steps": job.steps},
+            "training": {
+                "learning_rate": job.learning_rate,
+                "schedule": "constant",
+                "warmup": 0.0,
+                "max_steps": job.steps,
+                "batch_size": job.step_pairs,
+                # As in train_long_prompt: as fast as the default, in less memory.
+                "tokens_per_pack": 2560,
+                "precision": "bfloat16",
+                "max_grad_norm": job.max_grad_norm,
+                "optimizer": job.optimizer,
+                "save_steps": 10**6,
+                "log_steps": 1,
+            },
             "scoring.gamma": job.gamma,
             "selection.fraction": job.keep,
             "bootstrap": {
                 "samples": job.samples,
                 "temperature": 1.0,
                 "max_new_tokens": job.max_new_tokens,
-                "batch_size": job.prompts,
                 "selection": {"fraction": job.keep_generated},
                 "shares": [job.share],
             },
-            "evaluation": {"prompts": 0, "baseline": False},
+            # What a script of the peer's kind has not either: answers to held-out prompts, log-ratios token by token.
+            "evaluation": {"prompts": 0, "token_pairs": 0},
             "stop.metric": "never",
         },
     )
 
 
 def preparation(job: RoundJob) -> Actions:
-    """``prepare()``: the run to its end, and what the peer reads of it; returns the model's parameters."""
+    """``prepare()``: the run up to its last round, and what the peer reads of it."""
 
-    def prepare() -> int:
-        tokenizer = build_tokenizer()
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=job.vocabulary,
-                hidden_size=job.width,
-                intermediate_size=8 * job.width // 3,
-                num_hidden_layers=job.layers,
-                num_attention_heads=max(1, job.width // 64),
-                max_position_embeddings=64,
-                pad_token_id=tokenizer.pad_token_id,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                tie_word_embeddings=True,
-            )
-        )
-        model.save_pretrained(job.folder / "model")
-        tokenizer.save_pretrained(job.folder / "model")
+    def prepare() -> None:
         config = config_of(job)
-        train(config)
+        train(replace(config, rounds=ROUND - 1))
         root = Path(config.out)
-        before = read_table(root / f"round-{ROUND - 1}/score" / MARGINS)["margin"].to_pylist()
-        names = ("pair_id", "prompt_ids", "chosen_ids", "rejected_ids")
+        # A run is not lengthened. This one becomes what the longer one would have been when its last round began.
+        manifest = read_manifest(root)
+        write_json(root / "run.json", manifest | {"config": manifest["config"] | {"rounds": ROUND}})
+        (root / "cache").rename(_cache(job))
+        scored = read_table(root / f"round-{ROUND - 1}/score" / MARGINS)
+        kept = [
+            {"margin_before": margin, "reference": chosen - rejected - margin}
+            for margin, chosen, rejected in zip(
+                *(scored[name].to_pylist() for name in ("margin", "chosen_logp", "rejected_logp")), strict=True
+            )
+        ]
+        found = read_pairs(root / "data/pairs.arrow")
+        if len(found) != job.pairs:
+            raise RuntimeError(f"{job.pairs - len(found)} of {job.pairs} pairs were dropped")
         pairs = [
-            {name: row[name] for name in names} | {"margin_before": margin}  # pyright: ignore
-            for row, margin in zip(read_pairs(root / "data/pairs.arrow"), before, strict=True)
+            {name: row[name] for name in ("pair_id", *_IDS)} | numbers  # pyright: ignore
+            for row, numbers in zip(found, kept, strict=True)
         ]
         prompts = [{"ids": row["ids"]} for row in read_pairs(root / "data/prompts.arrow")]  # pyright: ignore
         for name, rows in (("pairs", pairs), ("prompts", prompts)):
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (job.folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-        return model.num_parameters()
 
     return {"prepare": prepare}
 
@@ -117,6 +118,7 @@ def side(job: RoundJob) -> Actions:
     def once(*_: object) -> Round:
         for name in (f"round-{ROUND}", "result", "cache", f"logs/round-{ROUND}"):
             shutil.rmtree(store.root / name, ignore_errors=True)
+        shutil.copytree(_cache(job), store.root / "cache")
         began = time.perf_counter()
         train(config)
         seconds = time.perf_counter() - began
@@ -133,9 +135,15 @@ def side(job: RoundJob) -> Actions:
                 "sampled_tokens": round(sampled["length"] * sampled["responses"]),
                 "unfinished": round(sampled["unfinished"] * sampled["responses"]),
             },
+            {"policy": records["train"].figures["digest"]},
         )
 
     return {"round": once, "results": lambda: _results(job, store)}
+
+
+def _cache(job: RoundJob) -> Path:
+    """The cache of log-probabilities as it was before the last round."""
+    return job.folder / "cache"
 
 
 def _results(job: RoundJob, store: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -25,7 +26,8 @@ from benchmarks.common import (
 )
 from benchmarks.jobs import digest, step_ends, trained
 from benchmarks.round import choice_gap, round_checks
-from benchmarks.round_job import Batches, Round
+from benchmarks.round_job import Round, RoundJob
+from benchmarks.round_model import bias, end_odds, save_ending_model
 from benchmarks.round_peer import best_and_worst, top
 from benchmarks.scoring import score_checks
 from benchmarks.training import loss_checks, loss_tolerance
@@ -265,21 +267,37 @@ def test_the_peers_choice_is_compared_by_its_own_rewards() -> None:
     assert choice_gap(prompts, usable, rewards, {}) == math.inf
 
 
-class OneAnswerPeer:
-    """A peer that computed what seralign did, but for what a test changes."""
+def test_a_bias_gives_the_probability_that_is_asked_for() -> None:
+    """Log-odds 0 and slope 2: sigmoid(2 * bias) = 1/5 at bias = ln(1/4) / 2; two unlike tokens by their mean."""
+    one = torch.ones(1, dtype=torch.float64)
+    assert bias(0 * one, 2 * one, 0.2) == pytest.approx(math.log(0.25) / 2)
+    odds, slope = torch.tensor([-9.0, -8.0]).double(), torch.tensor([1.0, 1.5]).double()
+    found = bias(odds, slope, 1 / 60)
+    assert float((odds + found * slope).sigmoid().mean()) == pytest.approx(1 / 60)
 
-    def __init__(self, **changed: Any) -> None:
-        self.answers = ROUND_PEER | changed
 
-    def ask(self, action: str, *_: Any) -> Any:
-        return self.answers[action]
+def test_responses_of_the_rounds_model_end(data: tuple[list[inputs.Row], Any], tmp_path: Path) -> None:
+    """One response in thirty ends after each token, whatever came before, and the rest stays about even."""
+    prompts = [[*range(100 + 9 * start, 160 + 9 * start), 1, 3] for start in range(3)]
+    parameters = save_ending_model(tmp_path, data[1], prompts, 30)
+    assert parameters == 16384 * 384 + 6 * (4 * 384**2 + 3 * 384 * 1024 + 2 * 384) + 384
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    response = torch.arange(5000, 5050)
+    odds = torch.cat([end_odds(model, torch.tensor(prompt), response, 1)[0] for prompt in prompts])
+    assert float(odds.sigmoid().mean()) == pytest.approx(1 / 30, rel=0.3)
+    assert float(odds.std()) < 0.5
 
 
-ROUND_PEER: dict[str, Any] = {
-    "margins": {"logps": [-10.0, -20.0, -11.0, -18.0], "margins": [2.0, 1.0]},
-    "rewards": [1.0, 3.0],
-    "losses": [0.6, 0.5, 0.4],
-}
+@pytest.mark.parametrize(("pairs", "steps"), [(8, 1), (32, 4)])
+def test_a_round_trains_one_epoch_from_the_policies_of_its_run(pairs: int, steps: int) -> None:
+    job = RoundJob(Path("there"), pairs=pairs, prompts=4)
+    assert job.steps == steps
+    assert job.policy("reference") == Path("there/model")
+    assert job.policy("before") == Path("there/run/round-1/train/policy")
+
+
+PEER_ROUND: dict[str, Any] = {"logps": [-10.0, -20.0, -11.0, -18.0], "margins": [2.0, 1.0], "kept": ["p"]}
 ROUND_OURS: dict[str, Any] = {
     "pair_ids": ["p", "q"],
     "logps": [-10.0, -20.0, -11.0, -18.0],
@@ -290,23 +308,28 @@ ROUND_OURS: dict[str, Any] = {
     "prompt_of": ["a", "a"],
     "usable": [True, True],
     "choices": {"a": (1, 0)},
-    "training": [],
+    "training": [{"chosen_ids": [4] * 400, "rejected_ids": [5] * 400}],
     "losses": [0.6, 0.5, 0.4, 0.3],
 }
 
 
 @pytest.mark.parametrize(
-    ("changed", "kept", "failed"),
+    ("changed", "rewards", "losses", "ends", "failed"),
     [
-        ({}, ["p"], []),
-        ({"margins": {"logps": [-10.0, -20.0, -11.0, -18.01], "margins": [2.0, 1.0]}}, ["p"], [0]),
-        ({"margins": {"logps": [-10.0, -20.0, -11.0, -18.0], "margins": [2.0, 1.01]}}, ["p"], [1]),
-        ({}, ["q"], [2]),
-        ({"rewards": [3.0, 1.0]}, ["p"], [3]),
-        ({"losses": [0.6, 0.5, 0.41]}, ["p"], [4]),
+        ({}, [1.0, 3.0], [0.6, 0.5, 0.4], "dd", []),
+        ({"logps": [-10.0, -20.0, -11.0, -18.01]}, [1.0, 3.0], [0.6, 0.5, 0.4], "dd", [0]),
+        ({"margins": [2.0, 1.01]}, [1.0, 3.0], [0.6, 0.5, 0.4], "dd", [1]),
+        ({"kept": ["q"]}, [1.0, 3.0], [0.6, 0.5, 0.4], "dd", [2]),
+        ({}, [3.0, 1.0], [0.6, 0.5, 0.4], "dd", [3]),
+        ({}, [1.0, 3.0], [0.6, 0.5, 0.41], "dd", [4]),
+        ({}, [1.0, 3.0], [LN2, 0.69, 0.7], "dd", [4, 5]),
+        ({}, [1.0, 3.0], [0.6, 0.5, 0.4], "de", [6]),
     ],
 )
-def test_rounds_are_equal_only_if_each_part_is(changed: dict[str, Any], kept: list[str], failed: list[int]) -> None:
-    last = Round(1.0, {}, {"kept": kept})
-    checks = round_checks(ROUND_OURS, last, OneAnswerPeer(**changed), Batches(1, 1, 1))  # pyright: ignore
+def test_rounds_are_equal_only_if_each_part_is(
+    changed: dict[str, Any], rewards: list[float], losses: list[float], ends: str, failed: list[int]
+) -> None:
+    """Of 800 response tokens a pair, so that losses may differ by 2 / 256."""
+    found = ([Round(1.0, {}, {}, PEER_ROUND | changed)], [Round(1.0, {}, {}, {"policy": end}) for end in ends])
+    checks = round_checks(ROUND_OURS, found, rewards, losses)
     assert [at for at, check in enumerate(checks) if not check.passed] == failed
