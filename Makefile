@@ -7,7 +7,6 @@ STAMP := .venv/.installed
 # SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
 demo: $(STAMP)
 	$(BIN)/seralign train configs/quickstart.yaml
-	@echo "the run: $(CURDIR)/runs/quickstart"
 
 test: lint
 	$(BIN)/pytest

@@ -29,6 +29,8 @@ from seralign.data.formats import Drop, read_demonstration, read_pair, read_prom
 from seralign.files import read_table
 from seralign.report.figures import run_figures
 from seralign.store import read_run
+from seralign.studies.cells import check_study
+from seralign.studies.config import load_study, study_from
 
 ROOT = Path(__file__).parents[1]
 ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
@@ -77,6 +79,9 @@ def test_configurations_are_read(file: Path) -> None:
 
 def test_every_example_has_a_test() -> None:
     known = {
+        "configs/lab/gates.yaml",  # in tests/studies and below
+        "configs/lab/quick.yaml",
+        "configs/lab/standard.yaml",
         "configs/quickstart.yaml",
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
@@ -86,6 +91,11 @@ def test_every_example_has_a_test() -> None:
     }
     found = {str(file.relative_to(ROOT)) for folder in ("configs", "examples") for file in (ROOT / folder).rglob("*.*")}
     assert {name for name in found if "__pycache__" not in name} == known
+
+
+@pytest.mark.parametrize("name", ["gates", "quick", "standard"])
+def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
+    check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
 
 def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +253,9 @@ def test_rows_of_the_data_page_are_accepted(kind: str) -> None:
 def test_yaml_of_the_pages_is_read(page: Path) -> None:
     for block in blocks(str(page.relative_to(ROOT)), "yaml"):
         values = yaml.safe_load(block)
+        if "methods" in values:
+            check_study(study_from({"out": "runs/x", "worlds": {"A": {"world": {}}}, "seeds": [0]} | values))
+            continue
         overrides = {"out": "runs/x", "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
         for key, value in values.items():
             nested = key in ("policy", "data")

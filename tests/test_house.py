@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": LOW,
     "selection": BASE,
     "evaluation": BASE | {"objectives"},
-    "laboratory": MIDDLE,
+    "laboratory": MIDDLE | {"evaluation"},
     "packs": set(),
     "responses": MIDDLE | {"packs"},
     "scoring": MIDDLE | {"responses"},
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": BASE | {"files", "store"},
     "loop": MIDDLE | {"packs", "responses", "selection", "scoring", "bootstrapping", "training", "evaluation",
                       "laboratory", "report"},
-    "cli": {"loop", "report", "config", "errors", "store", "distributed", "data", "policy"},
+    "studies": MIDDLE | {"responses", "bootstrapping", "evaluation", "laboratory", "loop"},
+    "cli": {"loop", "report", "studies", "config", "errors", "store", "distributed", "data", "policy"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip
@@ -76,7 +77,7 @@ def test_imports_run_one_way(file: Path) -> None:
         "import seralign",
         "import seralign.config; seralign.config.load_config(None, {'out': 'x', 'world': {}})",
         "import seralign.cli.main; assert seralign.cli.main.main(['--help']) == 0",
-        "import seralign.selection, seralign.store, seralign.report.figures",
+        "import seralign.selection, seralign.store, seralign.report.contents",
     ],
 )
 def test_no_torch_is_loaded(code: str) -> None:

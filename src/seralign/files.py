@@ -51,9 +51,20 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes them again"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def read_stream(path: Path) -> pa.Table:
+    """Read a table of pairs or prompts (an Arrow stream); its columns stay in the file, memory-mapped.
+
+    Raises:
+        StoreError: the file is missing or corrupt.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_stream(source).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
 
 
 def file_digest(path: Path) -> str:
@@ -98,6 +109,12 @@ def disk_errors(root: Path) -> Iterator[None]:
         if os.strerror(errno.ENOSPC) in str(error):
             raise _full(root) from None
         raise
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes them again"
+    )
 
 
 def _full(root: Path) -> StoreError:

@@ -64,7 +64,7 @@ def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFix
     assert set(plan) == {"device", "memory", "stages", "packing", "disk", "misfits", "notes", "seconds", "at_most",
                          "peak_bytes", "fits"}  # fmt: skip
     assert [stage["name"] for stage in plan["stages"]] == [
-        "data", "initial/evaluate", "round-1/train", "round-1/evaluate"
+        "data", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens"
     ]  # fmt: skip
     assert set(plan["stages"][0]) == {"name", "count", "unit", "tokens", "seconds", "at_most", "peak_bytes", "note",
                                       "done"}  # fmt: skip

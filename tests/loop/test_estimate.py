@@ -177,13 +177,22 @@ def test_counts_of_a_review_are_those_of_the_run(done: Done, setting: Setting, i
     assert work[f"{name}/compose"].count >= composed["offline"] + composed["generated"]
 
 
+def test_pairs_whose_tokens_are_looked_at_are_foreseen(done: Done, setting: Setting) -> None:
+    stage = by_name(setting.work())["round-1/tokens"]
+    assert stage.count == done.figures("round-1/tokens")["pairs"] == 60
+    assert [part.responses for part in stage.passes] == [120, 120]
+    none = replace(setting.loop.config.evaluation, token_pairs=0)
+    assert not [stage for stage in setting.work(evaluation=none) if stage.name.endswith("/tokens")]
+
+
 def test_without_sft_baseline_and_bootstrap_their_stages_are_left_out(setting: Setting) -> None:
     evaluation = replace(setting.loop.config.evaluation, baseline=False)
     data = replace(setting.loop.config.data, demonstrations=None)
     less = setting.work(sft=None, data=data, evaluation=evaluation, bootstrap=None, rounds=2)
     names = [stage.name for stage in less]
-    assert names == ["initial/evaluate", "round-1/train", "round-1/evaluate", "round-2/score", "round-2/select",
-                     "round-2/compose", "round-2/train", "round-2/evaluate"]  # fmt: skip
+    assert names == ["initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens", "round-2/score",
+                     "round-2/select", "round-2/compose", "round-2/train", "round-2/evaluate",
+                     "round-2/tokens"]  # fmt: skip
 
 
 def test_a_model_that_takes_no_packed_rows_is_padded(setting: Setting) -> None:
@@ -373,7 +382,7 @@ def test_weights_that_are_too_large_are_told_before_they_are_loaded(setting: Set
 
 def test_seconds_are_positive_and_add_up(planned: RunPlan) -> None:
     worked = [stage for stage in planned.stages if stage.tokens]
-    assert len(worked) == 16
+    assert len(worked) == 19
     for stage in worked:
         assert stage.seconds is not None
         assert stage.at_most is not None

@@ -316,3 +316,24 @@ def test_a_reference_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 def test_generated_pairs_stay_within_max_length(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"bootstrap\.max_new_tokens is 24: with the longest prompt of 6 tokens"):
         train(small_config(tmp_path / "run", data__max_length=28))
+
+
+@pytest.mark.parametrize(
+    ("writer", "writers"),
+    [
+        ("policy", ["round 1", "round 2"]),
+        ("previous", ["sft", "round 1"]),
+        ("initial", ["sft", "sft"]),
+    ],
+)
+def test_who_writes_the_responses(tmp_path: Path, writer: str, writers: list[str]) -> None:
+    """By name in the figures, and by the weights that the stage read."""
+    run = train(small_config(tmp_path / "run", bootstrap__writer=writer)).run
+    digests = {"sft": run.record("policies").figures["initial"]["digest"]} | {
+        f"round {index}": run.record(f"round-{index}/train").figures["digest"] for index in (1, 2)
+    }
+    found = [run.record(f"round-{index}/sample") for index in (2, 3)]
+    assert [record.figures["writer"] for record in found] == writers
+    assert [record.inputs["policy"] for record in found] == [digests[name] for name in writers]
+    judges = [run.record(f"round-{index}/bootstrap").inputs["policy"] for index in (2, 3)]
+    assert judges == [digests["round 1"], digests["round 2"]]

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import inspect, plan, show, train
+from seralign.cli import inspect, lab, plan, report, show, train
 from seralign.errors import SeralignError
 
 USAGE = """usage: seralign COMMAND ...
@@ -17,15 +17,19 @@ commands:
   train [RUN.yaml] [--key value ...]     run, or go on with, a whole run
   inspect [RUN.yaml] [--key value ...]   what the data look like as tokens, before any training
   plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
-  show RUN [--json]                      what a run did, round by round
+  show RUN [--json]                      what a run did, round by round, and what should worry you
+  report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file
+  lab run | compare | report ...         studies in worlds where the true quality of every answer is known
 
 seralign COMMAND --help lists a command's options."""
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
+    "lab": lab.main,
     "plan": plan.main,
     "show": show.main,
+    "report": report.main,
 }
 
 

@@ -17,7 +17,11 @@ def main(arguments: list[str]) -> None:
     from seralign import distributed
     from seralign.cli.show import print_run
     from seralign.loop import train
+    from seralign.report.contents import REPORT
 
     result = train(config)
     if distributed.is_main():
         print_run(result.run)
+        report = result.run.root.absolute() / REPORT
+        if report.is_file():
+            print(f"report: {report}")

@@ -16,7 +16,7 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.stop import Decision
 from seralign.report.figures import run_figures
-from seralign.report.text import policies_markdown
+from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.store import StageRecord
 
 RESULT = "result"
@@ -63,6 +63,7 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
 
 def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Policy) -> str:
     config = loop.config
+    run = run_figures(loop.run, figures["win_rates"])
     name = config.policy.model if config.world is None else "the built-in world"
     datasets = "the built-in world" if config.data.pairs is None or config.world else config.data.pairs.path
     is_adapter = config.policy.lora is not None or initial.source.adapter is not None
@@ -89,9 +90,11 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
         f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
         f"- **Weights**: sha256 `{figures['digest']}`\n",
         "## Figures\n",
-        policies_markdown(run_figures(loop.run, figures["win_rates"])["policies"]),
+        policies_markdown(run["policies"]),
         "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
         "accuracy is the share of held-out pairs with a positive implicit reward margin.\n",
+        "## Alarms\n",
+        alarms_markdown(run["alarms"]) + "\n",
     ]
     return "\n".join(lines)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.bootstrapping import (
+    Contrast,
     contrasts,
     generated_pairs,
     mix,
@@ -21,7 +24,7 @@ from seralign.config import BootstrapConfig, SelectionConfig
 from seralign.data.table import column_lengths, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
-from seralign.evaluation.metrics import correlation
+from seralign.evaluation.metrics import correlation, distinct_n, similarity
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
@@ -30,13 +33,15 @@ from seralign.policy.sampling import SamplingParams
 from seralign.progress import say
 from seralign.records import OFFLINE
 from seralign.scoring import Responses
-from seralign.selection import select
+from seralign.selection import KEPT, select
 from seralign.store import SCRATCH, StageRecord
 
 SELECTION = "selection.parquet"
 CANDIDATES = "candidates.parquet"
 GENERATED = "generated.arrow"
 TRAINING = "training.parquet"
+# Figures of diversity are of so many pairs or responses at least; more would not tell more.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
                 f"their margins lie between {margins.min():.3f} and {margins.max():.3f} nats"
             )
         if distributed.is_main():
-            write_table(folder / SELECTION, selection.table())
-        kept = np.array([reason == "kept" for reason in selection.reasons])
+            write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(last, before)})
+        kept = np.array([reason == KEPT for reason in selection.reasons])
         longer = _length_difference(loop, prefix)
         return {
             "pairs": len(ids),
@@ -90,8 +95,10 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
             "margin_mean_kept": float(margins[kept].mean()),
             "margin_smallest_kept": float(margins[kept].min()),
             "margin_length_correlation": correlation(margins, longer),
+            "margin_length_correlation_kept": correlation(margins[kept], longer[kept]),
             "length_difference": float(longer.mean()),
             "length_difference_kept": float(longer[kept].mean()),
+            "similarity_kept": _similarity(pairs.select(np.flatnonzero(kept).tolist())),
         }
 
     return loop.stage(f"{prefix}/select", inputs, work)
@@ -100,7 +107,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
 def sample(
     loop: Loop, index: int, policy: Policy, prompts: datasets.Dataset, pairs_digest: str, config: BootstrapConfig
 ) -> StageRecord:
-    """Let the last policy answer the round's prompts, several times each."""
+    """Let a policy answer the round's prompts, several times each."""
     name = f"round-{index}/sample"
 
     def work(folder: Path) -> dict[str, Any]:
@@ -120,10 +127,12 @@ def sample(
         lengths = pc.list_value_length(table["ids"]).to_numpy()  # pyright: ignore
         finished = table["finished"].to_pylist()
         return {
+            "writer": policy.name,
             "prompts": len(prompts),
             "responses": len(table),
             "length": float(np.mean(lengths)),
             "unfinished": 1.0 - float(np.mean(finished)),
+            "distinct_2": distinct_n(_first_answers(table), 2),
         }
 
     return loop.stage(name, {"data": pairs_digest, "policy": policy.digest}, work)
@@ -153,17 +162,21 @@ def bootstrap(
                 folder / "rewards.parquet",
                 {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
             )
-            write_table(folder / SELECTION, selection.table())
+            h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
+            write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(h1, h2)})
         if not len(pairs):
             say(f"{prefix}: no prompt gave a pair ({dict(left_out)}); this round trains on offline pairs alone")
         longer = (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+        kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return {
             "pairs": len(pairs),
-            "kept": len(selection.kept),
+            "kept": int(kept.sum()),
             "left_out": dict(left_out),
             "margin_mean": float(margins.mean()) if len(pairs) else None,
             "length_difference": float(longer.mean()) if len(pairs) else None,
-            "margin_length_correlation": correlation(margins, longer) if len(pairs) > 1 else None,
+            "margin_length_correlation": correlation(margins, longer),
+            "margin_length_correlation_kept": correlation(margins[kept], longer[kept]),
+            "similarity_kept": _similarity(pairs.select(np.flatnonzero(kept).tolist())),
         }
 
     return loop.stage(f"{prefix}/bootstrap", {"candidates": sampled.digest} | scorers.digests(), work)
@@ -226,6 +239,31 @@ def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: i
     name = {"all": "random", "threshold": "top"}.get(rule.rule, rule.rule)
     narrower = replace(rule, rule=name, fraction=count / len(margins), threshold=None)
     return set(select(list(margins), np.array(list(margins.values())), narrower, seed).kept)
+
+
+def _disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:
+    """|h1 - h2| [N] of the margins under the two policies of the ensemble; null where there is one policy."""
+    return pa.nulls(len(last), pa.float64()) if before is None else pa.array(np.abs(last - before))
+
+
+def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:
+    """Margins [N] of contrasts by the rewards of one policy."""
+    return np.array([rewards[contrast.best] - rewards[contrast.worst] for contrast in found], dtype=np.float64)
+
+
+def _similarity(pairs: datasets.Dataset) -> float | None:
+    """Mean similarity of chosen and rejected, of at most ``_LOOKED_AT`` pairs spread over the table."""
+    some = pairs.select(range(0, len(pairs), max(1, len(pairs) // _LOOKED_AT)))
+    sides = zip(some["chosen_ids"], some["rejected_ids"], strict=True)
+    values = [value for value in (similarity(chosen, rejected) for chosen, rejected in sides) if value is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _first_answers(candidates: pa.Table) -> list[list[int]]:
+    """The first response to each of at most ``_LOOKED_AT`` prompts: as many in every round, so that the share of
+    different bigrams can be compared."""
+    first = candidates.filter(pc.field("index") == 0)["ids"]
+    return first.take(pa.array(range(0, len(first), max(1, len(first) // _LOOKED_AT)))).to_pylist()
 
 
 def _length_difference(loop: Loop, prefix: str) -> np.ndarray:

@@ -27,9 +27,11 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables, data_stage
 from seralign.loop.evaluating import evaluate_stage
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
+from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
 from seralign.loop.stop import Decision, RoundGain, decide
+from seralign.loop.tokens import token_stage
 from seralign.loop.training import train_stage
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
@@ -123,7 +125,9 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         pairs, digest = first_pairs(loop, tables), tables.digest
         if index > 1:
             before = (policies[-2], references[-2]) if index > 2 else None
-            pairs, digest = _reviewed(loop, index, tables, Scorers((policies[-1], references[-1]), before))
+            scorers = Scorers((policies[-1], references[-1]), before)
+            writers = {"policy": policies[-1], "previous": policies[-2], "initial": initial}
+            pairs, digest = _reviewed(loop, index, tables, scorers, writers)
         stage = f"round-{index}/train"
         record = train_stage(
             loop,
@@ -140,30 +144,36 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         policy = trained(loop, stage, f"round {index}", start, record)
         rivals = {initial.name: INITIAL} | {f"round {past}": f"round-{past}/evaluate" for past in range(1, index)}
         figures = evaluate(f"round-{index}/evaluate", policy, rivals).figures
+        if config.evaluation.token_pairs:
+            token_stage(loop, index, policy=policy, reference=reference, pairs=tables.pairs, data_digest=tables.digest)
         policies.append(policy)
         references.append(anchor)
         history.append(_gain(index, figures, initial))
         decision = decide(history, config.stop, config.rounds)
         outcome = asdict(decision)
+        is_new = not loop.run.exists(f"round-{index}/decide")
         loop.stage(f"round-{index}/decide", {"policy": policy.digest}, lambda _, outcome=outcome: outcome)
         say(f"round {index}: {decision.reason}" + (f"; it does harm: {decision.harm}" if decision.harm else ""))
+        if is_new:
+            report(loop.run)
         if decision.stop:
             break
     if config.evaluation.baseline:
         _baseline(loop, tables, initial, reference, steps, evaluate)
     best = policies[decision.best_round]
     record = result_stage(loop, best, decision, initial, reference)
+    report(loop.run)
     return RunResult(loop.run, loop.run.path(RESULT), record.figures)
 
 
-def _reviewed(loop: Loop, index: int, tables: Tables, scorers: Scorers) -> tuple[Any, str]:
+def _reviewed(loop: Loop, index: int, tables: Tables, scorers: Scorers, writers: dict[str, Policy]) -> tuple[Any, str]:
     """Review, sample, pair and mix: the training data of a round, and its digest."""
     config = loop.config.bootstrap
     selected = review(loop, index, scorers, tables.pairs, tables.digest)
     made: StageRecord | None = None
     if config is not None:
         prompts = draw_prompts(tables.prompts, config.prompts, loop.seed("prompts", index))
-        sampled = sample(loop, index, scorers.last[0], prompts, tables.digest, config)
+        sampled = sample(loop, index, writers[config.writer], prompts, tables.digest, config)
         made = bootstrap(loop, index, scorers, prompts, sampled, config)
     composed = compose(loop, index, selected, made, config)
     has_generated = composed.figures["generated"] > 0

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
+from seralign.errors import StoreError
+from seralign.report.alarms import run_alarms
 from seralign.store import Run, StageRecord, read_manifest
+
+_ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "tokens", "decide")
 
 
 def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a run, finished or not, as plain JSON values.
 
     Keys: ``run``, ``finished``, ``objective``, ``data``, ``reference``, ``policies`` (the starting policy, the
-    baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``), ``rounds`` (what was kept,
-    generated, trained), ``stopped``, ``result``, ``stages`` (seconds and peak memory).
+    baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each
+    round's stages, by stage; null for one that is not there), ``stopped``, ``result``, ``stages`` (seconds and peak
+    memory), ``notes`` (what the run lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
 
     Args:
         run: The run.
@@ -22,9 +29,9 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     config = read_manifest(run.root)["config"]
     result = records.get("result")
     rates = win_rates or (result.figures["win_rates"] if result else {})
-    rounds = sorted({int(name.split("/")[0][6:]) for name in records if name.startswith("round-")})
+    rounds = round_numbers(run)
     decisions = [records[f"round-{index}/decide"] for index in rounds if f"round-{index}/decide" in records]
-    return {
+    figures = {
         "run": str(run.root),
         "finished": result is not None,
         "objective": config["objective"]["name"],
@@ -44,12 +51,74 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
             for record in records.values()
         ],
     }
+    figures["notes"] = _notes(figures, config)
+    figures["alarms"] = [asdict(alarm) for alarm in run_alarms(figures, training_metrics(run))]
+    return figures
+
+
+def training_metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The lines of ``metrics.jsonl`` of each finished training: ``sft``, ``round 1``, ..., ``baseline``.
+
+    Raises:
+        StoreError: a file is missing or corrupt.
+    """
+    stages = {"sft": "sft"} | {f"round {index}": f"round-{index}/train" for index in round_numbers(run)}
+    found = {}
+    for name, stage in (stages | {"baseline": "baseline/train"}).items():
+        if run.exists(stage):
+            path = run.path(stage, "metrics.jsonl")
+            try:
+                found[name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            except (OSError, ValueError) as error:
+                raise StoreError(
+                    f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes "
+                    "them again"
+                ) from None
+    return found
+
+
+def round_numbers(run: Run) -> list[int]:
+    """The rounds that have finished a stage."""
+    names = [record.name.split("/")[0] for record in run.stages()]
+    return sorted({int(name.removeprefix("round-")) for name in names if name.startswith("round-")})
 
 
 def _round(index: int, records: dict[str, StageRecord]) -> dict[str, Any]:
-    stages = ("score", "select", "sample", "bootstrap", "compose", "train", "decide")
-    return {"round": index} | {stage: _figures(records.get(f"round-{index}/{stage}")) or None for stage in stages}
+    return {"round": index} | {
+        stage: _figures(records.get(f"round-{index}/{stage}")) or None for stage in _ROUND_STAGES
+    }
 
 
 def _figures(record: StageRecord | None) -> dict[str, Any]:
     return {} if record is None else record.figures
+
+
+def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """What a reader could look for in vain, and why it is not there."""
+    notes = []
+    stages, rounds, policies = figures["stages"], figures["rounds"], figures["policies"]
+    if not figures["finished"]:
+        last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
+        notes.append(f"The run has not finished: {last}. The same command goes on with it.")
+    if not any(entry["train"] for entry in rounds):
+        notes.append("No round has been trained yet.")
+    elif config["rounds"] == 1:
+        notes.append("One round: no pairs were reviewed, selected or generated.")
+    elif config["bootstrap"] is None:
+        notes.append("No generated pairs: bootstrap is null.")
+    for entry in rounds:
+        if entry["bootstrap"] and not entry["bootstrap"]["pairs"]:
+            notes.append(f"Round {entry['round']} made no pairs: {_counts(entry['bootstrap']['left_out'])}.")
+    if figures["objective"] == "sft":
+        notes.append("The objective is sft: pairs have no margins.")
+    if policies and not any(policy["n"] for policy in policies):
+        notes.append("No answers were sampled: evaluation.prompts is 0, or nothing is held out.")
+    elif policies and not any(policy["score"] for policy in policies):
+        notes.append("No scorer: there are no scores and no win rates (evaluation.scorer).")
+    if figures["data"] and not figures["data"]["heldout"]:
+        notes.append("No held-out pairs: how the policies rank pairs that they were not trained on is not known.")
+    return notes
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no prompts"

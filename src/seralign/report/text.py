@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from seralign.report.format import interval, number, percent
 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
@@ -14,14 +17,27 @@ def run_tables(figures: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures)), Text("")]
     if figures["rounds"]:
         parts += [_table("rounds: what each trained on", _ROUND_COLUMNS, map(_round_row, figures["rounds"])), Text("")]
+    reviewed = [entry for entry in figures["rounds"] if entry["select"]]
+    if reviewed:
+        parts += [_table(_REVIEW_TITLE, _REVIEW_COLUMNS, map(_review_row, reviewed)), Text("")]
     if figures["policies"]:
         columns, rows = _policy_table(figures["policies"])
         parts += [_table("policies: answers to held-out prompts, held-out pairs", columns, rows), Text("")]
     seconds = sum(stage["seconds"] for stage in figures["stages"])
     memory = max((stage["peak_memory_mb"] for stage in figures["stages"]), default=0.0)
     parts.append(Text(f"{seconds:,.0f} s of work, peak memory {memory:,.0f} MB"))
+    parts += [Text(note) for note in figures["notes"]]
     parts.append(Text(_ending(figures)))
+    if figures["alarms"]:
+        parts += [Text(""), _alarms(figures["alarms"])]
     return Group(*parts)
+
+
+def alarms_markdown(alarms: list[dict[str, Any]]) -> str:
+    """The alarms as a Markdown list, or a sentence where there are none."""
+    if not alarms:
+        return "None of the figures is beyond its limit."
+    return "\n".join(f"- {alarm['text']} {alarm['advice']}" for alarm in alarms)
 
 
 def policies_markdown(policies: list[dict[str, Any]]) -> str:
@@ -47,35 +63,69 @@ def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:
     return (
         str(figures["round"]),
         selected,
-        _number(of("select", "margin_mean_kept"), 2),
-        _number(of("sample", "responses"), 0),
-        _number(of("bootstrap", "pairs"), 0),
-        _number(of("bootstrap", "kept"), 0),
-        _percent(of("compose", "share")),
-        _number(of("train", "steps"), 0),
-        _percent(train.get("rewards/accuracies")),
+        number(of("select", "margin_mean_kept"), 2),
+        number(of("sample", "responses"), 0),
+        number(of("bootstrap", "pairs"), 0),
+        number(of("bootstrap", "kept"), 0),
+        percent(of("compose", "share")),
+        number(of("train", "steps"), 0),
+        percent(train.get("rewards/accuracies")),
+    )
+
+
+_REVIEW_TITLE = "reviews: correlation of margins with chosen less rejected tokens; bigrams that the two have in common"
+_REVIEW_COLUMNS = (
+    "round", "ranked right", "margin ~ length", "of kept", "of made", "of made kept", "kept alike", "made alike",
+    "sampled length", "distinct-2", "cut off",
+)  # fmt: skip
+
+
+def _review_row(figures: dict[str, Any]) -> tuple[str, ...]:
+    def of(stage: str, name: str) -> Any:
+        return (figures[stage] or {}).get(name)
+
+    return (
+        str(figures["round"]),
+        percent(of("score", "accuracy")),
+        number(of("select", "margin_length_correlation"), 2),
+        number(of("select", "margin_length_correlation_kept"), 2),
+        number(of("bootstrap", "margin_length_correlation"), 2),
+        number(of("bootstrap", "margin_length_correlation_kept"), 2),
+        percent(of("select", "similarity_kept")),
+        percent(of("bootstrap", "similarity_kept")),
+        number(of("sample", "length"), 1),
+        number(of("sample", "distinct_2"), 3),
+        percent(of("sample", "unfinished")),
     )
 
 
 def _policy_table(policies: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
     columns = ("policy", "score", *(f"wins against {name}" for name in rivals), "length", "kl")
-    columns += ("accuracy", "margin", "distinct-2", "unfinished")
+    columns += ("accuracy", "margin", "distinct-2", "cut off")
     return columns, [_policy_row(policy, rivals) for policy in policies]
 
 
 def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
     return (
         figures["name"],
-        _interval(figures["score"], 3),
-        *(_interval(figures["win_rates"].get(name), 3) for name in rivals),
-        _number(figures["length"], 1),
-        _interval(figures["kl"], 2),
-        _percent(figures["heldout_accuracy"]),
-        _number(figures["heldout_margin"], 2),
-        _number(figures["distinct_2"], 3),
-        _percent(figures["unfinished"]),
+        interval(figures["score"], 3),
+        *(interval(figures["win_rates"].get(name), 3) for name in rivals),
+        number(figures["length"], 1),
+        interval(figures["kl"], 2),
+        percent(figures["heldout_accuracy"]),
+        number(figures["heldout_margin"], 2),
+        number(figures["distinct_2"], 3),
+        percent(figures["unfinished"]),
     )
+
+
+def _alarms(alarms: list[dict[str, Any]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify, table.title_style = "alarms", "left", "bold"
+    for alarm in alarms:
+        table.add_row(Text(alarm["kind"], style="bold"), Text.assemble((alarm["text"], "yellow"), " ", alarm["advice"]))
+    return table
 
 
 def _headline(figures: dict[str, Any]) -> str:
@@ -98,30 +148,21 @@ def _data(figures: dict[str, Any]) -> str:
 
 def _ending(figures: dict[str, Any]) -> str:
     if figures["result"] is None:
-        return f"not finished ({figures['stopped'] or 'no round done yet'}); the same command goes on"
+        return f"no result yet ({figures['stopped'] or 'no round done yet'})"
     return f"result: {figures['result']['policy']} in {figures['run']}/result ({figures['stopped']})"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Any) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right")
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def _interval(value: dict[str, Any] | None, digits: int) -> str:
-    if value is None:
-        return "–"
-    if value["low"] is None:
-        return _number(value["mean"], digits)
-    return f"{value['mean']:.{digits}f} ± {(value['high'] - value['low']) / 2:.{digits}f}"

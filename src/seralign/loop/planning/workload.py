@@ -155,6 +155,8 @@ class _Walk:
             steps += train.count
             policy = replace(base, name=f"round {index}", digest=f"round {index}")
             found += [train, self.evaluate(f"round-{index}/evaluate", policy, reference)]
+            if config.evaluation.token_pairs:
+                found.append(self.tokens(index))
             policies.append(policy)
             references.append(anchor)
         if config.evaluation.baseline:
@@ -239,6 +241,15 @@ class _Walk:
             passes += self.scores(foreseen(self.tables.heldout, ("chosen_ids", "rejected_ids")), [policy, reference])
         loads = len(passes) + (sampling is not None)
         return StageWork(name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
+
+    def tokens(self, index: int) -> StageWork:
+        """Log-ratios by token of some pairs; offline ones stand for the generated, which are not there yet."""
+        count = min(self.loop.config.evaluation.token_pairs, len(self.tables.pairs))
+        both = foreseen(self.tables.pairs.select(range(count)), ("chosen_ids", "rejected_ids"))
+        packs = plan_scoring(both.as_responses(), self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
+        tokens = np.array([both.tokens(pack, self.longest) for pack in packs])
+        passes = Passes("scoring", sum(map(len, packs)), tokens, int(both.whole_lengths.max()))
+        return StageWork(f"round-{index}/tokens", count, "pairs", passes=(passes, passes), loads=2)
 
     def scores(self, responses: Foreseen, policies: Sequence[Policy]) -> tuple[Passes, ...]:
         """Forward passes for implicit rewards: under policies, each followed by its reference."""

@@ -1,0 +1,41 @@
+"""``seralign report``: what runs did to their data and their models, as one page that opens offline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seralign.errors import StoreError
+from seralign.store import read_run
+
+# The page of several runs; that of one lies in its folder.
+SEVERAL = "seralign-report.html"
+
+
+def main(arguments: list[str]) -> None:
+    """``RUN [RUN ...] [--out FILE] [--open]``"""
+    parser = argparse.ArgumentParser(
+        "seralign report", description="Write the report of a run, or of several to compare them, as one HTML file."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, finished or not")
+    parser.add_argument("--out", help=f"the file; by default RUN/report.html, for several runs {SEVERAL}")
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    given = parser.parse_args(arguments)
+    runs = [read_run(folder) for folder in given.runs]
+
+    from seralign.report.contents import REPORT, run_contents
+    from seralign.report.page import write_report
+
+    default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)
+    path = (Path(given.out) if given.out else default).absolute()
+    contents = [run_contents(run) for run in runs]
+    try:
+        write_report(contents, path)
+    except OSError as error:
+        raise StoreError(f"{path}: the report cannot be written ({error.strerror or error}); see --out") from None
+    print(f"report: {path}")
+    if given.open:
+        import webbrowser
+
+        if not webbrowser.open(path.as_uri()):
+            print("no browser was found here; open the file in one")

@@ -1,0 +1,223 @@
+"""What in a run's figures should worry its user, in plain words. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+# Answers a third longer than the starting policy's are seen at a glance; length is what preference training most
+# often gains instead of quality (2310.03716).
+LENGTH_GROWTH = 1.3
+# Three of ten different bigrams gone. Longer answers alone lower the share too, by much less.
+DISTINCT_LEFT = 0.7
+# Answers that write some four tokens twice: one in five more than before is not the prompts' doing.
+REPETITION_GAIN = 0.2
+# Nats a token: each token of the chosen answers is a tenth less likely than before.
+CHOSEN_FALL = 0.1
+# Pairs that are ranked right have next to no gradient: more of the same training only widens their margins.
+SATURATED = 0.98
+# Share of bigrams that the two answers of a generated pair have in common.
+ALIKE = 0.8
+# Nats an answer: picking the best of n answers costs at most log n - (n - 1) / n (2401.01879), 10 nats for n = 60,000.
+KL_ANSWER = 10.0
+# Long answers may differ by more: a tenth of a nat for each token.
+KL_TOKEN = 0.1
+# Answers that were cut at the length limit; they make no pairs, and are judged half-finished.
+UNFINISHED = 0.2
+# Of the share of generated pairs that the round asked for.
+FEW_GENERATED = 0.5
+# A quarter of the variance of the margins is explained by length.
+LENGTH_BIAS = 0.5
+# Standard errors that an accuracy on held-out pairs has to fall by to be no accident.
+ERRORS = 2.0
+
+ADVICE = {
+    "length": "Read some answers: if they say no more, try objective.name: simpo, whose reward is a mean over tokens, "
+    "a larger objective.beta, or fewer rounds.",
+    "diversity": "Raise objective.beta, lower training.learning_rate, or lower bootstrap.shares.",
+    "repetition": "Raise objective.beta or lower training.learning_rate; the policies of earlier rounds are kept in "
+    "round-N/train.",
+    "unfinished": "Raise bootstrap.max_new_tokens and evaluation.max_new_tokens, or see whether the policy goes in "
+    "circles.",
+    "kl": "Raise objective.beta, lower training.learning_rate, or train less (rounds, training.epochs).",
+    "harm": "Lower training.learning_rate or train less (training.epochs), and see that chosen and rejected are the "
+    "right way round in the data. With stop.metric: margin_accuracy the result is the best round.",
+    "win_rate": "Its answers are worse than an earlier policy's: stop.metric: win_rate ends a run here and takes the "
+    "best round; raise objective.beta or lower training.learning_rate.",
+    "baseline": "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).",
+    "length_bias": "Try objective.name: simpo, whose reward is a mean over tokens, or selection.rule: random to see "
+    "whether the selection matters.",
+    "alike": "There is little to choose from: raise bootstrap.temperature or bootstrap.samples.",
+    "few": "Give more prompts (data.prompts, bootstrap.prompts), raise bootstrap.max_new_tokens where answers are cut "
+    "off, or lower bootstrap.shares.",
+    "saturated": "They teach nothing more: train less (training.epochs), or keep harder pairs (selection.rule: "
+    "middle).",
+    "chosen_logp": "Both answers of a pair are pushed down, and what is not in the data rises: raise objective.beta, "
+    "lower training.learning_rate, or train less (training.epochs).",
+}
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A figure beyond its limit.
+
+    ``kind`` names the rule, ``where`` the round; ``text`` says what was found with the figure, ``advice`` what to do
+    about it, naming configuration keys.
+    """
+
+    kind: str
+    where: str
+    value: float
+    limit: float
+    text: str
+    advice: str
+
+
+def run_alarms(figures: dict[str, Any], training: dict[str, list[dict[str, Any]]]) -> list[Alarm]:
+    """What should worry the user of a run: of each kind the latest alarm, with the other rounds that had it.
+
+    Args:
+        figures: ``policies``, ``rounds`` and ``data`` of :func:`seralign.report.figures.run_figures`.
+        training: Metrics of its trainings, by name.
+    """
+    found: dict[str, list[Alarm]] = {}
+    for alarm in (*_of_policies(figures), *_of_rounds(figures["rounds"]), *_of_training(training)):
+        found.setdefault(alarm.kind, []).append(alarm)
+    return [_latest(alarms) for alarms in found.values()]
+
+
+def _latest(alarms: list[Alarm]) -> Alarm:
+    *others, last = alarms
+    earlier = f" So it was in {', '.join(alarm.where for alarm in others)}." if others else ""
+    return replace(last, text=last.text + earlier)
+
+
+def _alarm(kind: str, where: str, value: float, limit: float, text: str) -> Alarm:
+    return Alarm(kind, where, value, limit, text, ADVICE[kind])
+
+
+def _of_policies(figures: dict[str, Any]) -> Iterator[Alarm]:
+    """Of the rounds' policies, against the starting policy, earlier rounds and the baseline."""
+    policies = {policy["role"]: policy for policy in figures["policies"]}
+    rounds = [policy for role, policy in policies.items() if role.startswith("round-")]
+    start = policies.get("initial")
+    if start is None:
+        return
+    best, earlier = None, [start["name"]]
+    for policy in rounds:
+        if policy["n"]:
+            yield from _of_answers(policy, start)
+        yield from _lost(policy, earlier, "win_rate")
+        earlier.append(policy["name"])
+        accuracy = policy["heldout_accuracy"]
+        if accuracy is not None:
+            yield from _of_heldout(policy["name"], accuracy, best, figures["data"]["heldout"])
+            best = accuracy if best is None else max(best, accuracy)
+    decided = [entry["decide"]["best_round"] for entry in figures["rounds"] if entry["decide"]]
+    result = policies.get(f"round-{decided[-1]}") if decided else None
+    if result is not None and "baseline" in policies:
+        yield from _lost(result, [policies["baseline"]["name"]], "baseline")
+
+
+def _of_answers(policy: dict[str, Any], start: dict[str, Any]) -> Iterator[Alarm]:
+    where, before = policy["name"], start["name"]
+    growth = policy["length"] / start["length"]
+    if growth > LENGTH_GROWTH:
+        text = f"Answers of {where} are {growth:.1f} times as long as {before}'s: {policy['length']:.0f} tokens."
+        yield _alarm("length", where, growth, LENGTH_GROWTH, text)
+    # None where no answer has two tokens.
+    left = (policy["distinct_2"] or 0.0) / start["distinct_2"] if start["distinct_2"] else 1.0
+    if left < DISTINCT_LEFT:
+        text = f"Answers of {where} have {1 - left:.0%} fewer different bigrams than {before}'s (distinct-2)."
+        yield _alarm("diversity", where, left, DISTINCT_LEFT, text)
+    gain = policy["repetition"] - start["repetition"]
+    if gain > REPETITION_GAIN:
+        share = f"{policy['repetition']:.0%} of the answers of {where}, {start['repetition']:.0%} of {before}'s"
+        yield _alarm("repetition", where, gain, REPETITION_GAIN, f"{share}, write some four tokens twice.")
+    if policy["unfinished"] > UNFINISHED:
+        share = f"{policy['unfinished']:.0%} of the answers of {where}, {start['unfinished']:.0%} of {before}'s"
+        yield _alarm(
+            "unfinished", where, policy["unfinished"], UNFINISHED, f"{share}, are cut off at the length limit."
+        )
+    budget = max(KL_ANSWER, KL_TOKEN * policy["length"])
+    kl = policy["kl"]
+    if kl is not None and kl["mean"] > budget:
+        text = f"Answers of {where} are {kl['mean']:.1f} nats away from the reference; the budget is {budget:.1f}."
+        yield _alarm("kl", where, kl["mean"], budget, text)
+
+
+def _of_heldout(where: str, accuracy: float, best: float | None, pairs: int) -> Iterator[Alarm]:
+    limit = max(0.5, best or 0.0) - ERRORS * math.sqrt(0.25 / pairs)
+    if accuracy < limit:
+        fallen = "" if best is None else f"; the best round before it {best:.1%}"
+        text = f"{where.capitalize()} ranks {accuracy:.1%} of the {pairs} held-out pairs right{fallen}."
+        yield _alarm("harm", where, accuracy, limit, text)
+
+
+def _lost(policy: dict[str, Any], rivals: list[str], kind: str) -> Iterator[Alarm]:
+    """The clearest loss, where even the upper end of a win rate's interval is below one half."""
+    rates = [(rate["mean"] if rate["high"] is None else rate["high"], rate["mean"], rival)
+             for rival in rivals if (rate := policy["win_rates"].get(rival)) is not None]  # fmt: skip
+    highest, mean, rival = min(rates, default=(0.5, 0.5, ""))
+    if highest < 0.5:
+        where = policy["name"]
+        text = f"{where.capitalize()} wins {mean:.1%} against {rival}, at most {highest:.1%}: less than half."
+        yield _alarm(kind, where, mean, 0.5, text)
+
+
+def _of_rounds(rounds: list[dict[str, Any]]) -> Iterator[Alarm]:
+    """Of what the rounds selected, generated and mixed."""
+    for entry in rounds:
+        where = f"round {entry['round']}"
+        selected, made, mixed = entry["select"] or {}, entry["bootstrap"] or {}, entry["compose"] or {}
+        followed = selected.get("margin_length_correlation")
+        if followed is not None and abs(followed) > LENGTH_BIAS:
+            kind = "longer" if followed > 0 else "shorter"
+            text = (
+                f"The larger the margin of a pair in {where}, the {kind} its chosen answer: correlation {followed:.2f}."
+            )
+            yield _alarm("length_bias", where, followed, LENGTH_BIAS, text)
+        alike = made.get("similarity_kept")
+        limit = max(ALIKE, selected.get("similarity_kept") or 0.0)
+        if alike is not None and alike > limit:
+            text = f"Chosen and rejected of {where}'s generated pairs have {alike:.0%} of their bigrams in common."
+            yield _alarm("alike", where, alike, limit, text)
+        limit = FEW_GENERATED * mixed.get("share_wanted", 0.0)
+        if made and mixed and mixed["share"] < limit:
+            text = f"{mixed['share']:.1%} of {where}'s pairs are generated; {mixed['share_wanted']:.0%} were asked for."
+            yield _alarm("few", where, mixed["share"], limit, text)
+
+
+def _of_training(training: dict[str, list[dict[str, Any]]]) -> Iterator[Alarm]:
+    """Of what the rounds' trainings did to the rewards of pairs; held-out ones where there are any."""
+    before = None
+    for where, rows in training.items():
+        if not where.startswith("round "):
+            continue
+        accuracies = [row["rewards/accuracies"] for row in rows if row.get("rewards/accuracies") is not None]
+        # A line is of log_steps steps, and may be of a few pairs.
+        last = accuracies[-max(1, len(accuracies) // 4) :]
+        right = sum(last) / len(last) if last else 0.0
+        if right >= SATURATED:
+            text = f"Towards the end of {where} {right:.1%} of the training pairs are ranked right."
+            yield _alarm("saturated", where, right, SATURATED, text)
+        logps = _logps_a_token(rows)
+        if not logps:
+            continue
+        before = logps[0] if before is None else before
+        fall = before - logps[-1]
+        if fall > CHOSEN_FALL:
+            text = (
+                f"A token of held-out pairs' chosen answers is {1 - math.exp(-fall):.0%} less likely after {where} "
+                f"than before round 1 ({fall:.2f} nats)."
+            )
+            yield _alarm("chosen_logp", where, fall, CHOSEN_FALL, text)
+
+
+def _logps_a_token(rows: list[dict[str, Any]]) -> list[float]:
+    """Log-probability of the chosen answers by token, in nats, line by line of the held-out pairs, which are the same
+    in every round; lines without finite figures left out."""
+    found = [(row.get("eval_logps/chosen"), row.get("eval_lengths/chosen")) for row in rows]
+    return [logp / length for logp, length in found if logp is not None and length]

@@ -1,0 +1,76 @@
+"""Everything that the report of a run shows, read from its folder alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from seralign.report.alarms import Alarm
+from seralign.report.figures import round_numbers, run_figures, training_metrics
+from seralign.report.pairs import read_pairs
+from seralign.store import Run, read_manifest
+
+# Where the page of a run lies, in its folder.
+REPORT = "report.html"
+
+# Tables that hold pairs, by stage; those of rounds are below the round's folder.
+_TABLES = {
+    "data": ("pairs.arrow",),
+    "select": ("selection.parquet",),
+    "bootstrap": ("generated.arrow", "selection.parquet"),
+    "compose": ("training.parquet",),
+    "tokens": ("tokens.parquet",),
+}
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """A run as the report shows it.
+
+    Args:
+        name: The folder's name.
+        config: As in ``run.json``.
+        figures: All figures by name, as :func:`seralign.report.figures.run_figures` gives them.
+        alarms: What should worry the user.
+        training: Rows of ``metrics.jsonl`` by training: ``sft``, ``round 1``, ..., ``baseline``.
+        pairs: The pairs of the run, offline and generated, one row each (see :func:`seralign.report.pairs.read_pairs`);
+            None before there are data.
+        pairs_total: Pairs of the run; more than ``len(pairs)`` where the table holds a part.
+        tables: Files of the run that hold its pairs, paths relative to the run.
+    """
+
+    name: str
+    config: dict[str, Any]
+    figures: dict[str, Any]
+    alarms: tuple[Alarm, ...]
+    training: dict[str, list[dict[str, float]]]
+    pairs: pa.Table | None
+    pairs_total: int
+    tables: tuple[str, ...]
+
+
+def run_contents(run: Run, limit: int = 100_000) -> RunContents:
+    """Read a run, finished or not; ``pairs`` has at most ``limit`` rows.
+
+    Raises:
+        StoreError: a record or a table of a finished stage is missing or corrupt.
+    """
+    figures = run_figures(run)
+    pairs, total = read_pairs(run, round_numbers(run), limit)
+    return RunContents(
+        name=run.root.resolve().name,
+        config=read_manifest(run.root)["config"],
+        figures=figures,
+        alarms=tuple(Alarm(**alarm) for alarm in figures["alarms"]),
+        training=training_metrics(run),
+        pairs=pairs,
+        pairs_total=total,
+        tables=tuple(
+            f"{record.name}/{file}"
+            for record in run.stages()
+            for file in _TABLES.get(record.name.rsplit("/")[-1], ())
+            if file in record.outputs
+        ),
+    )

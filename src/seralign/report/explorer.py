@@ -1,0 +1,205 @@
+"""The pairs of a run, packed for the page's explorer: columns of numbers, one text, tokens where a run has them.
+
+A packed run is three blocks of little-endian arrays, each gzip and then base64; the page inflates them itself. A string
+is kept once, however many pairs share it. What is packed is bounded in bytes, so that the page can be mailed: where the
+pairs are too many or too long for it, texts are cut and, if need be, colours or pairs left out, and the header says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign.report.pairs import sample_pairs
+from seralign.report.reviews import by_round
+
+# Log-ratios are packed in steps of a hundredth of a nat, in two bytes.
+RATIO_STEP = 0.01
+# Share of the pairs with token colours that keep them (and their whole text), and the longest texts of all others in
+# characters; the first that fits is taken.
+_LEVELS = (
+    (1.0, 10**9), (1.0, 4000), (1.0, 1500), (1.0, 600), (1.0, 300), (0.5, 300), (0.5, 150), (0.2, 150), (0.1, 100),
+    (0.0, 60),
+)  # fmt: skip
+# Rows that sizes are estimated from.
+_SAMPLE = 500
+_TEXTS = ("prompt", "chosen", "rejected")
+_SIDES = ("chosen", "rejected")
+_NO_REASON = 255
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The pairs of one run as the page holds them.
+
+    Args:
+        header: What the page needs to read the blocks: names, types and lengths of their arrays, and pools of names.
+        blocks: ``numbers``, ``text`` and ``tokens``: gzip in base64.
+    """
+
+    header: dict[str, Any]
+    blocks: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that the blocks take in the page."""
+        return sum(map(len, self.blocks.values()))
+
+
+def pack_pairs(pairs: pa.Table, total: int, most: int) -> Packed:
+    """Pack the pairs of a run into at most ``most`` bytes; where not one fits, the blocks are those of no pairs.
+
+    Args:
+        pairs: The pairs, columns as in :func:`seralign.report.pairs.read_pairs`.
+        total: Pairs of the run, in the table or not.
+        most: Bytes that the blocks may take in the page.
+    """
+    if len(pairs) == 0 or most <= 0:
+        return _pack(pairs.slice(0, 0), _LEVELS[-1], total)
+    part = pairs.take(np.arange(0, len(pairs), max(len(pairs) // _SAMPLE, 1)))
+    scale = len(pairs) / len(part)
+    for level in _LEVELS:
+        # A part shares fewer strings than the whole, so it is a little larger for its rows.
+        if scale == 1 or 0.85 * scale * _pack(part, level, total).size <= most:
+            packed = _pack(pairs, level, total)
+            if packed.size <= most:
+                return packed
+    fits = most / (scale * _pack(part, _LEVELS[-1], total).size)
+    return pack_pairs(sample_pairs(pairs, int(len(pairs) * min(0.9 * fits, 0.9))), total, most)
+
+
+def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
+    share, longest = level
+    coloured = _thinned(pairs["tokens_round"].is_valid().to_numpy(), share)
+    whole = {name: _text(pairs, name, coloured) for name in _TEXTS}
+    short = {name: _cut(texts, coloured, longest) for name, texts in whole.items()}
+    strings = [pairs["pair_id"].combine_chunks(), *(texts.combine_chunks() for texts in short.values())]
+    pool = pa.concat_arrays(strings).dictionary_encode()
+    lost = {f"lost_{name}": _units(whole[name]) - _units(short[name]) for name in _TEXTS}
+    places = pool.indices.to_numpy().astype(np.uint32).reshape(4, -1)
+    words, said = _words(pairs, np.where(coloured, _numbers(pc.fill_null(pairs["tokens_round"], 0), np.uint8), 0))
+    numbers = {name: places[row] for row, name in enumerate(("id", *_TEXTS))}
+    # Arrays of bytes come last, so that all others begin where their type asks for.
+    numbers |= lost | {"units": _units(pool.dictionary)} | _figures(pairs) | words
+    tokens = _tokens(pairs.filter(pa.array(coloured)))
+    header = {
+        "pairs": len(pairs),
+        "total": total,
+        "coloured": int(coloured.sum()),
+        "cut": int(np.any([column > 0 for column in lost.values()], axis=0).sum()),
+        "longest": longest,
+        "prompt_start": _shared_start(short["prompt"]),
+        "rounds": [int(name.removeprefix("margin_")) for name in numbers if name.startswith("margin_")],
+        "ratio_step": RATIO_STEP,
+        "numbers": _arrays(numbers),
+        "tokens": _arrays(tokens),
+    }
+    blocks = {
+        "numbers": _squeezed(column.tobytes() for column in numbers.values()),
+        "text": _squeezed(text.encode() for text in pool.dictionary.to_pylist()),
+        "tokens": _squeezed(column.tobytes() for column in tokens.values()),
+    }
+    return Packed(header | said, blocks)
+
+
+def _figures(pairs: pa.Table) -> dict[str, np.ndarray]:
+    """The columns that are numbers, NaN where there is none."""
+    found = {f"{side}_length": _numbers(pairs[f"{side}_length"], np.uint32) for side in _SIDES}
+    found |= {name: _numbers(pairs[name], np.float32) for name in ("p", "disagreement")}
+    margins = by_round(pairs["margins"], float("nan"))
+    return found | {f"margin_{index}": _numbers(margin, np.float32) for index, margin in enumerate(margins, 2)}
+
+
+def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The columns of few different values, as codes of a byte, and what the codes mean."""
+    origins = pairs["origin"].combine_chunks().dictionary_encode()
+    reasons = [reason.dictionary_encode() for reason in by_round(pairs["kept"], "")]
+    said = list(dict.fromkeys(name for reason in reasons for name in reason.dictionary.to_pylist() if name))
+    found = {"origin": origins.indices.to_numpy().astype(np.uint8), "tokens_round": tokens_round.astype(np.uint8)}
+    for index, reason in enumerate(reasons, 2):
+        codes = [said.index(name) if name else _NO_REASON for name in reason.dictionary.to_pylist()]
+        found[f"kept_{index}"] = np.array(codes, np.uint8)[reason.indices.to_numpy()]
+    return found, {"origins": origins.dictionary.to_pylist(), "reasons": said}
+
+
+def _text(pairs: pa.Table, name: str, coloured: np.ndarray) -> pa.ChunkedArray:
+    """A column of texts; of coloured pairs what the tokens say, the end token too."""
+    texts = pc.fill_null(pairs[name], "")  # pyright: ignore
+    if name not in _SIDES or not coloured.any():
+        return texts
+    said = pc.binary_join(pairs[f"{name}_tokens"].filter(pa.array(coloured)), "")  # pyright: ignore
+    return pc.replace_with_mask(texts, pa.array(coloured), said.combine_chunks())  # pyright: ignore
+
+
+def _cut(texts: pa.ChunkedArray, coloured: np.ndarray, longest: int) -> pa.ChunkedArray:
+    short = pc.utf8_slice_codeunits(texts, 0, longest)  # pyright: ignore
+    return pc.if_else(pa.array(coloured), texts, short)  # pyright: ignore
+
+
+def _shared_start(prompts: pa.ChunkedArray) -> int:
+    """UTF-16 units that all prompts begin with, up to the end of a word: a template's, which a list need not repeat."""
+    ends = pc.min_max(prompts).as_py()  # pyright: ignore
+    if ends["min"] is None or ends["min"] == ends["max"]:
+        return 0
+    both = zip(ends["min"], ends["max"], strict=False)
+    shared = "".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    start = 1 + max(shared.rfind(mark) for mark in (" ", "\n", ">"))
+    return len(shared[:start].encode("utf-16-le")) // 2
+
+
+def _tokens(pairs: pa.Table) -> dict[str, np.ndarray]:
+    """Tokens of coloured pairs: how many each response has (chosen, rejected, chosen, ...), their lengths, log-ratios.
+
+    Lengths are in UTF-16 units, as JavaScript counts; log-ratios in steps of ``RATIO_STEP``.
+    """
+    counts, lengths, ratios = [], [], []
+    for row in pairs.select([f"{side}_{kind}" for side in _SIDES for kind in ("tokens", "ratios")]).to_pylist():
+        for side in _SIDES:
+            texts, values = row[f"{side}_tokens"], row[f"{side}_ratios"]
+            counts.append(len(texts))
+            lengths += [len(text.encode("utf-16-le")) // 2 for text in texts]
+            steps = np.nan_to_num(np.asarray(values, dtype=np.float64) / RATIO_STEP)
+            ratios += np.clip(np.round(steps), -32767, 32767).tolist()
+    return {
+        "counts": np.array(counts, np.uint32),
+        "lengths": np.array(lengths, np.uint16),
+        "ratios": np.array(ratios, np.int16),
+    }
+
+
+def _thinned(mask: np.ndarray, share: float) -> np.ndarray:
+    """A mask with a share of its true places, evenly."""
+    places = np.flatnonzero(mask)
+    some = int(len(places) * share)
+    kept = np.zeros_like(mask)
+    kept[places[np.arange(some) * len(places) // max(some, 1)]] = True
+    return kept
+
+
+def _units(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Lengths in UTF-16 units."""
+    beyond = pc.count_substring_regex(texts, "[\U00010000-\U0010ffff]")  # pyright: ignore
+    return _numbers(pc.add(pc.utf8_length(texts), beyond), np.uint32)  # pyright: ignore
+
+
+def _numbers(column: Any, kind: type[np.generic]) -> np.ndarray:
+    if isinstance(column, pa.ChunkedArray):
+        return column.to_numpy().astype(kind)
+    return column.to_numpy(zero_copy_only=False).astype(kind)
+
+
+def _arrays(columns: dict[str, np.ndarray]) -> list[tuple[str, str, int]]:
+    """Name, type and length of each array, in their order."""
+    return [(name, f"{column.dtype.kind}{column.dtype.itemsize}", len(column)) for name, column in columns.items()]
+
+
+def _squeezed(parts: Iterable[bytes]) -> str:
+    return base64.b64encode(gzip.compress(b"".join(parts), 6, mtime=0)).decode("ascii")

@@ -1,0 +1,249 @@
+"""A run in one screen: what went in, what each round did with it and gained, and how it ended. And how runs differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seralign.config.training import DEFAULT_BETA
+from seralign.report.contents import RunContents
+from seralign.report.format import ABSENT, Table, duration, interval, number, percent, signed
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that is read first: its name, its value, and what it is to be compared with."""
+
+    label: str
+    value: str
+    note: str
+
+
+def headline(run: RunContents) -> str:
+    """What the run did, in one sentence."""
+    figures = run.figures
+    done = sum(1 for entry in figures["rounds"] if entry["train"])
+    planned = run.config["rounds"]
+    rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
+    pairs = f"{figures['data']['pairs']:,} preference pairs" if figures["data"] else "no data read yet"
+    ending = f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
+    return f"{figures['objective'].upper()} on {pairs}, {rounds}; {ending}."
+
+
+def tiles(run: RunContents) -> list[Tile]:
+    """The figures that are read first; those that the run does not have are left out."""
+    figures = run.figures
+    found = []
+    if data := figures["data"]:
+        sources = data["sources"]["pairs"]
+        dropped = sum(sources["dropped"].values())
+        found.append(
+            Tile("Pairs to train on", f"{data['pairs']:,}", f"{dropped:,} dropped, {data['heldout']:,} held out")
+        )
+    made = [entry["compose"]["generated"] for entry in figures["rounds"] if entry["compose"]]
+    if sum(made):
+        found.append(Tile("Generated pairs used", f"{sum(made):,}", f"{made[-1]:,} in the last round"))
+    first, last = _ends(figures)
+    if first is not None and last is not None:
+        if last["heldout_accuracy"] is not None:
+            found.append(
+                Tile(
+                    "Held-out pairs ranked right",
+                    percent(last["heldout_accuracy"]),
+                    f"{percent(first['heldout_accuracy'])} at the start",
+                )
+            )
+        rival = first["name"]
+        if rate := last["win_rates"].get(rival):
+            found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate)))
+        if last["kl"] is not None:
+            found.append(Tile("Distance from the reference", number(last["kl"]["mean"], 2), "nats an answer (KL)"))
+        if last["length"] is not None:
+            found.append(
+                Tile("Answer length", number(last["length"], 1), f"tokens; {number(first['length'], 1)} at the start")
+            )
+    if figures["stages"]:
+        seconds = sum(stage["seconds"] for stage in figures["stages"])
+        memory = max(stage["peak_memory_mb"] for stage in figures["stages"])
+        note = f"peak memory {memory / 1000:,.1f} GB; of a stage taken up again, its last process only"
+        found.append(Tile("Time", duration(seconds), note))
+    return found
+
+
+def facts(run: RunContents) -> list[tuple[str, list[str]]]:
+    """Terms and what they are in this run, a line each."""
+    figures, config = run.figures, run.config
+    found = [("Data", _data(figures["data"]))]
+    world = config.get("world") is not None
+    model = "the built-in world's model" if world else config["policy"]["model"]
+    adapter = config["policy"].get("lora")
+    found.append(("Policy", [f"{model}{', with a LoRA adapter' if adapter else ''}"]))
+    if reference := figures["reference"]:
+        anchor = config["reference"]["anchor"]
+        moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
+        found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))
+    objective = config["objective"]
+    beta = objective["beta"] if objective["beta"] is not None else DEFAULT_BETA[objective["name"]]
+    found.append(
+        ("Objective", [objective["name"] if objective["name"] == "sft" else f"{objective['name']}, beta {beta:g}"])
+    )
+    found.append(("Recipe", _recipe(config)))
+    stopped = figures["stopped"]
+    ending = {None: "No round is done yet", "goes on": "It has not stopped: a further round is to come"}
+    found.append(("Why it stopped", [ending.get(stopped, f"{stopped}".capitalize())]))
+    return found
+
+
+def rounds_table(run: RunContents) -> Table | None:
+    """What each round selected, generated, trained on and gained; None before the first."""
+    if not run.figures["rounds"]:
+        return None
+    policies = {policy["role"]: policy for policy in run.figures["policies"]}
+    before = policies.get("initial")
+    rows = []
+    for entry in run.figures["rounds"]:
+        policy = policies.get(f"round-{entry['round']}")
+        rows.append((f"Round {entry['round']}", *_work(entry), *_gain(policy, before)))
+        before = policy or before
+    columns = ("", "offline selected", "generated", "of them used", "trained on", "steps", "training accuracy")
+    columns += ("held-out accuracy", "change", "score", "length", "KL")
+    used = [place for place in range(len(columns)) if any(row[place] != ABSENT for row in rows)]
+    pick = tuple(tuple(row[place] for place in used) for row in rows)
+    caption = "What each round selected, generated, trained on, and what its policy measures"
+    return Table(caption, tuple(columns[place] for place in used), pick)
+
+
+def differences(runs: Sequence[RunContents]) -> Table:
+    """The configuration's keys whose values are not the same in all runs."""
+    flat = [dict(_flat(run.config)) for run in runs]
+    keys = list(dict.fromkeys(key for values in flat for key in values))
+    rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
+    apart = tuple(row for row in rows if len(set(row[1:])) > 1)
+    return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
+
+
+def comparison(runs: Sequence[RunContents]) -> Table:
+    """The figures that are read first, of each run."""
+    found = [{tile.label: tile.value for tile in tiles(run)} for run in runs]
+    labels = dict.fromkeys(label for values in found for label in values)
+    rows = tuple((label, *(values.get(label, ABSENT) for values in found)) for label in labels)
+    return Table("The runs side by side", ("", *(run.name for run in runs)), rows)
+
+
+def configuration(run: RunContents) -> Table:
+    """The whole configuration, a key a row."""
+    values = dict(_flat(run.config))
+    rows = tuple((key, _shown(values, key)) for key in values)
+    return Table("The configuration with all defaults", ("key", "value"), rows)
+
+
+def _ends(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
+    """The starting policy, and the result's or else the last round's."""
+    policies = {policy["role"]: policy for policy in figures["policies"]}
+    by_name = {policy["name"]: policy for policy in figures["policies"]}
+    rounds = [policy for role, policy in policies.items() if role.startswith("round-")]
+    if "initial" not in policies or not rounds:
+        return None, None
+    result = (figures["result"] or {}).get("policy")
+    return policies["initial"], by_name.get(result, rounds[-1])
+
+
+def _work(entry: dict[str, Any]) -> tuple[str, ...]:
+    def of(stage: str, name: str) -> Any:
+        return (entry[stage] or {}).get(name)
+
+    chosen = entry["select"]
+    return (
+        f"{chosen['kept']:,} of {chosen['pairs']:,}" if chosen else "all",
+        number(of("bootstrap", "pairs"), 0),
+        number(of("compose", "generated"), 0),
+        number(of("train", "pairs"), 0),
+        number(of("train", "steps"), 0),
+        percent((of("train", "train") or {}).get("rewards/accuracies")),
+    )
+
+
+def _gain(policy: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple[str, ...]:
+    if policy is None:
+        return (ABSENT,) * 5
+    change = ABSENT
+    if before is not None and None not in (policy["heldout_accuracy"], before["heldout_accuracy"]):
+        change = signed(100 * (policy["heldout_accuracy"] - before["heldout_accuracy"]), 1)
+    return (
+        percent(policy["heldout_accuracy"]),
+        change,
+        interval(policy["score"], 3),
+        number(policy["length"], 1),
+        interval(policy["kl"], 2),
+    )
+
+
+def _data(data: dict[str, Any]) -> list[str]:
+    if not data:
+        return ["No data read yet"]
+    source = data["sources"]["pairs"]
+    lines = [
+        f"{source['read']:,} pairs read from {source['source']}",
+        f"{data['pairs']:,} to train on, {data['heldout']:,} held out",
+        "dropped: " + (_counts(source["dropped"]) or "none"),
+    ]
+    return lines + ([f"noted: {_counts(source['noted'])}"] if source["noted"] else [])
+
+
+def _recipe(config: dict[str, Any]) -> list[str]:
+    training, bootstrap = config["training"], config["bootstrap"]
+    epochs = training["epochs"] or 1
+    lines = [
+        f"{config['rounds']} {'round' if config['rounds'] == 1 else 'rounds'}, learning rate "
+        f"{training['learning_rate']:g}, batches of {training['batch_size']}, "
+        + (
+            f"{training['max_steps']:,} steps"
+            if training["max_steps"]
+            else f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'}"
+        )
+    ]
+    if config["rounds"] > 1:
+        lines.append(f"offline pairs: {_rule(config['selection'])}, margins with gamma {config['scoring']['gamma']:g}")
+        if bootstrap:
+            shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
+            lines.append(
+                f"generated pairs: {bootstrap['samples']} answers a prompt at temperature "
+                f"{bootstrap['temperature']:g}, {_rule(bootstrap['selection'])}; share {shares}"
+            )
+        else:
+            lines.append("no generated pairs")
+    return lines
+
+
+def _rule(selection: dict[str, Any]) -> str:
+    rule = selection["rule"]
+    if rule == "threshold":
+        return f"margins of at least {selection['threshold']:g} nats selected"
+    return "all selected" if rule == "all" else f"{rule} {percent(selection['fraction'], 0)} selected"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
+def _between(rate: dict[str, Any]) -> str:
+    return "" if rate["low"] is None else f"95% interval {percent(rate['low'])} to {percent(rate['high'])}"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return ABSENT
+    value = values[key]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

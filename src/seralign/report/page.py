@@ -1,0 +1,220 @@
+"""One run, or several beside each other, as one HTML file that needs nothing else: no network, no other file.
+
+Nothing in the file runs but its own scripts: a Content-Security-Policy names them by their digests, forbids every
+request, and forbids making code or markup out of strings. Text from data and models comes through Jinja's autoescape,
+or as data that the scripts put on the page as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from seralign.errors import SeralignError
+from seralign.files import write_atomic
+from seralign.report import glance
+from seralign.report.charts import RUN_COLOURS, Over
+from seralign.report.contents import RunContents
+from seralign.report.explorer import pack_pairs
+from seralign.report.format import visible
+from seralign.report.pictures_pairs import pair_pictures
+from seralign.report.pictures_rounds import policy_pictures
+from seralign.report.pictures_training import work_pictures
+
+# Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
+SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
+
+# Bytes of pairs that each run may have where the rest of a page of many runs takes most of it.
+LEAST = 200_000
+
+# The pictures, first to last.
+ORDER = ("margins", "lengths", "correlations", "shares", "path", "wins", "responses", "rewards", "costs")
+
+_VENDOR = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-interpreter.js")
+_OWN = ("page.js", "charts.js", "pairs.js", "pair.js", "explorer.js")
+
+
+def write_report(runs: Sequence[RunContents], path: Path) -> None:
+    """Write the report of one run, or of several compared, as one HTML file.
+
+    Args:
+        runs: What there is to show of each run; runs of the same name are numbered.
+        path: The file; it is whole or not there. Links to the run's tables are relative to its folder.
+
+    Raises:
+        SeralignError: there are more runs than colours.
+    """
+    if len(runs) > len(RUN_COLOURS):
+        raise SeralignError(
+            f"{len(runs)} runs to compare: a report holds at most {len(RUN_COLOURS)}, a colour each. Leave some out, "
+            "or write several reports (--out)"
+        )
+    text = render(_named(runs), path.parent)
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def render(runs: Sequence[RunContents], folder: Path) -> str:
+    """The page as text; ``folder`` is where it will be."""
+    over = Over(tuple(run.name for run in runs))
+    pictures = [*pair_pictures(runs, over), *policy_pictures(runs, over), *work_pictures(runs, over)]
+    pictures.sort(key=lambda picture: ORDER.index(picture.key))
+    numbers = count()
+    environment = Environment(
+        loader=PackageLoader("seralign.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = _source(environment, "report.css")
+    scripts = [_source(environment, name) for name in (*_VENDOR, *_OWN)]
+    views = [(picture, [(next(numbers), panel) for panel in picture.panels]) for picture in pictures]
+    context = {
+        "title": " / ".join(over.names),
+        "version": importlib.metadata.version("seralign"),
+        "several": over.several,
+        "run_keys": over.legend("area"),
+        "runs": [_glance(run) for run in runs],
+        "differences": glance.differences(runs) if over.several else None,
+        "comparison": glance.comparison(runs) if over.several else None,
+        "pictures": views,
+        "charts": _json([panel.spec for picture in pictures for panel in picture.panels]),
+        "style": style,
+        "scripts": scripts,
+        "licences": _source(environment, "vendor/LICENSES.txt"),
+        "policy": _policy(style, scripts),
+    }
+    template = environment.get_template("report.html.j2")
+    frame = len(template.render(context, explorers=[]).encode()) + 20_000
+    pairs = {run.name: 0 if run.pairs is None else len(run.pairs) for run in runs}
+    most = _limit(sum(pairs.values())) - frame
+    explorers = [
+        _explorer(run, run.pairs, max(most * pairs[run.name] // sum(pairs.values()), LEAST), folder)
+        for run in runs
+        if run.pairs is not None and pairs[run.name]
+    ]
+    return template.render(context, explorers=explorers)
+
+
+def _named(runs: Sequence[RunContents]) -> list[RunContents]:
+    """The runs with names that can be shown and tell them apart."""
+    taken: set[str] = set()
+    named = []
+    for run in runs:
+        plain = visible(run.name)
+        tries = (plain if number == 1 else f"{plain} ({number})" for number in count(1))
+        name = next(name for name in tries if name not in taken)
+        taken.add(name)
+        named.append(replace(run, name=name))
+    return named
+
+
+def _glance(run: RunContents) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "headline": glance.headline(run),
+        "tiles": glance.tiles(run),
+        "notes": run.figures["notes"],
+        "alarms": run.alarms,
+        "rounds": glance.rounds_table(run),
+        "facts": glance.facts(run),
+        "configuration": glance.configuration(run),
+    }
+
+
+def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dict[str, Any]:
+    packed = pack_pairs(pairs, run.pairs_total, most)
+    coloured = len(pairs) - pairs["tokens_round"].null_count
+    root = Path(run.figures["run"])
+    links = [(name, quote(os.fsencode(os.path.relpath(root / name, folder)))) for name in run.tables]
+    return {
+        "name": run.name,
+        "header": _json(packed.header),
+        "blocks": {name: Markup(block) for name, block in packed.blocks.items()},
+        "sentences": _sentences(packed.header, coloured),
+        "tables": links,
+    }
+
+
+def _sentences(header: dict[str, Any], coloured: int) -> list[str]:
+    """What the reader must know about the pairs that are in the page; ``coloured``: how many could have colours."""
+    if not header["pairs"]:
+        return [f"None of the run's {header['total']:,} pairs fits into the page: it would be too large."]
+    said = []
+    if header["pairs"] < header["total"]:
+        said.append(f"The page holds {header['pairs']:,} of the run's {header['total']:,} pairs.")
+    if header["cut"]:
+        said.append(
+            f"To keep the file small, texts of {header['cut']:,} pairs are cut to {header['longest']} characters."
+        )
+    if header["coloured"]:
+        said.append(f"Tokens of {header['coloured']:,} pairs are coloured by their log-ratio, policy to reference.")
+    if header["coloured"] < coloured:
+        said.append(f"To keep the file small, {coloured - header['coloured']:,} pairs have lost their token colours.")
+    if not coloured:
+        said.append("No pair has token colours: evaluation.token_pairs says of how many a round keeps them.")
+    return said
+
+
+def _limit(pairs: int) -> int:
+    """Most bytes of a page with so many pairs."""
+    (few, small), (many, large) = SMALL, LARGE
+    part = min(max((pairs - few) / (many - few), 0.0), 1.0)
+    return round(small + part * (large - small))
+
+
+def _source(environment: Environment, name: str) -> Markup:
+    """A file of ours, as it is."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _json(value: Any) -> Markup:
+    """JSON inside a script element: ASCII, and nothing that could end the element."""
+    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _finite(value: Any) -> Any:
+    """Null in place of what JSON cannot say; a training that went astray has such figures."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """The Content-Security-Policy: nothing but these scripts and this style."""
+    parts = {
+        "default-src": "'none'",
+        "script-src": " ".join(map(_hash, scripts)),
+        "style-src": _hash(style),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in parts.items())
+
+
+def _hash(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+def _shown(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,148 @@
+"""The pairs of a run as one table: what each says, what every round thought of it, where its tokens differ.
+
+Everything stays in Arrow, and texts stay in the run's memory-mapped files until they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign.files import read_stream, read_table
+from seralign.store import Run
+
+# Why a pair was dropped that the selection had kept.
+LEFT_OUT = "left out by the mix"
+
+_TOKEN_COLUMNS = {
+    "chosen_tokens": pa.list_(pa.string()),
+    "rejected_tokens": pa.list_(pa.string()),
+    "chosen_ratios": pa.list_(pa.float32()),
+    "rejected_ratios": pa.list_(pa.float32()),
+}
+
+
+def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | None, int]:
+    """At most ``limit`` pairs of a run, offline ones first, and how many there are in all; None before there are data.
+
+    Columns:
+
+    - ``pair_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p``, ``prompt``, ``chosen``, ``rejected``;
+    - ``chosen_length``, ``rejected_length``: tokens;
+    - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
+      or why the round did not train on the pair; null where the pair was not there to be chosen;
+    - ``disagreement``: |h1 - h2| of the two policies of the ensemble in the last round that had both;
+    - ``tokens_round``: the round whose policy the token columns are of; null for most pairs;
+    - ``chosen_tokens``, ``rejected_tokens``: text of each token, the end token too; ``chosen_ratios``,
+      ``rejected_ratios``: log pi - log pi_ref of each, in nats.
+
+    Args:
+        run: The run.
+        rounds: Numbers of its rounds.
+        limit: Most rows; see :func:`sample_pairs`.
+    """
+    if not run.exists("data"):
+        return None, 0
+    files = [run.path("data", "pairs.arrow")]
+    files += [
+        run.path(f"round-{index}/bootstrap", "generated.arrow") for index in rounds if _has(run, index, "bootstrap")
+    ]
+    table = pa.concat_tables([_plain(read_stream(file)) for file in files])
+    tokens = _tokens(run, rounds)
+    at = pc.index_in(table["pair_id"], value_set=tokens["pair_id"])  # pyright: ignore
+    total = len(table)
+    table = sample_pairs(table.append_column("tokens_round", tokens["tokens_round"].take(at)), limit)
+    ids = table["pair_id"].combine_chunks()
+    at = pc.index_in(ids, value_set=tokens["pair_id"])  # pyright: ignore
+    for name in _TOKEN_COLUMNS:
+        table = table.append_column(name, tokens[name].take(at))
+    for name, column in _reviews(run, range(2, max(rounds, default=1) + 1), ids).items():
+        table = table.append_column(name, column)
+    return table, total
+
+
+def sample_pairs(table: pa.Table, count: int) -> pa.Table:
+    """At most ``count`` rows of a table of pairs, in its order: those with token columns, and others evenly over it."""
+    if len(table) <= count:
+        return table
+    coloured = table["tokens_round"].is_valid().to_numpy()
+    wanted = np.zeros(len(table), dtype=bool)
+    left = count
+    for rows in (np.flatnonzero(coloured), np.flatnonzero(~coloured)):
+        some = min(left, len(rows))
+        wanted[rows[np.arange(some) * len(rows) // max(some, 1)]] = True
+        left -= some
+    return table.filter(pa.array(wanted))
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    columns = {name: table[name] for name in ("pair_id", "origin", "p", "prompt", "chosen", "rejected")}
+    for side in ("chosen", "rejected"):
+        columns[f"{side}_length"] = pc.list_value_length(table[f"{side}_ids"])  # pyright: ignore
+    return pa.table(columns)
+
+
+def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
+    """The token columns of all rounds, the last round first: of a pair that several rounds looked at, it is found."""
+    schema = pa.schema({"pair_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
+    tables = [schema.empty_table()]
+    for index in sorted(rounds, reverse=True):
+        if _has(run, index, "tokens"):
+            found = read_table(run.path(f"round-{index}/tokens", "tokens.parquet"))
+            found = found.append_column("tokens_round", pa.array(np.full(len(found), index, dtype=np.int32)))
+            tables.append(found.select(schema.names).cast(schema))
+    return pa.concat_tables(tables)
+
+
+def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Array]:
+    """``margins``, ``kept`` and ``disagreement`` of the pairs with these ids, from the selections of all rounds."""
+    margins, kept = [], []
+    disagreement = pa.nulls(len(ids), pa.float64())
+    for index in rounds:
+        found = _selections(run, index)
+        at = pc.index_in(ids, value_set=found["pair_id"])  # pyright: ignore
+        margins.append(found["margin"].take(at))
+        kept.append(found["reason"].take(at))
+        disagreement = pc.coalesce(found["disagreement"].take(at), disagreement)  # pyright: ignore
+    return {
+        "margins": _lists(margins, len(ids), pa.float64()),
+        "kept": _lists(kept, len(ids), pa.string()),
+        "disagreement": disagreement,
+    }
+
+
+def _selections(run: Run, index: int) -> pa.Table:
+    """What a round decided about offline and generated pairs: ``pair_id``, ``margin``, ``reason``, ``disagreement``."""
+    schema = pa.schema(
+        {"pair_id": pa.string(), "margin": pa.float64(), "reason": pa.string(), "disagreement": pa.float64()}
+    )
+    tables = [schema.empty_table()]
+    for stage in ("select", "bootstrap"):
+        if _has(run, index, stage):
+            found = read_table(run.path(f"round-{index}/{stage}", "selection.parquet"))
+            if "disagreement" not in found.column_names:  # a run of the first versions
+                found = found.append_column("disagreement", pa.nulls(len(found), pa.float64()))
+            tables.append(found.select(schema.names).cast(schema))
+    table = pa.concat_tables(tables)
+    if not _has(run, index, "compose"):
+        return table
+    mixed = read_table(run.path(f"round-{index}/compose", "training.parquet"), ["pair_id", "used"])
+    unused = mixed.filter(pc.invert(mixed["used"]))["pair_id"]  # pyright: ignore
+    is_unused = pc.is_in(table["pair_id"], value_set=unused)  # pyright: ignore
+    reason = pc.if_else(is_unused, LEFT_OUT, table["reason"])  # pyright: ignore
+    return table.set_column(2, "reason", reason)
+
+
+def _lists(columns: Sequence[pa.ChunkedArray], rows: int, kind: pa.DataType) -> pa.ListArray:
+    """Columns [rows] side by side: one list a row, one entry a column."""
+    values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind).combine_chunks()
+    order = np.arange(rows)[:, None] + rows * np.arange(len(columns))
+    offsets = np.arange(rows + 1, dtype=np.int32) * len(columns)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.take(pa.array(order.reshape(-1), pa.int64())))
+
+
+def _has(run: Run, index: int, stage: str) -> bool:
+    return run.exists(f"round-{index}/{stage}")

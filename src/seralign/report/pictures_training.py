@@ -1,0 +1,185 @@
+"""The pictures of the work: rewards during training, where the pairs came from, time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, names, spread, thinned
+from seralign.report.contents import RunContents
+from seralign.report.format import Table, duration, number, percent
+
+# Points of a training's line.
+POINTS = 250
+# A stage that took less of the run's time is shown in the table alone.
+SMALL = 0.005
+
+
+def work_pictures(runs: Sequence[RunContents], over: Over) -> list[Picture]:
+    """The pictures of training and cost of one run, or of several over each other."""
+    return [_rewards(over, runs), _shares(over, runs), _costs(over, runs)]
+
+
+def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
+    title = "Implicit rewards during training"
+    of = {"rewards/chosen": "chosen", "rewards/rejected": "rejected"}
+    trainings = list(dict.fromkeys(name for run in runs for name in run.training))
+    panels: dict[str, list[dict[str, Any]]] = {name: [] for name in trainings}
+    rows = []
+    for run in runs:
+        for name, lines in run.training.items():
+            trained = [line for line in lines if "rewards/rejected" in line]
+            heldout = [line for line in lines if "eval_rewards/rejected" in line]
+            for prefix, chosen in (("", trained), ("eval_", heldout)):
+                for line in thinned(chosen, POINTS):
+                    panels[name] += [
+                        {
+                            "step": line["step"],
+                            "reward": _rounded(line.get(prefix + key)),
+                            "series": series,
+                            "run": run.name,
+                        }
+                        | {"where": "held out" if prefix else "training"}
+                        for key, series in of.items()
+                    ]
+            if trained:
+                rows.append(_training_row(over.label(run.name, name), trained[-1], heldout[-1] if heldout else {}))
+    shown = {name: values for name, values in panels.items() if values}
+    if not shown:
+        return Picture("rewards", title, "No round has been trained yet, or its objective has no implicit reward.")
+    rewards = [value["reward"] for values in shown.values() for value in values if value["reward"] is not None]
+    y = axis("reward", "implicit reward", spread(rewards))
+    keys = {"chosen": Key("chosen", "chosen", "line"), "rejected": Key("rejected", "rejected", "dashed")}
+    style, legend = over.series(keys)
+    legend = [*legend, Key("held-out pairs", "muted", "dot")]
+    tip = over.tips(series="response", where="of", step="step", reward=("reward", ".3f"))
+    place = {"x": axis("step", "step", form="d", zero=True), "y": y, "tooltip": tip}
+    line = {"mark": {"type": "line", "strokeWidth": 1.75}, "transform": [{"filter": "datum.where == 'training'"}]}
+    dots = {
+        "mark": {"type": "point", "size": 40, "filled": True},
+        "transform": [{"filter": "datum.where != 'training'"}],
+    }
+    dots["encoding"] = place | {"color": style["color"]}
+    line["encoding"] = place | style
+    reading = (
+        "Beta times how much more likely the policy makes a response than the reference does. The gap between both is "
+        "what training widens; where both fall, probability goes to responses that nobody wrote."
+    )
+    columns = (
+        "training",
+        "loss",
+        "accuracy",
+        "chosen",
+        "rejected",
+        "held-out accuracy",
+        "held out: chosen",
+        "rejected",
+    )
+    return Picture(
+        "rewards",
+        title,
+        reading,
+        tuple(Panel(name.capitalize(), chart(values, [line, dots])) for name, values in shown.items()),
+        tuple(legend),
+        Table("The last logged step of each training", columns, tuple(rows)),
+    )
+
+
+def _rounded(reward: float | None) -> float | None:
+    """Null stays: metrics.jsonl has it where a training went astray, and a line of the picture a gap."""
+    return None if reward is None else round(reward, 5)
+
+
+def _training_row(name: str, last: Mapping[str, float | None], heldout: Mapping[str, float | None]) -> tuple[str, ...]:
+    return (
+        name,
+        number(last.get("loss"), 3),
+        percent(last.get("rewards/accuracies")),
+        number(last.get("rewards/chosen"), 3),
+        number(last.get("rewards/rejected"), 3),
+        percent(heldout.get("eval_rewards/accuracies")),
+        number(heldout.get("eval_rewards/chosen"), 3),
+        number(heldout.get("eval_rewards/rejected"), 3),
+    )
+
+
+def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
+    title = "Where the pairs came from"
+    values, rows = [], []
+    for run in runs:
+        for entry in run.figures["rounds"]:
+            mixed, train = entry["compose"], entry["train"]
+            if mixed is None and train is None:
+                continue
+            offline, made = (mixed["offline"], mixed["generated"]) if mixed else (train["pairs"], 0)
+            share = made / max(offline + made, 1)
+            index = str(entry["round"])
+            common = {"round": index, "run": run.name, "share": round(share, 4)}
+            values += [common | {"n": offline, "series": "offline"}, common | {"n": made, "series": "generated"}]
+            wanted = percent(mixed.get("share_wanted")) if mixed else "–"
+            cells = (f"{offline:,}", f"{made:,}", percent(share), wanted)
+            rows.append((over.label(run.name, f"round {index}"), *cells))
+    if not values:
+        return Picture("shares", title, "No round has chosen its pairs yet.")
+    x = names("round", list(dict.fromkeys(value["round"] for value in values)), "round")
+    if over.several:
+        style, legend = over.series({"generated": Key("generated", "made", "line")})
+        values = [value for value in values if value["series"] == "generated"]
+        channels = {"x": x, "y": axis("share", "generated share", (0.0, 1.0), ".1~%")} | style
+        marks = layer("line", {"point": POINT, "strokeWidth": 1.75}, channels)
+    else:
+        of = {"offline": "kept", "generated": "made"}
+        legend = [Key(name, colour, "area") for name, colour in of.items()]
+        channels = {"x": x, "y": axis("n", "pairs trained on", zero=True), "color": colours("series", of)}
+        marks = layer("bar", {"width": {"band": 0.55}}, channels)
+    marks["encoding"]["tooltip"] = over.tips(
+        round="round", series="pairs", n=("how many", ",d"), share=("generated share", ".1%")
+    )
+    reading = "Pairs that each round trained on: those of the data, and those that the policy made itself."
+    if not any(value["n"] for value in values if value["series"] == "generated"):
+        reading += " No round used generated pairs."
+    table = Table("Pairs trained on", ("round", "offline", "generated", "generated share", "wanted share"), tuple(rows))
+    panels = (Panel("", chart(values, [marks], 210)),)
+    return Picture("shares", title, reading, panels, tuple(legend), table, half=True)
+
+
+def _costs(over: Over, runs: Sequence[RunContents]) -> Picture:
+    title = "Time and memory"
+    stages = [(run, stage) for run in runs for stage in run.figures["stages"]]
+    if not stages:
+        return Picture("costs", title, "No stage is done yet.")
+    total = max(sum(stage["seconds"] for stage in run.figures["stages"]) for run in runs)
+    large = [(run, stage) for run, stage in stages if stage["seconds"] >= SMALL * total]
+    values = [
+        {
+            "stage": stage["name"],
+            "seconds": stage["seconds"],
+            "mb": stage["peak_memory_mb"],
+            "run": run.name,
+            "series": "",
+        }
+        for run, stage in large
+    ]
+    order = list(dict.fromkeys(value["stage"] for value in values))
+    panels = []
+    for name, key, unit in (("Time", "seconds", "seconds"), ("Peak memory so far", "mb", "megabytes")):
+        style, _ = over.series({"": Key("", "kept", "area")})
+        tip = over.tips(stage="stage", seconds=("seconds", ",.1f"), mb=("peak MB", ",.0f"))
+        channels = {"x": axis(key, unit, zero=True), "color": style["color"], "tooltip": tip}
+        channels["y"] = names("stage", order, labelLimit=150)
+        if over.several:
+            channels["yOffset"] = {"field": "run", "scale": {"domain": list(over.names)}}
+        height = 40 + len(order) * (10 + 9 * len(over.names))
+        panels.append(Panel(name, chart(values, [layer("bar", {"height": {"band": 0.7}}, channels)], height)))
+    rows = tuple(
+        (over.label(run.name, stage["name"]), duration(stage["seconds"]), f"{stage['peak_memory_mb']:,.0f} MB")
+        for run, stage in stages
+    )
+    reading = (
+        "Stages in their order; those of less than half a percent of the time are in the table alone. Memory is the "
+        "peak of the process so far, so it only grows until a run is taken up again. Of a stage that was interrupted "
+        "and taken up again, the time is that of its last process alone."
+    )
+    table = Table("All stages", ("stage", "time", "peak memory so far"), rows)
+    legend = tuple(over.legend("area") if over.several else ())
+    return Picture("costs", title, reading, tuple(panels), legend, table)

@@ -1,0 +1,65 @@
+"""What each round thought of the pairs, as arrays: the figures behind the pictures of pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign.report.contents import RunContents
+
+
+@dataclass(frozen=True)
+class Review:
+    """The pairs that were in play in one round of one run, N of them.
+
+    Args:
+        run: The run's name.
+        index: The round.
+        margin: [N], nats.
+        kept: [N], whether the round trained on the pair.
+        generated: [N], whether the policy made the pair itself.
+        longer: [N], tokens of the chosen less those of the rejected response.
+    """
+
+    run: str
+    index: int
+    margin: np.ndarray
+    kept: np.ndarray
+    generated: np.ndarray
+    longer: np.ndarray
+
+
+def reviews(contents: RunContents) -> list[Review]:
+    """What each round from 2 on thought of the pairs; rounds that scored none are left out."""
+    pairs = contents.pairs
+    if pairs is None or len(pairs) == 0:
+        return []
+    longer = pc.subtract(pairs["chosen_length"], pairs["rejected_length"]).to_numpy()  # pyright: ignore
+    generated = pc.not_equal(pairs["origin"], "offline").to_numpy()  # pyright: ignore
+    found = []
+    margins, reasons = by_round(pairs["margins"], float("nan")), by_round(pairs["kept"], "")
+    for index, (scored, reason) in enumerate(zip(margins, reasons, strict=True), 2):
+        margin = scored.to_numpy(zero_copy_only=False).astype(np.float64)
+        kept = pc.equal(reason, "kept").to_numpy(zero_copy_only=False)  # pyright: ignore
+        seen = np.isfinite(margin)
+        if seen.any():
+            found.append(Review(contents.name, index, margin[seen], kept[seen], generated[seen], longer[seen]))
+    return found
+
+
+def by_round(lists: pa.ChunkedArray, absent: Any) -> list[pa.Array]:
+    """A column of equally long lists as one array for each place, nulls filled with ``absent``."""
+    column = lists.combine_chunks()
+    width = pc.max(pc.list_value_length(column)).as_py() or 0  # pyright: ignore
+    return [pc.fill_null(pc.list_element(column, place), absent) for place in range(width)]  # pyright: ignore
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Pearson's correlation; None where one of both does not vary."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,0 +1,62 @@
+"use strict";
+// What all parts of the page share: making elements, and showing text that nobody may trust.
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// The same list as in format.py.
+const UNSEEN =
+  /[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
+
+function nameOf(character) {
+  const code = character.codePointAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
+// Text as one string, for lists and labels.
+function plain(text) {
+  return text.replace(UNSEEN, (found) =>
+    found >= "\ud800" && found <= "\udfff" && found.length === 1 ? "\ufffd" : `⟨${nameOf(found)}⟩`,
+  );
+}
+
+// Text into an element, what is unseen as a small box with its name.
+function appendText(parent, text) {
+  let from = 0;
+  for (const found of text.matchAll(UNSEEN)) {
+    parent.append(text.slice(from, found.index), element("span", { class: "mark" }, nameOf(found[0])));
+    from = found.index + found[0].length;
+  }
+  parent.append(text.slice(from));
+}
+
+(() => {
+  const button = document.getElementById("theme");
+  const themes = ["system", "light", "dark"];
+  let at = 0;
+  try {
+    at = Math.max(0, themes.indexOf(localStorage.getItem("seralign-theme")));
+  } catch {
+    // A page from a file may have no storage; the choice then holds for this view.
+  }
+  const show = () => {
+    document.documentElement.dataset.theme = themes[at];
+    button.textContent = `Theme: ${themes[at]}`;
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    at = (at + 1) % themes.length;
+    show();
+    try {
+      localStorage.setItem("seralign-theme", themes[at]);
+    } catch {
+      // See above.
+    }
+  });
+  show();
+})();

@@ -1,0 +1,240 @@
+"""A made-up run of any size for the report's tests and benchmark: everything that a page shows, no model needed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign.report.alarms import Alarm
+from seralign.report.contents import RunContents
+
+_SYLLABLES = (
+    "ka",
+    "mi",
+    "to",
+    "re",
+    "sha",
+    "lun",
+    "ver",
+    "no",
+    "ti",
+    "dra",
+    "bel",
+    "quo",
+    "si",
+    "an",
+    "per",
+    "mo",
+    "cen",
+)
+
+
+def synthetic_run(
+    pairs: int = 200,
+    rounds: int = 3,
+    *,
+    name: str = "synthetic",
+    words: int = 20,
+    coloured: int = 40,
+    seed: int = 0,
+    total: int | None = None,
+) -> RunContents:
+    """A finished run: three quarters of its pairs are offline ones, the others were generated in rounds 2, 3, ....
+
+    Args:
+        pairs: Pairs of the run.
+        rounds: Its rounds; with one there are no margins and no generated pairs.
+        name: Its name.
+        words: Words of a response, in the mean.
+        coloured: Pairs with token colours.
+        seed: Of everything random.
+        total: Pairs that the run says to have, where the table is to hold a part.
+    """
+    rng = np.random.default_rng(seed)
+    table = _pairs(rng, pairs, rounds, words, coloured)
+    return RunContents(
+        name=name,
+        config=_config(rounds, name),
+        figures=_figures(table, rounds, name),
+        alarms=(
+            Alarm(
+                "length", f"round {rounds}", 1.8, 1.3,
+                f"Answers of round {rounds} are 1.8 times as long as the starting policy's.",
+                "Try objective.name: simpo.",
+            ),
+        ),
+        training={f"round {index}": _training(rng, index) for index in range(1, rounds + 1)},
+        pairs=table,
+        pairs_total=total or len(table),
+        tables=("data/pairs.arrow", "round-2/select/selection.parquet"),
+    )  # fmt: skip
+
+
+def with_texts(run: RunContents, **texts: str) -> RunContents:
+    """The same run with other texts (``prompt``, ``chosen``, ...) in its first pair, which has no token colours."""
+    assert run.pairs is not None
+    rows = run.pairs.to_pylist()
+    rows[0] |= texts | {
+        name: None for name in rows[0] if "_tokens" in name or "_ratios" in name or name == "tokens_round"
+    }
+    changed = copy.copy(run)
+    object.__setattr__(changed, "pairs", pa.Table.from_pylist(rows, run.pairs.schema))
+    return changed
+
+
+def _pairs(rng: np.random.Generator, count: int, rounds: int, words: int, coloured: int) -> pa.Table:
+    """Margins grow with the rounds and lean on length, as those of real runs do."""
+    vocabulary = ["".join(rng.choice(_SYLLABLES, rng.integers(1, 4))) for _ in range(6000)]
+    offline = count if rounds < 2 else count - count // 4
+    made_in = np.zeros(count, int)
+    made_in[offline:] = 2 + np.arange(count - offline) * max(rounds - 1, 1) // max(count - offline, 1)
+    lengths = {side: rng.poisson(words, count) + 1 for side in ("chosen", "rejected")}
+    responses = {side: _words(rng, vocabulary, lengths[side]) for side in lengths}
+    few = np.zeros(count, bool)
+    few[np.linspace(0, count - 1, min(coloured, count)).astype(int)] = rounds > 1
+    columns: dict[str, Any] = {
+        "pair_id": [f"{value:016x}" for value in rng.integers(0, 2**63, count)],
+        "origin": ["offline" if at == 0 else f"generated:{at}" for at in made_in],
+        "p": rng.choice([1.0, 1.0, 0.9, 0.75, 0.5], count),
+        "prompt": pc.binary_join(_words(rng, vocabulary, rng.poisson(12, count) + 3), ""),  # pyright: ignore
+    }
+    columns |= {side: pc.binary_join(tokens, "") for side, tokens in responses.items()}  # pyright: ignore
+    columns |= {f"{side}_length": pa.array(lengths[side], pa.int32()) for side in lengths}
+    columns["tokens_round"] = pa.array(np.full(count, rounds), pa.int32(), mask=~few)
+    for side, tokens in responses.items():
+        columns[f"{side}_tokens"] = pc.if_else(pa.array(few), tokens, None)  # pyright: ignore
+        ratios = rng.normal(0.1 if side == "chosen" else -0.2, 0.6, int(lengths[side].sum())).astype(np.float32)
+        lists = pa.ListArray.from_arrays(tokens.offsets, pa.array(ratios))
+        columns[f"{side}_ratios"] = pc.if_else(pa.array(few), lists, None)  # pyright: ignore
+    return pa.table(columns | _reviews(rng, made_in, lengths["chosen"] - lengths["rejected"], rounds))
+
+
+def _reviews(rng: np.random.Generator, made_in: np.ndarray, longer: np.ndarray, rounds: int) -> dict[str, Any]:
+    base = rng.normal(0.4, 1.0, len(made_in))
+    margins, kept = [], []
+    for index in range(2, rounds + 1):
+        in_play = (made_in == 0) | (made_in == index)
+        margin = index * base + 0.05 * index * longer + rng.normal(0, 0.6, len(made_in))
+        cut = np.quantile(margin, 0.3)
+        reason = np.where(margin >= cut, "kept", "below the top 70%")
+        margins.append(np.where(in_play, margin, np.nan))
+        kept.append(np.where(in_play, reason, None))
+    offsets = pa.array(np.arange(len(made_in) + 1) * len(margins), pa.int32())
+    flat = np.stack(margins, 1).reshape(-1) if margins else np.zeros(0)
+    reasons = np.stack(kept, 1).reshape(-1) if kept else []
+    disagreement = np.abs(rng.normal(0, 0.8, len(made_in)))
+    return {
+        "margins": pa.ListArray.from_arrays(offsets, pa.array(flat, pa.float64(), from_pandas=True)),
+        "kept": pa.ListArray.from_arrays(offsets, pa.array(reasons, pa.string())),
+        "disagreement": pa.array(disagreement, pa.float64(), mask=np.full(len(made_in), rounds < 3)),
+    }
+
+
+def _words(rng: np.random.Generator, vocabulary: list[str], lengths: np.ndarray) -> pa.ListArray:
+    """Rows of words, often the same ones, as in a language: Zipf's law."""
+    places = np.minimum(rng.zipf(1.25, int(lengths.sum())) - 1, len(vocabulary) - 1)
+    words = pa.array([f" {word}" for word in vocabulary]).take(pa.array(places))
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), words)
+
+
+def _training(rng: np.random.Generator, index: int) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = []
+    for step in range(0, 101, 10):
+        gap = index * step / 100
+        if step in (0, 100):
+            rewards = {"eval_rewards/chosen": -0.4 * gap, "eval_rewards/rejected": -0.9 * gap}
+            rows.append(rewards | {"eval_rewards/accuracies": 0.5 + step / 500, "step": step, "epoch": step / 100})
+        noise = float(rng.normal(0, 0.02))
+        rewards = {"rewards/chosen": 0.2 * gap + noise, "rewards/rejected": -0.8 * gap + noise}
+        rows.append(rewards | {"loss": 0.69 - 0.1 * gap, "rewards/accuracies": 0.5 + gap / 8, "step": step})
+    return rows
+
+
+def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
+    offline = pc.sum(pc.equal(table["origin"], "offline")).as_py()  # pyright: ignore
+    source = {"source": "pairs.jsonl", "read": offline + 70, "kept": offline + 50, "noted": {"swapped": 3}}
+    source |= {"dropped": {"response too long": 12, "tie": 8}, "lengths": {}, "soft": 0.1}
+    stages = ["data", "policies", "initial/evaluate"]
+    for index in range(1, rounds + 1):
+        reviewed = ["score", "select", "sample", "bootstrap", "compose"] if index > 1 else []
+        stages += [f"round-{index}/{stage}" for stage in [*reviewed, "train", "evaluate", "decide"]]
+    return {
+        "run": f"runs/{name}",
+        "finished": True,
+        "objective": "dpo",
+        "data": {"pairs": offline, "heldout": 50, "sources": {"pairs": source}},
+        "reference": {"name": "reference", "source": "a/model", "digest": "0123456789abcdef" * 4},
+        "policies": [_policy(index, rounds) for index in range(rounds + 1)],
+        "rounds": [_round(index, offline, len(table) - offline, rounds) for index in range(1, rounds + 1)],
+        "stopped": "all rounds done",
+        "result": {"policy": f"round {rounds}", "digest": "fedcba9876543210" * 4},
+        "stages": [
+            {"name": stage, "seconds": 2.0 + 7 * (place % 5), "peak_memory_mb": 500.0 + 40 * place}
+            for place, stage in enumerate([*stages, "result"])
+        ],
+        "notes": ["No held-out pairs were looked at twice."],
+        "alarms": [],
+    }
+
+
+def _policy(index: int, rounds: int) -> dict[str, Any]:
+    def interval(mean: float, half: float) -> dict[str, Any]:
+        return {"mean": mean, "low": mean - half, "high": mean + half, "n": 200}
+
+    rate = {"sft": interval(0.5 + 0.06 * index, 0.03)} if index else {}
+    figures = {"name": f"round {index}" if index else "sft", "role": f"round-{index}" if index else "initial", "n": 200}
+    figures |= {"score": interval(0.1 * index, 0.05), "win_rates": rate, "kl": interval(1.5 * index, 0.2 * index)}
+    figures |= {"length": 20.0 + 4 * index, "distinct_2": 0.8 - 0.03 * index, "repetition": 0.01 * index}
+    figures |= {"unfinished": 0.02 * index, "heldout_accuracy": 0.5 + 0.05 * index, "heldout_margin": 0.4 * index}
+    return figures | {"margin_length_correlation": 0.1 * index if index else None}
+
+
+def _round(index: int, offline: int, made: int, rounds: int) -> dict[str, Any]:
+    train = {"steps": 100, "pairs": offline, "train": {"rewards/accuracies": 0.6 + 0.1 * index}}
+    figures: dict[str, Any] = dict.fromkeys(("score", "select", "sample", "bootstrap", "compose", "tokens"))
+    decision = {"stop": index == rounds, "reason": "goes on", "best_round": index}
+    figures |= {"round": index, "train": train, "decide": decision}
+    if index > 1:
+        new = made // (rounds - 1)
+        figures["select"] = {"pairs": offline, "kept": int(0.7 * offline), "margin_length_correlation": 0.15 * index}
+        figures["sample"] = {
+            "prompts": new,
+            "responses": 4 * new,
+            "length": 21.0,
+            "distinct_2": 0.7,
+            "unfinished": 0.03,
+        }
+        figures["bootstrap"] = {"pairs": new, "kept": int(0.6 * new), "margin_length_correlation": 0.2}
+        figures["compose"] = {
+            "offline": int(0.7 * offline),
+            "generated": int(0.6 * new),
+            "share": 0.2,
+            "share_wanted": 0.3,
+        }
+    return figures
+
+
+def _config(rounds: int, name: str) -> dict[str, Any]:
+    return {
+        "seed": 0,
+        "rounds": rounds,
+        "policy": {"model": "a/model", "lora": None},
+        "reference": {"model": None, "anchor": "initial"},
+        "data": {"pairs": {"path": f"{name}.jsonl"}, "max_length": 512},
+        "sft": None,
+        "objective": {"name": "dpo", "beta": 0.1, "gamma": None},
+        "training": {"learning_rate": 1e-5, "epochs": 1.0, "max_steps": None, "batch_size": 16},
+        "scoring": {"gamma": 0.3},
+        "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
+        "bootstrap": {
+            "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
+            "selection": {"rule": "top", "fraction": 0.6, "threshold": None},
+        },
+        "evaluation": {"prompts": 200},
+        "stop": {"metric": "win_rate", "min_gain": 0.0, "patience": 1},
+        "world": None,
+    }  # fmt: skip

@@ -1,0 +1,97 @@
+"""The figures of a run as text: tables for the terminal and Markdown for the model card."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import add_data, interval, new_run, pair, whole_run
+from rich.console import Console
+
+from seralign.report.alarms import Alarm
+from seralign.report.figures import run_figures
+from seralign.report.text import alarms_markdown, policies_markdown, run_tables
+
+ALARM = asdict(Alarm("kl", "round 3", 12.0, 10.0, "Answers are [bold]12 nats[/bold] away.", "Raise objective.beta."))
+
+
+def shown(figures: dict[str, Any], width: int = 200) -> list[str]:
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(run_tables(figures))
+    return captured.get().splitlines()
+
+
+def cells(lines: list[str], first: str, width: int) -> list[str]:
+    """The cells of the table row that begins with ``first`` and has so many columns."""
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    return next(row for row in rows if row[0] == first and len(row) == width)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run_figures(whole_run(tmp_path_factory.mktemp("whole") / "run"))
+
+
+def test_what_each_round_trained_on(figures: dict[str, Any]) -> None:
+    lines = shown(figures)
+    assert cells(lines, "1", 9)[:2] == ["1", "all"]
+    assert cells(lines, "2", 9)[:8] == ["2", "2 / 4", "1.00", "8", "1", "1", "30.0%", "5"]
+
+
+def test_what_the_reviews_saw(figures: dict[str, Any]) -> None:
+    figures = copy.deepcopy(figures)
+    entry = figures["rounds"][2]
+    entry["select"] |= {"margin_length_correlation": 0.612, "margin_length_correlation_kept": 0.4,
+                        "similarity_kept": 0.25}  # fmt: skip
+    entry["bootstrap"] |= {"margin_length_correlation": -0.1, "similarity_kept": 0.875}
+    row = cells(shown(figures), "3", 11)
+    assert row == ["3", "60.0%", "0.61", "0.40", "−0.10", "–", "25.0%", "87.5%", "9.5", "0.400", "0.0%"]
+
+
+def test_policies_with_their_intervals(figures: dict[str, Any]) -> None:
+    row = cells(shown(figures), "round 2", 9)
+    assert row == ["round 2", "0.200 ± 0.010", "–", "10.0", "–", "60.0%", "–", "0.500", "0.0%"]
+    markdown = policies_markdown(figures["policies"]).splitlines()
+    assert markdown[0].startswith("| policy | score | wins against initial |")
+    assert markdown[4].startswith("| round 2 | 0.200 ± 0.010 | – | 10.0 |")
+
+
+def test_where_it_began_and_ended(figures: dict[str, Any]) -> None:
+    text = "\n".join(shown(figures))
+    assert "dpo, reference m (ffffffffffffffff)" in text
+    assert "4 pairs to train on, 10 held out; dropped 1 tie" in text
+    assert "result: round 3 in " in text
+    assert "(all rounds done)" in text
+    assert "alarms" not in text
+
+
+def test_alarms_are_told_in_full_and_are_no_markup(figures: dict[str, Any]) -> None:
+    narrow = " ".join(" ".join(shown(figures | {"alarms": [ALARM]}, width=60)).split())
+    assert "alarms kl" in narrow
+    for word in ("[bold]12", "nats[/bold]", "away.", "Raise", "objective.beta."):
+        assert word in narrow
+    assert alarms_markdown([ALARM]) == "- Answers are [bold]12 nats[/bold] away. Raise objective.beta."
+    assert alarms_markdown([]) == "None of the figures is beyond its limit."
+
+
+def test_a_run_that_was_killed_says_so(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    text = " ".join(shown(run_figures(run)))
+    assert "no data read yet" in text
+    assert "no stage is done" in text
+    add_data(run, [pair("a")])
+    text = " ".join(shown(run_figures(run)))
+    assert "The run has not finished: the last stage done is data." in text
+    assert "no result yet (no round done yet)" in text
+
+
+def test_one_value_has_no_interval() -> None:
+    figures = {"name": "p", "role": "initial", "score": asdict(interval(0.5)) | {"low": None, "high": None}, "kl": None,
+               "win_rates": {}, "length": 3.0, "heldout_accuracy": None, "heldout_margin": None, "distinct_2": None,
+               "unfinished": 0.0}  # fmt: skip
+    assert policies_markdown([figures]).splitlines()[2] == "| p | 0.500 | – | 3.0 | – | – | – | – | 0.0% |"
