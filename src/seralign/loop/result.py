@@ -64,13 +64,19 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
 def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Policy) -> str:
     config = loop.config
     run = run_figures(loop.run, figures["win_rates"])
-    name = config.policy.model if config.world is None else "the built-in world"
-    datasets = "the built-in world" if config.data.pairs is None or config.world else config.data.pairs.path
+    own = None if config.world is None else config.world.own
+    is_built_in = config.world is not None and own is None
+    name = "the built-in world" if is_built_in else config.policy.model
+    datasets = "the built-in world"
+    if own is not None:
+        datasets = f"answers to {own.prompts.path}, labelled by {own.scorer}"
+    elif config.data.pairs is not None and not is_built_in:
+        datasets = config.data.pairs.path
     is_adapter = config.policy.lora is not None or initial.source.adapter is not None
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     head["tags"] = ["seralign", "preference-optimization", config.objective.name]
     head["tags"] += ["sera"] if config.rounds > 1 else []
-    if config.world is None:
+    if not is_built_in:
         head["base_model"] = config.policy.model
     objective = config.objective
     method = "by SeRA (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
