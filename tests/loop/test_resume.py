@@ -14,7 +14,7 @@ from small_run import small_config
 
 # In which of its durable writes (and training steps) each attempt dies; varied, so that it dies before, between and
 # after the writes of every stage, and so that each attempt gets further than some attempt before it.
-DEATHS = (2, 4, 13, 3, 7)
+DEATHS = (5, 17, 3, 29, 11)
 
 
 def _kill_at(event: int) -> None:

@@ -228,6 +228,7 @@
       if (first < shown[0] || first + list.clientHeight / HEIGHT > shown[1]) draw();
     });
   });
+  new ResizeObserver(() => pairs && draw()).observe(list);
   // Unpacking can take a second: it waits until the page stands, or until somebody comes near.
   const near = new IntersectionObserver(
     (entries) => {
