@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 
 from seralign import distributed
 from seralign.cache import LogpCache
@@ -94,7 +94,7 @@ def logps(
         for start in range(0, len(todo), distributed.world_size()):
             together = todo[start : start + distributed.world_size()]
             own = together[distributed.rank()] if distributed.rank() < len(together) else None
-            found = distributed.gather(None if own is None else _forward(model, responses, own, policy))
+            found = distributed.gather(None if own is None else forward(model, responses, own, policy))
             for pack, scores in zip(together, found, strict=False):
                 if scores is None or not np.isfinite(scores).all():
                     raise ModelError(f"{policy.name}: log-probabilities that are not finite; the model is broken")
@@ -109,17 +109,32 @@ def logps(
     return values[place]
 
 
-def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:
-    """Implicit rewards without beta [N], in nats, of responses from their log-probabilities and lengths [N]."""
-    return np.asarray(objective.score(policy, reference, lengths), dtype=np.float64)
+def forward(
+    model: nn.Module,
+    responses: Responses,
+    pack: np.ndarray,
+    policy: ScoringPolicy,
+    compute: Callable[..., Tensor] = response_logps,
+) -> np.ndarray:
+    """What ``compute`` finds for the responses of one pack, without gradients and in the policy's precision.
 
-
-def _forward(model: nn.Module, responses: Responses, pack: np.ndarray, policy: ScoringPolicy) -> np.ndarray:
+    Args:
+        model: The policy, loaded.
+        responses: Of which the pack is some.
+        pack: Their numbers.
+        policy: Whose precision counts.
+        compute: Takes the model and what :func:`~seralign.policy.packing.make_batch` made of the pack.
+    """
     device = next(model.parameters()).device
     made = make_batch(responses.sequences(pack), abilities(model).longest)
     batch = {name: value.to(device) for name, value in made.items()}
     with torch.no_grad(), mixed_precision(policy.precision, device):
-        return response_logps(model, **batch).double().cpu().numpy()
+        return compute(model, **batch).double().cpu().numpy()
+
+
+def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:
+    """Implicit rewards without beta [N], in nats, of responses from their log-probabilities and lengths [N]."""
+    return np.asarray(objective.score(policy, reference, lengths), dtype=np.float64)
 
 
 def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[bytes]:

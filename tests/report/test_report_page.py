@@ -24,13 +24,14 @@ from seralign.report.alarms import Alarm
 from seralign.report.charts import Over, spread, thinned
 from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
-from seralign.report.format import duration, visible
+from seralign.report.format import visible
 from seralign.report.glance import differences, rounds_table, tiles
 from seralign.report.page import write_report
 from seralign.report.pictures_pairs import pair_pictures
 from seralign.report.pictures_rounds import policy_pictures
 from seralign.report.pictures_training import work_pictures
 from seralign.report.reviews import correlation, reviews
+from seralign.tables import duration
 
 VENDOR = Path(page.__file__).parent / "templates" / "vendor"
 NASTY = "</script><script>alert(1)</script><!-- {{ 7 * 7 }} <img src=x onerror=alert(1)> \u202e\x07\udcff & '\""

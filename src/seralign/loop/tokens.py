@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import torch
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
@@ -17,12 +17,10 @@ from seralign.data.templates import decode
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.rounds import GENERATED, SELECTION
-from seralign.policy.abilities import abilities
-from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_token_logps
-from seralign.policy.packing import make_batch
 from seralign.progress import bar
 from seralign.responses import Responses, plan_scoring
+from seralign.scoring import forward
 from seralign.store import StageRecord
 
 TOKENS = "tokens.parquet"
@@ -117,15 +115,15 @@ def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.nd
     packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
     scoring = loop.scoring_policy(policy)
     model = scoring.load().eval()
-    device = next(model.parameters()).device
     found: dict[bytes, np.ndarray] = {}
     with bar(f"tokens, {policy.name}", sum(map(len, packs)), "response") as line:
         for pack in packs:
-            made = make_batch(responses.sequences(pack), abilities(model).longest)
-            lengths = made.pop("lengths")
-            with torch.no_grad(), mixed_precision(scoring.precision, device):
-                flat = response_token_logps(model, **{name: value.to(device) for name, value in made.items()})
-            parts = np.split(flat.cpu().numpy(), np.cumsum(lengths.numpy())[:-1])
+            flat = forward(model, responses, pack, scoring, _of_tokens)
+            parts = np.split(flat, np.cumsum(responses.lengths[pack])[:-1])
             found |= dict(zip([responses.keys[number] for number in pack], parts, strict=True))
             line.advance(len(pack))
     return [found[key] for key in responses.keys]
+
+
+def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Tensor) -> Tensor:
+    return response_token_logps(model, **batch)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seralign.report.format import Table
+from seralign.tables import Table
 
 # Runs that are compared, in order: CSS variables of report.css, told apart in light, dark and without red or green.
 RUN_COLOURS = tuple(f"run-{index}" for index in range(1, 9))

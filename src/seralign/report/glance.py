@@ -9,7 +9,7 @@ from typing import Any
 
 from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
-from seralign.report.format import ABSENT, Table, duration, interval, number, percent, signed
+from seralign.tables import ABSENT, Table, duration, interval, number, percent, signed
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, level, spread, thinned
 from seralign.report.contents import RunContents
-from seralign.report.format import Table, number, percent, signed
 from seralign.report.reviews import Review, correlation, reviews
+from seralign.tables import Table, number, percent, signed
 
 BINS = 36
 POINTS = 500

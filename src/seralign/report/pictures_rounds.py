@@ -7,7 +7,7 @@ from typing import Any
 
 from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, layer, level, names, spread
 from seralign.report.contents import RunContents
-from seralign.report.format import ABSENT, Table, interval, number, percent
+from seralign.tables import ABSENT, Table, interval, number, percent
 
 _NONE = "No policy has been evaluated yet."
 _NO_ANSWERS = "No answers were sampled: evaluation.prompts is 0, or nothing is held out."

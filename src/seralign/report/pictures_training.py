@@ -7,7 +7,7 @@ from typing import Any
 
 from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, names, spread, thinned
 from seralign.report.contents import RunContents
-from seralign.report.format import Table, duration, number, percent
+from seralign.tables import Table, duration, number, percent
 
 # Points of a training's line.
 POINTS = 250

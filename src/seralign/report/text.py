@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
+import rich.table
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from seralign.report.format import interval, number, percent
+from seralign.tables import Table, interval, markdown, number, percent, terminal
 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
     """The run as tables: data, rounds, policies, and how it ended."""
     parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures)), Text("")]
     if figures["rounds"]:
-        parts += [_table("rounds: what each trained on", _ROUND_COLUMNS, map(_round_row, figures["rounds"])), Text("")]
+        rows = tuple(map(_round_row, figures["rounds"]))
+        parts += [terminal(Table("rounds: what each trained on", _ROUND_COLUMNS, rows)), Text("")]
     reviewed = [entry for entry in figures["rounds"] if entry["select"]]
     if reviewed:
-        parts += [_table(_REVIEW_TITLE, _REVIEW_COLUMNS, map(_review_row, reviewed)), Text("")]
+        rows = tuple(map(_review_row, reviewed))
+        parts += [terminal(Table(_REVIEW_TITLE, _REVIEW_COLUMNS, rows)), Text("")]
     if figures["policies"]:
-        columns, rows = _policy_table(figures["policies"])
-        parts += [_table("policies: answers to held-out prompts, held-out pairs", columns, rows), Text("")]
+        parts += [terminal(_policy_table(figures["policies"])), Text("")]
     seconds = sum(stage["seconds"] for stage in figures["stages"])
     memory = max((stage["peak_memory_mb"] for stage in figures["stages"]), default=0.0)
     parts.append(Text(f"{seconds:,.0f} s of work, peak memory {memory:,.0f} MB"))
@@ -42,10 +42,7 @@ def alarms_markdown(alarms: list[dict[str, Any]]) -> str:
 
 def policies_markdown(policies: list[dict[str, Any]]) -> str:
     """The table of policies as Markdown."""
-    columns, rows = _policy_table(policies)
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
+    return markdown(_policy_table(policies))
 
 
 _ROUND_COLUMNS = (
@@ -99,11 +96,12 @@ def _review_row(figures: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _policy_table(policies: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _policy_table(policies: list[dict[str, Any]]) -> Table:
     rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
     columns = ("policy", "score", *(f"wins against {name}" for name in rivals), "length", "kl")
     columns += ("accuracy", "margin", "distinct-2", "cut off")
-    return columns, [_policy_row(policy, rivals) for policy in policies]
+    rows = tuple(_policy_row(policy, rivals) for policy in policies)
+    return Table("policies: answers to held-out prompts, held-out pairs", columns, rows)
 
 
 def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
@@ -120,8 +118,8 @@ def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
     )
 
 
-def _alarms(alarms: list[dict[str, Any]]) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _alarms(alarms: list[dict[str, Any]]) -> rich.table.Table:
+    table = rich.table.Table.grid(padding=(0, 2))
     table.title, table.title_justify, table.title_style = "alarms", "left", "bold"
     for alarm in alarms:
         table.add_row(Text(alarm["kind"], style="bold"), Text.assemble((alarm["text"], "yellow"), " ", alarm["advice"]))
@@ -150,19 +148,3 @@ def _ending(figures: dict[str, Any]) -> str:
     if figures["result"] is None:
         return f"no result yet ({figures['stopped'] or 'no round done yet'})"
     return f"result: {figures['result']['policy']} in {figures['run']}/result ({figures['stopped']})"
-
-
-def _table(title: str, columns: tuple[str, ...], rows: Any) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table

@@ -1,6 +1,6 @@
 """The divergence of a policy from the supervised one, exact where it can be.
 
-Legend: N responses, B of them together, T tokens of the longest with its prompt, V vocabulary.
+Legend: N tokens of responses, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from seralign.policy.packing import pad_sequences
 
 _LOGITS = 1 << 24
 
@@ -31,7 +33,7 @@ def response_kls(
         sequences: (prompt ids, response ids), no prompt empty.
 
     Returns:
-        [N] nats.
+        Nats, one number for each response.
     """
     vocabulary = int(policy.config.get_text_config().vocab_size)  # pyright: ignore
     order = sorted(range(len(sequences)), key=lambda at: sum(map(len, sequences[at])))
@@ -55,19 +57,13 @@ def best_of_kl(draws: int) -> float:
 
 def _batch(sequences: list[tuple[Sequence[int], Sequence[int]]], policy: nn.Module, reference: nn.Module) -> np.ndarray:
     device = next(policy.parameters()).device
-    width = max(sum(map(len, sequence)) for sequence in sequences)
-    ids_BT = torch.zeros(len(sequences), width, dtype=torch.long)
-    mask_BT, predicts_BT = torch.zeros_like(ids_BT), torch.zeros_like(ids_BT)
-    for row, (prompt, response) in enumerate(sequences):
-        whole = [*prompt, *response]
-        ids_BT[row, : len(whole)] = torch.tensor(whole)
-        mask_BT[row, : len(whole)] = 1
-        predicts_BT[row, len(prompt) - 1 : len(whole) - 1] = 1
-    ids_BT, mask_BT, predicts_BT = (tensor.to(device) for tensor in (ids_BT, mask_BT, predicts_BT))
+    batch = {name: value.to(device) for name, value in pad_sequences(sequences).items()}
 
     def logps(model: nn.Module) -> Tensor:
-        return model(input_ids=ids_BT, attention_mask=mask_BT).logits.float().log_softmax(dim=-1)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return logits.flatten(0, 1)[batch["source"]].float().log_softmax(dim=-1)
 
-    own_BTV, other_BTV = logps(policy), logps(reference)
-    kl_BT = (own_BTV.exp() * (own_BTV - other_BTV)).sum(dim=-1, dtype=torch.float64).clamp(min=0)
-    return (kl_BT * predicts_BT).sum(dim=1).cpu().numpy()
+    own_NV, other_NV = logps(policy), logps(reference)
+    kl_N = (own_NV.exp() * (own_NV - other_NV)).sum(dim=-1, dtype=torch.float64).clamp(min=0)
+    rows_N = torch.arange(len(sequences), device=device).repeat_interleave(batch["lengths"])
+    return torch.zeros(len(sequences), dtype=torch.float64, device=device).index_add_(0, rows_N, kl_N).cpu().numpy()

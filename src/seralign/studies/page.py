@@ -10,7 +10,8 @@ from seralign.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.frontier import undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
-from seralign.studies.tables import LEGEND, headline, world_sheets
+from seralign.studies.tables import LEGEND, headline, world_tables
+from seralign.tables import markdown
 
 
 def write_page(figures: dict[str, Any], page: Path) -> None:
@@ -29,8 +30,8 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
         for name, text in world_plots(figures, world):
             write_atomic(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
-        for sheet in world_sheets(figures, world):
-            lines += [f"**{sheet.title[0].upper()}{sheet.title[1:]}**\n", sheet.markdown() + "\n"]
+        for table in world_tables(figures, world):
+            lines += [f"**{table.caption[0].upper()}{table.caption[1:]}**\n", markdown(table) + "\n"]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))
 
 

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table: a title, names of columns, and rows of cells."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def rich(self) -> Table:
-        """For the terminal."""
-        table = Table(title=self.title, title_justify="left", title_style="bold", header_style="bold")
-        for place, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if place < 2 else "right")
-        for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        return table
-
-    def markdown(self) -> str:
-        """For a page."""
-        lines = ["| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join(lines)
+from seralign.tables import Table, interval, number, percent, terminal
 
 
 def study_tables(figures: dict[str, Any]) -> RenderableType:
     """A study, finished or not."""
     parts: list[RenderableType] = []
     for name in figures["worlds"]:
-        parts += [part for sheet in world_sheets(figures, name) for part in (sheet.rich(), Text(""))]
+        parts += [part for table in world_tables(figures, name) for part in (terminal(table, names=2), Text(""))]
     return Group(*parts, Text(headline(figures)), Text(LEGEND))
 
 
@@ -58,17 +34,17 @@ LEGEND = (
 )
 
 
-def world_sheets(figures: dict[str, Any], world: str) -> Iterator[Sheet]:
+def world_tables(figures: dict[str, Any], world: str) -> Iterator[Table]:
     """The comparison at each temperature, then the rounds of the methods that have several."""
     found = figures["worlds"][world]
     for temperature, rows in found["temperatures"].items():
         if rows:
             title = f"world {world}, answers at temperature {temperature}, baseline {figures['baseline']}"
-            yield Sheet(title, _COLUMNS, tuple(_row(name, row) for name, row in rows.items()))
+            yield Table(title, _COLUMNS, tuple(_row(name, row) for name, row in rows.items()))
     rounds = [(name, stage, row) for name, by_round in found["rounds"].items() for stage, row in by_round.items()]
     rows = tuple(_round(name, stage, row) for name, stage, row in rounds if row is not None)
     if rows:
-        yield Sheet(f"world {world}, round by round", _ROUND_COLUMNS, rows)
+        yield Table(f"world {world}, round by round", _ROUND_COLUMNS, rows)
 
 
 _COLUMNS = ("method", "setting", "gold", "KL", "wins", "excess", "largest excess", "area", "headroom", "ranks gold",
@@ -83,16 +59,16 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
         row["setting"],
-        interval(row["gold"]),
+        interval(row["gold"], 3),
         number((row["kl"] or {}).get("mean"), 1),
-        interval(row["win_rate"]),
-        interval(row["excess"]),
-        interval(row["best_excess"]),
-        interval(row["hypervolume"]),
+        interval(row["win_rate"], 3),
+        interval(row["excess"], 3),
+        interval(row["best_excess"], 3),
+        interval(row["hypervolume"], 3),
         interval(row["headroom"], 2),
-        number(figures.get("gold_accuracy")),
+        number(figures.get("gold_accuracy"), 3),
         number(figures.get("length"), 1),
-        number(figures.get("distinct_2")),
+        number(figures.get("distinct_2"), 3),
         percent(figures.get("unfinished")),
         str(row["seeds"]),
     )
@@ -104,40 +80,22 @@ def _round(name: str, stage: str, row: dict[str, Any]) -> tuple[str, ...]:
 
     def both(key: str) -> str:
         kept, everything = selection["kept"].get(key), selection["all"].get(key)
-        return "–" if kept is None else f"{number(kept)} / {number(everything)}"
+        return "–" if kept is None else f"{number(kept, 3)} / {number(everything, 3)}"
 
     return (
         name,
         stage.removeprefix("round-"),
-        number(answers["gold"]),
+        number(answers["gold"], 3),
         number(row["kl"], 1),
         number(answers["length"], 1),
-        number(answers["distinct_2"]),
+        number(answers["distinct_2"], 3),
         percent(answers["unfinished"]),
-        number(ranking["gold_accuracy"]),
+        number(ranking["gold_accuracy"], 3),
         both("flip_rate"),
         both("gold_wrong"),
-        number(made.get("gold_right")),
-        number(made.get("gold_wrong")),
+        number(made.get("gold_right"), 3),
+        number(made.get("gold_wrong"), 3),
         number(made.get("length_difference"), 1),
         number(margins.get("margin_gold_correlation"), 2),
         number(margins.get("margin_length_correlation"), 2),
     )
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """A share, or a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def interval(value: dict[str, Any] | None, digits: int = 3) -> str:
-    """A mean with half of its interval, or a dash where there is none."""
-    if value is None:
-        return "–"
-    half = "" if value["low"] is None else f" ± {(value['high'] - value['low']) / 2:.{digits}f}"
-    return f"{value['mean']:.{digits}f}{half}"

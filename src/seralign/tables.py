@@ -1,0 +1,81 @@
+"""Tables of figures, for pages, the terminal and Markdown: one way of writing a number in all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import rich.table
+from rich import box
+from rich.text import Text
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text that is ready to be read; the first column names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def terminal(table: Table, names: int = 1) -> rich.table.Table:
+    """For the terminal; the first ``names`` columns hold names, the others numbers."""
+    made = rich.table.Table(
+        title=table.caption,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for place, column in enumerate(table.columns):
+        made.add_column(column, justify="left" if place < names else "right", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def markdown(table: Table) -> str:
+    """For a page of Markdown, without the caption."""
+    lines = [table.columns, ("---",) * len(table.columns), *table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with thousands separated and a true minus sign."""
+    return ABSENT if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int) -> str:
+    """A number with its sign."""
+    return ABSENT if value is None else f"{value:+,.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return ABSENT if value is None else number(100 * value, digits) + "%"
+
+
+def interval(value: dict[str, Any] | None, digits: int) -> str:
+    """A mean and half the width of its interval, or both ends of one that leans to a side (a share near 0 or 1)."""
+    if value is None:
+        return ABSENT
+    if value["low"] is None:
+        return number(value["mean"], digits)
+    below, above = value["mean"] - value["low"], value["high"] - value["mean"]
+    if abs(above - below) >= 10**-digits:
+        return f"{number(value['mean'], digits)} ({number(value['low'], digits)} to {number(value['high'], digits)})"
+    return f"{number(value['mean'], digits)} ± {number((above + below) / 2, digits)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
