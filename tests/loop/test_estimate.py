@@ -63,7 +63,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     plans: dict[str, Plan] = {}
     responses: defaultdict[str, int] = defaultdict(int)
     stage = ""
-    plan_training, forward, say = loop_training.plan_training, scoring._forward, context.say
+    plan_training, forward, say = loop_training.plan_training, scoring.forward, context.say
 
     def watch_stage(text: str) -> None:
         nonlocal stage
@@ -81,7 +81,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(context, "say", watch_stage)
         patched.setattr(loop_training, "plan_training", watch_plan)
-        patched.setattr(scoring, "_forward", watch_forward)
+        patched.setattr(scoring, "forward", watch_forward)
         result = train(small_config(tmp_path_factory.mktemp("estimate") / "run"))
     return Done(result, plans, dict(responses))
 

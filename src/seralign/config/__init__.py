@@ -3,12 +3,20 @@
 from seralign.config.data import DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
 from seralign.config.load import config_parser, load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
-from seralign.config.rounds import BootstrapConfig, EvaluationConfig, ScoringConfig, SelectionConfig, StopConfig
+from seralign.config.rounds import (
+    BootstrapConfig,
+    CrossfitConfig,
+    EvaluationConfig,
+    ScoringConfig,
+    SelectionConfig,
+    StopConfig,
+)
 from seralign.config.run import RunConfig
 from seralign.config.training import ObjectiveConfig, ObjectiveName, TrainingConfig
 
 __all__ = [
     "BootstrapConfig",
+    "CrossfitConfig",
     "DataConfig",
     "EvaluationConfig",
     "LoraConfig",

@@ -56,6 +56,30 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True)
+class CrossfitConfig:
+    """A review of the data before round 1, by copies of the policy that have not seen the pairs that they judge.
+
+    Args:
+        folds: Number of copies. Each is trained, as round 1 is, on all pairs but those of its own fold of the prompts,
+            and gives those their margins. So many trainings come before round 1.
+        trust: Probability that a label of the data is right by itself. At 0.5 the margins alone make the labels; at 1
+            hard labels stay as they are.
+        keep: Share of the pairs that stay, those with the largest margins.
+    """
+
+    folds: int = 4
+    trust: float = 0.5
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.folds >= 2, "folds", "at least 2", self.folds)
+        require(0.5 <= self.trust <= 1.0, "trust", "in [0.5, 1]", self.trust)
+        fraction(self.keep, "keep")
+        if self.trust == 1.0 and self.keep == 1.0:
+            raise ConfigError("trust: 1 and keep: 1 change nothing; lower one of them, or leave crossfit out")
+
+
+@dataclass(frozen=True)
 class BootstrapConfig:
     """Pairs that the policy makes itself.
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from seralign.config.checks import require
 from seralign.config.data import DataConfig, WorldConfig
 from seralign.config.policy import PolicyConfig, ReferenceConfig
-from seralign.config.rounds import BootstrapConfig, EvaluationConfig, ScoringConfig, SelectionConfig, StopConfig
+from seralign.config.rounds import (
+    BootstrapConfig,
+    CrossfitConfig,
+    EvaluationConfig,
+    ScoringConfig,
+    SelectionConfig,
+    StopConfig,
+)
 from seralign.config.training import ObjectiveConfig, TrainingConfig
 from seralign.errors import ConfigError
 
@@ -25,6 +32,7 @@ class RunConfig:
         data: Pairs, prompts, demonstrations.
         sft: Train a supervised policy first, with these settings; it becomes the starting policy and the reference.
         objective: The loss of the rounds.
+        crossfit: A review of the data before round 1, by copies of the policy; null for none.
         training: Training of each round.
         scoring: Log-probabilities of the data and the reward ensemble.
         selection: Which offline pairs a round keeps.
@@ -42,6 +50,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     sft: TrainingConfig | None = None
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    crossfit: CrossfitConfig | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
@@ -60,6 +69,8 @@ class RunConfig:
                 raise ConfigError("data.pairs is missing: a file or a data set's name on the hub (or set world)")
         if self.objective.name == "sft" and self.rounds > 1:
             raise ConfigError("objective.name: sft has no margin to review pairs by; set rounds: 1 or another name")
+        if self.objective.name == "sft" and self.crossfit is not None:
+            raise ConfigError("crossfit: sft has no margin to review pairs by; leave crossfit out")
         if self.stop.metric == "win_rate" and self.evaluation.prompts == 0:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:

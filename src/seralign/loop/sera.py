@@ -1,7 +1,7 @@
 """A run from its first stage to its last, in order: the whole of SeRA (2410.09362) on one page.
 
-Round 1 trains on all pairs. Each later round scores the pairs under the last policies, keeps those with a large
-margin, lets the last policy make pairs of its own, and trains on both.
+Round 1 trains on all pairs, whose labels copies of the policy may have mended. Each later round scores the pairs under
+the last policies, keeps those with a large margin, lets the last policy make pairs of its own, and trains on both.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_
 from seralign.files import disk_errors, locked
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
+from seralign.loop.crossfit import crossfitted
 from seralign.loop.data import Tables, data_stage
 from seralign.loop.evaluating import evaluate_stage
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
@@ -115,6 +116,9 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     config = loop.config
     evaluate = _evaluator(loop, tables, reference)
     evaluate(INITIAL, initial, {})
+    given = tables
+    if config.crossfit is not None:
+        tables = crossfitted(loop, given, initial, reference, config.crossfit)
     policies, references = [initial], [reference]
     history: list[RoundGain] = []
     decision = Decision(False, "", 1, None)
@@ -159,7 +163,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         if decision.stop:
             break
     if config.evaluation.baseline:
-        _baseline(loop, tables, initial, reference, steps, evaluate)
+        _baseline(loop, given, initial, reference, steps, evaluate)
     best = policies[decision.best_round]
     record = result_stage(loop, best, decision, initial, reference)
     report(loop.run)

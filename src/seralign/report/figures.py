@@ -16,10 +16,11 @@ _ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "
 def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a run, finished or not, as plain JSON values.
 
-    Keys: ``run``, ``finished``, ``objective``, ``data``, ``reference``, ``policies`` (the starting policy, the
-    baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each
-    round's stages, by stage; null for one that is not there), ``stopped``, ``result``, ``stages`` (seconds and peak
-    memory), ``notes`` (what the run lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
+    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``reference``, ``policies``
+    (the starting policy, the baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``),
+    ``rounds`` (the figures of each round's stages, by stage; null for one that is not there), ``stopped``, ``result``,
+    ``stages`` (seconds and peak memory), ``notes`` (what the run lacks, in words), ``alarms``
+    (:class:`seralign.report.alarms.Alarm`).
 
     Args:
         run: The run.
@@ -36,6 +37,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
         "finished": result is not None,
         "objective": config["objective"]["name"],
         "data": _figures(records.get("data")),
+        "crossfit": _figures(records.get("crossfit/review")) or None,
         "reference": _figures(records.get("policies")).get("reference"),
         "policies": [
             record.figures

@@ -76,6 +76,8 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     """Terms and what they are in this run, a line each."""
     figures, config = run.figures, run.config
     found = [("Data", _data(figures["data"]))]
+    if review := figures["crossfit"]:
+        found.append(("Before round 1", crossfit_lines(review)))
     world = config.get("world") is not None
     model = "the built-in world's model" if world else config["policy"]["model"]
     adapter = config["policy"].get("lora")
@@ -190,6 +192,15 @@ def _data(data: dict[str, Any]) -> list[str]:
         "dropped: " + (_counts(source["dropped"]) or "none"),
     ]
     return lines + ([f"noted: {_counts(source['noted'])}"] if source["noted"] else [])
+
+
+def crossfit_lines(review: dict[str, Any]) -> list[str]:
+    """What the review before round 1 found and did, a line each."""
+    return [
+        f"pairs judged by {review['copies']} copies of the policy that had not seen them: "
+        f"{percent(review['accuracy'])} ordered as labelled, {percent(review['kept'] / review['pairs'])} stay",
+        f"labels turned round: {percent(review['turned'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
+    ]
 
 
 def _recipe(config: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import rich.table
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from seralign.report.glance import crossfit_lines
 from seralign.tables import Table, interval, markdown, number, percent, terminal
 
 
@@ -141,7 +142,8 @@ def _data(figures: dict[str, Any]) -> str:
     noted = ", ".join(f"{count} {reason}" for reason, count in source["noted"].items())
     text = f"{data['pairs']} pairs to train on, {data['heldout']} held out"
     text += f"; dropped {dropped}" if dropped else "; none dropped"
-    return text + (f"; noted {noted}" if noted else "")
+    text += f"; noted {noted}" if noted else ""
+    return "\n".join([text, *(crossfit_lines(review) if (review := figures["crossfit"]) else [])])
 
 
 def _ending(figures: dict[str, Any]) -> str:

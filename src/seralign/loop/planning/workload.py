@@ -15,9 +15,10 @@ import datasets
 import numpy as np
 
 from seralign.bootstrapping import draw_prompts, mix
-from seralign.config import SelectionConfig, TrainingConfig
+from seralign.config import CrossfitConfig, SelectionConfig, TrainingConfig
 from seralign.data.table import column_lengths
 from seralign.loop.context import Loop, Policy
+from seralign.loop.crossfit import CROSSFIT, fold_stage, pair_folds
 from seralign.loop.data import Tables
 from seralign.loop.planning.foreseen import (
     Cache,
@@ -141,22 +142,27 @@ class _Walk:
             initial = replace(base, name="sft", digest="sft")
         reference = initial if given is None else given
         found += [self.evaluate(INITIAL, initial, reference)]
+        walk = self
+        if config.crossfit is not None:
+            found += self.crossfit(config.crossfit, initial, reference)
+            kept = _kept(len(tables.pairs), SelectionConfig(fraction=config.crossfit.keep), loop.seed("crossfit"))
+            walk = replace(self, tables=replace(tables, pairs=tables.pairs.select(kept.tolist())))
         policies, references, steps = [initial], [reference], 0
-        rows = table_rows(first_pairs(loop, tables), loop.objective.uses_rejected)
+        rows = table_rows(first_pairs(loop, walk.tables), loop.objective.uses_rejected)
         for index in range(1, config.rounds + 1):
             start = policies[-1] if config.policy.start == "previous" else initial
             anchor = policies[-1] if config.reference.anchor == "previous" and index > 1 else reference
             own = rows
             if index > 1:
                 scorers = [policies[-1], references[-1], *([policies[-2], references[-2]] if index > 2 else [])]
-                reviewed, own = self.review(index, rows, scorers)
+                reviewed, own = walk.review(index, rows, scorers)
                 found += reviewed
             train = self.train(f"round-{index}/train", "training", config.training, loop.objective, own, start, anchor)
             steps += train.count
             policy = replace(base, name=f"round {index}", digest=f"round {index}")
             found += [train, self.evaluate(f"round-{index}/evaluate", policy, reference)]
             if config.evaluation.token_pairs:
-                found.append(self.tokens(index))
+                found.append(walk.tokens(index))
             policies.append(policy)
             references.append(anchor)
         if config.evaluation.baseline:
@@ -166,6 +172,18 @@ class _Walk:
             baseline = replace(base, name="baseline", digest="baseline")
             found.append(self.evaluate("baseline/evaluate", baseline, reference))
         return found
+
+    def crossfit(self, config: CrossfitConfig, initial: Policy, reference: Policy) -> list[StageWork]:
+        """A training without each fold of the pairs, and their scoring by who has not seen them."""
+        loop, pairs, found = self.loop, self.tables.pairs, []
+        fold, rows = pair_folds(loop, pairs, config), table_rows(pairs, loop.objective.uses_rejected)
+        passes: tuple[Passes, ...] = ()
+        for number in range(config.folds):
+            name, others = fold_stage(number), some_rows(rows, np.flatnonzero(fold != number))
+            found.append(self.train(name, "training", loop.config.training, loop.objective, others, initial, reference))
+            own = foreseen(pairs.select(np.flatnonzero(fold == number).tolist()), ("chosen_ids", "rejected_ids"))
+            passes += self.scores(own, [replace(initial, name=name, digest=name), reference])
+        return [*found, StageWork(CROSSFIT, len(pairs), "pairs", passes=passes, loads=len(passes))]
 
     def review(self, index: int, rows: TrainingRows, scorers: list[Policy]) -> tuple[list[StageWork], TrainingRows]:
         """The stages before the training of a later round, and what it trains on."""

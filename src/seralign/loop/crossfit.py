@@ -1,0 +1,119 @@
+"""The review before round 1: copies of the policy judge the pairs that they were not trained on (cross-fitting)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from seralign import distributed
+from seralign.config import CrossfitConfig, SelectionConfig
+from seralign.crossfit import calibrate, folds, soft_labels
+from seralign.data.table import column_arrays
+from seralign.errors import DataError
+from seralign.files import read_table, write_table
+from seralign.loop.context import Loop, Policy
+from seralign.loop.data import Tables
+from seralign.loop.prepare import trained
+from seralign.loop.scoring import pair_scores
+from seralign.loop.training import train_stage
+from seralign.selection import select
+
+CROSSFIT = "crossfit/review"
+REVIEW = "review.parquet"
+
+
+def fold_stage(number: int) -> str:
+    """The stage that trains the copy without the pairs of a fold, which is counted from 0."""
+    return f"crossfit/fold-{number + 1}"
+
+
+def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> np.ndarray:
+    """The fold [N] of each pair.
+
+    Raises:
+        DataError: there are fewer prompts than folds.
+    """
+    prompts = [ids.tobytes() for ids in column_arrays(pairs, "prompt_ids")]
+    if (found := len(set(prompts))) < config.folds:
+        raise DataError(
+            f"crossfit.folds: {config.folds} folds of {found} different prompts; a fold has all pairs of its prompts, "
+            "so give at most as many folds"
+        )
+    return folds(prompts, config.folds, loop.seed("crossfit"))
+
+
+def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, config: CrossfitConfig) -> Tables:
+    """The run's data with its pairs reviewed: soft labels by margins that are calibrated against the labels, and the
+    pairs with the largest margins alone.
+
+    K copies of the policy are each trained, as round 1 is, on the pairs outside one fold, and give margins to those
+    inside. Held-out pairs stay as they are.
+    """
+    fold = pair_folds(loop, tables.pairs, config)
+    copies = []
+    for number in range(config.folds):
+        stage = fold_stage(number)
+        record = train_stage(
+            loop,
+            stage,
+            start=initial,
+            reference=reference,
+            pairs=tables.pairs.select(np.flatnonzero(fold != number).tolist()),
+            pairs_digest=tables.digest,
+            heldout=tables.heldout,
+            objective=loop.objective,
+            config=loop.config.training,
+        )
+        copies.append(trained(loop, stage, f"copy {number + 1}", initial, record))
+    inputs = {"data": tables.digest, "reference": reference.digest} | {copy.name: copy.digest for copy in copies}
+    record = loop.stage(CROSSFIT, inputs, lambda folder: _review(loop, tables.pairs, fold, copies, reference, folder))
+    table = read_table(loop.run.path(CROSSFIT, REVIEW), ["p", "kept"])
+    kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
+    pairs = _with_labels(tables.pairs, table["p"].to_numpy(), record.digest)
+    return replace(tables, pairs=pairs.select(kept.tolist()), digest=record.digest)
+
+
+def _review(
+    loop: Loop, pairs: datasets.Dataset, fold: np.ndarray, copies: list[Policy], reference: Policy, folder: Path
+) -> dict[str, Any]:
+    """Margins under who has not seen the pair, labels from them, and which pairs stay."""
+    config = loop.config.crossfit
+    assert config is not None
+    margins = np.empty(len(fold))
+    for number, copy in enumerate(copies):
+        own = np.flatnonzero(fold == number)
+        margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
+    given = np.array(pairs["p"][:])
+    scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))
+    if scale == 0.0:
+        raise DataError(
+            f"crossfit: copies of the policy order {accuracy:.0%} of {len(fold)} pairs that they have not seen as "
+            "labelled, so their margins say nothing of the labels; train them for longer (training), or leave crossfit "
+            "out"
+        )
+    p = soft_labels(margins, given, scale, config.trust)
+    ids = pairs["pair_id"][:]
+    selection = select(ids, margins, SelectionConfig(fraction=config.keep), loop.seed("crossfit"))
+    if distributed.is_main():
+        write_table(folder / REVIEW, selection.table() | {"fold": fold, "p": p})
+    return {
+        "pairs": len(fold),
+        "kept": len(selection.kept),
+        "copies": len(copies),
+        "scale": scale,
+        "accuracy": accuracy,
+        "turned": float(np.mean(p < 0.5)),
+        "certainty": float(np.mean(np.abs(2 * p - 1))),
+    }
+
+
+def _with_labels(pairs: datasets.Dataset, p: np.ndarray, fingerprint: str) -> datasets.Dataset:
+    # Without a fingerprint given, datasets would pickle the whole column to make one.
+    names, feature = pairs.column_names, pairs.features["p"]
+    made = pairs.remove_columns("p", new_fingerprint=f"{fingerprint}-without")
+    made = made.add_column("p", p, new_fingerprint=fingerprint, feature=feature)  # pyright: ignore
+    return made.select_columns(names)
