@@ -47,7 +47,7 @@ def policies_markdown(policies: list[dict[str, Any]]) -> str:
 
 
 _ROUND_COLUMNS = (
-    "round", "offline kept", "their margin", "sampled", "pairs made", "made kept", "made share", "steps",
+    "round", "offline selected", "their margin", "sampled", "pairs made", "made kept", "made share", "steps",
     "training accuracy",
 )  # fmt: skip
 
