@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
 
 from seralign.config import RunConfig, load_config
 
@@ -26,3 +31,17 @@ def small_config(out: Path, **overrides: Any) -> RunConfig:
     """The small run, with dotted overrides (``stop__metric`` for ``stop.metric``)."""
     values = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
     return load_config(None, values | {"out": str(out)})
+
+
+def logps_alone(folder: Path, table: Iterable[Mapping[str, Any]], side: str) -> np.ndarray:
+    """Response log-probabilities one sequence at a time in float64, straight from transformers."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    found = []
+    for row in table:
+        prompt, response = row["prompt_ids"], row[side]
+        ids = torch.tensor([[*prompt, *response]])
+        with torch.no_grad():
+            logits = model(ids).logits[0].log_softmax(-1)
+        steps = range(len(prompt) - 1, ids.shape[1] - 1)
+        found.append(sum(float(logits[at, ids[0, at + 1]]) for at in steps))
+    return np.array(found)

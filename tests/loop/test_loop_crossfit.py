@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
-from small_run import small_config
-from transformers import AutoModelForCausalLM
+from small_run import logps_alone, small_config
 
 from seralign.config import RunConfig
 from seralign.crossfit import calibrate, soft_labels
@@ -77,22 +75,15 @@ def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResul
     """The plain model of transformers gives them too."""
     run, table = done.run, reviewed(done.run)
     rows = {row["pair_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
-    reference = AutoModelForCausalLM.from_pretrained(run.path("sft", "policy"))
     for copy in (0, 1):
-        policy = AutoModelForCausalLM.from_pretrained(run.path(f"crossfit/fold-{copy + 1}", "policy"))
-        for at in np.flatnonzero(table["fold"] == copy)[:3]:
-            row = rows[table["pair_id"][at]]
-            ratios = [
-                plain_logp(policy, row["prompt_ids"], row[side]) - plain_logp(reference, row["prompt_ids"], row[side])
-                for side in ("chosen_ids", "rejected_ids")
-            ]
-            assert table["margin"][at] == pytest.approx(ratios[0] - ratios[1], abs=1e-4)
-
-
-def plain_logp(model: Any, prompt: list[int], response: list[int]) -> float:
-    with torch.no_grad():
-        logps = model(input_ids=torch.tensor([prompt + response])).logits[0].double().log_softmax(-1)
-    return sum(float(logps[len(prompt) - 1 + at, token]) for at, token in enumerate(response))
+        judged = np.flatnonzero(table["fold"] == copy)[:3]
+        some = [rows[name] for name in table["pair_id"][judged]]
+        chosen, rejected = (
+            logps_alone(run.path(f"crossfit/fold-{copy + 1}", "policy"), some, side)
+            - logps_alone(run.path("sft", "policy"), some, side)
+            for side in ("chosen_ids", "rejected_ids")
+        )
+        np.testing.assert_allclose(table["margin"][judged], chosen - rejected, atol=1e-4)
 
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
-from small_run import small_config
+from small_run import logps_alone, small_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.data.table import read_table as read_pairs
+from seralign.debias import length_slope
 from seralign.errors import ConfigError, DataError, StoreError
 from seralign.files import read_table
 from seralign.loop import RunResult, train
@@ -29,20 +29,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 def column(run: Run, stage: str, file: str, name: str) -> Any:
     return read_table(run.path(stage, file))[name].to_pylist()
-
-
-def logps_alone(folder: Path, table: datasets.Dataset, side: str) -> np.ndarray:
-    """Response log-probabilities one sequence at a time in float64, straight from transformers."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
-    found = []
-    for row in table:
-        prompt, response = row["prompt_ids"], row[side]  # pyright: ignore
-        ids = torch.tensor([[*prompt, *response]])
-        with torch.no_grad():
-            logits = model(ids).logits[0].log_softmax(-1)
-        steps = range(len(prompt) - 1, ids.shape[1] - 1)
-        found.append(sum(float(logits[at, ids[0, at + 1]]) for at in steps))
-    return np.array(found)
 
 
 def test_the_result_opens_in_transformers_and_is_the_last_round(result: RunResult) -> None:
@@ -337,3 +323,26 @@ def test_who_writes_the_responses(tmp_path: Path, writer: str, writers: list[str
     assert [record.inputs["policy"] for record in found] == [digests[name] for name in writers]
     judges = [run.record(f"round-{index}/bootstrap").inputs["policy"] for index in (2, 3)]
     assert judges == [digests["round 1"], digests["round 2"]]
+
+
+def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> None:
+    run = train(small_config(tmp_path / "run", scoring__debias="length", rounds=2)).run
+    plain = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
+    raw = np.array(plain["margin"])
+    longer = np.array(plain["chosen_length"], dtype=float) - np.array(plain["rejected_length"])
+    slope = length_slope(raw, longer)
+    selected = read_table(run.path("round-2/select", "selection.parquet"), ["margin"])["margin"].to_numpy()
+
+    assert run.record("round-2/select").figures["length_slope"] == slope != 0.0
+    np.testing.assert_allclose(selected, raw - slope * longer, atol=1e-12)
+    assert run.record("round-2/select").figures["margin_length_correlation"] == pytest.approx(
+        np.corrcoef(selected, longer)[0, 1]
+    )
+
+    candidates = read_table(run.path("round-2/sample", "candidates.parquet"))
+    rewards = read_table(run.path("round-2/bootstrap", "rewards.parquet"))["reward"].to_numpy()
+    lengths = np.array([len(ids) for ids in candidates["ids"].to_pylist()])
+    prompts = {row["prompt_id"]: row["ids"] for row in read_pairs(run.path("data", "prompts.arrow"))}
+    some = [row | {"prompt_ids": prompts[row["prompt_id"]]} for row in candidates.slice(0, 3).to_pylist()]
+    own, against = (logps_alone(run.path(stage, "policy"), some, "ids") for stage in ("round-1/train", "sft"))
+    np.testing.assert_allclose(rewards[:3], own - against - slope * lengths[:3], atol=1e-4)

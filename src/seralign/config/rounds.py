@@ -19,12 +19,15 @@ class ScoringConfig:
         tokens_per_pack: Most tokens in one forward pass, counted as in training.
         cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
         gamma: Weight of the policy before the last in the ensembled margin, (1 - gamma) h1 + gamma h2.
+        debias: ``length`` takes from margins and rewards the part that the length of the responses explains, before
+            pairs are selected or made by them.
     """
 
     dtype: Precision = "float32"
     tokens_per_pack: int = 4096
     cache: str | None = None
     gamma: float = 0.3
+    debias: Literal["none", "length"] = "none"
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")

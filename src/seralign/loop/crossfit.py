@@ -12,7 +12,8 @@ import numpy as np
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
 from seralign.crossfit import calibrate, folds, soft_labels
-from seralign.data.table import column_arrays
+from seralign.data.table import column_arrays, column_lengths
+from seralign.debias import length_slope
 from seralign.errors import DataError
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
@@ -87,6 +88,9 @@ def _review(
     for number, copy in enumerate(copies):
         own = np.flatnonzero(fold == number)
         margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
+    if loop.config.scoring.debias == "length":
+        longer = (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+        margins -= length_slope(margins, longer) * longer
     given = np.array(pairs["p"][:])
     scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))
     if scale == 0.0:

@@ -23,6 +23,7 @@ from seralign.bootstrapping import (
 from seralign.config import BootstrapConfig, SelectionConfig
 from seralign.data.table import column_lengths, write_pairs
 from seralign.data.table import read_table as read_pairs
+from seralign.debias import length_slope
 from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
 from seralign.files import read_table, write_table
@@ -76,7 +77,10 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         before = None
         if scorers.before is not None:
             before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
+        longer = _length_difference(loop, prefix)
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
+        slope = length_slope(margins, longer) if loop.config.scoring.debias == "length" else 0.0
+        margins = margins - slope * longer
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection
@@ -87,13 +91,13 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         if distributed.is_main():
             write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(last, before)})
         kept = np.array([reason == KEPT for reason in selection.reasons])
-        longer = _length_difference(loop, prefix)
         return {
             "pairs": len(ids),
             "kept": int(kept.sum()),
             "margin_mean": float(margins.mean()),
             "margin_mean_kept": float(margins[kept].mean()),
             "margin_smallest_kept": float(margins[kept].min()),
+            "length_slope": slope,
             "margin_length_correlation": correlation(margins, longer),
             "margin_length_correlation_kept": correlation(margins[kept], longer[kept]),
             "length_difference": float(longer.mean()),
@@ -141,7 +145,10 @@ def sample(
 def bootstrap(
     loop: Loop, index: int, scorers: Scorers, prompts: datasets.Dataset, sampled: StageRecord, config: BootstrapConfig
 ) -> StageRecord:
-    """Pairs from the best and the worst response of each prompt, by the ensembled implicit reward."""
+    """Pairs from the best and the worst response of each prompt, by the ensembled implicit reward.
+
+    Where the review took from the margins what length explains of them, the rewards lose it too.
+    """
     prefix = f"round-{index}"
 
     def work(folder: Path) -> dict[str, Any]:
@@ -149,7 +156,8 @@ def bootstrap(
         responses = Responses(with_prompts(table, prompts), ("ids",))
         last = implicit_scores(loop, *scorers.last, responses).score
         before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses).score
-        rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
+        slope = loop.run.record(f"{prefix}/select").figures["length_slope"]
+        rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma)) - slope * responses.lengths
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():
             write_pairs(folder / GENERATED, generated_pairs(index, prompts, table, found))
