@@ -215,6 +215,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{root}: no run here (run.json is missing)") from None
+    except NotADirectoryError:
+        raise StoreError(f"{root}: no run, but a file; give the run's folder") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
     if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import rich.table
@@ -45,18 +46,27 @@ def markdown(table: Table) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with thousands separated and a true minus sign."""
-    return ABSENT if value is None else f"{value:,.{digits}f}".replace("-", "−")
+    """A number with thousands separated and a true minus sign; halves go up, of the digits that the value is written
+    with, so that 0.6025 is 0.603 and 60.3% alike."""
+    return ABSENT if value is None else f"{_rounded(value, digits):,.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int) -> str:
     """A number with its sign."""
-    return ABSENT if value is None else f"{value:+,.{digits}f}".replace("-", "−")
+    return ABSENT if value is None else f"{_rounded(value, digits):+,.{digits}f}".replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage."""
-    return ABSENT if value is None else number(100 * value, digits) + "%"
+    return ABSENT if value is None else f"{_rounded(value, digits + 2).scaleb(2):,.{digits}f}%".replace("-", "−")
+
+
+def _rounded(value: float, digits: int) -> Decimal:
+    # Twelve digits: 1 − 0.3905 is 0.6095, whatever the last bits say.
+    written = Decimal(f"{value:.12g}")
+    if not written.is_finite() or abs(written) > 10**15:
+        return written
+    return written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
 
 
 def interval(value: dict[str, Any] | None, digits: int) -> str:

@@ -90,5 +90,5 @@ def test_show_has_the_alarms_as_text_and_as_json(tmp_path: Path, capsys: pytest.
     assert (alarm["kind"], alarm["where"], alarm["value"], alarm["limit"]) == ("length", "round 1", 2.5, 1.3)
     assert main(["show", str(run.root)]) == 0
     shown = capsys.readouterr().out
-    assert "Answers of round 1 are 2.5 times as long as initial's: 25 tokens." in shown
+    assert "Answers of round 1 are 2.5 times as long as initial's: 25.0 tokens." in shown
     assert "The run has not finished" in shown

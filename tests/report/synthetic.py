@@ -171,6 +171,7 @@ def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
         "policies": [_policy(index, rounds) for index in range(rounds + 1)],
         "rounds": [_round(index, offline, len(table) - offline, rounds) for index in range(1, rounds + 1)],
         "stopped": "all rounds done",
+        "crossfit": None,
         "result": {"policy": f"round {rounds}", "digest": "fedcba9876543210" * 4},
         "stages": [
             {"name": stage, "seconds": 2.0 + 7 * (place % 5), "peak_memory_mb": 500.0 + 40 * place}

@@ -53,12 +53,12 @@ def test_a_run_in_which_all_is_well_has_none() -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "value", "limit", "says"),
     [
-        ({"length": 27.0}, "length", 1.35, 1.3, "1.4 times as long as sft's: 27 tokens"),
+        ({"length": 27.0}, "length", 1.35, 1.3, "1.4 times as long as sft's: 27.0 tokens"),
         ({"distinct_2": 0.3}, "diversity", 0.6, 0.7, "40% fewer different bigrams than sft's"),
         ({"distinct_2": None}, "diversity", 0.0, 0.7, "100% fewer"),
-        ({"repetition": 0.35}, "repetition", 0.25, 0.2, "35% of the answers of round 1, 10% of sft's"),
-        ({"unfinished": 0.25}, "unfinished", 0.25, 0.2, "25% of the answers of round 1, 0% of sft's"),
-        ({"kl": {"mean": 10.5}}, "kl", 10.5, 10.0, "10.5 nats away from the reference; the budget is 10.0"),
+        ({"repetition": 0.35}, "repetition", 0.25, 0.2, "35.0% of the answers of round 1, 10.0% of sft's"),
+        ({"unfinished": 0.25}, "unfinished", 0.25, 0.2, "25.0% of the answers of round 1, 0.0% of sft's"),
+        ({"kl": {"mean": 10.5}}, "kl", 10.5, 10.0, "10.50 nats away from the reference; the budget is 10.0"),
         ({"heldout_accuracy": 0.44}, "harm", 0.44, 0.45, "ranks 44.0% of the 400 held-out pairs right"),
         ({"win_rates": {"sft": rate(0.4, 0.05)}}, "win_rate", 0.4, 0.5, "wins 40.0% against sft, at most 45.0%"),
         ({"win_rates": {"sft": rate(0.0, None)}}, "win_rate", 0.0, 0.5, "at most 0.0%"),
@@ -129,7 +129,7 @@ def test_only_the_round_that_is_the_result_has_to_beat_the_baseline() -> None:
     assert after(won, lost, baseline=True, best=1) == []
     (alarm,) = after(won, lost, baseline=True, best=2)
     assert (alarm.kind, alarm.where) == ("baseline", "round 2")
-    assert "against dpo" in alarm.text
+    assert "against dpo alone, as many steps, at most" in alarm.text
 
 
 def test_of_each_kind_the_latest_is_told_with_the_earlier_rounds() -> None:
@@ -147,8 +147,8 @@ def test_of_each_kind_the_latest_is_told_with_the_earlier_rounds() -> None:
     [
         ({"select": {"margin_length_correlation": 0.6}}, "length_bias", 0.6, "the longer its chosen answer"),
         ({"select": {"margin_length_correlation": -0.6}}, "length_bias", -0.6, "the shorter its chosen answer"),
-        ({"bootstrap": {"similarity_kept": 0.85}}, "alike", 0.85, "85% of their bigrams in common"),
-        ({"compose": {"share": 0.14}}, "few", 0.14, "14.0% of round 2's pairs are generated; 30% were asked for"),
+        ({"bootstrap": {"similarity_kept": 0.85}}, "alike", 0.85, "85.0% of their bigrams in common"),
+        ({"compose": {"share": 0.14}}, "few", 0.14, "14.0% of round 2's pairs are generated; 30.0% were asked for"),
     ],
 )
 def test_alarms_of_a_round(changes: dict[str, Any], kind: str, value: float, says: str) -> None:
@@ -181,6 +181,10 @@ def test_saturated_pairs_teach_nothing() -> None:
     (alarm,) = trained(round_1=rows, baseline=rows)
     assert (alarm.kind, alarm.where, alarm.value) == ("saturated", "round 1", 0.99)
     assert trained(round_1=rows[::-1]) == []
+    # 0.98, 1.0: their mean, where the tables have the last line.
+    lines = [{"rewards/accuracies": value} for value in (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.981, 0.999)]
+    (alarm,) = trained(round_1=lines)
+    assert "In the mean of the last quarter of round 1's logged steps, 99.0% of the training pairs" in alarm.text
 
 
 def test_the_fall_of_the_chosen_is_counted_from_the_first_round() -> None:

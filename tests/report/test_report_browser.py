@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import math
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from synthetic import synthetic_run, with_texts
 
@@ -36,15 +38,15 @@ def browser() -> Iterator[Any]:
 class View:
     """A page that is open, and all that went wrong on it."""
 
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+    def __init__(self, browser: Any, path: Path, target: str = "", **options: Any) -> None:
         self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         self.page = self.context.new_page()
         self.wrong: list[str] = []
         self.page.on("console", lambda message: self.wrong.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         self.page.on("request", lambda request: self.wrong.append(f"request: {request.url[:200]}"))
-        self.page.goto(path.as_uri())
-        assert self.wrong.pop(0) == f"request: {path.as_uri()[:200]}"
+        self.page.goto(path.as_uri() + target)
+        assert self.wrong.pop(0).split("#")[0] == f"request: {path.as_uri()[:200]}"
 
     def ready(self) -> Any:
         """The page, its charts drawn and its pairs unpacked."""
@@ -142,6 +144,14 @@ def test_nothing_fails_and_nothing_is_requested(kind: str, browser: Any, tmp_pat
     for box in (charts.nth(place).locator("svg").bounding_box() for place in range(charts.count())):
         assert box["width"] > 100
         assert box["height"] > 60
+    if kind == "one round":
+        assert page.locator("#f-round option").all_text_contents() == ["last that had it", "round 1"]
+        page.select_option("#f-round", "1")
+        page.select_option("#f-kept", label="trained on")
+        assert count(page) == 60
+        assert set(column(page, 9)) == {"trained on"}
+        assert set(column(page, 5)) == {"–"}
+        assert "Round 1 trained on it" in page.locator("#pair").inner_text()
     if kind == "two":
         assert count(page) == 60
         page.select_option("#f-run", label="b")
@@ -168,6 +178,69 @@ def test_without_scripts_the_figures_are_still_there(browser: Any, run: RunConte
     assert found.page.locator("#glance .tiles .value").first.is_visible()
     assert found.page.locator("#count").inner_text().startswith("The list of pairs needs JavaScript")
     assert not found.page.locator("#filters").is_visible()
+    assert found.page.locator("#margins noscript").inner_text().startswith("The charts need JavaScript")
+    found.context.close()
+
+
+def unfinished() -> RunContents:
+    """Round 3 has selected and is not trained; the tokens of the first coloured pair end with a special one."""
+    run = synthetic_run(80, coloured=4)
+    assert run.pairs is not None
+    rows = run.pairs.to_pylist()
+    for row in rows:
+        row["kept"][1] = "selected" if row["kept"][1] == "kept" else row["kept"][1]
+        row["prompt"] = f"<|user|> {row['prompt']}"
+    first = next(row for row in rows if row["tokens_round"] is not None)
+    first["chosen_tokens"].append("<eos>")
+    first["chosen_ratios"].append(0.5)
+    changed = copy.copy(run)
+    object.__setattr__(changed, "pairs", pa.Table.from_pylist(rows, run.pairs.schema))
+    return changed
+
+
+def test_a_round_that_was_not_trained_has_selected_and_no_special_token_is_found(browser: Any, tmp_path: Path) -> None:
+    run = unfinished()
+    rows = rows_of(run)
+    found = View(browser, saved(tmp_path, run))
+    assert "JavaScript" not in found.page.locator("#count").inner_text()
+    page = found.ready()
+    options = page.locator("#f-kept option").all_text_contents()
+    assert options == ["all", "trained on", "selected", "dropped", "below the top 70%"]
+    page.select_option("#f-round", "3")
+    for choice, wanted in (("selected", "selected"), ("dropped", "below the top 70%")):
+        page.select_option("#f-kept", choice)
+        assert count(page) == sum(row["kept"][1] == wanted for row in rows) > 0
+        assert set(column(page, 9)) == {wanted}
+    page.select_option("#f-kept", "kept")
+    assert count(page) == 0
+    assert page.locator("#grid-body .none").inner_text() == "No pair matches"
+    assert not page.locator("#pair").is_visible(), "it would be a pair that does not match"
+    page.click("button[type=reset]")
+    until(page, "document.getElementById('count').textContent.startsWith('80 of')")
+    assert page.locator("#start").inner_text() == "All prompts begin with “<|user|> ”, left out in the list."
+    assert not column(page, 1)[0].startswith("<|user|>")
+    assert page.locator("[data-sort=disagreement]").inner_text() == "Disagreement"
+    page.select_option("#f-round", "2")
+    assert page.locator("[data-sort=disagreement]").inner_text() == "Disagreement, last round"
+    page.fill("#f-search", "<EOS>")
+    until(page, "document.getElementById('count').textContent.startsWith('0 of')")
+    first = next(row for row in rows if row["tokens_round"] is not None)
+    page.fill("#f-search", first["pair_id"])
+    until(page, "document.getElementById('count').textContent.startsWith('1 of')")
+    page.click("#row-0 td")
+    until(page, "!document.getElementById('pair').hidden")
+    assert page.locator("#pair .side.chosen .t").last.evaluate("one => one.firstChild.data") == "<eos>"
+    found.context.close()
+    assert found.wrong == []
+
+
+@pytest.mark.parametrize("target", ["pairs", "costs"])
+def test_a_link_into_the_page_lands_where_it_says(target: str, browser: Any, run: RunContents, tmp_path: Path) -> None:
+    found = View(browser, saved(tmp_path, run), f"#{target}")
+    until(found.page, "!document.querySelector('[data-chart]:not([data-drawn])')")
+    until(found.page, "document.getElementById('list').dataset.ready !== undefined || location.hash !== '#pairs'")
+    top = found.page.locator(f"#{target}").bounding_box()["y"]
+    assert 30 < top < 90, "below the bar, and near it"
     found.context.close()
 
 
@@ -401,8 +474,20 @@ def test_axe_finds_nothing(page: Any, scheme: str) -> None:
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, run: RunContents, tmp_path: Path) -> None:
     found = View(browser, saved(tmp_path, run), viewport={"width": 390, "height": 844}, has_touch=True)
     page = found.ready()
-    page.tap("#row-0 td")
-    page.wait_for_selector("#pair .sides")
+    for width in (390, 600):
+        page.set_viewport_size({"width": width, "height": 844})
+        boxes = [page.locator(one).bounding_box() for one in ("#f-direction", ".check", "#f-sort", ".row:has(#f-low)")]
+        for place, one in enumerate(boxes):
+            for other in boxes[:place]:
+                apart = one["x"] >= other["x"] + other["width"] or other["x"] >= one["x"] + one["width"]
+                assert apart or one["y"] >= other["y"] + other["height"] or other["y"] >= one["y"] + one["height"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    until(page, "document.querySelector('#glance .scroll').classList.contains('wider')")
+    hint = "getComputedStyle(document.querySelector('#glance .scroll'), '::before').content"
+    assert "Scroll sideways" in page.evaluate(hint)
+    page.tap("#row-1 td")
+    until(page, "Math.abs(document.getElementById('pair').getBoundingClientRect().top - 60) < 60")
+    assert page.locator("#pair .sides").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     first, second = (page.locator(f"#pair .side.{side}").bounding_box() for side in ("chosen", "rejected"))
     assert second["y"] >= first["y"] + first["height"], "one below the other"

@@ -26,10 +26,16 @@ from hand_made import (
 )
 
 from seralign.errors import StoreError
+from seralign.report.charts import Over
 from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures, training_metrics
+from seralign.report.glance import facts, rounds_table
+from seralign.report.page import write_report
 from seralign.report.pairs import LEFT_OUT, sample_pairs
-from seralign.store import Run
+from seralign.report.pictures_pairs import pair_pictures
+from seralign.report.pictures_training import work_pictures
+from seralign.report.reviews import reviews
+from seralign.store import Run, read_run
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +188,57 @@ def test_a_run_killed_between_selection_and_mix(tmp_path: Path) -> None:
     add_training(run, "round-1/train", [])
     add_review(run, 2, selection({"a": 2.0, "b": 1.0}, "a"))
     rows = rows_of(run_contents(run).pairs)
-    assert [rows[name]["kept"] for name in "ab"] == [["kept"], ["below the top 50%"]]
+    assert [rows[name]["kept"] for name in "ab"] == [["selected"], ["below the top 50%"]]
     assert rows["a"]["disagreement"] is None
+    add_mix(run, 2, {"a": False})
+    assert rows_of(run_contents(run).pairs)["a"]["kept"] == [LEFT_OUT]
+
+
+def test_what_a_round_would_train_on_is_selected_and_no_more(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    add_data(run, [pair("a"), pair("b"), pair("c")])
+    add_training(run, "round-1/train", [{"loss": 2.0, "step": 1}])
+    add_review(run, 2, selection({"a": 2.0, "b": 1.0, "c": 0.5}, "ab"), margin_length_correlation=0.5)
+    contents = run_contents(run)
+    (review,) = reviews(contents)
+    assert (review.trained, review.kept.tolist()) == (False, [True, True, False])
+    margins, lengths, correlations = pair_pictures([contents], Over(("run",)))
+    assert [key.label for key in margins.legend] == ["selected, offline", "selected, generated", "dropped"]
+    assert [picture.panels[0].title for picture in (margins, lengths)] == ["Round 2, not trained"] * 2
+    for picture in (margins, lengths, correlations):
+        assert picture.table is not None
+        words = " ".join((*picture.table.columns, *picture.table.rows[-1], *(key.label for key in picture.legend)))
+        assert "trained on" not in words
+        assert "round 2, not trained: selected" in words
+    (shares,) = [picture for picture in work_pictures([contents], Over(("run",))) if picture.key == "shares"]
+    assert "round 2" not in str(shares.table)
+    add_training(run, "round-2/train", [{"loss": 2.0, "step": 1}])
+    assert rows_of(run_contents(run).pairs)["a"]["kept"] == ["kept"]
+    assert pair_pictures([run_contents(run)], Over(("run",)))[0].legend[0].label == "trained on, offline"
+
+
+def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    add_data(run, [pair("a"), pair("b")])
+    add_training(run, "round-1/train", [{"loss": 2.0, "step": 1}])
+    add_stage(run, "round-1/decide", {"reason": "goes on", "harm": None, "best_round": 1})
+    add_review(run, 2, selection({"a": 2.0, "b": 1.0}, "a"))
+    lines = dict(facts(run_contents(run)))["Why it stopped"]
+    assert lines == [
+        "It has not finished: the last stage done is round-2/select",
+        "The same command that began it goes on where it was",
+    ]
+    rounds = rounds_table(run_contents(run))
+    assert rounds is not None
+    assert rounds.rows[1][:2] == ("Round 2", "1 of 2")
+    write_report([run_contents(run)], tmp_path / "report.html")
+    assert '<p class="unfinished"><strong>This run has not finished.' in (tmp_path / "report.html").read_text()
+
+
+def test_a_file_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("a page")
+    with pytest.raises(StoreError, match=r"report\.html: no run, but a file; give the run's folder"):
+        read_run(tmp_path / "report.html")
 
 
 def test_a_supervised_run_alone(tmp_path: Path) -> None:

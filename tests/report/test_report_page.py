@@ -21,17 +21,20 @@ from synthetic import synthetic_run, with_texts
 from seralign.errors import SeralignError
 from seralign.report import page
 from seralign.report.alarms import Alarm
-from seralign.report.charts import Over, spread, thinned
+from seralign.report.charts import Over, share_format, spread, thinned
+from seralign.report.compare import cautions, comparison, differences
 from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
 from seralign.report.format import visible
-from seralign.report.glance import differences, rounds_table, tiles
+from seralign.report.glance import headline, rounds_table, tiles
 from seralign.report.page import write_report
 from seralign.report.pictures_pairs import pair_pictures
 from seralign.report.pictures_rounds import policy_pictures
 from seralign.report.pictures_training import work_pictures
 from seralign.report.reviews import correlation, reviews
-from seralign.tables import duration
+from seralign.report.text import policies_markdown
+from seralign.report.verdict import verdict
+from seralign.tables import duration, number, percent, signed
 
 VENDOR = Path(page.__file__).parent / "templates" / "vendor"
 NASTY = "</script><script>alert(1)</script><!-- {{ 7 * 7 }} <img src=x onerror=alert(1)> \u202e\x07\udcff & '\""
@@ -100,8 +103,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str]:
     return written(tmp_path_factory.mktemp("two"), synthetic_run(name="a"), synthetic_run(rounds=2, name="b", seed=1))
 
 
-def unpacked(header: dict[str, Any], blocks: dict[str, str]) -> tuple[list[dict[str, Any]], list[list[Any]]]:
-    """The pairs of a page as rows, and the tokens of the coloured ones as (length in UTF-16 units, log-ratio)."""
+def unpacked(header: dict[str, Any], blocks: dict[str, str]) -> tuple[list[dict[str, Any]], list[list[Any]], list[str]]:
+    """The pairs of a page as rows; the tokens of the coloured ones as (length in UTF-16 units, log-ratio), and what
+    these tokens say."""
 
     def arrays(name: str) -> dict[str, Any]:
         raw, at, found = gzip.decompress(base64.b64decode(blocks[name])), 0, {}
@@ -130,7 +134,7 @@ def unpacked(header: dict[str, Any], blocks: dict[str, str]) -> tuple[list[dict[
         span = slice(at, at + count)
         found.append(list(zip(tokens["lengths"][span], tokens["ratios"][span] * header["ratio_step"], strict=True)))
         at += count
-    return rows, found
+    return rows, found, [strings[place] for place in tokens["said"]]
 
 
 # Structure
@@ -212,12 +216,14 @@ def test_what_a_run_did_is_said_at_a_glance(one: tuple[Page, str]) -> None:
     body = " ".join(found.text("main"))
     assert "DPO on 150 preference pairs, 3 rounds; the result is round 3." in " ".join(found.text("header"))
     assert "Answers of round 3 are 1.8 times as long as the starting policy's. Try objective.name: simpo." in body
+    assert "length Answers of round 3" in body, "the kind of an alarm, as the documentation names it"
     assert "dropped: 12 response too long, 8 tie" in body
     assert "All rounds done" in body
     assert "No held-out pairs were looked at twice." in body
     values = {tile.label: (tile.value, tile.note) for tile in tiles(synthetic_run())}
-    assert values["Held-out pairs ranked right"] == ("65.0%", "50.0% at the start")
+    assert values["Held-out pairs ranked right"] == ("65.0%", "ties at the start")
     assert values["Wins against sft"] == ("68.0%", "95% interval 65.0% to 71.0%")
+    assert values["Score"] == ("0.300", "95% interval 0.250 to 0.350; 0.000 at the start")
 
 
 def test_the_table_of_rounds_has_what_each_selected_generated_and_gained() -> None:
@@ -227,7 +233,7 @@ def test_the_table_of_rounds_has_what_each_selected_generated_and_gained() -> No
     assert [row["offline selected"] for row in rows] == ["all", "105 of 150", "105 of 150"]
     assert [row["generated"] for row in rows] == ["–", "25", "25"]
     assert [row["of them used"] for row in rows] == ["–", "15", "15"]
-    assert [row["change"] for row in rows] == ["+5.0", "+5.0", "+5.0"]
+    assert [row["change, points"] for row in rows] == ["+5.0", "+5.0", "+5.0"]
 
 
 def test_compared_runs_begin_with_what_differs(two: tuple[Page, str]) -> None:
@@ -268,6 +274,7 @@ def bare(**figures: Any) -> RunContents:
 def test_a_run_of_one_round_says_what_it_has_not(tmp_path: Path) -> None:
     found, _ = written(tmp_path, bare())
     text = " ".join(found.text("main"))
+    assert json.loads(found.script("pairs-0"))["first_all"], "all pairs are those that round 1 trained on"
     assert "No pair has been scored: reviewing begins with round 2." in text
     assert "No alarms" in text
     assert "No round used generated pairs." in text
@@ -286,8 +293,11 @@ def test_a_run_that_was_killed_at_once_gives_a_report(tmp_path: Path) -> None:
         "No policy has been evaluated yet",
         "No pairs yet",
         "No stage is done yet",
+        "Nothing has been measured yet, so there are no alarms to tell.",
     ):
         assert sentence in text
+    assert "No alarms" not in text
+    assert headline(run) == "DPO, no data read yet, 0 of 1 rounds; there is no result yet."
     assert not [attributes for _, attributes in found.elements if "data-chart" in attributes]
 
 
@@ -347,6 +357,119 @@ def test_evaluated_policies_without_some_figures_say_which(
         assert picture.table is not None
         assert len(picture.table.rows) >= 4
     assert not pictures[0].panels
+
+
+def changed(run: RunContents, role: str, **figures: Any) -> RunContents:
+    """The run with other figures of one of its policies."""
+    policies = [policy | (figures if policy["role"] == role else {}) for policy in run.figures["policies"]]
+    return replace(run, figures=run.figures | {"policies": policies})
+
+
+def test_a_round_that_is_better_than_the_result_is_told(tmp_path: Path) -> None:
+    run = synthetic_run()
+    assert verdict(run) == []
+    better = changed(
+        run,
+        "round-2",
+        score={"mean": 0.31, "low": 0.26, "high": 0.36, "n": 200},
+        win_rates={"sft": {"mean": 0.8, "low": 0.77, "high": 0.83, "n": 200}},
+    )
+    assert verdict(better) == [
+        "The result is round 3, by stop.metric: win_rate.",
+        "Round 2 has a higher score (0.310 against 0.300, within the intervals) and more wins against sft (80.0% "
+        "against 68.0%, beyond the intervals), at less distance from the reference (3.00 against 4.50 nats).",
+    ]
+    # Of 50 pairs, 70% and 65%: two standard errors are 13 points.
+    (_, said) = verdict(changed(run, "round-1", heldout_accuracy=0.7))
+    assert said.startswith("Round 1 has more held-out pairs ranked right (70.0% against 65.0%, within the intervals)")
+    found, _ = written(tmp_path, better)
+    assert "The result is round 3, by stop.metric: win_rate. Round 2 has" in " ".join(found.text("main"))
+    assert verdict(replace(better, figures=better.figures | {"result": None})) == []
+
+
+def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
+    assert (percent(0.6025), number(0.6025, 3)) == ("60.3%", "0.603")
+    assert percent(1 - 0.3905) == percent(0.6095) == "61.0%"
+    assert (percent(0.0005), number(-0.1205, 3), signed(0.25, 1)) == ("0.1%", "−0.121", "+0.3")
+    assert (percent(None), number(1e30, 1)[:5], number(12345.5, 0)) == ("–", "1,000", "12,346")
+    wins = changed(synthetic_run(), "round-3", win_rates={"sft": {"mean": 0.6025, "low": 0.58, "high": 0.625, "n": 9}})
+    tile = next(tile for tile in tiles(wins) if tile.label == "Wins against sft")
+    picture = policy_pictures([wins], Over(("a",)))[1]
+    assert picture.table is not None
+    assert (tile.value, picture.table.rows[3][1]) == ("60.3%", "0.603 ± 0.023 against sft")
+    values = [row["said_mean"] for row in picture.panels[0].spec["data"]["values"]]
+    assert values[-1] == "60.3%", "also where the picture is pointed at"
+
+
+def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> None:
+    def begun(run: RunContents, digest: str, n: int) -> RunContents:
+        run = replace(run, figures=run.figures | {"initial": {"digest": digest * 16}})
+        return replace(run, figures=run.figures | {"policies": [one | {"n": n} for one in run.figures["policies"]]})
+
+    first, second = synthetic_run(name="a"), synthetic_run(name="b", seed=1)
+    assert cautions([first, second]) == []
+    assert not [row for row in comparison([first, second]).rows if "*" in row[0]]
+    runs = [begun(first, "1a", 200), begun(second, "2b", 50)]
+    prompts, starts = cautions(runs)
+    assert "other numbers of held-out prompts (a: 200, b: 50): distinct-2" in prompts
+    assert "The starting policies are others (weights a: 1a1a1a1a, b: 2b2b2b2b): wins" in starts
+    marked = [row[0] for row in comparison(runs).rows if row[0].endswith(" *")]
+    assert marked == ["Score *", "Wins against sft *", "Distance from the reference *", "Answer length *"]
+    assert "distinct-2, which falls with it, do not compare" in policy_pictures(runs, Over(("a", "b")))[2].reading
+    found, _ = written(tmp_path, *runs)
+    assert prompts in " ".join(found.text("main"))
+
+
+def test_stages_are_in_the_order_of_a_run_also_of_several() -> None:
+    second = synthetic_run(name="b")
+    world = {"name": "world", "seconds": 5.0, "peak_memory_mb": 1.0}
+    second = replace(second, figures=second.figures | {"stages": [*second.figures["stages"], world]})
+    costs = work_pictures([synthetic_run(name="a"), second], Over(("a", "b")))[2]
+    order = costs.panels[0].spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert order[:5] == ["world", "data", "policies", "initial/evaluate", "round-1/train"]
+    assert order[-1] == "result"
+    assert costs.table is not None
+    assert costs.table.rows[len(synthetic_run().figures["stages"])][0] == "b, world"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits"), [(0, 1, 0), (0.4, 0.6, 0), (0, 0.05, 0), (0, 0.02, 1), (0, 0.004, 2)]
+)
+def test_ticks_have_as_many_digits_as_tell_them_apart(low: float, high: float, digits: int) -> None:
+    assert share_format(low, high) == f".{digits}~%"
+
+
+def test_an_axis_of_zeros_is_short() -> None:
+    run = synthetic_run()
+    policies = [policy | {"unfinished": 0.0} for policy in run.figures["policies"]]
+    panel = policy_pictures([replace(run, figures=run.figures | {"policies": policies})], Over(("a",)))[2].panels[3]
+    assert panel.spec["layer"][1]["encoding"]["y"]["scale"]["domain"] == [0.0, 0.05]
+
+
+def test_the_baseline_has_one_name() -> None:
+    run = synthetic_run()
+    first = run.figures["policies"][0]
+    policies = [
+        policy | {"win_rates": policy["win_rates"] | {"dpo": policy["score"]}} for policy in run.figures["policies"]
+    ]
+    policies.insert(1, first | {"name": "dpo", "role": "baseline", "win_rates": {}})
+    run = replace(
+        run, figures=run.figures | {"policies": policies}, training=run.training | {"baseline": run.training["round 1"]}
+    )
+    name = "dpo alone, as many steps"
+    path, wins, responses = policy_pictures([run], Over(("a",)))
+    assert path.legend[-1].label == name
+    assert f"Wins against {name}" in [panel.title for panel in wins.panels]
+    assert f"“alone” is {name}." in wins.reading
+    for picture in (path, wins, responses):
+        assert picture.table is not None
+        assert picture.table.rows[1][0] == name
+    assert f"0.300 ± 0.050 against {name}" in str(wins.table)
+    rewards = work_pictures([run], Over(("a",)))[0]
+    assert rewards.panels[-1].title == name
+    assert rewards.table is not None
+    assert rewards.table.rows[-1][0] == name
+    assert f"| {name} |" in policies_markdown(policies)
 
 
 # Text that nobody may trust
@@ -416,7 +539,7 @@ def test_pairs_come_back_as_they_were() -> None:
     assert run.pairs is not None
     packed = pack_pairs(run.pairs, 120, 10**7)
     assert (packed.header["cut"], packed.header["pairs"], packed.header["total"]) == (0, 120, 120)
-    rows, tokens = unpacked(packed.header, packed.blocks)
+    rows, tokens, _ = unpacked(packed.header, packed.blocks)
     at = 0
     for given, row in zip(run.pairs.to_pylist(), rows, strict=True):
         assert (row["id"], row["prompt"], row["origin"]) == (given["pair_id"], given["prompt"], given["origin"])
@@ -444,8 +567,8 @@ def test_coloured_pairs_show_their_tokens_and_count_as_javascript_does() -> None
         "chosen": "a👩  b",
     }
     packed = pack_pairs(pa.Table.from_pylist(rows, run.pairs.schema), 4, 10**7)
-    found, tokens = unpacked(packed.header, packed.blocks)
-    assert found[1]["chosen"] == "a👩 b<eos>"
+    found, tokens, said = unpacked(packed.header, packed.blocks)
+    assert (found[1]["chosen"], said[2]) == ("a👩  b", "a👩 b<eos>"), "the pair's own text is what a search looks in"
     assert tokens[2] == [(3, pytest.approx(0.26)), (2, pytest.approx(-99.0)), (5, pytest.approx(327.67))]
 
 
@@ -481,7 +604,7 @@ def test_pairs_stay_below_their_bytes_and_say_what_was_left_out(most: int) -> No
     assert whole.size > 400_000
     packed = pack_pairs(run.pairs, 600, most)
     assert packed.size <= most
-    rows, tokens = unpacked(packed.header, packed.blocks)
+    rows, tokens, _ = unpacked(packed.header, packed.blocks)
     texts = {row["pair_id"]: row for row in run.pairs.to_pylist()}
     assert packed.header["cut"] > 0
     for row in rows:
@@ -500,7 +623,7 @@ def test_no_room_for_a_pair_is_no_pair(most: int) -> None:
     assert run.pairs is not None
     packed = pack_pairs(run.pairs, 600, most)
     assert (packed.header["pairs"], packed.header["total"], packed.header["coloured"]) == (0, 600, 0)
-    assert unpacked(packed.header, packed.blocks) == ([], [])
+    assert unpacked(packed.header, packed.blocks) == ([], [], [])
 
 
 def test_a_page_larger_than_its_limit_has_pairs_of_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,9 @@ def shown(figures: dict[str, Any], width: int = 200) -> list[str]:
 
 
 def cells(lines: list[str], first: str, width: int) -> list[str]:
-    """The cells of the table row that begins with ``first`` and has so many columns."""
+    """The cells of the last table row that begins with ``first`` and has so many columns."""
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines]
-    return next(row for row in rows if row[0] == first and len(row) == width)
+    return [row for row in rows if row[0] == first and len(row) == width][-1]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,16 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_what_each_round_trained_on(figures: dict[str, Any]) -> None:
+    """From the mix: two offline pairs and one generated; round 1 trained on all that there are."""
     lines = shown(figures)
-    assert cells(lines, "1", 9)[:2] == ["1", "all"]
-    assert cells(lines, "2", 9)[:8] == ["2", "2 / 4", "1.00", "8", "1", "1", "30.0%", "5"]
+    lines = lines[: next(place for place, line in enumerate(lines) if line.startswith("reviews:"))]
+    assert cells(lines, "1", 11) == ["1", "all", "–", "–", "–", "–", "4", "0", "–", "5", "–"]
+    assert cells(lines, "2", 11)[:10] == ["2", "2 / 4", "1.00", "8", "1", "1", "2", "1", "30.0%", "5"]
+    untrained = copy.deepcopy(figures)
+    untrained["rounds"][2]["train"] = None
+    lines = shown(untrained)
+    lines = lines[: next(place for place, line in enumerate(lines) if line.startswith("reviews:"))]
+    assert cells(lines, "3", 11)[6:] == ["–"] * 5
 
 
 def test_what_the_reviews_saw(figures: dict[str, Any]) -> None:

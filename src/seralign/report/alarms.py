@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seralign.report.format import called
+from seralign.tables import number, percent
+
 # Answers a third longer than the starting policy's are seen at a glance; length is what preference training most
 # often gains instead of quality (2310.03716).
 LENGTH_GROWTH = 1.3
@@ -118,52 +121,61 @@ def _of_policies(figures: dict[str, Any]) -> Iterator[Alarm]:
     decided = [entry["decide"]["best_round"] for entry in figures["rounds"] if entry["decide"]]
     result = policies.get(f"round-{decided[-1]}") if decided else None
     if result is not None and "baseline" in policies:
-        yield from _lost(result, [policies["baseline"]["name"]], "baseline")
+        baseline = policies["baseline"]
+        yield from _lost(result, [baseline["name"]], "baseline", called(baseline))
 
 
 def _of_answers(policy: dict[str, Any], start: dict[str, Any]) -> Iterator[Alarm]:
     where, before = policy["name"], start["name"]
     growth = policy["length"] / start["length"]
     if growth > LENGTH_GROWTH:
-        text = f"Answers of {where} are {growth:.1f} times as long as {before}'s: {policy['length']:.0f} tokens."
+        length = number(policy["length"], 1)
+        text = f"Answers of {where} are {number(growth, 1)} times as long as {before}'s: {length} tokens."
         yield _alarm("length", where, growth, LENGTH_GROWTH, text)
     # None where no answer has two tokens.
     left = (policy["distinct_2"] or 0.0) / start["distinct_2"] if start["distinct_2"] else 1.0
     if left < DISTINCT_LEFT:
-        text = f"Answers of {where} have {1 - left:.0%} fewer different bigrams than {before}'s (distinct-2)."
+        text = f"Answers of {where} have {percent(1 - left, 0)} fewer different bigrams than {before}'s (distinct-2)."
         yield _alarm("diversity", where, left, DISTINCT_LEFT, text)
     gain = policy["repetition"] - start["repetition"]
     if gain > REPETITION_GAIN:
-        share = f"{policy['repetition']:.0%} of the answers of {where}, {start['repetition']:.0%} of {before}'s"
+        share = (
+            f"{percent(policy['repetition'])} of the answers of {where}, {percent(start['repetition'])} of {before}'s"
+        )
         yield _alarm("repetition", where, gain, REPETITION_GAIN, f"{share}, write some four tokens twice.")
     if policy["unfinished"] > UNFINISHED:
-        share = f"{policy['unfinished']:.0%} of the answers of {where}, {start['unfinished']:.0%} of {before}'s"
+        share = (
+            f"{percent(policy['unfinished'])} of the answers of {where}, {percent(start['unfinished'])} of {before}'s"
+        )
         yield _alarm(
             "unfinished", where, policy["unfinished"], UNFINISHED, f"{share}, are cut off at the length limit."
         )
     budget = max(KL_ANSWER, KL_TOKEN * policy["length"])
     kl = policy["kl"]
     if kl is not None and kl["mean"] > budget:
-        text = f"Answers of {where} are {kl['mean']:.1f} nats away from the reference; the budget is {budget:.1f}."
+        far = number(kl["mean"], 2)
+        text = f"Answers of {where} are {far} nats away from the reference; the budget is {number(budget, 1)}."
         yield _alarm("kl", where, kl["mean"], budget, text)
 
 
 def _of_heldout(where: str, accuracy: float, best: float | None, pairs: int) -> Iterator[Alarm]:
     limit = max(0.5, best or 0.0) - ERRORS * math.sqrt(0.25 / pairs)
     if accuracy < limit:
-        fallen = "" if best is None else f"; the best round before it {best:.1%}"
-        text = f"{where.capitalize()} ranks {accuracy:.1%} of the {pairs} held-out pairs right{fallen}."
+        fallen = "" if best is None else f"; the best round before it {percent(best)}"
+        text = f"{where.capitalize()} ranks {percent(accuracy)} of the {pairs} held-out pairs right{fallen}."
         yield _alarm("harm", where, accuracy, limit, text)
 
 
-def _lost(policy: dict[str, Any], rivals: list[str], kind: str) -> Iterator[Alarm]:
-    """The clearest loss, where even the upper end of a win rate's interval is below one half."""
+def _lost(policy: dict[str, Any], rivals: list[str], kind: str, named: str | None = None) -> Iterator[Alarm]:
+    """The clearest loss, where even the upper end of a win rate's interval is below one half; ``named``: the rival's
+    name for people."""
     rates = [(rate["mean"] if rate["high"] is None else rate["high"], rate["mean"], rival)
              for rival in rivals if (rate := policy["win_rates"].get(rival)) is not None]  # fmt: skip
     highest, mean, rival = min(rates, default=(0.5, 0.5, ""))
     if highest < 0.5:
         where = policy["name"]
-        text = f"{where.capitalize()} wins {mean:.1%} against {rival}, at most {highest:.1%}: less than half."
+        text = f"{where.capitalize()} wins {percent(mean)} against {named or rival}, at most {percent(highest)}: less "
+        text += "than half."
         yield _alarm(kind, where, mean, 0.5, text)
 
 
@@ -175,18 +187,18 @@ def _of_rounds(rounds: list[dict[str, Any]]) -> Iterator[Alarm]:
         followed = selected.get("margin_length_correlation")
         if followed is not None and abs(followed) > LENGTH_BIAS:
             kind = "longer" if followed > 0 else "shorter"
-            text = (
-                f"The larger the margin of a pair in {where}, the {kind} its chosen answer: correlation {followed:.2f}."
-            )
+            text = f"The larger the margin of a pair in {where}, the {kind} its chosen answer: correlation "
+            text += f"{number(followed, 2)}."
             yield _alarm("length_bias", where, followed, LENGTH_BIAS, text)
         alike = made.get("similarity_kept")
         limit = max(ALIKE, selected.get("similarity_kept") or 0.0)
         if alike is not None and alike > limit:
-            text = f"Chosen and rejected of {where}'s generated pairs have {alike:.0%} of their bigrams in common."
+            text = f"Chosen and rejected of {where}'s generated pairs have {percent(alike)} of their bigrams in common."
             yield _alarm("alike", where, alike, limit, text)
         limit = FEW_GENERATED * mixed.get("share_wanted", 0.0)
         if made and mixed and mixed["share"] < limit:
-            text = f"{mixed['share']:.1%} of {where}'s pairs are generated; {mixed['share_wanted']:.0%} were asked for."
+            share, wanted = percent(mixed["share"]), percent(mixed["share_wanted"])
+            text = f"{share} of {where}'s pairs are generated; {wanted} were asked for."
             yield _alarm("few", where, mixed["share"], limit, text)
 
 
@@ -201,7 +213,8 @@ def _of_training(training: dict[str, list[dict[str, Any]]]) -> Iterator[Alarm]:
         last = accuracies[-max(1, len(accuracies) // 4) :]
         right = sum(last) / len(last) if last else 0.0
         if right >= SATURATED:
-            text = f"Towards the end of {where} {right:.1%} of the training pairs are ranked right."
+            text = f"In the mean of the last quarter of {where}'s logged steps, {percent(right)} of the training pairs "
+            text += "are ranked right."
             yield _alarm("saturated", where, right, SATURATED, text)
         logps = _logps_a_token(rows)
         if not logps:
@@ -210,8 +223,8 @@ def _of_training(training: dict[str, list[dict[str, Any]]]) -> Iterator[Alarm]:
         fall = before - logps[-1]
         if fall > CHOSEN_FALL:
             text = (
-                f"A token of held-out pairs' chosen answers is {1 - math.exp(-fall):.0%} less likely after {where} "
-                f"than before round 1 ({fall:.2f} nats)."
+                f"A token of held-out pairs' chosen answers is {percent(1 - math.exp(-fall), 0)} less likely after "
+                f"{where} than before round 1 ({number(fall, 2)} nats)."
             )
             yield _alarm("chosen_logp", where, fall, CHOSEN_FALL, text)
 

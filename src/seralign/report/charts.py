@@ -184,6 +184,13 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return low - air, high + air
 
 
+def share_format(low: float, high: float, ticks: int = 5) -> str:
+    """d3's format of a percentage with as many digits as tell the ticks of this range apart."""
+    step = (high - low) / ticks
+    power = math.floor(math.log10(step)) if step > 0 else -2
+    return f".{max(0, -(power + 2))}~%"
+
+
 def thinned(rows: Sequence[Any], most: int) -> list[Any]:
     """At most ``most`` of the rows, evenly, the first and the last among them."""
     if len(rows) <= most:

@@ -79,17 +79,19 @@ def pack_pairs(pairs: pa.Table, total: int, most: int) -> Packed:
 def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
     share, longest = level
     coloured = _thinned(pairs["tokens_round"].is_valid().to_numpy(), share)
-    whole = {name: _text(pairs, name, coloured) for name in _TEXTS}
+    whole = {name: pc.fill_null(pairs[name], "") for name in _TEXTS}  # pyright: ignore
     short = {name: _cut(texts, coloured, longest) for name, texts in whole.items()}
     strings = [pairs["pair_id"].combine_chunks(), *(texts.combine_chunks() for texts in short.values())]
-    pool = pa.concat_arrays(strings).dictionary_encode()
+    looked_at = pairs.filter(pa.array(coloured))
+    pool = pa.concat_arrays([*strings, _said(looked_at)]).dictionary_encode()
     lost = {f"lost_{name}": _units(whole[name]) - _units(short[name]) for name in _TEXTS}
-    places = pool.indices.to_numpy().astype(np.uint32).reshape(4, -1)
+    indices = pool.indices.to_numpy().astype(np.uint32)
+    places, said_at = indices[: 4 * len(pairs)].reshape(4, -1), indices[4 * len(pairs) :]
     words, said = _words(pairs, np.where(coloured, _numbers(pc.fill_null(pairs["tokens_round"], 0), np.uint8), 0))
     numbers = {name: places[row] for row, name in enumerate(("id", *_TEXTS))}
     # Arrays of bytes come last, so that all others begin where their type asks for.
     numbers |= lost | {"units": _units(pool.dictionary)} | _figures(pairs) | words
-    tokens = _tokens(pairs.filter(pa.array(coloured)))
+    tokens = {"said": said_at} | _tokens(looked_at)
     header = {
         "pairs": len(pairs),
         "total": total,
@@ -130,13 +132,14 @@ def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndar
     return found, {"origins": origins.dictionary.to_pylist(), "reasons": said}
 
 
-def _text(pairs: pa.Table, name: str, coloured: np.ndarray) -> pa.ChunkedArray:
-    """A column of texts; of coloured pairs what the tokens say, the end token too."""
-    texts = pc.fill_null(pairs[name], "")  # pyright: ignore
-    if name not in _SIDES or not coloured.any():
-        return texts
-    said = pc.binary_join(pairs[f"{name}_tokens"].filter(pa.array(coloured)), "")  # pyright: ignore
-    return pc.replace_with_mask(texts, pa.array(coloured), said.combine_chunks())  # pyright: ignore
+def _said(pairs: pa.Table) -> pa.Array:
+    """What the tokens of coloured pairs say, the end token too: chosen, rejected, chosen, ...
+
+    Beside the pair's own text and not in its place: a search is in what the pair says, where no special token is.
+    """
+    said = [pc.binary_join(pairs[f"{side}_tokens"], "").combine_chunks() for side in _SIDES]  # pyright: ignore
+    order = np.arange(2 * len(pairs)).reshape(2, -1).T.reshape(-1)
+    return pa.concat_arrays(said).take(pa.array(order, pa.int64()))
 
 
 def _cut(texts: pa.ChunkedArray, coloured: np.ndarray, longest: int) -> pa.ChunkedArray:

@@ -10,13 +10,17 @@ from seralign.errors import StoreError
 from seralign.report.alarms import run_alarms
 from seralign.store import Run, StageRecord, read_manifest
 
+# How the note of a run begins that has no result yet; the page says it in a place of its own.
+UNFINISHED = "The run has not finished"
+
 _ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "tokens", "decide")
 
 
 def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a run, finished or not, as plain JSON values.
 
-    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``reference``, ``policies``
+    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``initial`` and ``reference``
+    (name, source and digest of the starting policy and of the reference), ``policies``
     (the starting policy, the baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``),
     ``rounds`` (the figures of each round's stages, by stage; null for one that is not there), ``stopped``, ``result``,
     ``stages`` (seconds and peak memory), ``notes`` (what the run lacks, in words), ``alarms``
@@ -38,6 +42,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
         "objective": config["objective"]["name"],
         "data": _figures(records.get("data")),
         "crossfit": _figures(records.get("crossfit/review")) or None,
+        "initial": _figures(records.get("policies")).get("initial"),
         "reference": _figures(records.get("policies")).get("reference"),
         "policies": [
             record.figures
@@ -101,7 +106,7 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
     stages, rounds, policies = figures["stages"], figures["rounds"], figures["policies"]
     if not figures["finished"]:
         last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
-        notes.append(f"The run has not finished: {last}. The same command goes on with it.")
+        notes.append(f"{UNFINISHED}: {last}. The same command goes on with it.")
     if not any(entry["train"] for entry in rounds):
         notes.append("No round has been trained yet.")
     elif config["rounds"] == 1:

@@ -1,9 +1,7 @@
-"""A run in one screen: what went in, what each round did with it and gained, and how it ended. And how runs differ."""
+"""A run in one screen: what went in, what each round did with it and gained, and how it ended."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +25,9 @@ def headline(run: RunContents) -> str:
     done = sum(1 for entry in figures["rounds"] if entry["train"])
     planned = run.config["rounds"]
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
-    pairs = f"{figures['data']['pairs']:,} preference pairs" if figures["data"] else "no data read yet"
+    pairs = f" on {figures['data']['pairs']:,} preference pairs" if figures["data"] else ", no data read yet"
     ending = f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
-    return f"{figures['objective'].upper()} on {pairs}, {rounds}; {ending}."
+    return f"{figures['objective'].upper()}{pairs}, {rounds}; {ending}."
 
 
 def tiles(run: RunContents) -> list[Tile]:
@@ -52,9 +50,13 @@ def tiles(run: RunContents) -> list[Tile]:
                 Tile(
                     "Held-out pairs ranked right",
                     percent(last["heldout_accuracy"]),
-                    f"{percent(first['heldout_accuracy'])} at the start",
+                    f"{accuracy(first)} at the start",
                 )
             )
+        if last["score"] is not None:
+            of = "gold reward; " if run.config.get("world") and not run.config["evaluation"].get("scorer") else ""
+            start = "" if first["score"] is None else f"; {number(first['score']['mean'], 3)} at the start"
+            found.append(Tile("Score", number(last["score"]["mean"], 3), f"{of}{_ends_of(last['score'], 3)}{start}"))
         rival = first["name"]
         if rate := last["win_rates"].get(rival):
             found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate)))
@@ -92,10 +94,29 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
         ("Objective", [objective["name"] if objective["name"] == "sft" else f"{objective['name']}, beta {beta:g}"])
     )
     found.append(("Recipe", _recipe(config)))
-    stopped = figures["stopped"]
-    ending = {None: "No round is done yet", "goes on": "It has not stopped: a further round is to come"}
-    found.append(("Why it stopped", [ending.get(stopped, f"{stopped}".capitalize())]))
+    found.append(("Why it stopped", _ending(figures)))
     return found
+
+
+def measured(run: RunContents) -> bool:
+    """Whether anything was measured that could be an alarm."""
+    return bool(run.figures["policies"]) or any(entry["train"] or entry["select"] for entry in run.figures["rounds"])
+
+
+def accuracy(policy: dict[str, Any]) -> str:
+    """Share of the held-out pairs ranked right; a policy that is its own reference ranks none, all are ties."""
+    own = policy["heldout_accuracy"] == 0.5 and policy["heldout_margin"] == 0
+    return "ties" if own else percent(policy["heldout_accuracy"])
+
+
+def _ending(figures: dict[str, Any]) -> list[str]:
+    stopped, stages = figures["stopped"], figures["stages"]
+    ended = "" if stopped in (None, "goes on") else str(stopped).capitalize()
+    if figures["finished"]:
+        return [ended or "No round is done"]
+    last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
+    lines = [f"It has not finished: {last}", "The same command that began it goes on where it was"]
+    return [*lines, f"The rounds have ended: {ended.lower()}"] if ended else lines
 
 
 def rounds_table(run: RunContents) -> Table | None:
@@ -110,35 +131,14 @@ def rounds_table(run: RunContents) -> Table | None:
         rows.append((f"Round {entry['round']}", *_work(entry), *_gain(policy, before)))
         before = policy or before
     columns = ("", "offline selected", "generated", "of them used", "trained on", "steps", "training accuracy")
-    columns += ("held-out accuracy", "change", "score", "length", "KL")
+    columns += ("held-out accuracy", "change, points", "score", "length, tokens", "KL, nats")
     used = [place for place in range(len(columns)) if any(row[place] != ABSENT for row in rows)]
     pick = tuple(tuple(row[place] for place in used) for row in rows)
-    caption = "What each round selected, generated, trained on, and what its policy measures"
+    caption = (
+        "What each round selected, generated, trained on (its accuracy there: the last logged step), and what its "
+        "policy measures"
+    )
     return Table(caption, tuple(columns[place] for place in used), pick)
-
-
-def differences(runs: Sequence[RunContents]) -> Table:
-    """The configuration's keys whose values are not the same in all runs."""
-    flat = [dict(_flat(run.config)) for run in runs]
-    keys = list(dict.fromkeys(key for values in flat for key in values))
-    rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
-    apart = tuple(row for row in rows if len(set(row[1:])) > 1)
-    return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
-
-
-def comparison(runs: Sequence[RunContents]) -> Table:
-    """The figures that are read first, of each run."""
-    found = [{tile.label: tile.value for tile in tiles(run)} for run in runs]
-    labels = dict.fromkeys(label for values in found for label in values)
-    rows = tuple((label, *(values.get(label, ABSENT) for values in found)) for label in labels)
-    return Table("The runs side by side", ("", *(run.name for run in runs)), rows)
-
-
-def configuration(run: RunContents) -> Table:
-    """The whole configuration, a key a row."""
-    values = dict(_flat(run.config))
-    rows = tuple((key, _shown(values, key)) for key in values)
-    return Table("The configuration with all defaults", ("key", "value"), rows)
 
 
 def _ends(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
@@ -158,7 +158,7 @@ def _work(entry: dict[str, Any]) -> tuple[str, ...]:
 
     chosen = entry["select"]
     return (
-        f"{chosen['kept']:,} of {chosen['pairs']:,}" if chosen else "all",
+        f"{chosen['kept']:,} of {chosen['pairs']:,}" if chosen else "all" if entry["train"] else ABSENT,
         number(of("bootstrap", "pairs"), 0),
         number(of("compose", "generated"), 0),
         number(of("train", "pairs"), 0),
@@ -174,7 +174,7 @@ def _gain(policy: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple
     if before is not None and None not in (policy["heldout_accuracy"], before["heldout_accuracy"]):
         change = signed(100 * (policy["heldout_accuracy"] - before["heldout_accuracy"]), 1)
     return (
-        percent(policy["heldout_accuracy"]),
+        accuracy(policy),
         change,
         interval(policy["score"], 3),
         number(policy["length"], 1),
@@ -239,22 +239,11 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
+def _ends_of(value: dict[str, Any], digits: int) -> str:
+    if value["low"] is None:
+        return "one value"
+    return f"95% interval {number(value['low'], digits)} to {number(value['high'], digits)}"
+
+
 def _between(rate: dict[str, Any]) -> str:
     return "" if rate["low"] is None else f"95% interval {percent(rate['low'])} to {percent(rate['high'])}"
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            found += _flat(value, f"{prefix}{key}.")
-        else:
-            found.append((prefix + key, value))
-    return found
-
-
-def _shown(values: dict[str, Any], key: str) -> str:
-    if key not in values:
-        return ABSENT
-    value = values[key]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -26,14 +26,16 @@ from markupsafe import Markup
 
 from seralign.errors import SeralignError
 from seralign.files import write_atomic
-from seralign.report import glance
+from seralign.report import compare, glance
 from seralign.report.charts import RUN_COLOURS, Over
 from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
+from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
 from seralign.report.pictures_pairs import pair_pictures
 from seralign.report.pictures_rounds import policy_pictures
 from seralign.report.pictures_training import work_pictures
+from seralign.report.verdict import verdict
 
 # Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
 SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
@@ -90,8 +92,9 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "several": over.several,
         "run_keys": over.legend("area"),
         "runs": [_glance(run) for run in runs],
-        "differences": glance.differences(runs) if over.several else None,
-        "comparison": glance.comparison(runs) if over.several else None,
+        "differences": compare.differences(runs) if over.several else None,
+        "comparison": compare.comparison(runs) if over.several else None,
+        "cautions": compare.cautions(runs) if over.several else [],
         "pictures": views,
         "charts": _json([panel.spec for picture in pictures for panel in picture.panels]),
         "style": style,
@@ -129,11 +132,14 @@ def _glance(run: RunContents) -> dict[str, Any]:
         "name": run.name,
         "headline": glance.headline(run),
         "tiles": glance.tiles(run),
-        "notes": run.figures["notes"],
+        "notes": [note for note in run.figures["notes"] if not note.startswith(UNFINISHED)],
+        "finished": run.figures["finished"],
+        "measured": glance.measured(run),
+        "verdict": verdict(run),
         "alarms": run.alarms,
         "rounds": glance.rounds_table(run),
         "facts": glance.facts(run),
-        "configuration": glance.configuration(run),
+        "configuration": compare.configuration(run),
     }
 
 
@@ -144,11 +150,17 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
     links = [(name, quote(os.fsencode(os.path.relpath(root / name, folder)))) for name in run.tables]
     return {
         "name": run.name,
-        "header": _json(packed.header),
+        "header": _json(packed.header | {"first_all": _first_all(run.figures)}),
         "blocks": {name: Markup(block) for name, block in packed.blocks.items()},
         "sentences": _sentences(packed.header, coloured),
         "tables": links,
     }
+
+
+def _first_all(figures: dict[str, Any]) -> bool:
+    """Whether round 1 trained on all offline pairs: not on demonstrations, nor on what a review before it left."""
+    trained = next((entry["train"] for entry in figures["rounds"] if entry["round"] == 1), None)
+    return bool(trained and figures["data"] and trained["pairs"] == figures["data"]["pairs"])
 
 
 def _sentences(header: dict[str, Any], coloured: int) -> list[str]:

@@ -16,6 +16,8 @@ from seralign.store import Run
 
 # Why a pair was dropped that the selection had kept.
 LEFT_OUT = "left out by the mix"
+# What the round would train on, where it has not been trained (yet).
+SELECTED = "selected"
 
 _TOKEN_COLUMNS = {
     "chosen_tokens": pa.list_(pa.string()),
@@ -33,7 +35,8 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     - ``pair_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p``, ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
     - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
-      or why the round did not train on the pair; null where the pair was not there to be chosen;
+      (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out; null
+      where the pair was not there to be chosen;
     - ``disagreement``: |h1 - h2| of the two policies of the ensemble in the last round that had both;
     - ``tokens_round``: the round whose policy the token columns are of; null for most pairs;
     - ``chosen_tokens``, ``rejected_tokens``: text of each token, the end token too; ``chosen_ratios``,
@@ -127,6 +130,9 @@ def _selections(run: Run, index: int) -> pa.Table:
                 found = found.append_column("disagreement", pa.nulls(len(found), pa.float64()))
             tables.append(found.select(schema.names).cast(schema))
     table = pa.concat_tables(tables)
+    if not _has(run, index, "train"):
+        is_kept = pc.equal(table["reason"], "kept")  # pyright: ignore
+        table = table.set_column(2, "reason", pc.if_else(is_kept, SELECTED, table["reason"]))  # pyright: ignore
     if not _has(run, index, "compose"):
         return table
     mixed = read_table(run.path(f"round-{index}/compose", "training.parquet"), ["pair_id", "used"])

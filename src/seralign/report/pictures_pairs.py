@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, level, spread, thinned
+from seralign.report.bins import TAIL, bin_counts, bin_edges, outermost
+from seralign.report.charts import (
+    POINT,
+    Key,
+    Over,
+    Panel,
+    Picture,
+    axis,
+    chart,
+    colours,
+    layer,
+    level,
+    share_format,
+    spread,
+    thinned,
+)
 from seralign.report.contents import RunContents
 from seralign.report.reviews import Review, correlation, reviews
 from seralign.tables import Table, number, percent, signed
 
-BINS = 36
 POINTS = 500
-# Share of the pairs at each end that is moved to the edge, so that a few far ones do not squeeze all others.
-TAIL = 0.002
-
-_CLASSES = {"trained on, offline": "kept", "trained on, generated": "made", "dropped": "dropped"}
-_TRAINED = "trained on"
+_TRAINED, _SELECTED, _DROPPED = "trained on", "selected", "dropped"
 _NONE = "No pair has been scored: reviewing begins with round 2."
 
 
@@ -44,22 +53,27 @@ def _margins(over: Over, found: list[Review], part: str) -> Picture:
     title = "Margins, round by round"
     if not found:
         return Picture("margins", title, _NONE)
-    edges = _edges(np.concatenate([review.margin for review in found]))
+    edges = bin_edges(np.concatenate([review.margin for review in found]))
     reading = (
         "A pair's margin is how much more the policy raised the chosen response than the rejected one, against the "
         "reference. Left of 0 it disagrees with the label. The outermost places hold all that is further out."
     )
     if part:
         reading += f" The picture and its table are of {part}."
-    draw = _outlines if over.several else _bars
-    most = max(int(_counts(review.margin, edges).max()) for review in found)
-    panels, legend = [], []
+    most = max(int(bin_counts(review.margin, edges).max()) for review in found)
+    panels, kept = [], _kept(found)
     for index in sorted({review.index for review in found}):
-        spec, legend = draw(over, [review for review in found if review.index == index], edges, most)
-        panels.append(Panel(f"Round {index}", spec))
+        some = [review for review in found if review.index == index]
+        spec = _outlines(over, some, edges) if over.several else _bars(over, some, edges, most)
+        panels.append(Panel(_round(over, some), spec))
+    if over.several:
+        _, legend = over.series(_lines(kept))
+    else:
+        keys = {f"{kept}, offline": "kept", f"{kept}, generated": "made", _DROPPED: "dropped"}
+        legend = [Key(name, colour, "area") for name, colour in keys.items()]
     rows = tuple(
         (
-            over.label(review.run, f"round {review.index}"),
+            over.label(review.run, _row(review)),
             f"{len(review.margin):,}",
             f"{int(review.kept.sum()):,}",
             f"{int((review.kept & review.generated).sum()):,}",
@@ -69,18 +83,19 @@ def _margins(over: Over, found: list[Review], part: str) -> Picture:
         )
         for review in found
     )
-    columns = ("round", "scored", _TRAINED, "of them generated", "median trained on", "median dropped", "below 0")
+    columns = ("round", "scored", kept, "of them generated", f"median {kept}", "median dropped", "below 0")
     table = Table(_caption("Margins in nats", part), columns, rows)
     return Picture("margins", title, reading, tuple(panels), tuple(legend), table)
 
 
-def _bars(over: Over, found: list[Review], edges: np.ndarray, most: int) -> tuple[dict[str, Any], list[Key]]:
-    values = []
+def _bars(over: Over, found: list[Review], edges: np.ndarray, most: int) -> dict[str, Any]:
+    values, kept = [], _kept(found)
+    names = {f"{kept}, offline": "kept", f"{kept}, generated": "made", _DROPPED: "dropped"}
     for review in found:
         below = np.zeros(len(edges) - 1, dtype=int)
         classes = (review.kept & ~review.generated, review.kept & review.generated, ~review.kept)
-        for name, members in zip(_CLASSES, classes, strict=True):
-            counts = _counts(review.margin[members], edges)
+        for name, members in zip(names, classes, strict=True):
+            counts = bin_counts(review.margin[members], edges)
             values += [
                 {"low": float(edges[place]), "high": float(edges[place + 1]), "series": name}
                 | {"n": int(counts[place]), "below": int(below[place]), "above": int(below[place] + counts[place])}
@@ -88,39 +103,39 @@ def _bars(over: Over, found: list[Review], edges: np.ndarray, most: int) -> tupl
             ]
             below += counts
     channels = {
-        "x": axis("low", "margin (nats)", _ends(edges)),
+        "x": axis("low", "margin (nats)", outermost(edges)),
         "x2": {"field": "high"},
         "y": axis("below", "pairs", (0, 1.05 * most)),
         "y2": {"field": "above"},
-        "color": colours("series", _CLASSES),
+        "color": colours("series", names),
         "tooltip": over.tips(series="pairs", n=("how many", ",d"), low=("margin from", ".2f"), high=("to", ".2f")),
     }
-    legend = [Key(name, colour, "area") for name, colour in _CLASSES.items()]
-    return chart(
-        values, [layer("rect", {"stroke": "var(--paper)", "strokeWidth": 0.75}, channels), level(0, "x")]
-    ), legend
+    return chart(values, [layer("rect", {"stroke": "var(--paper)", "strokeWidth": 0.75}, channels), level(0, "x")])
 
 
-def _outlines(over: Over, found: list[Review], edges: np.ndarray, _: int) -> tuple[dict[str, Any], list[Key]]:
-    values = []
+def _lines(kept: str) -> dict[str, Key]:
+    return {kept: Key(kept, "kept", "line"), "scored": Key("all scored", "muted", "dashed")}
+
+
+def _outlines(over: Over, found: list[Review], edges: np.ndarray) -> dict[str, Any]:
+    values, kept = [], _kept(found)
     for review in found:
-        for name, members in ((_TRAINED, review.kept), ("scored", np.ones_like(review.kept))):
-            counts = _counts(review.margin[members], edges)
+        for name, members in ((kept, review.kept), ("scored", np.ones_like(review.kept))):
+            counts = bin_counts(review.margin[members], edges)
             values += [
                 {"low": float(low), "share": round(float(count) / max(counts.sum(), 1), 5)}
                 | {"run": review.run, "series": name}
                 for low, count in zip(edges, [*counts, 0], strict=True)
             ]
-    shown, legend = over.series(
-        {_TRAINED: Key(_TRAINED, "kept", "line"), "scored": Key("all scored", "muted", "dashed")}
-    )
+    shown, _ = over.series(_lines(kept))
+    top = max(value["share"] for value in values)
     channels = {
-        "x": axis("low", "margin (nats)", _ends(edges)),
-        "y": axis("share", "share of pairs", form=".1~%", zero=True),
+        "x": axis("low", "margin (nats)", outermost(edges)),
+        "y": axis("share", "share of pairs", form=share_format(0.0, top), zero=True),
         "tooltip": over.tips(series="pairs", low=("margin from", ".2f"), share=("share", ".1%")),
     }
     lines = layer("line", {"interpolate": "step-after", "strokeWidth": 1.75}, channels | shown)
-    return chart(values, [lines, level(0, "x")]), legend
+    return chart(values, [lines, level(0, "x")])
 
 
 def _lengths(over: Over, found: list[Review], part: str) -> Picture:
@@ -129,20 +144,21 @@ def _lengths(over: Over, found: list[Review], part: str) -> Picture:
         return Picture("lengths", title, _NONE)
     across = _range(np.concatenate([review.longer for review in found]))
     up = _range(np.concatenate([review.margin for review in found]))
-    of = {_TRAINED: "kept", "dropped": "dropped"}
-    shapes = {_TRAINED: "dot", "dropped": "triangle"}
+    kept = _kept(found)
+    of = {kept: "kept", _DROPPED: "dropped"}
+    shapes = {kept: "dot", _DROPPED: "triangle"}
     legend = [Key(name, "muted" if over.several else of[name], shape) for name, shape in shapes.items()]
     legend = [*over.legend("dot"), *legend] if over.several else legend
     panels = []
     for index in sorted({review.index for review in found}):
-        values = []
-        for review in (review for review in found if review.index == index):
+        values, some = [], [review for review in found if review.index == index]
+        for review in some:
             inside = (np.abs(review.margin - sum(up) / 2) * 2 <= up[1] - up[0]) & (
                 np.abs(review.longer - sum(across) / 2) * 2 <= across[1] - across[0]
             )
             values += [
                 {"x": int(review.longer[place]), "y": round(float(review.margin[place]), 3), "run": review.run}
-                | {"series": _TRAINED if review.kept[place] else "dropped"}
+                | {"series": kept if review.kept[place] else _DROPPED}
                 for place in thinned(np.flatnonzero(inside).tolist(), POINTS // len(over.names))
             ]
         shape = {"domain": list(of), "range": ["circle", "triangle-down"]}
@@ -154,10 +170,10 @@ def _lengths(over: Over, found: list[Review], part: str) -> Picture:
             "tooltip": over.tips(series="pair", x=("longer by", "+d"), y=("margin", ".2f")),
         }
         points = layer("point", {"size": 14, "opacity": 0.6, "filled": True}, channels)
-        panels.append(Panel(f"Round {index}", chart(values, [level(0), level(0, "x"), points], 210)))
+        panels.append(Panel(_round(over, some), chart(values, [level(0), level(0, "x"), points], 210)))
     rows = tuple(
         (
-            over.label(review.run, f"round {review.index}"),
+            over.label(review.run, _row(review)),
             signed(correlation(review.longer, review.margin), 2),
             signed(correlation(review.longer[review.kept], review.margin[review.kept]), 2),
             signed(_mean(review.longer), 1),
@@ -165,7 +181,7 @@ def _lengths(over: Over, found: list[Review], part: str) -> Picture:
         )
         for review in found
     )
-    columns = ("round", "correlation, all", "correlation, trained on", "longer by, all", "longer by, trained on")
+    columns = ("round", "correlation, all", f"correlation, {kept}", "longer by, all", f"longer by, {kept}")
     reading = (
         "Each point is a pair, a sample where there are many. A cloud that rises to the right means that the policy "
         "finds longer responses better, and that the round selected them for it."
@@ -180,7 +196,7 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
     title = "How far length explains the margin"
     keys = {
         "scored": Key("before: offline pairs, as scored", "scored", "line"),
-        _TRAINED: Key("of them trained on", "kept", "line"),
+        _TRAINED: Key(f"of them {_kept(found)}", "kept", "line"),
         "held out": Key("after: held-out pairs", "heldout", "dashed"),
     }
     if over.several:
@@ -203,7 +219,8 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
             ]
             made = (entry["bootstrap"] or {}).get("margin_length_correlation")
             cells = (signed(value, 2) for value in (*figures.values(), made))
-            rows.append((over.label(run.name, f"round {index}"), *cells))
+            name = _row(offline[index]) if index in offline else f"round {index}"
+            rows.append((over.label(run.name, name), *cells))
     if not values:
         return Picture("correlations", title, "No pair has been scored, and no round evaluated on held-out pairs.")
     ticks = sorted({value["round"] for value in values})
@@ -221,33 +238,33 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
         "scored them, and of held-out pairs after its training. Length is a bad reason to prefer a response."
     )
     if part:
-        reading += f" What is said of those trained on is of {part}."
-    columns = ("round", "offline, as scored", "of them trained on", "held out, after", "generated")
+        reading += f" What is said of those {_kept(found)} is of {part}."
+    columns = ("round", "offline, as scored", f"of them {_kept(found)}", "held out, after", "generated")
     table = Table("Correlation of margin and length difference", columns, tuple(rows))
     panels = (Panel("", chart(values, [level(0), lines], 210)),)
     return Picture("correlations", title, reading, panels, tuple(legend), table, half=True)
 
 
+def _kept(found: list[Review]) -> str:
+    """What the pairs are called that rounds took: of a round that was not trained they are selected, no more."""
+    words = {_TRAINED if review.trained else _SELECTED for review in found}
+    return " or ".join(sorted(words, reverse=True)) or _TRAINED
+
+
+def _row(review: Review) -> str:
+    return f"round {review.index}" + ("" if review.trained else ", not trained: selected")
+
+
+def _round(over: Over, found: list[Review]) -> str:
+    """The title of the panel of one round."""
+    waiting = [review.run for review in found if not review.trained]
+    if not waiting:
+        return f"Round {found[0].index}"
+    return f"Round {found[0].index}, not trained" + (f" in {', '.join(waiting)}" if over.several else "")
+
+
 def _caption(of: str, part: str) -> str:
     return f"{of}, of {part}" if part else of
-
-
-def _edges(margins: np.ndarray) -> np.ndarray:
-    """Edges of some ``BINS`` bars of a round width; 0 is one of them where it is inside."""
-    low, high = np.quantile(margins, [TAIL, 1 - TAIL])
-    least = max(float(high - low) / BINS, 1e-6)
-    unit = 10.0 ** math.floor(math.log10(least))
-    width = next(step * unit for step in (1, 2, 2.5, 5, 10) if step * unit >= 0.999 * least)
-    first, last = math.floor(low / width), math.ceil(high / width)
-    return width * np.arange(first, max(last, first + 1) + 1)
-
-
-def _counts(margins: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.histogram(np.clip(margins, edges[0], edges[-1]), edges)[0]
-
-
-def _ends(edges: np.ndarray) -> tuple[float, float]:
-    return float(edges[0]), float(edges[-1])
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

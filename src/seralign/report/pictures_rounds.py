@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, layer, level, names, spread
+from seralign.report.charts import (
+    POINT,
+    Key,
+    Over,
+    Panel,
+    Picture,
+    axis,
+    chart,
+    layer,
+    level,
+    names,
+    share_format,
+    spread,
+)
 from seralign.report.contents import RunContents
+from seralign.report.format import ALONE, called
+from seralign.report.glance import accuracy
 from seralign.tables import ABSENT, Table, interval, number, percent
 
 _NONE = "No policy has been evaluated yet."
@@ -25,7 +40,7 @@ def _path(over: Over, runs: Sequence[RunContents]) -> Picture:
         for place, policy in enumerate(run.figures["policies"]):
             kl, margin = policy["kl"], _alone(policy["heldout_margin"])
             cells = (interval(kl, 2), interval(policy["score"], 3), number(policy["heldout_margin"], 2))
-            rows.append((over.label(run.name, policy["name"]), *cells))
+            rows.append((over.label(run.name, called(policy)), *cells))
             for kind, reward in (("score", policy["score"]), ("margin", margin)):
                 if kl is not None and reward is not None:
                     found = _row(run, policy, reward) | {"kl": kl["mean"], "kl_low": kl["low"], "kl_high": kl["high"]}
@@ -39,7 +54,7 @@ def _path(over: Over, runs: Sequence[RunContents]) -> Picture:
         return Picture("path", title, _no_path(runs), table=table)
     keys = {"rounds": Key("the rounds, in order", "kept", "line")}
     if any(value["series"] == "baseline" for value in values):
-        keys["baseline"] = Key("the objective alone, as many steps", "made", "dot")
+        keys["baseline"] = Key(_alone_name(runs), "made", "dot")
     shown, legend = over.series(keys)
     del shown["strokeDash"]
     panels = []
@@ -75,6 +90,7 @@ def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> d
     up = axis("mean", "", _extent(values, "mean", "low", "high"))
     tip = over.tips(policy="policy", kl=("KL", ".2f"), mean=("reward", ".3f"))
     place = {"x": across, "y": up} | shown
+    named = {"x": across, "y": up, "text": {"field": "name"}}
     thin = {"strokeWidth": 1.5, "opacity": 0.5}
     sideways = place | {"x": across | {"field": "kl_low"}, "x2": {"field": "kl_high"}}
     layers = [
@@ -82,7 +98,9 @@ def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> d
         layer("rule", thin, sideways, "isValid(datum.kl_low)"),
         layer("line", thin, place | {"order": {"field": "at"}}, "datum.series == 'rounds'"),
         layer("point", POINT, place | {"tooltip": tip}),
-        layer("text", {"dx": 9, "dy": -9, "align": "left"}, {"x": across, "y": up, "text": {"field": "name"}}),
+        # The baseline stands near round 1, so its name goes to the other side.
+        layer("text", {"dx": 9, "dy": -9, "align": "left"}, named, "datum.series == 'rounds'"),
+        layer("text", {"dx": -7, "dy": -7, "align": "right"}, named, "datum.series != 'rounds'"),
     ]
     return chart(values, layers, 240)
 
@@ -93,16 +111,19 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
     rows = []
     for run in runs:
         policies = run.figures["policies"]
-        rivals = {policy["name"]: policy["role"] for policy in policies if policy["role"] in ("initial", "baseline")}
+        known = {policy["name"]: called(policy) for policy in policies}
+        rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
         for policy in policies:
-            figures = {f"Wins against {name}": policy["win_rates"].get(name) for name in rivals}
+            figures = {f"Wins against {known[name]}": policy["win_rates"].get(name) for name in rivals}
             figures |= {"Score": policy["score"], "Accuracy on held-out pairs": _alone(policy["heldout_accuracy"])}
             for name, value in figures.items():
                 if value is not None:
                     measures.setdefault(name, []).append(_row(run, policy, value))
-            wins = ", ".join(f"{interval(value, 3)} against {name}" for name, value in policy["win_rates"].items())
-            accuracy = percent(policy["heldout_accuracy"])
-            rows.append((over.label(run.name, policy["name"]), wins or ABSENT, interval(policy["score"], 3), accuracy))
+            wins = ", ".join(
+                f"{interval(value, 3)} against {known.get(name, name)}" for name, value in policy["win_rates"].items()
+            )
+            cells = (wins or ABSENT, interval(policy["score"], 3), accuracy(policy))
+            rows.append((over.label(run.name, called(policy)), *cells))
     table = Table(
         "Wins, score and accuracy of the policies", ("policy", "wins", "score", "held-out accuracy"), tuple(rows)
     )
@@ -110,13 +131,15 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
         missing = "There is nothing to compare: no scores (evaluation.scorer) and no held-out pairs."
         return Picture("wins", title, missing if rows else _NONE, table=table)
     panels = [
-        Panel(name, _dots(over, values, None if name == "Score" else 0.5, "" if name == "Score" else ".1~%"))
+        Panel(name, _dots(over, values, *((None, _score) if name == "Score" else (0.5, percent))))
         for name, values in sorted(measures.items(), key=lambda item: not item[0].startswith("Wins"))
     ]
     reading = (
         "Points with 95% intervals; an accuracy has none. The thin line is a half: neither better nor worse. Wins "
         "compare answers to the same prompts by their score."
     )
+    if any(policy["role"] == "baseline" for run in runs for policy in run.figures["policies"]):
+        reading += f" “alone” is {_alone_name(runs)}."
     if not any(policy["score"] for run in runs for policy in run.figures["policies"]):
         reading = "Share of the held-out pairs that each policy ranks right. Without a scorer there are no win rates."
     return Picture("wins", title, reading, tuple(panels), tuple(over.legend("dot") if over.several else ()), table)
@@ -125,24 +148,24 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
 def _responses(over: Over, runs: Sequence[RunContents]) -> Picture:
     title = "What the policies write"
     measures = {
-        "length": ("Length (tokens)", ""),
-        "distinct_2": ("Different bigrams (distinct-2)", ""),
-        "repetition": ("Answers that repeat themselves", ".1~%"),
-        "unfinished": ("Answers cut at the limit", ".1~%"),
+        "length": ("Length (tokens)", _tokens),
+        "distinct_2": ("Different bigrams (distinct-2)", _score),
+        "repetition": ("Answers that repeat themselves", percent),
+        "unfinished": ("Answers cut at the limit", percent),
     }
     policies = [(run, policy) for run in runs for policy in run.figures["policies"]]
     if not policies:
         return Picture("responses", title, _NONE)
     panels = []
-    for key, (name, form) in measures.items():
+    for key, (name, said) in measures.items():
         means = [(run, policy, _alone(policy[key])) for run, policy in policies]
         values = [_row(run, policy, mean) for run, policy, mean in means if mean is not None]
         if values:
-            panels.append(Panel(name, _dots(over, values, None, form, zero=True)))
+            panels.append(Panel(name, _dots(over, values, None, said, zero=True)))
     rows = []
     for run, policy in policies:
         cells = (number(policy["length"], 1), number(policy["distinct_2"], 3), percent(policy["repetition"]))
-        label = over.label(run.name, policy["name"])
+        label = over.label(run.name, called(policy))
         rows.append((label, "held-out prompts", *cells, percent(policy["unfinished"])))
     for run in runs:
         for entry in run.figures["rounds"]:
@@ -151,6 +174,9 @@ def _responses(over: Over, runs: Sequence[RunContents]) -> Picture:
                 cells = (number(sample["length"], 1), number(sample.get("distinct_2"), 3), ABSENT)
                 rows.append((label, "training prompts", *cells, percent(sample["unfinished"])))
     reading = "Answers to the held-out prompts. Length that grows while the rest stays the same is gained without work."
+    counts = {max(policy["n"] for policy in run.figures["policies"]) for run in runs if run.figures["policies"]}
+    if len(counts - {0}) > 1:
+        reading += " The runs answered other numbers of prompts: their distinct-2, which falls with it, do not compare."
     if not panels:
         reading = _NO_ANSWERS
     columns = ("answers of", "to", "length", "distinct-2", "repeating", "unfinished")
@@ -160,22 +186,27 @@ def _responses(over: Over, runs: Sequence[RunContents]) -> Picture:
 
 
 def _dots(
-    over: Over, values: list[dict[str, Any]], at: float | None, form: str, *, zero: bool = False
+    over: Over,
+    values: list[dict[str, Any]],
+    at: float | None,
+    said: Callable[[float | None], str],
+    *,
+    zero: bool = False,
 ) -> dict[str, Any]:
-    """Means by policy with their intervals, joined by a line; ``at``: where a thin line crosses."""
-    low, high = _extent(values, "mean", "low", "high")
-    if at is not None:
-        low, high = min(low, at - 0.02), max(high, at + 0.02)
+    """Means by policy with their intervals; ``at``: where a thin line crosses; ``said``: how the tables write one."""
+    low, high = _range(values, at, zero)
+    if said is percent and zero and high > 0.05 and not any(value["mean"] for value in values):
+        high = 0.05
+    values = [value | {f"said_{name}": said(value[name]) for name in ("mean", "low", "high")} for value in values]
     shown, _ = over.series({"": Key("", "kept", "line")})
-    y = axis("mean", "", (0.0 if zero else low, high), form or None)
+    y = axis("mean", "", (low, high), share_format(low, high) if said is percent else None)
     order = sorted(dict.fromkeys(value["name"] for value in values), key=lambda name: name == "alone")
     place = shown | {"x": names("name", order)}
     if over.several:
         place["xOffset"] = {"field": "run", "scale": {"domain": list(over.names)}}
-    form = form or ".3~f"
-    tip = over.tips(policy="policy", mean=("value", form))
+    tip = over.tips(policy="policy", said_mean="value")
     if any(value["low"] is not None for value in values):
-        tip += over.tips(low=("from", form), high=("to", form))[over.several :]
+        tip += over.tips(said_low="from", said_high="to")[over.several :]
     spans = place | {"y": y | {"field": "low"}, "y2": {"field": "high"}}
     layers = [
         layer("rule", {"strokeWidth": 1.5, "opacity": 0.6}, spans, "isValid(datum.low)"),
@@ -184,19 +215,39 @@ def _dots(
     return chart(values, layers if at is None else [level(at), *layers], 170)
 
 
+def _range(values: list[dict[str, Any]], at: float | None, zero: bool) -> tuple[float, float]:
+    found = [value[name] for value in values for name in ("mean", "low", "high") if value[name] is not None]
+    low, high = spread([*found, *([0.0] if zero else []), *([] if at is None else [at - 0.02, at + 0.02])])
+    return (0.0 if zero else low), high
+
+
+def _score(value: float | None) -> str:
+    return number(value, 3)
+
+
+def _tokens(value: float | None) -> str:
+    return number(value, 1)
+
+
 def _extent(values: list[dict[str, Any]], *fields: str) -> tuple[float, float]:
     return spread([value[name] for value in values for name in fields if value[name] is not None])
 
 
 def _row(run: RunContents, policy: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
     figures = {name: value[name] for name in ("mean", "low", "high")}
-    return figures | {"name": _short(policy), "policy": policy["name"], "run": run.name, "series": ""}
+    return figures | {"name": _short(policy), "policy": called(policy), "run": run.name, "series": ""}
 
 
 def _short(policy: dict[str, Any]) -> str:
     """``start``, ``1``, ``2``, ..., and ``alone`` for the objective alone: what fits below a small chart."""
     role: str = policy["role"]
     return {"initial": "start", "baseline": "alone"}.get(role) or role.removeprefix("round-")
+
+
+def _alone_name(runs: Sequence[RunContents]) -> str:
+    """What the baselines of these runs are called, all of them together."""
+    found = {called(policy) for run in runs for policy in run.figures["policies"] if policy["role"] == "baseline"}
+    return found.pop() if len(found) == 1 else f"the objective {ALONE}"
 
 
 def _alone(value: float | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, names, spread, thinned
 from seralign.report.contents import RunContents
+from seralign.report.format import ALONE
 from seralign.tables import Table, duration, number, percent
 
 # Points of a training's line.
@@ -43,10 +44,13 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
                         for key, series in of.items()
                     ]
             if trained:
-                rows.append(_training_row(over.label(run.name, name), trained[-1], heldout[-1] if heldout else {}))
+                what = f"{run.figures['objective']} {ALONE}" if name == "baseline" else name
+                rows.append(_training_row(over.label(run.name, what), trained[-1], heldout[-1] if heldout else {}))
     shown = {name: values for name, values in panels.items() if values}
     if not shown:
         return Picture("rewards", title, "No round has been trained yet, or its objective has no implicit reward.")
+    objectives = {run.figures["objective"] for run in runs}
+    alone = f"{objectives.pop() if len(objectives) == 1 else 'the objective'} {ALONE}"
     rewards = [value["reward"] for values in shown.values() for value in values if value["reward"] is not None]
     y = axis("reward", "implicit reward", spread(rewards))
     keys = {"chosen": Key("chosen", "chosen", "line"), "rejected": Key("rejected", "rejected", "dashed")}
@@ -79,7 +83,10 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
         "rewards",
         title,
         reading,
-        tuple(Panel(name.capitalize(), chart(values, [line, dots])) for name, values in shown.items()),
+        tuple(
+            Panel(alone if name == "baseline" else name.capitalize(), chart(values, [line, dots]))
+            for name, values in shown.items()
+        ),
         tuple(legend),
         Table("The last logged step of each training", columns, tuple(rows)),
     )
@@ -105,7 +112,7 @@ def _training_row(name: str, last: Mapping[str, float | None], heldout: Mapping[
 
 def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
     title = "Where the pairs came from"
-    values, rows = [], []
+    values, rows, waiting = [], [], []
     for run in runs:
         for entry in run.figures["rounds"]:
             mixed, train = entry["compose"], entry["train"]
@@ -118,7 +125,9 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
             values += [common | {"n": offline, "series": "offline"}, common | {"n": made, "series": "generated"}]
             wanted = percent(mixed.get("share_wanted")) if mixed else "–"
             cells = (f"{offline:,}", f"{made:,}", percent(share), wanted)
-            rows.append((over.label(run.name, f"round {index}"), *cells))
+            rows.append((over.label(run.name, f"round {index}" + ("" if train else ", not trained")), *cells))
+            if not train:
+                waiting.append(over.label(run.name, f"round {index}"))
     if not values:
         return Picture("shares", title, "No round has chosen its pairs yet.")
     x = names("round", list(dict.fromkeys(value["round"] for value in values)), "round")
@@ -130,7 +139,7 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
     else:
         of = {"offline": "kept", "generated": "made"}
         legend = [Key(name, colour, "area") for name, colour in of.items()]
-        channels = {"x": x, "y": axis("n", "pairs trained on", zero=True), "color": colours("series", of)}
+        channels = {"x": x, "y": axis("n", "pairs", zero=True), "color": colours("series", of)}
         marks = layer("bar", {"width": {"band": 0.55}}, channels)
     marks["encoding"]["tooltip"] = over.tips(
         round="round", series="pairs", n=("how many", ",d"), share=("generated share", ".1%")
@@ -138,14 +147,20 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
     reading = "Pairs that each round trained on: those of the data, and those that the policy made itself."
     if not any(value["n"] for value in values if value["series"] == "generated"):
         reading += " No round used generated pairs."
-    table = Table("Pairs trained on", ("round", "offline", "generated", "generated share", "wanted share"), tuple(rows))
+    if waiting:
+        reading += f" Not trained yet, its pairs are chosen and no more: {', '.join(waiting)}."
+    table = Table(
+        "Pairs of each round's training",
+        ("round", "offline", "generated", "generated share", "wanted share"),
+        tuple(rows),
+    )
     panels = (Panel("", chart(values, [marks], 210)),)
     return Picture("shares", title, reading, panels, tuple(legend), table, half=True)
 
 
 def _costs(over: Over, runs: Sequence[RunContents]) -> Picture:
     title = "Time and memory"
-    stages = [(run, stage) for run in runs for stage in run.figures["stages"]]
+    stages = [(run, stage) for run in runs for stage in sorted(run.figures["stages"], key=_place)]
     if not stages:
         return Picture("costs", title, "No stage is done yet.")
     total = max(sum(stage["seconds"] for stage in run.figures["stages"]) for run in runs)
@@ -160,7 +175,7 @@ def _costs(over: Over, runs: Sequence[RunContents]) -> Picture:
         }
         for run, stage in large
     ]
-    order = list(dict.fromkeys(value["stage"] for value in values))
+    order = list(dict.fromkeys(stage["name"] for _, stage in sorted(large, key=lambda one: _place(one[1]))))
     panels = []
     for name, key, unit in (("Time", "seconds", "seconds"), ("Peak memory so far", "mb", "megabytes")):
         style, _ = over.series({"": Key("", "kept", "area")})
@@ -176,10 +191,26 @@ def _costs(over: Over, runs: Sequence[RunContents]) -> Picture:
         for run, stage in stages
     )
     reading = (
-        "Stages in their order; those of less than half a percent of the time are in the table alone. Memory is the "
-        "peak of the process so far, so it only grows until a run is taken up again. Of a stage that was interrupted "
-        "and taken up again, the time is that of its last process alone."
+        "Stages in the order of a run; those of less than half a percent of the time are in the table alone. Memory is "
+        "the peak of the process so far, so it only grows until a run is taken up again. Of a stage that was "
+        "interrupted and taken up again, the time is that of its last process alone."
     )
     table = Table("All stages", ("stage", "time", "peak memory so far"), rows)
     legend = tuple(over.legend("area") if over.several else ())
     return Picture("costs", title, reading, tuple(panels), legend, table)
+
+
+# Stages as a run goes through them; those of a round begin with the review and end with the decision.
+_FIRST = ("world", "data", "sft", "policies", "initial", "crossfit")
+_IN_ROUND = ("score", "select", "sample", "bootstrap", "compose", "train", "evaluate", "tokens", "decide")
+_LAST = ("round", "baseline", "result")
+
+
+def _place(stage: dict[str, Any]) -> tuple[int, int, int]:
+    """Where a stage stands in a run, whichever of several runs it is of and however often they were taken up again."""
+    head, _, part = stage["name"].partition("/")
+    kind, _, index = head.partition("-")
+    places = (*_FIRST, *_LAST)
+    first = places.index(kind) if kind in places else len(_FIRST)
+    within = _IN_ROUND.index(part) if part in _IN_ROUND else 0
+    return first, int(index) if index.isdigit() else 0, within

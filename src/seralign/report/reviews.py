@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign.report.contents import RunContents
+from seralign.report.pairs import SELECTED
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Review:
         run: The run's name.
         index: The round.
         margin: [N], nats.
-        kept: [N], whether the round trained on the pair.
+        kept: [N], whether the round trained on the pair, or selected it where it has not been trained.
         generated: [N], whether the policy made the pair itself.
         longer: [N], tokens of the chosen less those of the rejected response.
+        trained: Whether the round has been trained.
     """
 
     run: str
@@ -31,6 +33,7 @@ class Review:
     kept: np.ndarray
     generated: np.ndarray
     longer: np.ndarray
+    trained: bool = True
 
 
 def reviews(contents: RunContents) -> list[Review]:
@@ -44,10 +47,13 @@ def reviews(contents: RunContents) -> list[Review]:
     margins, reasons = by_round(pairs["margins"], float("nan")), by_round(pairs["kept"], "")
     for index, (scored, reason) in enumerate(zip(margins, reasons, strict=True), 2):
         margin = scored.to_numpy(zero_copy_only=False).astype(np.float64)
-        kept = pc.equal(reason, "kept").to_numpy(zero_copy_only=False)  # pyright: ignore
+        trained = pc.equal(reason, "kept").to_numpy(zero_copy_only=False)  # pyright: ignore
+        selected = pc.equal(reason, SELECTED).to_numpy(zero_copy_only=False)  # pyright: ignore
         seen = np.isfinite(margin)
         if seen.any():
-            found.append(Review(contents.name, index, margin[seen], kept[seen], generated[seen], longer[seen]))
+            kept = (trained | selected)[seen]
+            is_trained = not selected.any()
+            found.append(Review(contents.name, index, margin[seen], kept, generated[seen], longer[seen], is_trained))
     return found
 
 

@@ -8,8 +8,9 @@ import rich.table
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seralign.report.glance import crossfit_lines
-from seralign.tables import Table, interval, markdown, number, percent, terminal
+from seralign.report.format import called
+from seralign.report.glance import accuracy, crossfit_lines
+from seralign.tables import ABSENT, Table, interval, markdown, number, percent, terminal
 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
@@ -17,7 +18,7 @@ def run_tables(figures: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures)), Text("")]
     if figures["rounds"]:
         rows = tuple(map(_round_row, figures["rounds"]))
-        parts += [terminal(Table("rounds: what each trained on", _ROUND_COLUMNS, rows)), Text("")]
+        parts += [terminal(Table(_ROUND_TITLE, _ROUND_COLUMNS, rows)), Text("")]
     reviewed = [entry for entry in figures["rounds"] if entry["select"]]
     if reviewed:
         rows = tuple(map(_review_row, reviewed))
@@ -46,9 +47,10 @@ def policies_markdown(policies: list[dict[str, Any]]) -> str:
     return markdown(_policy_table(policies))
 
 
+_ROUND_TITLE = "rounds: what each selected, made and trained on; accuracy at the last logged step"
 _ROUND_COLUMNS = (
-    "round", "offline selected", "their margin", "sampled", "pairs made", "made kept", "made share", "steps",
-    "training accuracy",
+    "round", "offline selected", "their margin", "sampled", "pairs made", "made selected", "trained on: offline",
+    "trained on: made", "made share", "steps", "training accuracy",
 )  # fmt: skip
 
 
@@ -56,8 +58,11 @@ def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:
     def of(stage: str, name: str) -> Any:
         return (figures[stage] or {}).get(name)
 
-    selected = f"{of('select', 'kept')} / {of('select', 'pairs')}" if figures["select"] else "all"
+    first = "all" if figures["train"] else ABSENT
+    selected = f"{of('select', 'kept')} / {of('select', 'pairs')}" if figures["select"] else first
     train = of("train", "train") or {}
+    # What the mix took is trained on once the round is trained; a round without a mix trains on all that it was given.
+    mixed = (figures["compose"] or {"offline": of("train", "pairs"), "generated": 0}) if figures["train"] else {}
     return (
         str(figures["round"]),
         selected,
@@ -65,7 +70,9 @@ def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:
         number(of("sample", "responses"), 0),
         number(of("bootstrap", "pairs"), 0),
         number(of("bootstrap", "kept"), 0),
-        percent(of("compose", "share")),
+        number(mixed.get("offline"), 0),
+        number(mixed.get("generated"), 0),
+        percent(mixed.get("share")),
         number(of("train", "steps"), 0),
         percent(train.get("rewards/accuracies")),
     )
@@ -98,21 +105,21 @@ def _review_row(figures: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _policy_table(policies: list[dict[str, Any]]) -> Table:
-    rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
-    columns = ("policy", "score", *(f"wins against {name}" for name in rivals), "length", "kl")
+    rivals = {policy["name"]: called(policy) for policy in policies if policy["role"] in ("initial", "baseline")}
+    columns = ("policy", "score", *(f"wins against {name}" for name in rivals.values()), "length", "kl")
     columns += ("accuracy", "margin", "distinct-2", "cut off")
-    rows = tuple(_policy_row(policy, rivals) for policy in policies)
+    rows = tuple(_policy_row(policy, list(rivals)) for policy in policies)
     return Table("policies: answers to held-out prompts, held-out pairs", columns, rows)
 
 
 def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
     return (
-        figures["name"],
+        called(figures),
         interval(figures["score"], 3),
         *(interval(figures["win_rates"].get(name), 3) for name in rivals),
         number(figures["length"], 1),
         interval(figures["kl"], 2),
-        percent(figures["heldout_accuracy"]),
+        accuracy(figures),
         number(figures["heldout_margin"], 2),
         number(figures["distinct_2"], 3),
         percent(figures["unfinished"]),

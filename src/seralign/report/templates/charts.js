@@ -23,6 +23,7 @@
       labelFontWeight: 400,
     },
     axisX: { grid: false, domain: true, domainColor: "var(--axis)" },
+    axisXQuantitative: { labelOverlap: "greedy", labelSeparation: 8 },
     axisXDiscrete: { labelFlush: false, labelAngle: 0 },
     text: { fontSize: 11, fill: "var(--ink)" },
     bar: { cornerRadiusEnd: 1 },
@@ -45,6 +46,8 @@
   }
 
   const waiting = new Set(document.querySelectorAll("[data-chart]"));
+  // Room for each chart from the start: what a link points to then stays where the browser has gone.
+  for (const holder of waiting) holder.style.minHeight = `${specs[holder.dataset.chart].height}px`;
   function draw(holder) {
     if (!waiting.delete(holder)) return null;
     const compiled = vegaLite.compile({ ...specs[holder.dataset.chart], config: look }).spec;

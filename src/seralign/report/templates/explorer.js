@@ -36,7 +36,9 @@
 
   const option = (value, text) => element("option", { value }, text);
   function fill() {
-    const { origins, rounds, reasons } = pairs.header;
+    const { origins, rounds, reasons, first_all } = pairs.header;
+    const taken = first_all || reasons.includes("kept") ? [option("kept", reasonName("kept"))] : [];
+    if (reasons.includes("selected")) taken.push(option("selected", "selected"));
     at("f-origin").replaceChildren(
       option(-1, "all"),
       ...origins.map((origin, code) =>
@@ -44,14 +46,14 @@
       ),
     );
     at("f-round").replaceChildren(
-      option(0, "last that scored it"),
-      ...rounds.map((round) => option(round, `round ${round}`)),
+      option(0, "last that had it"),
+      ...(first_all ? [1, ...rounds] : rounds).map((round) => option(round, `round ${round}`)),
     );
     at("f-kept").replaceChildren(
       option("all", "all"),
-      option("kept", reasonName("kept")),
+      ...taken,
       option("dropped", "dropped"),
-      ...reasons.filter((reason) => reason !== "kept").map((reason) => option(reason, reasonName(reason))),
+      ...reasons.filter((reason) => !isTaken(reason)).map((reason) => option(reason, reasonName(reason))),
     );
   }
 
@@ -79,6 +81,14 @@
   }
 
   function update() {
+    const { prompt_start } = pairs.header;
+    const start = prompt_start ? plain(pairs.string(pairs.columns.prompt[0]).slice(0, prompt_start)) : "";
+    at("start").hidden = !start;
+    at("start").textContent =
+      `All prompts begin with “${start.length > 300 ? `${start.slice(0, 300)} …` : start}”, left out in the list.`;
+    // The disagreement is of the last round with two policies, whichever round the other columns are of.
+    const apart = `Disagreement${Number(at("f-round").value) === 0 ? "" : ", last round"}`;
+    at("grid-head").querySelector("[data-sort=disagreement] button").textContent = apart;
     at("f-sort").value = order.sort;
     at("f-direction").textContent = order.descending ? "↓" : "↑";
     at("f-direction").setAttribute(
@@ -106,6 +116,8 @@
     at("grid").removeAttribute("aria-activedescendant");
     at("count").textContent = `${rows.length.toLocaleString("en")} of ${pairs.header.pairs.toLocaleString("en")} pairs`;
     list.scrollTop = 0;
+    // What was looked at is no answer to what is asked for now.
+    if (!rows.length) hidePair(at("pair"));
     draw();
   }
 
@@ -130,7 +142,10 @@
       const content = column === 0 ? element("bdi", {}, cell) : cell;
       made.append(element("td", { class: COLUMNS[column].classes }, content));
     });
-    made.addEventListener("click", () => choose(place));
+    made.addEventListener("click", async () => {
+      // On a phone the pair is below the screen.
+      if ((await choose(place)) && matchMedia("(max-width: 44rem)").matches) at("pair").scrollIntoView();
+    });
     return made;
   }
 
@@ -145,11 +160,15 @@
     };
     const body = [];
     for (let place = first; place < last; place++) body.push(makeRow(place));
+    if (!rows.length) {
+      const none = element("td", { class: "left none", colspan: COLUMNS.length }, "No pair matches");
+      body.push(element("tr", { class: "space" }, none));
+    }
     at("grid-body").replaceChildren(space(first), ...body, space(rows.length - last));
   }
 
   function choose(place) {
-    if (place < 0 || place >= rows.length) return;
+    if (place < 0 || place >= rows.length) return null;
     active = place;
     const top = place * HEIGHT;
     const heading = at("grid-head").offsetHeight;
@@ -158,7 +177,7 @@
       list.scrollTop = top + HEIGHT + heading - list.clientHeight;
     draw();
     at("grid").setAttribute("aria-activedescendant", `row-${place}`);
-    showPair(pairs, rows[place], at("pair"));
+    return showPair(pairs, rows[place], at("pair"));
   }
 
   function keys(event) {
@@ -196,11 +215,12 @@
     fill();
     update();
     // Nothing found here: the pair below would be the other run's.
-    if (rows.length) choose(0);
-    else hidePair(at("pair"));
+    if (rows.length) await choose(0);
     list.dataset.ready = "";
+    keepTarget();
   }
 
+  at("count").textContent = "The pairs are unpacked when they come near the screen.";
   for (const id of ["filters", "list"]) at(id).hidden = false;
   head();
   let wait = 0;

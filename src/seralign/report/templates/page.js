@@ -35,6 +35,23 @@ function appendText(parent, text) {
   parent.append(text.slice(from));
 }
 
+// A link into the page keeps its target in view while parts above it grow, until the reader moves.
+let moved = !location.hash;
+for (const name of ["wheel", "touchstart", "pointerdown", "keydown"])
+  window.addEventListener(name, () => (moved = true), { once: true, passive: true });
+function keepTarget() {
+  if (!moved) document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });
+}
+window.addEventListener("load", keepTarget);
+
+// Tables that are wider than their place say so.
+for (const holder of document.querySelectorAll(".scroll")) watchWidth(holder);
+function watchWidth(holder) {
+  const look = () => holder.classList.toggle("wider", holder.scrollWidth > holder.clientWidth + 1);
+  new ResizeObserver(look).observe(holder);
+  if (holder.firstElementChild) new ResizeObserver(look).observe(holder.firstElementChild);
+}
+
 (() => {
   const button = document.getElementById("theme");
   const themes = ["system", "light", "dark"];

@@ -52,8 +52,8 @@ function step(ratio) {
 
 async function side(pairs, row, name) {
   const { columns } = pairs;
-  const text = pairs.string(columns[name][row]);
   const tokens = await pairs.tokens(row, name);
+  const text = tokens ? tokens.text : pairs.string(columns[name][row]);
   const body = element("bdi", { class: "text", dir: "auto" });
   const figures = [`${columns[`${name}_length`][row]} tokens`];
   if (tokens) {
@@ -110,7 +110,8 @@ function byRound(pairs, row) {
     element("tr", {}, element("th", { scope: "row" }, name), ...values.map((value) => element("td", {}, value)));
   const { rounds } = pairs.header;
   const seen = rounds.filter((round) => !Number.isNaN(pairs.columns[`margin_${round}`][row]));
-  if (!seen.length) return [element("p", { class: "note" }, "No round has scored this pair.")];
+  const trained = pairs.ofRound(1).at[row] === 1 ? "Round 1 trained on it, as on all offline pairs. " : "";
+  if (!seen.length) return [element("p", { class: "note" }, `${trained}No round has scored this pair.`)];
   const headings = element(
     "tr",
     {},
@@ -151,12 +152,12 @@ function hidePair(holder) {
   holder.replaceChildren();
 }
 
-// Shows a pair in its place; the last one asked for wins, whichever is ready first.
+// Shows a pair in its place; the last one asked for wins, whichever is ready first. Resolves to whether it is this one.
 async function showPair(pairs, row, holder) {
   const turn = ++latest;
   const { columns, header } = pairs;
   const sides = [await side(pairs, row, "chosen"), await side(pairs, row, "rejected")];
-  if (turn !== latest) return;
+  if (turn !== latest) return false;
   const prompt = element("bdi", { class: "text", dir: "auto" });
   appendText(prompt, pairs.string(columns.prompt[row]));
   prompt.append(...lost(columns.lost_prompt[row]));
@@ -164,7 +165,7 @@ async function showPair(pairs, row, holder) {
   const facts = [
     origin === "offline" ? "offline" : `generated in ${originName(origin)}`,
     `label p ${figure(columns.p[row])}`,
-    `disagreement ${figure(columns.disagreement[row])}`,
+    `disagreement ${figure(columns.disagreement[row])}, last round`,
   ];
   holder.replaceChildren(
     element(
@@ -178,5 +179,7 @@ async function showPair(pairs, row, holder) {
     ...(columns.tokens_round[row] ? [scale(pairs, row, holder)] : []),
     element("div", { class: "sides" }, ...sides),
   );
+  for (const wide of holder.querySelectorAll(".scroll")) watchWidth(wide);
   holder.hidden = false;
+  return true;
 }

@@ -3,6 +3,9 @@
 
 const TYPES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array, f4: Float32Array };
 
+// Whether a round trained on the pair, or, not trained yet, selected it.
+const isTaken = (reason) => reason === "kept" || reason === "selected";
+
 async function inflate(id) {
   const base64 = document.getElementById(id).textContent;
   let bytes;
@@ -71,6 +74,10 @@ async function unpack(run) {
         }
       }
     }
+    // Round 1 scores nothing and trains on all offline pairs.
+    if (header.first_all && round < 2)
+      for (let row = 0; row < header.pairs; row++)
+        if (at[row] === 0 && header.origins[columns.origin[row]] === "offline") at[row] = 1;
     const change = now.map((value, row) => value - before[row]);
     return { margin: now, change, at };
   }
@@ -85,6 +92,7 @@ async function unpack(run) {
       return views.get(round);
     },
     reason(row, round) {
+      if (round === 1) return "kept";
       const code = round === 0 ? 255 : columns[`kept_${round}`][row];
       return code === 255 ? null : header.reasons[code];
     },
@@ -99,9 +107,10 @@ async function unpack(run) {
         columns.tokens_round.forEach((round, at) => round && place.set(at, 2 * place.size));
         return { ...found, first, place };
       });
-      const { first, place, lengths, ratios } = await tokens;
+      const { first, place, said, lengths, ratios } = await tokens;
       const which = place.get(row) + (side === "chosen" ? 0 : 1);
       return {
+        text: this.string(said[which]),
         lengths: lengths.subarray(first[which], first[which + 1]),
         ratios: Array.from(ratios.subarray(first[which], first[which + 1]), (ratio) => ratio * header.ratio_step),
       };
@@ -119,7 +128,7 @@ async function unpack(run) {
         if (coloured && columns.tokens_round[row] === 0) continue;
         if (kept !== "all") {
           const reason = this.reason(row, at[row]);
-          if (reason === null || (kept === "dropped" ? reason === "kept" : reason !== kept)) continue;
+          if (reason === null || (kept === "dropped" ? isTaken(reason) : reason !== kept)) continue;
         }
         if (
           hits &&

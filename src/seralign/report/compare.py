@@ -1,0 +1,112 @@
+"""How runs differ: their configurations, their figures side by side, and which of those cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from seralign.report.contents import RunContents
+from seralign.report.glance import tiles
+from seralign.tables import ABSENT, Table
+
+# What a mark behind a name in the table of the runs points to.
+MARK = " *"
+
+
+def differences(runs: Sequence[RunContents]) -> Table:
+    """The configuration's keys whose values are not the same in all runs."""
+    flat = [dict(_flat(run.config)) for run in runs]
+    keys = list(dict.fromkeys(key for values in flat for key in values))
+    rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
+    apart = tuple(row for row in rows if len(set(row[1:])) > 1)
+    return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
+
+
+def comparison(runs: Sequence[RunContents]) -> Table:
+    """The figures that are read first, of each run."""
+    found = [{tile.label: tile.value for tile in tiles(run)} for run in runs]
+    labels = dict.fromkeys(label for values in found for label in values)
+    marked = {name for _, names in _apart(runs) for name in names}
+    rows = tuple(
+        (label + (MARK if label.split(" against ")[0] in marked else ""), *(one.get(label, ABSENT) for one in found))
+        for label in labels
+    )
+    return Table("The runs side by side", ("", *(run.name for run in runs)), rows)
+
+
+def cautions(runs: Sequence[RunContents]) -> list[str]:
+    """Why figures of these runs cannot be compared, a sentence for each reason; ``comparison`` marks those figures."""
+    return [sentence for sentence, _ in _apart(runs)]
+
+
+def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
+    """What is not the same under the figures of these runs, and which figures hang on it."""
+    prompts = [max((policy["n"] for policy in run.figures["policies"]), default=None) for run in runs]
+    heldout = [(run.figures["data"] or {}).get("heldout") for run in runs]
+    digests = {role: [(run.figures.get(role) or {}).get("digest") for run in runs] for role in ("initial", "reference")}
+    scorers = [(run.config["evaluation"].get("scorer"), run.config.get("world")) for run in runs]
+    found = []
+    if _differ(prompts):
+        found.append((
+            f"Answers are to other numbers of held-out prompts ({_each(runs, prompts)}): distinct-2, which falls with "
+            "the number of answers, cannot be compared, and the others are not of the same prompts.",
+            ("Wins", "Score", "Distance from the reference", "Answer length"),
+        ))  # fmt: skip
+    if _differ(heldout):
+        found.append((
+            f"The held-out pairs are others ({_each(runs, heldout)}): shares of them ranked right are not of the same "
+            "pairs.",
+            ("Held-out pairs ranked right",),
+        ))  # fmt: skip
+    if _differ(digests["initial"]):
+        found.append((
+            f"The starting policies are others (weights {_each(runs, digests['initial'])}): wins against them cannot "
+            "be compared.",
+            ("Wins",),
+        ))  # fmt: skip
+    if _differ(digests["reference"]):
+        found.append((
+            f"The references are others (weights {_each(runs, digests['reference'])}): distances from them (KL) and "
+            "held-out pairs ranked right, which are margins against them, cannot be compared.",
+            ("Distance from the reference", "Held-out pairs ranked right"),
+        ))  # fmt: skip
+    if _differ(scorers):
+        found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",
+                      ("Score", "Wins")))  # fmt: skip
+    return found
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    """Whether two runs that have a value have not the same one."""
+    known = [value for value in values if value is not None]
+    return any(value != known[0] for value in known)
+
+
+def _each(runs: Sequence[RunContents], values: Sequence[Any]) -> str:
+    shown = (ABSENT if value is None else value[:8] if isinstance(value, str) else f"{value:,}" for value in values)
+    return ", ".join(f"{run.name}: {value}" for run, value in zip(runs, shown, strict=True))
+
+
+def configuration(run: RunContents) -> Table:
+    """The whole configuration, a key a row."""
+    values = dict(_flat(run.config))
+    rows = tuple((key, _shown(values, key)) for key in values)
+    return Table("The configuration with all defaults", ("key", "value"), rows)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return ABSENT
+    value = values[key]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,68 @@
+"""Whether the run's result is also the best of its rounds, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from seralign.report.contents import RunContents
+from seralign.tables import number, percent
+
+
+def verdict(run: RunContents) -> list[str]:
+    """Where other rounds have better figures than the result, a sentence for each; none without a result.
+
+    Score, wins against the starting policy and held-out accuracy are looked at; whether a difference is within the 95%
+    intervals (they overlap) is said. Held-out accuracies have an interval of two standard errors.
+    """
+    figures = run.figures
+    policies = [policy for policy in figures["policies"] if policy["role"].startswith("round-")]
+    result = next((one for one in policies if one["name"] == (figures["result"] or {}).get("policy")), None)
+    if result is None:
+        return []
+    start = next((policy["name"] for policy in figures["policies"] if policy["role"] == "initial"), None)
+    heldout = (figures["data"] or {}).get("heldout")
+    said = []
+    for policy in policies:
+        better = [
+            f"{name} ({text(mine['mean'])} against {text(best['mean'])}, {_within(mine, best)})"
+            for name, text, mine, best in (
+                ("a higher score", _score, policy["score"], result["score"]),
+                (f"more wins against {start}", percent, policy["win_rates"].get(start), result["win_rates"].get(start)),
+                ("more held-out pairs ranked right", percent, _share(policy, heldout), _share(result, heldout)),
+            )
+            if mine is not None and best is not None and mine["mean"] > best["mean"]
+        ]
+        if better and policy is not result:
+            near = ""
+            if policy["kl"] and result["kl"] and policy["kl"]["mean"] < result["kl"]["mean"]:
+                near = (
+                    f", at less distance from the reference ({number(policy['kl']['mean'], 2)} against "
+                    f"{number(result['kl']['mean'], 2)} nats)"
+                )
+            said.append(f"{policy['name'].capitalize()} has {_listed(better)}{near}.")
+    if said:
+        said.insert(0, f"The result is {result['name']}, by stop.metric: {run.config['stop']['metric']}.")
+    return said
+
+
+def _score(value: float) -> str:
+    return number(value, 3)
+
+
+def _share(policy: dict[str, Any], pairs: int | None) -> dict[str, Any] | None:
+    share = policy["heldout_accuracy"]
+    if share is None or not pairs:
+        return None
+    half = 2 * math.sqrt(share * (1 - share) / pairs)
+    return {"mean": share, "low": share - half, "high": share + half}
+
+
+def _within(mine: dict[str, Any], best: dict[str, Any]) -> str:
+    if mine["low"] is None or best["high"] is None:
+        return "no intervals are known"
+    return "within the intervals" if mine["low"] <= best["high"] else "beyond the intervals"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
