@@ -66,6 +66,17 @@ def test_each_pair_is_one_row_with_what_the_rounds_thought_of_it(run: Run) -> No
     assert rows["c"]["kept"] == ["below the top 50%", "kept"]
 
 
+def test_labels_are_those_that_rounds_train_with(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    add_data(run, [pair("a"), pair("b")])
+    review = {"copies": 2, "pairs": 2, "kept": 2, "accuracy": 0.6, "turned": 0.5, "certainty": 0.5}
+    add_stage(run, "crossfit/review", review, {"review.parquet": {"pair_id": ["b", "a"], "p": [0.4, 0.9]}})
+    add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
+    rows = rows_of(run_contents(run).pairs)
+
+    assert {name: row["p"] for name, row in rows.items()} == {"a": 0.9, "b": 0.4, "round2-x": 0.75}
+
+
 def test_kept_means_trained_on(run: Run) -> None:
     """Round 2 selects a and b, but its mix has no room for b."""
     rows = rows_of(run_contents(run).pairs)

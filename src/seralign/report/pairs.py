@@ -32,7 +32,8 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
 
     Columns:
 
-    - ``pair_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p``, ``prompt``, ``chosen``, ``rejected``;
+    - ``pair_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p`` (the label that rounds train with),
+      ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
     - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
       (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out; null
@@ -53,7 +54,7 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     files += [
         run.path(f"round-{index}/bootstrap", "generated.arrow") for index in rounds if _has(run, index, "bootstrap")
     ]
-    table = pa.concat_tables([_plain(read_stream(file)) for file in files])
+    table = _labelled(run, pa.concat_tables([_plain(read_stream(file)) for file in files]))
     tokens = _tokens(run, rounds)
     at = pc.index_in(table["pair_id"], value_set=tokens["pair_id"])  # pyright: ignore
     total = len(table)
@@ -86,6 +87,15 @@ def _plain(table: pa.Table) -> pa.Table:
     for side in ("chosen", "rejected"):
         columns[f"{side}_length"] = pc.list_value_length(table[f"{side}_ids"])  # pyright: ignore
     return pa.table(columns)
+
+
+def _labelled(run: Run, table: pa.Table) -> pa.Table:
+    """With the labels that a review before round 1 made, which the rounds train with."""
+    if not run.exists("crossfit/review"):
+        return table
+    found = read_table(run.path("crossfit/review", "review.parquet"), ["pair_id", "p"])
+    made = found["p"].take(pc.index_in(table["pair_id"], value_set=found["pair_id"]))  # pyright: ignore
+    return table.set_column(table.column_names.index("p"), "p", pc.coalesce(made, table["p"]))  # pyright: ignore
 
 
 def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
