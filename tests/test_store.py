@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from seralign.config import load_config, to_dict
 from seralign.errors import StoreError
 from seralign.files import disk_errors, locked, read_table, write_atomic, write_json, write_table
 from seralign.store import Run, StageRecord, open_run, read_manifest, read_run
@@ -378,3 +379,17 @@ def test_a_run_that_has_finished_nothing_takes_another_configuration(tmp_path: P
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     with pytest.raises(StoreError, match="cannot be written"), locked(Path("/proc/nothing/here")):
         pass
+
+
+def test_a_run_goes_on_where_a_version_since_has_new_keys(tmp_path: Path) -> None:
+    """What the run could not say is what it did."""
+    config = to_dict(load_config(None, {"out": str(tmp_path), "policy.model": "m", "data.pairs.path": "pairs.jsonl"}))
+    before = {key: value for key, value in config.items() if key != "crossfit"}
+    before["scoring"] = {key: value for key, value in config["scoring"].items() if key != "debias"}
+    begun = open_run(tmp_path / "run", before, {})
+    begun.begin("data", {})
+    begun.commit("data", {}, {}, 1.0)
+
+    assert open_run(tmp_path / "run", config, {}).exists("data")
+    with pytest.raises(StoreError, match=r"scoring\.debias was 'none', now 'length'"):
+        open_run(tmp_path / "run", config | {"scoring": config["scoring"] | {"debias": "length"}}, {})

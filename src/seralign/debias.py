@@ -11,8 +11,8 @@ import numpy as np
 def length_slope(margins: np.ndarray, longer: np.ndarray) -> float:
     """The slope b of the margin on the length difference, by least squares through the origin.
 
-    b = sum h d / sum d^2, which does not change where a pair is swapped. h - b d is uncorrelated with length, and so
-    is r(y) - b |y| for single responses.
+    b = sum h d / sum d^2, which does not change where a pair is swapped: the slope of a reward r(y) = b |y| + rest
+    whose rest does not go with length. sum (h - b d) d = 0; the correlation about the means may be left with a little.
 
     Args:
         margins: h in nats [N].

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seralign.errors import StoreError
+from seralign.config import load_config, to_dict
+from seralign.errors import ConfigError, StoreError
 from seralign.files import file_digest, sync, write_json
 from seralign.records import content_id
 
@@ -181,7 +182,7 @@ def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str])
     config = {key: value for key, value in config.items() if key != "out"}
     manifest = root / "run.json"
     if manifest.is_file():
-        stored = read_manifest(root)["config"]
+        stored = _with_defaults(read_manifest(root)["config"])
         changed = _differences(stored, config)
         if changed and any(_stage_folders(root)):
             raise StoreError(
@@ -261,6 +262,14 @@ def _corrupt(path: Path, stage: Path, what: str) -> StoreError:
     return StoreError(
         f"{path}: {what}. Delete the folder {stage} and all later stages; the same command makes them again"
     )
+
+
+def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run with what this version has added since; as it is where a key is no more."""
+    try:
+        return {key: value for key, value in to_dict(load_config(None, stored | {"out": "."})).items() if key != "out"}
+    except ConfigError:
+        return stored
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

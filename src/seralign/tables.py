@@ -46,8 +46,10 @@ def markdown(table: Table) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with thousands separated and a true minus sign; halves go up, of the digits that the value is written
-    with, so that 0.6025 is 0.603 and 60.3% alike."""
+    """A number with thousands separated and a true minus sign.
+
+    Halves go away from zero, of the digits that the value is written with: 0.6025 is 0.603 and 60.3% alike.
+    """
     return ABSENT if value is None else f"{_rounded(value, digits):,.{digits}f}".replace("-", "−")
 
 

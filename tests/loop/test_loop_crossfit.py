@@ -21,6 +21,7 @@ from seralign.loop import RunResult, train
 from seralign.loop.planning import plan_run
 from seralign.loop.training import train_stage
 from seralign.report.contents import run_contents
+from seralign.report.glance import headline
 from seralign.report.text import run_tables
 from seralign.store import Run
 
@@ -68,7 +69,9 @@ def test_labels_are_calibrated_margins_and_the_largest_margins_stay(done: RunRes
     assert figures["accuracy"] == np.mean(table["margin"] > 0)
     assert figures["turned"] == np.mean(table["p"] < 0.5) > 0
     assert figures["kept"] == table["kept"].sum() == round(0.8 * len(hard))
-    assert table["margin"][table["kept"]].min() >= table["margin"][~table["kept"]].max()
+    favour = table["margin"] * np.sign(2 * table["p"] - 1)
+    assert favour[table["kept"]].min() >= favour[~table["kept"]].max()
+    assert (favour != table["margin"]).any()
 
 
 def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResult, config: RunConfig) -> None:
@@ -84,6 +87,18 @@ def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResul
             for side in ("chosen_ids", "rejected_ids")
         )
         np.testing.assert_allclose(table["margin"][judged], chosen - rejected, atol=1e-4)
+
+
+def test_later_rounds_rank_a_turned_pair_by_the_margin_the_other_way(done: RunResult) -> None:
+    run, table = done.run, reviewed(done.run)
+    labels = dict(zip(table["pair_id"], table["p"], strict=True))
+    scored = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
+    selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
+    turned = np.array([labels[name] < 0.5 for name in scored["pair_id"]])
+
+    assert scored["pair_id"] == selected["pair_id"]
+    assert turned.any()
+    np.testing.assert_array_equal(selected["margin"], np.where(turned, -1, 1) * np.array(scored["margin"]))
 
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:
@@ -130,6 +145,8 @@ def test_the_plan_names_the_stages_and_the_tables_show_the_review(done: RunResul
     Console(file=text, width=200).print(run_tables(run_contents(done.run).figures))
     assert "pairs judged by 2 copies of the policy that had not seen them" in text.getvalue()
     assert "80.0% stay" in text.getvalue()
+    assert headline(run_contents(done.run)).startswith("DPO on 48 preference pairs")
+    assert "pairs judged by 2 copies" in (done.policy / "README.md").read_text()
 
 
 def test_more_folds_than_prompts_are_refused(tmp_path: Path) -> None:
@@ -149,7 +166,7 @@ def test_margins_that_say_nothing_are_refused(tmp_path: Path, monkeypatch: pytes
         ({"crossfit": {"folds": 1}}, r"crossfit\.folds"),
         ({"crossfit": {"trust": 0.4}}, r"crossfit\.trust"),
         ({"crossfit": {"keep": 0.0}}, r"crossfit\.keep"),
-        ({"crossfit": {"trust": 1.0}}, "change nothing"),
+        ({"crossfit": {"trust": 1.0}}, "change no hard label and drop no pair"),
         ({"crossfit": {}, "objective.name": "sft", "rounds": 1}, "sft has no margin"),
     ],
 )

@@ -77,7 +77,9 @@ def _outputs(out: Path) -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.mark.parametrize("overrides", [{}, {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial"}])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__debias": "length"}]
+)
 def test_a_run_killed_everywhere_ends_as_an_uninterrupted_one(tmp_path: Path, overrides: dict[str, Any]) -> None:
     import seralign.loop  # noqa: F401  imported before forking, so that attempts are quick
 

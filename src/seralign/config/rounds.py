@@ -67,7 +67,7 @@ class CrossfitConfig:
             and gives those their margins. So many trainings come before round 1.
         trust: Probability that a label of the data is right by itself. At 0.5 the margins alone make the labels; at 1
             hard labels stay as they are.
-        keep: Share of the pairs that stay, those with the largest margins.
+        keep: Share of the pairs that stay, those with the largest margins in favour of what the new label prefers.
     """
 
     folds: int = 4
@@ -79,7 +79,9 @@ class CrossfitConfig:
         require(0.5 <= self.trust <= 1.0, "trust", "in [0.5, 1]", self.trust)
         fraction(self.keep, "keep")
         if self.trust == 1.0 and self.keep == 1.0:
-            raise ConfigError("trust: 1 and keep: 1 change nothing; lower one of them, or leave crossfit out")
+            raise ConfigError(
+                "trust: 1 and keep: 1 change no hard label and drop no pair; lower one of them, or leave crossfit out"
+            )
 
 
 @dataclass(frozen=True)

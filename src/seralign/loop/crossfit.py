@@ -101,9 +101,10 @@ def _review(
         )
     p = soft_labels(margins, given, scale, config.trust)
     ids = pairs["pair_id"][:]
-    selection = select(ids, margins, SelectionConfig(fraction=config.keep), loop.seed("crossfit"))
+    turned = np.sign(2 * p - 1)
+    selection = select(ids, turned * margins, SelectionConfig(fraction=config.keep), loop.seed("crossfit", "select"))
     if distributed.is_main():
-        write_table(folder / REVIEW, selection.table() | {"fold": fold, "p": p})
+        write_table(folder / REVIEW, selection.table() | {"margin": margins, "fold": fold, "p": p})
     return {
         "pairs": len(fold),
         "kept": len(selection.kept),

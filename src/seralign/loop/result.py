@@ -16,6 +16,7 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.stop import Decision
 from seralign.report.figures import run_figures
+from seralign.report.glance import crossfit_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.store import StageRecord
 
@@ -85,6 +86,7 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
     kept = config.selection
     selection = kept.rule + (f" {kept.fraction:g}" if kept.threshold is None else f" {kept.threshold:g} nats")
+    selection += " of margins without what length explains" if config.scoring.debias == "length" else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {loop.run.root.name}\n",
@@ -92,6 +94,7 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
         f"- **Data**: {datasets}, {loop.run.record('data').figures['pairs']} pairs",
         f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`{anchor}",
         f"- **Objective**: {objective.name}{settings}",
+        *([f"- **Before round 1**: {'; '.join(crossfit_lines(run['crossfit']))}"] if run["crossfit"] else []),
         f"- **Selection**: {selection}",
         f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
         f"- **Weights**: sha256 `{figures['digest']}`\n",

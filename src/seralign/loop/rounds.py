@@ -81,6 +81,8 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
         slope = length_slope(margins, longer) if loop.config.scoring.debias == "length" else 0.0
         margins = margins - slope * longer
+        # A pair whose label was turned round before round 1 is kept for a margin the other way.
+        margins = margins * np.sign(2 * np.array(pairs["p"][:]) - 1)
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection
@@ -156,7 +158,7 @@ def bootstrap(
         responses = Responses(with_prompts(table, prompts), ("ids",))
         last = implicit_scores(loop, *scorers.last, responses).score
         before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses).score
-        slope = loop.run.record(f"{prefix}/select").figures["length_slope"]
+        slope = loop.run.record(f"{prefix}/select").figures.get("length_slope", 0.0)
         rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma)) - slope * responses.lengths
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():

@@ -45,7 +45,7 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     prompts = [max((policy["n"] for policy in run.figures["policies"]), default=None) for run in runs]
     heldout = [(run.figures["data"] or {}).get("heldout") for run in runs]
     digests = {role: [(run.figures.get(role) or {}).get("digest") for run in runs] for role in ("initial", "reference")}
-    scorers = [(run.config["evaluation"].get("scorer"), run.config.get("world")) for run in runs]
+    scorers = [_scorer(run.config) for run in runs]
     found = []
     if _differ(prompts):
         found.append((
@@ -75,6 +75,12 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
         found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",
                       ("Score", "Wins")))  # fmt: skip
     return found
+
+
+def _scorer(config: dict[str, Any]) -> Any:
+    """What scores answers: a scorer of one's own, or the truth of a world, which does not depend on who labels."""
+    world = config.get("world") or {}
+    return config["evaluation"].get("scorer") or [world.get(key) for key in ("name", "seed", "own")]
 
 
 def _differ(values: Sequence[Any]) -> bool:

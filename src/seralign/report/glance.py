@@ -25,9 +25,14 @@ def headline(run: RunContents) -> str:
     done = sum(1 for entry in figures["rounds"] if entry["train"])
     planned = run.config["rounds"]
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
-    pairs = f" on {figures['data']['pairs']:,} preference pairs" if figures["data"] else ", no data read yet"
+    pairs = f" on {_trained_on(figures):,} preference pairs" if figures["data"] else ", no data read yet"
     ending = f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
     return f"{figures['objective'].upper()}{pairs}, {rounds}; {ending}."
+
+
+def _trained_on(figures: dict[str, Any]) -> int:
+    """Offline pairs that the rounds begin with."""
+    return (figures["crossfit"] or {"kept": figures["data"]["pairs"]})["kept"]
 
 
 def tiles(run: RunContents) -> list[Tile]:
@@ -38,7 +43,11 @@ def tiles(run: RunContents) -> list[Tile]:
         sources = data["sources"]["pairs"]
         dropped = sum(sources["dropped"].values())
         found.append(
-            Tile("Pairs to train on", f"{data['pairs']:,}", f"{dropped:,} dropped, {data['heldout']:,} held out")
+            Tile(
+                "Pairs to train on",
+                f"{_trained_on(figures):,}",
+                f"{dropped + data['pairs'] - _trained_on(figures):,} dropped, {data['heldout']:,} held out",
+            )
         )
     made = [entry["compose"]["generated"] for entry in figures["rounds"] if entry["compose"]]
     if sum(made):

@@ -25,13 +25,16 @@ def verdict(run: RunContents) -> list[str]:
     said = []
     for policy in policies:
         better = [
-            f"{name} ({text(mine['mean'])} against {text(best['mean'])}, {_within(mine, best)})"
-            for name, text, mine, best in (
+            f"{name} ({text(theirs['mean'])} against {text(own['mean'])}, {_within(theirs, own)})"
+            for name, text, theirs, own in (
                 ("a higher score", _score, policy["score"], result["score"]),
                 (f"more wins against {start}", percent, policy["win_rates"].get(start), result["win_rates"].get(start)),
                 ("more held-out pairs ranked right", percent, _share(policy, heldout), _share(result, heldout)),
             )
-            if mine is not None and best is not None and mine["mean"] > best["mean"]
+            if theirs is not None
+            and own is not None
+            and text(theirs["mean"]) != text(own["mean"])
+            and theirs["mean"] > own["mean"]
         ]
         if better and policy is not result:
             near = ""
@@ -58,10 +61,10 @@ def _share(policy: dict[str, Any], pairs: int | None) -> dict[str, Any] | None:
     return {"mean": share, "low": share - half, "high": share + half}
 
 
-def _within(mine: dict[str, Any], best: dict[str, Any]) -> str:
-    if mine["low"] is None or best["high"] is None:
+def _within(theirs: dict[str, Any], own: dict[str, Any]) -> str:
+    if theirs["low"] is None or own["high"] is None:
         return "no intervals are known"
-    return "within the intervals" if mine["low"] <= best["high"] else "beyond the intervals"
+    return "within the intervals" if theirs["low"] <= own["high"] else "beyond the intervals"
 
 
 def _listed(parts: list[str]) -> str:
