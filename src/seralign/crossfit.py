@@ -75,5 +75,10 @@ def soft_labels(margins: np.ndarray, p: np.ndarray, scale: float, trust: float) 
         return _sigmoid(scale * margins + np.log(witness) - np.log1p(-witness))
 
 
+def in_favour(margins: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Margins [N] in favour of the response that the label prefers: -h where p < 1/2 turns the pair round."""
+    return margins * np.sign(2 * p - 1)
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * x))

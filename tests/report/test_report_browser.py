@@ -286,6 +286,7 @@ def test_search_finds_text_in_any_case_and_ids(page: Any, run: RunContents) -> N
         page.fill("#f-search", query)
         wanted = sum(any(query.lower() in text for text in of_row) for of_row in texts)
         until(page, f"document.getElementById('count').textContent.startsWith('{wanted} of')")
+        assert count(page) == wanted
     page.fill("#f-search", "")
 
 

@@ -58,6 +58,11 @@ def column_lengths(table: Dataset, column: str) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
 
 
+def length_difference(pairs: Dataset) -> np.ndarray:
+    """Tokens of the chosen less those of the rejected response of each pair [N]."""
+    return (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+
+
 def column_arrays(table: Dataset, column: str) -> Iterator[np.ndarray]:
     """The lists of a column of token ids, row by row, int64 [length] each, without making Python lists of them."""
     for lists in _lists(table, column):

@@ -11,8 +11,8 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.crossfit import calibrate, folds, soft_labels
-from seralign.data.table import column_arrays, column_lengths
+from seralign.crossfit import calibrate, folds, in_favour, soft_labels
+from seralign.data.table import column_arrays, length_difference
 from seralign.debias import length_slope
 from seralign.errors import DataError
 from seralign.files import read_table, write_table
@@ -89,7 +89,7 @@ def _review(
         own = np.flatnonzero(fold == number)
         margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
     if loop.config.scoring.debias == "length":
-        longer = (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+        longer = length_difference(pairs)
         margins -= length_slope(margins, longer) * longer
     given = np.array(pairs["p"][:])
     scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))
@@ -100,9 +100,8 @@ def _review(
             "out"
         )
     p = soft_labels(margins, given, scale, config.trust)
-    ids = pairs["pair_id"][:]
-    turned = np.sign(2 * p - 1)
-    selection = select(ids, turned * margins, SelectionConfig(fraction=config.keep), loop.seed("crossfit", "select"))
+    rule = SelectionConfig(fraction=config.keep)
+    selection = select(pairs["pair_id"][:], in_favour(margins, p), rule, loop.seed("crossfit", "select"))
     if distributed.is_main():
         write_table(folder / REVIEW, selection.table() | {"margin": margins, "fold": fold, "p": p})
     return {

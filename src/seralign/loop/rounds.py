@@ -21,7 +21,8 @@ from seralign.bootstrapping import (
     sample_candidates,
 )
 from seralign.config import BootstrapConfig, SelectionConfig
-from seralign.data.table import column_lengths, write_pairs
+from seralign.crossfit import in_favour
+from seralign.data.table import length_difference, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.debias import length_slope
 from seralign.errors import DataError
@@ -77,12 +78,11 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         before = None
         if scorers.before is not None:
             before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
-        longer = _length_difference(loop, prefix)
+        longer = length_difference(pairs)
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
         slope = length_slope(margins, longer) if loop.config.scoring.debias == "length" else 0.0
         margins = margins - slope * longer
-        # A pair whose label was turned round before round 1 is kept for a margin the other way.
-        margins = margins * np.sign(2 * np.array(pairs["p"][:]) - 1)
+        margins = in_favour(margins, np.array(pairs["p"][:]))
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection
@@ -176,7 +176,7 @@ def bootstrap(
             write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(h1, h2)})
         if not len(pairs):
             say(f"{prefix}: no prompt gave a pair ({dict(left_out)}); this round trains on offline pairs alone")
-        longer = (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+        longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return {
             "pairs": len(pairs),
@@ -274,8 +274,3 @@ def _first_answers(candidates: pa.Table) -> list[list[int]]:
     different bigrams can be compared."""
     first = candidates.filter(pc.field("index") == 0)["ids"]
     return first.take(pa.array(range(0, len(first), max(1, len(first) // _LOOKED_AT)))).to_pylist()
-
-
-def _length_difference(loop: Loop, prefix: str) -> np.ndarray:
-    table = read_table(loop.run.path(f"{prefix}/score", MARGINS), ["chosen_length", "rejected_length"])
-    return table["chosen_length"].to_numpy().astype(np.float64) - table["rejected_length"].to_numpy()
