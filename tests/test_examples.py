@@ -82,6 +82,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/candidates.yaml",  # these in tests/studies and below
         "configs/lab/gates.yaml",
         "configs/lab/quick.yaml",
+        "configs/lab/smallest.yaml",
         "configs/lab/standard.yaml",
         "configs/quickstart.yaml",
         "examples/alpaca_eval/prepare.py",
@@ -94,7 +95,7 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "standard"])
+@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 

@@ -380,3 +380,22 @@ def test_a_saved_model_knows_nothing_of_packing(tmp_path: Any) -> None:
     with quiet_transformers():
         model.save_pretrained(tmp_path)
     assert "seralign" not in (tmp_path / "config.json").read_text()
+
+
+def test_gradients_do_not_depend_on_which_thread_is_first() -> None:
+    model = tiny.make_model("llama", hidden_size=64)
+    tokens = range(4, 40)
+    sequences: list[tiny.Sequence_] = [(PROMPTS[0], [a, b]) for a in tokens for b in tokens]
+    batch = pack_sequences(sequences)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = []
+        for _ in range(6):
+            model.zero_grad()
+            response_logps(model, **batch).sum().backward()
+            found.append(model.get_input_embeddings().weight.grad.clone())
+    finally:
+        torch.set_num_threads(threads)
+
+    assert all(torch.equal(other, found[0]) for other in found[1:])

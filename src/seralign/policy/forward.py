@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from seralign.policy.attention import PACKED, block_mask, is_layout
@@ -58,7 +59,7 @@ def token_logps(
         inputs["position_ids"] = position_ids
     with _attention(inner, PACKED if packed else own_attention):
         if own_head:
-            logits = model(**inputs).logits.flatten(0, -2)[source].float()
+            logits = _rows(model(**inputs).logits, source).float()
             return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
         with _head_replaced(inner, source, target):
             return model(**inputs).logits.view(-1)
@@ -75,6 +76,12 @@ def inner_model(model: nn.Module) -> Any:
 def has_virtual_tokens(model: nn.Module) -> bool:
     """Whether an adapter puts tokens of its own before the prompt (prompt and prefix tuning)."""
     return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
+
+
+def _rows(x: Tensor, source: Tensor) -> Tensor:
+    """[N, W] of [B, T, W]: the places that predict the targets, the end of a shared prompt once for each response."""
+    # Indexing would add the gradients of such a place in whatever order threads come to it.
+    return functional.embedding(source, x.flatten(0, -2))
 
 
 @contextmanager
@@ -106,7 +113,7 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]
     replaced = vars(head).get("forward")  # hooks that move weights between devices replace it too
 
     def logps(hidden: Tensor) -> Tensor:
-        hidden = hidden.flatten(0, -2)[source]
+        hidden = _rows(hidden, source)
         if type(head) is nn.Linear and replaced is None:
             found = linear_logps(head, hidden, target, cap)
         else:

@@ -87,7 +87,8 @@ class StudyConfig:
             positive(temperature, "temperatures")
         for key in ("worlds", "methods"):
             for name in getattr(self, key):
-                require("." not in str(name), key, "names without dots", name)
+                valid = isinstance(name, str) and "." not in name
+                require(valid, key, "names without dots, in quotes where YAML reads them as no text (off, on, yes, no, 1)", name)
         require(SUPERVISED not in self.methods, "methods", f"without {SUPERVISED}, which is always there", SUPERVISED)
         for key in ("baseline", "ceiling"):
             name = getattr(self, key)
