@@ -64,6 +64,13 @@ def test_rounds_after_the_first_compete_and_the_first_is_looked_at() -> None:
     assert found == [("round-1", False, "–"), ("round-2", True, "round 2"), ("round-3", True, "round 3")]
 
 
+def test_rounds_after_the_last_that_competes_are_looked_at() -> None:
+    _, settings = plan_study(study(methods={"dpo": MethodConfig(), "long": MethodConfig(set={"rounds": 4}, until=3)}))
+
+    found = {each.ask.policy: each.compared for each in settings if each.method == "long"}
+    assert found == {"round-1": False, "round-2": True, "round-3": True, "round-4": False}
+
+
 def test_a_run_that_may_stop_is_measured_by_its_result() -> None:
     stops = MethodConfig(set={"rounds": 3, "stop.metric": "margin_accuracy", "data.heldout_fraction": 0.1})
     cells, settings = plan_study(study(methods={"dpo": MethodConfig(), "stops": stops}))

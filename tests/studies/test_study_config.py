@@ -81,6 +81,10 @@ def test_empty_mappings_stay_values() -> None:
             "methods.dpo.grid.rounds must be a list of values to try, got 3",
         ),
         (
+            {"methods": {"dpo": {"until": 1}}},
+            "methods.dpo.until must be the number of a round above 1, got 1",
+        ),
+        (
             {"methods": {"dpo": {"best_of": [1]}}},
             "methods.dpo.best_of must be a list of whole numbers above 1, got [1]",
         ),

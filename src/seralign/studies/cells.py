@@ -107,7 +107,7 @@ class Setting:
     """Something that is compared: a method's values, and what is asked of its cell in every seed.
 
     ``compared`` is false for rounds that are only looked at: a method of several rounds does not count its first one,
-    which is its objective alone.
+    which is its objective alone, nor those after its last one.
     """
 
     method: str
@@ -229,8 +229,9 @@ def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bo
     rounds = int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
     stops = cell.overrides["stop.metric"] != "never" and rounds > 1
     policies = ["result"] if stops else [f"round-{index}" for index in range(1, rounds + 1)]
+    late = set(policies[method.until :]) if method.until else set()
     for policy in policies:
-        compared = rounds == 1 or policy != "round-1"
+        compared = rounds == 1 or policy not in {"round-1"} | late
         if not method.best_of:
             yield Ask(policy), compared
         for draws in method.best_of if compared else ():

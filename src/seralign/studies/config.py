@@ -34,18 +34,21 @@ class MethodConfig:
         best_of: In place of the trained policy's own answers, the best of so many answers of the supervised policy by
             the trained policy's implicit reward; each number is tried.
         worlds: Names of the worlds that it is run in; by default all.
+        until: The last round that competes; later ones are measured and shown, not compared, as they had more steps.
     """
 
     set: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
     best_of: list[int] = field(default_factory=list)
     worlds: list[str] | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         for key, values in self.grid.items():
             require(isinstance(values, list) and len(values) > 0, f"grid.{key}", "a list of values to try", values)
         valid = isinstance(self.best_of, list) and all(isinstance(n, int) and n > 1 for n in self.best_of)
         require(valid, "best_of", "a list of whole numbers above 1", self.best_of)
+        require(self.until is None or self.until > 1, "until", "the number of a round above 1", self.until)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,12 @@ class StudyConfig:
         for key in ("worlds", "methods"):
             for name in getattr(self, key):
                 valid = isinstance(name, str) and "." not in name
-                require(valid, key, "names without dots, in quotes where YAML reads them as no text (off, on, yes, no, 1)", name)
+                require(
+                    valid,
+                    key,
+                    "names without dots, in quotes where YAML reads them as no text (off, on, yes, no, 1)",
+                    name,
+                )
         require(SUPERVISED not in self.methods, "methods", f"without {SUPERVISED}, which is always there", SUPERVISED)
         for key in ("baseline", "ceiling"):
             name = getattr(self, key)

@@ -16,6 +16,7 @@ from seralign.files import read_table
 from seralign.studies.cells import FIGURES, GOLD, STUDY, Cell, Setting, is_finished, plan_study
 from seralign.studies.compare import TEST, VALIDATION, Trial, Trials, compare_world
 from seralign.studies.config import SUPERVISED, StudyConfig, study_from
+from seralign.studies.lasting import Round, lasting
 
 _RANKING = ("accuracy", "gold_accuracy", "margin_length_correlation", "margin_gold_correlation")
 
@@ -42,8 +43,8 @@ def study_figures(root: str | Path) -> dict[str, Any]:
     Keys: ``study``, ``cells`` and ``finished`` (numbers), ``seconds`` of all finished cells, ``baseline``,
     ``ceiling``, ``seeds``, and ``worlds``: by name ``temperatures`` (the rows of
     :func:`seralign.studies.compare.compare_world` by method), ``points`` (by temperature and method the mean KL and
-    gold of each setting on test prompts) and ``rounds`` (by method with several rounds what each round did, at the
-    values that were chosen at temperature 1).
+    gold of each setting on test prompts) and, by method with several rounds, at the values that were chosen at
+    temperature 1, ``rounds`` (what each round did) and ``lasting`` (:func:`seralign.studies.lasting.lasting`).
     """
     root = Path(root)
     study = read_study(root)
@@ -105,7 +106,17 @@ def _world(
         for temperature in study.temperatures
     }
     chosen = {name: row["setting"] for name, row in rows["1.0"].items()}
-    return {"temperatures": rows, "points": points, "rounds": _rounds(settings, chosen, finished)}
+    rounds = _rounds(settings, chosen, finished)
+    lengths = _lengths(settings, (SUPERVISED, study.baseline), finished)
+    return {
+        "temperatures": rows,
+        "points": points,
+        "rounds": {
+            name: {f"round-{number}": _mean(list(found.values())) for number, found in by_round.items()}
+            for name, by_round in rounds.items()
+        },
+        "lasting": {name: lasting(by_round, lengths) for name, by_round in rounds.items()},
+    }
 
 
 def _points(trials: Trials, temperature: float) -> dict[str, list[float]]:
@@ -120,20 +131,34 @@ def _points(trials: Trials, temperature: float) -> dict[str, list[float]]:
 
 def _rounds(
     settings: Sequence[Setting], chosen: Mapping[str, str], finished: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """What each round did, by method and round: means over seeds at the method's chosen values."""
+) -> dict[str, dict[int, dict[int, Round]]]:
+    """What each round did in each seed, by method, round and seed, at the method's chosen values."""
     values = {each.method: each.values for each in settings if chosen.get(each.method) == each.label}
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    found: dict[str, dict[int, dict[int, Round]]] = defaultdict(dict)
     for setting in settings:
         several = sum(each.method == setting.method and each.values == setting.values for each in settings) > 1
         if not several or setting.ask.draws > 1 or values.get(setting.method) != setting.values:
             continue
-        done = [finished[digest] for digest in setting.cells.values() if digest in finished]
-        found[setting.method][setting.ask.policy] = _mean([_round(each, setting.ask.policy) for each in done])
+        number = int(setting.ask.policy.removeprefix("round-"))
+        done = {seed: finished[digest] for seed, digest in setting.cells.items() if digest in finished}
+        found[setting.method][number] = {seed: _round(cell, setting.ask.policy) for seed, cell in done.items()}
     return dict(found)
 
 
-def _round(cell: Mapping[str, Any], policy: str) -> dict[str, Any]:
+def _lengths(
+    settings: Sequence[Setting], methods: Sequence[str], finished: Mapping[str, Any]
+) -> dict[int, list[tuple[float, float]]]:
+    """KL and length of the answers of some methods' settings, by seed."""
+    found: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for setting in settings:
+        for seed, digest in setting.cells.items():
+            if setting.method in methods and setting.compared and digest in finished:
+                measured = finished[digest]["policies"][setting.ask.key][TEST]
+                found[seed].append((measured["kl"], measured["1.0"]["length"]))
+    return dict(found)
+
+
+def _round(cell: Mapping[str, Any], policy: str) -> Round:
     measured = cell["policies"][policy][TEST]
     answers = {temperature: values for temperature, values in measured.items() if temperature != "kl"}
     ranking = cell["policies"][policy]["ranking"]

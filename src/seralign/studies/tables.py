@@ -30,12 +30,14 @@ LEGEND = (
     "wins: against the baseline's best setting, ties half. excess: gold above the baseline's envelope at the same KL, "
     "of this setting and of the one where it is largest on validation prompts. area: mean gold above the supervised "
     "policy within a budget of KL, over budgets up to the largest of the baseline's frontier. headroom: share won of "
-    "what the ceiling has above the baseline."
+    "what the ceiling has above the baseline. made right, made wrong: by gold, of the generated pairs that a round "
+    "trained on. longer than the baseline: by what share, at the same KL."
 )
 
 
 def world_tables(figures: dict[str, Any], world: str) -> Iterator[Table]:
-    """The comparison at each temperature, then the rounds of the methods that have several."""
+    """The comparison at each temperature, then the rounds of the methods that have several: what they did, and whether
+    they hold up."""
     found = figures["worlds"][world]
     for temperature, rows in found["temperatures"].items():
         if rows:
@@ -45,6 +47,10 @@ def world_tables(figures: dict[str, Any], world: str) -> Iterator[Table]:
     rows = tuple(_round(name, stage, row) for name, stage, row in rounds if row is not None)
     if rows:
         yield Table(f"world {world}, round by round", _ROUND_COLUMNS, rows)
+    late = [(name, stage, row) for name, by_round in found["lasting"].items() for stage, row in by_round.items()]
+    rows = tuple(_late(name, stage, row) for name, stage, row in late if stage != "round-2" or row["gold_right"])
+    if rows:
+        yield Table(f"world {world}, do the rounds hold up", _late_columns(found), rows)
 
 
 _COLUMNS = ("method", "setting", "gold", "KL", "wins", "excess", "largest excess", "area", "headroom", "ranks gold",
@@ -71,6 +77,24 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
         number(figures.get("distinct_2"), 3),
         percent(figures.get("unfinished")),
         str(row["seeds"]),
+    )
+
+
+def _late_columns(found: dict[str, Any]) -> tuple[str, ...]:
+    temperatures = list(found["temperatures"])
+    gains = (f"gold since round 2, T = {temperatures[0]}", f"T = {temperatures[-1]}")
+    return ("method", "round", *gains, "made right", "made wrong", "longer than the baseline")
+
+
+def _late(name: str, stage: str, row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        name,
+        stage.removeprefix("round-"),
+        interval(row["gain"], 3),
+        interval(row["gain_sharp"], 3),
+        interval(row["gold_right"], 3),
+        interval(row["gold_wrong"], 3),
+        interval(row["longer"], 2),
     )
 
 
