@@ -14,6 +14,8 @@ from typing import Any
 import docstring_parser
 
 from seralign.config import RunConfig
+from seralign.config.recipes import DEFAULT, RECIPES
+from seralign.studies.config import dotted
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -32,6 +34,11 @@ refused when any key but `out` differs from what it began with. `seralign train 
 
 Paths are relative to the folder that the command is given in.
 
+`recipe` is a key, or a flag, that stands for several others: below are the recipes, and keys that are given win over
+theirs.
+
+RECIPES
+
 This page is made by `python docs/make_configuration.py` from `src/seralign/config`.
 """
 
@@ -45,7 +52,16 @@ def page() -> str:
     """The whole page as Markdown."""
     places: dict[type, list[str]] = {}
     _find(RunConfig, "", places)
-    return "\n".join([HEAD, *(_section(kind, prefixes) for kind, prefixes in places.items())])
+    return "\n".join([HEAD.replace("RECIPES", _recipes()), *(_section(kind, prefixes) for kind, prefixes in places.items())])
+
+
+def _recipes() -> str:
+    """The recipes side by side."""
+    keys = list(dict.fromkeys(key for values in RECIPES.values() for key in dotted(values)))
+    rows = [[f"`{key}`", *(f"`{dotted(values)[key]}`" for values in RECIPES.values())] for key in keys]
+    names = [f"`{name}`" + (", the default" if name == DEFAULT else "") for name in RECIPES]
+    lines = [["key", *names], ["---"] * (len(names) + 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:

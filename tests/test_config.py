@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from seralign.config import config_parser, load_config, parse_config, to_dict, to_yaml
+from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 
 WORLD: dict[str, Any] = {"out": "runs/x", "world": {}}
@@ -34,6 +35,44 @@ def test_flags_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     assert set(rest) == {"config"}
 
 
+def test_the_default_recipe_is_what_the_defaults_are() -> None:
+    assert load_config(None, {**WORLD, "recipe": DEFAULT}) == load_config(None, WORLD)
+
+
+def test_the_paper_has_a_recipe() -> None:
+    config = load_config(None, {**WORLD, "recipe": "sera"})
+    assert (config.scoring.debias, config.scoring.gamma) == ("none", 0.3)
+    assert config.bootstrap is not None
+    assert (config.bootstrap.writer, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
+    assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
+
+
+def test_keys_that_are_given_win_over_those_of_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("{recipe: steady, out: r, world: {}, bootstrap: {samples: 8, shares: [0.5]}}", encoding="utf-8")
+
+    for config in (load_config(file), parse_config(config_parser(prog="seralign"), [str(file)])[0]):
+        assert config.scoring.debias == "length"
+        assert config.bootstrap is not None
+        assert (config.bootstrap.samples, config.bootstrap.writer) == (8, "initial")
+        assert config.bootstrap.shares == [0.5]
+    flags = ["--scoring.debias", "none", "--bootstrap", "null"]
+    config, _ = parse_config(config_parser(prog="seralign"), [str(file), *flags])
+    assert (config.scoring.debias, config.bootstrap) == ("none", None)
+    assert load_config(file, {"scoring.debias": "none"}).scoring.debias == "none"
+
+
+def test_a_flag_names_the_recipe_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("{recipe: steady, out: r, world: {}}", encoding="utf-8")
+
+    config, _ = parse_config(config_parser(prog="seralign"), [str(file), "--recipe", "sera"])
+    assert config == load_config(file, {"recipe": "sera"})
+    assert config.scoring.debias == "none"
+    config, _ = parse_config(config_parser(prog="seralign"), ["--recipe=steady", "--out", "r", "--world.noise", "0.2"])
+    assert config.scoring.debias == "length"
+
+
 def test_overrides_are_not_changed() -> None:
     overrides = {**WORLD, "evaluation": {"prompts": 4}}
     load_config(None, {**overrides, "evaluation.prompts": 0})
@@ -44,6 +83,8 @@ def test_overrides_are_not_changed() -> None:
     ("text", "says"),
     [
         ("sft: {batch_sze: 3}", "sft.batch_sze: unknown key; did you mean sft.batch_size?"),
+        ("recipe: dpo", "recipe must be one of sera, steady, got 'dpo'"),
+        ("recipe: {}", "recipe must be one of sera, steady, got {}"),
         ("objective: dpo", "objective: expected keys and values below it, got 'dpo'"),
         ("rounds: [1]", "rounds: Expected a <class 'int'>. Got value: [1]"),
         ("sft: {batch_size: x}", "sft.batch_size: Expected a <class 'int'>. Got value: x"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import dataclasses
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from seralign.config.recipes import DEFAULT, RecipeName, recipe_keys, with_recipe
 from seralign.config.run import RunConfig
 from seralign.errors import ConfigError
 
@@ -23,6 +25,9 @@ def config_parser(**kwargs: Any) -> ArgumentParser:
     """A parser with every option of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...)."""
     parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file of options; flags win over it")
+    parser.add_argument(
+        "--recipe", type=RecipeName, default=DEFAULT, help="Other defaults for some keys, under one name"
+    )
     parser.add_class_arguments(RunConfig, as_group=True)
     return parser
 
@@ -31,7 +36,8 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
     """A run's configuration from a YAML file and overrides.
 
     Args:
-        path: YAML file; every key is a field of :class:`RunConfig`.
+        path: YAML file; every key is a field of :class:`RunConfig`, or ``recipe``, a name of
+            :data:`seralign.config.recipes.RECIPES`.
         overrides: Dotted key to value, e.g. ``{"objective.name": "ipo", "rounds": 2}``; they win over the file.
 
     Raises:
@@ -43,6 +49,7 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
     where = "" if path is None else f"{path}: "
     parser = config_parser(prog="seralign")
     with _explained(parser, where):
+        values = with_recipe(values)
         _check_keys(RunConfig, values, "")
         return _build(parser.parse_object(values))
 
@@ -64,12 +71,12 @@ def parse_config(parser: ArgumentParser, arguments: list[str]) -> tuple[RunConfi
         if arguments and not arguments[0].startswith("-"):
             path, *rest = arguments
             try:
-                _check_keys(RunConfig, read_yaml(Path(path)), "")
+                _check_keys(RunConfig, with_recipe(read_yaml(Path(path))), "")
             except ConfigError as error:
                 raise error if str(error).startswith(path) else ConfigError(f"{path}: {error}") from None
             arguments = ["--config", path, *rest]
-        namespace = parser.parse_args(arguments)
-        known = {field.name for field in dataclasses.fields(RunConfig)}
+        namespace = parser.parse_args(["--config", yaml.safe_dump(_recipe(arguments)), *arguments])
+        known = {field.name for field in dataclasses.fields(RunConfig)} | {"recipe"}
         return _build(namespace), {key: value for key, value in namespace.as_dict().items() if key not in known}
 
 
@@ -101,6 +108,17 @@ def to_yaml(config: RunConfig) -> str:
 def one_line(error: Exception) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
+
+
+def _recipe(arguments: list[str]) -> dict[str, Any]:
+    """The keys of the recipe that a flag names, or else the last file that names one."""
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scan.add_argument("--config", action="append", default=[])
+    scan.add_argument("--recipe")
+    given, _ = scan.parse_known_args(arguments)
+    files = [read_yaml(Path(path)) for path in given.config]
+    names = [values["recipe"] for values in files if "recipe" in values] + ([given.recipe] if given.recipe else [])
+    return recipe_keys(names[-1]) if names else {}
 
 
 def _build(namespace: Namespace) -> RunConfig:

@@ -1,0 +1,55 @@
+"""Recipes: keys of a run under one name, laid under those that are given. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, get_args
+
+from seralign.errors import ConfigError
+
+RecipeName = Literal["sera", "steady"]
+
+# What the dataclasses' defaults are.
+DEFAULT: RecipeName = "sera"
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # As published, 2410.09362: the last policy writes, its own margins judge, and what it made grows in the mixture.
+    "sera": {
+        "scoring": {"debias": "none"},
+        "bootstrap": {"writer": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
+    },
+    # docs/evidence.md has what each of these does.
+    "steady": {
+        "scoring": {"debias": "length"},
+        "bootstrap": {"writer": "initial", "shares": [0.3]},
+    },
+}
+
+
+def with_recipe(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values without the key ``recipe``, laid over the keys of the recipe that it names.
+
+    Raises:
+        ConfigError: there is no recipe of that name.
+    """
+    values = dict(values)
+    return _laid_over(recipe_keys(values.pop("recipe")), values) if "recipe" in values else values
+
+
+def recipe_keys(name: Any) -> dict[str, Any]:
+    """The keys of a recipe, nested.
+
+    Raises:
+        ConfigError: there is no recipe of that name.
+    """
+    if not isinstance(name, str) or name not in RECIPES:
+        raise ConfigError(f"recipe must be one of {', '.join(get_args(RecipeName))}, got {name!r}")
+    return copy.deepcopy(RECIPES[name])
+
+
+def _laid_over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    found = below | values
+    for key, part in below.items():
+        if isinstance(part, dict) and isinstance(values.get(key), dict):
+            found[key] = _laid_over(part, values[key])
+    return found
