@@ -52,7 +52,9 @@ def page() -> str:
     """The whole page as Markdown."""
     places: dict[type, list[str]] = {}
     _find(RunConfig, "", places)
-    return "\n".join([HEAD.replace("RECIPES", _recipes()), *(_section(kind, prefixes) for kind, prefixes in places.items())])
+    return "\n".join(
+        [HEAD.replace("RECIPES", _recipes()), *(_section(kind, prefixes) for kind, prefixes in places.items())]
+    )
 
 
 def _recipes() -> str:
