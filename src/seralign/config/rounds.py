@@ -181,13 +181,20 @@ class StopConfig:
         metric: ``margin_accuracy`` on held-out pairs, ``win_rate`` against the best round so far (needs a scorer),
             or ``never``.
         min_gain: What a round has to be above the best round so far to count as a gain; for ``win_rate``, above
-            one half.
+            one half. By default 0 for ``win_rate`` and -0.05 for ``margin_accuracy``: on pairs that others wrote it
+            falls a little while answers still get better (docs/evidence.md).
         patience: Rounds without gain in a row that end the run.
     """
 
     metric: Literal["margin_accuracy", "win_rate", "never"] = "margin_accuracy"
-    min_gain: float = 0.0
+    min_gain: float | None = None
     patience: int = 1
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "patience", "at least 1", self.patience)
+
+    @property
+    def least_gain(self) -> float:
+        """``min_gain``, or what stands for it."""
+        default = -0.05 if self.metric == "margin_accuracy" else 0.0
+        return default if self.min_gain is None else self.min_gain

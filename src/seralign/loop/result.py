@@ -14,10 +14,10 @@ from seralign.evaluation.metrics import win_rate
 from seralign.files import read_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
-from seralign.loop.stop import Decision
 from seralign.report.figures import run_figures
 from seralign.report.glance import crossfit_lines
 from seralign.report.text import alarms_markdown, policies_markdown
+from seralign.stopping import Decision
 from seralign.store import StageRecord
 
 RESULT = "result"

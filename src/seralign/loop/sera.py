@@ -31,13 +31,13 @@ from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage,
 from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
-from seralign.loop.stop import Decision, RoundGain, decide
 from seralign.loop.tokens import token_stage
 from seralign.loop.training import train_stage
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
+from seralign.stopping import Decision, RoundGain, decide
 from seralign.store import Run, StageRecord, open_run, read_manifest
 from seralign.training.arguments import check_settings
 

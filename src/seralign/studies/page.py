@@ -10,7 +10,7 @@ from seralign.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.frontier import undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
-from seralign.studies.tables import LEGEND, headline, world_tables
+from seralign.studies.tables import LEGEND, headline, round_tables, world_tables
 from seralign.tables import markdown
 
 
@@ -32,6 +32,8 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
         for table in world_tables(figures, world):
             lines += [f"**{table.caption[0].upper()}{table.caption[1:]}**\n", markdown(table) + "\n"]
+    for table in round_tables(figures):
+        lines += [f"**{table.caption[0].upper()}{table.caption[1:]}**\n", markdown(table) + "\n"]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))
 
 

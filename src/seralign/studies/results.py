@@ -17,6 +17,7 @@ from seralign.studies.cells import FIGURES, GOLD, STUDY, Cell, Setting, is_finis
 from seralign.studies.compare import TEST, VALIDATION, Trial, Trials, compare_world
 from seralign.studies.config import SUPERVISED, StudyConfig, study_from
 from seralign.studies.lasting import Round, lasting
+from seralign.studies.stopping import Seen, stopping
 
 _RANKING = ("accuracy", "gold_accuracy", "margin_length_correlation", "margin_gold_correlation")
 
@@ -41,7 +42,8 @@ def study_figures(root: str | Path) -> dict[str, Any]:
     """All figures of a study, finished or not, by name, as JSON values.
 
     Keys: ``study``, ``cells`` and ``finished`` (numbers), ``seconds`` of all finished cells, ``baseline``,
-    ``ceiling``, ``seeds``, and ``worlds``: by name ``temperatures`` (the rows of
+    ``ceiling``, ``seeds``, ``stopping`` (:func:`seralign.studies.stopping.stopping`, of all runs with three rounds or
+    more) and ``worlds``: by name ``temperatures`` (the rows of
     :func:`seralign.studies.compare.compare_world` by method), ``points`` (by temperature and method the mean KL and
     gold of each setting on test prompts) and, by method with several rounds, at the values that were chosen at
     temperature 1, ``rounds`` (what each round did) and ``lasting`` (:func:`seralign.studies.lasting.lasting`).
@@ -63,6 +65,7 @@ def study_figures(root: str | Path) -> dict[str, Any]:
         "baseline": study.baseline,
         "ceiling": study.ceiling,
         "seeds": study.seeds,
+        "stopping": stopping([run for run in map(_seen, finished.values()) if len(run) > 2]),
         "worlds": worlds,
     }
 
@@ -163,6 +166,20 @@ def _round(cell: Mapping[str, Any], policy: str) -> Round:
     answers = {temperature: values for temperature, values in measured.items() if temperature != "kl"}
     ranking = cell["policies"][policy]["ranking"]
     return {"kl": measured["kl"], "answers": answers, "ranking": ranking} | cell.get("rounds", {}).get(policy, {})
+
+
+def _seen(cell: Mapping[str, Any]) -> list[Seen]:
+    """The rounds of a run, in order; none where it was measured by its result alone."""
+    policies = cell["policies"]
+    rounds = [policies[f"round-{number}"] for number in range(1, len(policies) + 1) if f"round-{number}" in policies]
+    return [
+        Seen(
+            each["ranking"]["accuracy"],
+            each[TEST]["kl"],
+            {name: values["gold"] for name, values in each[TEST].items() if name != "kl"},
+        )
+        for each in rounds
+    ]
 
 
 def _mean(values: Sequence[Any]) -> Any:

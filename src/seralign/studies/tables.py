@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seralign.tables import Table, interval, number, percent, terminal
+from seralign.studies.stopping import HARM
+from seralign.tables import Table, interval, number, percent, signed, terminal
 
 
 def study_tables(figures: dict[str, Any]) -> RenderableType:
@@ -16,7 +17,30 @@ def study_tables(figures: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
     for name in figures["worlds"]:
         parts += [part for table in world_tables(figures, name) for part in (terminal(table, names=2), Text(""))]
+    parts += [part for table in round_tables(figures) for part in (terminal(table), Text(""))]
     return Group(*parts, Text(headline(figures)), Text(LEGEND))
+
+
+def round_tables(figures: dict[str, Any]) -> Iterator[Table]:
+    """Over all runs of several rounds: where stopping rules would have ended them, and at what KL rounds did harm."""
+    found = figures["stopping"]
+    if not found["runs"]:
+        return
+    temperatures = list(next(iter(found["rules"].values()))["gold"])
+    columns = [f"{kind}, T = {at}" for at in temperatures for kind in ("gold", "lost to the best round")]
+    rules = []
+    for name, rule in found["rules"].items():
+        cells = [number(rule[kind][at], 3) for at in temperatures for kind in ("gold", "lost")]
+        rules.append((name, number(rule["round"], 1), *cells))
+    title = f"stopping rules, {found['runs']} runs of three rounds or more"
+    yield Table(title, ("rule", "ends with round", *columns), tuple(rules))
+    budgets = []
+    for row in found["budgets"]:
+        low, high = number(row["from"], 0), number(row["to"], 0)
+        kl = f"{low} to {high}" if row["to"] else f"above {low}"
+        budgets.append((kl, str(row["rounds"]), percent(row["harmed"]), signed(row["gain"], 3)))
+    columns = ("KL", "rounds", f"more than {HARM:g} below the best before", "gain over the round before")
+    yield Table(f"rounds after the first by KL, gold at temperature {temperatures[0]}", columns, tuple(budgets))
 
 
 def headline(figures: dict[str, Any]) -> str:

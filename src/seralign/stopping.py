@@ -35,9 +35,9 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
     """Apply the rule to the rounds so far.
 
     A round gains when it is above the best round before it: in ``margin_accuracy`` by more than ``min_gain``, or in
-    ``win_rate`` against it by more than one half plus ``min_gain``. With ``never`` all rounds are run and the last one
-    is the result. A round does harm when it ranks most held-out pairs the wrong way round, or loses to the starting
-    policy.
+    ``win_rate`` against it by more than one half plus ``min_gain``; a negative one forgives a fall. With ``never`` all
+    rounds are run and the last one is the result. A round does harm when it ranks most held-out pairs the wrong way
+    round, or loses to the starting policy.
     """
     last = history[-1]
     best, since = history[0], 0
@@ -58,10 +58,10 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
 
 def _gains(entry: RoundGain, best: RoundGain, config: StopConfig) -> bool:
     if config.metric == "win_rate":
-        return entry.win_rates[best.round_index] > 0.5 + config.min_gain
+        return entry.win_rates[best.round_index] > 0.5 + config.least_gain
     assert entry.margin_accuracy is not None
     assert best.margin_accuracy is not None
-    return entry.margin_accuracy > best.margin_accuracy + config.min_gain
+    return entry.margin_accuracy > best.margin_accuracy + config.least_gain
 
 
 def _told(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seralign.config import StopConfig
-from seralign.loop.stop import RoundGain, decide
+from seralign.stopping import RoundGain, decide
 
 
 def gains(*accuracies: float | None) -> list[RoundGain]:
@@ -14,7 +14,7 @@ def wins(*rates: dict[int, float]) -> list[RoundGain]:
     return [RoundGain(index, None, each) for index, each in enumerate(rates, start=1)]
 
 
-ACCURACY = StopConfig("margin_accuracy")
+ACCURACY = StopConfig("margin_accuracy", min_gain=0.0)
 WIN_RATE = StopConfig("win_rate")
 
 
@@ -32,7 +32,7 @@ def test_accuracy_that_no_longer_rises_stops_at_the_best_round() -> None:
 
 
 def test_patience_waits_and_a_late_gain_wins() -> None:
-    patient = StopConfig("margin_accuracy", patience=2)
+    patient = StopConfig("margin_accuracy", min_gain=0.0, patience=2)
     assert not decide(gains(0.60, 0.59), patient, rounds=5).stop
     assert decide(gains(0.60, 0.59, 0.61), patient, rounds=5).best_round == 3
     stopped = decide(gains(0.60, 0.59, 0.58), patient, rounds=5)
@@ -43,6 +43,17 @@ def test_min_gain_is_the_least_that_counts() -> None:
     rule = StopConfig("margin_accuracy", min_gain=0.02)
     assert decide(gains(0.60, 0.61), rule, rounds=5).stop
     assert not decide(gains(0.60, 0.63), rule, rounds=5).stop
+
+
+def test_a_small_fall_of_accuracy_is_forgiven_unless_told_otherwise() -> None:
+    forgiving = StopConfig("margin_accuracy")
+    assert not decide(gains(0.65, 0.61), forgiving, rounds=5).stop
+    decision = decide(gains(0.65, 0.61, 0.55), forgiving, rounds=5)
+    assert (decision.stop, decision.best_round) == (True, 2)
+
+
+def test_win_rate_forgives_nothing() -> None:
+    assert decide(wins({}, {1: 0.49}), WIN_RATE, rounds=5).stop
 
 
 def test_win_rate_is_against_the_best_round_so_far() -> None:
