@@ -35,6 +35,7 @@ def config_of(job: RoundJob) -> RunConfig:
     return load_config(
         None,
         {
+            "recipe": "sera",
             "out": str(job.folder / "run"),
             "rounds": ROUND,
             "policy.model": str(job.folder / "model"),

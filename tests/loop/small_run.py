@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from seralign.config import RunConfig, load_config
 
 SMALL: dict[str, Any] = {
+    "recipe": "sera",
     "rounds": 3,
     "world": {"pairs": 60, "demonstrations": 120, "prompts": 24, "heldout": 20},
     "data.max_length": 48,

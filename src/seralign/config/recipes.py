@@ -10,7 +10,7 @@ from seralign.errors import ConfigError
 RecipeName = Literal["sera", "steady"]
 
 # What the dataclasses' defaults are.
-DEFAULT: RecipeName = "sera"
+DEFAULT: RecipeName = "steady"
 
 RECIPES: dict[str, dict[str, Any]] = {
     # As published, 2410.09362: the last policy writes, its own margins judge, and what it made grows in the mixture.

@@ -27,7 +27,7 @@ class ScoringConfig:
     tokens_per_pack: int = 4096
     cache: str | None = None
     gamma: float = 0.3
-    debias: Literal["none", "length"] = "none"
+    debias: Literal["none", "length"] = "length"
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
@@ -102,7 +102,7 @@ class BootstrapConfig:
         shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
     """
 
-    writer: Literal["policy", "previous", "initial"] = "policy"
+    writer: Literal["policy", "previous", "initial"] = "initial"
     samples: int = 4
     temperature: float = 0.7
     top_p: float = 1.0
@@ -110,7 +110,7 @@ class BootstrapConfig:
     prompts: int | None = None
     batch_size: int = 16
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
-    shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
+    shares: list[float] = field(default_factory=lambda: [0.3])
 
     def __post_init__(self) -> None:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
