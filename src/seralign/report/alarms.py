@@ -23,8 +23,8 @@ CHOSEN_FALL = 0.1
 SATURATED = 0.98
 # Share of bigrams that the two answers of a generated pair have in common.
 ALIKE = 0.8
-# Nats an answer of some fifteen tokens: of the laboratory's rounds beyond it nearly half did harm, of those below it one
-# in thirty (docs/evidence.md). Picking the best of 1,000 answers costs as much (2401.01879).
+# Nats an answer of some fifteen tokens: nearly half of the laboratory's rounds beyond it did harm, of the others one in
+# thirty (docs/evidence.md). Picking the best of 1,000 answers costs as much (2401.01879).
 KL_ANSWER = 6.0
 # Long answers may differ by more: a tenth of a nat for each token.
 KL_TOKEN = 0.1
