@@ -383,7 +383,8 @@ def test_a_folder_that_cannot_be_made_is_told() -> None:
 
 def test_a_run_goes_on_where_a_version_since_has_new_keys(tmp_path: Path) -> None:
     """What the run could not say is what it did."""
-    config = to_dict(load_config(None, {"out": str(tmp_path), "policy.model": "m", "data.pairs.path": "pairs.jsonl"}))
+    keys = {"recipe": "sera", "out": str(tmp_path), "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
+    config = to_dict(load_config(None, keys))
     before = {key: value for key, value in config.items() if key != "crossfit"}
     before["scoring"] = {key: value for key, value in config["scoring"].items() if key != "debias"}
     begun = open_run(tmp_path / "run", before, {})

@@ -265,9 +265,13 @@ def _corrupt(path: Path, stage: Path, what: str) -> StoreError:
 
 
 def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run with what this version has added since; as it is where a key is no more."""
+    """The configuration of a run with what was added since; as it is where a key is no more.
+
+    A run that could not name a key did what the paper does.
+    """
     try:
-        return {key: value for key, value in to_dict(load_config(None, stored | {"out": "."})).items() if key != "out"}
+        whole = to_dict(load_config(None, stored | {"recipe": "sera", "out": "."}))
+        return {key: value for key, value in whole.items() if key != "out"}
     except ConfigError:
         return stored
 
