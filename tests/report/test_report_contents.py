@@ -31,7 +31,7 @@ from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures, training_metrics
 from seralign.report.glance import facts, rounds_table
 from seralign.report.page import write_report
-from seralign.report.pairs import LEFT_OUT, sample_pairs
+from seralign.report.pairs import DROPPED, LEFT_OUT, sample_pairs
 from seralign.report.pictures_pairs import pair_pictures
 from seralign.report.pictures_training import work_pictures
 from seralign.report.reviews import reviews
@@ -70,11 +70,18 @@ def test_labels_are_those_that_rounds_train_with(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a"), pair("b")])
     review = {"copies": 2, "pairs": 2, "kept": 2, "accuracy": 0.6, "turned": 0.5, "certainty": 0.5}
-    add_stage(run, "crossfit/review", review, {"review.parquet": {"pair_id": ["b", "a"], "p": [0.4, 0.9]}})
+    add_stage(
+        run,
+        "crossfit/review",
+        review,
+        {"review.parquet": {"pair_id": ["b", "a"], "p": [0.4, 0.9], "kept": [True, False]}},
+    )
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     rows = rows_of(run_contents(run).pairs)
 
     assert {name: row["p"] for name, row in rows.items()} == {"a": 0.9, "b": 0.4, "round2-x": 0.75}
+    # No round had pair a; b was not among those that this one selected from.
+    assert {name: row["kept"] for name, row in rows.items()} == {"a": [DROPPED], "b": [None], "round2-x": ["selected"]}
 
 
 def test_kept_means_trained_on(run: Run) -> None:

@@ -16,6 +16,8 @@ from seralign.store import Run
 
 # Why a pair was dropped that the selection had kept.
 LEFT_OUT = "left out by the mix"
+# Why no round had a pair of the data.
+DROPPED = "dropped by the review before round 1"
 # What the round would train on, where it has not been trained (yet).
 SELECTED = "selected"
 
@@ -36,8 +38,8 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
       ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
     - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
-      (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out; null
-      where the pair was not there to be chosen;
+      (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out, which
+      may be the review before round 1; null where the pair was not there to be chosen;
     - ``disagreement``: |h1 - h2| of the two policies of the ensemble in the last round that had both;
     - ``tokens_round``: the round whose policy the token columns are of; null for most pairs;
     - ``chosen_tokens``, ``rejected_tokens``: text of each token, the end token too; ``chosen_ratios``,
@@ -98,6 +100,14 @@ def _labelled(run: Run, table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("p"), "p", pc.coalesce(made, table["p"]))  # pyright: ignore
 
 
+def _dropped(run: Run) -> pa.ChunkedArray:
+    """Ids of the pairs that a review before round 1 took out of the data."""
+    if not run.exists("crossfit/review"):
+        return pa.chunked_array([], pa.string())
+    found = read_table(run.path("crossfit/review", "review.parquet"), ["pair_id", "kept"])
+    return found.filter(pc.invert(found["kept"]))["pair_id"]  # pyright: ignore
+
+
 def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
     """The token columns of all rounds, the last round first: of a pair that several rounds looked at, it is found."""
     schema = pa.schema({"pair_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
@@ -113,12 +123,14 @@ def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
 def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Array]:
     """``margins``, ``kept`` and ``disagreement`` of the pairs with these ids, from the selections of all rounds."""
     margins, kept = [], []
+    dropped = pc.is_in(ids, value_set=_dropped(run))  # pyright: ignore
     disagreement = pa.nulls(len(ids), pa.float64())
     for index in rounds:
         found = _selections(run, index)
         at = pc.index_in(ids, value_set=found["pair_id"])  # pyright: ignore
         margins.append(found["margin"].take(at))
-        kept.append(found["reason"].take(at))
+        never = pc.if_else(dropped, DROPPED if len(found) else None, None)  # pyright: ignore
+        kept.append(pc.coalesce(found["reason"].take(at), never.cast(pa.string())))  # pyright: ignore
         disagreement = pc.coalesce(found["disagreement"].take(at), disagreement)  # pyright: ignore
     return {
         "margins": _lists(margins, len(ids), pa.float64()),

@@ -93,7 +93,8 @@ async function unpack(run) {
     },
     reason(row, round) {
       if (round === 1) return "kept";
-      const code = round === 0 ? 255 : columns[`kept_${round}`][row];
+      // What no round had, a review before them took out: every round says so.
+      const code = columns[`kept_${round || header.rounds[0]}`]?.[row] ?? 255;
       return code === 255 ? null : header.reasons[code];
     },
     // Tokens of a response and their log-ratios, or null.
