@@ -50,6 +50,9 @@ def test_a_small_fall_of_accuracy_is_forgiven_unless_told_otherwise() -> None:
     assert not decide(gains(0.65, 0.61), forgiving, rounds=5).stop
     decision = decide(gains(0.65, 0.61, 0.55), forgiving, rounds=5)
     assert (decision.stop, decision.best_round) == (True, 2)
+    assert "round 3 0.550, best before it round 1 0.650" in decision.reason
+    # Falls that are forgiven one by one do not add up.
+    assert decide(gains(0.65, 0.61, 0.61, 0.59), forgiving, rounds=9).stop
 
 
 def test_win_rate_forgives_nothing() -> None:

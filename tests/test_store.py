@@ -386,6 +386,8 @@ def test_a_run_goes_on_where_a_version_since_has_new_keys(tmp_path: Path) -> Non
     keys = {"recipe": "sera", "out": str(tmp_path), "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
     config = to_dict(load_config(None, keys))
     before = {key: value for key, value in config.items() if key != "crossfit"}
+    # It was written out as a number.
+    config["stop"] |= {"min_gain": 0.0}
     before["scoring"] = {key: value for key, value in config["scoring"].items() if key != "debias"}
     begun = open_run(tmp_path / "run", before, {})
     begun.begin("data", {})

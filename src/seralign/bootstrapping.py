@@ -1,4 +1,4 @@
-"""Prompts to candidates to pairs: the data that the policy makes for itself (SeRA, 2410.09362).
+"""Prompts to candidates to pairs: the data that a run makes for itself (SeRA, 2410.09362).
 
 Sampling needs a model; the pairing and the mixing are pure.
 """

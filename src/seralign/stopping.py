@@ -34,18 +34,20 @@ class Decision:
 def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Decision:
     """Apply the rule to the rounds so far.
 
-    A round gains when it is above the best round before it: in ``margin_accuracy`` by more than ``min_gain``, or in
-    ``win_rate`` against it by more than one half plus ``min_gain``; a negative one forgives a fall. With ``never`` all
-    rounds are run and the last one is the result. A round does harm when it ranks most held-out pairs the wrong way
-    round, or loses to the starting policy.
+    A round gains when its ``margin_accuracy`` is more than ``min_gain`` above the highest of the rounds that gained
+    before it, or its ``win_rate`` against the last of them above one half plus ``min_gain``; a negative one forgives a
+    fall. The result is the last round that gained. With ``never`` every round gains. A round does harm when it ranks
+    most held-out pairs the wrong way round, or loses to the starting policy.
     """
     last = history[-1]
-    best, since = history[0], 0
-    compared = best
+    best = bar = compared = history[0]
+    since = 0
     for entry in history[1:]:
-        compared = best
-        if config.metric == "never" or _gains(entry, best, config):
+        compared = bar
+        if config.metric == "never" or _gains(entry, bar, config):
             best, since = entry, 0
+            # Where falls are forgiven, many small ones must not add up.
+            bar = max(bar, entry, key=_accuracy) if config.metric == "margin_accuracy" else entry
         else:
             since += 1
     if since >= config.patience:
@@ -59,9 +61,12 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
 def _gains(entry: RoundGain, best: RoundGain, config: StopConfig) -> bool:
     if config.metric == "win_rate":
         return entry.win_rates[best.round_index] > 0.5 + config.least_gain
+    return _accuracy(entry) > _accuracy(best) + config.least_gain
+
+
+def _accuracy(entry: RoundGain) -> float:
     assert entry.margin_accuracy is not None
-    assert best.margin_accuracy is not None
-    return entry.margin_accuracy > best.margin_accuracy + config.least_gain
+    return entry.margin_accuracy
 
 
 def _told(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:

@@ -139,3 +139,13 @@ def test_keys_are_judged_before_anything_is_run(changes: dict[str, Any], told: s
 
 def test_a_good_study_passes() -> None:
     check_study(study())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"rounds": 1}, {"rounds": 3}, {"rounds": 4, "stop.metric": "margin_accuracy", "data.heldout_fraction": 0.1}],
+)
+def test_a_last_round_that_has_no_effect_is_a_mistake(keys: dict[str, Any]) -> None:
+    methods = {"dpo": MethodConfig(), "long": MethodConfig(set=keys, until=3)}
+    with pytest.raises(ConfigError, match=r"methods\.long\.until leaves later rounds out"):
+        check_study(study(methods=methods))

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from seralign.studies.cells import Ask, Setting
 from seralign.studies.lasting import lasting
+from seralign.studies.results import _lengths
 
 LENGTHS = {0: [(4.0, 20.0), (0.0, 10.0), (2.0, 16.0)], 1: [(0.0, 10.0), (2.0, 10.0)]}
 
@@ -44,3 +46,17 @@ def test_generated_pairs_are_told_where_every_seed_made_some() -> None:
     assert second["gold_right"]["mean"] == pytest.approx(0.6)
     assert second["gold_wrong"] is None
     assert second["longer"] is None
+
+
+def test_a_baseline_that_is_not_finished_has_no_lengths() -> None:
+    def cell(kl: float, length: float) -> dict[str, Any]:
+        return {"policies": {"round-1": {"test": {"kl": kl, "1.0": {"length": length}}}}}
+
+    settings = [
+        Setting("dpo", "A", {"beta": 0.1}, Ask("round-1"), cells={0: "a", 1: "b"}),
+        Setting("dpo", "A", {"beta": 0.4}, Ask("round-1"), cells={0: "c", 1: "d"}),
+        Setting("other", "A", {}, Ask("round-1"), cells={0: "e", 1: "f"}),
+    ]
+    finished = {"a": cell(1.0, 12.0), "b": cell(1.1, 12.5), "c": cell(0.2, 11.0)}
+
+    assert _lengths(settings, ("dpo",), finished) == {0: [(1.0, 12.0), (0.2, 11.0)]}

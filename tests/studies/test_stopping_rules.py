@@ -51,4 +51,6 @@ def test_rounds_by_kl() -> None:
 
 
 def test_no_runs_is_no_error() -> None:
-    assert stopping([])["runs"] == 0
+    found = stopping([])
+    assert found["rules"]["never"] == {"round": None, "gold": {}, "lost": {}}
+    assert {row["rounds"] for row in found["budgets"]} == {0}

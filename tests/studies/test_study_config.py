@@ -81,6 +81,18 @@ def test_empty_mappings_stay_values() -> None:
             "methods.dpo.grid.rounds must be a list of values to try, got 3",
         ),
         (
+            {"methods": {"dpo": {"until": "x"}}},
+            "methods.dpo.until must be the number of a round above 1, got 'x'",
+        ),
+        (
+            {"methods": {"dpo": {"until": 2.5}}},
+            "methods.dpo.until must be the number of a round above 1, got 2.5",
+        ),
+        (
+            {"methods": {"dpo": {"until": 2, "best_of": [4]}}},
+            "methods.dpo.until must be left out where best_of is given",
+        ),
+        (
             {"methods": {"dpo": {"until": 1}}},
             "methods.dpo.until must be the number of a round above 1, got 1",
         ),

@@ -25,7 +25,7 @@ SMALL = {
     "base.bootstrap.prompts": "8",
     "supervised.training": "{max_steps: 4, batch_size: 16}",
     "methods.dpo.grid": "{objective.beta: [0.4, 0.1], training.max_steps: [2]}",
-    "methods.sera.set": "{rounds: 2, training.max_steps: 2}",
+    "methods.sera.set": "{rounds: 3, training.max_steps: 2}",
     "methods.sera.grid": "{objective.beta: [0.1]}",
     "methods.top.set": "{rounds: 2, training.max_steps: 2}",
     "methods.top.grid": "{objective.beta: [0.1]}",
@@ -75,7 +75,7 @@ def test_every_method_is_run_and_compared(study: Path, capsys: pytest.CaptureFix
     assert rows["1.0"]["supervised"]["kl"]["mean"] == 0.0
     assert rows["1.0"]["best_of"]["kl"]["mean"] == pytest.approx(best_of_kl(4))
     assert 0.0 < rows["1.0"]["sera"]["kl"]["mean"] < 5.0
-    assert rows["1.0"]["sera"]["setting"] == "beta 0.1, round 2"
+    assert rows["1.0"]["sera"]["setting"] in ("beta 0.1, round 2", "beta 0.1, round 3")
     assert rows["0.2"]["sera"]["kl"] == rows["1.0"]["sera"]["kl"]
     for row in rows["0.2"].values():
         assert -7.0 <= row["gold"]["mean"] <= 1.0
@@ -86,7 +86,7 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
     rounds = figures(study, capsys)["worlds"]["A"]["rounds"]
 
     assert {name: list(by_round) for name, by_round in rounds.items()} == {
-        "sera": ["round-1", "round-2"],
+        "sera": ["round-1", "round-2", "round-3"],
         "top": ["round-1", "round-2"],
     }
     second = rounds["sera"]["round-2"]
@@ -97,6 +97,27 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
     assert "generated" not in rounds["top"]["round-2"]
     # Both rounds 1 are the objective alone on the same pairs from the same seed.
     assert rounds["sera"]["round-1"] == rounds["top"]["round-1"]
+
+
+def test_rounds_are_held_against_the_second_and_against_rules(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures(study, capsys)
+    world = found["worlds"]["A"]
+    rounds, late = world["rounds"]["sera"], world["lasting"]["sera"]
+    first, second, third = (rounds[f"round-{number}"] for number in (1, 2, 3))
+
+    assert list(late) == ["round-2", "round-3"]
+    for name, temperature in (("gain", "1.0"), ("gain_sharp", "0.2")):
+        gain = third["answers"][temperature]["gold"] - second["answers"][temperature]["gold"]
+        assert late["round-3"][name]["mean"] == pytest.approx(gain)
+    assert late["round-3"]["gold_right"]["mean"] == third["generated"]["gold_right"]
+    assert late["round-3"]["longer"] is not None
+
+    assert found["stopping"]["runs"] == 1
+    never = found["stopping"]["rules"]["never"]
+    golds = [each["answers"]["1.0"]["gold"] for each in (first, second, third)]
+    assert never["gold"]["1.0"] == golds[2]
+    assert never["lost"]["1.0"] == pytest.approx(max(golds) - golds[2])
+    assert sum(row["rounds"] for row in found["stopping"]["budgets"]) == 2
 
 
 def test_only_figures_are_kept(study: Path) -> None:
@@ -111,6 +132,9 @@ def test_tables_name_every_method(study: Path, capsys: pytest.CaptureFixture[str
     assert all(name in told for name in METHODS)
     assert "world A, answers at temperature 0.2" in told
     assert "6 of 6 cells finished" in told
+    assert "world A, do the rounds hold up" in told
+    assert "stopping rules, 1 runs of three rounds or more" in told
+    assert "rounds after the first by KL" in told
 
 
 def test_page_has_its_tables_and_plots(study: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import dataclasses
@@ -16,18 +15,19 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from seralign.config.recipes import DEFAULT, RecipeName, recipe_keys, with_recipe
+from seralign.config.recipes import DEFAULT, RecipeName, with_recipe
 from seralign.config.run import RunConfig
 from seralign.errors import ConfigError
 
 
 def config_parser(**kwargs: Any) -> ArgumentParser:
     """A parser with every option of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...)."""
-    parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, **kwargs)
+    parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, print_config=None, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file of options; flags win over it")
     parser.add_argument(
         "--recipe", type=RecipeName, default=DEFAULT, help="Other defaults for some keys, under one name"
     )
+    parser.add_argument("--print_config", action="store_true", help="Print every key with its value, and do nothing")
     parser.add_class_arguments(RunConfig, as_group=True)
     return parser
 
@@ -66,6 +66,7 @@ def parse_config(parser: ArgumentParser, arguments: list[str]) -> tuple[RunConfi
 
     Raises:
         ConfigError: as :func:`load_config`.
+        SystemExit: the configuration was to be printed, and was.
     """
     with _explained(parser, ""):
         if arguments and not arguments[0].startswith("-"):
@@ -75,9 +76,15 @@ def parse_config(parser: ArgumentParser, arguments: list[str]) -> tuple[RunConfi
             except ConfigError as error:
                 raise error if str(error).startswith(path) else ConfigError(f"{path}: {error}") from None
             arguments = ["--config", path, *rest]
-        namespace = parser.parse_args(["--config", yaml.safe_dump(_recipe(arguments)), *arguments])
-        known = {field.name for field in dataclasses.fields(RunConfig)} | {"recipe"}
-        return _build(namespace), {key: value for key, value in namespace.as_dict().items() if key not in known}
+        given = parser.parse_args(arguments, defaults=False).as_dict()
+        given.pop("config", None)
+        namespace = parser.parse_object(with_recipe(given))
+        config = _build(namespace)
+    if given.get("print_config"):
+        print(to_yaml(config), end="")
+        raise SystemExit(0)
+    known = {field.name for field in dataclasses.fields(RunConfig)} | {"config", "recipe", "print_config"}
+    return config, {key: value for key, value in namespace.as_dict().items() if key not in known}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -110,17 +117,6 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _recipe(arguments: list[str]) -> dict[str, Any]:
-    """The keys of the recipe that a flag names, or else the last file that names one."""
-    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    scan.add_argument("--config", action="append", default=[])
-    scan.add_argument("--recipe")
-    given, _ = scan.parse_known_args(arguments)
-    files = [read_yaml(Path(path)) for path in given.config]
-    names = [values["recipe"] for values in files if "recipe" in values] + ([given.recipe] if given.recipe else [])
-    return recipe_keys(names[-1]) if names else {}
-
-
 def _build(namespace: Namespace) -> RunConfig:
     values = namespace.as_dict()
     return _construct(RunConfig, {field.name: values[field.name] for field in dataclasses.fields(RunConfig)}, "")
@@ -141,7 +137,8 @@ def _construct(kind: type, values: dict[str, Any], prefix: str) -> Any:
 
 def _check_keys(kind: type, values: dict[str, Any], prefix: str) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
-    nested = _nested(kind)
+    nested, hints = _nested(kind), typing.get_type_hints(kind)
+    optional = [key for key, hint in hints.items() if type(None) in typing.get_args(hint)]
     for key, value in values.items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
@@ -149,7 +146,7 @@ def _check_keys(kind: type, values: dict[str, Any], prefix: str) -> None:
             raise ConfigError(f"{prefix}{key}: unknown key; {hint}")
         if key in nested and isinstance(value, dict):
             _check_keys(nested[key], value, f"{prefix}{key}.")
-        elif key in nested and value is not None:
+        elif key in nested and (value is not None or key not in optional):
             raise ConfigError(f"{prefix}{key}: expected keys and values below it, got {value!r}")
 
 

@@ -9,7 +9,7 @@ from seralign.errors import ConfigError
 
 RecipeName = Literal["sera", "steady"]
 
-# What the dataclasses' defaults are.
+# What the dataclasses' defaults are, which a test holds.
 DEFAULT: RecipeName = "steady"
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -86,7 +86,7 @@ class CrossfitConfig:
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """Pairs that the policy makes itself.
+    """Pairs that are made of sampled answers, by the policies' own rewards.
 
     Args:
         writer: Who answers the prompts: the last ``policy``; the ``previous`` one, a round before it; or the
@@ -180,9 +180,10 @@ class StopConfig:
     Args:
         metric: ``margin_accuracy`` on held-out pairs, ``win_rate`` against the best round so far (needs a scorer),
             or ``never``.
-        min_gain: What a round has to be above the best round so far to count as a gain; for ``win_rate``, above
-            one half. By default 0 for ``win_rate`` and -0.05 for ``margin_accuracy``: on pairs that others wrote it
-            falls a little while answers still get better (docs/evidence.md).
+        min_gain: What a round has to be above the best one so far to count as a gain; for ``win_rate``, above one
+            half. The result is the last round with a gain. By default 0 for ``win_rate`` and -0.05 for
+            ``margin_accuracy``: on pairs that others wrote it falls a little while answers still get better
+            (docs/evidence.md).
         patience: Rounds without gain in a row that end the run.
     """
 

@@ -36,7 +36,7 @@ class RunConfig:
         training: Training of each round.
         scoring: Log-probabilities of the data and the reward ensemble.
         selection: Which offline pairs a round keeps.
-        bootstrap: Pairs that the policy makes itself; null for none.
+        bootstrap: Pairs that are made of sampled answers; null for none.
         evaluation: What is measured after each round.
         stop: When the rounds end before the last.
         world: A world with a known gold reward in place of files.

@@ -60,7 +60,7 @@ def selection_figures(
 
 
 def generated_figures(gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_difference: ArrayLike) -> dict[str, Any]:
-    """How right N pairs are that the policy made itself.
+    """How right N pairs are that were made of sampled answers.
 
     Returns:
         ``pairs``; ``gold_right``, ``gold_wrong``, ``gold_tie``, ``gold_difference`` as :func:`label_figures`; the

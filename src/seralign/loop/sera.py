@@ -1,7 +1,7 @@
 """A run from its first stage to its last, in order: the whole of SeRA (2410.09362) on one page.
 
 Round 1 trains on all pairs, whose labels copies of the policy may have mended. Each later round scores the pairs under
-the last policies, keeps those with a large margin, lets the last policy make pairs of its own, and trains on both.
+the last policies, keeps those with a large margin, makes new ones of sampled answers, and trains on both.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ ADVICE = {
     "circles.",
     "kl": "Raise objective.beta, lower training.learning_rate, or train less (rounds, training.epochs).",
     "harm": "Lower training.learning_rate or train less (training.epochs), and see that chosen and rejected are the "
-    "right way round in the data. With stop.metric: margin_accuracy the result is the best round.",
+    "right way round in the data. stop.metric: margin_accuracy ends a run here and takes the round before it.",
     "win_rate": "Its answers are worse than an earlier policy's: stop.metric: win_rate ends a run here and takes the "
     "best round; raise objective.beta or lower training.learning_rate.",
     "baseline": "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).",

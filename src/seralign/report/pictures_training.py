@@ -144,7 +144,7 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Picture:
     marks["encoding"]["tooltip"] = over.tips(
         round="round", series="pairs", n=("how many", ",d"), share=("generated share", ".1%")
     )
-    reading = "Pairs that each round trained on: those of the data, and those that the policy made itself."
+    reading = "Pairs that each round trained on: those of the data, and those made of sampled answers."
     if not any(value["n"] for value in values if value["series"] == "generated"):
         reading += " No round used generated pairs."
     if waiting:

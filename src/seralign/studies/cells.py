@@ -196,6 +196,22 @@ def check_study(study: StudyConfig) -> None:
         for values in [{}, *({key: value} for key, tried in method.grid.items() for value in tried[1:])]:
             cell = _cell(study, world, study.seeds[0], merged(method.set, first, values))
             _judge(cell.overrides, f"worlds.{world}, methods.{name}")
+            _judge_until(method, cell, f"methods.{name}.until")
+
+
+def _judge_until(method: MethodConfig, cell: Cell, key: str) -> None:
+    assert cell.overrides is not None
+    if method.until is None:
+        return
+    if _rounds(cell) <= method.until or cell.overrides["stop.metric"] != "never":
+        raise ConfigError(
+            f"{key} leaves later rounds out: it needs rounds above {method.until}, and no rule that stops"
+        )
+
+
+def _rounds(cell: Cell) -> int:
+    assert cell.overrides is not None
+    return int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
 
 
 def _judge(overrides: Mapping[str, Any] | None, where: str) -> None:
@@ -226,7 +242,7 @@ def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bo
     if cell.overrides is None:
         yield Ask("initial"), True
         return
-    rounds = int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
+    rounds = _rounds(cell)
     stops = cell.overrides["stop.metric"] != "never" and rounds > 1
     policies = ["result"] if stops else [f"round-{index}" for index in range(1, rounds + 1)]
     late = set(policies[method.until :]) if method.until else set()

@@ -48,7 +48,9 @@ class MethodConfig:
             require(isinstance(values, list) and len(values) > 0, f"grid.{key}", "a list of values to try", values)
         valid = isinstance(self.best_of, list) and all(isinstance(n, int) and n > 1 for n in self.best_of)
         require(valid, "best_of", "a list of whole numbers above 1", self.best_of)
-        require(self.until is None or self.until > 1, "until", "the number of a round above 1", self.until)
+        whole = isinstance(self.until, int) and self.until > 1
+        require(self.until is None or whole, "until", "the number of a round above 1", self.until)
+        require(self.until is None or not self.best_of, "until", "left out where best_of is given", self.until)
 
 
 @dataclass(frozen=True)

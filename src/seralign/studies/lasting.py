@@ -9,7 +9,7 @@ import numpy as np
 
 from seralign.evaluation.metrics import mean_interval
 
-# A round's figures in one world seed, as :func:`seralign.studies.results.round_figures` gives them.
+# A round's figures in one world seed: ``kl``, ``answers`` by temperature, ``generated`` where it made pairs.
 Round = Mapping[str, Any]
 
 
@@ -23,7 +23,7 @@ def lasting(
     that it trained on; ``longer``, by what share its answers are longer than the baseline's at the same KL.
 
     Args:
-        rounds: By number of the round and seed.
+        rounds: By number of the round and seed; every round of a seed, or none.
         lengths: By seed the KL and the length of answers of the supervised policy and of the baseline's settings;
             between them length is taken to be linear in KL, beyond the largest KL to stay level.
     """
@@ -41,9 +41,7 @@ def _against(
         interval = mean_interval([each for each in values if each is not None]) if None not in values else None
         return None if interval is None else interval.to_dict()
 
-    def gain(seed: int, place: int) -> float | None:
-        if seed not in second:
-            return None
+    def gain(seed: int, place: int) -> float:
         own, other = (list(each["answers"].values())[place]["gold"] for each in (found[seed], second[seed]))
         return own - other
 

@@ -151,14 +151,15 @@ def _rounds(
 def _lengths(
     settings: Sequence[Setting], methods: Sequence[str], finished: Mapping[str, Any]
 ) -> dict[int, list[tuple[float, float]]]:
-    """KL and length of the answers of some methods' settings, by seed."""
-    found: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for setting in settings:
-        for seed, digest in setting.cells.items():
-            if setting.method in methods and setting.compared and digest in finished:
-                measured = finished[digest]["policies"][setting.ask.key][TEST]
-                found[seed].append((measured["kl"], measured["1.0"]["length"]))
-    return dict(found)
+    """KL and length of the answers of some methods' settings, by seed; seeds that have them all."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    asked = [each for each in settings if each.method in methods and each.compared]
+    for seed in {seed for setting in asked for seed in setting.cells}:
+        cells = [(finished.get(setting.cells[seed]), setting.ask.key) for setting in asked]
+        measured = [cell["policies"][key][TEST] for cell, key in cells if cell is not None]
+        if len(measured) == len(cells):
+            found[seed] = [(each["kl"], each["1.0"]["length"]) for each in measured]
+    return found
 
 
 def _round(cell: Mapping[str, Any], policy: str) -> Round:

@@ -55,7 +55,7 @@ LEGEND = (
     "of this setting and of the one where it is largest on validation prompts. area: mean gold above the supervised "
     "policy within a budget of KL, over budgets up to the largest of the baseline's frontier. headroom: share won of "
     "what the ceiling has above the baseline. made right, made wrong: by gold, of the generated pairs that a round "
-    "trained on. longer than the baseline: by what share, at the same KL."
+    "trained on. longer than the baseline: by what share, at the same KL, or the baseline's largest."
 )
 
 
@@ -72,7 +72,9 @@ def world_tables(figures: dict[str, Any], world: str) -> Iterator[Table]:
     if rows:
         yield Table(f"world {world}, round by round", _ROUND_COLUMNS, rows)
     late = [(name, stage, row) for name, by_round in found["lasting"].items() for stage, row in by_round.items()]
-    rows = tuple(_late(name, stage, row) for name, stage, row in late if stage != "round-2" or row["gold_right"])
+    several = len(found["temperatures"]) > 1
+    told = [each for each in late if each[1] != "round-2" or each[2]["gold_right"]]
+    rows = tuple(_late(*each, several) for each in told)
     if rows:
         yield Table(f"world {world}, do the rounds hold up", _late_columns(found), rows)
 
@@ -105,17 +107,17 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _late_columns(found: dict[str, Any]) -> tuple[str, ...]:
-    temperatures = list(found["temperatures"])
-    gains = (f"gold since round 2, T = {temperatures[0]}", f"T = {temperatures[-1]}")
+    first, *others = found["temperatures"]
+    gains = [f"gold since round 2, T = {first}", *(f"T = {last}" for last in others[-1:])]
     return ("method", "round", *gains, "made right", "made wrong", "longer than the baseline")
 
 
-def _late(name: str, stage: str, row: dict[str, Any]) -> tuple[str, ...]:
+def _late(name: str, stage: str, row: dict[str, Any], several: bool) -> tuple[str, ...]:
     return (
         name,
         stage.removeprefix("round-"),
         interval(row["gain"], 3),
-        interval(row["gain_sharp"], 3),
+        *([interval(row["gain_sharp"], 3)] if several else []),
         interval(row["gold_right"], 3),
         interval(row["gold_wrong"], 3),
         interval(row["longer"], 2),
