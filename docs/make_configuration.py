@@ -35,7 +35,7 @@ refused when any key but `out` differs from what it began with. `seralign train 
 Paths are relative to the folder that the command is given in.
 
 `recipe` is a key, or a flag, that stands for several others: below are the recipes, and keys that are given win over
-theirs.
+theirs. In what `--print_config` writes every key is given. `recipe: sera` is the paper's.
 
 RECIPES
 

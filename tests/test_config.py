@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seralign.config import config_parser, load_config, parse_config, to_dict, to_yaml
-from seralign.config.recipes import DEFAULT
+from seralign.config.recipes import DEFAULT, recipe_name
 from seralign.errors import ConfigError
 
 WORLD: dict[str, Any] = {"out": "runs/x", "world": {}}
@@ -45,6 +45,16 @@ def test_the_paper_has_a_recipe() -> None:
     assert config.bootstrap is not None
     assert (config.bootstrap.writer, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
     assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
+
+
+def test_a_configuration_tells_its_recipe() -> None:
+    for name in ("sera", "steady"):
+        assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name}))) == name
+        assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name, "bootstrap": None}))) == name
+    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.debias": "length"}))
+    assert recipe_name(mixed) is None
+    del mixed["scoring"]["debias"], mixed["bootstrap"]["writer"]
+    assert recipe_name(mixed) == "sera"
 
 
 def test_keys_that_are_given_win_over_those_of_the_recipe(tmp_path: Path) -> None:

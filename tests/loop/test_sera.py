@@ -330,7 +330,7 @@ def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> Non
     plain = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
     raw = np.array(plain["margin"])
     longer = np.array(plain["chosen_length"], dtype=float) - np.array(plain["rejected_length"])
-    slope = length_slope(raw, longer)
+    slope = length_slope(raw, longer, np.array(read_pairs(run.path("data", "pairs.arrow"))["p"][:]))
     selected = read_table(run.path("round-2/select", "selection.parquet"), ["margin"])["margin"].to_numpy()
 
     assert run.record("round-2/select").figures["length_slope"] == slope != 0.0

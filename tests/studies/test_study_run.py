@@ -133,7 +133,7 @@ def test_tables_name_every_method(study: Path, capsys: pytest.CaptureFixture[str
     assert "world A, answers at temperature 0.2" in told
     assert "6 of 6 cells finished" in told
     assert "world A, do the rounds hold up" in told
-    assert "stopping rules, 1 runs of three rounds or more" in told
+    assert "stopping rules, runs of three rounds or more: 1" in told
     assert "rounds after the first by KL" in told
 
 

@@ -25,7 +25,7 @@ def config_parser(**kwargs: Any) -> ArgumentParser:
     parser = ArgumentParser(default_env=False, exit_on_error=False, allow_abbrev=False, print_config=None, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file of options; flags win over it")
     parser.add_argument(
-        "--recipe", type=RecipeName, default=DEFAULT, help="Other defaults for some keys, under one name"
+        "--recipe", type=RecipeName, default=DEFAULT, help="Defaults of some keys, under one name: sera is the paper's"
     )
     parser.add_argument("--print_config", action="store_true", help="Print every key with its value, and do nothing")
     parser.add_class_arguments(RunConfig, as_group=True)

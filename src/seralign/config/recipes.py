@@ -47,6 +47,20 @@ def recipe_keys(name: Any) -> dict[str, Any]:
     return copy.deepcopy(RECIPES[name])
 
 
+def recipe_name(config: dict[str, Any]) -> str | None:
+    """The recipe whose keys a whole configuration has, nested as ``to_dict`` gives it; None where no recipe does.
+
+    Keys of a section that is null say nothing. A run that could not name a key did what the paper does.
+    """
+    paper = RECIPES["sera"]
+    for name, sections in RECIPES.items():
+        there = {key: keys for key, keys in sections.items() if config[key] is not None}
+        given = {key: {**paper[key], **config[key]} for key in there}
+        if all(given[section][key] == value for section, keys in there.items() for key, value in keys.items()):
+            return name
+    return None
+
+
 def _laid_over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     found = below | values
     for key, part in below.items():

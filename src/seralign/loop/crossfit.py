@@ -88,10 +88,10 @@ def _review(
     for number, copy in enumerate(copies):
         own = np.flatnonzero(fold == number)
         margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
+    given = np.array(pairs["p"][:])
     if loop.config.scoring.debias == "length":
         longer = length_difference(pairs)
-        margins -= length_slope(margins, longer) * longer
-    given = np.array(pairs["p"][:])
+        margins -= length_slope(margins, longer, given) * longer
     scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))
     if scale == 0.0:
         raise DataError(

@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 
 from seralign import distributed
-from seralign.config import RunConfig
+from seralign.config import to_dict
+from seralign.config.recipes import recipe_name
 from seralign.evaluation.metrics import win_rate
 from seralign.files import read_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.report.figures import run_figures
-from seralign.report.glance import crossfit_lines
+from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
 from seralign.store import StageRecord
@@ -81,13 +82,12 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
     if not is_built_in:
         head["base_model"] = config.policy.model
     objective = config.objective
-    method = "in rounds, after SeRA (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
+    whole = to_dict(config)
+    sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
+    method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
     settings = "" if objective.name == "sft" else f", beta {objective.resolved_beta:g}"
     settings += f", gamma {objective.resolved_gamma:g}" if objective.name == "simpo" else ""
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
-    kept = config.selection
-    selection = kept.rule + (f" {kept.fraction:g}" if kept.threshold is None else f" {kept.threshold:g} nats")
-    selection += " of margins without what length explains" if config.scoring.debias == "length" else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {loop.run.root.name}\n",
@@ -96,7 +96,7 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
         f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`{anchor}",
         f"- **Objective**: {objective.name}{settings}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(run['crossfit']))}"] if run["crossfit"] else []),
-        *([f"- **Selection**: {selection}", f"- **Generated pairs**: {_made(config)}"] if config.rounds > 1 else []),
+        *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
         f"- **Weights**: sha256 `{figures['digest']}`\n",
         "## Figures\n",
@@ -107,15 +107,6 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
         alarms_markdown(run["alarms"]) + "\n",
     ]
     return "\n".join(lines)
-
-
-def _made(config: RunConfig) -> str:
-    made = config.bootstrap
-    if made is None:
-        return "none"
-    writer = {"initial": "the starting policy", "policy": "the last policy", "previous": "the policy before the last"}
-    shares = ", ".join(f"{share:g}" for share in made.shares)
-    return f"best and worst of {made.samples} answers by {writer[made.writer]}, up to a share of {shares}"
 
 
 def _plain(loop: Loop, policy: Policy) -> str:

@@ -80,9 +80,9 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
             before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
         longer = length_difference(pairs)
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
-        slope = length_slope(margins, longer) if loop.config.scoring.debias == "length" else 0.0
-        margins = margins - slope * longer
-        margins = in_favour(margins, np.array(pairs["p"][:]))
+        p = np.array(pairs["p"][:])
+        slope = length_slope(margins, longer, p) if loop.config.scoring.debias == "length" else 0.0
+        margins = in_favour(margins - slope * longer, p)
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection

@@ -51,8 +51,8 @@ ADVICE = {
     "win_rate": "Its answers are worse than an earlier policy's: stop.metric: win_rate ends a run here and takes the "
     "best round; raise objective.beta or lower training.learning_rate.",
     "baseline": "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).",
-    "length_bias": "Set scoring.debias: length (if it is not), to select without what length explains; or try simpo, "
-    "whose reward is a mean over tokens.",
+    "length_bias": "Set scoring.debias: length, as recipe: steady does, to select without what length explains; or try "
+    "simpo, whose reward is a mean over tokens.",
     "alike": "There is little to choose from: raise bootstrap.temperature or bootstrap.samples.",
     "few": "Give more prompts (data.prompts, bootstrap.prompts), raise bootstrap.max_new_tokens where answers are cut "
     "off, or lower bootstrap.shares.",

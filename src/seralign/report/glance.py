@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from seralign.config.recipes import recipe_name
 from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
 from seralign.tables import ABSENT, Table, duration, interval, number, percent, signed
@@ -102,7 +103,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     found.append(
         ("Objective", [objective["name"] if objective["name"] == "sft" else f"{objective['name']}, beta {beta:g}"])
     )
-    found.append(("Recipe", _recipe(config)))
+    found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
     return found
 
@@ -212,8 +213,11 @@ def crossfit_lines(review: dict[str, Any]) -> list[str]:
     ]
 
 
-def _recipe(config: dict[str, Any]) -> list[str]:
-    training, bootstrap = config["training"], config["bootstrap"]
+_WRITERS = {"initial": "the starting policy", "policy": "the last policy", "previous": "the policy before the last"}
+
+
+def _training(config: dict[str, Any]) -> list[str]:
+    training = config["training"]
     epochs = training["epochs"] or 1
     lines = [
         f"{config['rounds']} {'round' if config['rounds'] == 1 else 'rounds'}, learning rate "
@@ -224,17 +228,25 @@ def _recipe(config: dict[str, Any]) -> list[str]:
             else f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'}"
         )
     ]
-    if config["rounds"] > 1:
-        lines.append(f"offline pairs: {_rule(config['selection'])}, margins with gamma {config['scoring']['gamma']:g}")
-        if bootstrap:
-            shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
-            lines.append(
-                f"generated pairs: {bootstrap['samples']} answers a prompt at temperature "
-                f"{bootstrap['temperature']:g}, {_rule(bootstrap['selection'])}; share {shares}"
-            )
-        else:
-            lines.append("no generated pairs")
-    return lines
+    return lines + (round_lines(config) if config["rounds"] > 1 else [])
+
+
+def round_lines(config: dict[str, Any]) -> list[str]:
+    """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
+    name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
+    # Runs of the first versions have neither key.
+    plain = ", without what length explains" if scoring.get("debias", "none") == "length" else ""
+    lines = [
+        f"recipe {name}" if name else "keys of no recipe",
+        f"offline pairs: {_rule(config['selection'])}, margins with gamma {scoring['gamma']:g}{plain}",
+    ]
+    if not bootstrap:
+        return [*lines, "no generated pairs"]
+    shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
+    answers = f"{bootstrap['samples']} answers a prompt by {_WRITERS[bootstrap.get('writer', 'policy')]}"
+    rule = _rule(bootstrap["selection"])
+    made = f"generated pairs: {answers} at temperature {bootstrap['temperature']:g}, {rule}; share {shares}"
+    return [*lines, made]
 
 
 def _rule(selection: dict[str, Any]) -> str:

@@ -203,10 +203,12 @@ def _judge_until(method: MethodConfig, cell: Cell, key: str) -> None:
     assert cell.overrides is not None
     if method.until is None:
         return
-    if _rounds(cell) <= method.until or cell.overrides["stop.metric"] != "never":
+    if _rounds(cell) <= method.until:
         raise ConfigError(
-            f"{key} leaves later rounds out: it needs rounds above {method.until}, and no rule that stops"
+            f"{key} is {method.until} and rounds is {_rounds(cell)}: there is no later round to leave out"
         )
+    if cell.overrides["stop.metric"] != "never":
+        raise ConfigError(f"{key} is for runs that run all their rounds: leave it out, or set stop.metric: never")
 
 
 def _rounds(cell: Cell) -> int:

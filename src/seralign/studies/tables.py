@@ -32,7 +32,7 @@ def round_tables(figures: dict[str, Any]) -> Iterator[Table]:
     for name, rule in found["rules"].items():
         cells = [number(rule[kind][at], 3) for at in temperatures for kind in ("gold", "lost")]
         rules.append((name, number(rule["round"], 1), *cells))
-    title = f"stopping rules, {found['runs']} runs of three rounds or more"
+    title = f"stopping rules, runs of three rounds or more: {found['runs']}"
     yield Table(title, ("rule", "ends with round", *columns), tuple(rules))
     budgets = []
     for row in found["budgets"]:
