@@ -84,7 +84,6 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/quick.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/standard.yaml",
-        "configs/lab/steady.yaml",
         "configs/quickstart.yaml",
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
@@ -96,7 +95,7 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "standard", "steady"])
+@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
@@ -270,9 +269,17 @@ def test_yaml_of_the_pages_is_read(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in _anchors(found), f"{page.name}: {target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_configuration_page_is_up_to_date() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seralign.errors import ConfigError
+from seralign.studies import cells
 from seralign.studies.cells import Ask, Cell, Setting, check_study, plan_study, world_digest
 from seralign.studies.config import MethodConfig, StudyConfig
 
@@ -43,6 +44,17 @@ def test_settings_that_need_the_same_run_share_its_cell() -> None:
         "best of 2",
         "best of 4",
     ]
+
+
+def test_a_cell_is_named_by_its_recipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that grows would else go on by other defaults where they have changed."""
+    (before,) = of(plan_study(study())[0], "A", 0, "sera")
+    assert before.overrides is not None
+    assert before.overrides["recipe"] == "steady"
+    named = study(methods={"dpo": MethodConfig(), "sera": MethodConfig(set={"rounds": 3, "recipe": "steady"})})
+    assert of(plan_study(named)[0], "A", 0, "sera")[0].digest == before.digest
+    monkeypatch.setattr(cells, "DEFAULT", "sera")
+    assert of(plan_study(study())[0], "A", 0, "sera")[0].digest != before.digest
 
 
 def test_a_setting_has_a_cell_in_every_seed() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import RunConfig, load_config
+from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 from seralign.records import content_id
 from seralign.store import Run
@@ -235,7 +236,8 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
         alone = {"objective": {"name": "sft"}, "rounds": 1, "bootstrap": None}
         supervised = Supervised(merged(quiet, common, study.supervised, alone, seeds))
     exam = merged(quiet, common, seeds)
-    overrides = None if overlay is None else merged(quiet, common, overlay, seeds)
+    # The recipe is among the keys that name a cell, for what a run does without one may change.
+    overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
     return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures))
 
 
