@@ -101,6 +101,7 @@ def test_empty_mappings_stay_values() -> None:
             "methods.dpo.best_of must be a list of whole numbers above 1, got [1]",
         ),
         ({"methods": {"dpo": {"worlds": ["Z"]}}}, "methods.dpo.worlds must be among A, plain, got 'Z'"),
+        ({"methods": {"dpo": {"worlds": ["A"]}}}, "methods.dpo.worlds must be all worlds, as it is the baseline"),
         ({"methods": {"dpo": 3}}, "methods.dpo: expected keys and values below it, got 3"),
         ({"methods": {"dpo": {"set": [1]}}}, "methods.dpo.set: expected keys and values below it, got [1]"),
         ({"methods": {"sera": {}}}, "baseline must be one of the methods, sera, got 'dpo'"),

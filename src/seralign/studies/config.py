@@ -107,6 +107,9 @@ class StudyConfig:
         for name, method in self.methods.items():
             for world in method.worlds or []:
                 require(world in self.worlds, f"methods.{name}.worlds", f"among {', '.join(self.worlds)}", world)
+        compared = self.methods[self.baseline].worlds
+        left_out = [world for world in self.worlds if compared is not None and world not in compared]
+        require(not left_out, f"methods.{self.baseline}.worlds", "all worlds, as it is the baseline", compared)
 
 
 def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
