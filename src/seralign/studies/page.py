@@ -11,7 +11,7 @@ from seralign.studies.config import SUPERVISED
 from seralign.studies.frontier import undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
 from seralign.studies.tables import LEGEND, headline, round_tables, world_tables
-from seralign.tables import markdown
+from seralign.tables import Table, markdown
 
 
 def write_page(figures: dict[str, Any], page: Path) -> None:
@@ -30,11 +30,13 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
         for name, text in world_plots(figures, world):
             write_atomic(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
-        for table in world_tables(figures, world):
-            lines += [f"**{table.caption[0].upper()}{table.caption[1:]}**\n", markdown(table) + "\n"]
-    for table in round_tables(figures):
-        lines += [f"**{table.caption[0].upper()}{table.caption[1:]}**\n", markdown(table) + "\n"]
+        lines += [_captioned(table) for table in world_tables(figures, world)]
+    lines += [_captioned(table) for table in round_tables(figures)]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))
+
+
+def _captioned(table: Table) -> str:
+    return f"**{table.caption[0].upper()}{table.caption[1:]}**\n\n{markdown(table)}\n"
 
 
 def world_plots(figures: dict[str, Any], world: str) -> Iterator[tuple[str, str]]:

@@ -171,14 +171,10 @@ def _round(cell: Mapping[str, Any], policy: str) -> Round:
 
 def _seen(cell: Mapping[str, Any]) -> list[Seen]:
     """The rounds of a run, in order; none where it was measured by its result alone."""
-    policies = cell["policies"]
-    rounds = [policies[f"round-{number}"] for number in range(1, len(policies) + 1) if f"round-{number}" in policies]
+    names = [name for number in range(1, len(cell["policies"]) + 1) if (name := f"round-{number}") in cell["policies"]]
+    rounds = [_round(cell, name) for name in names]
     return [
-        Seen(
-            each["ranking"]["accuracy"],
-            each[TEST]["kl"],
-            {name: values["gold"] for name, values in each[TEST].items() if name != "kl"},
-        )
+        Seen(each["ranking"]["accuracy"], each["kl"], {at: answers["gold"] for at, answers in each["answers"].items()})
         for each in rounds
     ]
 
