@@ -77,8 +77,20 @@ def _outputs(out: Path) -> dict[str, dict[str, str]]:
     }
 
 
+_REVIEWED = {
+    "crossfit": {"folds": 2, "trust": 0.6, "keep": 0.8}, "rounds": 1,
+    "evaluation__baseline": False, "evaluation__prompts": 0,
+    "world__spurious_strength": 5.0, "world__noise": 0.0, "training__learning_rate": 3e-3, "training__max_steps": 10,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "overrides", [{}, {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__debias": "length"}]
+    "overrides",
+    [
+        {},
+        {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__debias": "length"},
+        _REVIEWED,
+    ],
 )
 def test_a_run_killed_everywhere_ends_as_an_uninterrupted_one(tmp_path: Path, overrides: dict[str, Any]) -> None:
     import seralign.loop  # noqa: F401  imported before forking, so that attempts are quick
