@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +169,24 @@ for batch in range(100000):
     cache.put("policy", keys, [-float(batch)] * 50)
     print(batch, flush=True)
 """
+
+
+def _open(path: Path, together: Any) -> None:
+    together.wait()
+    LogpCache(path).close()
+
+
+def test_processes_that_open_a_new_file_together_all_get_it(tmp_path: Path) -> None:
+    """The change to a write-ahead log does not wait for a lock by itself."""
+    fork = multiprocessing.get_context("fork")
+    for attempt in range(20):
+        together = fork.Barrier(2)
+        opening = [fork.Process(target=_open, args=(tmp_path / f"{attempt}.sqlite", together)) for _ in range(2)]
+        for process in opening:
+            process.start()
+        for process in opening:
+            process.join()
+        assert [process.exitcode for process in opening] == [0, 0]
 
 
 def test_kill_in_the_middle_of_writing_loses_no_batch_that_was_put(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ results is one transaction, so a killed process loses at most the pack that it w
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,10 +50,13 @@ class LogpCache:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
-            self._db.commit()
+            with self.path.with_name(f"{self.path.name}-lock").open("w") as lock:
+                # The timeout does not hold for the change of the journal: of two that make the file, one would fail.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.execute(_SCHEMA)
+                self._db.commit()
 
     def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
         """Log-probabilities [N] in nats, NaN where there is none yet."""
