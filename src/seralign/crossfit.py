@@ -75,9 +75,10 @@ def soft_labels(margins: np.ndarray, p: np.ndarray, scale: float, trust: float) 
         return _sigmoid(scale * margins + np.log(witness) - np.log1p(-witness))
 
 
-def in_favour(margins: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Margins [N] in favour of the response that the label prefers: -h where p < 1/2 turns the pair round."""
-    return margins * np.sign(2 * p - 1)
+def in_favour(differences: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Differences [N] of chosen and rejected response, margins or lengths, in favour of the one that the label
+    prefers: -d where p < 1/2 turns the pair round."""
+    return differences * np.sign(2 * p - 1)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ from seralign.config import RunConfig
 from seralign.crossfit import calibrate, soft_labels
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import ConfigError, DataError
+from seralign.evaluation.scorer import make_scorer
 from seralign.files import read_table
+from seralign.laboratory.world import load_world, read_truth
 from seralign.loop import RunResult, train
 from seralign.loop.planning import plan_run
 from seralign.loop.training import train_stage
@@ -24,6 +26,7 @@ from seralign.report.contents import run_contents
 from seralign.report.glance import headline
 from seralign.report.text import run_tables
 from seralign.store import Run
+from seralign.studies.mechanism import round_mechanism
 
 
 def _config(out: Path, **overrides: Any) -> RunConfig:
@@ -99,6 +102,32 @@ def test_later_rounds_rank_a_turned_pair_by_the_margin_the_other_way(done: RunRe
     assert scored["pair_id"] == selected["pair_id"]
     assert turned.any()
     np.testing.assert_array_equal(selected["margin"], np.where(turned, -1, 1) * np.array(scored["margin"]))
+
+
+def test_figures_are_of_turned_pairs_as_they_are_trained_on(done: RunResult) -> None:
+    """A label that the review has mended is no flip; the longer response is that of what the label now prefers."""
+    run, table = done.run, reviewed(done.run)
+    labels = dict(zip(table["pair_id"], table["p"], strict=True))
+    selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
+    scored = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
+    p = np.array([labels[name] for name in selected["pair_id"]])
+    kept, turned = np.array(selected["kept"]), p < 0.5
+    truth = read_truth(run.path("world"))
+    given = truth.of(selected["pair_id"])
+    gold = np.where(turned, -1, 1) * given.gold_difference
+    longer = np.array(scored["chosen_length"]) - np.array(scored["rejected_length"])
+    longer = np.where(turned, -1, 1) * longer
+    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold"))["selection"]
+
+    assert (turned & kept).any()
+    assert found["kept"]["flip_rate"] == np.mean((given.flipped != turned)[kept])
+    assert found["kept"]["gold_wrong"] == np.mean(gold[kept] < 0)
+    assert found["kept"]["length_difference"] == np.mean(longer[kept])
+    figures = run.record("round-2/select").figures
+    assert figures["length_difference"] == np.mean(longer)
+    assert figures["length_difference_kept"] == np.mean(longer[kept])
+    ordered = np.sign(np.array(scored["margin"])) == np.where(turned, -1, 1)
+    assert run.record("round-2/score").figures["accuracy"] == pytest.approx(np.mean(ordered))
 
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:

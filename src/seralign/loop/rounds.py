@@ -82,7 +82,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
         p = np.array(pairs["p"][:])
         slope = length_slope(margins, longer, p) if loop.config.scoring.debias == "length" else 0.0
-        margins = in_favour(margins - slope * longer, p)
+        margins, longer = in_favour(margins - slope * longer, p), in_favour(longer, p)
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection

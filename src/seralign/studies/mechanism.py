@@ -12,6 +12,7 @@ from seralign.evaluation.mechanism import generated_figures, margin_figures, sel
 from seralign.evaluation.scorer import Scorer
 from seralign.files import read_table
 from seralign.laboratory.world import Truth
+from seralign.loop.crossfit import CROSSFIT, REVIEW
 from seralign.loop.rounds import GENERATED, SELECTION, TRAINING
 from seralign.loop.scoring import MARGINS
 from seralign.store import Run
@@ -19,6 +20,9 @@ from seralign.store import Run
 
 def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[str, Any]:
     """The mechanism figures of a finished round after the first.
+
+    A pair that the review before round 1 has turned round is looked at as it is trained on: what its label prefers
+    now is the chosen response, and it is flipped where it was not.
 
     Args:
         run: The run.
@@ -37,15 +41,25 @@ def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[
     place = {pair_id: row for row, pair_id in enumerate(scored["pair_id"].to_pylist())}
     rows = [place[pair_id] for pair_id in ids]
     longer = (scored["chosen_length"].to_numpy() - scored["rejected_length"].to_numpy()).astype(np.float64)[rows]
-    hidden = truth.of(ids)
-    margins = selected["margin"].to_numpy()
+    hidden, turned = truth.of(ids), _turned(run, ids)
+    side = np.where(turned, -1.0, 1.0)
+    gold, longer, flipped = side * hidden.gold_difference, side * longer, hidden.flipped != turned
     figures = {
-        "selection": selection_figures(kept, hidden.gold_difference, hidden.flipped, longer),
-        "margins": margin_figures(margins, hidden.gold_difference, longer, hidden.flipped),
+        "selection": selection_figures(kept, gold, flipped, longer),
+        "margins": margin_figures(selected["margin"].to_numpy(), gold, longer, flipped),
     }
     if run.exists(f"{prefix}/bootstrap"):
         figures["generated"] = _generated(run, prefix, scorer)
     return figures
+
+
+def _turned(run: Run, ids: list[str]) -> np.ndarray:
+    """Whether the review before round 1 has turned each pair round [N]."""
+    if not run.exists(CROSSFIT):
+        return np.zeros(len(ids), dtype=bool)
+    reviewed = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "p"])
+    labels = dict(zip(reviewed["pair_id"].to_pylist(), reviewed["p"].to_pylist(), strict=True))
+    return np.array([labels[pair_id] < 0.5 for pair_id in ids])
 
 
 def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:
