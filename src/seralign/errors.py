@@ -19,3 +19,7 @@ class ModelError(SeralignError):
 
 class StoreError(SeralignError):
     """A run folder, checkpoint or cache file is missing, corrupt, or belongs to something else."""
+
+
+class BusyError(StoreError):
+    """Another process works in the folder."""

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seralign.errors import StoreError
+from seralign.errors import BusyError, StoreError
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -78,7 +78,8 @@ def locked(root: Path) -> Iterator[None]:
     """Hold a run's folder for one process at a time; the lock goes with the process.
 
     Raises:
-        StoreError: another process works in the folder, or it cannot be made.
+        BusyError: another process works in the folder.
+        StoreError: it cannot be made.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def locked(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(f"{root}: another process is working on this run") from None
+            raise BusyError(f"{root}: another process is working on this run") from None
         yield
 
 

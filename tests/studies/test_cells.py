@@ -93,6 +93,19 @@ def test_a_run_that_may_stop_is_measured_by_its_result() -> None:
     assert cell.overrides["data.heldout_fraction"] == 0.1
 
 
+def test_an_empty_rule_to_stop_by_is_the_default_one() -> None:
+    _, settings = plan_study(study(methods={"dpo": MethodConfig(set={"stop": {}, "rounds": 2})}))
+
+    assert {each.ask for each in settings if each.method == "dpo"} == {Ask("result")}
+
+
+def test_a_supervised_policy_is_trained_without_a_review_of_pairs() -> None:
+    plain, reviewed = study(), study(base={"training.max_steps": 10, "crossfit": {}})
+
+    check_study(reviewed)
+    assert plan_study(reviewed)[0][0].supervised == plan_study(plain)[0][0].supervised
+
+
 def test_one_supervised_policy_where_its_keys_are_the_same() -> None:
     cells, _ = plan_study(study())
     by_seed = {

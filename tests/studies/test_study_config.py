@@ -37,6 +37,14 @@ def test_overlays_are_dotted_however_they_were_nested(tmp_path: Path) -> None:
     assert study_from(to_dict(study)) == study
 
 
+def test_whole_numbers_are_temperatures_and_an_empty_base_is_none(tmp_path: Path) -> None:
+    """A cell is named by its keys: 1 and 1.0 have to be one."""
+    study = load_study(write(tmp_path, temperatures=[1, 2], base=None))
+
+    assert [str(each) for each in study.temperatures] == ["1.0", "2.0"]
+    assert study.base == {}
+
+
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     options = ["--seeds", "[3]", "--base.training.max_steps=20", "--methods.dpo.grid.objective.beta", "[0.2]"]
     options += ["--methods.new.set.rounds", "1", "--worlds.B.world.noise", "0.4", "--keep", "true"]
@@ -107,11 +115,20 @@ def test_empty_mappings_stay_values() -> None:
         ({"methods": {"sera": {}}}, "baseline must be one of the methods, sera, got 'dpo'"),
         ({"ceiling": "gold"}, "ceiling must be one of the methods, dpo, sera, got 'gold'"),
         ({"methods": {"dpo": {}, "supervised": {}}}, "methods must be without supervised"),
-        ({"methods": {"dpo": {}, "a.b": {}}}, "methods must be names without dots, in quotes where YAML"),
-        ({"worlds": {False: {}}}, "worlds must be names without dots, in quotes where YAML"),
-        ({"seeds": [0, 0]}, "seeds must be different whole numbers, got [0, 0]"),
-        ({"seeds": []}, "seeds must be different whole numbers, got []"),
-        ({"temperatures": [0.2]}, "temperatures must be a list that begins with 1.0, got [0.2]"),
+        ({"methods": {"dpo": {}, "a.b": {}}}, "methods must be names without dots and slashes, in quotes where"),
+        ({"worlds": {False: {}}}, "worlds must be names without dots and slashes, in quotes where YAML"),
+        ({"worlds": {"a/b": {}}}, "worlds must be names without dots and slashes"),
+        ({"seeds": [0, 0]}, "seeds must be a list of different whole numbers, got [0, 0]"),
+        ({"seeds": []}, "seeds must be a list of different whole numbers, got []"),
+        ({"seeds": 3}, "seeds must be a list of different whole numbers, got 3"),
+        ({"base": {"seed": 3}}, "base must be left without seeds, which are the study's (seeds), got ['seed']"),
+        ({"worlds": {"A": {"world": {"seed": 1}}}}, "worlds.A must be left without seeds"),
+        ({"methods": {"dpo": {"grid": {"seed": [1, 2]}}}}, "methods.dpo must be left without seeds"),
+        ({"temperatures": [0.2]}, "temperatures must be a list of different numbers that begins with 1.0, got [0.2]"),
+        ({"temperatures": 1.0}, "temperatures must be a list of different numbers"),
+        ({"temperatures": [1.0, "x"]}, "temperatures must be a list of different numbers"),
+        ({"temperatures": [1, 1.0]}, "temperatures must be a list of different numbers"),
+        ({"temperatures": [1.0, -1.0]}, "temperatures must be greater than 0"),
         ({"worlds": {}}, "worlds must be at least one world"),
     ],
 )

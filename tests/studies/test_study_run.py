@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,13 @@ from xml.etree import ElementTree
 import pytest
 
 from seralign.cli.main import main
+from seralign.files import file_digest
+from seralign.studies.cells import plan_study
 from seralign.studies.divergence import best_of_kl
+from seralign.studies.results import read_study
+from seralign.studies.running import _begin
+from seralign.studies.runs import supervised_run
+from seralign.studies.worker import work
 
 QUICK = Path(__file__).parents[2] / "configs" / "lab" / "quick.yaml"
 SMALL = {
@@ -147,6 +154,7 @@ def test_page_has_its_tables_and_plots(study: Path, tmp_path: Path) -> None:
     for plot in plots:
         assert ElementTree.parse(tmp_path / plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert all(f"| {name} |" in text for name in METHODS)
+    assert text.index("## World A") < text.index("## All worlds") < text.index("**Stopping rules, runs of three")
     drawn = {plot: (tmp_path / plot).read_bytes() for plot in plots}
     assert main(["lab", "report", str(study), "--page", str(page)]) == 0
     assert page.read_text(encoding="utf-8") == text
@@ -169,6 +177,36 @@ def test_a_killed_study_goes_on_and_ends_as_if_it_had_not_been(
 
     assert main(command(out)) == 0
     assert measured(out) == measured(study)
+
+
+def test_a_study_killed_while_it_began_begins(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.json.tmp").write_text("{", encoding="utf-8")
+    _begin(read_study(study), tmp_path)
+
+    assert read_study(tmp_path) == read_study(study)
+
+
+def test_a_worker_ends_with_the_process_that_started_it(study: Path, tmp_path: Path) -> None:
+    """Whoever that was when the worker looks first."""
+    _begin(read_study(study), tmp_path)
+    work(tmp_path, os.getpid())
+
+    assert not measured(tmp_path)
+
+
+def test_a_run_that_was_begun_before_the_study_was_moved_begins_again(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    moved = tmp_path / "moved"
+    shutil.copytree(study, moved)
+    supervised = plan_study(read_study(study))[0][0].supervised
+    assert supervised is not None
+    shutil.rmtree(supervised.policy(moved))
+
+    supervised_run(supervised, moved)
+    weights = [supervised.policy(root) / "model.safetensors" for root in (study, moved)]
+    assert file_digest(weights[0]) == file_digest(weights[1])
 
 
 def test_failed_cells_are_told_and_the_others_stay(
@@ -195,6 +233,10 @@ def test_mistakes_end_with_one_line(study: Path, tmp_path: Path, capsys: pytest.
         (
             command(tmp_path / "x", **{"methods.dpo.set.objektive": "3"}),
             "worlds.A, methods.dpo: objektive: unknown key",
+        ),
+        (
+            ["lab", "report", str(study), "--page", str(tmp_path / "page")],
+            f"--page {tmp_path}/page: give the name of a",
         ),
         ([*command(tmp_path / "x"), "--jobs", "0"], "--jobs must be at least 1, got 0"),
         (["lab", "rum"], "no command lab 'rum'; the commands are run, compare, report"),

@@ -70,6 +70,10 @@ def _report(arguments: list[str]) -> None:
     from seralign.studies.page import write_page
 
     page = given.page or Path(given.study) / "report.md"
+    if not page.suffix or page.is_dir():
+        raise ConfigError(
+            f"--page {page}: give the name of a Markdown file, e.g. {page}.md; plots go to a folder beside it"
+        )
     write_page(_figures(given.study), page)
     print(page)
 

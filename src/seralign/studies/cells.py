@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from seralign.config import RunConfig, load_config
+from seralign.config import RunConfig, StopConfig, load_config
 from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 from seralign.records import content_id
@@ -34,6 +34,7 @@ RUN = "run"
 _WORLD_KEYS = ("world", "data", "policy.model", "policy.revision", "policy.adapter", "policy.tokenizer",
                "policy.chat_template")  # fmt: skip
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(RunConfig)}
+_DEFAULT_METRIC = StopConfig().metric
 
 
 @dataclass(frozen=True, order=True)
@@ -208,13 +209,19 @@ def _judge_until(method: MethodConfig, cell: Cell, key: str) -> None:
         raise ConfigError(
             f"{key} is {method.until} and rounds is {_rounds(cell)}: there is no later round to leave out"
         )
-    if cell.overrides["stop.metric"] != "never":
+    if _may_stop(cell):
         raise ConfigError(f"{key} is for runs that run all their rounds: leave it out, or set stop.metric: never")
 
 
 def _rounds(cell: Cell) -> int:
     assert cell.overrides is not None
     return int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
+
+
+def _may_stop(cell: Cell) -> bool:
+    """Whether its rounds may end before the last."""
+    assert cell.overrides is not None
+    return cell.overrides.get("stop.metric", _DEFAULT_METRIC) != "never"
 
 
 def _judge(overrides: Mapping[str, Any] | None, where: str) -> None:
@@ -234,7 +241,8 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
     supervised = None
     if study.supervised is not None:
         alone = {"objective": {"name": "sft"}, "rounds": 1, "bootstrap": None}
-        supervised = Supervised(merged(quiet, common, study.supervised, alone, seeds))
+        keys = merged(quiet, common, study.supervised, alone, seeds)
+        supervised = Supervised({key: value for key, value in keys.items() if key.partition(".")[0] != "crossfit"})
     exam = merged(quiet, common, seeds)
     # The recipe is among the keys that name a cell, for what a run does without one may change.
     overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
@@ -247,7 +255,7 @@ def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bo
         yield Ask("initial"), True
         return
     rounds = _rounds(cell)
-    stops = cell.overrides["stop.metric"] != "never" and rounds > 1
+    stops = _may_stop(cell) and rounds > 1
     policies = ["result"] if stops else [f"round-{index}" for index in range(1, rounds + 1)]
     late = set(policies[method.until :]) if method.until else set()
     for policy in policies:

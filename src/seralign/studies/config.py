@@ -85,18 +85,21 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require(bool(self.out), "out", "the path of the study's folder", self.out)
         require(len(self.worlds) > 0, "worlds", "at least one world", self.worlds)
-        valid = len(self.seeds) > 0 and all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
-        require(valid and len(set(self.seeds)) == len(self.seeds), "seeds", "different whole numbers", self.seeds)
-        require(self.temperatures[:1] == [1.0], "temperatures", "a list that begins with 1.0", self.temperatures)
+        valid = isinstance(self.seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        valid = valid and 0 < len(self.seeds) == len(set(self.seeds))
+        require(valid, "seeds", "a list of different whole numbers", self.seeds)
+        valid = isinstance(self.temperatures, list) and all(isinstance(each, float) for each in self.temperatures)
+        valid = valid and self.temperatures[:1] == [1.0] and len(set(self.temperatures)) == len(self.temperatures)
+        require(valid, "temperatures", "a list of different numbers that begins with 1.0", self.temperatures)
         for temperature in self.temperatures:
             positive(temperature, "temperatures")
         for key in ("worlds", "methods"):
             for name in getattr(self, key):
-                valid = isinstance(name, str) and "." not in name
+                valid = isinstance(name, str) and not {".", "/"} & set(name)
                 require(
                     valid,
                     key,
-                    "names without dots, in quotes where YAML reads them as no text (off, on, yes, no, 1)",
+                    "names without dots and slashes, in quotes where YAML reads them as no text (off, on, yes, no, 1)",
                     name,
                 )
         require(SUPERVISED not in self.methods, "methods", f"without {SUPERVISED}, which is always there", SUPERVISED)
@@ -104,6 +107,12 @@ class StudyConfig:
             name = getattr(self, key)
             if name is not None:
                 require(name in self.methods, key, f"one of the methods, {', '.join(self.methods)}", name)
+        overlays = {"base": self.base, "supervised": self.supervised or {}}
+        overlays |= {f"worlds.{name}": keys for name, keys in self.worlds.items()}
+        overlays |= {f"methods.{name}": method.set | method.grid for name, method in self.methods.items()}
+        for place, keys in overlays.items():
+            own = [key for key in ("seed", "world.seed") if key in keys]
+            require(not own, place, "left without seeds, which are the study's (seeds)", own)
         for name, method in self.methods.items():
             for world in method.worlds or []:
                 require(world in self.worlds, f"methods.{name}.worlds", f"among {', '.join(self.worlds)}", world)
@@ -143,6 +152,10 @@ def study_from(values: Mapping[str, Any]) -> StudyConfig:
     if missing:
         raise ConfigError(f"{missing[0]} is missing")
     values["methods"] = {name: _method(name, method) for name, method in methods.items()}
+    values["base"] = values.get("base") or {}
+    if isinstance(given := values.get("temperatures"), list):
+        # A cell is named by its keys, and 1 and 1.0 would be two names.
+        values["temperatures"] = [float(each) if type(each) is int else each for each in given]
     return StudyConfig(**values)
 
 

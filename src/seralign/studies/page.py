@@ -31,7 +31,8 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
             write_atomic(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
         lines += [_captioned(table) for table in world_tables(figures, world)]
-    lines += [_captioned(table) for table in round_tables(figures)]
+    if pooled := [_captioned(table) for table in round_tables(figures)]:
+        lines += ["## All worlds\n", *pooled]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))
 
 

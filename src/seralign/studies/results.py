@@ -13,6 +13,7 @@ import numpy as np
 
 from seralign.errors import StoreError
 from seralign.files import read_table
+from seralign.records import content_id
 from seralign.studies.cells import FIGURES, GOLD, STUDY, Cell, Setting, is_finished, plan_study
 from seralign.studies.compare import TEST, VALIDATION, Trial, Trials, compare_world
 from seralign.studies.config import SUPERVISED, StudyConfig, study_from
@@ -65,7 +66,7 @@ def study_figures(root: str | Path) -> dict[str, Any]:
         "baseline": study.baseline,
         "ceiling": study.ceiling,
         "seeds": study.seeds,
-        "stopping": stopping([run for run in map(_seen, finished.values()) if len(run) > 2]),
+        "stopping": stopping(_long_runs(cells, finished)),
         "worlds": worlds,
     }
 
@@ -167,6 +168,18 @@ def _round(cell: Mapping[str, Any], policy: str) -> Round:
     answers = {temperature: values for temperature, values in measured.items() if temperature != "kl"}
     ranking = cell["policies"][policy]["ranking"]
     return {"kl": measured["kl"], "answers": answers, "ranking": ranking} | cell.get("rounds", {}).get(policy, {})
+
+
+def _long_runs(cells: Sequence[Cell], finished: Mapping[str, Any]) -> list[list[Seen]]:
+    """The runs of three rounds or more, without those that are how a longer one begins."""
+    runs: dict[str, list[Seen]] = {}
+    for cell in cells:
+        if cell.digest in finished:
+            keys = {key: value for key, value in (cell.overrides or {}).items() if key != "rounds"}
+            name, run = content_id([cell.world, keys]), _seen(finished[cell.digest])
+            if len(run) > max(2, len(runs.get(name, []))):
+                runs[name] = run
+    return list(runs.values())
 
 
 def _seen(cell: Mapping[str, Any]) -> list[Seen]:

@@ -21,8 +21,8 @@ _WAIT = 2.0
 def run_study(study: StudyConfig, jobs: int = 1) -> None:
     """Carry a study from where it is to its end.
 
-    Finished cells are left alone, whatever else the study asks for now. Killed at any moment and called again, it
-    goes on with the cells that were begun.
+    Finished cells are left alone; one of which more is asked than was measured is run again. Killed at any moment and
+    called again, it goes on with the cells that were begun.
 
     Args:
         study: The study.
@@ -50,7 +50,8 @@ def run_study(study: StudyConfig, jobs: int = 1) -> None:
 
 
 def _begin(study: StudyConfig, root: Path) -> None:
-    names = {entry.name for entry in root.iterdir()} - {"lock"}
+    # A study that was killed while it began has left the lock and a torn file.
+    names = {entry.name for entry in root.iterdir()} - {"lock", f"{STUDY}.tmp"}
     if names and STUDY not in names:
         raise StoreError(f"{root} is not empty and holds no study: choose another folder (out)")
     write_json(root / STUDY, to_dict(study))
@@ -63,12 +64,12 @@ def _size(cells: list[Cell]) -> int:
 
 @contextmanager
 def _workers(root: Path, jobs: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Worker processes, each with a log of its own; none outlives the block."""
+    """Worker processes, each with a log of its own; the block's end waits for theirs, its failure ends them."""
     environment = dict(os.environ)
     if jobs > 1:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     (root / "logs").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "seralign.studies.worker", str(root)]
+    command = [sys.executable, "-m", "seralign.studies.worker", str(root), str(os.getpid())]
     with ExitStack() as logs:
         workers = [
             subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -76,9 +77,11 @@ def _workers(root: Path, jobs: int) -> Iterator[list[subprocess.Popen[bytes]]]:
         ]
         try:
             yield workers
-        finally:
+        except BaseException:
             for worker in workers:
                 worker.terminate()
+            raise
+        finally:
             for worker in workers:
                 worker.wait()
 

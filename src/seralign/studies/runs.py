@@ -18,7 +18,7 @@ from typing import Any
 
 from seralign.cache import LogpCache
 from seralign.config import RunConfig, SourceConfig
-from seralign.evaluation.scorer import Scorer, make_scorer
+from seralign.evaluation.scorer import ScoreFunction, Scorer, make_scorer
 from seralign.files import write_json, write_table
 from seralign.laboratory.world import load_world, read_truth
 from seralign.loop import train
@@ -31,7 +31,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.records import content_id
-from seralign.store import Run
+from seralign.store import Run, read_manifest
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
 from seralign.studies.measure import Exam, measure
 from seralign.studies.mechanism import round_mechanism
@@ -42,7 +42,8 @@ _PARTS = "parts"
 def supervised_run(supervised: Supervised, root: Path) -> str:
     """The folder of a supervised policy, trained unless it was."""
     if not supervised.is_trained(root):
-        train(_ready(supervised.overrides, root, supervised.folder(root) / RUN, model=None)[1])
+        folder = supervised.folder(root) / RUN
+        _trained(folder, _ready(supervised.overrides, root, folder, model=None)[1])
     return str(supervised.policy(root))
 
 
@@ -61,7 +62,7 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
     figures: dict[str, Any] = {}
     if cell.overrides is not None:
-        train(config, load_world(home.path(WORLD)).score)
+        _trained(folder / RUN, config, load_world(home.path(WORLD)).score)
         figures = _run_figures(Run(folder / RUN), home, config)
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened:
@@ -70,7 +71,26 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
     write_json(folder / FIGURES, figures | {"seconds": seconds})
     for name in [_PARTS] if keep else [_PARTS, RUN]:
-        shutil.rmtree(folder / name, ignore_errors=True)
+        _remove(folder / name)
+
+
+def _trained(root: Path, config: RunConfig, scorer: ScoreFunction | None = None) -> None:
+    """Train a run; one that was begun before its study was moved begins again, as its paths lead nowhere."""
+    assert config.data.pairs is not None
+    if (root / "run.json").is_file():
+        began = read_manifest(root)["config"]["data"]["pairs"]
+        if began["path"] != config.data.pairs.path:
+            _remove(root)
+    train(config, scorer)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder by one rename first: a killed process leaves it whole, or under a name that nothing reads."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | None) -> tuple[Run, RunConfig]:
@@ -141,11 +161,13 @@ def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
         return SourceConfig(str(home.path(WORLD, f"{name}.jsonl")))
 
     # As the product reads any data: test pairs in the place of pairs, validation pairs in that of held-out ones.
-    data = replace(config.data, pairs=source("heldout"), heldout=source("validation"), prompts=None)
+    data = replace(
+        config.data, pairs=source("heldout"), heldout=source("validation"), prompts=None, demonstrations=None
+    )
+    # One round and a prompt to answer: lengths are judged by what is asked here, not by what rounds would sample.
+    asked = replace(config, data=data, rounds=1, evaluation=replace(config.evaluation, prompts=1))
     with _waited(home.root):
-        tables = data_stage(
-            home, replace(config, data=replace(data, demonstrations=None)), loop.tokenizer, loop.end_tokens
-        )
+        tables = data_stage(home, asked, loop.tokenizer, loop.end_tokens)
     truth = read_truth(home.path(WORLD), "heldout").of(tables.pairs["pair_id"][:])
     return Exam({"validation": tables.heldout_prompts, "test": tables.prompts}, tables.pairs, truth)
 

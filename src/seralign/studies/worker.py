@@ -1,6 +1,6 @@
 """One process of a study: takes cells that no other process has, until none is left.
 
-python -m seralign.studies.worker STUDY
+python -m seralign.studies.worker STUDY PARENT
 
 A cell is claimed by a lock on its folder, which goes with the process: any number of workers may work, and what a
 killed one had begun is taken up by the next.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from seralign.errors import SeralignError, StoreError
+from seralign.errors import BusyError, SeralignError
 from seralign.files import locked, write_atomic
 from seralign.progress import say
 from seralign.studies.cells import ERROR, STUDY, Cell, is_over, plan_study
@@ -27,10 +27,9 @@ from seralign.studies.runs import run_cell, supervised_run
 _WAIT = 0.5
 
 
-def work(root: Path) -> None:
+def work(root: Path, parent: int) -> None:
     """Do what is left of a study; ends early when the process that started this one is gone."""
     study = study_from(json.loads((root / STUDY).read_text(encoding="utf-8")))
-    parent = os.getppid()
     left, _ = plan_study(study)
     while os.getppid() == parent:
         left = [cell for cell in left if not is_over(cell, root)]
@@ -59,7 +58,7 @@ def _try(cell: Cell, root: Path, keep: bool) -> bool:
 def _claim(claims: ExitStack, folder: Path) -> bool:
     try:
         claims.enter_context(locked(folder))
-    except StoreError:
+    except BusyError:
         return False
     return True
 
@@ -80,4 +79,4 @@ def _succeeds(act: Callable[[], object], folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    work(Path(sys.argv[1]), int(sys.argv[2]))
