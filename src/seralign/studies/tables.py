@@ -33,7 +33,7 @@ def round_tables(figures: dict[str, Any]) -> Iterator[Table]:
         cells = [number(rule[kind][at], 3) for at in temperatures for kind in ("gold", "lost")]
         rules.append((name, number(rule["round"], 1), *cells))
     title = f"stopping rules, runs of three rounds or more: {found['runs']}"
-    yield Table(title, ("rule", "ends with round", *columns), tuple(rules))
+    yield Table(title, ("rule", "gives round", *columns), tuple(rules))
     budgets = []
     for row in found["budgets"]:
         low, high = number(row["from"], 0), number(row["to"], 0)
