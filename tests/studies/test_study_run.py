@@ -32,13 +32,15 @@ SMALL = {
     "base.bootstrap.prompts": "8",
     "supervised.training": "{max_steps: 4, batch_size: 16}",
     "methods.dpo.grid": "{objective.beta: [0.4, 0.1], training.max_steps: [2]}",
+    "methods.steady.set": "{rounds: 2, training.max_steps: 2}",
+    "methods.steady.grid": "{objective.beta: [0.1]}",
     "methods.sera.set": "{rounds: 3, training.max_steps: 2}",
     "methods.sera.grid": "{objective.beta: [0.1]}",
     "methods.top.set": "{rounds: 2, training.max_steps: 2}",
     "methods.top.grid": "{objective.beta: [0.1]}",
     "methods.noise_free.grid": "{objective.beta: [0.1]}",
 }
-METHODS = ["supervised", "dpo", "sera", "top", "best_of", "noise_free"]
+METHODS = ["supervised", "dpo", "steady", "sera", "top", "best_of", "noise_free"]
 
 
 def command(out: Path, **changes: str) -> list[str]:
@@ -75,7 +77,7 @@ def test_every_method_is_run_and_compared(study: Path, capsys: pytest.CaptureFix
     found = figures(study, capsys)
     rows = found["worlds"]["A"]["temperatures"]
 
-    assert found["finished"] == found["cells"] == len(measured(study)) == 6
+    assert found["finished"] == found["cells"] == len(measured(study)) == 7
     assert list(rows) == ["1.0", "0.2"]
     assert list(rows["1.0"]) == METHODS
     assert rows["1.0"]["dpo"]["win_rate"]["mean"] == 0.5
@@ -93,6 +95,7 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
     rounds = figures(study, capsys)["worlds"]["A"]["rounds"]
 
     assert {name: list(by_round) for name, by_round in rounds.items()} == {
+        "steady": ["round-1", "round-2"],
         "sera": ["round-1", "round-2", "round-3"],
         "top": ["round-1", "round-2"],
     }
@@ -138,7 +141,7 @@ def test_tables_name_every_method(study: Path, capsys: pytest.CaptureFixture[str
 
     assert all(name in told for name in METHODS)
     assert "world A, answers at temperature 0.2" in told
-    assert "6 of 6 cells finished" in told
+    assert "7 of 7 cells finished" in told
     assert "world A, do the rounds hold up" in told
     assert "stopping rules, runs of three rounds or more: 1" in told
     assert "rounds after the first by KL" in told
@@ -173,7 +176,7 @@ def test_a_killed_study_goes_on_and_ends_as_if_it_had_not_been(
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     done = set(measured(out))
-    assert 2 <= len(done) < 6
+    assert 2 <= len(done) < 7
 
     assert main(command(out)) == 0
     assert measured(out) == measured(study)
@@ -220,7 +223,7 @@ def test_failed_cells_are_told_and_the_others_stay(
 
     assert main(command(study, **broken)) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("error: 1 of 7 cells failed, the first with: round-2: selection.rule threshold")
+    assert told.startswith("error: 1 of 8 cells failed, the first with: round-2: selection.rule threshold")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert list(figures(study, capsys)["worlds"]["A"]["temperatures"]["1.0"]) == METHODS
 
