@@ -42,8 +42,7 @@ _PARTS = "parts"
 def supervised_run(supervised: Supervised, root: Path) -> str:
     """The folder of a supervised policy, trained unless it was."""
     if not supervised.is_trained(root):
-        folder = supervised.folder(root) / RUN
-        _trained(folder, _ready(supervised.overrides, root, folder, model=None)[1])
+        _train(_ready(supervised.overrides, root, supervised.folder(root) / RUN, model=None)[1])
     return str(supervised.policy(root))
 
 
@@ -62,7 +61,7 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
     figures: dict[str, Any] = {}
     if cell.overrides is not None:
-        _trained(folder / RUN, config, load_world(home.path(WORLD)).score)
+        _train(config, load_world(home.path(WORLD)).score)
         figures = _run_figures(Run(folder / RUN), home, config)
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened:
@@ -74,9 +73,10 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         _remove(folder / name)
 
 
-def _trained(root: Path, config: RunConfig, scorer: ScoreFunction | None = None) -> None:
+def _train(config: RunConfig, scorer: ScoreFunction | None = None) -> None:
     """Train a run; one that was begun before its study was moved begins again, as its paths lead nowhere."""
     assert config.data.pairs is not None
+    root = Path(config.out)
     if (root / "run.json").is_file():
         began = read_manifest(root)["config"]["data"]["pairs"]
         if began["path"] != config.data.pairs.path:
