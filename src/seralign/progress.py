@@ -9,17 +9,14 @@ from datetime import timedelta
 from functools import cache
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
-from seralign import distributed
+from seralign import distributed, terminal
 
-# Output that goes to a file has no width of its own; 80 columns would break the lines.
-console = Console(stderr=True, highlight=False)
-if not console.is_terminal:
-    console = Console(stderr=True, highlight=False, width=140)
+# 80 columns would break the lines of a log file.
+console = terminal.console(stderr=True, width_in_files=140)
 
 _LINE_SECONDS = 30.0
 
@@ -47,12 +44,12 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
         yield _Silent()
     elif console.is_terminal:
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _Rate(unit),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
         ) as progress:
             yield _Drawn(progress, description, total)
@@ -65,7 +62,7 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
 def say(text: str) -> None:
     """A line for the user, from the main process alone."""
     if distributed.is_main():
-        console.print(text, markup=False)
+        console.print(Text(terminal.printable(text)))
 
 
 @cache
@@ -85,7 +82,7 @@ class _Silent:
 class _Drawn:
     def __init__(self, progress: Progress, description: str, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(description, total=total, note="")
+        self._task = progress.add_task(terminal.one_line(description), total=total, note="")
 
     def advance(self, amount: int = 1) -> None:
         self._progress.advance(self._task, amount)
@@ -94,7 +91,7 @@ class _Drawn:
         self._progress.update(self._task, completed=completed)
 
     def note(self, text: str) -> None:
-        self._progress.update(self._task, note=text)
+        self._progress.update(self._task, note=terminal.one_line(text))
 
 
 class _Lines:

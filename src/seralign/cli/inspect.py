@@ -76,6 +76,7 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
 
     from seralign.data.table import read_table
     from seralign.data.templates import decode
+    from seralign.terminal import printable
 
     table = read_table(path)
     for row in table.select(range(min(count, len(table)))):
@@ -85,6 +86,6 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
             ended = bool(ids) and ids[-1] in encoder.eos_ids
             ends = "ends with an end token" if ended else "no end token (cut)"
             yield Text(f"{side}: {len(prompt_ids)} prompt tokens ‖ {len(ids)} response tokens, {ends}", style="italic")
-            prompt, response = (decode(encoder.tokenizer, part) for part in (prompt_ids, ids))
+            prompt, response = (printable(decode(encoder.tokenizer, part)) for part in (prompt_ids, ids))
             yield Text.assemble((prompt, "dim"), (" ‖ ", "red"), (response, "bold"))
         yield Text("")

@@ -67,6 +67,7 @@ def _report(arguments: list[str]) -> None:
     parser.add_argument("--page", type=Path, help="the Markdown file; plots go to a folder beside it, of its name")
     given = parser.parse_args(arguments)
 
+    from seralign.cli.console import tell
     from seralign.studies.page import write_page
 
     page = given.page or Path(given.study) / "report.md"
@@ -75,7 +76,7 @@ def _report(arguments: list[str]) -> None:
             f"--page {page}: give the name of a Markdown file, e.g. {page}.md; plots go to a folder beside it"
         )
     write_page(_figures(given.study), page)
-    print(page)
+    tell(str(page))
 
 
 def _figures(study: str | Path) -> dict[str, Any]:

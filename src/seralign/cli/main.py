@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from seralign.cli import inspect, lab, plan, report, show, train
 from seralign.errors import SeralignError
+from seralign.terminal import one_line
 
 USAGE = """usage: seralign COMMAND ...
 
@@ -51,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(version("seralign"))
         return 0
     if name not in COMMANDS:
-        print(f"error: no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+        return _mistake(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     if not sys.stderr.isatty():
         # In a log file every redrawn bar is another line. Set before the libraries are imported.
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -60,13 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return COMMANDS[name](rest) or 0
     except SeralignError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _mistake(str(error))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _mistake(text: str) -> int:
+    print(f"error: {one_line(text)}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from seralign.cli.console import tell
 from seralign.errors import StoreError
 from seralign.store import read_run
 
@@ -33,9 +34,9 @@ def main(arguments: list[str]) -> None:
         write_report(contents, path)
     except OSError as error:
         raise StoreError(f"{path}: the report cannot be written ({error.strerror or error}); see --out") from None
-    print(f"report: {path}")
+    tell(f"report: {path}")
     if given.open:
         import webbrowser
 
         if not webbrowser.open(path.as_uri()):
-            print("no browser was found here; open the file in one")
+            tell("no browser was found here; open the file in one")

@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> None:
     config, _ = parse_config(parser, arguments)
 
     from seralign import distributed
+    from seralign.cli.console import tell
     from seralign.cli.show import print_run
     from seralign.loop import train
     from seralign.report.contents import REPORT
@@ -24,4 +25,4 @@ def main(arguments: list[str]) -> None:
         print_run(result.run)
         report = result.run.root.absolute() / REPORT
         if report.is_file():
-            print(f"report: {report}")
+            tell(f"report: {report}")

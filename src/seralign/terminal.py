@@ -1,0 +1,76 @@
+"""What comes from rows, paths, keys and models is shown on a terminal as text: it cannot move the cursor or hide."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
+from rich.segment import Segment
+
+# Control characters but for newline and tab, invisible format characters, direction overrides, line separators that no
+# editor counts, lone surrogates (bytes of a path that are no text), and the blocks of tags and supplementary
+# variation selectors, which carry hidden text. Signs that Arabic and Hebrew writing need (joiners) stand further down.
+_UNSAFE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+# Joiners shape emoji and many scripts, but hide between plain letters; one variation selector belongs to the character
+# before it, more of them in a row carry hidden text.
+_PATTERN = re.compile(
+    f"[{_UNSAFE}]"
+    "|(?<![\u00a0-\U0010ffff])[\u200c\u200d]|(?<=[\u200c\u200d])[\u200c\u200d]"
+    "|(?:^|(?<=[\ufe00-\ufe0f\\s]))[\ufe00-\ufe0f]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    """Text with everything that a terminal would obey or not show as a visible escape: ``\\x1b``, ``\\u202e``.
+
+    Newlines and tabs stay, and so do joiners and variation selectors where they shape emoji or letters.
+    """
+    return text if text.isascii() and text.isprintable() else _PATTERN.sub(_escape, text)
+
+
+def one_line(text: str) -> str:
+    """:func:`printable` text on a single line; newlines and tabs are shown as escapes, too."""
+    return re.sub("[\n\t]", _escape, printable(text))
+
+
+def console(*, stderr: bool = False, width_in_files: int) -> Console:
+    """A console that shows whatever it is given as :func:`printable` text.
+
+    Args:
+        stderr: Standard error in place of standard output.
+        width_in_files: Columns where the output is no terminal, which has no width of its own.
+    """
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        made = Console(stderr=stderr, highlight=False, width=width_in_files)
+    made.push_render_hook(_Printable())
+    return made
+
+
+class _Printable(RenderHook):
+    """Reaches every text that is printed, so that no command can forget it; the styles are rich's own."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(renderable) for renderable in renderables]
+
+
+class _Shown:
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _NAMED:
+        return _NAMED[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
