@@ -165,7 +165,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     if config.evaluation.baseline:
         _baseline(loop, given, initial, reference, steps, evaluate)
     best = policies[decision.best_round]
-    record = result_stage(loop, best, decision, initial, reference)
+    record = result_stage(loop, best, decision)
     report(loop.run)
     return RunResult(loop.run, loop.run.path(RESULT), record.figures)
 
