@@ -209,7 +209,7 @@ def crossfit_lines(review: dict[str, Any]) -> list[str]:
     return [
         f"pairs judged by {review['copies']} copies of the policy that had not seen them: "
         f"{percent(review['accuracy'])} ordered as labelled, {percent(review['kept'] / review['pairs'])} stay",
-        f"labels turned round: {percent(review['turned'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
+        f"labels swapped: {percent(review['swapped'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
     ]
 
 
