@@ -223,6 +223,12 @@ def test_the_readme_is_true(first_run: Path, capsys: pytest.CaptureFixture[str])
     for command in commands:
         assert main(shlex.split(command)[1:]) == 0, command
     assert "read 5, kept 5" in capsys.readouterr().out
+    # One of the five pairs is held out; four, eight times, four a step.
+    figures = figures_of(first_run / "runs" / "first")
+    assert [entry["train"]["steps"] for entry in figures["rounds"]] == [8, 8]
+    digests = [json.loads((first_run / "runs" / "first" / at / "stage.json").read_text())["figures"] for at in
+               ("policies", "result")]  # fmt: skip
+    assert digests[0]["initial"]["digest"] != digests[1]["digest"], "the first run trains nothing"
     execute("README.md")
 
 

@@ -76,6 +76,7 @@ def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
         heldout=tables.heldout,
         objective=get_objective("sft", 1.0, 0.0),
         config=config.sft,
+        section="sft",
     )
     return trained(loop, SFT, "sft", base, record)
 

@@ -32,14 +32,13 @@ from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
 from seralign.loop.tokens import token_stage
-from seralign.loop.training import train_stage
+from seralign.loop.training import check_sections, check_trainings, train_stage
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.stopping import Decision, RoundGain, decide
 from seralign.store import Run, StageRecord, open_run, read_manifest
-from seralign.training.arguments import check_settings
 
 INITIAL = "initial/evaluate"
 
@@ -68,6 +67,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
         SeralignError: a user's mistake: configuration, data, model, or a folder that does not fit.
     """
     distributed.start()
+    check_sections(config)
     root = Path(config.out)
     with disk_errors(root):
         if not distributed.is_main():
@@ -81,9 +81,6 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 
 
 def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
-    for settings in (given.training, given.sft):
-        if settings is not None:
-            check_settings(settings)
     config = world_stage(run, given)
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)
@@ -104,6 +101,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     )
     try:
         check_stop(loop, tables)
+        check_steps(loop, tables)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
@@ -262,6 +260,12 @@ def check_stop(loop: Loop, tables: Tables) -> None:
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
             "or stop.metric: never"
         )
+
+
+def check_steps(loop: Loop, tables: Tables) -> None:
+    """Refuse a training that would change nothing, before any model runs."""
+    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
+    check_trainings(loop.config, demonstrations=len(demonstrations), pairs=len(first_pairs(loop, tables)))
 
 
 def _tell_versions(run: Run) -> None:
