@@ -319,4 +319,4 @@ def test_win_rates_of_the_result_are_those_shown(tmp_path: Path) -> None:
     add_stage(run, "data", {"heldout": 0, "pairs": 1})
     found = run_figures(run, rates)
     assert found["policies"][1]["win_rates"]["initial"]["mean"] == 0.4
-    assert [alarm["kind"] for alarm in found["alarms"]] == ["win_rate"]
+    assert [alarm["kind"] for alarm in found["alarms"]] == ["harm"]

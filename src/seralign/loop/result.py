@@ -12,8 +12,8 @@ import yaml
 from seralign import distributed
 from seralign.config import RunConfig, to_dict
 from seralign.config.recipes import recipe_name
-from seralign.evaluation.metrics import win_rate
 from seralign.files import read_table
+from seralign.intervals import win_rate
 from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.prepare import POLICIES

@@ -22,6 +22,8 @@ from seralign.config import RunConfig, to_dict
 from seralign.errors import ConfigError
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.files import disk_errors, locked
+from seralign.harm import Harm, harm
+from seralign.intervals import Interval
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
 from seralign.loop.crossfit import crossfitted
@@ -119,7 +121,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         tables = crossfitted(loop, given, initial, reference, config.crossfit)
     policies, references = [initial], [reference]
     history: list[RoundGain] = []
-    decision = Decision(False, "", 1, None)
+    decision = Decision(False, "", 1)
     steps = 0
     for index in range(1, config.rounds + 1):
         start = policies[-1] if config.policy.start == "previous" else initial
@@ -152,10 +154,11 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         references.append(anchor)
         history.append(_gain(index, figures, initial))
         decision = decide(history, config.stop, config.rounds)
-        outcome = asdict(decision)
+        harmed = _harm(figures, initial)
+        outcome = asdict(decision) | {"harm": None if harmed is None else harmed.text}
         is_new = not loop.run.exists(f"round-{index}/decide")
         loop.stage(f"round-{index}/decide", {"policy": policy.digest}, lambda _, outcome=outcome: outcome)
-        say(f"round {index}: {decision.reason}" + (f"; it does harm: {decision.harm}" if decision.harm else ""))
+        say(f"round {index}: {decision.reason}" + (f"; it does harm: {harmed.text}" if harmed else ""))
         if is_new:
             report(loop.run)
         if decision.stop:
@@ -233,9 +236,16 @@ def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, 
 
 
 def _gain(index: int, figures: dict[str, Any], initial: Policy) -> RoundGain:
+    accuracy = figures["heldout_accuracy"]
     rates = {name: rate["mean"] for name, rate in figures["win_rates"].items()}
     numbers = {initial.name: 0} | {f"round {past}": past for past in range(1, index)}
-    return RoundGain(index, figures["heldout_accuracy"], {numbers[name]: rate for name, rate in rates.items()})
+    mean = None if accuracy is None else accuracy["mean"]
+    return RoundGain(index, mean, {numbers[name]: rate for name, rate in rates.items()})
+
+
+def _harm(figures: dict[str, Any], initial: Policy) -> Harm | None:
+    rates = (figures["heldout_accuracy"], figures["win_rates"].get(initial.name))
+    return harm(*(None if rate is None else Interval(**rate) for rate in rates))
 
 
 def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
