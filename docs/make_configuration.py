@@ -34,6 +34,22 @@ refused when any key but `out` differs from what it began with. `seralign train 
 
 Paths are relative to the folder that the command is given in.
 
+## How YAML is read
+
+By the core schema of YAML 1.2: `1e-6` is a number, `true` and `false` are the only truth values, and dates are text.
+What YAML 1.1, which many tools still read, takes for something else is refused, with its key, rather than guessed:
+`yes`, `no`, `on` and `off`; numbers with a leading zero (`010`), colons (`1:30`) or underscores (`1_000`), `0o17` and
+`0b11`. Write the value that is meant, or put text in quotes. Refused are also a key that is given twice, tags (`!!set`,
+`!mine`), files that are not UTF-8, files above 1 MB, and aliases that stand for more than 100,000 values; anchors,
+aliases and merge keys (`<<`) are fine otherwise.
+
+A value has the type of its key: `"3"` is text and no number, `true` is no number, and text that looks like a number (a
+commit such as `12345678`) needs quotes. Numbers are finite; whole numbers are at most 2,147,483,647, others between
+1e-30 and 1e30 in size, or 0. A flag's value is read in the same way, but where the key takes text, which is taken as it
+stands: `--policy.revision 010` needs no quotes beyond the shell's.
+
+## Recipes
+
 `recipe` is a key, or a flag, that stands for several others: below are the recipes, and keys that are given win over
 theirs. In what `--print_config` writes every key is given. `recipe: sera` is the paper's.
 

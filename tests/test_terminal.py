@@ -15,7 +15,7 @@ from rich.text import Text
 from seralign import progress, terminal
 from seralign.cli import console as cli_console
 from seralign.cli.main import main
-from seralign.terminal import one_line, printable
+from seralign.terminal import printable, printable_line
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 
@@ -45,7 +45,7 @@ def test_what_a_terminal_would_obey_or_hide_is_an_escape(text: str, shown: str) 
 
 
 def test_an_error_is_one_line() -> None:
-    assert one_line("a\nb\tc\x85d") == "a\\nb\\tc\\x85d"
+    assert printable_line("a\nb\tc\x85d") == "a\\nb\\tc\\x85d"
 
 
 @given(st.text(st.characters()))
@@ -55,7 +55,7 @@ def test_no_text_reaches_the_terminal_with_a_control_in_it(text: str) -> None:
     assert not any(unicodedata.category(character) == "Cc" for character in shown if character not in "\n\t")
     assert not any(unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF") for character in shown)
     assert not any(unicodedata.bidirectional(character) in ("LRI", "RLI", "FSI", "PDI") for character in shown)
-    assert len(one_line(text).splitlines()) <= 1
+    assert len(printable_line(text).splitlines()) <= 1
     shown.encode()
 
 

@@ -23,3 +23,8 @@ class StoreError(SeralignError):
 
 class BusyError(StoreError):
     """Another process works in the folder."""
+
+
+def one_line(error: Exception) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())

@@ -82,7 +82,7 @@ class _Silent:
 class _Drawn:
     def __init__(self, progress: Progress, description: str, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(terminal.one_line(description), total=total, note="")
+        self._task = progress.add_task(terminal.printable_line(description), total=total, note="")
 
     def advance(self, amount: int = 1) -> None:
         self._progress.advance(self._task, amount)
@@ -91,7 +91,7 @@ class _Drawn:
         self._progress.update(self._task, completed=completed)
 
     def note(self, text: str) -> None:
-        self._progress.update(self._task, note=terminal.one_line(text))
+        self._progress.update(self._task, note=terminal.printable_line(text))
 
 
 class _Lines:

@@ -33,7 +33,7 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _PATTERN.sub(_escape, text)
 
 
-def one_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """:func:`printable` text on a single line; newlines and tabs are shown as escapes, too."""
     return re.sub("[\n\t]", _escape, printable(text))
 

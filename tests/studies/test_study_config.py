@@ -154,7 +154,7 @@ def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
     [
         (["seeds", "[0]"], "seeds: expected an option, --key value"),
         (["--seeds"], "seeds: the value is missing"),
-        (["--seeds", "[0"], "seeds: not a YAML value"),
+        (["--seeds", "[0"], "seeds: not valid YAML: "),
     ],
 )
 def test_options_that_are_none(arguments: list[str], told: str) -> None:

@@ -1,7 +1,8 @@
 """The configuration of a run: frozen dataclasses, read from YAML with dotted overrides. Imports no torch."""
 
 from seralign.config.data import DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
-from seralign.config.load import config_parser, load_config, parse_config, to_dict, to_yaml
+from seralign.config.flags import config_parser
+from seralign.config.load import load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
 from seralign.config.rounds import (
     BootstrapConfig,

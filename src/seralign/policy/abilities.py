@@ -19,8 +19,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
-from seralign.config.load import one_line
-from seralign.errors import ModelError
+from seralign.errors import ModelError, one_line
 from seralign.policy.attention import PACKED
 from seralign.policy.forward import has_virtual_tokens, inner_model, token_logps
 from seralign.policy.identity import PolicySource

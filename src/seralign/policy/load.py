@@ -15,8 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging as transformers_logging
 
 from seralign.config import LoraConfig, PolicyConfig
-from seralign.config.load import one_line
-from seralign.errors import ModelError
+from seralign.errors import ModelError, one_line
 from seralign.policy.abilities import keep_attention
 from seralign.policy.identity import PolicySource
 from seralign.policy.norms import fuse_norms

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from seralign.config.checks import positive, require
-from seralign.config.load import one_line, read_yaml
+from seralign.config.yaml12 import parse_yaml, read_yaml
 from seralign.errors import ConfigError
 
 SUPERVISED = "supervised"
@@ -181,10 +179,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigError(f"{key}: the value is missing")
             value = rest.pop(0)
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{key}: not a YAML value: {one_line(error)}") from None
+        found[key] = parse_yaml(value, key)
     return found
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
-from seralign.config.load import one_line
-from seralign.errors import StoreError
+from seralign.errors import StoreError, one_line
 from seralign.files import file_digest, write_json
 
 _MARKER = "complete.json"

@@ -1,0 +1,43 @@
+"""The keys of a configuration: fields of nested dataclasses, named with dots."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any
+
+
+@functools.cache
+def type_hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    return typing.get_type_hints(kind)
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def dataclass_of(hint: Any) -> type | None:
+    """The dataclass that a type is or, for an optional one, holds."""
+    return next((part for part in alternatives(hint) if dataclasses.is_dataclass(part)), None)  # pyright: ignore
+
+
+def value_of(hint: Any) -> Any | None:
+    """The type of the values where a type is a mapping with names of the user's own."""
+    mapping = next((part for part in alternatives(hint) if typing.get_origin(part) is dict), None)
+    return None if mapping is None else typing.get_args(mapping)[1]
+
+
+@functools.cache
+def all_keys(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Every key with its type, sections before what is in them."""
+    found = {}
+    for name, hint in type_hints(kind).items():
+        found[f"{prefix}{name}"] = hint
+        part = dataclass_of(hint)
+        if part is not None:
+            found |= all_keys(part, f"{prefix}{name}.")
+    return found

@@ -1,0 +1,124 @@
+"""Configuration keys on a command line: ``--training.learning_rate 1e-6`` or ``--training.learning_rate=1e-6``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from typing import Any, NoReturn
+
+import docstring_parser
+
+from seralign.config.fields import alternatives, dataclass_of, type_hints
+from seralign.config.hints import type_at, unknown_key
+from seralign.config.recipes import DEFAULT, RECIPES
+from seralign.config.run import RunConfig
+from seralign.config.yaml12 import parse_yaml
+from seralign.errors import ConfigError
+
+CONFIG, RECIPE, PRINT = "config", "recipe", "print_config"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of arguments whose complaints are errors like all others."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help lists what there is")
+
+
+def config_parser(prog: str, **kwargs: Any) -> Parser:
+    """A parser with every key of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...).
+
+    A command adds its own arguments to it; :func:`seralign.config.parse_config` parses them.
+    """
+    parser = Parser(prog, formatter_class=_Help, **kwargs)
+    parser.add_argument(
+        f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of keys; flags win over it"
+    )
+    recipes = f"defaults of some keys under one name: {', '.join(RECIPES)} (default: {DEFAULT}); sera is the paper's"
+    parser.add_argument(f"--{RECIPE}", metavar="NAME", default=argparse.SUPPRESS, help=recipes)
+    parser.add_argument(f"--{PRINT}", action="store_true", help="print every key with its value, and do nothing")
+    _add_section(parser, RunConfig, "")
+    return parser
+
+
+def read_flags(arguments: list[str]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Keys with their values in the order of a command line, and the arguments that are none.
+
+    Raises:
+        ConfigError: a value is missing or cannot be read; names the key.
+    """
+    found: list[tuple[str, Any]] = []
+    others: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        key, equals, text = argument.removeprefix("--").partition("=")
+        hint = str if key in (CONFIG, RECIPE) else type_at(key)
+        if not argument.startswith("--") or hint is None:
+            others.append(argument)
+            continue
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"{key}: the value is missing; give it as --{key} VALUE")
+            text = rest.pop(0)
+        found.append((key, _value(hint, text, key)))
+    return found, others
+
+
+def unknown_argument(argument: str, parser: argparse.ArgumentParser) -> str:
+    """The message about an argument that nothing takes."""
+    if not argument.startswith("--"):
+        return f"{argument}: not an option; {parser.prog} --help lists them"
+    own = [option[2:] for action in parser._actions for option in action.option_strings if "." not in option]
+    return unknown_key(argument[2:].partition("=")[0], own)
+
+
+def _value(hint: Any, text: str, key: str) -> Any:
+    kinds = alternatives(hint)
+    verbatim = any(kind is str or typing.get_origin(kind) is typing.Literal for kind in kinds)
+    if verbatim and text == "null" and type(None) in kinds:
+        return None
+    of_list = any(typing.get_origin(kind) is list for kind in kinds) and text.lstrip().startswith("[")
+    return text if verbatim and not of_list else parse_yaml(text, key)
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=110)
+
+
+def _add_section(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
+    docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+    about = {param.arg_name: param.description or "" for param in docs.params}
+    group = parser.add_argument_group(prefix.rstrip(".") or "run", _text(docs.short_description or ""))
+    hints = type_hints(kind)
+    for field in dataclasses.fields(kind):
+        default = "" if field.default is dataclasses.MISSING else f" (default: {_default(field.default)})"
+        group.add_argument(
+            f"--{prefix}{field.name}", metavar=_metavar(hints[field.name]), default=argparse.SUPPRESS,
+            help=_text(about.get(field.name, "")) + default.replace("%", "%%"),
+        )  # fmt: skip
+    for name, hint in hints.items():
+        part = dataclass_of(hint)
+        if part is not None:
+            _add_section(parser, part, f"{prefix}{name}.")
+
+
+def _metavar(hint: Any) -> str:
+    kinds = [kind for kind in alternatives(hint) if kind is not type(None)]
+    if typing.get_origin(kinds[0]) is typing.Literal:
+        return "{" + ",".join(typing.get_args(kinds[0])) + "}"
+    names = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
+    return names.get(kinds[0], "YAML")
+
+
+def _default(value: Any) -> str:
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("``", "").replace("%", "%%")

@@ -1,0 +1,172 @@
+"""Reading YAML by the core schema of YAML 1.2; what YAML 1.1 reads as something else is refused, not guessed.
+
+PyYAML parses; its resolvers are those of YAML 1.1, where ``010`` is 8, ``1:30`` is 90, ``no`` is false and ``1e-6`` is
+text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seralign.errors import ConfigError, one_line
+
+MAX_BYTES = 1_000_000
+# Values, each alias counted with everything that it stands for: a few lines of aliases of aliases make billions.
+MAX_VALUES = 100_000
+
+_TAG = "tag:yaml.org,2002:"
+_RESOLVED = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "merge": r"<<",
+}
+_TAGS = {f"{_TAG}{name}" for name in (*_RESOLVED, "str", "seq", "map")}
+# Plain values that YAML 1.1 and 1.2 read differently, and what to say of them.
+_TWO_READINGS = {
+    r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF": "write true or false, or put it in quotes if text is meant",
+    r"[-+]?0[0-9_]+|0o[0-7]+|0b[01_]+": "write it as a plain decimal number, or put it in quotes if text is meant",
+    r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?": "write a plain number, or put it in quotes if text is meant",
+    r"[-+]?(?=[0-9._]*_)[0-9][0-9_]*(?:\.[0-9_]*)?": "write it without underscores, or in quotes if text is meant",
+}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a nested dict.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds what :func:`parse_yaml` refuses; names file and
+            key.
+    """
+    path = path.expanduser()
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is no configuration")
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(
+                f"{path}: line {line} is not UTF-8 text (byte {error.object[error.start]:#04x})"
+            ) from None
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        values = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        found = "an empty file" if values is None else type(values).__name__
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, found {found}")
+    return values
+
+
+def parse_yaml(text: str, key: str = "") -> Any:
+    """Plain values of YAML text, which stands at ``key``.
+
+    Raises:
+        ConfigError: the text is not YAML, has a key twice, a tag of its own, a value that YAML 1.1 and 1.2 read
+            differently, or more aliases or levels than a configuration has; names the key.
+    """
+    where = f"{key}: " if key else ""
+    try:
+        return _constructed(_Loader(text), key)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = "" if mark is None or key else f" (line {mark.line + 1})"
+        problem = error.problem or error.context or "it cannot be parsed"
+        tab = "; indent with spaces" if "\\t" in problem else ""
+        raise ConfigError(f"{where}not valid YAML: {problem}{line}{tab}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}not valid YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}nested too deeply for a configuration") from None
+
+
+def _constructed(loader: _Loader, key: str) -> Any:
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _Checks(lines=not key).size(node, key, ())
+    return loader.construct_document(node)
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """Refuse what would be read quietly as something that was not meant."""
+
+    lines: bool
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def size(self, node: yaml.Node, key: str, above: tuple[int, ...]) -> int:
+        """The number of values in a checked node, which is part of the nodes ``above``."""
+        identity = id(node)
+        if identity in above:
+            raise ConfigError(f"{self.at(node, key)}: an alias stands for what it is part of")
+        if identity in self.sizes:
+            return self.sizes[identity]
+        if node.tag not in _TAGS:
+            raise ConfigError(f"{self.at(node, key)}: the tag {node.tag} cannot stand in a configuration")
+        above, size = (*above, identity), 1
+        if isinstance(node, yaml.ScalarNode):
+            self.scalar(node, key)
+        elif isinstance(node, yaml.MappingNode):
+            size += sum(self.size(part, below, above) for below, part in self.parts(node, key))
+        else:
+            size += sum(self.size(part, f"{key}[{place}]", above) for place, part in enumerate(node.value))
+        if size > MAX_VALUES:
+            raise ConfigError(f"{self.at(node, key)}: more than {MAX_VALUES:,} values, with those of aliases counted")
+        self.sizes[identity] = size
+        return size
+
+    def parts(self, node: yaml.MappingNode, key: str) -> Iterator[tuple[str, yaml.Node]]:
+        """The values of a mapping, each with its whole key; no key is there twice."""
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise ConfigError(f"{self.at(name, key)}: a key must be text")
+            below = f"{key}.{name.value}" if key else name.value
+            self.scalar(name, below)
+            if name.value in seen:
+                first = f", first on line {seen[name.value]}" if self.lines else ""
+                raise ConfigError(f"{self.at(name, below)}: given twice{first}")
+            seen[name.value] = name.start_mark.line + 1
+            yield below, value
+
+    def scalar(self, node: yaml.ScalarNode, key: str) -> None:
+        """A plain value has one reading."""
+        for pattern, advice in _TWO_READINGS.items() if node.style is None else ():
+            if re.fullmatch(pattern, node.value):
+                text = f"{node.value} is one thing in YAML 1.1 and another in YAML 1.2"
+                raise ConfigError(f"{self.at(node, key)}: {text}; {advice}")
+
+    def at(self, node: yaml.Node, key: str) -> str:
+        """The key, and the line of a file."""
+        return (key or "the value") + (f" (line {node.start_mark.line + 1})" if self.lines else "")
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    text = str(loader.construct_scalar(node))
+    if node.tag == f"{_TAG}int":
+        return int(text, 0)
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern in _RESOLVED.items():
+    # The first letters of the pattern's values are a shortcut that PyYAML can do without.
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), None)
+for _name in ("int", "float"):
+    _Loader.add_constructor(f"{_TAG}{_name}", _number)
