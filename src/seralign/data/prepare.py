@@ -9,8 +9,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from datasets import Dataset
@@ -18,7 +19,6 @@ from datasets import Dataset
 from seralign.config import SourceConfig
 from seralign.data.content import Example
 from seralign.data.formats import (
-    KNOWN_COLUMNS,
     Drop,
     RawDemonstration,
     RawPair,
@@ -28,7 +28,7 @@ from seralign.data.formats import (
     read_pair,
     read_prompt,
 )
-from seralign.data.sources import load_rows
+from seralign.data.sources import describe, load_rows
 from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
 from seralign.data.tokens import Encoded, Encoder
 from seralign.errors import DataError
@@ -100,7 +100,7 @@ def prepare_demonstrations(
 
 def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
     """Write a source's different prompts; a repeated one is dropped and counted. As ``prepare_pairs``."""
-    tally = _Tally(source.path)
+    tally = _Tally(describe(source))
 
     def prompts() -> Iterator[Prompt]:
         seen: set[str] = set()
@@ -146,7 +146,7 @@ def _prepare(
     label: Callable[[Labelled], tuple[float, list[str]]],
 ) -> tuple[Dataset, DataReport]:
     """Pairs and demonstrations alike; ``label`` gives a row's p and what is noted of it."""
-    tally = _Tally(source.path)
+    tally = _Tally(describe(source))
 
     def pairs() -> Iterator[Pair]:
         identities = _Identities()
@@ -164,18 +164,10 @@ def _prepare(
 
 
 def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
-    """Rows in chunks, each with its place; only the columns that we read."""
-    table = load_rows(source, key)
-    known = [name for name in table.column_names if name in KNOWN_COLUMNS]
-    if known:
-        table = table.select_columns(known)
-    for start in range(0, len(table), CHUNK):
-        columns = table[start : start + CHUNK]
-        size = len(next(iter(columns.values())))
-        yield [
-            ({name: values[index] for name, values in columns.items()}, f"{source.path} row {start + index + 1}")
-            for index in range(size)
-        ]
+    """Rows in chunks, each with its place."""
+    rows = load_rows(source, key).located()
+    while chunk := list(islice(rows, CHUNK)):
+        yield cast(list[tuple[Row, str]], chunk)
 
 
 def _encode(

@@ -1,0 +1,186 @@
+"""Which files a source names: one, several, a folder of shards, a glob, or a folder that ``save_to_disk`` wrote."""
+
+from __future__ import annotations
+
+import glob
+import json
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from seralign.config import SourceConfig
+from seralign.data.readers.streams import OPENERS, reason
+from seralign.errors import ConfigError, DataError
+
+TEXT = (".json", ".jsonl", ".csv", ".tsv")
+KINDS = (*TEXT, ".parquet")
+EXTENSIONS = ".json, .jsonl, .csv, .tsv (each also .gz or .zst), .parquet"
+SAVED = "saved"
+_OTHER_PACKING = (".bz2", ".xz", ".zip", ".lz4", ".7z", ".br", ".z")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows, or the folder of a saved data set.
+
+    ``name`` is the path as the user gave it, for messages. ``kind``: one of ``KINDS``, or ``SAVED``. ``packing``: one
+    of ``streams.OPENERS``.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    packing: str = ""
+
+
+def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
+    """The files of a source in the order in which they are read; None where the path is a hub name.
+
+    Raises:
+        DataError: There is no such file, or it is none that can be read.
+        ConfigError: An option of the source goes with a hub data set.
+    """
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    if not paths:
+        raise DataError(f"{key}.path: the list of files is empty")
+    if isinstance(source.path, str) and _may_be_hub_name(source.path, key):
+        return None
+    files = [file for path in paths for file in _expanded(path, source, key)]
+    _check_twice(files, key)
+    saved = any(file.kind == SAVED for file in files)
+    for option, default in (("name", None), ("split", "train"), ("revision", None)):
+        if getattr(source, option) != default and not (option == "split" and saved):
+            raise ConfigError(f"{key}.{option} goes with a hub data set; {paths[0]} is local; leave it out")
+    return files
+
+
+def saved_files(folder: Path, name: str) -> list[Path]:
+    """The Arrow files of a saved data set, in the order of their rows."""
+    state = folder / "state.json"
+    try:
+        return [folder / part["filename"] for part in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{name} cannot be read: its state.json is damaged ({type(error).__name__})") from None
+
+
+def _may_be_hub_name(path: str, key: str) -> bool:
+    like_a_path = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path or glob.has_magic(path)
+    kind, packing = _format(Path(path))
+    if not path or like_a_path or kind in KINDS or packing:
+        return False
+    return _status(path, f"{key}.path") is None
+
+
+def _expanded(path: str, source: SourceConfig, key: str) -> list[DataFile]:
+    """The files that one path stands for. A path that is there is that file, whatever characters its name has."""
+    where = f"{key}.path"
+    place = Path(path).expanduser()
+    status = _status(str(place), where) if path else None
+    if status is None and path and glob.has_magic(path):
+        found = _matches(place)
+        if not found:
+            raise DataError(f"{where}: no file matches {path!r}")
+        return [_file(match, where) for match in found]
+    if status is None:
+        raise DataError(f"{where}: no such file: {path!r}")
+    if stat.S_ISDIR(status):
+        return _folder(place, source, where)
+    return [_file(place, where)]
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The files that a glob matches, by name. The part of it that is there is no pattern."""
+    there = next((parent for parent in pattern.parents if parent.is_dir()), Path())
+    rest = str(pattern.relative_to(there)) if there != Path() else str(pattern)
+    # Path.glob knows no escapes, and takes a link to a folder for a folder to look through.
+    found = glob.glob(str(Path(glob.escape(str(there))) / rest), recursive=True)  # noqa: PTH207
+    return sorted(path for path in map(Path, found) if path.is_file())
+
+
+def _status(path: str, where: str) -> int | None:
+    """The mode of a file, None if there is none."""
+    try:
+        return Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise DataError(f"{where}: {path} cannot be read: {reason(error)}") from None
+
+
+def _format(path: Path) -> tuple[str, str]:
+    """The extension without that of the packing, and that of the packing."""
+    packing = path.suffix.lower() if path.suffix.lower() in OPENERS else ""
+    return (path.with_suffix("") if packing else path).suffix.lower(), packing
+
+
+def _file(path: Path, where: str) -> DataFile:
+    kind, packing = _format(path)
+    if kind not in KINDS or (packing and kind not in TEXT):
+        raise DataError(f"{where}: {path} has an unknown extension; known are {EXTENSIONS}")
+    if not path.is_file():
+        raise DataError(f"{where}: {path} is no regular file")
+    return DataFile(path, str(path), kind, packing)
+
+
+def _folder(folder: Path, source: SourceConfig, where: str) -> list[DataFile]:
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except OSError as error:
+        raise DataError(f"{where}: {folder} cannot be read: {reason(error)}") from None
+    if "dataset_dict.json" in names:
+        return [_split(folder, source, where)]
+    if {"state.json", "dataset_info.json"} <= names:
+        if source.split != "train":
+            raise ConfigError(f"{where.removesuffix('path')}split: {folder} is one data set without splits")
+        return [DataFile(folder, str(folder), SAVED)]
+    return _shards(folder, where)
+
+
+def _split(folder: Path, source: SourceConfig, where: str) -> DataFile:
+    """One split of a saved ``DatasetDict``."""
+    try:
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        known = ", ".join(splits)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: {folder}/dataset_dict.json cannot be read ({type(error).__name__})") from None
+    if source.split not in splits:
+        raise DataError(f"{where.removesuffix('path')}split: {folder} has no split {source.split!r}; it has {known}")
+    path = folder / source.split
+    return DataFile(path, str(path), SAVED)
+
+
+def _shards(folder: Path, where: str) -> list[DataFile]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
+    for entry in entries:
+        if entry.suffix.lower() in _OTHER_PACKING and _format(entry.with_suffix(""))[0] in KINDS:
+            raise DataError(f"{where}: {entry} is packed in a way that is not read; known are {EXTENSIONS}")
+    files = [_file(entry, where) for entry in entries if not entry.is_dir() and _format(entry)[0] in KINDS]
+    deeper = next((entry for entry in entries if entry.is_dir() and any(_data_below(entry))), None)
+    if deeper is not None:
+        raise DataError(
+            f"{where}: the folder {folder} has data in a folder of its own, {deeper.name}; give the folder with the "
+            f"files, or a glob such as {folder}/**/*.jsonl"
+        )
+    if not files:
+        raise DataError(f"{where}: the folder {folder} has no data files; known are {EXTENSIONS}")
+    kinds = sorted({file.kind for file in files})
+    if len(kinds) > 1:
+        raise DataError(
+            f"{where}: the folder {folder} mixes {' and '.join(kinds)} files; give those that you mean, as a list or "
+            f"as a glob such as {folder}/*{kinds[-1]}"
+        )
+    return files
+
+
+def _data_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if _format(path)[0] in KINDS and path.is_file())
+
+
+def _check_twice(files: list[DataFile], key: str) -> None:
+    seen: set[Path] = set()
+    for file in files:
+        path = file.path.resolve()
+        if path in seen:
+            raise DataError(f"{key}.path: {file.name} is named twice")
+        seen.add(path)

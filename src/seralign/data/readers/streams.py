@@ -1,0 +1,85 @@
+"""Bytes and lines of a file, packed or not; what is wrong with them names the file and the line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from seralign.errors import DataError
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _open_gzip(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path))
+
+
+def _open_zstd(path: Path) -> BinaryIO:
+    # Unlike the zstandard package's reader, Arrow's says when the data end too early.
+    return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))  # pyright: ignore
+
+
+OPENERS: dict[str, Callable[[Path], BinaryIO]] = {"": _open_plain, ".gz": _open_gzip, ".zst": _open_zstd}
+"""How a file is opened, by the ending that its packing adds to the name."""
+
+_BOM = "\ufeff"
+
+
+@contextmanager
+def readable(file: str) -> Iterator[None]:
+    """Turn the errors of reading a file's bytes into one that names it."""
+    try:
+        yield
+    except EOFError:
+        raise DataError(f"{file} cannot be read: it ends in the middle of its compressed data") from None
+    except zlib.error as error:
+        raise DataError(f"{file} cannot be read: its compressed data are damaged ({error})") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
+
+
+def reason(error: BaseException) -> str:
+    """An error's message in one line."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    lines = text.strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def text_lines(stream: BinaryIO, file: str) -> Iterator[tuple[int, str]]:
+    """The lines of UTF-8 text with their numbers from 1, ends kept. A byte order mark at the start is taken off."""
+    for number, line in enumerate(stream, start=1):
+        text = decode(line, f"{file} line {number}")
+        yield number, text.removeprefix(_BOM) if number == 1 else text
+
+
+def whole_text(stream: BinaryIO, file: str) -> str:
+    """All of a file of UTF-8 text, as ``text_lines``."""
+    content = stream.read()
+    try:
+        return content.decode("utf-8").removeprefix(_BOM)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{file} line {line} is not UTF-8 text") from None
+
+
+def decode(line: bytes, where: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        DataError: They are not UTF-8.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        wide = line.startswith((b"\xff\xfe", b"\xfe\xff"))
+        hint = " (the file is UTF-16; save it as UTF-8)" if wide else ""
+        raise DataError(f"{where} is not UTF-8 text{hint}") from None
