@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 
 # SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
 demo: $(STAMP)
-	$(BIN)/seralign train configs/quickstart.yaml
+	$(BIN)/seralign demo
 
 test: lint
 	$(BIN)/pytest

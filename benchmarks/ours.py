@@ -88,6 +88,7 @@ def training(job: Job) -> Actions:
                 get_objective("dpo", BETA, 0.0),
                 replace(_TRAINING, max_steps=steps),
                 folder,
+                section="training",
                 seed=0,
                 label="training",
                 log_folder=folder / "logs",

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quickstart --json FILE
 
-Runs ``configs/quickstart.yaml`` three times in a temporary folder: uninterrupted; once more on the finished run; and in
+Runs ``seralign demo`` three times in a temporary folder: uninterrupted; once more on the finished run; and in
 another folder killed in the middle of round 2's training and started again.
 """
 
@@ -21,12 +21,10 @@ from typing import Any
 
 from seralign.store import Run, read_run
 
-CONFIG = "configs/quickstart.yaml"
-
 
 def command(out: Path) -> list[str]:
     """The demo's command, in another folder."""
-    return [sys.executable, "-m", "seralign.cli.main", "train", CONFIG, "--out", str(out)]
+    return [sys.executable, "-m", "seralign.cli.main", "demo", "--out", str(out)]
 
 
 def timed(out: Path) -> float:

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from seralign.config import load_config, to_dict
 from seralign.data.table import write_pairs, write_prompts
-from seralign.evaluation.metrics import Interval
 from seralign.evaluation.summary import PolicyFigures
 from seralign.files import write_table
+from seralign.intervals import Interval
 from seralign.records import OFFLINE, Pair
 from seralign.store import Run, open_run
 
@@ -146,7 +146,7 @@ def whole_run(root: Path) -> Run:
             add_generated(run, 3, [pair("round3-y", "generated:3", "better")], made)
             add_mix(run, 3, {"b": True, "c": True, "round3-y": True}, 0.33, 0.5)
         add_training(run, f"round-{index}/train", [{"loss": 0.7, "step": 1}, {"loss": 0.6, "step": 2}])
-        add_policy(run, f"round-{index}", f"round {index}", score=interval(0.1 * index), heldout_accuracy=0.6)
+        add_policy(run, f"round-{index}", f"round {index}", score=interval(0.1 * index), heldout_accuracy=interval(0.6))
         add_tokens(run, index, {1: ["a", "d"], 2: ["a", "round2-x"], 3: ["a", "round3-y"]}[index], 0.5 * index)
         decision = {"reason": "goes on" if index < 3 else "all rounds done", "harm": None, "best_round": index}
         add_stage(run, f"round-{index}/decide", decision)

@@ -34,7 +34,8 @@ from seralign.studies.config import load_study, study_from
 
 ROOT = Path(__file__).parents[1]
 ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
-CONFIGS = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/**/*.yaml")])
+QUICKSTART = ROOT / "src" / "seralign" / "quickstart.yaml"
+CONFIGS = sorted([QUICKSTART, *ROOT.glob("examples/**/*.yaml")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -84,7 +85,6 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/quick.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/standard.yaml",
-        "configs/quickstart.yaml",
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
         "examples/from_python.py",
@@ -141,7 +141,7 @@ def test_the_quickstart_runs_in_small(tmp_path: Path) -> None:
     }
     from seralign.loop import train
 
-    result = train(load_config(ROOT / "configs" / "quickstart.yaml", overrides))
+    result = train(load_config(QUICKSTART, overrides))
     figures = figures_of(tmp_path / "run")
     assert [policy["name"] for policy in figures["policies"]] == ["sft", "dpo", "round 1", "round 2", "round 3"]
     assert figures["result"]["policy"] == "round 3"
@@ -223,6 +223,12 @@ def test_the_readme_is_true(first_run: Path, capsys: pytest.CaptureFixture[str])
     for command in commands:
         assert main(shlex.split(command)[1:]) == 0, command
     assert "read 5, kept 5" in capsys.readouterr().out
+    # One of the five pairs is held out; four, eight times, four a step.
+    figures = figures_of(first_run / "runs" / "first")
+    assert [entry["train"]["steps"] for entry in figures["rounds"]] == [8, 8]
+    digests = [json.loads((first_run / "runs" / "first" / at / "stage.json").read_text())["figures"] for at in
+               ("policies", "result")]  # fmt: skip
+    assert digests[0]["initial"]["digest"] != digests[1]["digest"], "the first run trains nothing"
     execute("README.md")
 
 

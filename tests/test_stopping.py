@@ -72,13 +72,6 @@ def test_a_win_over_a_bad_round_is_no_gain() -> None:
     assert (decision.stop, decision.best_round) == (True, 2)
 
 
-def test_harm_is_told() -> None:
-    assert decide(gains(0.6), ACCURACY, rounds=3).harm is None
-    assert decide(gains(0.4), ACCURACY, rounds=3).harm == "it ranks 60.0% of the held-out pairs the wrong way round"
-    harmful = decide([RoundGain(1, 0.7, {0: 0.41})], WIN_RATE, rounds=3).harm
-    assert harmful == "it wins only 0.410 against the starting policy"
-
-
 def test_never_runs_all_rounds_and_takes_the_last() -> None:
     rule = StopConfig("never")
     assert not decide(gains(0.7, 0.1), rule, rounds=3).stop

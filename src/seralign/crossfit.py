@@ -62,7 +62,8 @@ def soft_labels(margins: np.ndarray, p: np.ndarray, scale: float, trust: float) 
     """Probability [N] that the chosen response is the better one: logit = a h + logit(trust p + (1 - trust)(1 - p)).
 
     The margin is one witness, the label that the data give another, who is right with probability ``trust``; at 1/2
-    the label says nothing, at 1 a hard label is all that counts. A result below 1/2 turns the pair round.
+    the label says nothing, at 1 a hard label is all that counts. Where the result is below 1/2 the rejected response is
+    the better one.
 
     Args:
         margins: h in nats [N], under policies that were not trained on the pair.
@@ -73,12 +74,6 @@ def soft_labels(margins: np.ndarray, p: np.ndarray, scale: float, trust: float) 
     witness = trust * p + (1 - trust) * (1 - p)
     with np.errstate(divide="ignore"):
         return _sigmoid(scale * margins + np.log(witness) - np.log1p(-witness))
-
-
-def in_favour(differences: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Differences [N] of chosen and rejected response, margins or lengths, in favour of the one that the label
-    prefers: -d where p < 1/2 turns the pair round."""
-    return differences * np.sign(2 * p - 1)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

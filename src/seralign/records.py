@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 OFFLINE = "offline"
@@ -57,6 +57,28 @@ class Candidate:
     text: str
     ids: tuple[int, ...]
     finished: bool
+
+
+def oriented(pair: Pair, p: float) -> Pair:
+    """The pair with another label: the sides are swapped where ``p`` prefers the rejected response.
+
+    Args:
+        pair: A pair.
+        p: Probability in [0, 1] that ``pair.chosen`` is the better one.
+
+    Returns:
+        The pair with ``p`` in [0.5, 1].
+    """
+    if p >= 0.5:
+        return replace(pair, p=p)
+    return replace(
+        pair,
+        chosen=pair.rejected,
+        rejected=pair.chosen,
+        chosen_ids=pair.rejected_ids,
+        rejected_ids=pair.chosen_ids,
+        p=1.0 - p,
+    )
 
 
 def content_id(content: Any) -> str:

@@ -22,13 +22,11 @@ class RoundGain:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to stop after the last round and why, the round whose policy is the result so far, and what the last
-    round did harm to, if it did."""
+    """Whether to stop after the last round and why, and the round whose policy is the result so far."""
 
     stop: bool
     reason: str
     best_round: int
-    harm: str | None
 
 
 def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Decision:
@@ -36,8 +34,7 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
 
     A round gains when its ``margin_accuracy`` is more than ``min_gain`` above the highest of the rounds that gained
     before it, or its ``win_rate`` against the last of them above one half plus ``min_gain``; a negative one forgives a
-    fall. The result is the last round that gained. With ``never`` every round gains. A round does harm when it ranks
-    most held-out pairs the wrong way round, or loses to the starting policy.
+    fall. The result is the last round that gained. With ``never`` every round gains.
     """
     last = history[-1]
     best = bar = compared = history[0]
@@ -53,9 +50,9 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
     if since >= config.patience:
         times = "" if config.patience == 1 else f" {config.patience} times in a row"
         reason = f"no gain in {config.metric}{times} ({_told(last, compared, config)})"
-        return Decision(True, reason, best.round_index, _harm(last))
+        return Decision(True, reason, best.round_index)
     done = last.round_index >= rounds
-    return Decision(done, "all rounds done" if done else "goes on", best.round_index, _harm(last))
+    return Decision(done, "all rounds done" if done else "goes on", best.round_index)
 
 
 def _gains(entry: RoundGain, best: RoundGain, config: StopConfig) -> bool:
@@ -77,11 +74,3 @@ def _told(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:
         f"round {entry.round_index} {entry.margin_accuracy:.3f}, "
         f"best before it round {best.round_index} {best.margin_accuracy:.3f}"
     )
-
-
-def _harm(entry: RoundGain) -> str | None:
-    if entry.margin_accuracy is not None and entry.margin_accuracy < 0.5:
-        return f"it ranks {1 - entry.margin_accuracy:.1%} of the held-out pairs the wrong way round"
-    if entry.win_rates.get(0, 0.5) < 0.5:
-        return f"it wins only {entry.win_rates[0]:.3f} against the starting policy"
-    return None

@@ -83,6 +83,16 @@ def interval(value: dict[str, Any] | None, digits: int) -> str:
     return f"{number(value['mean'], digits)} ± {number((above + below) / 2, digits)}"
 
 
+def share(value: dict[str, Any] | None, digits: int = 1) -> str:
+    """A share with its interval, as percentages: ``48.4% (32.9 to 64.3)``."""
+    if value is None:
+        return ABSENT
+    if value["low"] is None:
+        return percent(value["mean"], digits)
+    ends = " to ".join(percent(value[end], digits).removesuffix("%") for end in ("low", "high"))
+    return f"{percent(value['mean'], digits)} ({ends})"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)

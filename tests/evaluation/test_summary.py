@@ -6,8 +6,8 @@ import math
 import pytest
 
 from seralign.errors import ModelError
-from seralign.evaluation.metrics import Interval
 from seralign.evaluation.summary import PolicyFigures, summarise
+from seralign.intervals import Interval
 
 FULL = summarise(
     "round 2",
@@ -34,7 +34,8 @@ def test_figures_by_hand() -> None:
     assert FULL.distinct_2 == 3 / 8
     assert FULL.repetition == pytest.approx(1 / 3)
     assert FULL.unfinished == pytest.approx(1 / 3)
-    assert FULL.heldout_accuracy == (1 + 0 + 0.5 + 1) / 4
+    assert FULL.heldout_accuracy is not None
+    assert (FULL.heldout_accuracy.mean, FULL.heldout_accuracy.n) == ((1 + 0 + 0.5 + 1) / 4, 4)
     assert FULL.heldout_margin == 1.0
     assert FULL.margin_length_correlation == pytest.approx(1.0)
 
@@ -42,11 +43,26 @@ def test_figures_by_hand() -> None:
 def test_what_is_not_given_is_none() -> None:
     assert summarise("p", [], []) == PolicyFigures(name="p")
     only_margins = summarise("p", [], [], margins=[1.0, -1.0], p=[0.9, 0.9], length_differences=[4, 4])
-    assert only_margins == PolicyFigures(name="p", heldout_accuracy=0.5, heldout_margin=0.0)
+    assert only_margins.heldout_accuracy is not None
+    assert only_margins.heldout_accuracy.mean == 0.5
+    assert only_margins == PolicyFigures(name="p", heldout_accuracy=only_margins.heldout_accuracy, heldout_margin=0.0)
     one = summarise("p", [[1, 2]], [True], scores=[2.0], rivals={})
     assert one == PolicyFigures(
         name="p", n=1, score=Interval(2.0, None, None, 1), length=2.0, distinct_2=1.0, repetition=0.0, unfinished=0.0
     )
+
+
+def test_pairs_of_one_prompt_say_less_than_as_many_of_several() -> None:
+    """Six of eight right: Wilson's interval of 6 / 8 is .409 to .929; of one prompt alone that of .75 of 1."""
+    margins = [1.0] * 6 + [-1.0] * 2
+    apart = summarise("p", [], [], margins=margins).heldout_accuracy
+    together = summarise("p", [], [], margins=margins, prompt_ids=["a"] * 8).heldout_accuracy
+    assert apart is not None
+    assert together is not None
+    assert (apart.low, apart.high) == pytest.approx((0.409275, 0.928521), abs=1e-6)
+    assert (together.mean, together.n) == (0.75, 8)
+    # c = 3.841459: (1.5 + c -+ sqrt(c (.75 + c))) / (2 (1 + c))
+    assert (together.low, together.high) == pytest.approx((0.117910, 0.985365), abs=1e-6)
 
 
 @pytest.mark.parametrize("figures", [FULL, PolicyFigures("p"), summarise("q", [[1]], [False], scores=[1.0])])

@@ -66,15 +66,29 @@ def test_copies_are_trained_without_the_prompts_that_they_judge(done: RunResult)
 def test_labels_are_calibrated_margins_and_the_largest_margins_stay(done: RunResult) -> None:
     table, figures = reviewed(done.run), done.run.record("crossfit/review").figures
     hard = np.ones(len(table["margin"]))
-
-    assert figures["scale"] == calibrate(table["margin"], hard) > 0
-    np.testing.assert_array_equal(table["p"], soft_labels(table["margin"], hard, figures["scale"], 0.6))
-    assert figures["accuracy"] == np.mean(table["margin"] > 0)
-    assert figures["turned"] == np.mean(table["p"] < 0.5) > 0
+    given = np.where(table["swapped"], -1, 1) * table["margin"]
+    label = soft_labels(given, hard, figures["scale"], 0.6)
+    np.testing.assert_array_equal(table["swapped"], label < 0.5)
+    np.testing.assert_array_equal(table["p"], np.maximum(label, 1 - label))
+    assert figures["scale"] == calibrate(given, hard) > 0
+    assert figures["accuracy"] == np.mean(given > 0)
+    assert figures["swapped"] == np.mean(table["swapped"]) > 0
     assert figures["kept"] == table["kept"].sum() == round(0.8 * len(hard))
-    favour = table["margin"] * np.sign(2 * table["p"] - 1)
-    assert favour[table["kept"]].min() >= favour[~table["kept"]].max()
-    assert (favour != table["margin"]).any()
+    assert table["margin"][table["kept"]].min() >= table["margin"][~table["kept"]].max()
+
+
+def test_a_pair_is_swapped_as_a_whole(done: RunResult) -> None:
+    run, table = done.run, reviewed(done.run)
+    given = {row["pair_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
+    made = {row["pair_id"]: row for row in read_pairs(run.path("crossfit/review", "pairs.arrow"))}
+    assert list(made) == list(given) == table["pair_id"].tolist()
+    for name, swapped, p in zip(table["pair_id"], table["swapped"], table["p"], strict=True):
+        sides = ("rejected", "chosen") if swapped else ("chosen", "rejected")
+        for ours, theirs in zip(("chosen", "rejected"), sides, strict=True):
+            assert made[name][ours] == given[name][theirs]
+            assert made[name][f"{ours}_ids"] == given[name][f"{theirs}_ids"]
+        assert made[name]["p"] == p >= 0.5
+        assert all(made[name][key] == given[name][key] for key in ("prompt", "prompt_id", "prompt_ids", "origin"))
 
 
 def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResult, config: RunConfig) -> None:
@@ -89,45 +103,50 @@ def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResul
             - logps_alone(run.path("sft", "policy"), some, side)
             for side in ("chosen_ids", "rejected_ids")
         )
-        np.testing.assert_allclose(table["margin"][judged], chosen - rejected, atol=1e-4)
+        given = np.where(table["swapped"], -1, 1) * table["margin"]
+        np.testing.assert_allclose(given[judged], chosen - rejected, atol=1e-4)
 
 
-def test_later_rounds_rank_a_turned_pair_by_the_margin_the_other_way(done: RunResult) -> None:
+def test_later_rounds_and_metrics_see_a_swapped_pair_as_it_is_trained_on(done: RunResult) -> None:
+    """Margins, lengths and accuracies are those of the sides that the new label names, found by plain transformers."""
     run, table = done.run, reviewed(done.run)
-    labels = dict(zip(table["pair_id"], table["p"], strict=True))
+    swapped = dict(zip(table["pair_id"], table["swapped"], strict=True))
     scored = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
     selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
-    turned = np.array([labels[name] < 0.5 for name in scored["pair_id"]])
+    pairs = [row for row in read_pairs(run.path("data", "pairs.arrow")) if row["pair_id"] in scored["pair_id"]]
+    ends = ("chosen_ids", "rejected_ids")
+    won, lost = (
+        logps_alone(run.path("round-1/train", "policy"), pairs, side)
+        - logps_alone(run.path("sft", "policy"), pairs, side)
+        for side in ends
+    )
+    sign = np.array([-1 if swapped[row["pair_id"]] else 1 for row in pairs])
+    longer = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in pairs]) * sign
 
-    assert scored["pair_id"] == selected["pair_id"]
-    assert turned.any()
-    np.testing.assert_array_equal(selected["margin"], np.where(turned, -1, 1) * np.array(scored["margin"]))
-
-
-def test_figures_are_of_turned_pairs_as_they_are_trained_on(done: RunResult) -> None:
-    """A label that the review has mended is no flip; the longer response is that of what the label now prefers."""
-    run, table = done.run, reviewed(done.run)
-    labels = dict(zip(table["pair_id"], table["p"], strict=True))
-    selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
-    scored = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
-    p = np.array([labels[name] for name in selected["pair_id"]])
-    kept, turned = np.array(selected["kept"]), p < 0.5
-    truth = read_truth(run.path("world"))
-    given = truth.of(selected["pair_id"])
-    gold = np.where(turned, -1, 1) * given.gold_difference
-    longer = np.array(scored["chosen_length"]) - np.array(scored["rejected_length"])
-    longer = np.where(turned, -1, 1) * longer
-    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold"))["selection"]
-
-    assert (turned & kept).any()
-    assert found["kept"]["flip_rate"] == np.mean((given.flipped != turned)[kept])
-    assert found["kept"]["gold_wrong"] == np.mean(gold[kept] < 0)
-    assert found["kept"]["length_difference"] == np.mean(longer[kept])
-    figures = run.record("round-2/select").figures
+    assert scored["pair_id"] == selected["pair_id"] == [row["pair_id"] for row in pairs]
+    assert (sign < 0).any()
+    np.testing.assert_allclose(scored["margin"], sign * (won - lost), atol=1e-4)
+    assert selected["margin"] == scored["margin"]
+    assert run.record("round-2/score").figures["accuracy"] == pytest.approx(np.mean(sign * (won - lost) > 0))
+    figures, kept = run.record("round-2/select").figures, np.array(selected["kept"])
     assert figures["length_difference"] == np.mean(longer)
     assert figures["length_difference_kept"] == np.mean(longer[kept])
-    ordered = np.sign(np.array(scored["margin"])) == np.where(turned, -1, 1)
-    assert run.record("round-2/score").figures["accuracy"] == pytest.approx(np.mean(ordered))
+
+
+def test_label_quality_is_of_swapped_pairs_as_they_are_trained_on(done: RunResult) -> None:
+    """A label that the review has mended is no flip."""
+    run, table = done.run, reviewed(done.run)
+    sides = dict(zip(table["pair_id"], table["swapped"], strict=True))
+    selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
+    swapped, kept = np.array([sides[name] for name in selected["pair_id"]]), np.array(selected["kept"])
+    truth = read_truth(run.path("world"))
+    given = truth.of(selected["pair_id"])
+    gold = np.where(swapped, -1, 1) * given.gold_difference
+    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold"))["selection"]
+
+    assert (swapped & kept).any()
+    assert found["kept"]["flip_rate"] == np.mean((given.flipped != swapped)[kept])
+    assert found["kept"]["gold_wrong"] == np.mean(gold[kept] < 0)
 
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:

@@ -109,7 +109,7 @@ def test_figures_have_names(result: RunResult) -> None:
     sft, dpo = figures["policies"][:2]
     assert sft["kl"]["mean"] == 0.0
     assert sft["heldout_margin"] == 0.0
-    assert sft["heldout_accuracy"] == 0.5
+    assert sft["heldout_accuracy"]["mean"] == 0.5
     assert dpo["win_rates"]["sft"]["mean"] + sft["win_rates"]["dpo"]["mean"] == pytest.approx(1.0)
     assert figures["rounds"][2]["compose"]["share_wanted"] == 0.5
     assert figures["stopped"] == "all rounds done"
@@ -226,6 +226,38 @@ def test_nothing_to_evaluate_or_to_bootstrap_is_fine(tmp_path: Path) -> None:
     assert figures["policies"][-1]["n"] == 0
     assert figures["policies"][-1]["heldout_accuracy"] is not None
     assert figures["rounds"][1]["sample"] is None
+
+
+@pytest.mark.parametrize("heldout", [3, 12])
+def test_harm_is_said_by_the_interval_in_the_terminal_and_in_the_report(
+    heldout: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Held-out pairs are the other way round, so none is ranked right: of 3 up to 56.1%, of 12 up to 24.2%."""
+    from tiny import save_model
+
+    for file, first, count, sides in (
+        ("pairs", 0, 20, ("chosen", "rejected")),
+        ("heldout", 20, heldout, ("rejected", "chosen")),
+    ):
+        rows = [
+            dict(zip(("prompt", *sides), (f"w{at} ", "w1 w2 w3", "w4 w5 w6"), strict=True))
+            for at in range(first, first + count)
+        ]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = {
+        "world": None, "sft": None, "rounds": 1, "policy__model": save_model(tmp_path / "model").model,
+        "evaluation__baseline": False, "evaluation__prompts": 0, "training__learning_rate": 1e-2,
+        "training__max_steps": 8, "data__pairs": {"path": str(tmp_path / "pairs.jsonl")},
+        "data__heldout": {"path": str(tmp_path / "heldout.jsonl")},
+    }  # fmt: skip
+    run = train(small_config(tmp_path / "run", **overrides)).run
+    figures = run_figures(run)
+    assert figures["policies"][-1]["heldout_accuracy"]["mean"] == 0.0
+    says = "it does harm: it ranks 0.0% (0.0 to 24.2) of the held-out pairs right"
+    assert [alarm["kind"] for alarm in figures["alarms"] if alarm["kind"] == "harm"] == ["harm"] * (heldout == 12)
+    assert ("it does harm" in capsys.readouterr().err) is (heldout == 12)
+    decided = run.record("round-1/decide").figures["harm"]
+    assert decided == (says.removeprefix("it does harm: ") if heldout == 12 else None)
 
 
 @pytest.mark.parametrize("rule", ["all", "bottom", "random"])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from seralign.errors import ModelError
-from seralign.policy.identity import PolicySource, fetch, weights_digest
+from seralign.policy.identity import PolicySource, fetch, hub_name, portable, weights_digest
 from seralign.policy.load import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
@@ -178,3 +178,15 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, saved: Saved) -> 
         fetch(PolicySource(str(tmp_path)))
     with pytest.raises(ModelError, match=r"no adapter_config\.json here"):
         fetch(replace(saved("llama"), adapter=str(tmp_path)))
+
+
+def test_names_of_the_hub_are_told_from_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "here").mkdir(parents=True)
+    names = ["Qwen/Qwen2.5-0.5B-Instruct", "gpt2", "models/absent"]
+    assert [hub_name(name) for name in names] == names
+    for path in ("models/here", "./models", "/models/qwen", "~/qwen", "a/b/c", None, ""):
+        assert hub_name(path) is None, path
+    assert [portable(path) for path in ("Qwen/Qwen2.5", "models/here", "/srv/models/qwen/", "a/b/c.jsonl")] == [
+        "Qwen/Qwen2.5", "here", "qwen", "c.jsonl",
+    ]  # fmt: skip

@@ -25,7 +25,10 @@ from hand_made import (
     whole_run,
 )
 
+from seralign.data.table import write_pairs
 from seralign.errors import StoreError
+from seralign.files import write_table
+from seralign.records import oriented
 from seralign.report.charts import Over
 from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures, training_metrics
@@ -69,17 +72,16 @@ def test_each_pair_is_one_row_with_what_the_rounds_thought_of_it(run: Run) -> No
 def test_labels_are_those_that_rounds_train_with(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a"), pair("b")])
-    review = {"copies": 2, "pairs": 2, "kept": 2, "accuracy": 0.6, "turned": 0.5, "certainty": 0.5}
-    add_stage(
-        run,
-        "crossfit/review",
-        review,
-        {"review.parquet": {"pair_id": ["b", "a"], "p": [0.4, 0.9], "kept": [True, False]}},
-    )
+    review = {"copies": 2, "pairs": 2, "kept": 2, "accuracy": 0.6, "swapped": 0.5, "certainty": 0.5}
+    folder = run.begin("crossfit/review", {})
+    write_table(folder / "review.parquet", {"pair_id": ["b", "a"], "kept": [True, False]})
+    write_pairs(folder / "pairs.arrow", [oriented(pair("a"), 0.9), oriented(pair("b"), 0.4)])
+    run.commit("crossfit/review", {}, review, 1.0)
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     rows = rows_of(run_contents(run).pairs)
 
-    assert {name: row["p"] for name, row in rows.items()} == {"a": 0.9, "b": 0.4, "round2-x": 0.75}
+    assert {name: row["p"] for name, row in rows.items()} == {"a": 0.9, "b": 0.6, "round2-x": 0.75}
+    assert (rows["b"]["chosen"], rows["b"]["rejected"]) == (pair("b").rejected, pair("b").chosen)
     # No round had pair a; b was not among those that this one selected from.
     assert {name: row["kept"] for name, row in rows.items()} == {"a": [DROPPED], "b": [None], "round2-x": ["selected"]}
 
@@ -317,4 +319,4 @@ def test_win_rates_of_the_result_are_those_shown(tmp_path: Path) -> None:
     add_stage(run, "data", {"heldout": 0, "pairs": 1})
     found = run_figures(run, rates)
     assert found["policies"][1]["win_rates"]["initial"]["mean"] == 0.4
-    assert [alarm["kind"] for alarm in found["alarms"]] == ["win_rate"]
+    assert [alarm["kind"] for alarm in found["alarms"]] == ["harm"]

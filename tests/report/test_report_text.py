@@ -62,7 +62,7 @@ def test_what_the_reviews_saw(figures: dict[str, Any]) -> None:
 
 def test_policies_with_their_intervals(figures: dict[str, Any]) -> None:
     row = cells(shown(figures), "round 2", 9)
-    assert row == ["round 2", "0.200 ± 0.010", "–", "10.0", "–", "60.0%", "–", "0.500", "0.0%"]
+    assert row == ["round 2", "0.200 ± 0.010", "–", "10.0", "–", "60.0% (59.0 to 61.0)", "–", "0.500", "0.0%"]
     markdown = policies_markdown(figures["policies"]).splitlines()
     assert markdown[0].startswith("| policy | score | wins against initial |")
     assert markdown[4].startswith("| round 2 | 0.200 ± 0.010 | – | 10.0 |")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from seralign.cli.main import main
-from seralign.evaluation.metrics import Interval, mean_interval, win_rate
+from seralign.intervals import Interval, mean_interval, win_rate
 from seralign.studies.cells import is_finished, plan_study
 from seralign.studies.compare import TEST
 from seralign.studies.config import StudyConfig

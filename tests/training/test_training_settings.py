@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from training_helpers import policy_model, random_pairs, run_training, training_data
+from hypothesis import given
+from hypothesis import strategies as st
+from training_helpers import metrics, policy_model, random_pairs, run_training, training_data
 from transformers import TrainingArguments
 
 from seralign.config import PolicyConfig, TrainingConfig
@@ -18,7 +20,7 @@ from seralign.errors import ConfigError
 from seralign.objectives import get_objective
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
-from seralign.training.arguments import training_arguments
+from seralign.training.arguments import check_rates, check_settings, training_arguments
 from seralign.training.plan import Plan
 
 PLAN = Plan([], steps=7, accumulation=3, world_size=1)
@@ -26,7 +28,8 @@ DPO = get_objective("dpo", 0.1, 0.0)
 
 
 def arguments(heldout: bool = False, **settings: Any) -> TrainingArguments:
-    return training_arguments(TrainingConfig(**settings), PLAN, Path("scratch"), heldout=heldout, seed=5)
+    config = TrainingConfig(**settings)
+    return training_arguments(config, PLAN, Path("scratch"), section="training", heldout=heldout, seed=5)
 
 
 def test_settings_in_transformers_words():
@@ -42,7 +45,7 @@ def test_settings_in_transformers_words():
         0.1,
         "sgd",
     )
-    assert found.get_warmup_steps(100) == 20
+    assert found.get_warmup_steps(7) == 1
     assert (found.max_grad_norm, found.bf16, found.fp16, found.seed) == (0.5, True, False, 5)
     assert (found.save_steps, found.logging_steps, found.eval_steps) == (11, 13, 17)
     assert found.eval_on_start
@@ -133,17 +136,82 @@ def test_float16_weights_are_refused(tiny_model: Callable[[str], Path], tmp_path
         run_training(model, tmp_path, data, DPO, config)
 
 
+@pytest.mark.parametrize("section", ["training", "sft"])
 @pytest.mark.parametrize("tracker", ["nosuch", "wandb"])
-def test_a_tracker_that_is_unknown_or_missing_is_refused(
-    tiny_model: Callable[[str], Path], tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch
+def test_a_tracker_that_is_unknown_or_missing_is_refused_by_its_key(
+    tracker: str, section: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
-    config = TrainingConfig(max_steps=1, report_to=[tracker])
-    data = training_data(tiny_model("llama"), random_pairs(4), DPO, config)
 
-    with pytest.raises(ConfigError, match=rf"^training: transformers refuses the settings: .*{tracker}") as caught:
-        run_training(policy_model(tiny_model("llama")), tmp_path, data, DPO, config)
+    match = rf"^{section}\.report_to: {tracker} cannot be used: .*{tracker}"
+    with pytest.raises(ConfigError, match=match) as caught:
+        check_settings(TrainingConfig(report_to=["tensorboard", tracker]), section)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [[], ["none"], ["all"], ["tensorboard"]])
+def test_trackers_that_are_here_are_taken(names: list[str]):
+    check_settings(TrainingConfig(report_to=names), "training")
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "expected"),
+    [(0.1, 1, 0), (0.1, 2, 0), (0.1, 9, 0), (0.1, 10, 1), (0.1, 19, 1), (0.5, 1, 0), (0.99, 2, 1), (0.0, 100, 0)],
+)
+def test_warm_up_is_rounded_down(warmup: float, steps: int, expected: int):
+    plan = Plan([], steps=steps, accumulation=1, world_size=1)
+    config = TrainingConfig(warmup=warmup)
+    found = training_arguments(config, plan, Path("scratch"), section="training", heldout=False, seed=0)
+    assert found.get_warmup_steps(steps) == expected
+
+
+@given(warmup=st.floats(0, 1, exclude_max=True), steps=st.integers(1, 60))
+def test_no_warm_up_takes_a_whole_training(warmup: float, steps: int):
+    check_rates(TrainingConfig(warmup=warmup), steps, "training")
+
+
+def test_one_step_trains(tiny_model: Callable[[str], Path], tmp_path: Path):
+    config = TrainingConfig(max_steps=1, batch_size=4, learning_rate=0.01, log_steps=1)
+    model = policy_model(tiny_model("llama"))
+    before = torch.cat([value.detach().flatten().clone() for value in model.parameters()])
+    run_training(model, tmp_path, training_data(tiny_model("llama"), random_pairs(4), DPO, config), DPO, config)
+
+    assert metrics(tmp_path)[0]["learning_rate"] == 0.01
+    moved = torch.cat([value.detach().flatten() for value in model.parameters()]) - before
+    assert moved.abs().max().item() == pytest.approx(0.01, rel=1e-3)  # AdamW's first step is the learning rate
+
+
+@pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps:UserWarning")
+@pytest.mark.parametrize("section", ["training", "sft"])
+def test_a_training_whose_every_rate_is_0_is_refused(section: str):
+    """A decay of no steps after no stable ones: what follows the warm-up has the smallest rate, which is 0."""
+    never = {"lr_scheduler_kwargs": {"num_decay_steps": 0, "num_stable_steps": 0}}
+    config = TrainingConfig(schedule="warmup_stable_decay", warmup=0.7, extra=never)
+    check_rates(config, 3, section)  # two steps of warm-up, the second of which has half the rate
+
+    with pytest.raises(ConfigError, match=rf"^{section}\.schedule: all 2 steps have a learning rate of 0 .*{section}"):
+        check_rates(config, 2, section)
+    with pytest.raises(ConfigError, match=rf"^{section}\.schedule: the only step has a learning rate of 0"):
+        check_rates(config, 1, section)
+
+
+def test_keywords_that_a_schedule_lacks_are_told_at_the_start():
+    config = TrainingConfig(schedule="cosine", extra={"lr_scheduler_kwargs": {"cycles": 2}})
+    with pytest.raises(ConfigError, match=r"^training\.schedule: transformers refuses it: .*cycles"):
+        check_settings(config, "training")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"hub_token": None},
+        {"include_num_input_tokens_seen": True},
+        {"run_name": "desk-of-tokens hf_short"},
+        {"run_name": "keyboard", "optim_args": "skip=1"},
+    ],
+)
+def test_what_is_no_secret_is_taken(extra: dict[str, Any]):
+    assert TrainingConfig(extra=extra).extra == extra
 
 
 def test_tensorboard_writes_each_training_to_its_own_folder(tiny_model: Callable[[str], Path], tmp_path: Path):

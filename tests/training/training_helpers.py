@@ -132,7 +132,16 @@ def run_training(
     """One training in ``folder``; returns its figures."""
     folder.mkdir(exist_ok=True)
     return train(
-        model, build_tokenizer(), data, objective, config, folder, seed=0, label="test", log_folder=folder / "logs"
+        model,
+        build_tokenizer(),
+        data,
+        objective,
+        config,
+        folder,
+        section="training",
+        seed=0,
+        label="test",
+        log_folder=folder / "logs",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seralign.config import config_parser, parse_config
+from seralign.config import RunConfig, config_parser, parse_config
 
 
 def main(arguments: list[str]) -> None:
@@ -13,7 +13,11 @@ def main(arguments: list[str]) -> None:
         description="Run a whole run, or go on with one: the same command again goes on where it was.",
     )
     config, _ = parse_config(parser, arguments)
+    run_training(config)
 
+
+def run_training(config: RunConfig) -> None:
+    """Carry a run to its end, and print its tables and where its report is."""
     from seralign import distributed
     from seralign.cli.console import tell
     from seralign.cli.show import print_run

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from seralign.config.checks import positive, require
+from seralign.config.secrets import refuse_secrets
 from seralign.errors import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -60,7 +61,7 @@ class TrainingConfig:
     Args:
         learning_rate: Peak learning rate.
         schedule: Learning-rate schedule by transformers' name.
-        warmup: Share of the steps over which the rate rises.
+        warmup: Share of the steps over which the rate rises from 0, rounded down to whole steps.
         epochs: Times that each pair is seen. Give this or ``max_steps``; by default 1.
         max_steps: Number of optimizer steps instead of ``epochs``.
         batch_size: Pairs per optimizer step, over all processes.
@@ -77,7 +78,8 @@ class TrainingConfig:
         log_steps: Steps between lines of metrics.
         eval_steps: Steps between held-out evaluations; by default only before and after training.
         report_to: Trackers by transformers' names, e.g. ``[tensorboard, wandb]``.
-        extra: Any other field of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …).
+        extra: Any other field of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …). Secrets are refused:
+            they belong in the environment (``HF_TOKEN``).
     """
 
     learning_rate: float = 1e-6
@@ -109,6 +111,7 @@ class TrainingConfig:
             raise ConfigError("epochs and max_steps exclude each other: give one of them")
         require(0.0 <= self.warmup < 1.0, "warmup", "in [0, 1)", self.warmup)
         require(0.0 <= self.average <= 1.0, "average", "in [0, 1]", self.average)
+        refuse_secrets(self.extra, "extra")
 
     @property
     def resolved_epochs(self) -> float:

@@ -11,15 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seralign.errors import ModelError
-from seralign.evaluation.metrics import (
-    Interval,
-    correlation,
-    distinct_n,
-    margin_accuracy,
-    mean_interval,
-    repetition,
-    win_rate,
-)
+from seralign.evaluation.metrics import correlation, distinct_n, ranked_right, repetition
+from seralign.intervals import Interval, mean_interval, share_interval, win_rate
+
+_INTERVALS = ("score", "kl", "heldout_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,8 @@ class PolicyFigures:
         distinct_2: Different bigrams over all bigrams.
         repetition: Share of responses in which some 4-gram occurs twice.
         unfinished: Share of responses without an end within the length limit.
-        heldout_accuracy: Share of held-out pairs with a margin above zero.
+        heldout_accuracy: Share of held-out pairs with a margin above zero; its interval takes pairs of one prompt as
+            one group.
         heldout_margin: Mean margin (nats) of the held-out pairs.
         margin_length_correlation: Correlation over the held-out pairs of margin with the length of the chosen less
             that of the rejected response.
@@ -52,7 +48,7 @@ class PolicyFigures:
     distinct_2: float | None = None
     repetition: float | None = None
     unfinished: float | None = None
-    heldout_accuracy: float | None = None
+    heldout_accuracy: Interval | None = None
     heldout_margin: float | None = None
     margin_length_correlation: float | None = None
 
@@ -68,7 +64,7 @@ class PolicyFigures:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> PolicyFigures:
         """The record that :meth:`to_dict` wrote."""
-        intervals = {key: Interval(**content[key]) for key in ("score", "kl") if content[key] is not None}
+        intervals = {key: Interval(**content[key]) for key in _INTERVALS if content[key] is not None}
         rates = {rival: Interval(**rate) for rival, rate in content["win_rates"].items()}
         return cls(**{**content, **intervals, "win_rates": rates})
 
@@ -83,6 +79,7 @@ def summarise(
     log_ratios: ArrayLike | None = None,
     margins: ArrayLike | None = None,
     p: ArrayLike | None = None,
+    prompt_ids: Sequence[str] | None = None,
     length_differences: ArrayLike | None = None,
 ) -> PolicyFigures:
     """All figures of a policy; those whose input is left out are ``None``.
@@ -96,6 +93,7 @@ def summarise(
         log_ratios: log pi - log pi_ref of the responses [N], nats.
         margins: Margins of the held-out pairs [M], nats.
         p: Soft labels of the held-out pairs [M].
+        prompt_ids: Their prompts [M]; by default each pair has a prompt of its own.
         length_differences: Tokens of the chosen less those of the rejected response [M].
 
     Raises:
@@ -123,7 +121,7 @@ def summarise(
         distinct_2=distinct_n(responses, 2),
         repetition=repetition(responses),
         unfinished=1.0 - float(np.mean(finished)) if responses else None,
-        heldout_accuracy=None if margins is None else margin_accuracy(margins, p),
+        heldout_accuracy=None if margins is None else share_interval(ranked_right(margins, p), prompt_ids),
         heldout_margin=None if mean_margin is None else mean_margin.mean,
         margin_length_correlation=(
             None if margins is None or length_differences is None else correlation(margins, length_differences)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.crossfit import calibrate, folds, in_favour, soft_labels
-from seralign.data.table import column_arrays, length_difference
+from seralign.crossfit import calibrate, folds, soft_labels
+from seralign.data.table import column_arrays, length_difference, to_pair, write_pairs
+from seralign.data.table import read_table as read_pairs
 from seralign.debias import length_slope
 from seralign.errors import DataError
 from seralign.files import read_table, write_table
@@ -21,10 +23,12 @@ from seralign.loop.data import Tables
 from seralign.loop.prepare import trained
 from seralign.loop.scoring import pair_scores
 from seralign.loop.training import train_stage
+from seralign.records import oriented
 from seralign.selection import select
 
 CROSSFIT = "crossfit/review"
 REVIEW = "review.parquet"
+REVIEWED = "pairs.arrow"
 
 
 def fold_stage(number: int) -> str:
@@ -49,7 +53,7 @@ def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> n
 
 def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, config: CrossfitConfig) -> Tables:
     """The run's data with its pairs reviewed: soft labels by margins that are calibrated against the labels, and the
-    pairs with the largest margins alone.
+    pairs with the largest margins alone. A pair whose new label prefers the rejected response has its sides swapped.
 
     K copies of the policy are each trained, as round 1 is, on the pairs outside one fold, and give margins to those
     inside. Held-out pairs stay as they are.
@@ -72,9 +76,9 @@ def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, 
         copies.append(trained(loop, stage, f"copy {number + 1}", initial, record))
     inputs = {"data": tables.digest, "reference": reference.digest} | {copy.name: copy.digest for copy in copies}
     record = loop.stage(CROSSFIT, inputs, lambda folder: _review(loop, tables.pairs, fold, copies, reference, folder))
-    table = read_table(loop.run.path(CROSSFIT, REVIEW), ["p", "kept"])
+    table = read_table(loop.run.path(CROSSFIT, REVIEW), ["kept"])
     kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
-    pairs = _with_labels(tables.pairs, table["p"].to_numpy(), record.digest)
+    pairs = read_pairs(loop.run.path(CROSSFIT, REVIEWED))
     return replace(tables, pairs=pairs.select(kept.tolist()), digest=record.digest)
 
 
@@ -100,24 +104,21 @@ def _review(
             "out"
         )
     p = soft_labels(margins, given, scale, config.trust)
+    swapped = p < 0.5
     rule = SelectionConfig(fraction=config.keep)
-    selection = select(pairs["pair_id"][:], in_favour(margins, p), rule, loop.seed("crossfit", "select"))
+    margins = np.where(swapped, -margins, margins)
+    selection = select(pairs["pair_id"][:], margins, rule, loop.seed("crossfit", "select"))
     if distributed.is_main():
-        write_table(folder / REVIEW, selection.table() | {"margin": margins, "fold": fold, "p": p})
+        reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
+        write_table(folder / REVIEW, selection.table() | reviewed)
+        labelled = zip(map(to_pair, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
+        write_pairs(folder / REVIEWED, (oriented(pair, label) for pair, label in labelled))
     return {
         "pairs": len(fold),
         "kept": len(selection.kept),
         "copies": len(copies),
         "scale": scale,
         "accuracy": accuracy,
-        "turned": float(np.mean(p < 0.5)),
+        "swapped": float(np.mean(swapped)),
         "certainty": float(np.mean(np.abs(2 * p - 1))),
     }
-
-
-def _with_labels(pairs: datasets.Dataset, p: np.ndarray, fingerprint: str) -> datasets.Dataset:
-    # Without a fingerprint given, datasets would pickle the whole column to make one.
-    names, feature = pairs.column_names, pairs.features["p"]
-    made = pairs.remove_columns("p", new_fingerprint=f"{fingerprint}-without")
-    made = made.add_column("p", p, new_fingerprint=fingerprint, feature=feature)  # pyright: ignore
-    return made.select_columns(names)

@@ -80,6 +80,7 @@ def evaluate_stage(
             log_ratios=kl,
             margins=margins,
             p=np.asarray(heldout["p"]) if margins is not None else None,
+            prompt_ids=heldout["prompt_id"][:] if margins is not None else None,
             length_differences=differences,
         )
         return figures.to_dict()

@@ -21,7 +21,7 @@ from seralign.loop.data import Tables
 from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
-from seralign.policy.identity import PolicySource, fetch, weights_digest
+from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
 
@@ -76,6 +76,7 @@ def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
         heldout=tables.heldout,
         objective=get_objective("sft", 1.0, 0.0),
         config=config.sft,
+        section="sft",
     )
     return trained(loop, SFT, "sft", base, record)
 
@@ -90,7 +91,10 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
         _check_vocabulary(initial.source, source)
         reference = Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
-    loop.stage(POLICIES, inputs, lambda folder: {"initial": initial.to_dict(), "reference": reference.to_dict()})
+    # Only here and now it is known whether a name is a folder's or the hub's.
+    named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model)}}
+    figures = named | {"initial": initial.to_dict(), "reference": reference.to_dict()}
+    loop.stage(POLICIES, inputs, lambda folder: figures)
     return initial, reference
 
 

@@ -10,22 +10,24 @@ from typing import Any
 import yaml
 
 from seralign import distributed
-from seralign.config import to_dict
+from seralign.config import RunConfig, to_dict
 from seralign.config.recipes import recipe_name
-from seralign.evaluation.metrics import win_rate
 from seralign.files import read_table
+from seralign.intervals import win_rate
 from seralign.loop.context import Loop, Policy
 from seralign.loop.evaluating import SAMPLES
+from seralign.loop.prepare import POLICIES
+from seralign.policy.identity import portable
 from seralign.report.figures import run_figures
 from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
-from seralign.store import StageRecord
+from seralign.store import Run, StageRecord
 
 RESULT = "result"
 
 
-def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy, reference: Policy) -> StageRecord:
+def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
     """Put the best round's policy into ``result``: model or adapter, tokenizer, chat template, model card."""
     stage = f"round-{decision.best_round}/train"
     records = {record.name: record for record in loop.run.stages()}
@@ -42,7 +44,7 @@ def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy, 
         if distributed.is_main():
             card = shutil.ignore_patterns("README.md")
             shutil.copytree(loop.run.path(stage, "policy"), folder, ignore=card, dirs_exist_ok=True)
-            (folder / "README.md").write_text(_card(loop, figures, initial, reference), encoding="utf-8")
+            (folder / "README.md").write_text(model_card(loop.run, loop.config, figures), encoding="utf-8")
         return figures
 
     return loop.stage(RESULT, inputs, work)
@@ -64,23 +66,30 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
     return rates
 
 
-def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Policy) -> str:
-    config = loop.config
-    run = run_figures(loop.run, figures["win_rates"])
+def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
+    """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
+
+    Args:
+        run: Where the policy was trained.
+        config: The run's, with what a world supplied.
+        figures: Of the stage ``result``: ``policy``, ``digest``, ``reason`` and ``win_rates``.
+    """
+    found = run_figures(run, figures["win_rates"])
     own = None if config.world is None else config.world.own
     is_built_in = config.world is not None and own is None
-    name = "the built-in world" if is_built_in else config.policy.model
+    base = run.record(POLICIES).figures["base"]
+    name = "the built-in world" if is_built_in else base["hub"] or Path(base["source"]).name
     datasets = "the built-in world"
     if own is not None:
-        datasets = f"answers to {own.prompts.path}, labelled by {own.scorer}"
+        datasets = f"answers to {portable(own.prompts.path)}, labelled by {own.scorer}"
     elif config.data.pairs is not None and not is_built_in:
-        datasets = config.data.pairs.path
-    is_adapter = config.policy.lora is not None or initial.source.adapter is not None
+        datasets = portable(config.data.pairs.path)
+    is_adapter = config.policy.lora is not None or config.policy.adapter is not None
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     head["tags"] = ["seralign", "preference-optimization", config.objective.name]
     head["tags"] += ["sera"] if config.rounds > 1 else []
-    if not is_built_in:
-        head["base_model"] = config.policy.model
+    if base["hub"] is not None:
+        head["base_model"] = base["hub"]
     objective = config.objective
     whole = to_dict(config)
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
@@ -90,25 +99,33 @@ def _card(loop: Loop, figures: dict[str, Any], initial: Policy, reference: Polic
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {loop.run.root.name}\n",
+        f"# {run.root.resolve().name}\n",
         f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
-        f"- **Data**: {datasets}, {loop.run.record('data').figures['pairs']} pairs",
-        f"- **Reference**: {_plain(loop, reference)}, weights sha256 `{reference.digest}`{anchor}",
+        f"- **Data**: {datasets}, {found['data']['pairs']} pairs",
+        f"- **Reference**: {_reference(run, config)}, weights sha256 `{found['reference']['digest']}`{anchor}",
         f"- **Objective**: {objective.name}{settings}",
-        *([f"- **Before round 1**: {'; '.join(crossfit_lines(run['crossfit']))}"] if run["crossfit"] else []),
+        *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
         f"- **Weights**: sha256 `{figures['digest']}`\n",
         "## Figures\n",
-        policies_markdown(run["policies"]),
+        policies_markdown(found["policies"]),
         "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
         "accuracy is the share of held-out pairs with a positive implicit reward margin.\n",
         "## Alarms\n",
-        alarms_markdown(run["alarms"]) + "\n",
+        alarms_markdown(found["alarms"]) + "\n",
     ]
     return "\n".join(lines)
 
 
-def _plain(loop: Loop, policy: Policy) -> str:
-    root = str(loop.run.root.absolute())
-    return str(policy.source).replace(root + os.sep, "")
+def _reference(run: Run, config: RunConfig) -> str:
+    """Who the reference was, without the folders that it lies in."""
+    given = config.reference
+    if given.model is not None:
+        return " + ".join(portable(part) for part in (given.model, given.adapter) if part is not None)
+    figures, root = run.record(POLICIES).figures, str(run.root.absolute()) + os.sep
+    named = {figures["base"]["source"]: figures["base"]["hub"] or ""}
+    parts = figures["reference"]["source"].split(" + ")
+    return " + ".join(
+        named.get(part) or (part.removeprefix(root) if part.startswith(root) else portable(part)) for part in parts
+    )

@@ -21,7 +21,6 @@ from seralign.bootstrapping import (
     sample_candidates,
 )
 from seralign.config import BootstrapConfig, SelectionConfig
-from seralign.crossfit import in_favour
 from seralign.data.table import length_difference, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.debias import length_slope
@@ -82,7 +81,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
         p = np.array(pairs["p"][:])
         slope = length_slope(margins, longer, p) if loop.config.scoring.debias == "length" else 0.0
-        margins, longer = in_favour(margins - slope * longer, p), in_favour(longer, p)
+        margins = margins - slope * longer
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
         if not selection.kept:
             rule = loop.config.selection

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign import distributed
-from seralign.crossfit import in_favour
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.files import read_table, write_table
@@ -79,7 +78,7 @@ def score_stage(
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         return {
             "margin_mean": float(found.margin.mean()),
-            "accuracy": margin_accuracy(in_favour(found.margin, np.array(pairs["p"][:]))),
+            "accuracy": margin_accuracy(found.margin),
             "cache_hits": after[0] - before[0],
             "cache_misses": after[1] - before[1],
         }

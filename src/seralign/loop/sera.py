@@ -22,6 +22,8 @@ from seralign.config import RunConfig, to_dict
 from seralign.errors import ConfigError
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.files import disk_errors, locked
+from seralign.harm import Harm, harm
+from seralign.intervals import Interval
 from seralign.laboratory.world import load_world
 from seralign.loop.context import Loop, Policy
 from seralign.loop.crossfit import crossfitted
@@ -32,14 +34,13 @@ from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
 from seralign.loop.tokens import token_stage
-from seralign.loop.training import train_stage
+from seralign.loop.training import check_sections, check_trainings, train_stage
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.stopping import Decision, RoundGain, decide
 from seralign.store import Run, StageRecord, open_run, read_manifest
-from seralign.training.arguments import check_settings
 
 INITIAL = "initial/evaluate"
 
@@ -68,6 +69,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
         SeralignError: a user's mistake: configuration, data, model, or a folder that does not fit.
     """
     distributed.start()
+    check_sections(config)
     root = Path(config.out)
     with disk_errors(root):
         if not distributed.is_main():
@@ -81,9 +83,6 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 
 
 def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
-    for settings in (given.training, given.sft):
-        if settings is not None:
-            check_settings(settings)
     config = world_stage(run, given)
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)
@@ -104,6 +103,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     )
     try:
         check_stop(loop, tables)
+        check_steps(loop, tables)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
@@ -121,7 +121,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         tables = crossfitted(loop, given, initial, reference, config.crossfit)
     policies, references = [initial], [reference]
     history: list[RoundGain] = []
-    decision = Decision(False, "", 1, None)
+    decision = Decision(False, "", 1)
     steps = 0
     for index in range(1, config.rounds + 1):
         start = policies[-1] if config.policy.start == "previous" else initial
@@ -154,10 +154,11 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         references.append(anchor)
         history.append(_gain(index, figures, initial))
         decision = decide(history, config.stop, config.rounds)
-        outcome = asdict(decision)
+        harmed = _harm(figures, initial)
+        outcome = asdict(decision) | {"harm": None if harmed is None else harmed.text}
         is_new = not loop.run.exists(f"round-{index}/decide")
         loop.stage(f"round-{index}/decide", {"policy": policy.digest}, lambda _, outcome=outcome: outcome)
-        say(f"round {index}: {decision.reason}" + (f"; it does harm: {decision.harm}" if decision.harm else ""))
+        say(f"round {index}: {decision.reason}" + (f"; it does harm: {harmed.text}" if harmed else ""))
         if is_new:
             report(loop.run)
         if decision.stop:
@@ -165,7 +166,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     if config.evaluation.baseline:
         _baseline(loop, given, initial, reference, steps, evaluate)
     best = policies[decision.best_round]
-    record = result_stage(loop, best, decision, initial, reference)
+    record = result_stage(loop, best, decision)
     report(loop.run)
     return RunResult(loop.run, loop.run.path(RESULT), record.figures)
 
@@ -235,9 +236,16 @@ def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, 
 
 
 def _gain(index: int, figures: dict[str, Any], initial: Policy) -> RoundGain:
+    accuracy = figures["heldout_accuracy"]
     rates = {name: rate["mean"] for name, rate in figures["win_rates"].items()}
     numbers = {initial.name: 0} | {f"round {past}": past for past in range(1, index)}
-    return RoundGain(index, figures["heldout_accuracy"], {numbers[name]: rate for name, rate in rates.items()})
+    mean = None if accuracy is None else accuracy["mean"]
+    return RoundGain(index, mean, {numbers[name]: rate for name, rate in rates.items()})
+
+
+def _harm(figures: dict[str, Any], initial: Policy) -> Harm | None:
+    rates = (figures["heldout_accuracy"], figures["win_rates"].get(initial.name))
+    return harm(*(None if rate is None else Interval(**rate) for rate in rates))
 
 
 def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
@@ -262,6 +270,12 @@ def check_stop(loop: Loop, tables: Tables) -> None:
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
             "or stop.metric: never"
         )
+
+
+def check_steps(loop: Loop, tables: Tables) -> None:
+    """Refuse a training that would change nothing, before any model runs."""
+    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
+    check_trainings(loop.config, demonstrations=len(demonstrations), pairs=len(first_pairs(loop, tables)))
 
 
 def _tell_versions(run: Run) -> None:

@@ -11,17 +11,19 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.config import TrainingConfig
+from seralign.config import RunConfig, TrainingConfig
 from seralign.files import read_table, write_json, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
+from seralign.progress import say
 from seralign.responses import Responses
 from seralign.scoring import logps
 from seralign.store import StageRecord
+from seralign.training.arguments import check_rates, check_settings
 from seralign.training.batches import ReferenceLogps, row_sizes
-from seralign.training.plan import Pack, Plan, plan_training
+from seralign.training.plan import Pack, Plan, count_steps, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
 _TOKENS = ["pair_id", "prompt_ids", "chosen_ids", "rejected_ids", "p", "weight"]
@@ -38,8 +40,12 @@ def train_stage(
     heldout: datasets.Dataset,
     objective: Objective,
     config: TrainingConfig,
+    section: str = "training",
 ) -> StageRecord:
-    """Train ``start`` on ``pairs`` and save the policy; its digest is among the figures."""
+    """Train ``start`` on ``pairs`` and save the policy; its digest is among the figures.
+
+    ``section`` is where ``config`` is in the run's configuration.
+    """
     inputs = {"pairs": pairs_digest, "start": start.digest}
     if reference is not None and objective.uses_reference:
         inputs["reference"] = reference.digest
@@ -52,7 +58,9 @@ def train_stage(
             loop.seed(name),
             packed_length=loop.packed_length,
             world_size=distributed.world_size(),
+            section=section,
         )
+        check_rates(config, plan.steps, section)
         held = heldout.select_columns(_TOKENS) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
@@ -75,13 +83,47 @@ def train_stage(
             objective,
             config,
             folder,
+            section=section,
             seed=seed,
             label=f"training, {name}",
             log_folder=loop.run.root / "logs" / name,
         )
-        return figures | {"digest": _saved_digest(loop, folder / "policy", start)}
+        digest = _saved_digest(loop, folder / "policy", start)
+        if digest == start.digest:
+            say(
+                f"warning: {name} changed no weight: its updates were too small for the weights' data type; raise "
+                f"{section}.learning_rate, or give policy.dtype: float32"
+            )
+        return figures | {"digest": digest}
 
     return loop.stage(name, inputs, work)
+
+
+def check_sections(config: RunConfig) -> None:
+    """Refuse settings of a training that cannot be honoured, before the run begins.
+
+    Raises:
+        ConfigError: as :func:`seralign.training.arguments.check_settings`.
+    """
+    check_settings(config.training, "training")
+    if config.sft is not None:
+        check_settings(config.sft, "sft")
+
+
+def check_trainings(config: RunConfig, *, demonstrations: int, pairs: int) -> None:
+    """Refuse a training that would change nothing, before any model runs.
+
+    Args:
+        config: The run.
+        demonstrations: Rows that ``sft`` trains on.
+        pairs: Rows that round 1 trains on.
+
+    Raises:
+        ConfigError: no step of a training has a learning rate above 0.
+    """
+    if config.sft is not None:
+        check_rates(config.sft, count_steps(demonstrations, config.sft, "sft"), "sft")
+    check_rates(config.training, count_steps(pairs, config.training, "training"), "training")
 
 
 def first_packs(plan: Plan) -> list[Pack]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ _VOLATILE = {
 }  # fmt: skip
 # Sets of names, which PEFT writes in an order that differs from process to process.
 _UNORDERED = {"target_modules", "modules_to_save", "exclude_modules"}
+# A model's name on the hub, with or without its owner's; no path starts so or has more parts.
+_HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9_][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,18 @@ def fetch(source: PolicySource) -> PolicySource:
     model = _fetch(source.model, source.revision, "config.json")
     adapter = None if source.adapter is None else _fetch(source.adapter, None, "adapter_config.json")
     return replace(source, model=str(model), revision=None, adapter=None if adapter is None else str(adapter))
+
+
+def hub_name(model: str | None) -> str | None:
+    """The name of a model on the hub, or None for a folder, here or elsewhere."""
+    if model is None or Path(model).exists() or not _HUB_NAME.fullmatch(model):
+        return None
+    return model
+
+
+def portable(path: str) -> str:
+    """A path or a hub name as others may read it: of a path its last part, a hub name whole."""
+    return path if hub_name(path) is not None else Path(path).expanduser().absolute().name
 
 
 def weights_digest(source: PolicySource) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seralign.harm import below_half, harm
+from seralign.intervals import Interval
 from seralign.report.format import called
-from seralign.tables import number, percent
+from seralign.tables import number, percent, share
 
 # Answers a third longer than the starting policy's are seen at a glance; length is what preference training most
 # often gains instead of quality (2310.03716).
@@ -34,8 +36,6 @@ UNFINISHED = 0.2
 FEW_GENERATED = 0.5
 # A quarter of the variance of the margins is explained by length.
 LENGTH_BIAS = 0.5
-# Standard errors that an accuracy on held-out pairs has to fall by to be no accident.
-ERRORS = 2.0
 
 ADVICE = {
     "length": "Read some answers: if they say no more, try objective.name: simpo, whose reward is a mean over tokens, "
@@ -48,6 +48,8 @@ ADVICE = {
     "kl": "Raise objective.beta, lower training.learning_rate, or train less (rounds, training.epochs).",
     "harm": "Lower training.learning_rate or train less (training.epochs), and see that chosen and rejected are the "
     "right way round in the data. stop.metric: margin_accuracy ends a run here and takes the round before it.",
+    "fall": "The rounds past the best one were not worth their while: stop.metric: margin_accuracy with a larger "
+    "stop.min_gain ends a run here; lower training.learning_rate or train less (training.epochs).",
     "win_rate": "Its answers are worse than an earlier policy's: stop.metric: win_rate ends a run here and takes the "
     "best round; raise objective.beta or lower training.learning_rate.",
     "baseline": "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).",
@@ -109,16 +111,17 @@ def _of_policies(figures: dict[str, Any]) -> Iterator[Alarm]:
     start = policies.get("initial")
     if start is None:
         return
-    best, earlier = None, [start["name"]]
+    best: dict[str, Any] | None = None
+    earlier: list[str] = []
     for policy in rounds:
         if policy["n"]:
             yield from _of_answers(policy, start)
+        yield from _harmful(policy, start)
         yield from _lost(policy, earlier, "win_rate")
         earlier.append(policy["name"])
-        accuracy = policy["heldout_accuracy"]
-        if accuracy is not None:
-            yield from _of_heldout(policy["name"], accuracy, best, figures["data"]["heldout"])
-            best = accuracy if best is None else max(best, accuracy)
+        if policy["heldout_accuracy"] is not None:
+            yield from _fallen(policy, best)
+            best = max(best or policy, policy, key=lambda one: one["heldout_accuracy"]["mean"])
     decided = [entry["decide"]["best_round"] for entry in figures["rounds"] if entry["decide"]]
     result = policies.get(f"round-{decided[-1]}") if decided else None
     if result is not None and "baseline" in policies:
@@ -159,25 +162,37 @@ def _of_answers(policy: dict[str, Any], start: dict[str, Any]) -> Iterator[Alarm
         yield _alarm("kl", where, kl["mean"], budget, text)
 
 
-def _of_heldout(where: str, accuracy: float, best: float | None, pairs: int) -> Iterator[Alarm]:
-    limit = max(0.5, best or 0.0) - ERRORS * math.sqrt(0.25 / pairs)
-    if accuracy < limit:
-        fallen = "" if best is None else f"; the best round before it {percent(best)}"
-        text = f"{where.capitalize()} ranks {percent(accuracy)} of the {pairs} held-out pairs right{fallen}."
-        yield _alarm("harm", where, accuracy, limit, text)
+def _harmful(policy: dict[str, Any], start: dict[str, Any]) -> Iterator[Alarm]:
+    """What the terminal says as well, by the same rule."""
+    rates = (policy["heldout_accuracy"], policy["win_rates"].get(start["name"]))
+    found = harm(*(None if rate is None else Interval(**rate) for rate in rates))
+    if found is not None:
+        where = policy["name"]
+        advice = ADVICE["harm" if found.by == "heldout_accuracy" else "win_rate"]
+        yield Alarm("harm", where, found.value, 0.5, f"{where.capitalize()} does harm: {found.text}.", advice)
+
+
+def _fallen(policy: dict[str, Any], best: dict[str, Any] | None) -> Iterator[Alarm]:
+    """A held-out accuracy whose whole interval is below the best round's before it."""
+    accuracy = policy["heldout_accuracy"]
+    limit = 0.0 if best is None else best["heldout_accuracy"]["mean"]
+    if best is not None and accuracy["high"] is not None and accuracy["high"] < limit:
+        where = policy["name"]
+        text = f"{where.capitalize()} ranks {share(accuracy)} of the held-out pairs right; {best['name']}, the best "
+        text += f"before it, {percent(limit)}."
+        yield _alarm("fall", where, accuracy["mean"], limit, text)
 
 
 def _lost(policy: dict[str, Any], rivals: list[str], kind: str, named: str | None = None) -> Iterator[Alarm]:
-    """The clearest loss, where even the upper end of a win rate's interval is below one half; ``named``: the rival's
-    name for people."""
-    rates = [(rate["mean"] if rate["high"] is None else rate["high"], rate["mean"], rival)
-             for rival in rivals if (rate := policy["win_rates"].get(rival)) is not None]  # fmt: skip
-    highest, mean, rival = min(rates, default=(0.5, 0.5, ""))
-    if highest < 0.5:
-        where = policy["name"]
-        text = f"{where.capitalize()} wins {percent(mean)} against {named or rival}, at most {percent(highest)}: less "
-        text += "than half."
-        yield _alarm(kind, where, mean, 0.5, text)
+    """The clearest loss, where the whole interval of a win rate is below one half; ``named``: the rival's name for
+    people."""
+    rates = {rival: Interval(**policy["win_rates"][rival]) for rival in rivals if rival in policy["win_rates"]}
+    lost = {rival: rate for rival, rate in rates.items() if below_half(rate)}
+    if lost:
+        where, rival = policy["name"], min(lost, key=lambda rival: lost[rival].high or 0.0)
+        rate = lost[rival]
+        text = f"{where.capitalize()} wins {share(rate.to_dict())} against {named or rival}: less than half."
+        yield _alarm(kind, where, rate.mean, 0.5, text)
 
 
 def _of_rounds(rounds: list[dict[str, Any]]) -> Iterator[Alarm]:

@@ -18,6 +18,7 @@ REPORT = "report.html"
 # Tables that hold pairs, by stage; those of rounds are below the round's folder.
 _TABLES = {
     "data": ("pairs.arrow",),
+    "review": ("pairs.arrow",),
     "select": ("selection.parquet",),
     "bootstrap": ("generated.arrow", "selection.parquet"),
     "compose": ("training.parquet",),

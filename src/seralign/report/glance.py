@@ -8,7 +8,7 @@ from typing import Any
 from seralign.config.recipes import recipe_name
 from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
-from seralign.tables import ABSENT, Table, duration, interval, number, percent, signed
+from seralign.tables import ABSENT, Table, duration, interval, number, percent, share, signed
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def tiles(run: RunContents) -> list[Tile]:
             found.append(
                 Tile(
                     "Held-out pairs ranked right",
-                    percent(last["heldout_accuracy"]),
-                    f"{accuracy(first)} at the start",
+                    percent(last["heldout_accuracy"]["mean"]),
+                    f"{_between(last['heldout_accuracy'])}; {_start(first)} at the start",
                 )
             )
         if last["score"] is not None:
@@ -114,9 +114,21 @@ def measured(run: RunContents) -> bool:
 
 
 def accuracy(policy: dict[str, Any]) -> str:
-    """Share of the held-out pairs ranked right; a policy that is its own reference ranks none, all are ties."""
-    own = policy["heldout_accuracy"] == 0.5 and policy["heldout_margin"] == 0
-    return "ties" if own else percent(policy["heldout_accuracy"])
+    """Share of the held-out pairs ranked right, with its interval; a policy that is its own reference ranks none, all
+    are ties."""
+    return "ties" if is_own_reference(policy) else share(policy["heldout_accuracy"])
+
+
+def is_own_reference(policy: dict[str, Any]) -> bool:
+    """Whether all margins of a policy are 0: it ranks no pair, whatever the share of them says."""
+    rate = policy["heldout_accuracy"]
+    return rate is not None and rate["mean"] == 0.5 and policy["heldout_margin"] == 0
+
+
+def _start(policy: dict[str, Any]) -> str:
+    """The starting policy's share of held-out pairs ranked right, without its interval."""
+    rate = policy["heldout_accuracy"]
+    return "ties" if is_own_reference(policy) else percent(None if rate is None else rate["mean"])
 
 
 def _ending(figures: dict[str, Any]) -> list[str]:
@@ -182,7 +194,8 @@ def _gain(policy: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple
         return (ABSENT,) * 5
     change = ABSENT
     if before is not None and None not in (policy["heldout_accuracy"], before["heldout_accuracy"]):
-        change = signed(100 * (policy["heldout_accuracy"] - before["heldout_accuracy"]), 1)
+        after, earlier = policy["heldout_accuracy"]["mean"], before["heldout_accuracy"]["mean"]
+        change = signed(100 * (after - earlier), 1)
     return (
         accuracy(policy),
         change,
@@ -209,7 +222,7 @@ def crossfit_lines(review: dict[str, Any]) -> list[str]:
     return [
         f"pairs judged by {review['copies']} copies of the policy that had not seen them: "
         f"{percent(review['accuracy'])} ordered as labelled, {percent(review['kept'] / review['pairs'])} stay",
-        f"labels turned round: {percent(review['turned'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
+        f"labels swapped: {percent(review['swapped'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
     ]
 
 

@@ -6,6 +6,7 @@ Everything stays in Arrow, and texts stay in the run's memory-mapped files until
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -52,11 +53,11 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     """
     if not run.exists("data"):
         return None, 0
-    files = [run.path("data", "pairs.arrow")]
+    files = [_offline(run)]
     files += [
         run.path(f"round-{index}/bootstrap", "generated.arrow") for index in rounds if _has(run, index, "bootstrap")
     ]
-    table = _labelled(run, pa.concat_tables([_plain(read_stream(file)) for file in files]))
+    table = pa.concat_tables([_plain(read_stream(file)) for file in files])
     tokens = _tokens(run, rounds)
     at = pc.index_in(table["pair_id"], value_set=tokens["pair_id"])  # pyright: ignore
     total = len(table)
@@ -91,13 +92,10 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _labelled(run: Run, table: pa.Table) -> pa.Table:
-    """With the labels that a review before round 1 made, which the rounds train with."""
-    if not run.exists("crossfit/review"):
-        return table
-    found = read_table(run.path("crossfit/review", "review.parquet"), ["pair_id", "p"])
-    made = found["p"].take(pc.index_in(table["pair_id"], value_set=found["pair_id"]))  # pyright: ignore
-    return table.set_column(table.column_names.index("p"), "p", pc.coalesce(made, table["p"]))  # pyright: ignore
+def _offline(run: Run) -> Path:
+    """The table of the offline pairs as rounds train on them: with the labels of a review before round 1."""
+    reviewed = run.exists("crossfit/review")
+    return run.path("crossfit/review", "pairs.arrow") if reviewed else run.path("data", "pairs.arrow")
 
 
 def _dropped(run: Run) -> pa.ChunkedArray:

@@ -21,7 +21,7 @@ from seralign.report.charts import (
 )
 from seralign.report.contents import RunContents
 from seralign.report.format import ALONE, called
-from seralign.report.glance import accuracy
+from seralign.report.glance import accuracy, is_own_reference
 from seralign.tables import ABSENT, Table, interval, number, percent
 
 _NONE = "No policy has been evaluated yet."
@@ -115,7 +115,7 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
         rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
         for policy in policies:
             figures = {f"Wins against {known[name]}": policy["win_rates"].get(name) for name in rivals}
-            figures |= {"Score": policy["score"], "Accuracy on held-out pairs": _alone(policy["heldout_accuracy"])}
+            figures |= {"Score": policy["score"], "Accuracy on held-out pairs": _ranked(policy)}
             for name, value in figures.items():
                 if value is not None:
                     measures.setdefault(name, []).append(_row(run, policy, value))
@@ -135,13 +135,16 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
         for name, values in sorted(measures.items(), key=lambda item: not item[0].startswith("Wins"))
     ]
     reading = (
-        "Points with 95% intervals; an accuracy has none. The thin line is a half: neither better nor worse. Wins "
-        "compare answers to the same prompts by their score."
+        "Points with 95% intervals. The thin line is a half: neither better nor worse. Wins compare answers to the "
+        "same prompts by their score."
     )
     if any(policy["role"] == "baseline" for run in runs for policy in run.figures["policies"]):
         reading += f" “alone” is {_alone_name(runs)}."
     if not any(policy["score"] for run in runs for policy in run.figures["policies"]):
-        reading = "Share of the held-out pairs that each policy ranks right. Without a scorer there are no win rates."
+        reading = (
+            "Share of the held-out pairs that each policy ranks right, with 95% intervals. Without a scorer there are "
+            "no win rates."
+        )
     return Picture("wins", title, reading, tuple(panels), tuple(over.legend("dot") if over.several else ()), table)
 
 
@@ -248,6 +251,11 @@ def _alone_name(runs: Sequence[RunContents]) -> str:
     """What the baselines of these runs are called, all of them together."""
     found = {called(policy) for run in runs for policy in run.figures["policies"] if policy["role"] == "baseline"}
     return found.pop() if len(found) == 1 else f"the objective {ALONE}"
+
+
+def _ranked(policy: dict[str, Any]) -> dict[str, Any] | None:
+    """Held-out accuracy; that of a policy that is its own reference is one half by definition, without an interval."""
+    return _alone(0.5) if is_own_reference(policy) else policy["heldout_accuracy"]
 
 
 def _alone(value: float | None) -> dict[str, Any] | None:

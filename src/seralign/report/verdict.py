@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from seralign.report.contents import RunContents
@@ -13,7 +12,7 @@ def verdict(run: RunContents) -> list[str]:
     """Where other rounds have better figures than the result, a sentence for each; none without a result.
 
     Score, wins against the starting policy and held-out accuracy are looked at; whether a difference is within the 95%
-    intervals (they overlap) is said. Held-out accuracies have an interval of two standard errors.
+    intervals (they overlap) is said.
     """
     figures = run.figures
     policies = [policy for policy in figures["policies"] if policy["role"].startswith("round-")]
@@ -21,7 +20,6 @@ def verdict(run: RunContents) -> list[str]:
     if result is None:
         return []
     start = next((policy["name"] for policy in figures["policies"] if policy["role"] == "initial"), None)
-    heldout = (figures["data"] or {}).get("heldout")
     said = []
     for policy in policies:
         better = [
@@ -29,7 +27,7 @@ def verdict(run: RunContents) -> list[str]:
             for name, text, theirs, own in (
                 ("a higher score", _score, policy["score"], result["score"]),
                 (f"more wins against {start}", percent, policy["win_rates"].get(start), result["win_rates"].get(start)),
-                ("more held-out pairs ranked right", percent, _share(policy, heldout), _share(result, heldout)),
+                ("more held-out pairs ranked right", percent, policy["heldout_accuracy"], result["heldout_accuracy"]),
             )
             if theirs is not None
             and own is not None
@@ -51,14 +49,6 @@ def verdict(run: RunContents) -> list[str]:
 
 def _score(value: float) -> str:
     return number(value, 3)
-
-
-def _share(policy: dict[str, Any], pairs: int | None) -> dict[str, Any] | None:
-    share = policy["heldout_accuracy"]
-    if share is None or not pairs:
-        return None
-    half = 2 * math.sqrt(share * (1 - share) / pairs)
-    return {"mean": share, "low": share - half, "high": share + half}
 
 
 def _within(theirs: dict[str, Any], own: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seralign.evaluation.metrics import Interval, mean_interval, win_rate
+from seralign.intervals import Interval, mean_interval, win_rate
 from seralign.studies.frontier import Point, excess, hypervolume, undominated
 
 VALIDATION, TEST = "validation", "test"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seralign.evaluation.metrics import mean_interval
+from seralign.intervals import mean_interval
 
 # A round's figures in one world seed: ``kl``, ``answers`` by temperature, ``generated`` where it made pairs.
 Round = Mapping[str, Any]

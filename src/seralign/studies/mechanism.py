@@ -21,8 +21,8 @@ from seralign.store import Run
 def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[str, Any]:
     """The mechanism figures of a finished round after the first.
 
-    A pair that the review before round 1 has turned round is looked at as it is trained on: what its label prefers
-    now is the chosen response, and it is flipped where it was not.
+    A pair that the review before round 1 has swapped is looked at as it is trained on: what its label prefers now is
+    the chosen response, and it is flipped where it was not.
 
     Args:
         run: The run.
@@ -41,9 +41,8 @@ def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[
     place = {pair_id: row for row, pair_id in enumerate(scored["pair_id"].to_pylist())}
     rows = [place[pair_id] for pair_id in ids]
     longer = (scored["chosen_length"].to_numpy() - scored["rejected_length"].to_numpy()).astype(np.float64)[rows]
-    hidden, turned = truth.of(ids), _turned(run, ids)
-    side = np.where(turned, -1.0, 1.0)
-    gold, longer, flipped = side * hidden.gold_difference, side * longer, hidden.flipped != turned
+    hidden, swapped = truth.of(ids), _swapped(run, ids)
+    gold, flipped = np.where(swapped, -1.0, 1.0) * hidden.gold_difference, hidden.flipped != swapped
     figures = {
         "selection": selection_figures(kept, gold, flipped, longer),
         "margins": margin_figures(selected["margin"].to_numpy(), gold, longer, flipped),
@@ -53,13 +52,13 @@ def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[
     return figures
 
 
-def _turned(run: Run, ids: list[str]) -> np.ndarray:
-    """Whether the review before round 1 has turned each pair round [N]."""
+def _swapped(run: Run, ids: list[str]) -> np.ndarray:
+    """Whether the review before round 1 swapped the sides of each pair [N]; the hidden truth is of the sides before."""
     if not run.exists(CROSSFIT):
         return np.zeros(len(ids), dtype=bool)
-    reviewed = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "p"])
-    labels = dict(zip(reviewed["pair_id"].to_pylist(), reviewed["p"].to_pylist(), strict=True))
-    return np.array([labels[pair_id] < 0.5 for pair_id in ids])
+    reviewed = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "swapped"])
+    found = dict(zip(reviewed["pair_id"].to_pylist(), reviewed["swapped"].to_pylist(), strict=True))
+    return np.array([found[pair_id] for pair_id in ids])
 
 
 def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from seralign import distributed
 from seralign.config import TrainingConfig
@@ -34,24 +38,54 @@ _OTHER_NUMBERS = {
 }  # fmt: skip
 
 
-def check_settings(config: TrainingConfig) -> None:
-    """Have transformers judge the settings before any work; raises as :func:`training_arguments`."""
-    training_arguments(config, Plan([], 1, 1, 1), Path("unused"), heldout=False, seed=0)
+def check_settings(config: TrainingConfig, section: str) -> None:
+    """Have transformers judge the settings of a section before any work.
+
+    Raises:
+        ConfigError: as :func:`training_arguments`; a tracker is unknown or not installed; the schedule cannot be made
+            with its ``lr_scheduler_kwargs``.
+    """
+    # How many steps there will be is not known yet; no schedule depends on it for being one.
+    arguments = nominal_arguments(config, config.max_steps or 1000, section)
+    _schedule(arguments, section)
+    _check_trackers(arguments.report_to or [], section)  # pyright: ignore
+
+
+def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
+    """Refuse a training of ``steps`` optimizer steps that would change nothing.
+
+    Raises:
+        ConfigError: no step has a learning rate above 0.
+    """
+    optimizer, scheduler = _schedule(nominal_arguments(config, steps, section), section)
+    for _ in range(steps):
+        if optimizer.param_groups[0]["lr"] > 0:
+            return
+        optimizer.step()
+        scheduler.step()
+    count = "the only step has" if steps == 1 else f"all {steps} steps have"
+    raise ConfigError(
+        f"{section}.schedule: {count} a learning rate of 0 ({config.schedule}, warmup {config.warmup}), so that the "
+        f"training would change nothing; give more {section}.epochs or {section}.max_steps, a lower {section}.warmup "
+        f"or another {section}.schedule"
+    )
 
 
 def training_arguments(
-    config: TrainingConfig, plan: Plan, scratch: Path, *, heldout: bool, seed: int
+    config: TrainingConfig, plan: Plan, scratch: Path, *, section: str, heldout: bool, seed: int
 ) -> TrainingArguments:
     """``config`` and ``config.extra`` as ``TrainingArguments``, with checkpoints in ``scratch``.
 
+    ``section`` is where ``config`` is in the run's configuration, ``training`` or ``sft``: errors name it.
+
     Raises:
-        ConfigError: ``training.extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
+        ConfigError: ``extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
             makes the policy compute other numbers than its reference; a value is refused by transformers; the
             precision needs another device.
     """
     device: Any = PartialState().device
     if config.precision == "float16" and device.type == "cpu":
-        raise ConfigError("training.precision: float16 needs a GPU; on a CPU give bfloat16 or float32")
+        raise ConfigError(f"{section}.precision: float16 needs a GPU; on a CPU give bfloat16 or float32")
     settings: dict[str, Any] = {
         "output_dir": str(scratch),
         "per_device_train_batch_size": 1,
@@ -62,7 +96,7 @@ def training_arguments(
         "remove_unused_columns": False,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
-        "warmup_steps": config.warmup,
+        "warmup_steps": _warmup_steps(config, plan.steps),
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "optim": config.optimizer,
@@ -84,21 +118,64 @@ def training_arguments(
     }
     if config.gradient_checkpointing:
         settings[_CHECKPOINTING] = True
-    for key in sorted(config.extra):
-        if key in settings or key in _REFUSED:
-            raise ConfigError(f"training.extra.{key}: seralign decides this by its own settings and plan; leave it out")
-        if key in _OTHER_NUMBERS:
-            raise ConfigError(
-                f"training.extra.{key}: it changes how the policy computes after the reference was scored without it, "
-                "so that training would not begin at margin 0; leave it out"
-            )
-        if key not in _FIELDS:
-            raise ConfigError(f"training.extra.{key}: transformers.TrainingArguments has no such setting")
+    _check_extra(config.extra, settings, section)
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}
     try:
         arguments = TrainingArguments(**(defaults | config.extra | settings))
         Trainer.get_optimizer_cls_and_kwargs(arguments)  # a missing optimizer is told before training, not in it
     except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"training: transformers refuses the settings: {one_line(error)}") from None
+        raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for torchrun; DataParallel would split packs
     return arguments
+
+
+def _check_extra(extra: dict[str, Any], settings: dict[str, Any], section: str) -> None:
+    for key in sorted(extra):
+        if key in settings or key in _REFUSED:
+            raise ConfigError(
+                f"{section}.extra.{key}: seralign decides this by its own settings and plan; leave it out"
+            )
+        if key in _OTHER_NUMBERS:
+            raise ConfigError(
+                f"{section}.extra.{key}: it changes how the policy computes after the reference was scored without it, "
+                "so that training would not begin at margin 0; leave it out"
+            )
+        if key not in _FIELDS:
+            raise ConfigError(f"{section}.extra.{key}: transformers.TrainingArguments has no such setting")
+
+
+def nominal_arguments(config: TrainingConfig, steps: int, section: str) -> TrainingArguments:
+    """What the settings say by themselves, of no particular training."""
+    plan = Plan([], steps, 1, 1)
+    return training_arguments(config, plan, Path("unused"), section=section, heldout=False, seed=0)
+
+
+def _warmup_steps(config: TrainingConfig, steps: int) -> int:
+    # Rounded up, as transformers does, it would be all of a short training; the first step of a warm-up has rate 0.
+    return min(math.floor(config.warmup * steps), steps - 1)
+
+
+def _schedule(arguments: TrainingArguments, section: str) -> tuple[torch.optim.Optimizer, Any]:
+    """An optimizer of nothing with the training's schedule of the learning rate."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments.learning_rate)
+    steps = int(arguments.max_steps)
+    try:
+        scheduler = get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer,
+            arguments.get_warmup_steps(steps),
+            steps,
+            arguments.lr_scheduler_kwargs,  # pyright: ignore
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{section}.schedule: transformers refuses it: {one_line(error)}") from None
+    return optimizer, scheduler
+
+
+def _check_trackers(names: Sequence[str], section: str) -> None:
+    for name in names:
+        try:
+            for tracker in get_reporting_integration_callbacks([name]):
+                tracker()  # looks for its package
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise ConfigError(f"{section}.report_to: {name} cannot be used: {one_line(error)}") from None

@@ -45,7 +45,15 @@ class Plan:
         return np.concatenate([pack.rows for pack in self.packs[step * size : (step + 1) * size] if pack.counts])
 
 
-def plan_training(sizes: Sizes, config: TrainingConfig, seed: int, *, packed_length: int, world_size: int = 1) -> Plan:
+def plan_training(
+    sizes: Sizes,
+    config: TrainingConfig,
+    seed: int,
+    *,
+    packed_length: int,
+    world_size: int = 1,
+    section: str = "training",
+) -> Plan:
     """Plan a training.
 
     Args:
@@ -54,6 +62,7 @@ def plan_training(sizes: Sizes, config: TrainingConfig, seed: int, *, packed_len
         seed: Seed of the order.
         packed_length: The longest sequence that the model takes in packed rows.
         world_size: Number of processes.
+        section: Where ``config`` is in the run's configuration.
 
     Raises:
         ConfigError: a step has fewer pairs than there are processes, or ``epochs`` is less than one pair.
@@ -61,11 +70,11 @@ def plan_training(sizes: Sizes, config: TrainingConfig, seed: int, *, packed_len
     """
     if not len(sizes):
         raise DataError("there are no pairs to train on")
-    order = _order(len(sizes), config, seed)
+    order = _order(len(sizes), config, seed, section)
     step_rows = _steps(order, config)
     if min(len(rows) for rows in step_rows) < world_size:
         raise ConfigError(
-            f"training.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be shared by "
+            f"{section}.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be shared by "
             f"{world_size} processes; give at least {world_size}, and at least as many pairs"
         )
     packed = [[Pack(part) for part in fill(rows, sizes, config.tokens_per_pack, packed_length)] for rows in step_rows]
@@ -74,10 +83,24 @@ def plan_training(sizes: Sizes, config: TrainingConfig, seed: int, *, packed_len
     return Plan(packs, len(step_rows), accumulation, world_size)
 
 
-def _order(count: int, config: TrainingConfig, seed: int) -> np.ndarray:
+def count_steps(count: int, config: TrainingConfig, section: str) -> int:
+    """Optimizer steps of a training on ``count`` pairs.
+
+    Raises:
+        ConfigError: ``epochs`` is less than one pair.
+    """
+    return config.max_steps or math.ceil(_wanted(count, config, section) / config.batch_size)
+
+
+def _wanted(count: int, config: TrainingConfig, section: str) -> int:
     wanted = config.max_steps * config.batch_size if config.max_steps else round(config.resolved_epochs * count)
     if not wanted:
-        raise ConfigError(f"training.epochs: {config.epochs} of {count} pairs is less than one pair; give more")
+        raise ConfigError(f"{section}.epochs: {config.epochs} of {count} pairs is less than one pair; give more")
+    return wanted
+
+
+def _order(count: int, config: TrainingConfig, seed: int, section: str) -> np.ndarray:
+    wanted = _wanted(count, config, section)
     epochs = [np.random.default_rng([seed, epoch]).permutation(count) for epoch in range(math.ceil(wanted / count))]
     return np.concatenate(epochs)[:wanted]
 

@@ -63,6 +63,7 @@ def train(
     config: TrainingConfig,
     folder: Path,
     *,
+    section: str,
     seed: int,
     label: str,
     log_folder: Path,
@@ -79,6 +80,7 @@ def train(
         objective: The loss.
         config: Optimizer, schedule, precision and so on.
         folder: The stage's folder.
+        section: Where ``config`` is in the run's configuration: ``training`` or ``sft``.
         seed: Seeds what is random in the trainer.
         label: Words before the progress bar.
         log_folder: Where TensorBoard's events go.
@@ -93,12 +95,12 @@ def train(
     """
     if any(parameter.requires_grad and parameter.dtype == torch.float16 for parameter in model.parameters()):
         raise ConfigError(
-            "policy.dtype: float16 weights cannot be trained; give float32, and training.precision: float16 if wanted"
+            f"policy.dtype: float16 weights cannot be trained; give float32, and {section}.precision: float16 if wanted"
         )
     scratch = folder / SCRATCH
     with quiet_transformers():
         average = TailAverage(model, config.average, data.plan.steps) if config.average else None
-        trainer = _trainer(model, tokenizer, data, objective, config, scratch, seed, log_folder, average)
+        trainer = _trainer(model, tokenizer, data, objective, config, scratch, section, seed, log_folder, average)
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
             say(f"going on from {checkpoint.name}")
@@ -138,6 +140,7 @@ def _trainer(
     objective: Objective,
     config: TrainingConfig,
     scratch: Path,
+    section: str,
     seed: int,
     log_folder: Path,
     average: TailAverage | None,
@@ -147,7 +150,7 @@ def _trainer(
         heldout = PackDataset(data.heldout, data.heldout_packs, objective, longest, data.heldout_reference)
     denominators = loss_denominators(data.pairs, data.plan, objective)
     packs = PackDataset(data.pairs, data.plan.packs, objective, longest, data.reference, denominators)
-    arguments = training_arguments(config, data.plan, scratch, heldout=heldout is not None, seed=seed)
+    arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
     try:
         with _tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
@@ -161,10 +164,10 @@ def _trainer(
                 callbacks=[CheckpointMarker()] if average is None else [average, CheckpointMarker()],
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
-        raise ConfigError(f"training: transformers refuses the settings: {one_line(error)}") from None
+        raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     if average is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ConfigError(
-            "training.average: fsdp and deepspeed divide the weights, and their mean is not supported; set it 0"
+            f"{section}.average: fsdp and deepspeed divide the weights, and their mean is not supported; set it 0"
         )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -67,7 +67,7 @@ class Bench:
             table = tables.pairs if tables.demonstrations is None else tables.demonstrations
             objective, name = get_objective("sft", 1.0, 0.0), "sft"
         sizes = row_sizes(table, objective.uses_rejected)
-        plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length)
+        plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)
         packs = _rising([pack.rows for pack in plan.packs], lambda rows: int(sizes.packed[rows].sum()))
         load = partial(
             load_model,
@@ -79,7 +79,7 @@ class Bench:
         )
         scratch = loop.run.root / "steps"
         return measure_steps(
-            load, loop, table, packs, plan.accumulation, objective, settings, scratch, _half_way(memory)
+            load, loop, table, packs, plan.accumulation, objective, settings, scratch, section, _half_way(memory)
         )
 
     def _load(self, dtype: str) -> Any:

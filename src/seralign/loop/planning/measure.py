@@ -120,6 +120,7 @@ def measure_steps(
     objective: Objective,
     config: TrainingConfig,
     scratch: Path,
+    section: str,
     limit: float,
 ) -> StepCosts:
     """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several)."""
@@ -134,7 +135,7 @@ def measure_steps(
         table, plan.packs, objective, abilities(model).longest, reference, loss_denominators(table, plan, objective)
     )
     quiet = replace(config, report_to=[], eval_steps=None, log_steps=10**9)
-    arguments = training_arguments(quiet, plan, scratch, heldout=False, seed=0)
+    arguments = training_arguments(quiet, plan, scratch, section=section, heldout=False, seed=0)
     arguments.save_strategy = SaveStrategy.NO
     with quiet_transformers():
         trainer = PreferenceTrainer(

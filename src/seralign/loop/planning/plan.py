@@ -25,14 +25,14 @@ from seralign.loop.planning.foreseen import Lengths
 from seralign.loop.planning.remedies import static_misfits, with_remedies
 from seralign.loop.planning.workload import StageWork, workload
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
-from seralign.loop.sera import check_stop, run_scorer
+from seralign.loop.sera import check_steps, check_stop, run_scorer
+from seralign.loop.training import check_sections
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.store import Run, StageRecord, read_manifest
-from seralign.training.arguments import check_settings, training_arguments
-from seralign.training.plan import Plan
+from seralign.training.arguments import nominal_arguments
 
 _ANY_LENGTH = Lengths(2**31, 2**31)
 
@@ -123,9 +123,7 @@ def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
     Raises:
         SeralignError: as :func:`seralign.loop.train`, before its first stage that needs a model.
     """
-    for settings in (config.training, config.sft):
-        if settings is not None:
-            check_settings(settings)
+    check_sections(config)
     done = _done(config)
     with tempfile.TemporaryDirectory(prefix="seralign-plan-") as scratch:
         return _plan(Run(Path(scratch)), config, done, memory)
@@ -141,6 +139,7 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     scorer, objective = run_scorer(run, config, None), objective_from(config.objective)
     loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=None, scorer=scorer)
     check_stop(loop, tables)
+    check_steps(loop, tables)
     reference = None if config.reference.model is None else policies_stage(loop, base, base)[1]
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)
@@ -218,7 +217,7 @@ def _disk(run: Run, config: RunConfig, work: Sequence[StageWork], measured: Meas
         costs, settings = measured.steps[steps.section], config.sft if steps.section == "sft" else config.training
         assert settings is not None
         # An old checkpoint is deleted when the new one is whole.
-        kept = training_arguments(settings, Plan([], 1, 1, 1), Path("unused"), heldout=False, seed=0).save_total_limit
+        kept = nominal_arguments(settings, 1, steps.section).save_total_limit
         saves = min(math.ceil(steps.count / settings.save_steps), (kept or 0) + 1)
         checkpoint = max(checkpoint, costs.saved_bytes + costs.state_bytes)
         checkpoints = max(checkpoints, saves * (costs.saved_bytes + costs.state_bytes))

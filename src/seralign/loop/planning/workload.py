@@ -219,7 +219,7 @@ class _Walk:
         anchor: Policy | None,
     ) -> StageWork:
         loop, table = self.loop, self.tables.heldout
-        plan = plan_training(rows.sizes, config, loop.seed(name), packed_length=loop.packed_length)
+        plan = plan_training(rows.sizes, config, loop.seed(name), packed_length=loop.packed_length, section=section)
         held = table_rows(table, objective.uses_rejected) if len(table) else None
         held_packs = heldout_packs(table, objective, config, loop.packed_length) if len(table) else []
         passes = []

@@ -1,0 +1,38 @@
+"""Refusing secrets in a configuration, which every run stores in clear."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from seralign.errors import ConfigError
+
+_NAME = re.compile(
+    r"(?:^|[_\-.])(?:token|secret|password|passwd|passphrase|credentials?|api_?key|access_?key|private_?key)(?:$|[_\-.])",
+    re.IGNORECASE,
+)
+# Tokens by the prefixes that their issuers give them, for scanners to find; keys of Weights & Biases are 40 hex digits.
+_VALUE = re.compile(
+    r"\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_\-]{16,}|\bgh[opsur]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
+    r"|\bglpat-[\w\-]{16,}|\bAKIA[A-Z0-9]{16}\b|\bAIza[\w\-]{30,}|\bxox[abprs]-[\w\-]{10,}|\bwandb_v\d+_\w{16,}"
+    r"|^[0-9a-f]{40}$|\beyJ[\w\-]{10,}\.[\w\-]{10,}\.|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s@]+@"
+)
+_ADVICE = (
+    "it looks like a secret, and a run's folder stores the configuration in clear; it belongs in the environment "
+    "(HF_TOKEN, WANDB_API_KEY …); leave it out here"
+)
+
+
+def refuse_secrets(values: Any, key: str) -> None:
+    """Raise ``ConfigError``, with the path of the key and without its value, for what is a secret by name or form."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            path = f"{key}.{name}"
+            if value not in (None, "") and not isinstance(value, bool | dict | list) and _NAME.search(str(name)):
+                raise ConfigError(f"{path}: {_ADVICE}")
+            refuse_secrets(value, path)
+    elif isinstance(values, list | tuple):
+        for number, value in enumerate(values):
+            refuse_secrets(value, f"{key}[{number}]")
+    elif isinstance(values, str) and _VALUE.search(values):
+        raise ConfigError(f"{key}: {_ADVICE}")

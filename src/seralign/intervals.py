@@ -1,0 +1,155 @@
+"""Means and shares with confidence intervals: one way to each, for everything that is measured. Pure.
+
+Dimension letters: N values, one a prompt or a pair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean of ``n`` values with its confidence interval; no interval (``None``) where one value gives none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; ``Interval(**interval.to_dict())`` is the same again."""
+        return asdict(self)
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Student's t interval of the mean of independent values [N]; ``None`` for no values.
+
+    Raises:
+        ValueError: A value is not finite, or ``level`` is not between 0 and 1.
+    """
+    array = finite(values, "values")
+    if array.size == 0:
+        return None
+    mean = float(array.mean())
+    if array.size == 1:
+        return Interval(mean, None, None, 1)
+    half = _t_quantile(level, array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return Interval(mean, mean - half, mean + half, array.size)
+
+
+def share_interval(outcomes: ArrayLike, groups: Sequence[str] | None = None, level: float = 0.95) -> Interval | None:
+    """The mean of outcomes within [0, 1] [N] with Wilson's (1927) score interval; ``None`` for no outcomes.
+
+    An outcome between 0 and 1 (a tie, a soft label) varies less than one of 0 or 1: with s the mean of y (1 - y), the
+    interval is all mu with (m - mu)^2 <= c V(mu), V(mu) = mu (1 - mu) - s / (1 + c) and c = z^2 / n. s is shrunk so
+    that the interval never has zero width. Of outcomes 0 and 1 it is Wilson's own; it lies within [0, 1].
+
+    Outcomes of one group (pairs of one prompt) are not independent: n is then the effective sample size of Korn and
+    Graubard (1998), n / deff * (t(N - 1) / t(G - 1))^2, where deff, at least 1, is how many times larger the variance
+    between the G groups makes that of the mean, and t is Student's quantile. Where all outcomes are the same, n is G.
+
+    Args:
+        outcomes: [N], within [0, 1].
+        groups: Name of the group of each [N]; by default each is its own.
+        level: Of confidence.
+
+    Raises:
+        ValueError: An outcome is not finite or not within [0, 1], or there are not as many groups.
+    """
+    array = finite(outcomes, "outcomes")
+    if array.size == 0:
+        return None
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(f"outcomes must be within [0, 1], got {array.min()} to {array.max()}")
+    mean, spread = float(array.mean()), float(np.mean(array * (1 - array)))
+    c = _z(level) ** 2 / _effective_size(array, groups, level)
+    shrunk = 4 * spread / (1 + c)
+    root = math.sqrt(max(0.0, c * (4 * mean * (1 - mean) - shrunk + c * (1 - shrunk))))
+    low, high = ((2 * mean + c + sign * root) / (2 * (1 + c)) for sign in (-1, 1))
+    return Interval(mean, max(0.0, low), min(1.0, high), array.size)
+
+
+def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Share of prompts on which a scores higher than b [N], ties counted half; ``None`` for no prompts.
+
+    The unit is the prompt: its outcome is 1, 1/2 or 0. The interval is that of :func:`share_interval`.
+
+    Raises:
+        ValueError: A score is not finite, or the two are not equally many.
+    """
+    a, b = finite(scores_a, "scores_a"), finite(scores_b, "scores_b")
+    if a.shape != b.shape:
+        raise ValueError(f"scores of the same prompts are compared, got {a.size} and {b.size}")
+    return share_interval(0.5 + 0.5 * np.sign(a - b), level=level)
+
+
+def finite(values: ArrayLike, name: str) -> np.ndarray:
+    """Values as float64 [N].
+
+    Raises:
+        ValueError: There is not one dimension, or a value is not finite.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise ValueError(f"{name} must be finite, got {array[bad[0]]} at index {bad[0]}")
+    return array
+
+
+def _effective_size(outcomes: np.ndarray, groups: Sequence[str] | None, level: float) -> float:
+    """As how many independent outcomes these count."""
+    n = outcomes.size
+    if groups is None:
+        return float(n)
+    if len(groups) != n:
+        raise ValueError(f"groups must have one name an outcome, got {len(groups)} for {n}")
+    _, places = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(places.max()) + 1
+    apart = outcomes - outcomes.mean()
+    simple = float(apart @ apart) / (n * (n - 1)) if n > 1 else 0.0
+    if count == n:
+        return float(n)
+    if count == 1 or simple <= 1e-15:
+        return float(count)
+    sums = np.bincount(places, apart)
+    clustered = count / (count - 1) * float(sums @ sums) / n**2
+    caution = (_t_quantile(level, n - 1) / _t_quantile(level, count - 1)) ** 2
+    return n / max(1.0, clustered / simple) * caution
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+
+
+def _z(level: float) -> float:
+    _check_level(level)
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+@lru_cache(maxsize=256)
+def _t_quantile(level: float, degrees: int) -> float:
+    """The t with P(|T| <= t) = level: the closed form of Abramowitz and Stegun 26.7.3 and 26.7.4, bisected over its
+    angle arctan(t / sqrt(degrees))."""
+    _check_level(level)
+    odd = degrees % 2
+    powers = np.arange(odd, degrees - 1, 2)
+    coefficients = np.cumprod(np.concatenate([[1.0], (powers[:-1] + 1) / (powers[:-1] + 2)]))[: len(powers)]
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        series = math.sin(angle) * float(coefficients @ math.cos(angle) ** powers)
+        inside = (angle + series) * 2 / math.pi if odd else series
+        low, high = (angle, high) if inside < level else (low, angle)
+    return math.sqrt(degrees) * math.tan(low)
