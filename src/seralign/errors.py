@@ -28,3 +28,9 @@ class BusyError(StoreError):
 def one_line(error: Exception) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
+
+
+def brief(error: Exception, length: int = 300) -> str:
+    """The message of a library's error on one line, cut where it is longer than ``length`` characters."""
+    words = one_line(error) or type(error).__name__
+    return words if len(words) <= length else words[:length].rstrip() + " ..."

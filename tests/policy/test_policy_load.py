@@ -162,7 +162,7 @@ def test_chat_template_from_a_file_and_inline(saved: Saved, tmp_path: Path) -> N
 
 
 def test_a_tokenizer_that_is_not_there_names_the_key(saved: Saved, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=rf"^policy\.tokenizer: no tokenizer can be loaded from {tmp_path}"):
+    with pytest.raises(ModelError, match=rf"^policy\.tokenizer: {tmp_path} has no tokenizer; give the folder"):
         load_tokenizer(saved("llama"), replace(CONFIG, tokenizer=str(tmp_path)))
 
 

@@ -33,6 +33,7 @@ def print_data(config: RunConfig, examples: int) -> None:
     from seralign.data.tokens import make_encoder
     from seralign.loop.data import read_data
     from seralign.loop.prepare import base_source, world_stage
+    from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
     from seralign.store import Run
 
@@ -40,6 +41,7 @@ def print_data(config: RunConfig, examples: int) -> None:
         folder = Path(scratch)
         config = world_stage(Run(folder), config)
         source = base_source(config)
+        check_model(source, config.policy)
         tokenizer = load_tokenizer(source, config.policy)
         encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
         figures = read_data(config, encoder, folder)

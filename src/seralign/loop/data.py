@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
@@ -17,6 +17,8 @@ from seralign.data.table import column_lengths, prompts_of, read_table, write_pr
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError
 from seralign.loop.context import run_stage
+from seralign.policy.admission import model_settings
+from seralign.policy.identity import PolicySource
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
@@ -125,9 +127,7 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _check_window(config: RunConfig, tables: Tables) -> None:
     """Refuse lengths that the model has no positions for, before hours of work."""
-    settings = AutoConfig.from_pretrained(
-        str(config.policy.model), revision=config.policy.revision, trust_remote_code=config.policy.trust_remote_code
-    )
+    settings = model_settings(PolicySource(str(config.policy.model), config.policy.revision), config.policy)
     window = getattr(settings.get_text_config(), "max_position_embeddings", None) or 2**62
     data, bootstrap = config.data, config.bootstrap
     if data.max_length > window:

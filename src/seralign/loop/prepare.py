@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from seralign import distributed
-from seralign.config import OwnWorldConfig, RunConfig, WorldConfig
+from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
 from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
@@ -21,6 +19,8 @@ from seralign.loop.data import Tables
 from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
+from seralign.policy.adapters import vocabulary_rows
+from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
@@ -87,8 +87,9 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
     if given.model is None:
         reference = replace(initial, name="reference")
     else:
-        source = fetch(PolicySource(given.model, given.revision, given.adapter))
-        _check_vocabulary(initial.source, source)
+        source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
+        check_model(source, loop.config.policy, "reference")
+        _check_vocabulary(initial.source, source, loop.config.policy)
         reference = Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
     # Only here and now it is known whether a name is a folder's or the hub's.
@@ -101,6 +102,7 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
 def base_policy(config: RunConfig) -> Policy:
     """The model (and adapter) that the configuration names, hashed."""
     source = fetch(base_source(config))
+    check_model(source, config.policy)
     return Policy("initial", source, _digest(source))
 
 
@@ -114,8 +116,8 @@ def _digest(source: PolicySource) -> str:
     return distributed.broadcast(weights_digest(source) if distributed.is_main() else "")
 
 
-def _check_vocabulary(policy: PolicySource, reference: PolicySource) -> None:
-    sizes = [AutoConfig.from_pretrained(source.model).get_text_config().vocab_size for source in (policy, reference)]
+def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: PolicyConfig) -> None:
+    sizes = [vocabulary_rows(source, config) for source in (policy, reference)]
     if sizes[0] != sizes[1]:
         raise ConfigError(
             f"reference.model has a vocabulary of {sizes[1]} tokens and the policy one of {sizes[0]}; "

@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, one_line
+from seralign.policy.admission import model_settings
 from seralign.policy.attention import PACKED
 from seralign.policy.forward import has_virtual_tokens, inner_model, token_logps
 from seralign.policy.identity import PolicySource
@@ -71,9 +72,7 @@ def keep_attention(model: nn.Module) -> None:
 
 def packed_length(source: PolicySource, config: PolicyConfig) -> int:
     """Tokens of the longest sequence in packed rows of a policy, as far as can be told without its weights."""
-    settings = AutoConfig.from_pretrained(
-        source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
-    )
+    settings = model_settings(source, config)
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
     model_class = found[0] if isinstance(found, tuple) else found
     return 0 if config.attention is not None or model_class is None else _packed_length(model_class, settings)[0]

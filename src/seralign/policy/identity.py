@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from seralign.errors import ModelError, one_line
+from seralign.errors import ModelError, brief
 
 # What a saved configuration says about the file rather than about the function that the model computes.
 _VOLATILE = {
@@ -25,6 +25,11 @@ _VOLATILE = {
 _UNORDERED = {"target_modules", "modules_to_save", "exclude_modules"}
 # A model's name on the hub, with or without its owner's; no path starts so or has more parts.
 _HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9_][\w.-]*")
+
+
+SETTINGS, ADAPTER_SETTINGS = "config.json", "adapter_config.json"
+_OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".ckpt"}
+_SAFETENSORS = "give the folder or the hub's name of the model in safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,54 @@ class PolicySource:
         return name if self.adapter is None else f"{name} + {self.adapter}"
 
 
-def fetch(source: PolicySource) -> PolicySource:
+def fetch(source: PolicySource, key: str = "policy") -> PolicySource:
     """The source as local folders; a hub name is downloaded (weights in safetensors only).
 
+    Args:
+        source: Folders or hub names.
+        key: The configuration's section that names it.
+
     Raises:
-        ModelError: no such folder, or the hub has no such model.
+        ModelError: no such folder, a folder of something else, or the hub has no such model.
     """
-    model = _fetch(source.model, source.revision, "config.json")
-    adapter = None if source.adapter is None else _fetch(source.adapter, None, "adapter_config.json")
-    return replace(source, model=str(model), revision=None, adapter=None if adapter is None else str(adapter))
+    model = _fetch(source.model, source.revision)
+    check_folder(model, key)
+    if source.adapter is None:
+        return replace(source, model=str(model), revision=None)
+    adapter = _fetch(source.adapter, None)
+    check_adapter_folder(adapter, key)
+    return replace(source, model=str(model), revision=None, adapter=str(adapter))
+
+
+def check_folder(folder: Path, key: str = "policy") -> None:
+    """Refuse a folder that holds no model of transformers', and say what it holds.
+
+    Raises:
+        ModelError: an adapter, weights in GGUF, or no model at all.
+    """
+    if (folder / ADAPTER_SETTINGS).is_file():
+        base = read_json(folder / ADAPTER_SETTINGS).get("base_model_name_or_path") or "its base"
+        raise ModelError(
+            f"{folder}: this is an adapter on {base}: give {base} as {key}.model and this folder as {key}.adapter"
+        )
+    if not (folder / SETTINGS).is_file():
+        if any(folder.glob("*.gguf")):
+            raise ModelError(f"{folder}: a model in GGUF, which is not read; {_SAFETENSORS}")
+        raise ModelError(f"{folder}: no {SETTINGS} here, so no model that transformers or PEFT saved")
+
+
+def check_adapter_folder(folder: Path, key: str = "policy") -> None:
+    """Refuse a folder that holds no adapter of PEFT's.
+
+    Raises:
+        ModelError: a whole model, or something else.
+    """
+    if not (folder / ADAPTER_SETTINGS).is_file():
+        if (folder / SETTINGS).is_file():
+            raise ModelError(f"{folder}: this is a whole model, not an adapter: give it as {key}.model")
+        raise ModelError(f"{folder}: no {ADAPTER_SETTINGS} here, so no adapter that transformers or PEFT saved")
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder}: no adapter_model.safetensors here; only safetensors are read")
 
 
 def hub_name(model: str | None) -> str | None:
@@ -76,24 +120,21 @@ def weights_digest(source: PolicySource) -> str:
         ModelError: a file is missing or corrupt.
     """
     digest = hashlib.sha256()
-    for folder, settings in ((source.model, "config.json"), (source.adapter, "adapter_config.json")):
+    for folder, settings in ((source.model, SETTINGS), (source.adapter, ADAPTER_SETTINGS)):
         if folder is not None:
             digest.update(json.dumps(_settings(Path(folder) / settings), sort_keys=True).encode())
-            for header, data in _tensors(_weight_files(Path(folder))):
+            for header, data in _tensors(weight_files(Path(folder))):
                 digest.update(header)
                 digest.update(data)
     return digest.hexdigest()
 
 
-_KINDS = {"config.json": "model", "adapter_config.json": "adapter"}
-
-
-def _fetch(name: str, revision: str | None, settings: str) -> Path:
+def _fetch(name: str, revision: str | None) -> Path:
     folder = Path(name)
     if folder.is_dir():
-        if not (folder / settings).is_file():
-            raise ModelError(f"{folder}: no {settings} here, so no {_KINDS[settings]} that transformers or PEFT saved")
         return folder.absolute()
+    if folder.is_file():
+        raise ModelError(f"{name}: a file; {_SAFETENSORS}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name}: no such folder")
     try:
@@ -105,12 +146,12 @@ def _fetch(name: str, revision: str | None, settings: str) -> Path:
             ignore_patterns=["consolidated*", "original/*", "onnx/*"],
         )
     except Exception as error:
-        raise ModelError(f"{name}: neither a folder nor a model that the hub gives: {one_line(error)}") from None
+        raise ModelError(f"{name}: neither a folder nor a model that the hub gives: {brief(error)}") from None
     return Path(path)
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    settings = _read_json(path)
+    settings = read_json(path)
     for key in _UNORDERED & settings.keys():
         if isinstance(settings[key], list):
             settings[key] = sorted(settings[key])
@@ -118,25 +159,39 @@ def _settings(path: Path) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in _VOLATILE and "drop" not in key}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ModelError: the file is missing, is no JSON, or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {one_line(error)}") from None
+        raise ModelError(f"{path}: cannot be read: {brief(error)}") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not a JSON object")
     return value
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that transformers and PEFT would load, among whatever else lies in the folder."""
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers and PEFT would load, among whatever else lies in the folder.
+
+    Raises:
+        ModelError: there are none in safetensors, or the index is none.
+    """
     for name in ("adapter_model.safetensors", "model.safetensors"):
         if (folder / name).is_file():
             return [folder / name]
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        raise ModelError(f"{folder}: no weights in safetensors here; other formats are not read")
-    shards = _read_json(index).get("weight_map")
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in _OTHER_WEIGHTS)
+        found = f" ({', '.join(others[:3])})" if others else ""
+        raise ModelError(
+            f"{folder}: no weights in safetensors here; other formats{found} are not read. Open the model with "
+            "transformers and save it again (save_pretrained), which writes safetensors"
+        )
+    shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
         raise ModelError(f"{index}: not an index of weights")
     return [folder / str(name) for name in sorted(set(shards.values()))]
@@ -145,17 +200,22 @@ def _weight_files(folder: Path) -> list[Path]:
 def _tensors(files: list[Path]) -> Iterator[tuple[bytes, memoryview]]:
     where: dict[str, Path] = {}
     for file in files:
-        with _open(file) as tensors:
+        with open_tensors(file) as tensors:
             where |= dict.fromkeys(tensors.keys(), file)
     for name in sorted(where):
-        with _open(where[name]) as tensors:
+        with open_tensors(where[name]) as tensors:
             value = tensors.get_tensor(name).contiguous()
         header = f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
         yield header, value.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _open(file: Path) -> Any:
+def open_tensors(file: Path) -> Any:
+    """A file of safetensors, to read its tensors one by one.
+
+    Raises:
+        ModelError: the file is missing or corrupt.
+    """
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file}: corrupt or cut short: {one_line(error)}") from None
+        raise ModelError(f"{file}: corrupt or cut short: {brief(error)}") from None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,20 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from seralign.config import LoraConfig, PolicyConfig
-from seralign.errors import ModelError, one_line
+from seralign.errors import ModelError, brief
 from seralign.policy.abilities import keep_attention
+from seralign.policy.adapters import fresh_adapter, load_adapter
+from seralign.policy.admission import OWN_CODE
 from seralign.policy.identity import PolicySource
 from seralign.policy.norms import fuse_norms
+from seralign.policy.quiet import quiet_transformers
 
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -34,7 +38,12 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=config.trust_remote_code)
     except Exception as error:
-        raise ModelError(f"policy.tokenizer: no tokenizer can be loaded from {name}: {one_line(error)}") from None
+        if "trust_remote_code" in str(error):
+            raise ModelError(OWN_CODE.format("tokenizer")) from None
+        if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in _TOKENIZER_FILES):
+            hint = "give the folder of the tokenizer" if config.tokenizer else "give its folder as policy.tokenizer"
+            raise ModelError(f"policy.tokenizer: {name} has no tokenizer; {hint}") from None
+        raise ModelError(f"policy.tokenizer: no tokenizer can be loaded from {name}: {brief(error)}") from None
     if config.chat_template is not None:
         path = Path(config.chat_template)
         is_file = "{" not in config.chat_template
@@ -54,7 +63,8 @@ def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> froz
     ids: set[int] = set() if own is None else {own}
     with contextlib.suppress(OSError):
         published: Any = GenerationConfig.from_pretrained(source.model, revision=source.revision or "main").eos_token_id
-        ids |= set(published) if isinstance(published, list) else {published} - {None}
+        found = published if isinstance(published, list) else [published]
+        ids |= {number for number in found if number is not None and number >= 0}  # -1 stands for none
     if not ids:
         raise ModelError(f"{source.model}: neither the tokenizer nor the model names an end-of-sequence token")
     return frozenset(ids)
@@ -80,19 +90,9 @@ def load_model(
     model: Any = _load_base(source, config, dtype)
     fuse_norms(model)
     if source.adapter is not None:
-        model = _load_adapter(model, source, trainable)
+        model = load_adapter(model, source, trainable)
     elif lora is not None:
-        from peft import LoraConfig as PeftLoraConfig
-        from peft import get_peft_model
-
-        try:
-            settings = PeftLoraConfig(
-                r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, task_type="CAUSAL_LM"
-            )
-            with quiet_transformers():
-                model = get_peft_model(model, settings)
-        except ValueError as error:
-            raise ModelError(f"policy.lora.target_modules: {one_line(error)}") from None
+        model = fresh_adapter(model, lora)
     _switch_off_dropout(model)
     if config.attention is not None:
         keep_attention(model)
@@ -102,23 +102,6 @@ def load_model(
 def mixed_precision(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context of a forward pass in a precision other than that of the weights."""
     return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=DTYPES[precision])
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' load reports and bars, and two warnings of PEFT's that no setting of ours answers, away."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTrainedModel:
@@ -135,26 +118,13 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
                 **options,
             )
     except Exception as error:
-        raise ModelError(f"no causal language model can be loaded from {source.model}: {one_line(error)}") from None
+        raise ModelError(f"no causal language model can be loaded from {source.model}: {brief(error)}") from None
     model, report = loaded
     missing = sorted(report["missing_keys"]) + [str(key) for key in report.get("mismatched_keys", ())]
     if missing:
         names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise ModelError(f"{source.model}: {len(missing)} weights are missing or misshapen in the files ({names})")
     return model
-
-
-def _load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) -> nn.Module:
-    from peft import PeftModel
-
-    adapter = str(source.adapter)
-    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{adapter}: no adapter_model.safetensors here; only safetensors are read")
-    try:
-        with quiet_transformers():
-            return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
-    except Exception as error:
-        raise ModelError(f"no adapter for {source.model} can be loaded from {adapter}: {one_line(error)}") from None
 
 
 def _switch_off_dropout(model: nn.Module) -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from seralign.config import LoraConfig, PolicyConfig, RunConfig
 from seralign.loop.planning.bench import Bench
 from seralign.loop.planning.costs import Line
 from seralign.loop.planning.estimate import MARGIN, Misfit, budget
 from seralign.loop.planning.workload import StageWork
+from seralign.policy.admission import model_settings
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES
 
@@ -72,7 +73,7 @@ def _remedy(bench: Bench, misfit: Misfit, work: Sequence[StageWork], memory: int
 
 def _weights(source: PolicySource, config: PolicyConfig) -> int:
     """Number of weights, without loading them."""
-    settings = AutoConfig.from_pretrained(source.model, trust_remote_code=config.trust_remote_code)
+    settings = model_settings(source, config)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
     return sum(weight.numel() for weight in model.parameters())

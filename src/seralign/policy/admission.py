@@ -1,0 +1,145 @@
+"""Whether a folder or a hub's model can be a policy, told from its settings alone: no weights are read, no code is run.
+
+A model that passes may still attend to later tokens, which only a forward pass shows: :mod:`seralign.policy.abilities`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from seralign.config import PolicyConfig
+from seralign.errors import ModelError, brief
+from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, check_folder, read_json
+
+OWN_CODE = "policy.trust_remote_code: the {} brings its own code; set it to true to run it"
+_NEEDED = "a causal language model is needed"
+# What the name of an architecture ends with, and what such a model is.
+_ENDINGS = {
+    "ForMaskedLM": "a masked language model, which attends to later tokens",
+    "ForPreTraining": "an encoder in pre-training, which attends to later tokens",
+    "ForSequenceClassification": "a classifier",
+    "ForTokenClassification": "a classifier of tokens",
+    "ForMultipleChoice": "a classifier",
+    "ForNextSentencePrediction": "a classifier",
+    "ForQuestionAnswering": "a model that marks spans of a text",
+    "RewardModel": "a reward model",
+    "ForImageClassification": "a vision model",
+    "ForAudioClassification": "an audio model",
+    "ForCTC": "an audio model",
+}
+# Settings that only models of images or of sound have.
+_IMAGES = ("vision_config", "image_size", "patch_size", "vision_tower", "num_channels")
+_SOUND = ("audio_config", "speech_config", "num_mel_bins", "feat_extract_norm", "sampling_rate", "audio_channels")
+_VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"}
+
+
+def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConfig:
+    """The settings of a policy's model (``config.json``), without its weights.
+
+    Raises:
+        ModelError: they cannot be read, transformers does not know such a model, or the model brings code that the
+            configuration does not allow to run.
+    """
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(source.model, revision=source.revision)
+        own_code = _needs_own_code(raw)
+    except Exception as error:
+        raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
+    if own_code and not config.trust_remote_code:
+        raise ModelError(OWN_CODE.format("model"))
+    model_type = raw.get("model_type")
+    if "AutoConfig" not in (raw.get("auto_map") or {}) and model_type not in CONFIG_MAPPING:
+        what = "config.json names no model_type" if model_type is None else f"{model_type!r} is no model_type of it"
+        raise ModelError(f"{source.model}: transformers does not know this model: {what}")
+    try:
+        return AutoConfig.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
+        )
+    except Exception as error:
+        raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
+
+
+def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy") -> None:
+    """Refuse what is no causal language model, or an adapter that cannot be trained or scored.
+
+    Args:
+        source: Folders or hub names.
+        config: How models are loaded.
+        key: The configuration's section that names it.
+
+    Raises:
+        ModelError: says in one line what the model is, and what would be right.
+    """
+    if Path(source.model).is_dir():
+        check_folder(Path(source.model), key)
+    settings = model_settings(source, config)
+    what = _other_kind(settings)
+    if what is not None:
+        raise ModelError(f"{key}.model: {what}; {_NEEDED}")
+    _check_pad(source, settings)
+    if source.adapter is not None and Path(source.adapter).is_dir():
+        _check_adapter(Path(source.adapter), key)
+    if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
+        raise ModelError(
+            f"{key}.model: its weights are quantized ({_quantizer(settings)}), and these cannot be trained; give the "
+            "model in bfloat16, float16 or float32, or set policy.lora"
+        )
+
+
+def _needs_own_code(raw: dict[str, Any]) -> bool:
+    auto_map = raw.get("auto_map") or {}
+    known = raw.get("model_type") in CONFIG_MAPPING
+    if "AutoConfig" in auto_map and not known:
+        return True
+    has_class = known and CONFIG_MAPPING[raw["model_type"]] in MODEL_FOR_CAUSAL_LM_MAPPING
+    return "AutoModelForCausalLM" in auto_map and not has_class
+
+
+def _other_kind(settings: PretrainedConfig) -> str | None:
+    """What the model is, where it is no causal language model."""
+    family = type(settings).__name__.removesuffix("Config")
+    name = next(iter(settings.architectures or ()), family)
+    if settings.is_encoder_decoder:
+        return f"{family} is an encoder-decoder"
+    for ending, kind in _ENDINGS.items():
+        if name.endswith(ending) and not getattr(settings, "is_decoder", False):
+            return f"{name} is {kind}"
+    own_class = "AutoModelForCausalLM" in (getattr(settings, "auto_map", None) or {})
+    if own_class or type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    reads_text = any(hasattr(settings, part) for part in ("text_config", "vocab_size", "llm_config"))
+    for signs, kind, both in ((_IMAGES, "a vision", "a vision-language"), (_SOUND, "an audio", "an audio-language")):
+        if any(hasattr(settings, sign) for sign in signs):
+            return f"{name} is {both if reads_text else kind} model"
+    return f"{name} is no causal language model of transformers'"
+
+
+def _check_pad(source: PolicySource, settings: PretrainedConfig) -> None:
+    text = settings.get_text_config()
+    pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(rows, int) and not -rows <= pad < rows:
+        raise ModelError(
+            f"{source.model}: config.json's pad_token_id {pad} is beyond the embedding of {rows} rows, so no library "
+            "can open the model; set it to null there"
+        )
+
+
+def _check_adapter(folder: Path, key: str) -> None:
+    check_adapter_folder(folder, key)
+    kind = read_json(folder / ADAPTER_SETTINGS).get("peft_type")
+    if kind in _VIRTUAL:
+        raise ModelError(
+            f"{key}.adapter: {folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which cannot be "
+            "scored or trained here; give a LoRA adapter"
+        )
+
+
+def _quantizer(settings: PretrainedConfig) -> str:
+    found: Any = settings.quantization_config  # pyright: ignore[reportAttributeAccessIssue]
+    content = found if isinstance(found, dict) else found.to_dict()
+    return str(content.get("quant_method", "unknown method"))
