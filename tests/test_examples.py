@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import yaml
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from text_model import CHAT_TEMPLATE, save_text_model
+from transformers import AutoModelForCausalLM
 
 from seralign.cli.main import main
 from seralign.config import load_config, to_dict
@@ -37,28 +33,6 @@ ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 QUICKSTART = ROOT / "src" / "seralign" / "quickstart.yaml"
 CONFIGS = sorted([QUICKSTART, *ROOT.glob("examples/**/*.yaml")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-
-
-def save_text_model(folder: Path, chat_template: str | None) -> None:
-    """A tiny random model that reads any text, byte by byte."""
-    special = ["</s>", "<pad>", "<s>"]
-    symbols = special + sorted(ByteLevel.alphabet())
-    settings = {"vocab_size": len(symbols), "max_position_embeddings": 1024}
-    tiny.save_model(folder, **settings)
-    tokenizer = Tokenizer(BPE({symbol: number for number, symbol in enumerate(symbols)}, []))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="</s>",
-        pad_token="<pad>",
-        bos_token="<s>",
-        chat_template=chat_template,
-    ).save_pretrained(folder)
 
 
 def figures_of(out: Path | str) -> dict[str, Any]:

@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
                       "training", "evaluation", "laboratory", "report", "intervals", "harm"},
     "studies": MIDDLE | {"tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation", "laboratory",
                          "loop"},
-    "cli": {"loop", "report", "studies", "config", "errors", "store", "distributed", "data", "policy", "terminal"},
+    "cli": {"loop", "report", "studies", "config", "errors", "records", "store", "distributed", "progress", "data",
+            "policy", "terminal"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import demo, inspect, lab, plan, report, show, train
+from seralign.cli import chat, demo, inspect, lab, plan, report, show, train
 from seralign.errors import SeralignError
 from seralign.terminal import printable_line
 
@@ -20,6 +20,7 @@ commands:
   plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
   show RUN [--json]                      what a run did, round by round, and what should worry you
   report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file
+  chat RUN [--round N] [--beside M]      talk to the result, or to a round, alone or beside another policy
   demo [--out DIR]                       the whole loop on a small built-in task, in a few minutes
   lab run | compare | report ...         studies in worlds where the true quality of every answer is known
 
@@ -28,6 +29,7 @@ seralign COMMAND --help lists a command's options."""
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
+    "chat": chat.main,
     "demo": demo.main,
     "lab": lab.main,
     "plan": plan.main,

@@ -126,8 +126,12 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
 
 
 def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:
-    """The policy that a training stage saved: a whole model, or an adapter on the model that it began with."""
-    folder = str(loop.run.path(stage, "policy").absolute())
-    is_adapter = loop.run.path(stage, "policy", "adapter_config.json").is_file()
-    source = PolicySource(start.source.model, adapter=folder) if is_adapter else PolicySource(folder)
-    return Policy(name, source, record.figures["digest"])
+    """The policy that a training stage saved."""
+    return Policy(name, trained_source(loop.run.path(stage, "policy"), start.source), record.figures["digest"])
+
+
+def trained_source(folder: Path, start: PolicySource) -> PolicySource:
+    """What a training that began with ``start`` saved in a folder: a whole model, or an adapter on the same model."""
+    if not (folder / "adapter_config.json").is_file():
+        return PolicySource(str(folder.absolute()))
+    return PolicySource(start.model, adapter=str(folder.absolute()))

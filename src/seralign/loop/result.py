@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from seralign import distributed
-from seralign.config import RunConfig, to_dict
+from seralign.config import RunConfig, SourceConfig, to_dict
 from seralign.config.recipes import recipe_name
 from seralign.files import read_table
 from seralign.intervals import win_rate
@@ -81,9 +81,9 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
     name = "the built-in world" if is_built_in else base["hub"] or Path(base["source"]).name
     datasets = "the built-in world"
     if own is not None:
-        datasets = f"answers to {portable(own.prompts.path)}, labelled by {own.scorer}"
+        datasets = f"answers to {_files(own.prompts)}, labelled by {own.scorer}"
     elif config.data.pairs is not None and not is_built_in:
-        datasets = portable(config.data.pairs.path)
+        datasets = _files(config.data.pairs)
     is_adapter = config.policy.lora is not None or config.policy.adapter is not None
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     head["tags"] = ["seralign", "preference-optimization", config.objective.name]
@@ -116,6 +116,12 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
         alarms_markdown(found["alarms"]) + "\n",
     ]
     return "\n".join(lines)
+
+
+def _files(source: SourceConfig) -> str:
+    """A source's files by their names, or the name of its data set on the hub."""
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    return ", ".join(portable(path) for path in paths)
 
 
 def _reference(run: Run, config: RunConfig) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seralign.errors import ModelError
-from seralign.policy.decoding import decode, pad_left, why_not_shared
+from seralign.policy.decoding import Draw, decode, pad_left, why_not_shared
 from seralign.policy.draws import batch_seed, draw, uniforms
 from seralign.policy.forward import inner_model
 from seralign.progress import say_once
@@ -37,6 +37,7 @@ def sample(
     params: SamplingParams,
     end_tokens: frozenset[int],
     seed: int,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> list[Candidate]:
     """Sample responses to a batch of prompts.
 
@@ -45,6 +46,16 @@ def sample(
     model's cache can be shared (``decoding.why_not_shared``), the random numbers of a response depend on the seed, the
     prompt's id and the response's index alone, so that other prompts beside it change nothing but rounding. Other
     models are sampled by transformers' ``generate``, and the user is told.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompts: A batch.
+        params: The distribution.
+        end_tokens: Ids that end a response.
+        seed: Of everything drawn.
+        watch: Gets the tokens [R] of each step as they are drawn, of the responses that are still sampled; it is not
+            called where ``generate`` samples.
 
     Returns:
         ``params.samples`` candidates a prompt, in the order of the prompts. The end-of-sequence token is the last
@@ -56,6 +67,8 @@ def sample(
     if (reason := why_not_shared(model)) is None:
         chances = uniforms(seed, [prompt.prompt_id for prompt in prompts], params.samples, params.max_new_tokens)
         choose = partial(draw, temperature=params.temperature, top_p=params.top_p)
+        if watch is not None:
+            choose = partial(_watched, choose, watch)
         sampled_RN = decode(model, [prompt.ids for prompt in prompts], chances, choose, end_tokens)
     else:
         say_once(
@@ -79,6 +92,12 @@ def sample(
             )
         )
     return candidates
+
+
+def _watched(choose: Draw, watch: Callable[[Tensor], None], logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
+    token_R = choose(logits_RV, uniform_R)
+    watch(token_R)
+    return token_R
 
 
 def _generate(

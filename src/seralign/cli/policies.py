@@ -1,0 +1,60 @@
+"""Arguments that name a policy and how it is sampled, for all commands that ask one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from seralign.config.checks import fraction, positive, require
+
+if TYPE_CHECKING:
+    from seralign.loop.saved import SavedPolicy, Which
+    from seralign.policy.sampling import SamplingParams
+
+PLACES = "a run's folder, a folder with a model or an adapter, or a model's name on the hub"
+
+
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """``--round N`` and ``--start``: another policy of a run than its result."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--round", type=int, metavar="N", help="the policy of a round, in place of the run's result")
+    which.add_argument("--start", action="store_true", help="the policy that the rounds started from")
+
+
+def which_policy(given: argparse.Namespace) -> Which:
+    """The policy of a run that the arguments name."""
+    return "start" if given.start else "result" if given.round is None else given.round
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How answers are sampled, and what prompts of plain text are."""
+    parser.add_argument("--temperature", type=float, help="by default that of the run's evaluation, or 1")
+    parser.add_argument("--top_p", type=float, help="nucleus; by default that of the run's evaluation, or 1")
+    parser.add_argument("--max_new_tokens", type=int, help="by default that of the run's evaluation, or 256")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers")
+    parser.add_argument("--system", metavar="TEXT", help="a system message, in place of the run's data.system")
+    parser.add_argument(
+        "--plain", action="store_true", help="continue prompts as plain text, without the chat template"
+    )
+
+
+def sampling(given: argparse.Namespace, policy: SavedPolicy, samples: int = 1) -> SamplingParams:
+    """The distribution that the arguments name; what they leave out is as the run's evaluation has it."""
+    from seralign.config import EvaluationConfig
+    from seralign.policy.sampling import SamplingParams
+
+    config = policy.config
+    usual = EvaluationConfig() if config is None else config.evaluation
+    length = 256 if config is None else config.answer_tokens
+    found = SamplingParams(
+        samples,
+        usual.temperature if given.temperature is None else given.temperature,
+        usual.top_p if given.top_p is None else given.top_p,
+        length if given.max_new_tokens is None else given.max_new_tokens,
+    )
+    positive(found.samples, "--samples")
+    positive(found.temperature, "--temperature")
+    fraction(found.top_p, "--top_p")
+    positive(found.max_new_tokens, "--max_new_tokens")
+    require(given.seed >= 0, "--seed", "at least 0", given.seed)
+    return found

@@ -1,0 +1,164 @@
+"""Asking a saved policy: its model in memory, prompts as it was trained to read them, answers as it samples them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from seralign.data.content import Content, Example, Message
+from seralign.data.table import read_table
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.errors import ConfigError, DataError, ModelError
+from seralign.loop.data import DATA
+from seralign.loop.saved import SavedPolicy
+from seralign.policy.forward import inner_model
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.sampling import SamplingParams, sample
+from seralign.records import Candidate, Prompt, content_id
+from seralign.store import Run
+
+# Prompts of a run that are looked at to tell whether they are conversations.
+_LOOKED_AT = 20
+_NO_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a policy reads prompts.
+
+    Args:
+        tokenizer: With its chat template, if it has one.
+        encoder: Turns prompts into token ids, none cut.
+        end_tokens: Ids that end a response.
+        chat: Whether plain text becomes a user's turn of a conversation.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    end_tokens: frozenset[int]
+    chat: bool
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A policy that answers. ``window``: most tokens of prompt and answer together."""
+
+    name: str
+    model: nn.Module
+    reader: Reader
+    window: int
+
+
+def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool = False) -> Reader:
+    """The tokenizer of a policy, and whether it is talked to in turns.
+
+    It is where the tokenizer has a chat template, but for a run that was trained on plain text.
+
+    Args:
+        policy: Whose.
+        system: A system message in place of the run's.
+        plain: Take prompts as plain text to continue, whatever there is a template for.
+
+    Raises:
+        ConfigError: a system message for plain text.
+    """
+    tokenizer = load_tokenizer(policy.source, policy.loading)
+    ends = end_tokens(policy.source, tokenizer)
+    data = replace(
+        policy.data, max_length=_NO_LIMIT, max_prompt_length=_NO_LIMIT - 1, overlong="drop", as_chat=False,
+        system=system if system is not None else policy.data.system,
+    )  # fmt: skip
+    encoder = make_encoder(tokenizer, data, ends)
+    chat = not plain and tokenizer.chat_template is not None and _in_turns(policy.run, encoder)
+    if not chat:
+        if system is not None:
+            raise ConfigError(f"--system goes with conversations; {policy.name} continues plain text")
+        encoder = replace(encoder, data=replace(data, system=None))
+    return Reader(tokenizer, encoder, ends, chat)
+
+
+def load_speaker(policy: SavedPolicy, reader: Reader) -> Speaker:
+    """The policy in memory, with the weights that it trains with."""
+    model = load_model(policy.source, policy.loading, policy.loading.dtype).eval()
+    return Speaker(policy.name, model, reader, positions(model))
+
+
+def positions(model: nn.Module) -> int:
+    """Most tokens that a model takes, as far as its configuration says."""
+    settings = inner_model(model).config.get_text_config()
+    return getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
+
+
+def read(reader: Reader, content: Content, where: str) -> Prompt:
+    """A prompt as token ids; plain text as a user's turn where the policy is talked to in turns.
+
+    Raises:
+        DataError: it is empty, or the template or the tokenizer refuses it.
+    """
+    if isinstance(content, str) and reader.chat:
+        content = (turn("user", content),)
+    encoded = reader.encoder.encode([Example(content, (), where)])[0]
+    if isinstance(encoded, str):
+        raise DataError(f"{where}: {encoded}")
+    return Prompt(content_id(encoded.prompt_ids), encoded.prompt, encoded.prompt_ids)
+
+
+def turn(role: str, text: str) -> Message:
+    """A message of a conversation."""
+    return {"role": role, "content": text}
+
+
+def answer(
+    speaker: Speaker, prompt: Prompt, params: SamplingParams, seed: int, watch: Callable[[str], None] | None = None
+) -> Candidate:
+    """One sampled answer, of at most the tokens that there is room for.
+
+    Args:
+        speaker: Who answers.
+        prompt: From :func:`read`.
+        params: ``samples`` is 1.
+        seed: The same seed and prompt give the same answer.
+        watch: Gets the answer's text so far, as it grows; not called for a model that cannot be watched.
+
+    Raises:
+        DataError: the prompt leaves no room for an answer.
+        ModelError: the model's logits are no distribution.
+    """
+    room = speaker.window - len(prompt.ids)
+    if room < 1:
+        raise DataError(f"the prompt has {len(prompt.ids)} tokens, and {speaker.name} takes {speaker.window} in all")
+    params = replace(params, max_new_tokens=min(params.max_new_tokens, room))
+    reader, ids = speaker.reader, list[int]()
+
+    def grow(token: int) -> None:
+        ids.append(token)
+        if watch is not None and not reader.end_tokens.intersection(ids):
+            watch(str(reader.tokenizer.decode(ids, skip_special_tokens=True)))
+
+    return sample(
+        speaker.model,
+        reader.tokenizer,
+        [prompt],
+        params,
+        reader.end_tokens,
+        seed,
+        watch=None if watch is None else lambda tokens: grow(int(tokens[0])),
+    )[0]
+
+
+def _in_turns(run: Run | None, encoder: Encoder) -> bool:
+    """Whether the prompts that a run was trained on end as its chat template ends a prompt; True where none can say."""
+    if run is None or not run.exists(DATA):
+        return True
+    word = "hello"
+    try:
+        asked = encoder.encode([Example((turn("user", word),), (), "a message")])[0]
+    except (DataError, ModelError):
+        return True
+    ending = "" if isinstance(asked, str) else asked.prompt.rpartition(word)[2]
+    seen = read_table(run.path(DATA, "prompts.arrow")).select_columns(["text"])
+    texts = seen[: min(_LOOKED_AT, len(seen))]["text"]
+    return not texts or any(text.endswith(ending) for text in texts)
