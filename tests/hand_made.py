@@ -60,7 +60,14 @@ def add_data(run: Run, pairs: Iterable[Pair], heldout: int = 10) -> None:
 def add_policy(run: Run, stage: str, name: str, **figures: Any) -> None:
     """An evaluation; two answers of 10 tokens unless told otherwise."""
     given = {"n": 2, "length": 10.0, "distinct_2": 0.5, "repetition": 0.0, "unfinished": 0.0} | figures
-    add_stage(run, f"{stage}/evaluate", PolicyFigures(name=name, **given).to_dict())
+    rows = [f"{at}" for at in range(given["n"])]
+    columns = {
+        "prompt_id": rows, "prompt": [f"prompt {at}" for at in rows], "text": [f"{name} to {at}" for at in rows],
+        "ids": pa.array([[1, 2]] * len(rows), pa.list_(pa.int32())), "finished": [True] * len(rows),
+    }  # fmt: skip
+    if given.get("score") is not None:
+        columns["score"] = [given["score"].mean] * len(rows)
+    add_stage(run, f"{stage}/evaluate", PolicyFigures(name=name, **given).to_dict(), {"samples.parquet": columns})
 
 
 def add_training(run: Run, stage: str, rows: Sequence[dict[str, float]]) -> None:

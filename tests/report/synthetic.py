@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign.report.alarms import Alarm
+from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 
 _SYLLABLES = (
@@ -71,7 +72,21 @@ def synthetic_run(
         pairs=table,
         pairs_total=total or len(table),
         tables=("data/pairs.arrow", "round-2/select/selection.parquet"),
+        answers=_answers(rounds),
     )  # fmt: skip
+
+
+def _answers(rounds: int) -> Answers:
+    """Twelve prompts; the scores of round r's answers are r times (prompt - 4), so that prompts 0 to 3 lose."""
+    policies = ("sft", *(f"round {index}" for index in range(1, rounds + 1)))
+    answers = tuple(
+        tuple(
+            Answer(f"{name} says {at}", 3 + at, (at + place) % 5 != 4, place * (at - 4.0))
+            for place, name in enumerate(policies)
+        )
+        for at in range(12)
+    )
+    return Answers(policies, rounds, 12, tuple(f"Question {at}?" for at in range(12)), answers, scored=True)
 
 
 def with_texts(run: RunContents, **texts: str) -> RunContents:

@@ -7,6 +7,7 @@ import importlib.resources
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 from synthetic import synthetic_run, with_texts
 
+from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 from seralign.report.page import write_report
 
@@ -278,6 +280,30 @@ def test_every_filter_lets_through_what_it_says(page: Any, run: RunContents) -> 
     until(page, "document.getElementById('count').textContent.startsWith('300 of')")
 
 
+def test_the_pair_that_is_shown_is_the_first_of_the_filtered_list(page: Any, run: RunContents) -> None:
+    rows = rows_of(run)
+
+    def shown(pair_id: str) -> None:
+        until(page, f"document.getElementById('pair-title')?.textContent === '{pair_id}'")
+        assert page.locator("#grid-body [aria-selected=true]").get_attribute("id") == "row-0"
+
+    page.click("#row-4 td")
+    until(page, f"document.getElementById('pair-title')?.textContent === '{rows[4]['pair_id']}'")
+    page.select_option("#f-origin", "2")
+    shown(next(row["pair_id"] for row in rows if row["origin"] == "generated:3"))
+    page.check("#f-coloured")
+    shown(next(row["pair_id"] for row in rows if row["origin"] == "generated:3" and row["tokens_round"] is not None))
+    page.fill("#f-search", "no pair says this")
+    until(page, "document.getElementById('count').textContent.startsWith('0 of')")
+    assert not page.locator("#pair").is_visible()
+    page.fill("#f-search", "")
+    until(page, "!document.getElementById('pair').hidden")
+    page.select_option("#f-sort", "margin")
+    page.uncheck("#f-coloured")
+    made = [row for row in rows if row["origin"] == "generated:3"]
+    shown(max(made, key=lambda row: last_margin(row)[0])["pair_id"])
+
+
 def test_search_finds_text_in_any_case_and_ids(page: Any, run: RunContents) -> None:
     rows = rows_of(run)
     word = rows[20]["chosen"].split()[2]
@@ -394,6 +420,85 @@ def test_margins_by_round_are_a_line_and_a_table(page: Any, run: RunContents) ->
     assert [cell.replace("−", "-") for cell in cells] == wanted
 
 
+# Answers
+
+
+@pytest.fixture
+def answers(page: Any) -> Any:
+    """The shared page, the answers as at the start."""
+    page.fill("#a-search", "")
+    page.select_option("#a-order", "run")
+    until(page, "document.getElementById('a-count').textContent === '1 of 12 prompts'")
+    return page
+
+
+def cards(page: Any) -> list[str]:
+    """Of each answer its heading, figures and text, a line each."""
+    return ["\n".join(text.split("\n\n")) for text in page.locator("#a-shown .answer").all_inner_texts()]
+
+
+def test_the_answers_of_all_policies_stand_side_by_side(answers: Any) -> None:
+    assert "Question 0?" in answers.locator("#a-shown .prompt").inner_text()
+    first, second, *_, last = cards(answers)
+    assert first.split("\n") == ["sft", "score 0.00 · 3 tokens", "sft says 0"]
+    assert second.split("\n") == ["round 1", "score −4.00 (−4.00) · 3 tokens", "round 1 says 0"]
+    assert last.split("\n")[:2] == ["round 4result", "score −16.00 (−16.00) · 3 tokens · cut off at the limit"]
+    assert answers.locator(".answer.result").count() == 1
+    tops = "[...document.querySelectorAll('#a-shown .answer')].map((one) => one.getBoundingClientRect().top)"
+    assert len(set(answers.evaluate(tops)[:2])) == 1, "beside each other"
+
+
+def test_prompts_are_chosen_by_buttons_list_search_and_order(answers: Any) -> None:
+    assert answers.is_disabled("#a-previous")
+    answers.click("#a-next")
+    assert answers.locator("#a-count").inner_text() == "2 of 12 prompts"
+    assert "Question 1?" in answers.locator("#a-shown .prompt").inner_text()
+    assert answers.locator("#a-prompt option:checked").inner_text() == "2. Question 1?"
+    answers.select_option("#a-prompt", label="12. Question 11?")
+    assert answers.is_disabled("#a-next")
+    answers.click("#a-previous")
+    assert "Question 10?" in answers.locator("#a-shown .prompt").inner_text()
+    # Scores grow by 4 (prompt - 4) from start to result.
+    answers.select_option("#a-order", "up")
+    assert answers.locator("#a-prompt option").all_inner_texts()[:2] == ["12. Question 11?", "11. Question 10?"]
+    assert "Question 11?" in answers.locator("#a-shown .prompt").inner_text(), "the first of the list is shown"
+    answers.select_option("#a-order", "down")
+    assert "Question 0?" in answers.locator("#a-shown .prompt").inner_text()
+    answers.fill("#a-search", "ROUND 2 SAYS 1")
+    until(answers, "document.getElementById('a-count').textContent === '1 of 3 prompts'")
+    assert answers.locator("#a-prompt option").all_inner_texts() == [
+        "2. Question 1?",
+        "11. Question 10?",
+        "12. Question 11?",
+    ]
+    answers.fill("#a-search", "nowhere")
+    until(answers, "document.getElementById('a-count').textContent === 'No prompt matches'")
+    assert not answers.locator("#a-shown").is_visible()
+    assert answers.is_disabled("#a-next")
+    assert answers.is_disabled("#a-prompt")
+
+
+def test_answers_may_say_anything_and_runs_may_have_none(browser: Any, tmp_path: Path) -> None:
+    plain = synthetic_run(60)
+    assert plain.answers is not None
+    nasty = Answers(("sft", NASTY), 1, 1, (NASTY,), ((Answer("", 0, True, None), Answer(NASTY, 9, True, None)),), False)
+    found = View(browser, saved(tmp_path, replace(plain, answers=None), replace(plain, name="b", answers=nasty)))
+    page = found.ready()
+    until(page, "!document.getElementById('a-shown').hidden")
+    assert page.locator("#a-run").count() == 0, "one run alone has answers"
+    assert not page.locator("#a-order").is_visible(), "there are no scores"
+    texts = cards(page)
+    assert texts[0].split("\n") == ["sft", "0 tokens", "(empty)"]
+    assert "<b>bold</b> U+202Eright" in texts[1]
+    assert page.locator("#a-shown b").count() == 0
+    found.context.close()
+    assert found.wrong == []
+    without = View(browser, saved(tmp_path, replace(plain, answers=None)))
+    assert "No answers were sampled" in without.page.locator("#answers").inner_text()
+    without.context.close()
+    assert without.wrong == []
+
+
 # Everybody
 
 
@@ -482,6 +587,16 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, run: RunConte
             for other in boxes[:place]:
                 apart = one["x"] >= other["x"] + other["width"] or other["x"] >= one["x"] + one["width"]
                 assert apart or one["y"] >= other["y"] + other["height"] or other["y"] >= one["y"] + one["height"]
+    # The menu: all of its entries can be seen, and none lies over another.
+    for width in (390, 360, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        boxes = [one.bounding_box() for one in page.locator(".bar a").all()]
+        assert len(boxes) == 5
+        for place, one in enumerate(boxes):
+            assert one["x"] >= 0
+            assert one["x"] + one["width"] <= width
+            for other in boxes[:place]:
+                assert one["x"] >= other["x"] + other["width"] or one["y"] >= other["y"] + other["height"]
     page.set_viewport_size({"width": 390, "height": 844})
     until(page, "document.querySelector('#glance .scroll').classList.contains('wider')")
     hint = "getComputedStyle(document.querySelector('#glance .scroll'), '::before').content"

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from seralign.report.alarms import Alarm
+from seralign.report.answers import Answers, read_answers
 from seralign.report.figures import round_numbers, run_figures, training_metrics
 from seralign.report.pairs import read_pairs
 from seralign.store import Run, read_manifest
@@ -40,6 +41,7 @@ class RunContents:
             None before there are data.
         pairs_total: Pairs of the run; more than ``len(pairs)`` where the table holds a part.
         tables: Files of the run that hold its pairs, paths relative to the run.
+        answers: What its policies answered to the held-out prompts; None where nothing was sampled.
     """
 
     name: str
@@ -50,6 +52,7 @@ class RunContents:
     pairs: pa.Table | None
     pairs_total: int
     tables: tuple[str, ...]
+    answers: Answers | None = None
 
 
 def run_contents(run: Run, limit: int = 100_000) -> RunContents:
@@ -74,4 +77,5 @@ def run_contents(run: Run, limit: int = 100_000) -> RunContents:
             for file in _TABLES.get(record.name.rsplit("/")[-1], ())
             if file in record.outputs
         ),
+        answers=read_answers(run, figures["policies"], (figures["result"] or {}).get("policy")),
     )

@@ -27,13 +27,14 @@ from markupsafe import Markup
 from seralign.errors import SeralignError
 from seralign.files import write_atomic
 from seralign.report import compare, glance
+from seralign.report.answers import Answers, pack_answers
 from seralign.report.charts import RUN_COLOURS, Over
 from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
 from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
 from seralign.report.pictures_pairs import pair_pictures
-from seralign.report.pictures_rounds import policy_pictures
+from seralign.report.pictures_rounds import NO_ANSWERS, policy_pictures
 from seralign.report.pictures_training import work_pictures
 from seralign.report.verdict import verdict
 
@@ -43,11 +44,14 @@ SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
 # Bytes of pairs that each run may have where the rest of a page of many runs takes most of it.
 LEAST = 200_000
 
+# Bytes of answers that all runs of a page may have together.
+ANSWERS = 500_000
+
 # The pictures, first to last.
 ORDER = ("margins", "lengths", "correlations", "shares", "path", "wins", "responses", "rewards", "costs")
 
 _VENDOR = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-interpreter.js")
-_OWN = ("page.js", "charts.js", "pairs.js", "pair.js", "explorer.js")
+_OWN = ("page.js", "charts.js", "pairs.js", "pair.js", "explorer.js", "answers.js")
 
 
 def write_report(runs: Sequence[RunContents], path: Path) -> None:
@@ -86,6 +90,11 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     style = _source(environment, "report.css")
     scripts = [_source(environment, name) for name in (*_VENDOR, *_OWN)]
     views = [(picture, [(next(numbers), panel) for panel in picture.panels]) for picture in pictures]
+    answers = [
+        _answers(run, run.answers, place, ANSWERS // len(runs))
+        for place, run in enumerate(runs)
+        if run.answers is not None
+    ]
     context = {
         "title": " / ".join(over.names),
         "version": importlib.metadata.version("seralign"),
@@ -96,6 +105,8 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "comparison": compare.comparison(runs) if over.several else None,
         "cautions": compare.cautions(runs) if over.several else [],
         "pictures": views,
+        "answers": answers,
+        "no_answers": NO_ANSWERS,
         "charts": _json([panel.spec for picture in pictures for panel in picture.panels]),
         "style": style,
         "scripts": scripts,
@@ -140,6 +151,23 @@ def _glance(run: RunContents) -> dict[str, Any]:
         "rounds": glance.rounds_table(run),
         "facts": glance.facts(run),
         "configuration": compare.configuration(run),
+    }
+
+
+def _answers(run: RunContents, answers: Answers, place: int, most: int) -> dict[str, Any]:
+    packed = pack_answers(answers, most)
+    header = packed.header
+    said = []
+    if header["prompts"] < header["total"]:
+        said.append(f"The page holds {header['prompts']:,} of the {header['total']:,} prompts, evenly over all.")
+    if header["cut"]:
+        said.append(f"To keep the file small, {header['cut']:,} texts are cut to {header['longest']} characters.")
+    return {
+        "name": run.name,
+        "place": place,
+        "header": _json(header),
+        "block": Markup(packed.block),
+        "sentences": said,
     }
 
 

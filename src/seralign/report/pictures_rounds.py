@@ -25,7 +25,7 @@ from seralign.report.glance import accuracy, is_own_reference
 from seralign.tables import ABSENT, Table, interval, number, percent
 
 _NONE = "No policy has been evaluated yet."
-_NO_ANSWERS = "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
+NO_ANSWERS = "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
 
 
 def policy_pictures(runs: Sequence[RunContents], over: Over) -> list[Picture]:
@@ -75,7 +75,7 @@ def _no_path(runs: Sequence[RunContents]) -> str:
     if not policies:
         return _NONE
     if not any(policy["n"] for policy in policies):
-        return f"No distance is known. {_NO_ANSWERS}"
+        return f"No distance is known. {NO_ANSWERS}"
     if all(policy["kl"] is None for policy in policies):
         return (
             "No distance is known: the log-ratios of answers estimate KL only where they were sampled at "
@@ -181,7 +181,7 @@ def _responses(over: Over, runs: Sequence[RunContents]) -> Picture:
     if len(counts - {0}) > 1:
         reading += " The runs answered other numbers of prompts: their distinct-2, which falls with it, do not compare."
     if not panels:
-        reading = _NO_ANSWERS
+        reading = NO_ANSWERS
     columns = ("answers of", "to", "length", "distinct-2", "repeating", "unfinished")
     table = Table("Generated responses", columns, tuple(rows))
     legend = over.legend("dot") if over.several else ()

@@ -116,9 +116,11 @@
     at("grid").removeAttribute("aria-activedescendant");
     at("count").textContent = `${rows.length.toLocaleString("en")} of ${pairs.header.pairs.toLocaleString("en")} pairs`;
     list.scrollTop = 0;
-    // What was looked at is no answer to what is asked for now.
-    if (!rows.length) hidePair(at("pair"));
+    // What was looked at is no answer to what is asked for now: the pair below is the first of the list, or none.
+    if (rows.length) return choose(0);
+    hidePair(at("pair"));
     draw();
+    return null;
   }
 
   function makeRow(place) {
@@ -213,9 +215,7 @@
     pairs = runs.get(run);
     for (const about of document.querySelectorAll(".about")) about.hidden = Number(about.dataset.run) !== run;
     fill();
-    update();
-    // Nothing found here: the pair below would be the other run's.
-    if (rows.length) await choose(0);
+    await update();
     list.dataset.ready = "";
     keepTarget();
   }

@@ -2,7 +2,12 @@
 // The pair that is looked at, and what the list shows of a pair: figures, a line of its margins, coloured tokens.
 
 const FORMATS = [0, 1, 2].map(
-  (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+  (digits) =>
+    new Intl.NumberFormat("en", {
+      minimumFractionDigits: digits,
+      maximumFractionDigits: digits,
+      signDisplay: "negative",
+    }),
 );
 const figure = (value, digits = 2) => (Number.isNaN(value) ? "–" : FORMATS[digits].format(value).replace("-", "−"));
 const signed = (value, digits = 2) => (value > 0 ? "+" : "") + figure(value, digits);

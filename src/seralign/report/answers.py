@@ -1,0 +1,151 @@
+"""What the policies of a run answered to the same held-out prompts, side by side, packed for the page.
+
+The tables are those of the evaluations (``samples.parquet``). The block is JSON, gzip in base64; what it holds is
+bounded in bytes: texts are cut, and if need be prompts left out, and the header says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seralign.files import read_table
+from seralign.report.format import called
+from seralign.store import Run
+
+SAMPLES = "samples.parquet"
+# Most prompts that are read, evenly over those of the evaluation.
+PROMPTS = 500
+# Longest texts in characters, prompts and answers; the first that fits is taken.
+_LEVELS = (10**9, 4000, 1500, 600, 300)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A policy's answer: its text, tokens, whether it ended by itself, and its score where there is a scorer."""
+
+    text: str
+    length: int
+    finished: bool
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of several policies to the same prompts.
+
+    Args:
+        policies: Names for people, in the order of the run: starting policy, rounds, baseline.
+        result: Which of them is the run's result; None before there is one.
+        total: Prompts of the evaluation.
+        prompts: Those of them that are here.
+        answers: For each prompt one of each policy; None where a policy was not asked it.
+        scored: Whether there are scores.
+    """
+
+    policies: tuple[str, ...]
+    result: int | None
+    total: int
+    prompts: tuple[str, ...]
+    answers: tuple[tuple[Answer | None, ...], ...]
+    scored: bool
+
+
+@dataclass(frozen=True)
+class PackedAnswers:
+    """``header``: what the page needs to know before it unpacks the block of gzip in base64."""
+
+    header: dict[str, Any]
+    block: str
+
+
+def read_answers(run: Run, policies: Sequence[dict[str, Any]], result: str | None) -> Answers | None:
+    """The answers of a run's evaluated policies; None where nothing was sampled.
+
+    Args:
+        run: The run.
+        policies: Their figures, as in :func:`seralign.report.figures.run_figures`.
+        result: Name of the policy that is the result.
+
+    Raises:
+        StoreError: a table is missing or corrupt.
+    """
+    order = sorted(policies, key=lambda policy: (policy["role"] == "baseline", policy["role"] != "initial"))
+    shown = [policy for policy in order if policy["n"]]
+    if not shown:
+        return None
+    found = [_of_policy(run, policy["role"]) for policy in shown]
+    prompts = {prompt_id: prompt for rows, _ in found for prompt_id, (prompt, _) in rows.items()}
+    ids = list(prompts)
+    ids = [ids[place * len(ids) // min(PROMPTS, len(ids))] for place in range(min(PROMPTS, len(ids)))]
+    return Answers(
+        policies=tuple(called(policy) for policy in shown),
+        result=next((place for place, policy in enumerate(shown) if policy["name"] == result), None),
+        total=len(prompts),
+        prompts=tuple(prompts[prompt_id] for prompt_id in ids),
+        answers=tuple(tuple(rows[name][1] if name in rows else None for rows, _ in found) for name in ids),
+        scored=any(scored for _, scored in found),
+    )
+
+
+def _of_policy(run: Run, role: str) -> tuple[dict[str, tuple[str, Answer]], bool]:
+    """Prompt and answer by the prompt's id, and whether the answers have scores."""
+    table = read_table(run.path(f"{role}/evaluate", SAMPLES))
+    scored = "score" in table.column_names
+    names = ["prompt_id", "prompt", "text", "ids", "finished", *(["score"] if scored else [])]
+    rows = {}
+    for row in table.select(names).to_pylist():
+        answer = Answer(row["text"], len(row["ids"]), row["finished"], row.get("score"))
+        rows[row["prompt_id"]] = (row["prompt"], answer)
+    return rows, scored
+
+
+def pack_answers(answers: Answers, most: int) -> PackedAnswers:
+    """Pack answers into at most ``most`` bytes."""
+    for prompts in _fewer(len(answers.prompts)):
+        for longest in _LEVELS if prompts == len(answers.prompts) else _LEVELS[-1:]:
+            packed = _pack(answers, prompts, longest)
+            if len(packed.block) <= most or prompts == 0:
+                return packed
+    raise AssertionError("no prompts at all always fit")
+
+
+def _fewer(count: int) -> Iterator[int]:
+    while count:
+        yield count
+        count //= 2
+    yield 0
+
+
+def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
+    places = [at * len(answers.prompts) // count for at in range(count)]
+    prompts = [_cut(answers.prompts[place], longest) for place in places]
+    rows = [
+        [
+            None if one is None else [*_cut(one.text, longest), one.length, one.finished, one.score]
+            for one in answers.answers[place]
+        ]
+        for place in places
+    ]
+    cut = sum(1 for row in (*prompts, *(one for row in rows for one in row if one)) if row[1])
+    header = {
+        "policies": answers.policies,
+        "result": answers.result,
+        "scored": answers.scored,
+        "prompts": count,
+        "total": answers.total,
+        "cut": cut,
+        "longest": longest,
+    }
+    text = json.dumps({"prompts": prompts, "answers": rows}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    block = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii")
+    return PackedAnswers(header, block)
+
+
+def _cut(text: str, longest: int) -> tuple[str, int]:
+    """The text's first characters, and how many are missing."""
+    return text[:longest], max(0, len(text) - longest)

@@ -1,0 +1,120 @@
+"""The answers to the same prompts: what is read of a run, and what fits into the page."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hand_made import add_stage, new_run
+
+from seralign.errors import StoreError
+from seralign.evaluation.summary import PolicyFigures
+from seralign.report.answers import Answer, Answers, PackedAnswers, pack_answers, read_answers
+from seralign.store import Run
+
+
+def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], scores: list[float] | None) -> None:
+    """An evaluation whose rows are prompt, text, token ids and whether the answer ended."""
+    columns: dict[str, Any] = {
+        "prompt_id": [f"id of {prompt}" for prompt, *_ in rows],
+        "prompt": [prompt for prompt, *_ in rows],
+        "text": [text for _, text, *_ in rows],
+        "ids": pa.array([ids for *_, ids, _ in rows], pa.list_(pa.int32())),
+        "finished": [finished for *_, finished in rows],
+    }
+    columns |= {} if scores is None else {"score": scores}
+    add_stage(run, f"{role}/evaluate", PolicyFigures(role, n=len(rows)).to_dict(), {"samples.parquet": columns})
+
+
+def policy(role: str, n: int = 2, name: str | None = None) -> dict[str, Any]:
+    return {"role": role, "name": name or role, "n": n}
+
+
+def test_each_prompt_has_the_answer_of_every_policy_whatever_the_order_of_their_rows(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    samples(run, "initial", [("p", "one", [1, 2], True), ("q", "two", [3], False)], [0.5, 1.0])
+    samples(run, "round-1", [("q", "four", [4, 5, 6], True), ("p", "", [], True)], [2.0, -1.0])
+    samples(run, "baseline", [("p", "five", [1], True)], [0.0])
+    order = [policy("initial", name="sft"), policy("baseline", 1, "dpo"), policy("round-1", name="round 1")]
+    found = read_answers(run, order, "round 1")
+    assert found == Answers(
+        policies=("sft", "round 1", "dpo alone, as many steps"),
+        result=1,
+        total=2,
+        prompts=("p", "q"),
+        answers=(
+            (Answer("one", 2, True, 0.5), Answer("", 0, True, -1.0), Answer("five", 1, True, 0.0)),
+            (Answer("two", 1, False, 1.0), Answer("four", 3, True, 2.0), None),
+        ),
+        scored=True,
+    )
+
+
+def test_a_run_without_answers_or_scores(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    assert read_answers(run, [], None) is None
+    assert read_answers(run, [policy("initial", 0)], None) is None
+    samples(run, "initial", [("p", "one", [1], True)], None)
+    found = read_answers(run, [policy("initial", 1)], None)
+    assert found is not None
+    assert (found.scored, found.result, found.answers[0][0]) == (False, None, Answer("one", 1, True, None))
+
+
+def test_a_damaged_table_is_one_clear_error(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    samples(run, "initial", [("p", "one", [1], True)], None)
+    run.path("initial/evaluate", "samples.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"samples\.parquet"):
+        read_answers(run, [policy("initial", 1)], None)
+
+
+def test_at_most_500_prompts_are_read_evenly(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    samples(run, "initial", [(f"p{at}", "a", [1], True) for at in range(1000)], None)
+    found = read_answers(run, [policy("initial", 1000)], None)
+    assert found is not None
+    assert (found.total, len(found.prompts), found.prompts[:2], found.prompts[-1]) == (1000, 500, ("p0", "p2"), "p998")
+
+
+def many(prompts: int, characters: int) -> Answers:
+    """Texts that hardly compress."""
+    import random
+
+    rng = random.Random(0)
+    texts = ["".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(characters)) for _ in range(prompts)]
+    answers = tuple((Answer(text, 5, True, 1.5), None) for text in texts)
+    return Answers(("a", "b"), 1, prompts, tuple(f"prompt {at}" for at in range(prompts)), answers, True)
+
+
+def content(packed: PackedAnswers) -> dict[str, Any]:
+    return json.loads(gzip.decompress(base64.b64decode(packed.block)))
+
+
+def test_what_fits_is_whole() -> None:
+    answers = many(3, 50)
+    packed = pack_answers(answers, 10_000)
+    assert packed.header == {
+        "policies": ("a", "b"), "result": 1, "scored": True, "prompts": 3, "total": 3, "cut": 0, "longest": 10**9,
+    }  # fmt: skip
+    (first, _, _) = content(packed)["answers"]
+    whole = answers.answers[0][0]
+    assert whole is not None
+    assert first == [[whole.text, 0, 5, True, 1.5], None]
+    assert content(packed)["prompts"][2] == ["prompt 2", 0]
+
+
+@pytest.mark.parametrize(
+    ("most", "prompts", "longest"), [(90_000, 20, 1500), (20_000, 20, 300), (10_000, 10, 300), (10, 0, 300)]
+)
+def test_what_does_not_fit_is_cut_first_and_then_left_out(most: int, prompts: int, longest: int) -> None:
+    packed = pack_answers(many(20, 2000), most)
+    assert (packed.header["prompts"], packed.header["longest"], packed.header["total"]) == (prompts, longest, 20)
+    assert packed.header["cut"] == prompts, "an answer of each prompt"
+    assert len(packed.block) <= most or prompts == 0
+    texts = [row[0] for row in content(packed)["answers"]]
+    assert all((len(text), lost) == (longest, 2000 - longest) for text, lost, *_ in texts)
