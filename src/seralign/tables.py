@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import rich.table
 from rich import box
 from rich.text import Text
+
+from seralign.terminal import printable_line
 
 ABSENT = "–"
 
@@ -43,6 +46,14 @@ def markdown(table: Table) -> str:
     """For a page of Markdown, without the caption."""
     lines = [table.columns, ("---",) * len(table.columns), *table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def code(text: str) -> str:
+    """A name of the user's as code in Markdown, where nothing of it is read as Markdown, HTML or a link."""
+    shown = printable_line(text) or " "
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    space = " " if shown.startswith(("`", " ")) or shown.endswith(("`", " ")) else ""
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def number(value: float | None, digits: int) -> str:

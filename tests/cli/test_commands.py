@@ -106,7 +106,7 @@ GOOD_ROW = {"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}
     ("content", "says"),
     [
         ("", ["pairs.jsonl", "empty"]),
-        (_rows(GOOD_ROW, GOOD_ROW) + '{"prompt": "e1\n', ["pairs.jsonl", "line 3"]),
+        (_rows(GOOD_ROW, GOOD_ROW) + '{"prompt": "e1\n', ["pairs.jsonl", "row 3"]),
         (_rows({"prompt": PROMPT, "chosen": 3, "rejected": 4}), ["pairs.jsonl", "row 1", "chosen"]),
         (_rows(GOOD_ROW | {"p": 1.0}, GOOD_ROW | {"p": 1.5}), ["row 2", "p ", "1.5"]),
         (_rows({"prompt": PROMPT, "answer": GOOD}), ["pairs.jsonl", "chosen"]),

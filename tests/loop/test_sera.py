@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from markdown_it import MarkdownIt
 from small_run import logps_alone, small_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from seralign.config import SourceConfig
 from seralign.data.table import read_table as read_pairs
 from seralign.debias import length_slope
 from seralign.errors import ConfigError, DataError, StoreError
 from seralign.files import read_table
 from seralign.loop import RunResult, train
+from seralign.loop.result import model_card
 from seralign.report.figures import run_figures
 from seralign.store import Run
 
@@ -42,6 +49,23 @@ def test_the_result_opens_in_transformers_and_is_the_last_round(result: RunResul
     for word in ("library_name: transformers", "sft/policy", "dpo, beta 0.1", "round 3", "| round 2 |"):
         assert word in card
     assert not list(result.policy.glob("*.bin")), "no pickle leaves a run"
+
+
+def test_names_in_the_card_are_text(result: RunResult, tmp_path: Path) -> None:
+    root = tmp_path / "run <img src=x> **b** [l](u)"
+    shutil.copytree(result.run.root, root)
+    config = small_config(result.run.root)
+    source = SourceConfig("a\n# b`|<script>alert(1)\u202e.jsonl")
+    config = replace(
+        config, world=None, policy=replace(config.policy, model="m"), data=replace(config.data, pairs=source)
+    )
+    figures = result.run.record("result").figures
+    _, head, body = model_card(Run(root), config, figures).split("---\n", 2)
+    assert yaml.safe_load(head)["library_name"] == "transformers"
+    shown = MarkdownIt("commonmark").enable("table").render(body)
+    assert "<h1><code>run &lt;img src=x&gt; **b** [l](u)</code></h1>" in shown
+    assert "<code>a\\n# b`|&lt;script&gt;alert(1)\\u202e.jsonl</code>" in shown
+    assert not re.search("<(script|img|a|b)[ >]", shown)
 
 
 def test_margins_of_a_round_are_those_of_the_policy_before_it(result: RunResult) -> None:

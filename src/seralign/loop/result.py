@@ -23,6 +23,7 @@ from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
 from seralign.store import Run, StageRecord
+from seralign.tables import code
 
 RESULT = "result"
 
@@ -78,10 +79,10 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
     own = None if config.world is None else config.world.own
     is_built_in = config.world is not None and own is None
     base = run.record(POLICIES).figures["base"]
-    name = "the built-in world" if is_built_in else base["hub"] or Path(base["source"]).name
+    name = "the built-in world" if is_built_in else code(base["hub"] or Path(base["source"]).name)
     datasets = "the built-in world"
     if own is not None:
-        datasets = f"answers to {_files(own.prompts)}, labelled by {own.scorer}"
+        datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
     elif config.data.pairs is not None and not is_built_in:
         datasets = _files(config.data.pairs)
     is_adapter = config.policy.lora is not None or config.policy.adapter is not None
@@ -99,10 +100,10 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {run.root.resolve().name}\n",
+        f"# {code(run.root.resolve().name)}\n",
         f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
         f"- **Data**: {datasets}, {found['data']['pairs']} pairs",
-        f"- **Reference**: {_reference(run, config)}, weights sha256 `{found['reference']['digest']}`{anchor}",
+        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{found['reference']['digest']}`{anchor}",
         f"- **Objective**: {objective.name}{settings}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
@@ -121,7 +122,7 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
 def _files(source: SourceConfig) -> str:
     """A source's files by their names, or the name of its data set on the hub."""
     paths = [source.path] if isinstance(source.path, str) else source.path
-    return ", ".join(portable(path) for path in paths)
+    return ", ".join(code(portable(path)) for path in paths)
 
 
 def _reference(run: Run, config: RunConfig) -> str:
