@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.data.borders import text_border
 from seralign.data.formats import Drop, RawPair, read_demonstration, read_pair, read_prompt
+from seralign.data.markers import border
 from seralign.errors import DataError
 from seralign.records import content_id
 
@@ -31,8 +31,7 @@ def pair(row: dict[str, Any]) -> RawPair:
         (PLAIN, "Q", "a", "b"),
         ({"chosen": "\n\nHuman: q?\n\nAssistant: Yes.", "rejected": "\n\nHuman: q?\n\nAssistant: Yet."},
          "\n\nHuman: q?\n\nAssistant:", " Yes.", " Yet."),
-        ({"chosen": "The sky is blue", "rejected": "The sky is black"}, "The sky is", " blue", " black"),
-        ({"chosen": "Q: a\nyes", "rejected": "Q: a\nno"}, "Q: a\n", "yes", "no"),
+        ({"chosen": "Q: a\nA: yes", "rejected": "Q: a\nA: no"}, "Q: a\nA:", " yes", " no"),
         ({"prompt": [U1], "chosen": [GOOD], "rejected": [BAD]}, (U1,), (GOOD,), (BAD,)),
         ({"prompt": [U1, A1, U2], "chosen": "good", "rejected": "bad"}, (U1, A1, U2), (GOOD,), (BAD,)),
         ({"prompt": "hi", "chosen": [GOOD], "rejected": [BAD]}, (U1,), (GOOD,), (BAD,)),
@@ -71,10 +70,15 @@ def test_a_pair_turned_round_has_the_identity_of_the_right_one() -> None:
     ("row", "reason"),
     [
         (PLAIN | {"p": 0.5}, "tie"),
-        ({"chosen": "yes", "rejected": "no"}, "no shared prompt"),
+        ({"chosen": "yes", "rejected": "no"}, "no prompt column and no turn marker that both answers share"),
+        ({"chosen": "The sky is blue", "rejected": "The sky is black"},
+         "no prompt column and no turn marker that both answers share"),
         ({"chosen": [U1, GOOD], "rejected": [U2, BAD]}, "no shared prompt"),
         ({"chosen": [U1, A1, U2, GOOD], "rejected": [U1, GOOD, U2, BAD]}, "answer of several turns"),
-        ({"chosen": [U1, A1, U2], "rejected": [U1, A1, U1]}, "answer of several turns"),
+        ({"chosen": [U1, A1, U2], "rejected": [U1, A1, U1]}, "answer is not the assistant's"),
+        ({"prompt": [U1], "chosen": [U1, GOOD], "rejected": [BAD]}, "answers do not begin with the prompt"),
+        ({"prompt": [U1], "chosen": [U2, GOOD], "rejected": [U2, BAD]}, "answers do not begin with the prompt"),
+        ({"prompt": [U1], "chosen": [GOOD, U2, A1], "rejected": [BAD]}, "answer of several turns"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "rejected": "\n\nHuman: a\n\nAssistant: d"},
          "answer of several turns"),
     ],
@@ -127,18 +131,16 @@ def test_null_options_count_as_absent() -> None:
     assert pair(PLAIN | {"pair_id": 12}).pair_id == "12"
 
 
-@given(st.text(alphabet="ab \n", max_size=20), st.text(alphabet="ab \n"), st.text(alphabet="ab \n"))
-def test_an_implicit_prompt_is_shared_and_ends_at_a_word_border(start: str, first: str, second: str) -> None:
-    first, second = start + first, start + second
-    border = text_border(first, second)
-    assert first[:border] == second[:border]
-    if border:
-        assert first[border - 1].isspace() or first[border] == second[border] == " "
-    else:
-        shared = next((i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y), None)
-        shared = min(len(first), len(second)) if shared is None else shared
-        assert "\n" not in first[:shared]
-        assert first[:shared].rfind(" ") <= 0
+MARKS = ["\n\nAssistant:", "<|im_start|>assistant\n", "[/INST]", "### Response:\n"]
+
+
+@given(st.text("ab \n", max_size=20), st.sampled_from(MARKS), st.text("ab \n"), st.text("ab \n"))
+def test_an_implicit_prompt_is_shared_and_ends_at_a_mark(start: str, mark: str, first: str, second: str) -> None:
+    wholes = [start + mark + answer for answer in (first, second)]
+    end = border(*wholes)
+    assert wholes[0][:end] == wholes[1][:end]
+    assert wholes[0][:end].rstrip("\n").endswith(mark.rstrip("\n"))
+    assert border(start + first, start + second) == 0
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_system_messages() -> None:
     assert kept(made, (USER,)).prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     own = {"role": "system", "content": "Be long."}
     assert kept(made, (own, USER)).prompt.count("<|im_start|>system") == 1
-    with pytest.raises(DataError, match=r"f row 1: the chat template .* refuses it: System role not supported"):
+    with pytest.raises(DataError, match=r"f row 1: the chat template .* refuses it: System role not supported$"):
         one(encoder(tiny.byte_bpe(tiny.GEMMA), system="Be brief."), (USER,), chat("Paris."))
     with pytest.raises(ConfigError, match=r"data.system goes with conversations, but f row 1 is none"):
         one(encoder(BPE, system="Be brief."), "Hi", "Yes")
@@ -287,17 +287,3 @@ def test_tokens_equal_those_of_trl(tokenizer: PreTrainedTokenizerFast, eos: str 
     encoded = kept(encoder(tokenizer, eos), *content)
     assert list(encoded.prompt_ids) == theirs["prompt_ids"]
     assert [list(ids) for ids in encoded.response_ids] == [theirs["chosen_ids"], theirs["rejected_ids"]]
-
-
-def test_plain_text_becomes_a_conversation_where_asked() -> None:
-    made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(as_chat=True), frozenset())
-    plain = Example("hi", ("hello", "bye"), "row 1")
-    chat = Example(
-        ({"role": "user", "content": "hi"},),
-        (({"role": "assistant", "content": "hello"},), ({"role": "assistant", "content": "bye"},)),
-        "row 1",
-    )
-    assert made.encode([plain]) == made.encode([chat])
-    [encoded] = made.encode([plain])
-    assert isinstance(encoded, Encoded)
-    assert encoded.prompt == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"

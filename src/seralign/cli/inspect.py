@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> None:
 
 def print_data(config: RunConfig, examples: int) -> None:
     """Read and tokenize the data of a run in a temporary folder, and print counts, lengths and examples."""
+    from rich.text import Text
+
     from seralign.cli.console import stdout
     from seralign.data.tokens import make_encoder
     from seralign.loop.data import read_data
@@ -47,7 +49,7 @@ def print_data(config: RunConfig, examples: int) -> None:
         figures = read_data(config, encoder, folder)
         console = stdout()
         for part in _tables(figures):
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, Text))
         for part in _examples(folder / "pairs.arrow", encoder, examples):
             console.print(part, soft_wrap=True)
 
@@ -56,12 +58,16 @@ def _tables(figures: dict[str, Any]) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
+    from seralign.loop.data import remarks
+
     for name, source in figures["sources"].items():
         yield Text(f"data.{name}: {source['source']}", style="bold")
         yield Text(f"  read {source['read']}, kept {source['kept']}, soft labels {100 * source['soft']:.1f}%")
         for what in ("dropped", "noted"):
             counts = ", ".join(f"{reason} {count}" for reason, count in source[what].items())
             yield Text(f"  {what}: {counts or 'none'}")
+        for line in remarks(name, source):
+            yield Text(line, style="yellow")
         table = Table("tokens", "min", "median", "95%", "max", header_style="bold")
         for part, lengths in source["lengths"].items():
             table.add_row(part, *(f"{lengths[key]:g}" for key in ("min", "median", "p95", "max")))

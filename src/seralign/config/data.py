@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from seralign.config.checks import fraction, positive, require
 from seralign.errors import ConfigError
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
+"""The roles of messages that chat templates know."""
+# What whoever renders a chat template gives it, so no setting can.
+RESERVED_SETTINGS = (
+    "messages", "conversation", "conversations", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "return_assistant_tokens_mask", "tokenize",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,14 @@ class DataConfig:
         max_prompt_length: Most tokens of a prompt. Default: three quarters of ``max_length``.
         overlong: What happens to a prompt or response beyond its limit: ``cut`` keeps the end of the prompt and the
             start of the response, ``drop`` drops the pair.
+        format: ``auto`` takes text as it is; ``hh`` reads text of ``Human:`` and ``Assistant:`` turns, as HH-RLHF has
+            it, as conversations.
         as_chat: Make plain prompts and responses turns of a conversation, for a model with a chat template.
         system: A system message put before every conversation that has none.
+        roles: Roles of messages by another name to ours, e.g. ``{client: user}``; well-known ones (human, gpt …) need
+            none.
+        chat_template_kwargs: Settings of the chat template, e.g. ``{enable_thinking: false}``; a column of this name
+            has them for a row.
     """
 
     pairs: SourceConfig | None = None
@@ -57,10 +71,18 @@ class DataConfig:
     max_length: int = 1024
     max_prompt_length: int | None = None
     overlong: Literal["cut", "drop"] = "cut"
+    format: Literal["auto", "hh"] = "auto"
     as_chat: bool = False
     system: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for theirs, ours in self.roles.items():
+            require(ours in (*ROLES, theirs), f"roles.{theirs}", f"one of {', '.join(ROLES)}", ours)
+        for name in self.chat_template_kwargs:
+            if name in RESERVED_SETTINGS:
+                raise ConfigError(f"chat_template_kwargs.{name} is no setting of a template; leave it out")
         require(0.0 <= self.heldout_fraction < 1.0, "heldout_fraction", "in [0, 1)", self.heldout_fraction)
         require(self.max_length >= 2, "max_length", "at least 2", self.max_length)
         limit = self.max_prompt_length

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
-
-from seralign.errors import DataError
 
 Message = dict[str, Any]
 Chat = tuple[Message, ...]
 Ids = tuple[int, ...]
 Content = str | Chat | Ids
 """Plain text, a conversation, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a row gives the chat template besides its messages: tools, documents, and settings such as
+    ``enable_thinking``.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    documents: tuple[dict[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.tools or self.documents or self.settings)
+
+
+NOTHING = Inputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,7 @@ class Example:
     prompt: Content
     responses: tuple[Content, ...]
     where: str
+    inputs: Inputs = NOTHING
 
 
 def is_chat(content: Content) -> TypeGuard[Chat]:
@@ -34,48 +51,3 @@ def is_chat(content: Content) -> TypeGuard[Chat]:
 def is_ids(content: Content) -> TypeGuard[Ids]:
     """Whether the content is token ids; there may be none of them."""
     return isinstance(content, tuple) and not is_chat(content)
-
-
-def as_chat(example: Example) -> Example:
-    """A plain prompt with plain responses as a user's turn and the assistant's answers; others as they are."""
-    if not isinstance(example.prompt, str):
-        return example
-    answers = tuple(({"role": "assistant", "content": response},) for response in example.responses)
-    return Example(({"role": "user", "content": example.prompt},), answers, example.where)
-
-
-def read_text(value: Any, name: str, where: str) -> str | Chat:
-    """The value of a column of text or of ``{role, content}`` messages.
-
-    Raises:
-        DataError: It is null, or something else.
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
-        return tuple(_message(item, number, name, where) for number, item in enumerate(value, start=1))
-    raise DataError(f"{where}: {name} must be text or a list of {{role, content}} messages, got {_shown(value)}")
-
-
-def read_ids(value: Any, name: str, where: str) -> Ids:
-    """The value of a column of token ids.
-
-    Raises:
-        DataError: It is null, or something else.
-    """
-    if isinstance(value, list | tuple) and all(type(item) is int for item in value):
-        return tuple(value)
-    raise DataError(f"{where}: {name} must be a list of token ids, got {_shown(value)}")
-
-
-def _message(item: Message, number: int, name: str, where: str) -> Message:
-    # A table gives every message every key that any message has; the nulls are not the author's.
-    message = {key: value for key, value in item.items() if value is not None}
-    for key in ("role", "content"):
-        if not isinstance(message.get(key), str):
-            raise DataError(f"{where}: message {number} of {name} needs a text {key!r}, got {_shown(message.get(key))}")
-    return message
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -3,42 +3,39 @@
 Pairs are recognised by their columns, in this order:
 
 - already tokenized: ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (or ``prompt_input_ids`` and so on);
-- explicit prompt: ``prompt``, ``chosen``, ``rejected``, each plain text or a list of ``{role, content}`` messages;
+- explicit prompt: ``prompt`` (or ``messages``, ``conversations``), ``chosen``, ``rejected``, each plain text or
+  messages;
 - two answers: ``prompt``, ``response_a``, ``response_b`` and ``p_b``, the probability that b is the better one;
-- implicit prompt: ``chosen`` and ``rejected`` alone, which begin with the same text or the same messages.
+- implicit prompt: ``chosen`` and ``rejected`` alone, which begin with the same turns;
+- OpenAI's preference format: ``input`` with ``messages`` and ``tools``, ``preferred_output``,
+  ``non_preferred_output``.
 
 ``p`` (probability that ``chosen`` is better), ``weight`` and ``pair_id`` are optional; null counts as absent.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seralign.data.borders import check_prompt, split
-from seralign.data.content import Content, is_chat, read_ids, read_text
-from seralign.errors import DataError
+from seralign.data import columns
+from seralign.data.borders import NOT_THE_ASSISTANT, check_prompt, split
+from seralign.data.columns import IMPLICIT, LABELLED, Row
+from seralign.data.content import NOTHING, Content, Inputs, is_chat
+from seralign.data.inputs import Around, read_around, with_before
+from seralign.data.label import first_is_better, read_pair_id, read_weight
+from seralign.data.markers import hh_turns, is_hh, other_turn
+from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
+from seralign.data.place import Place, Reading
 from seralign.records import content_id
 
-Row = Mapping[str, Any]
-
-TOKENIZED = (
-    ("prompt_ids", "chosen_ids", "rejected_ids"),
-    ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids"),
-)
-LABELLED = ("prompt", "response_a", "response_b")
-EXPLICIT = ("prompt", "chosen", "rejected")
-IMPLICIT = ("chosen", "rejected")
-RESPONSES = ("response", "completion", "chosen")
-TOKENIZED_RESPONSES = ("response_ids", "completion_ids", "chosen_ids")
-KNOWN_COLUMNS = frozenset(
-    {*TOKENIZED[0], *TOKENIZED[1], *LABELLED, *EXPLICIT, *RESPONSES, *TOKENIZED_RESPONSES}
-    | {"messages", "p", "p_b", "weight", "pair_id"}
-)
-
 TIE = "tie"
+OTHER_TURN = "turn marker inside a response"
+UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh reads them as turns)"
+STORED = "response that is a conversation stored as a string"
+
+PLAIN_READING = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ class Drop:
     """A row that is left out, and why; counted, never an error."""
 
     reason: str
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,8 @@ class RawPair:
     """A pair before tokens, the better response in ``chosen``.
 
     ``p`` in (0.5, 1]; ``swapped``: the row had the two the other way round. ``named``: ``pair_id`` was given in the
-    row, else it is the digest of prompt, chosen and rejected. ``where`` is the file and the row, for messages.
+    row, else it is the digest of prompt, chosen and rejected. ``where`` is the file and the row, for messages;
+    ``unread`` the row's columns that were not read; ``notes`` what is to be counted.
     """
 
     pair_id: str
@@ -65,6 +64,9 @@ class RawPair:
     swapped: bool
     named: bool
     where: str
+    inputs: Inputs = NOTHING
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class RawDemonstration:
     weight: float
     named: bool
     where: str
+    inputs: Inputs = NOTHING
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,12 @@ class RawPrompt:
 
     prompt: Content
     where: str
+    inputs: Inputs = NOTHING
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_pair(row: Row, where: str) -> RawPair | Drop:
+def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPair | Drop:
     """One row as a pair, turned so that the better response is ``chosen``.
 
     A row with p < 0.5 is swapped and gets 1 - p; one with p = 0.5 is a tie and dropped, as are rows with an implicit
@@ -96,22 +104,22 @@ def read_pair(row: Row, where: str) -> RawPair | Drop:
     Raises:
         DataError: The columns are of no known format, or a value is null, of the wrong type or out of range.
     """
-    names = _pair_columns(row, where)
-    contents = [_content(row, name, where) for name in names]
-    # Pair columns come as (prompt, first, second) or, without a prompt, (first, second).
-    prompt, first, second = contents if len(contents) == 3 else (None, *contents)
-    p = _first_is_better(row, names, where)
-    weight = _weight(row, where)
-    pair_id = _pair_id(row, where)
-    parts = split(prompt, first, second, where)
+    place = Place(where, reading)
+    row = _flat(row, place)
+    names = columns.pair_columns(row, place)
+    unread = columns.unread(row, names, ("p_b" if names == LABELLED else "p", "weight", "pair_id"))
+    p = first_is_better(row, names == LABELLED, place)
+    weight = read_weight(row, place)
+    pair_id = read_pair_id(row, place)
+    parts = _parts(row, names, place)
     if isinstance(parts, str):
-        return Drop(parts)
+        return Drop(parts, unread)
     if p == 0.5:
-        return Drop(TIE)
-    prompt, first, second = parts
+        return Drop(TIE, unread)
+    prompt, (first, second), inputs = parts
     chosen, rejected = (first, second) if p > 0.5 else (second, first)
     return RawPair(
-        pair_id=pair_id or content_id([prompt, chosen, rejected]),
+        pair_id=pair_id or _identity([prompt, chosen, rejected], inputs),
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
@@ -120,130 +128,170 @@ def read_pair(row: Row, where: str) -> RawPair | Drop:
         swapped=p < 0.5,
         named=pair_id is not None,
         where=where,
+        inputs=inputs,
+        unread=unread,
+        notes=tuple(dict.fromkeys(place.notes)),
     )
 
 
-def read_demonstration(row: Row, where: str) -> RawDemonstration | Drop:
+def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawDemonstration | Drop:
     """One row as a demonstration: a pair's better response; ``prompt`` with ``response``, ``completion`` or
-    ``chosen`` (or their ids); or ``messages``, whose last one is the response.
+    ``chosen`` (or their ids); or ``messages`` or ``conversations``, whose last one is the response.
 
     Raises:
         DataError: As ``read_pair``.
     """
-    if _is_pair(row):
-        pair = read_pair(row, where)
+    place = Place(where, reading)
+    row = _flat(row, place)
+    if columns.is_pair(row):
+        pair = read_pair(row, where, reading)
         if isinstance(pair, Drop):
             return pair
-        return RawDemonstration(pair.pair_id, pair.prompt, pair.chosen, pair.weight, pair.named, where)
-    if "messages" in row:
-        messages = _content(row, "messages", where)
-        if not is_chat(messages) or len(messages) < 2 or messages[-1]["role"] != "assistant":
-            raise DataError(f"{where}: messages must be a prompt and an assistant message that answers it")
-        prompt, response = messages[:-1], messages[-1:]
-    else:
-        names = _demonstration_columns(row, where)
-        prompt, response = (_content(row, name, where) for name in names)
-    parts = split(prompt, response, response, where)
+        identity = (pair.pair_id, pair.prompt, pair.chosen, pair.weight, pair.named, where)
+        return RawDemonstration(*identity, pair.inputs, pair.unread, pair.notes)
+    names = columns.demonstration_columns(row, place)
+    unread = columns.unread(row, names, ("weight", "pair_id"))
+    pair_id = read_pair_id(row, place)
+    weight = read_weight(row, place)
+    parts = _parts(row, names, place)
     if isinstance(parts, str):
-        return Drop(parts)
-    prompt, response, _ = parts
-    pair_id = _pair_id(row, where)
-    identity = pair_id or content_id([prompt, response])
-    return RawDemonstration(identity, prompt, response, _weight(row, where), pair_id is not None, where)
+        return Drop(parts, unread)
+    prompt, (response,), inputs = parts
+    identity = pair_id or _identity([prompt, response], inputs)
+    notes = tuple(dict.fromkeys(place.notes))
+    return RawDemonstration(identity, prompt, response, weight, pair_id is not None, where, inputs, unread, notes)
 
 
-def read_prompt(row: Row, where: str) -> RawPrompt | Drop:
+def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPrompt | Drop:
     """One row as a prompt: a pair's prompt, ``prompt``, ``prompt_ids``, or ``messages`` up to the last answer.
 
     Raises:
         DataError: As ``read_pair``.
     """
-    if _is_pair(row):
+    place = Place(where, reading)
+    row = _flat(row, place)
+    if columns.is_pair(row):
         # Neither label nor response matters here, so a tie is as good as any other row.
-        pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where)
-        return pair if isinstance(pair, Drop) else RawPrompt(pair.prompt, where)
-    name = next((name for name in ("prompt_ids", "prompt_input_ids", "prompt", "messages") if name in row), None)
-    if name is None:
-        raise DataError(f"{where}: a prompt needs a column prompt, messages or prompt_ids; {_has(row)}")
-    prompt = _content(row, name, where)
-    if name == "messages":
+        pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where, reading)
+        if isinstance(pair, Drop):
+            return pair
+        return RawPrompt(pair.prompt, where, pair.inputs, tuple(n for n in pair.unread if n in row), pair.notes)
+    name = columns.prompt_column(row, place)
+    around = _around(row, name, place)
+    prompt = _prompt(_content(row, name, place), name, place)
+    if name in columns.CONVERSATIONS:
         while is_chat(prompt) and prompt[-1]["role"] == "assistant":
             prompt = prompt[:-1]
-    check_prompt(prompt, where)
-    return RawPrompt(prompt, where)
+    check_prompt(prompt, place)
+    prompt = with_before(_as_chat(prompt, place), around, place)
+    return RawPrompt(prompt, where, around.inputs, columns.unread(row, [name], ()), tuple(dict.fromkeys(place.notes)))
 
 
-def _has(row: Row) -> str:
-    return f"the columns are {', '.join(row)} (name them by the columns option of the source)"
+def _flat(row: Row, place: Place) -> Row:
+    """A row in OpenAI's preference format with columns of ours; other rows as they are."""
+    if not all(name in row for name in columns.OPENAI):
+        return row
+    prompt = row["input"]
+    if not isinstance(prompt, Mapping) or "messages" not in prompt:
+        raise place.error("input must be an object with messages, as OpenAI's preference format has it")
+    inner = {"messages": "prompt", "tools": "tools"}
+    flat = {inner.get(name, f"input.{name}"): value for name, value in prompt.items()}
+    others = {name: value for name, value in row.items() if name not in columns.OPENAI and name not in flat}
+    return {**others, **flat, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
 
 
-def _is_pair(row: Row) -> bool:
-    return any(all(name in row for name in names) for names in (*TOKENIZED, IMPLICIT, LABELLED))
+def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tuple[Content, ...], Inputs] | str:
+    """Prompt, responses and the template's other inputs; or the reason to drop the row.
+
+    Columns come as prompt and responses; as two responses that begin with the prompt; or as one conversation.
+    """
+    around = _around(row, names[0], place)
+    contents: list[Content] = [_content(row, name, place) for name in names]
+    if len(contents) == 1:
+        messages = contents[0]
+        if not is_chat(messages) or len(messages) < 2:
+            raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
+        if messages[-1]["role"] != "assistant":
+            return NOT_THE_ASSISTANT
+        contents = [messages[:-1], messages[-1:]]
+    prompt, responses = (None, contents) if names == IMPLICIT else (contents[0], contents[1:])
+    if prompt is None:
+        _check_implicit(row, responses, place)
+    else:
+        prompt = _prompt(prompt, names[0], place)
+        responses = [_response(prompt, response, place) for response in responses]
+    parts = split(prompt, responses[0], responses[-1], place)
+    if isinstance(parts, str):
+        return parts
+    prompt, *both = parts
+    answers = both[: len(responses)]
+    if isinstance(prompt, str) and place.reading.as_chat:
+        prompt = _as_chat(prompt, place)
+        answers = [({"role": "assistant", "content": answer},) for answer in answers]
+    for answer in answers:
+        _note_response(answer, place)
+    return with_before(prompt, around, place), tuple(answers), around.inputs
 
 
-def _pair_columns(row: Row, where: str) -> tuple[str, ...]:
-    for names in (*TOKENIZED, EXPLICIT, LABELLED, IMPLICIT):
-        if all(name in row for name in names):
-            return names
-    raise DataError(
-        f"{where}: a pair needs chosen and rejected (with or without prompt), or prompt, response_a, response_b "
-        f"and p_b, or prompt_ids, chosen_ids and rejected_ids; {_has(row)}"
-    )
+def _around(row: Row, name: str, place: Place) -> Around:
+    """What stands around the prompt; nothing around one that is token ids already."""
+    return Around((), NOTHING, ()) if name.endswith("_ids") else read_around(row, place)
 
 
-def _demonstration_columns(row: Row, where: str) -> tuple[str, str]:
-    for prompt, responses in (("prompt_ids", TOKENIZED_RESPONSES), ("prompt", RESPONSES)):
-        response = next((name for name in responses if name in row), None)
-        if prompt in row and response:
-            return prompt, response
-    raise DataError(
-        f"{where}: a demonstration needs messages, or prompt with response, completion or chosen; {_has(row)}"
-    )
+def _content(row: Row, name: str, place: Place) -> Content:
+    if name.endswith("_ids"):
+        return read_ids(row[name], name, place)
+    content = read_text(row[name], name, place)
+    if isinstance(content, str) and place.reading.format == "hh":
+        return hh_turns(content) or content
+    return content
 
 
-def _content(row: Row, name: str, where: str) -> Content:
-    return (read_ids if name.endswith("_ids") else read_text)(row[name], name, where)
+def _prompt(content: Content, name: str, place: Place) -> Content:
+    """A prompt of its own; with ``format: hh`` a text without turns is a user's message."""
+    if isinstance(content, str):
+        refuse_stored_chat(content, name, place)
+        if place.reading.format == "hh" and content.strip():
+            return ({"role": "user", "content": content.strip()},)
+    return content
 
 
-def _number(row: Row, name: str, where: str, rule: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{where}: {name} must be {rule}, got {type(value).__name__} {value!r}")
-    return float(value)
+def _as_chat(prompt: Content, place: Place) -> Content:
+    """With ``as_chat`` a plain prompt as a user's turn; else the prompt as it is."""
+    if not (isinstance(prompt, str) and place.reading.as_chat):
+        return prompt
+    if is_hh(prompt):
+        place.notes.append(UNSPLIT)
+    return ({"role": "user", "content": prompt},)
 
 
-def _probability(row: Row, name: str, where: str) -> float | None:
-    rule = "a probability in [0, 1]"
-    value = _number(row, name, where, rule)
-    if value is not None and not 0.0 <= value <= 1.0:
-        raise DataError(f"{where}: {name} must be {rule}, got {value!r}")
-    return value
+def _response(prompt: Content, response: Content, place: Place) -> Content:
+    if isinstance(response, str) and isinstance(prompt, str) and stored_role(response) not in (None, "assistant"):
+        refuse_stored_chat(response, "a response", place)
+    return response.strip() if isinstance(response, str) and place.reading.format == "hh" else response
 
 
-def _first_is_better(row: Row, names: tuple[str, ...], where: str) -> float:
-    if names != LABELLED:
-        p = _probability(row, "p", where)
-        return 1.0 if p is None else p
-    p_b = _probability(row, "p_b", where)
-    if p_b is None:
-        raise DataError(f"{where}: p_b is missing: the probability that response_b is better than response_a")
-    return 1.0 - p_b
+def _check_implicit(row: Row, responses: Sequence[Content], place: Place) -> None:
+    """Refuse to look for a prompt in the responses where another column holds one."""
+    for response in responses:
+        if isinstance(response, str):
+            refuse_stored_chat(response, "a response", place)
+    whole = all(is_chat(response) and len(response) > 1 for response in responses)
+    error = None if whole else columns.no_prompt(row, place)
+    if error is not None:
+        raise error
 
 
-def _weight(row: Row, where: str) -> float:
-    rule = "a finite number greater than 0"
-    value = _number(row, "weight", where, rule)
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        raise DataError(f"{where}: weight must be {rule}, got {value!r}")
-    return 1.0 if value is None else value
+def _note_response(answer: Content, place: Place) -> None:
+    text = answer[0]["content"] if is_chat(answer) else answer
+    if isinstance(text, str):
+        if other_turn(text):
+            place.notes.append(OTHER_TURN)
+        if stored_role(text):
+            place.notes.append(STORED)
 
 
-def _pair_id(row: Row, where: str) -> str | None:
-    value = row.get("pair_id")
-    if value is None or (isinstance(value, str) and value):
-        return value
-    if type(value) is int:
-        return str(value)
-    raise DataError(f"{where}: pair_id must be text or a whole number, got {value!r}")
+def _identity(contents: list[Content], inputs: Inputs) -> str:
+    """The digest of a row's content; what the template is given beside it counts where there is any."""
+    more: list[Any] = [inputs.tools, inputs.documents, inputs.settings] if inputs else []
+    return content_id([*contents, *more])

@@ -17,17 +17,18 @@ import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
-from seralign.data.content import Example
+from seralign.data.columns import Row
+from seralign.data.content import Content, Example
 from seralign.data.formats import (
     Drop,
     RawDemonstration,
     RawPair,
     RawPrompt,
-    Row,
     read_demonstration,
     read_pair,
     read_prompt,
 )
+from seralign.data.place import Reading, reading
 from seralign.data.sources import describe, load_rows
 from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
 from seralign.data.tokens import Encoded, Encoder
@@ -36,6 +37,9 @@ from seralign.records import OFFLINE, Pair, Prompt, content_id
 
 SWAPPED = "swapped"
 DUPLICATE = "duplicate"
+PLAIN_ON_CHAT = (
+    "the tokenizer has a chat template that plain text does not use (data.as_chat: true makes conversations of it)"
+)
 
 Raw = TypeVar("Raw", RawPair, RawDemonstration, RawPrompt)
 Labelled = TypeVar("Labelled", RawPair, RawDemonstration)
@@ -57,7 +61,7 @@ class DataReport:
 
     ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts what befell kept rows; a row can have several notes.
     ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
-    with p < 1.
+    with p < 1. ``unread``: columns that no row was read from. ``remarks``: what a reader of the data should know.
     """
 
     source: str
@@ -67,6 +71,8 @@ class DataReport:
     noted: dict[str, int]
     lengths: dict[str, Lengths]
     soft: float
+    unread: tuple[str, ...]
+    remarks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -88,23 +94,23 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
     Raises:
         DataError: The source cannot be read, a row is no pair, an identity comes twice, or no row can be used.
     """
-    return _prepare(source, encoder, path, key, read_pair, _pair_example, lambda raw: (raw.p, [SWAPPED] * raw.swapped))
+    return _prepare(source, encoder, path, key, read_pair, lambda raw: (raw.p, [SWAPPED] * raw.swapped))
 
 
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, DataReport]:
     """Write a source's demonstrations as pairs whose rejected response is empty; as ``prepare_pairs``."""
-    return _prepare(source, encoder, path, key, read_demonstration, _demonstration_example, lambda _: (1.0, []))
+    return _prepare(source, encoder, path, key, read_demonstration, lambda _: (1.0, []))
 
 
 def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
     """Write a source's different prompts; a repeated one is dropped and counted. As ``prepare_pairs``."""
-    tally = _Tally(describe(source))
+    tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
     def prompts() -> Iterator[Prompt]:
         seen: set[str] = set()
-        for _, encoded in _encode(_rows(source, key), tally, read_prompt, encoder, _prompt_example):
+        for raw, encoded in _encode(_rows(source, key), tally, read_prompt, encoder, reading(encoder.data, key)):
             if isinstance(encoded, str):
                 tally.drop(encoded)
                 continue
@@ -113,7 +119,7 @@ def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, ke
                 tally.drop(DUPLICATE)
                 continue
             seen.add(prompt_id)
-            tally.keep(encoded.notes, encoded, 1.0)
+            tally.keep(raw, encoded.notes, encoded, 1.0)
             yield Prompt(prompt_id, encoded.prompt, encoded.prompt_ids)
 
     write_prompts(path, prompts())
@@ -141,22 +147,21 @@ def _prepare(
     encoder: Encoder,
     path: Path | str,
     key: str,
-    read: Callable[[Row, str], Labelled | Drop],
-    example: Callable[[Labelled], Example],
+    read: Callable[[Row, str, Reading], Labelled | Drop],
     label: Callable[[Labelled], tuple[float, list[str]]],
 ) -> tuple[Dataset, DataReport]:
     """Pairs and demonstrations alike; ``label`` gives a row's p and what is noted of it."""
-    tally = _Tally(describe(source))
+    tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
     def pairs() -> Iterator[Pair]:
         identities = _Identities()
-        for raw, encoded in _encode(_rows(source, key), tally, read, encoder, example):
+        for raw, encoded in _encode(_rows(source, key), tally, read, encoder, reading(encoder.data, key)):
             pair_id, repeated = identities.take(raw)
             if isinstance(encoded, str):
                 tally.drop(encoded)
                 continue
             p, notes = label(raw)
-            tally.keep([*encoded.notes, *notes, *([DUPLICATE] * repeated)], encoded, p)
+            tally.keep(raw, [*encoded.notes, *notes, *([DUPLICATE] * repeated)], encoded, p)
             yield _pair(pair_id, encoded, p, raw.weight)
 
     write_pairs(path, pairs())
@@ -165,7 +170,10 @@ def _prepare(
 
 def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
     """Rows in chunks, each with its place."""
-    rows = load_rows(source, key).located()
+    table = load_rows(source, key)
+    # A row without a prompt, where others have one, has lost it: its answers are not looked through for another.
+    absent = {"prompt": None} if "prompt" in table.column_names else {}
+    rows = ((absent | row, where) for row, where in table.located())
     while chunk := list(islice(rows, CHUNK)):
         yield cast(list[tuple[Row, str]], chunk)
 
@@ -173,31 +181,29 @@ def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
 def _encode(
     chunks: Iterable[list[tuple[Row, str]]],
     tally: _Tally,
-    read: Callable[[Row, str], Raw | Drop],
+    read: Callable[[Row, str, Reading], Raw | Drop],
     encoder: Encoder,
-    example: Callable[[Raw], Example],
+    how: Reading,
 ) -> Iterator[tuple[Raw, Encoded | str]]:
     for chunk in chunks:
         raws: list[Raw] = []
         for row, where in chunk:
-            raw = read(row, where)
+            raw = read(row, where, how)
+            tally.unread.update(dict.fromkeys(raw.unread))
             if isinstance(raw, Drop):
                 tally.drop(raw.reason)
             else:
                 raws.append(raw)
-        yield from zip(raws, encoder.encode([example(raw) for raw in raws]), strict=True)
+        yield from zip(raws, encoder.encode([_example(raw) for raw in raws]), strict=True)
 
 
-def _pair_example(raw: RawPair) -> Example:
-    return Example(raw.prompt, (raw.chosen, raw.rejected), raw.where)
-
-
-def _demonstration_example(raw: RawDemonstration) -> Example:
-    return Example(raw.prompt, (raw.response,), raw.where)
-
-
-def _prompt_example(raw: RawPrompt) -> Example:
-    return Example(raw.prompt, (), raw.where)
+def _example(raw: RawPair | RawDemonstration | RawPrompt) -> Example:
+    responses: tuple[Content, ...] = ()
+    if isinstance(raw, RawPair):
+        responses = raw.chosen, raw.rejected
+    elif isinstance(raw, RawDemonstration):
+        responses = (raw.response,)
+    return Example(raw.prompt, responses, raw.where, raw.inputs)
 
 
 def _pair(pair_id: str, encoded: Encoded, p: float, weight: float) -> Pair:
@@ -240,8 +246,11 @@ class _Tally:
     """Counts that grow while rows pass."""
 
     source: str
+    has_template: bool
     kept: int = 0
     soft: int = 0
+    plain: int = 0
+    unread: dict[str, None] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     lengths: dict[str, Counter[int]] = field(default_factory=dict)
@@ -249,10 +258,13 @@ class _Tally:
     def drop(self, reason: str) -> None:
         self.dropped[reason] += 1
 
-    def keep(self, notes: Iterable[str], encoded: Encoded, p: float) -> None:
+    def keep(
+        self, raw: RawPair | RawDemonstration | RawPrompt, notes: Iterable[str], encoded: Encoded, p: float
+    ) -> None:
         self.kept += 1
         self.soft += p < 1.0
-        self.noted.update(notes)
+        self.plain += isinstance(raw.prompt, str)
+        self.noted.update((*raw.notes, *notes))
         names = ("prompt", "chosen", "rejected")
         for name, ids in zip(names, (encoded.prompt_ids, *encoded.response_ids), strict=False):
             self.lengths.setdefault(name, Counter())[len(ids)] += 1
@@ -261,7 +273,8 @@ class _Tally:
         read = self.kept + self.dropped.total()
         if not self.kept:
             counts = ", ".join(f"{reason} {count}" for reason, count in self.dropped.most_common())
-            raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}")
+            unread = f"; columns not read: {', '.join(self.unread)}" if self.unread else ""
+            raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
         return DataReport(
             source=self.source,
             read=read,
@@ -270,6 +283,8 @@ class _Tally:
             noted=dict(self.noted.most_common()),
             lengths={name: _summary(counts) for name, counts in self.lengths.items()},
             soft=self.soft / self.kept,
+            unread=tuple(self.unread),
+            remarks=(PLAIN_ON_CHAT,) if self.plain and self.has_template else (),
         )
 
 

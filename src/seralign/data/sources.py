@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import SourceConfig
-from seralign.data.formats import KNOWN_COLUMNS
+from seralign.data.columns import KNOWN_COLUMNS
 from seralign.data.hub import hub_fingerprint, load_hub
 from seralign.data.readers.arrow_rows import dataset_part, parquet_part, saved_part
 from seralign.data.readers.csv_rows import csv_part

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from jinja2 import TemplateError
+import jinja2
+import jinja2.meta
 
-from seralign.data.borders import common_start
-from seralign.data.content import Chat, Example, Ids, is_chat, is_ids
+from seralign.config import DataConfig
+from seralign.data.content import Chat, Example, Ids, Inputs, is_chat, is_ids
+from seralign.data.rendering import Conversation, LeftOut, Refused, Rendered, Template, render_apart
 from seralign.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Stands in for an answer to find where a chat template puts it; a private-use character starts no real answer.
-PLACEHOLDER = "\ue0ff"
+SETTINGS_UNUSED = "chat template does not use chat_template_kwargs"
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
@@ -23,60 +28,106 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
     return cast(str, tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def render(tokenizer: PreTrainedTokenizerBase, example: Example, system: str | None) -> tuple[str, list[str]]:
-    """The text of the prompt and of each response; for token ids, the ids decoded.
-
-    The prompt of a conversation ends with the template's generation prompt; a response is what the template writes
-    after it, end of turn included, so that the two joined are what a model served with the template reads and writes.
+def render(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], data: DataConfig
+) -> list[Rendered | LeftOut]:
+    """The text of each prompt and of each of its responses; for token ids, the ids decoded.
 
     Raises:
-        DataError: The template refuses the conversation.
+        DataError: The template refuses a conversation, or runs out of time or memory.
         ModelError: A conversation meets a tokenizer without a chat template.
-        ConfigError: A system message is configured, but the example is no conversation.
+        ConfigError: A system message or template settings are configured, but an example is no conversation.
     """
-    prompt, responses, where = example.prompt, example.responses, example.where
-    if is_chat(prompt):
-        chat = _with_system(prompt, system)
-        text = _template(tokenizer, chat, where, add_generation_prompt=True)
-        return text, [_answer(tokenizer, chat, text, cast(Chat, response), where) for response in responses]
-    if system is not None:
-        raise ConfigError(f"data.system goes with conversations, but {where} is none; leave it out")
+    chats = [example for example in examples if is_chat(example.prompt)]
+    rendered = iter(_render_chats(tokenizer, chats, data))
+    return [next(rendered) if is_chat(example.prompt) else _plain(tokenizer, example, data) for example in examples]
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, example: Example, data: DataConfig) -> Rendered:
+    for key, given in (("system", data.system), ("chat_template_kwargs", data.chat_template_kwargs)):
+        if given:
+            raise ConfigError(f"data.{key} goes with conversations, but {example.where} is none; leave it out")
+    prompt, responses = example.prompt, example.responses
     if is_ids(prompt):
-        return decode(tokenizer, prompt), [decode(tokenizer, cast(Ids, response)) for response in responses]
-    return cast(str, prompt), [cast(str, response) for response in responses]
+        texts = [decode(tokenizer, cast(Ids, response)) for response in responses]
+        return Rendered(decode(tokenizer, prompt), tuple(texts))
+    return Rendered(cast(str, prompt), cast(tuple[str, ...], responses))
+
+
+def _render_chats(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], data: DataConfig
+) -> list[Rendered | LeftOut]:
+    conversations = [_conversation(example, data) for example in examples]
+    results: list[Rendered | LeftOut] = []
+    # A model may have a template of its own for conversations with tools, so neighbours are rendered together.
+    for start, end in _runs([bool(conversation.inputs.tools) for conversation in conversations]):
+        template = _template(tokenizer, examples[start])
+        for example, result in zip(examples[start:end], render_apart(template, conversations[start:end]), strict=False):
+            if isinstance(result, Refused):
+                which = "the chat template (policy.chat_template, or the tokenizer's own)"
+                raise DataError(f"{example.where}: {which} refuses it: {result.why}")
+            unused = _unused_settings(template.source, example, data)
+            if unused and isinstance(result, Rendered):
+                result = dataclasses.replace(result, notes=(*result.notes, SETTINGS_UNUSED))
+            results.append(result)
+    return results
+
+
+def _unused_settings(source: str, example: Example, data: DataConfig) -> bool:
+    """Whether a row has settings that the template does not know.
+
+    Raises:
+        ConfigError: The configuration has.
+    """
+    if not (data.chat_template_kwargs or example.inputs.settings):
+        return False
+    known = _variables(source)
+    for name in data.chat_template_kwargs:
+        if known is not None and name not in known:
+            raise ConfigError(f"data.chat_template_kwargs.{name}: the chat template has no such setting")
+    return known is not None and any(name not in known for name in example.inputs.settings)
+
+
+@lru_cache(maxsize=8)
+def _variables(source: str) -> frozenset[str] | None:
+    """The names that a template takes from outside; None where it cannot be parsed, which rendering tells better."""
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        # transformers' own tag, which the parser does not know, is of no matter here.
+        tree = environment.parse(re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source))
+    except (jinja2.TemplateError, RecursionError):
+        return None
+    return frozenset(jinja2.meta.find_undeclared_variables(tree))
+
+
+def _runs(values: list[bool]) -> Iterable[tuple[int, int]]:
+    """Where equal neighbours begin and end."""
+    borders = [0, *(i for i in range(1, len(values)) if values[i] != values[i - 1]), len(values)]
+    return itertools.pairwise(borders) if values else ()
+
+
+def _conversation(example: Example, data: DataConfig) -> Conversation:
+    inputs = example.inputs
+    settings = {**data.chat_template_kwargs, **inputs.settings}
+    chat = _with_system(cast(Chat, example.prompt), data.system)
+    answers = cast(tuple[Chat, ...], example.responses)
+    return Conversation(chat, answers, Inputs(inputs.tools, inputs.documents, settings))
 
 
 def _with_system(chat: Chat, system: str | None) -> Chat:
-    if system is None or any(message["role"] == "system" for message in chat):
+    if system is None or any(message["role"] in ("system", "developer") for message in chat):
         return chat
     return ({"role": "system", "content": system}, *chat)
 
 
-def _template(tokenizer: PreTrainedTokenizerBase, chat: Chat, where: str, add_generation_prompt: bool) -> str:
+def _template(tokenizer: PreTrainedTokenizerBase, example: Example) -> Template:
     if tokenizer.chat_template is None:
         raise ModelError(
-            f"{where} is a conversation, but the tokenizer has no chat template; give one as policy.chat_template"
+            f"{example.where} is a conversation, but the tokenizer has no chat template; "
+            "give one as policy.chat_template"
         )
     try:
-        text = tokenizer.apply_chat_template(
-            cast(Any, list(chat)), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: the chat template (policy.chat_template) refuses it: {error}") from error
-    return cast(str, text)
-
-
-def _answer(tokenizer: PreTrainedTokenizerBase, chat: Chat, prompt: str, answer: Chat, where: str) -> str:
-    """What the template writes after ``prompt`` for an answer, with its end of turn; empty for an empty answer.
-
-    Where the template renders the prompt differently once it is answered, the answer's place is found by rendering
-    another answer in its stead.
-    """
-    if not answer[0]["content"].strip():
-        return ""
-    full = _template(tokenizer, (*chat, *answer), where, add_generation_prompt=False)
-    if not full.startswith(prompt):
-        other = {"role": "assistant", "content": PLACEHOLDER}
-        prompt = common_start(full, _template(tokenizer, (*chat, other), where, add_generation_prompt=False))
-    # What follows the end of turn, such as a line break, is never sampled.
-    return full[len(prompt) :].rstrip()
+        source = tokenizer.get_chat_template(tools=cast(Any, list(example.inputs.tools) or None))
+    except ValueError as error:
+        raise ModelError(f"policy.chat_template: {' '.join(str(error).split())}") from None
+    return Template(source, dict(tokenizer.special_tokens_map))

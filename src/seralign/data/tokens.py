@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from seralign.config import DataConfig
-from seralign.data.content import Example, Ids, as_chat, is_chat, is_ids
+from seralign.data.content import Example, Ids, is_chat, is_ids
+from seralign.data.rendering import LeftOut, Rendered
 from seralign.data.templates import decode, render
 from seralign.errors import DataError, ModelError, SeralignError
 
@@ -64,7 +65,6 @@ class Encoder:
 
         - A conversation is rendered by the chat template, whose word on BOS is final; the prompt ends with the
           generation prompt, and a response is what the model would have to write after it.
-        - With ``data.as_chat`` plain text becomes a conversation of one turn first.
         - Plain text gets what the tokenizer puts before a text, once. No token spans prompt and response.
         - A response ends with exactly one end token: its first one, else the tokenizer's is appended.
         - Token ids are taken as they are: no BOS and no end token is added.
@@ -76,11 +76,18 @@ class Encoder:
             ModelError: A conversation meets a tokenizer without a chat template.
             ConfigError: ``data.system`` with data that are no conversations.
         """
-        if self.data.as_chat:
-            examples = [as_chat(example) for example in examples]
-        texts = [render(self.tokenizer, example, self.data.system) for example in examples]
+        for example in examples:
+            if is_ids(example.prompt):
+                self._check_vocabulary(example)
+        rendered = render(self.tokenizer, examples, self.data)
+        texts = [text for text in rendered if isinstance(text, Rendered)]
+        whole = [example for example, text in zip(examples, rendered, strict=True) if isinstance(text, Rendered)]
+        encoded = iter(self._encode(whole, texts))
+        return [text.reason if isinstance(text, LeftOut) else next(encoded) for text in rendered]
+
+    def _encode(self, examples: list[Example], texts: list[Rendered]) -> list[Encoded | str]:
         try:
-            prompt_ids = self._prompt_ids(examples, [prompt for prompt, _ in texts])
+            prompt_ids = self._prompt_ids(examples, [text.prompt for text in texts])
             response_ids = self._response_ids(examples, texts, prompt_ids)
         except SeralignError:
             raise
@@ -88,7 +95,7 @@ class Encoder:
             # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
             if len(examples) == 1:
                 raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) refuses it: {error}") from None
-            return [self.encode([example])[0] for example in examples]
+            return [self._encode([example], [text])[0] for example, text in zip(examples, texts, strict=True)]
         return [
             self._fit(example, text, prompt, responses)
             for example, text, prompt, responses in zip(examples, texts, prompt_ids, response_ids, strict=True)
@@ -103,7 +110,6 @@ class Encoder:
         encoded = []
         for example, ids in zip(examples, map(tuple, self._tokenize(prompts)), strict=True):
             if is_ids(example.prompt):
-                self._check_vocabulary(example)
                 encoded.append(example.prompt)
             elif is_chat(example.prompt) or ids[: len(self.bos)] == self.bos:
                 encoded.append(ids)
@@ -119,14 +125,14 @@ class Encoder:
                     raise DataError(f"{example.where}: token id {token} is not in the tokenizer's vocabulary of {size}")
 
     def _response_ids(
-        self, examples: Sequence[Example], texts: list[tuple[str, list[str]]], prompts: list[Ids]
+        self, examples: Sequence[Example], texts: Sequence[Rendered], prompts: list[Ids]
     ) -> list[list[Ids]]:
-        flat = [response for _, responses in texts for response in responses]
+        flat = [response for text in texts for response in text.responses]
         if self.additive:
             ids = iter(map(tuple, self._tokenize(flat)))
         else:
-            ids = iter(self._continuations([prompt for prompt, responses in texts for _ in responses], flat))
-        encoded = [[next(ids) for _ in responses] for _, responses in texts]
+            ids = iter(self._continuations([text.prompt for text in texts for _ in text.responses], flat))
+        encoded = [[next(ids) for _ in text.responses] for text in texts]
         return [
             [cast(Ids, response) for response in example.responses] if is_ids(example.prompt) else responses
             for example, responses in zip(examples, encoded, strict=True)
@@ -149,10 +155,10 @@ class Encoder:
             found.append(tuple(self._tokenize([response])[0]) if ids is None else ids)
         return found
 
-    def _fit(self, example: Example, text: tuple[str, list[str]], prompt: Ids, responses: list[Ids]) -> Encoded | str:
+    def _fit(self, example: Example, text: Rendered, prompt: Ids, responses: list[Ids]) -> Encoded | str:
         limit, drop = self.data.prompt_limit, self.data.overlong == "drop"
-        prompt_text, response_texts = text
-        notes = []
+        prompt_text = text.prompt
+        notes = list(text.notes)
         if not prompt:
             return EMPTY_PROMPT
         if len(prompt) > limit:
@@ -163,7 +169,7 @@ class Encoder:
             notes.append(PROMPT_CUT)
         room = self.data.max_length - len(prompt)
         fitted: list[tuple[str, Ids]] = []
-        for response_text, ids in zip(response_texts, responses, strict=True):
+        for response_text, ids in zip(text.responses, responses, strict=True):
             if not is_ids(example.prompt):
                 ids, early = self._end(ids, is_chat(example.prompt))
                 notes += [EARLY_END] * early

@@ -88,11 +88,19 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, An
     }
 
 
+def remarks(name: str, source: dict[str, Any]) -> list[str]:
+    """What is to be said of a source beside its counts, a line each."""
+    unread = [f"columns not read: {', '.join(source['unread'])}"] if source["unread"] else []
+    return [f"data.{name}: {remark}" for remark in (*unread, *source["remarks"])]
+
+
 def _tell(figures: dict[str, Any]) -> None:
     for name, source in figures["sources"].items():
         counts = [f"{count} {reason}" for what in ("dropped", "noted") for reason, count in source[what].items()]
         told = f" ({', '.join(counts)})" if counts else ""
         say(f"data.{name}: {source['kept']} of {source['read']} rows kept{told}")
+        for line in remarks(name, source):
+            say(line)
     if shared := figures["heldout_prompts_also_trained_on"]:
         say(f"warning: {shared} held-out prompts are also trained on or sampled for training")
 

@@ -1,0 +1,175 @@
+"""The columns that rows are read from, and what is said of those that are missing or not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from seralign.data.place import Place
+from seralign.data.roles import our_role
+from seralign.errors import DataError
+
+Row = Mapping[str, Any]
+
+TOKENIZED = (
+    ("prompt_ids", "chosen_ids", "rejected_ids"),
+    ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids"),
+)
+EXPLICIT = ("prompt", "chosen", "rejected")
+CONVERSATIONS = ("messages", "conversations")
+LABELLED = ("prompt", "response_a", "response_b")
+IMPLICIT = ("chosen", "rejected")
+OPENAI = ("input", "preferred_output", "non_preferred_output")
+RESPONSES = ("response", "completion", "chosen")
+TOKENIZED_RESPONSES = ("response_ids", "completion_ids", "chosen_ids")
+LABEL = ("p", "weight", "pair_id")
+WITH_PROMPT = ("system", "history", "tools", "documents", "chat_template_kwargs")
+"""Columns that belong to the prompt of a conversation."""
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+KNOWN_COLUMNS = frozenset(
+    {*TOKENIZED[0], *TOKENIZED[1], *EXPLICIT, *CONVERSATIONS, *LABELLED, *OPENAI, *RESPONSES, *TOKENIZED_RESPONSES}
+    | {*LABEL, "p_b", *WITH_PROMPT}
+)
+
+# Words of a column's name that holds a prompt, and endings of a name that only describes one.
+PROMPT_WORDS = {
+    "prompt", "prompts", "question", "questions", "instruction", "instructions", "input", "inputs", "query", "context",
+    "user", "human", "problem", "request", "messages", "conversation", "conversations", "dialog", "dialogue", "post",
+}  # fmt: skip
+DESCRIBES = {
+    "id", "ids", "source", "src", "len", "length", "tokens", "count", "score", "type", "lang", "language", "category",
+    "hash", "model",
+}  # fmt: skip
+
+
+def pair_columns(row: Row, place: Place) -> tuple[str, ...]:
+    """The columns of a pair's prompt, if it has one of its own, and of its two responses.
+
+    Raises:
+        DataError: The row is no pair.
+    """
+    for names in TOKENIZED:
+        if all(name in row for name in names):
+            return names
+    conversation = next((name for name in CONVERSATIONS if name in row and _asks(row[name], place)), None)
+    explicit = (EXPLICIT, *([(conversation, *IMPLICIT)] if conversation else []))
+    for names in (*explicit, LABELLED, IMPLICIT):
+        if all(name in row for name in names):
+            return names
+    raise place.error(
+        "a pair needs chosen and rejected (with or without prompt), or prompt, response_a, response_b and p_b, or "
+        "prompt_ids, chosen_ids and rejected_ids, or input, preferred_output and non_preferred_output; "
+        f"{listed(row)}{_hint(row, place)}"
+    )
+
+
+def is_pair(row: Row) -> bool:
+    """Whether a row has the columns of a pair."""
+    return any(all(name in row for name in names) for names in (*TOKENIZED, IMPLICIT, LABELLED))
+
+
+def demonstration_columns(row: Row, place: Place) -> tuple[str, ...]:
+    """The columns of a demonstration: a conversation alone, or a prompt and its response.
+
+    Raises:
+        DataError: The row is no demonstration.
+    """
+    for prompt, responses in (
+        ("prompt_ids", TOKENIZED_RESPONSES),
+        ("prompt", RESPONSES),
+        *((name, RESPONSES) for name in CONVERSATIONS if name in row and _asks(row[name], place)),
+    ):
+        response = next((name for name in responses if name in row), None)
+        if prompt in row and response:
+            return prompt, response
+    for name in CONVERSATIONS:
+        if name in row:
+            return (name,)
+    raise place.error(
+        "a demonstration needs messages (or conversations), or prompt with response, completion or chosen; "
+        f"{listed(row)}{_hint(row, place)}"
+    )
+
+
+def prompt_column(row: Row, place: Place) -> str:
+    """The column of a prompt alone.
+
+    Raises:
+        DataError: The row has none.
+    """
+    for name in ("prompt_ids", "prompt_input_ids", "prompt", *CONVERSATIONS):
+        if name in row:
+            return name
+    raise place.error(f"a prompt needs a column prompt, messages or prompt_ids; {listed(row)}{_hint(row, place)}")
+
+
+def unread(row: Row, names: Iterable[str], label: Iterable[str] = LABEL) -> tuple[str, ...]:
+    """The columns of a row that are not read, where a prompt and responses are read from ``names``."""
+    used = {*names, *label}
+    if not any(name.endswith("_ids") for name in names):
+        used |= {*WITH_PROMPT}
+    return tuple(name for name in row if name not in used)
+
+
+def no_prompt(row: Row, place: Place) -> DataError | None:
+    """The error of a row whose answers would have to begin with the prompt while other columns hold one."""
+    others = [name for name, value in row.items() if name not in {*IMPLICIT, *LABEL}]
+    holding = [name for name in others if row[name] and _may_be_prompt(name)]
+    if not holding:
+        return None
+    return place.error(
+        f"no prompt column; the file also has {_names(others)}: name it with "
+        f"{place.reading.key}.columns: {{prompt: {_quoted(holding[0])}}}"
+    )
+
+
+def listed(row: Row) -> str:
+    """All columns of a row, for messages."""
+    return f"the columns are {_names(row)}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(_quoted, names))
+
+
+def _quoted(name: str) -> str:
+    """A name as it is, or in quotation marks where one could not see what it is."""
+    return (
+        name if name and name == name.strip() and name.isprintable() and not set(name) & set(",:{}'\"") else repr(name)
+    )
+
+
+def _words(name: str) -> list[str]:
+    return name.strip().lower().replace("-", "_").replace(" ", "_").split("_")
+
+
+def _may_be_prompt(name: str) -> bool:
+    words = _words(name)
+    return not DESCRIBES & {words[-1]} and bool(PROMPT_WORDS & set(words))
+
+
+def _asks(value: Any, place: Place) -> bool:
+    """Whether a conversation ends with a message to answer."""
+    last = value[-1] if isinstance(value, list | tuple) and value else value
+    if not isinstance(last, Mapping):
+        return False
+    role = last.get("role") or last.get("from")
+    return not isinstance(role, str) or our_role(role, place.reading.roles) != "assistant"
+
+
+def _hint(row: Row, place: Place) -> str:
+    """What the columns of another name or format may be meant as."""
+    if "label" in row and not is_pair(row):
+        return " (label: one answer with a thumb up or down is no pair; a pair has two answers to one prompt)"
+    if "answers" in row:
+        return " (answers: of a ranked list, write a row for each two answers to compare)"
+    found = {}
+    for ours in EXPLICIT:
+        alike = [name for name in row if ours in _words(name)] if ours not in row else []
+        if len(alike) == 1:
+            found[ours] = alike[0]
+    if not found:
+        return f" (name them by {place.reading.key}.columns, our name: theirs)"
+    given = ", ".join(f"{ours}: {_quoted(name)}" for ours, name in found.items())
+    return f" (name them with {place.reading.key}.columns: {{{given}}})"

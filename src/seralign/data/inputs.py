@@ -1,0 +1,120 @@
+"""Columns that belong to a prompt: a system message, earlier turns, tools, documents, settings of the template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seralign.config.data import RESERVED_SETTINGS
+from seralign.data.columns import MEDIA, WITH_PROMPT, Row
+from seralign.data.content import NOTHING, Chat, Content, Inputs, Message, is_chat, is_ids
+from seralign.data.messages import read_text, shown
+from seralign.data.place import Place
+
+JSON_COLUMN = "tools or settings read from JSON text"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands around a prompt: a system message and earlier turns before it, and the template's other inputs."""
+
+    before: Chat
+    inputs: Inputs
+    columns: tuple[str, ...]
+
+
+def read_around(row: Row, place: Place) -> Around:
+    """What a row's other columns say of its prompt; an empty one says nothing.
+
+    Raises:
+        DataError: A value is of the wrong kind, or the row has pictures, sounds or films.
+    """
+    for name in MEDIA:
+        if row.get(name):
+            raise place.error(f"{name} is not empty: only text is trained on; leave such rows, or the column, out")
+    given = tuple(name for name in WITH_PROMPT if row.get(name))
+    system: tuple[Message, ...] = ()
+    if "system" in given:
+        if not isinstance(row["system"], str):
+            raise place.error(f"system must be text, got {shown(row['system'])}")
+        if row["system"].strip():
+            system = ({"role": "system", "content": row["system"]},)
+    settings = _settings(row["chat_template_kwargs"], place) if "chat_template_kwargs" in given else {}
+    tools = _objects(row["tools"], "tools", place) if "tools" in given else ()
+    documents = _objects(row["documents"], "documents", place) if "documents" in given else ()
+    history = _history(row["history"], place) if "history" in given else ()
+    columns = tuple(name for name in given if name != "system" or system)
+    inputs = Inputs(tools, documents, settings) if tools or documents or settings else NOTHING
+    return Around((*system, *history), inputs, columns)
+
+
+def with_before(prompt: Content, around: Around, place: Place) -> Content:
+    """The prompt with its system message and its earlier turns.
+
+    Raises:
+        DataError: The prompt is plain text, which has no place for them; or it has another system message.
+    """
+    if is_ids(prompt):
+        return prompt
+    if not is_chat(prompt):
+        if around.columns:
+            raise place.error(
+                f"{', '.join(around.columns)} cannot go with a prompt of plain text; "
+                "make conversations of the rows with data.as_chat: true"
+            )
+        return prompt
+    before = around.before
+    own = next((message for message in prompt if message["role"] in ("system", "developer")), None)
+    if own is not None and before and before[0]["role"] == "system":
+        if own["content"].strip() != before[0]["content"].strip():
+            raise place.error("the column system and the system message in the prompt differ")
+        before = before[1:]
+    if own is not None and own is prompt[0] and before:
+        return (own, *before, *prompt[1:])
+    return (*before, *prompt)
+
+
+def _history(value: Any, place: Place) -> Chat:
+    """Earlier turns: messages, or pairs of a user's text and the answer to it."""
+    if not isinstance(value, list | tuple):
+        raise place.error(f"history must be a list of [user, assistant] pairs or of messages, got {shown(value)}")
+    if all(isinstance(item, Mapping) for item in value):
+        read = read_text(value, "history", place)
+        return read if is_chat(read) else ()
+    messages: list[Message] = []
+    for number, turn in enumerate(value, start=1):
+        if not (isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+            raise place.error(f"history must be a list of [user, assistant] pairs; number {number} is {shown(turn)}")
+        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    return tuple(messages)
+
+
+def _objects(value: Any, name: str, place: Place) -> tuple[dict[str, Any], ...]:
+    value = _decoded(value, place)
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
+        raise place.error(f"{name} must be a list of objects, got {shown(value)}")
+    return tuple(dict(item) for item in value)
+
+
+def _settings(value: Any, place: Place) -> dict[str, Any]:
+    value = _decoded(value, place)
+    if not isinstance(value, Mapping):
+        raise place.error(f"chat_template_kwargs must be an object, got {shown(value)}")
+    taken = [name for name in value if name in RESERVED_SETTINGS]
+    if taken:
+        raise place.error(f"chat_template_kwargs.{taken[0]} is no setting of a template; leave it out")
+    return {name: item for name, item in value.items() if item is not None}
+
+
+def _decoded(value: Any, place: Place) -> Any:
+    """A list or an object that a column has as JSON text, for it can be no text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    place.notes.append(JSON_COLUMN)
+    return decoded

@@ -1,0 +1,101 @@
+"""Marks in a text that say whose turn it is, and HH-RLHF's way of writing a conversation as one text."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from seralign.data.content import Chat, Message
+
+HUMAN_TURN, ASSISTANT_TURN = "\n\nHuman:", "\n\nAssistant:"
+
+# What stands before an answer in texts that data sets and chat templates write.
+ANSWER_MARKS = (
+    ASSISTANT_TURN,
+    "<|im_start|>assistant",
+    "<|start_header_id|>assistant<|end_header_id|>",
+    "<|start_of_role|>assistant<|end_of_role|>",
+    "<start_of_turn>model",
+    "<|turn>model",
+    "<|assistant|>",
+    "<|Assistant|>",
+    "<｜Assistant｜>",
+    "<|CHATBOT_TOKEN|>",
+    "<assistant>",
+    "[/INST]",
+    "### Response:",
+    "### Assistant:",
+    "### Answer:",
+    "ASSISTANT:",
+    "\nAssistant:",
+    "\nAI:",
+    "\nBot:",
+    "\nAnswer:",
+    "\nA:",
+    "\nTL;DR:",
+)
+# What stands before a turn of somebody else.
+OTHER_MARKS = (
+    HUMAN_TURN,
+    "<|im_start|>user",
+    "<|im_start|>system",
+    "<|start_header_id|>user<|end_header_id|>",
+    "<|start_of_role|>user<|end_of_role|>",
+    "<start_of_turn>user",
+    "<|turn>user",
+    "<|user|>",
+    "<|User|>",
+    "<｜User｜>",
+    "<|USER_TOKEN|>",
+    "[INST]",
+    "### Instruction:",
+    "### Human:",
+    "### User:",
+    "\nUSER:",
+    "\nHuman:",
+)
+_ANSWER = re.compile("|".join(map(re.escape, ANSWER_MARKS)))
+_STRONG = re.compile("|".join(re.escape(mark) for mark in (*ANSWER_MARKS[:14], *OTHER_MARKS)))
+_TURN = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
+
+
+def border(first: str, second: str) -> int:
+    """Where the shared prompt of two texts ends: after the last mark of an answer that they share, and the line breaks
+    after it. A space belongs to the answer. 0 where they share no such mark.
+    """
+    shared = os.path.commonprefix([first, second])  # noqa: RUF071 (character by character is what is meant)
+    ends = [match.end() for match in _ANSWER.finditer("\n\n" + shared)]
+    end = max(ends[-1] - 2, 0) if ends else 0
+    while end and shared[end : end + 1] == "\n":
+        end += 1
+    return end
+
+
+def other_turn(response: str) -> bool:
+    """Whether a response holds the mark of a turn, other than one of its own that it begins with."""
+    own = _ANSWER.match("\n\n" + response.lstrip())
+    start = own.end() if own else 0
+    return _STRONG.search("\n\n" + response.lstrip(), start) is not None
+
+
+def hh_turns(text: str) -> Chat | None:
+    """A text of ``Human:`` and ``Assistant:`` turns as messages, white space around them left out; None where it does
+    not begin with one. An empty answer at the end, which asks for one, is no message.
+    """
+    start = _TURN.match(text)
+    if start is None:
+        return None
+    pieces = _TURN.split(text)[1:]
+    names, contents = pieces[::2], [content.strip() for content in pieces[1::2]]
+    messages: list[Message] = [
+        {"role": "user" if name == "Human" else "assistant", "content": content}
+        for name, content in zip(names, contents, strict=True)
+    ]
+    if messages[-1] == {"role": "assistant", "content": ""} and len(messages) > 1:
+        messages.pop()
+    return tuple(messages)
+
+
+def is_hh(text: str) -> bool:
+    """Whether a text is written in turns of ``Human:`` and ``Assistant:``."""
+    return _TURN.match(text) is not None and "Human:" in text and "Assistant:" in text

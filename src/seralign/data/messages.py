@@ -1,0 +1,161 @@
+"""A value of a row as text, as a conversation, or as token ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from seralign.data.content import Chat, Ids, Message
+from seralign.data.place import Place
+from seralign.data.roles import KNOWN, our_role
+
+ROLE_MAPPED = "role mapped"
+ARGUMENTS_DECODED = "arguments of a tool call read from JSON text"
+
+TEXT_PARTS = ("text", "input_text", "output_text")
+# What may stand in for the content of an assistant's message.
+INSTEAD = ("tool_calls", "function_call", "reasoning_content", "thinking", "reasoning", "refusal")
+
+_STORED = re.compile(r"\s*(array\()?\s*\[\s*\{")
+_ROLE = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](\w+)['"]""")
+_CONTENT = re.compile(r"""['"](?:content|value)['"]\s*:""")
+
+
+def read_text(value: Any, name: str, place: Place) -> str | Chat:
+    """The value of a column of text or of messages: ``{role, content}`` or ``{from, value}``, one or a list of them.
+
+    Text is text, also where it is JSON.
+
+    Raises:
+        DataError: It is null, or something else; a role is unknown; a part of a content is no text.
+    """
+    if isinstance(value, str):
+        return value
+    items = [value] if isinstance(value, Mapping) else value
+    if isinstance(items, list | tuple) and items and all(isinstance(item, Mapping) for item in items):
+        return tuple(_message(item, number, name, place) for number, item in enumerate(items, start=1))
+    raise place.error(f"{name} must be text or a list of {{role, content}} messages, got {shown(value)}")
+
+
+def read_ids(value: Any, name: str, place: Place) -> Ids:
+    """The value of a column of token ids.
+
+    Raises:
+        DataError: It is null, or something else.
+    """
+    if not isinstance(value, list | tuple):
+        raise place.error(f"{name} must be a list of token ids, got {shown(value)}")
+    for number, item in enumerate(value, start=1):
+        if type(item) is not int or item < 0:
+            raise place.error(f"{name} must be a list of token ids; number {number} is {shown(item)}")
+    return tuple(value)
+
+
+def stored_role(text: str) -> str | None:
+    """The first role of a conversation that a text has written down, as JSON or as Python prints a list; else None."""
+    role = _ROLE.search(text, 0, 2000) if _STORED.match(text) else None
+    ours = our_role(role[1], {}) if role and _CONTENT.search(text) else None
+    return ours if ours in KNOWN else None
+
+
+def refuse_stored_chat(text: str, name: str, place: Place) -> None:
+    """Refuse a conversation that is stored as a string.
+
+    Raises:
+        DataError: It is one.
+    """
+    if stored_role(text):
+        raise place.error(
+            f"{name} is a text that holds a conversation, {text[:40]!r}…; "
+            "store it as a list of messages, not as a string"
+        )
+
+
+def shown(value: Any) -> str:
+    """A wrong value in a message: its type and its beginning."""
+    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> Message:
+    # A table gives every message every key that any message has; the nulls are not the author's.
+    message = {key: _plain(value) for key, value in item.items() if value is not None}
+    if message.get("tool_calls") == []:
+        del message["tool_calls"]
+    what = f"message {number} of {name}"
+    if "from" in message and "role" not in message:
+        message["role"] = message.pop("from")
+        if "content" not in message and "value" in message:
+            message["content"] = message.pop("value")
+    message["role"] = _role(message.get("role"), what, place)
+    message["content"] = _content(message, what, place)
+    if "tool_calls" in message:
+        message["tool_calls"] = _calls(message["tool_calls"], what, place)
+    return message
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a table may have dates, which a template would only print."""
+    return value if isinstance(value, str | int | float | list | dict) else str(value)
+
+
+def _role(role: Any, what: str, place: Place) -> str:
+    if not isinstance(role, str):
+        raise place.error(f"{what} needs a text 'role', got {shown(role)}")
+    ours = our_role(role, place.reading.roles)
+    if ours is None:
+        raise place.error(
+            f"{what} has the unknown role {role!r}; known are {', '.join(KNOWN)}. "
+            f"Say what it is, e.g. data.roles: {{{role}: user}}"
+        )
+    if ours != role:
+        place.notes.append(ROLE_MAPPED)
+    return ours
+
+
+def _content(message: Message, what: str, place: Place) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if content is None and message["role"] == "assistant" and any(key in message for key in INSTEAD):
+        # A template that joins the content to other text needs one; an empty text is written as nothing.
+        return ""
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, list | tuple):
+        raise place.error(f"{what} needs a text 'content', got {shown(content)}")
+    return "".join(_part(part, number, what, place) for number, part in enumerate(content, start=1))
+
+
+def _part(part: Any, number: int, what: str, place: Place) -> str:
+    if not isinstance(part, Mapping):
+        raise place.error(f"{what}: part {number} of its content must be {{type: text, text: ...}}, got {shown(part)}")
+    kind, text = part.get("type"), part.get("text")
+    if kind in TEXT_PARTS and isinstance(text, str):
+        return text
+    raise place.error(
+        f"{what}: part {number} of its content has the type {kind!r}; only parts of text, with a 'text', are read"
+    )
+
+
+def _calls(calls: Any, what: str, place: Place) -> list[Any]:
+    if not isinstance(calls, list | tuple) or not all(isinstance(call, Mapping) for call in calls):
+        raise place.error(f"{what}: tool_calls must be a list of calls, got {shown(calls)}")
+    return [_call(dict(call), place) for call in calls]
+
+
+def _call(call: dict[str, Any], place: Place) -> dict[str, Any]:
+    """A call with its arguments as an object; OpenAI's format has them as JSON text, which templates would quote."""
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _call(dict(call["function"]), place)}
+    arguments = call.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            decoded = json.loads(arguments)
+        except (ValueError, RecursionError):
+            return call
+        if isinstance(decoded, dict):
+            place.notes.append(ARGUMENTS_DECODED)
+            return {**call, "arguments": decoded}
+    return call

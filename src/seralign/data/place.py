@@ -1,0 +1,38 @@
+"""Where a value stands, how its source is to be read, and what is noted of the row on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seralign.config import DataConfig
+from seralign.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the rows of a source are read. ``key``: its configuration key, for messages."""
+
+    key: str = "data.pairs"
+    as_chat: bool = False
+    format: Literal["auto", "hh"] = "auto"
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+
+def reading(data: DataConfig, key: str) -> Reading:
+    """How the configuration has a source read."""
+    return Reading(key, data.as_chat, data.format, data.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row: its file and number, how it is read, and the notes that it gathers."""
+
+    where: str
+    reading: Reading
+    notes: list[str] = field(default_factory=list)
+
+    def error(self, message: str) -> DataError:
+        """An error that names the row."""
+        return DataError(f"{self.where}: {message}")

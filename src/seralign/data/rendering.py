@@ -1,0 +1,157 @@
+"""Chat templates run in a process of their own, which has little memory and little time.
+
+A template comes with a model and is a program: transformers' sandbox keeps it from everything outside, but not from
+looping for ever or filling the memory. One worker process serves this process; it imports neither torch nor a model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from seralign.data.content import Chat, Inputs
+
+CPU_SECONDS = 5
+"""Most processor time that a template may take for one row."""
+MEMORY_MEGABYTES = 1024
+"""Most memory that a template may fill."""
+CHARACTERS = 2**24
+"""Longest text that a template may write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A chat template's source, and the tokenizer's special tokens by name."""
+
+    source: str
+    special: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a template is given for one row: the prompt's messages, and each answer's message."""
+
+    prompt: Chat
+    answers: tuple[Chat, ...]
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The text of a prompt and of each response, and what is odd about them."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The template writes only a part of an answer: the reason to drop the row."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The template cannot be used for a row, and why."""
+
+    why: str
+
+
+class TemplateRefusal(Exception):
+    """Raised where the template cannot be used for a row; becomes ``Refused``."""
+
+
+Result = Rendered | LeftOut | Refused
+
+
+def render_apart(template: Template, conversations: Sequence[Conversation]) -> list[Result]:
+    """Render conversations in the worker process, in order.
+
+    A row that runs out of time or memory is refused and ends the list: what follows it is not rendered.
+    """
+    return _worker().render(template, conversations)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """The worker process, started when it is needed, and again after a template has ended it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    process: subprocess.Popen[bytes] | None = None
+    pipe: Connection | None = None
+
+    def render(self, template: Template, conversations: Sequence[Conversation]) -> list[Result]:
+        with self.lock:
+            results: list[Result] = []
+            try:
+                pipe = self._pipe()
+                pipe.send((template, list(conversations)))
+                results.extend(pipe.recv() for _ in conversations)
+            except (EOFError, OSError):
+                results = [*results, Refused(self._end())]
+            except BaseException:
+                # Half a reply is in the pipe: whoever asks next must not read it.
+                self.stop()
+                raise
+            return results
+
+    def _pipe(self) -> Connection:
+        if self.pipe is None or self.process is None or self.process.poll() is not None:
+            self.stop()
+            self.pipe, theirs = Pipe()
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            environment |= {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "0", "OMP_NUM_THREADS": "1"}
+            with contextlib.closing(theirs):
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "seralign.data.rendering_worker", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        return self.pipe
+
+    def _end(self) -> str:
+        """Why the worker ended."""
+        process = self.process
+        code = process.wait(timeout=60) if process else 0
+        self.stop()
+        if code == -signal.SIGXCPU:
+            return f"it takes more than {CPU_SECONDS} seconds for one row"
+        return f"it ended the process that it ran in (code {code})"
+
+    def stop(self) -> None:
+        if self.pipe is not None:
+            self.pipe.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.process = self.pipe = None
+
+
+@cache
+def _worker() -> _Worker:
+    worker = _Worker()
+    atexit.register(worker.stop)
+    return worker
+
+
+def requests(pipe: Connection) -> Iterator[tuple[Template, list[Conversation]]]:
+    """The requests that come through a pipe, until its other end is closed."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            yield pipe.recv()
