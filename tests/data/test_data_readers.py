@@ -171,7 +171,7 @@ def test_numbers_in_csv(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["high", "nan", "inf", "1_0", "٣", "0x1", "0,5", "-", "1.2.3"])
+@pytest.mark.parametrize("text", ["high", "nan", "inf", "1_0", "٣", "0x1", "0,5", "-", "1.2.3", "1\x1c2"])
 def test_a_number_in_csv_that_is_none(tmp_path: Path, text: str) -> None:
     content = f'prompt,p\n"two\nlines",1\nq,"{text}"\n'
     assert error_of(tmp_path / "d.csv", content) == f"row 2 (line 4): p must be a number, got {text!r}"
@@ -217,6 +217,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
         ("null\n{}", "row 1 is null; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n5', "row 2 is a number; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n\n[]', "row 2 (line 3) is a list; a row is a JSON object with the columns' names as keys"),
+        ('{\n "a": 1\n}', "row 1 goes over several lines; JSON is a list of objects, or has one object a line"),
         ('[{"a": 1},\n "x"]', "row 2 is a text; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n\n{"a": \n{}', "row 2 (line 3) is not valid JSON: Expecting value at column 7"),
         ('{"a": 1}\n{"a": 2', "row 2 is not valid JSON: Expecting ',' delimiter at column 8"),
@@ -298,6 +299,13 @@ def test_broken_parquet(tmp_path: Path) -> None:
     assert error_of(path, content[:200] + bytes(2000) + content[2200:]).startswith("cannot be read: ")
     pq.write_table(pa.table([[1], [2]], ["a", "a"]), path)
     assert error_of(path, path.read_bytes()).startswith("has two columns with the name 'a'")
+
+
+def test_parquet_names_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pq.write_table(pa.table({"prompt-as-asked": ["q"]}), path, compression="none", store_schema=False)
+    content = path.read_bytes().replace(b"prompt-as-asked", b"prompt\xffas-asked")
+    assert error_of(path, content) == "cannot be read: it holds names that are not UTF-8 text"
 
 
 def test_parquet_text_that_is_no_text(tmp_path: Path) -> None:

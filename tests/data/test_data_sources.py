@@ -166,6 +166,7 @@ def test_a_list_comes_from_yaml(tmp_path: Path) -> None:
     assert pairs is not None
     assert pairs.path == ["a.jsonl", "b*.csv"]
     assert describe(pairs) == "a.jsonl, b*.csv"
+    assert describe(source([f"{i}.csv" for i in range(9)])) == "0.csv, 1.csv, 2.csv and 6 more"
 
 
 def test_a_folder_of_shards_is_read_by_name(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_the_columns_of_shards_are_put_together(tmp_path: Path) -> None:
         ({}, r"has no data files"),
         ({"a.jsonl": "{}", "b.jsonl.bz2": "x"}, r"b.jsonl.bz2 is packed in a way that is not read"),
         ({"a.jsonl": "{}", "more/b.jsonl": "{}"}, r"has data in a folder of its own, more; give the folder"),
-        ({"train/deep/b.parquet": "x"}, r"has data in a folder of its own, train; .*or a glob such as"),
+        ({"train/deep/b.parquet": "x"}, r"has data in a folder of its own, train; .*/s/\*\*/\*.parquet$"),
         ({"a.jsonl": "{}", "b.jsonl": ""}, r"b.jsonl is empty"),
     ],
 )
@@ -228,6 +229,10 @@ def test_a_file_with_wildcards_in_its_name_is_that_file(tmp_path: Path, name: st
         shard(tmp_path / other, f"another file: {other}")
     shard(tmp_path / name, "this one")
     assert prompts(tmp_path / name) == ["this one"]
+    parquet = (tmp_path / name).with_suffix(".parquet")
+    datasets.Dataset.from_list([{"prompt": "a table"}]).to_parquet(tmp_path / "plain.parquet")
+    (tmp_path / "plain.parquet").rename(parquet)
+    assert prompts(parquet) == ["a table"]
     assert fingerprint(source(tmp_path / name), "k") == fingerprint(
         source(shard(tmp_path / "z.jsonl", "this one")), "k"
     )
@@ -277,6 +282,9 @@ def test_a_saved_data_set_that_is_cut_off(tmp_path: Path) -> None:
     [
         ("state.json", b"{}"),
         ("state.json", b"null"),
+        ("state.json", b"["),
+        ("state.json", b'{"_data_files": []}'),
+        ("state.json", b'{"_data_files": [{"filename": "../x.arrow"}]}'),
         ("state.json", b'{"_data_files": 4}'),
         ("data-00000-of-00001.arrow", b""),
         ("data-00000-of-00001.arrow", b"no arrow"),
@@ -286,7 +294,7 @@ def test_a_saved_data_set_that_is_cut_off(tmp_path: Path) -> None:
 def test_a_damaged_saved_data_set(tmp_path: Path, name: str, content: bytes | None) -> None:
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "s")
     (tmp_path / "s" / name).unlink() if content is None else (tmp_path / "s" / name).write_bytes(content)
-    with pytest.raises(DataError, match=r"/s cannot be read: ") as caught:
+    with pytest.raises(DataError, match=r"/s(/state.json)? (cannot be read|is damaged|is not valid JSON): ") as caught:
         load_rows(source(tmp_path / "s"), "data.pairs")
     assert "\n" not in str(caught.value)
 
@@ -361,7 +369,19 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["nothere.jsonl", "./nothere", "a/b/c", "x.csv.gz", "/no/file.txt", "", "nul\0.jsonl", ["owner/name"], [""]]
+    "path",
+    [
+        "nothere.jsonl",
+        "./nothere",
+        "a/b/c",
+        "x.csv.gz",
+        "/no/file.txt",
+        "",
+        "nul\0.jsonl",
+        "x\ud800.csv",
+        ["owner/name"],
+        [""],
+    ],
 )
 def test_a_path_that_is_not_there_is_no_hub_name(path: str | list[str]) -> None:
     for read in (load_rows, fingerprint):

@@ -129,7 +129,10 @@ def fingerprint(source: SourceConfig, key: str) -> str:
 
 def describe(source: SourceConfig) -> str:
     """A source's path as one text, for messages and reports."""
-    return source.path if isinstance(source.path, str) else ", ".join(source.path)
+    if isinstance(source.path, str):
+        return source.path
+    shown = ", ".join(source.path[:3])
+    return shown if len(source.path) <= 3 else f"{shown} and {len(source.path) - 3} more"
 
 
 def _part(file: DataFile) -> Part:
@@ -178,7 +181,8 @@ def _numbers(row: dict[str, Any], where: str) -> dict[str, Any]:
     for name in _NUMBERS:
         text = row.get(name)
         if isinstance(text, str):
-            if not _NUMBER.fullmatch(text.strip()):
+            number = text.strip()
+            if not _NUMBER.fullmatch(number):
                 raise DataError(f"{where}: {name} must be a number, got {text[:40]!r}")
-            row[name] = float(text)
+            row[name] = float(number)
     return row

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seralign.data.readers.json_rows import json_value
-from seralign.data.readers.part import Located, Part, Size, place
+from seralign.data.readers.part import Located, Part, Size, check_names, place
 from seralign.data.readers.streams import readable
 from seralign.errors import DataError
 
@@ -27,11 +27,11 @@ def parquet_part(file: str, path: Path) -> Part:
     """A Parquet file, read a batch of rows at a time; ``file`` is its name, for messages."""
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with readable(file), pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(path) as parquet:
             yield from parquet.iter_batches(batch_size=BATCH)
 
     def schema() -> pa.Schema:
-        with readable(file), pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(path) as parquet:
             return parquet.schema_arrow
 
     return _part(file, schema, batches)
@@ -42,13 +42,13 @@ def saved_part(name: str, files: Sequence[Path]) -> Part:
 
     def batches() -> Iterator[pa.RecordBatch]:
         for path in files:
-            with readable(name), pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 _check_end(path, name)
                 for batch in stream:
                     yield from (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
 
     def schema() -> pa.Schema:
-        with readable(name), pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
+        with pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
             return stream.schema
 
     return _part(name, schema, batches)
@@ -58,8 +58,7 @@ def dataset_part(name: str, dataset: datasets.Dataset) -> Part:
     """A data set that ``datasets`` has opened; ``name`` is its name, for messages."""
 
     def batches() -> Iterator[pa.Table]:
-        with readable(name):
-            yield from cast(Iterable[pa.Table], dataset.with_format("arrow").iter(BATCH))
+        yield from cast(Iterable[pa.Table], dataset.with_format("arrow").iter(BATCH))
 
     return _part(name, lambda: dataset.features.arrow_schema, batches)
 
@@ -77,26 +76,26 @@ def _part(
 ) -> Part:
     def read() -> Iterator[Located]:
         row = count(1)
-        for batch in batches():
-            mends = {field.name: mend for field in batch.schema if (mend := _mend(field.type))}
-            for values in batch.to_pylist():
-                where = place(name, next(row))
-                for column, mend in mends.items():
-                    values[column] = mend(values[column], where)
-                yield values, where
+        with readable(name):
+            for batch in batches():
+                mends = {field.name: mend for field in batch.schema if (mend := _mend(field.type))}
+                for values in batch.to_pylist():
+                    where = place(name, next(row))
+                    for column, mend in mends.items():
+                        values[column] = mend(values[column], where)
+                    yield values, where
 
     def measure(limit: int | None) -> Size:
-        columns = schema().names
-        if len(set(columns)) < len(columns):
-            twice = next(column for column in columns if columns.count(column) > 1)
-            raise DataError(f"{name} has two columns with the name {twice!r}; give each a name of its own")
-        rows = 0
-        for batch in batches():
-            _check_text(batch, rows, name)
-            rows += batch.num_rows
-            if limit is not None and rows >= limit:
-                return Size(limit, tuple(columns))
-        return Size(rows, tuple(columns))
+        with readable(name):
+            columns = tuple(schema().names)
+            rows = 0
+            check_names(columns, name)
+            for batch in batches():
+                _check_text(batch, rows, name)
+                rows += batch.num_rows
+                if limit is not None and rows >= limit:
+                    return Size(limit, columns)
+            return Size(rows, columns)
 
     return Part(read, measure)
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from seralign.data.readers.part import Located, Part, measured, place
+from seralign.data.readers.part import Located, Part, check_names, measured, place
 from seralign.data.readers.streams import readable, text_lines
 from seralign.errors import DataError
 
@@ -42,9 +42,7 @@ def csv_part(file: str, start: Callable[[], BinaryIO], delimiter: str) -> Part:
 
 def _header(records: Iterator[tuple[list[str], int]], file: str) -> list[str]:
     names, _ = next(records, ([], 0))
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{file} has two columns with the name {twice!r}; give each a name of its own")
+    check_names(names, file)
     return names
 
 

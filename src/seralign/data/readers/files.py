@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import glob
-import json
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seralign.config import SourceConfig
-from seralign.data.readers.streams import OPENERS, reason
+from seralign.data.readers.json_rows import json_value
+from seralign.data.readers.streams import OPENERS, decode, readable, reason
 from seralign.errors import ConfigError, DataError
 
 TEXT = (".json", ".jsonl", ".csv", ".tsv")
@@ -57,11 +58,11 @@ def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
 
 def saved_files(folder: Path, name: str) -> list[Path]:
     """The Arrow files of a saved data set, in the order of their rows."""
-    state = folder / "state.json"
-    try:
-        return [folder / part["filename"] for part in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{name} cannot be read: its state.json is damaged ({type(error).__name__})") from None
+    parts = _note(folder / "state.json", "_data_files")
+    names = [part.get("filename") if isinstance(part, dict) else None for part in parts]
+    if not names or not all(isinstance(file, str) and Path(file).name == file for file in names):
+        raise DataError(f"{name} cannot be read: its state.json names no data files")
+    return [folder / str(file) for file in names]
 
 
 def _may_be_hub_name(path: str, key: str) -> bool:
@@ -139,15 +140,22 @@ def _folder(folder: Path, source: SourceConfig, where: str) -> list[DataFile]:
 
 def _split(folder: Path, source: SourceConfig, where: str) -> DataFile:
     """One split of a saved ``DatasetDict``."""
-    try:
-        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        known = ", ".join(splits)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{where}: {folder}/dataset_dict.json cannot be read ({type(error).__name__})") from None
+    splits = [name for name in _note(folder / "dataset_dict.json", "splits") if isinstance(name, str)]
     if source.split not in splits:
-        raise DataError(f"{where.removesuffix('path')}split: {folder} has no split {source.split!r}; it has {known}")
+        key = where.removesuffix("path")
+        raise DataError(f"{key}split: {folder} has no split {source.split!r}; it has {', '.join(splits)}")
     path = folder / source.split
     return DataFile(path, str(path), SAVED)
+
+
+def _note(path: Path, key: str) -> list[Any]:
+    """A list in one of the JSON files that ``datasets`` writes beside its tables."""
+    with readable(str(path)):
+        found = json_value(decode(path.read_bytes(), str(path)), str(path))
+    listed = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(listed, list):
+        raise DataError(f"{path} is damaged: it has no list {key!r}")
+    return listed
 
 
 def _shards(folder: Path, where: str) -> list[DataFile]:
@@ -160,7 +168,7 @@ def _shards(folder: Path, where: str) -> list[DataFile]:
     if deeper is not None:
         raise DataError(
             f"{where}: the folder {folder} has data in a folder of its own, {deeper.name}; give the folder with the "
-            f"files, or a glob such as {folder}/**/*.jsonl"
+            f"files, or a glob such as {folder}/**/*{next(_data_below(deeper)).suffix}"
         )
     if not files:
         raise DataError(f"{where}: the folder {folder} has no data files; known are {EXTENSIONS}")

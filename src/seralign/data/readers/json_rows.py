@@ -49,6 +49,8 @@ def _line_rows(stream: BinaryIO, file: str) -> Iterator[Located]:
             continue
         row += 1
         where = place(file, row, number)
+        if line.strip() == "{":
+            raise DataError(f"{where} goes over several lines; JSON is a list of objects, or has one object a line")
         yield _row(json_value(line.rstrip("\r\n"), where), where), where
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from seralign.errors import DataError
 
 Located = tuple[dict[str, Any], str]
 """A row's columns, and its place, such as ``pairs.csv row 1 (line 2)``."""
@@ -42,6 +44,17 @@ def measured(rows: Iterable[Located], limit: int | None) -> Size:
             if name not in columns:
                 columns[name] = None
     return Size(count, tuple(columns))
+
+
+def check_names(columns: Sequence[str], file: str) -> None:
+    """Refuse a table with two columns of one name: a row could have only one of them.
+
+    Raises:
+        DataError: It has two.
+    """
+    if len(set(columns)) < len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise DataError(f"{file} has two columns with the name {twice!r}; give each a name of its own")
 
 
 def place(file: str, row: int, line: int | None = None) -> str:

@@ -43,6 +43,8 @@ def readable(file: str) -> Iterator[None]:
         raise DataError(f"{file} cannot be read: it ends in the middle of its compressed data") from None
     except zlib.error as error:
         raise DataError(f"{file} cannot be read: its compressed data are damaged ({error})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file} cannot be read: it holds names that are not UTF-8 text") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}") from None
 
