@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import chat, demo, inspect, lab, plan, report, show, train
+from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, show, train
 from seralign.errors import SeralignError
 from seralign.terminal import printable_line
 
@@ -21,6 +21,8 @@ commands:
   show RUN [--json]                      what a run did, round by round, and what should worry you
   report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file
   chat RUN [--round N] [--beside M]      talk to the result, or to a round, alone or beside another policy
+  merge RUN --out FOLDER                 an adapter and its base as one whole model
+  push RUN --repo OWNER/NAME             the result, with its model card, to the Hugging Face hub
   demo [--out DIR]                       the whole loop on a small built-in task, in a few minutes
   lab run | compare | report ...         studies in worlds where the true quality of every answer is known
 
@@ -30,6 +32,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
     "chat": chat.main,
+    "merge": merge.main,
+    "push": push.main,
     "demo": demo.main,
     "lab": lab.main,
     "plan": plan.main,

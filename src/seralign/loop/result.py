@@ -45,7 +45,7 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
         if distributed.is_main():
             card = shutil.ignore_patterns("README.md")
             shutil.copytree(loop.run.path(stage, "policy"), folder, ignore=card, dirs_exist_ok=True)
-            (folder / "README.md").write_text(model_card(loop.run, loop.config, figures), encoding="utf-8")
+            (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
         return figures
 
     return loop.stage(RESULT, inputs, work)
@@ -67,30 +67,40 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
     return rates
 
 
-def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
+def _result_card(loop: Loop, figures: dict[str, Any], folder: Path) -> str:
+    is_adapter = (folder / "adapter_config.json").is_file()
+    base = loop.run.record(POLICIES).figures["base"]["hub"]
+    return model_card(loop.run, loop.config, figures, is_adapter=is_adapter, base_model=base)
+
+
+def model_card(
+    run: Run, config: RunConfig, figures: dict[str, Any], *, is_adapter: bool, base_model: str | None
+) -> str:
     """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
 
     Args:
         run: Where the policy was trained.
         config: The run's, with what a world supplied.
-        figures: Of the stage ``result``: ``policy``, ``digest``, ``reason`` and ``win_rates``.
+        figures: Of the stage ``result``: ``policy``, ``digest``, ``reason`` and ``win_rates``; without a reason the
+            card is that of a round.
+        is_adapter: Whether the card is that of an adapter, or of a whole model.
+        base_model: Name on the hub of the model that the run began with; None where it is not there.
     """
     found = run_figures(run, figures["win_rates"])
     own = None if config.world is None else config.world.own
     is_built_in = config.world is not None and own is None
     base = run.record(POLICIES).figures["base"]
-    name = "the built-in world" if is_built_in else code(base["hub"] or Path(base["source"]).name)
+    name = "the built-in world" if is_built_in else code(base_model or Path(base["source"]).name)
     datasets = "the built-in world"
     if own is not None:
         datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
     elif config.data.pairs is not None and not is_built_in:
         datasets = _files(config.data.pairs)
-    is_adapter = config.policy.lora is not None or config.policy.adapter is not None
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     head["tags"] = ["seralign", "preference-optimization", config.objective.name]
     head["tags"] += ["sera"] if config.rounds > 1 else []
-    if base["hub"] is not None:
-        head["base_model"] = base["hub"]
+    if base_model is not None:
+        head["base_model"] = base_model
     objective = config.objective
     whole = to_dict(config)
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
@@ -98,6 +108,9 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
     settings = "" if objective.name == "sft" else f", beta {objective.resolved_beta:g}"
     settings += f", gamma {objective.resolved_gamma:g}" if objective.name == "simpo" else ""
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
+    chosen = f"this is {figures['policy']} of {config.rounds}"
+    if figures["reason"]:
+        chosen = f"the result is {figures['policy']} ({figures['reason']})"
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
@@ -107,7 +120,7 @@ def model_card(run: Run, config: RunConfig, figures: dict[str, Any]) -> str:
         f"- **Objective**: {objective.name}{settings}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
-        f"- **Rounds**: the result is {figures['policy']} ({figures['reason']})",
+        f"- **Rounds**: {chosen}",
         f"- **Weights**: sha256 `{figures['digest']}`\n",
         "## Figures\n",
         policies_markdown(found["policies"]),

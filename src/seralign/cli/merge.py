@@ -1,0 +1,46 @@
+"""``seralign merge``: an adapter and its base as one whole model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seralign.cli.console import tell
+from seralign.cli.policies import add_which, which_policy
+
+
+def main(arguments: list[str]) -> None:
+    """``RUN | ADAPTER [--round N | --start] --out FOLDER``"""
+    parser = argparse.ArgumentParser(
+        "seralign merge",
+        description="Merge an adapter into its base and write a whole model with tokenizer, chat template and model "
+        "card, in the base's data type. The log-probabilities of some tokens are compared with those of base and "
+        "adapter. A whole model is copied.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("policy", metavar="RUN", help="a run's folder, or an adapter's")
+    add_which(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    given = parser.parse_args(arguments)
+
+    from seralign.loop.publishing import merge_policy
+    from seralign.loop.saved import saved_policy
+
+    policy = saved_policy(given.policy, which_policy(given))
+    tell_merge(merge_policy(policy, given.out), policy.name)
+    tell(f"model: {given.out}")
+
+
+def tell_merge(merged: object, name: str) -> None:
+    """What came of a merge, in a line or two."""
+    from seralign.loop.merging import Merged
+
+    if not isinstance(merged, Merged):
+        tell(f"{name} is a whole model: there is nothing to merge, it is copied")
+        return
+    tell(
+        f"{name}: merged in {merged.dtype}; log-probabilities of {merged.tokens} tokens differ from those of base and "
+        f"adapter by {merged.difference:.2g} nats on average (the adapter changes them by {merged.change:.2g})"
+    )
+    if merged.loses:
+        tell(f"warning: rounding to {merged.dtype} takes half or more of what the adapter does; use the adapter itself")

@@ -1,0 +1,55 @@
+"""``seralign push``: a run's policy to the Hugging Face hub."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from seralign.cli.console import tell
+from seralign.cli.merge import tell_merge
+from seralign.cli.policies import add_which, which_policy
+from seralign.config.checks import require
+from seralign.errors import ConfigError
+from seralign.store import read_run
+
+
+def main(arguments: list[str]) -> None:
+    """``RUN --repo OWNER/NAME [--round N | --start] [--merged] [--private] [--dry-run] [--out FOLDER]``"""
+    parser = argparse.ArgumentParser(
+        "seralign push",
+        description="Upload a run's result, its tokenizer, chat template and model card to the Hugging Face hub. The "
+        "token is taken from the environment (HF_TOKEN) or from `hf auth login`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is not there")
+    add_which(parser)
+    parser.add_argument("--merged", action="store_true", help="an adapter merged into its base, as a whole model")
+    parser.add_argument("--private", action="store_true", help="make the repository a private one")
+    parser.add_argument(
+        "--base_model", metavar="OWNER/NAME", help="the hub's name of the model that the run was given as a folder"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="upload nothing, say what would be")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="with --dry-run: keep what would be uploaded here")
+    given = parser.parse_args(arguments)
+
+    from seralign.loop.publishing import REPO, publishable, upload
+    from seralign.loop.saved import run_policy
+
+    for flag, name in (("--repo", given.repo), ("--base_model", given.base_model)):
+        require(name is None or REPO.fullmatch(name) is not None, flag, "of the form OWNER/NAME", name)
+    if given.out is not None and not given.dry_run:
+        raise ConfigError("--out goes with --dry-run: nothing is kept where it is uploaded")
+    policy = run_policy(read_run(given.run), which_policy(given))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.out or Path(scratch) / "model"
+        merged = publishable(policy, folder, merged=given.merged, base_model=given.base_model)
+        if merged is not None:
+            tell_merge(merged, policy.name)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            tell(f"  {file.relative_to(folder)}  {file.stat().st_size:,} bytes")
+        if given.dry_run:
+            tell(f"{policy.name}: nothing was uploaded; these files would go to {given.repo}")
+        else:
+            tell(upload(folder, given.repo, private=given.private, message=f"{policy.name.split(' of ')[0]}, seralign"))
