@@ -6,7 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import datasets
 import pytest
@@ -15,12 +15,21 @@ import torch
 from hypothesis import settings
 
 from seralign.policy.identity import PolicySource
+from seralign.policy.speed import Rates
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 # The time of one example says nothing where cores are shared.
 settings.register_profile("shared-cores", deadline=None)
 settings.load_profile("shared-cores")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_processor() -> Iterator[None]:
+    """``auto`` is float32 wherever the tests run: no test's numbers are those of one processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seralign.loop.precision.processor_rates", lambda shape: Rates(float32=50.0, bfloat16=50.0))
+        yield
 
 
 @pytest.fixture(scope="session")

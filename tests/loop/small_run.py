@@ -17,11 +17,13 @@ SMALL: dict[str, Any] = {
     "rounds": 3,
     "world": {"pairs": 60, "demonstrations": 120, "prompts": 24, "heldout": 20},
     "data.max_length": 48,
-    "sft": {"learning_rate": 3e-3, "max_steps": 6, "batch_size": 16, "save_steps": 3, "log_steps": 3},
+    "sft": {"learning_rate": 3e-3, "max_steps": 6, "batch_size": 16, "save_steps": 3, "log_steps": 3,
+            "precision": "float32"},
     "training": {
-        "learning_rate": 1e-3, "max_steps": 4, "batch_size": 8, "save_steps": 2, "log_steps": 2, "tokens_per_pack": 200
+        "learning_rate": 1e-3, "max_steps": 4, "batch_size": 8, "save_steps": 2, "log_steps": 2, "tokens_per_pack": 200,
+        "precision": "float32",
     },
-    "scoring.tokens_per_pack": 600,
+    "scoring": {"tokens_per_pack": 600, "dtype": "float32"},
     "bootstrap": {"samples": 3, "temperature": 1.0, "max_new_tokens": 24, "batch_size": 8},
     "evaluation": {"prompts": 16, "batch_size": 8, "baseline": True, "max_new_tokens": 24},
     "stop.metric": "never",

@@ -20,20 +20,22 @@ from seralign.config import LoraConfig, RunConfig
 from seralign.loop import RunResult, train
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables, data_stage
-from seralign.loop.planning import RunPlan, plan_run
+from seralign.loop.planning import RunPlan, bench, plan_run
 from seralign.loop.planning.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
 from seralign.loop.planning.estimate import (
     MARGIN,
+    NEARLY,
     Measured,
     Misfit,
     estimate_stages,
     misfits,
     sampling_bytes,
+    stage_extrapolation,
     stage_seconds,
 )
 from seralign.loop.planning.foreseen import Cache, Lengths
-from seralign.loop.planning.measure import _Guard, ladder
 from seralign.loop.planning.remedies import static_misfits, with_remedies
+from seralign.loop.planning.sizes import Guard, ladder
 from seralign.loop.planning.workload import Passes, Sampling, StageWork, Steps, workload
 from seralign.loop.prepare import base_policy, world_stage
 from seralign.objectives import objective_from
@@ -127,7 +129,7 @@ def by_name(work: Sequence[StageWork]) -> dict[str, StageWork]:
 
 def test_stages_are_those_of_the_run_in_their_order(done: Done, setting: Setting) -> None:
     ran = [record.name for record in done.result.run.stages()]
-    without = {"world", "data", "policies", "result"} | {name for name in ran if name.endswith("/decide")}
+    without = {"world", "precision", "data", "policies", "result"} | {name for name in ran if name.endswith("/decide")}
     assert [stage.name for stage in setting.work()] == [name for name in ran if name not in without]
 
 
@@ -222,9 +224,9 @@ def test_the_cache_is_foreseen() -> None:
 
 def measured(base: float = 1000.0) -> Measured:
     """Round numbers: a token of a step takes 10 bytes and 2 s, one of a pass 4 and 1 s, a sampled row 50 bytes."""
-    passes = Costs(Line(3.0, 1.0), Line(base, 4.0))
-    steps = StepCosts(Costs(Line(5.0, 2.0), Line(base, 10.0)), 7.0, 11.0, 0, 100, 200)
-    sampling = SamplingCosts(0.5, 2.0, 0.25, Line(base, 1.0), Line(base, 50.0), 10, 3, 10**9)
+    passes = Costs(Line(3.0, 1.0), Line(base, 4.0), 50)
+    steps = StepCosts(Costs(Line(5.0, 2.0), Line(base, 10.0), 50), 7.0, 11.0, 0, 100, 200)
+    sampling = SamplingCosts(0.5, 2.0, 0.25, Line(base, 1.0), Line(base, 50.0), 10, 4, 3, 10**9)
     sections = ("sft", "training")
     return Measured({"scoring": passes} | dict.fromkeys(sections, passes), dict.fromkeys(sections, steps), sampling, 13)
 
@@ -271,11 +273,42 @@ def test_lines_by_hand() -> None:
 def test_sizes_to_measure_double_and_stop_in_time() -> None:
     assert [len(step) for step in ladder(np.arange(20))] == [1, 2, 5, 10, 20]
     assert [len(step) for step in ladder(np.arange(1))] == [1]
-    guard = _Guard(limit=100, idle=10, began=time.monotonic())
+    guard = Guard(limit=100, idle=10, began=time.monotonic(), seconds=12.0)
     assert guard.allows(10**9, [])
     assert guard.allows(20, [(10, 0.1, 40)])
     assert not guard.allows(40, [(10, 0.1, 40)]), "10 + 4 x 30 bytes are more than 100"
-    assert not guard.allows(20, [(10, 10.0, 40)]), "20 s are more than the patience"
+    assert not guard.allows(20, [(10, 10.0, 40)]), "20 s are more than 12"
+    assert guard.allows(20, [(10, 5.0, 40)])
+    assert guard.allows(30, [(1, 0.2, 11)]), "what is quick does not grow in proportion"
+    assert not replace(guard, began=guard.began - 13).allows(20, [(10, 0.1, 40)]), "the time is over"
+
+
+def test_what_is_larger_than_what_was_timed_is_told_as_extrapolated() -> None:
+    """Passes and steps were timed up to 50 tokens, sampling up to 4 rows."""
+
+    def factor(**work: Any) -> float | None:
+        return stage_extrapolation(StageWork("x", 2, "steps", **work), measured())
+
+    assert factor() is None
+    assert factor(passes=(Passes("scoring", 2, np.array([8, 50]), 4),)) == 1.0
+    assert factor(passes=(Passes("scoring", 2, np.array([100, 50]), 4),)) == 2.0
+    assert factor(steps=Steps("training", 2, 1, np.array([10, 125]), 10, 0, 0)) == 2.5
+    assert factor(sampling=Sampling("bootstrap", np.array([4, 2]), np.array([5, 7]), 3, Lengths(6, 9))) == 3.0
+
+
+def test_measurements_of_no_time_end_after_the_short_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: RunPlan
+) -> None:
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    hasty = plan_run(small_config(tmp_path / "run"))
+
+    assert {stage.name for stage in hasty.stages if stage.tokens} == {s.name for s in planned.stages if s.tokens}
+    factors = [stage.extrapolated for stage in hasty.stages if stage.tokens]
+    assert max(factor or 0 for factor in factors) > 4
+    assert hasty.seconds is not None
+    assert any("extrapolated" in note for note in hasty.notes)
+    assert {stage.name: stage.extrapolated for stage in planned.stages if (stage.extrapolated or 0) > NEARLY} == {}
+    assert not any("extrapolated" in note and "sampled" not in note for note in planned.notes)
 
 
 # --- what does not fit
@@ -341,10 +374,10 @@ class OtherBench:
 
     loop: Loop
 
-    def steps(self, section: str, settings: Any, policy: Any, memory: int) -> StepCosts:
+    def steps(self, section: str, settings: Any, policy: Any, memory: int, seconds: float) -> StepCosts:
         base = 100.0 if policy.lora is not None else 900.0
         slope = 1.0 if settings.gradient_checkpointing else 10.0
-        return StepCosts(Costs(Line(0, 1), Line(base, slope)), 0, 0, 0, 0, 0)
+        return StepCosts(Costs(Line(0, 1), Line(base, slope), 1), 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,11 @@ def test_candidates_are_joined_with_their_prompts_by_id() -> None:
     assert joined["index"][:] == [0, 1, 0, 0, 1]
 
 
-def a_loop(packed_length: int = 0, **policy: Any) -> Loop:
+def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loop:
     config = RunConfig(
         policy=PolicyConfig(model="model", **policy),
         data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
-        scoring=ScoringConfig(dtype="float16"),
+        scoring=ScoringConfig(dtype=dtype),
         training=TrainingConfig(precision="bfloat16"),
         out="never-written",
     )
@@ -44,7 +44,17 @@ def a_loop(packed_length: int = 0, **policy: Any) -> Loop:
     return Loop(config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, None)
 
 
-def test_scoring_training_and_sampling_have_their_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "weights"),
+    [
+        ("float32", ["float32", "float32", "float32"]),
+        ("bfloat16", ["float32", "float32", "bfloat16"]),
+        ("float16", ["float32", "float32", "float32"]),
+    ],
+)
+def test_scoring_training_and_sampling_have_their_own_precision(
+    dtype: str, weights: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded: list[str] = []
 
     def load_model(source: PolicySource, config: PolicyConfig, dtype: str) -> torch.nn.Module:
@@ -52,13 +62,18 @@ def test_scoring_training_and_sampling_have_their_own_precision(monkeypatch: pyt
         return torch.nn.Identity()
 
     monkeypatch.setattr(context, "load_model", load_model)
-    loop, policy = a_loop(), Policy("policy", PolicySource("model"), "digest")
+    loop, policy = a_loop(dtype=dtype), Policy("policy", PolicySource("model"), "digest")
     scoring, training = loop.scoring_policy(policy), loop.training_policy(policy)
-    for load in (scoring.load, training.load, loop.loader(policy)):
+    for load in (scoring.load, training.load, loop.sampler(policy)):
         load()
-    assert loaded == ["float16", "float32", "float32"]
-    assert (scoring.weights, scoring.precision) == ("float16", "float32")
+    assert loaded == weights
+    assert (scoring.weights, scoring.precision) == (weights[0], dtype)
     assert (training.weights, training.precision) == ("float32", "bfloat16")
+
+
+def test_training_and_scoring_in_the_same_precision_share_what_they_compute() -> None:
+    loop, policy = a_loop(dtype="bfloat16"), Policy("policy", PolicySource("model"), "digest")
+    assert loop.scoring_policy(policy).key == loop.training_policy(policy).key
 
 
 def test_the_attention_of_the_configuration_is_part_of_the_key() -> None:

@@ -42,7 +42,12 @@ def first_lines(
     config = RunConfig(
         policy=PolicyConfig(model=str(model), **policy),
         training=TrainingConfig(
-            max_steps=2, batch_size=8, tokens_per_pack=150, log_steps=1, learning_rate=1e-3, **training
+            max_steps=2,
+            batch_size=8,
+            tokens_per_pack=150,
+            log_steps=1,
+            learning_rate=1e-3,
+            **{"precision": "float32"} | training,
         ),
         data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
         out=str(root),

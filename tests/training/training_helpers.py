@@ -93,7 +93,8 @@ def reference_logps(
     """As the loop computes them where training starts from the reference: anew, in the trainer's packs."""
     load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype)
     both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
-    policy = ScoringPolicy("reference", "digest", load, dtype, config.precision)
+    precision = "float32" if config.precision == "auto" else config.precision
+    policy = ScoringPolicy("reference", "digest", load, dtype, precision)
     found = logps(Responses(table, ("chosen_ids", "rejected_ids")), both, policy, None, exact=True)
     return ReferenceLogps(found[: len(table)], found[len(table) :])
 

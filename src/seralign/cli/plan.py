@@ -77,9 +77,10 @@ def _stages(plan: RunPlan) -> RenderableType:
 
     table = Table(header_style="bold", show_footer=True)
     total = (_time(plan.seconds), _time(plan.at_most), _bytes(plan.peak_bytes))
-    footer = ("in all, still to do", "", "", *total, "")
-    for column, last in zip(("stage", "makes", "tokens", "time", "at most", "peak memory", ""), footer, strict=True):
-        side = "left" if column in ("stage", "") else "right"
+    footer = ("in all, still to do", "", "", *total, "", "")
+    names = ("stage", "makes", "tokens", "time", "at most", "peak memory", "figures", "")
+    for column, last in zip(names, footer, strict=True):
+        side = "left" if column in ("stage", "figures", "") else "right"
         table.add_column(column, footer=last, justify=side)
     for stage in plan.stages:
         table.add_row(*(Text(cell) for cell in _row(stage)))
@@ -90,7 +91,24 @@ def _row(stage: StageEstimate) -> tuple[str, ...]:
     counted = f"{stage.count:,} {stage.unit}" if stage.count else ""
     tokens = f"{stage.tokens:,}" if stage.tokens else ""
     times = (_time(stage.seconds), _time(stage.at_most)) if stage.tokens or stage.seconds or stage.done else ("", "")
-    return stage.name, counted, tokens, *times, _bytes(stage.peak_bytes) if stage.peak_bytes else "", stage.note
+    return (
+        stage.name,
+        counted,
+        tokens,
+        *times,
+        _bytes(stage.peak_bytes) if stage.peak_bytes else "",
+        _basis(stage),
+        stage.note,
+    )
+
+
+def _basis(stage: StageEstimate) -> str:
+    """What the figures of a stage rest on."""
+    if stage.extrapolated is None or stage.done:
+        return ""
+    from seralign.loop.planning.estimate import NEARLY
+
+    return "measured" if stage.extrapolated <= NEARLY else f"extrapolated {stage.extrapolated:.2g}x"
 
 
 def _told(misfit: Misfit) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seralign.config.checks import positive, require
-from seralign.config.training import Precision
+from seralign.config.training import DataType
 from seralign.errors import ConfigError
 
 
@@ -54,7 +54,7 @@ class PolicyConfig:
     chat_template: str | None = None
     adapter: str | None = None
     lora: LoraConfig | None = None
-    dtype: Precision = "float32"
+    dtype: DataType = "float32"
     attention: str | None = None
     trust_remote_code: bool = False
     start: Literal["previous", "initial"] = "previous"

@@ -15,7 +15,9 @@ class ScoringConfig:
     """Log-probabilities of the data under the policies, and the reward ensemble.
 
     Args:
-        dtype: Precision of weights and forward pass in scoring. In ``bfloat16`` rounding can reorder close margins.
+        dtype: Precision of the forward passes that score. ``bfloat16`` and ``float16`` are mixed precision over the
+            policy's own weights, in which rounding can reorder close margins; in ``bfloat16`` answers are sampled with
+            weights cast to it. ``auto`` takes the faster of ``float32`` and ``bfloat16``.
         tokens_per_pack: Most tokens in one forward pass, counted as in training.
         cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
         gamma: Weight of the policy before the last in the ensembled margin, (1 - gamma) h1 + gamma h2.
@@ -23,7 +25,7 @@ class ScoringConfig:
             pairs are selected or made by them.
     """
 
-    dtype: Precision = "float32"
+    dtype: Precision = "auto"
     tokens_per_pack: int = 4096
     cache: str | None = None
     gamma: float = 0.3

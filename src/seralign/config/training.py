@@ -9,7 +9,8 @@ from seralign.config.checks import positive, require
 from seralign.config.secrets import refuse_secrets
 from seralign.errors import ConfigError
 
-Precision = Literal["float32", "bfloat16", "float16"]
+DataType = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 ObjectiveName = Literal["dpo", "ipo", "slic", "simpo", "sft"]
@@ -68,7 +69,8 @@ class TrainingConfig:
         tokens_per_pack: Most tokens in one forward pass; a step is split into as many passes as that takes. A prompt
             counts once for all its responses, or padding counts where the model cannot pack rows. Changes memory,
             never the loss.
-        precision: ``bfloat16`` and ``float16`` train in mixed precision.
+        precision: ``bfloat16`` and ``float16`` train in mixed precision, over the policy's own weights. ``auto`` takes
+            the faster of ``float32`` and ``bfloat16``, found by a probe of a second when the run begins.
         weight_decay: AdamW's decay.
         max_grad_norm: Gradient clipping; 0 for none.
         average: Share of the last steps whose weights are averaged into the policy; 0 keeps those of the last step.
@@ -89,7 +91,7 @@ class TrainingConfig:
     max_steps: int | None = None
     batch_size: int = 32
     tokens_per_pack: int = 4096
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     average: float = 0.0

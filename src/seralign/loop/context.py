@@ -64,15 +64,17 @@ class Loop:
         text = ":".join(str(part) for part in (self.config.seed, *what))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
 
-    def loader(self, policy: Policy) -> Callable[[], nn.Module]:
-        """Loads a policy with the weights that it trains with, to sample from."""
-        return partial(load_model, policy.source, self.config.policy, self.config.policy.dtype)
+    def sampler(self, policy: Policy) -> Callable[[], nn.Module]:
+        """Loads a policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
+        return self._loader(policy, "bfloat16" if self.config.scoring.dtype == "bfloat16" else self.config.policy.dtype)
 
     def scoring_policy(self, policy: Policy) -> ScoringPolicy:
-        """A policy to score data with: weights and forward pass in the precision of scoring."""
-        config = self.config
-        load = partial(load_model, policy.source, config.policy, config.scoring.dtype)
-        return ScoringPolicy(policy.name, policy.digest, load, weights=config.scoring.dtype, attention=self._attention)
+        """A policy to score data with, in the precision of scoring: in float32 the weights, too, are float32; mixed
+        precision is that of training, so that one does not compute again what the other has."""
+        precision = self.config.scoring.dtype
+        weights = "float32" if precision == "float32" else self.config.policy.dtype
+        load = self._loader(policy, weights)
+        return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
@@ -80,11 +82,14 @@ class Loop:
         return ScoringPolicy(
             policy.name,
             policy.digest,
-            self.loader(policy),
+            self._loader(policy, config.policy.dtype),
             config.policy.dtype,
             config.training.precision,
             self._attention,
         )
+
+    def _loader(self, policy: Policy, weights: str) -> Callable[[], nn.Module]:
+        return partial(load_model, policy.source, self.config.policy, weights)
 
     @property
     def _attention(self) -> str:

@@ -92,7 +92,7 @@ def _sample(loop: Loop, name: str, policy: Policy, prompts: datasets.Dataset, fo
     config = loop.config.evaluation
     return sample_candidates(
         prompts,
-        loop.loader(policy),
+        loop.sampler(policy),
         loop.tokenizer,
         SamplingParams(1, config.temperature, config.top_p, loop.config.answer_tokens),
         loop.end_tokens,

@@ -118,7 +118,7 @@ def sample(
     def work(folder: Path) -> dict[str, Any]:
         table = sample_candidates(
             prompts,
-            loop.loader(policy),
+            loop.sampler(policy),
             loop.tokenizer,
             SamplingParams(config.samples, config.temperature, config.top_p, config.max_new_tokens),
             loop.end_tokens,

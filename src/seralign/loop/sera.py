@@ -29,6 +29,7 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.crossfit import crossfitted
 from seralign.loop.data import Tables, data_stage
 from seralign.loop.evaluating import evaluate_stage
+from seralign.loop.precision import settle
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
 from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
@@ -85,6 +86,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
     config = world_stage(run, given)
     base = base_policy(config)
+    config = settle(run, config, base.source)
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)

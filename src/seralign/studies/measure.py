@@ -89,7 +89,7 @@ def _answers(
     sampler = policy if ask.draws == 1 else supervised
     found = sample_candidates(
         prompts,
-        loop.loader(sampler),
+        loop.sampler(sampler),
         loop.tokenizer,
         SamplingParams(ask.draws, temperature, 1.0, loop.config.answer_tokens),
         loop.end_tokens,

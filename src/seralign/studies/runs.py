@@ -24,6 +24,7 @@ from seralign.laboratory.world import load_world, read_truth
 from seralign.loop import train
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import data_stage
+from seralign.loop.precision import settled
 from seralign.loop.prepare import WORLD, base_policy, world_stage
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
@@ -96,7 +97,8 @@ def _remove(folder: Path) -> None:
 def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | None) -> tuple[Run, RunConfig]:
     """The world that some keys name, made where it is not there, and their run on it."""
     home = Run(root / "worlds" / world_digest(overrides))
-    given = cell_config(overrides, out)
+    # Cells are compared with each other, wherever they are run: none of them takes what is fast there.
+    given = settled(cell_config(overrides, out), "float32")
     with _waited(home.root):
         config = world_stage(home, given)
     # The held-out prompts of the world are the study's, not the run's.

@@ -26,6 +26,11 @@ from seralign.responses import Responses, plan_scoring
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
 
+# Seconds of all measurements, of which each has a part; loading the model comes on top, once for each of them.
+SECONDS = 36.0
+# Parts of a measurement: steps go forward and backward, and must be right where most of the time goes.
+_STEPS, _OTHERS = 2, 1
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -39,27 +44,35 @@ class Bench:
         """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
         config = self.loop.config
         began = time.monotonic()
-        model = self._load(config.scoring.dtype)
+        weights = self.loop.scoring_policy(self.base).weights
+        model = self._load(weights)
         loading, longest = time.monotonic() - began, abilities(model).longest
-        kinds = {"scoring": (config.scoring.dtype, config.scoring.dtype)}
+        kinds = {"scoring": (weights, config.scoring.dtype)}
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
         say("timing forward passes")
+        sections, distinct = self._sections(), len(set(kinds.values()))
+        part = SECONDS / (_STEPS * len(sections) + _OTHERS * (distinct + self._samples))
         by_kind: dict[tuple[str, str], Costs] = {}
-        for weights, precision in dict.fromkeys(kinds.values()):
-            if weights != config.scoring.dtype:
+        for kind, precision in dict.fromkeys(kinds.values()):
+            if kind != weights:
                 del model
                 free()
-                model = self._load(weights)
-            by_kind[weights, precision] = self._passes(model, precision, memory)
+                model, weights = self._load(kind), kind
+            by_kind[kind, precision] = self._passes(model, precision, memory, _OTHERS * part)
         del model
         free()
         passes = {name: by_kind[kind] for name, kind in kinds.items()}
-        sampling = self._sampling(passes["scoring"], memory)
-        steps = {name: self.steps(name, part, config.policy, memory) for name, part in self._sections().items()}
+        sampling = self._sampling(passes["scoring"], memory, _OTHERS * part)
+        steps = {
+            name: self.steps(name, settings, config.policy, memory, _STEPS * part)
+            for name, settings in sections.items()
+        }
         return Measured(passes, steps, sampling, loading), longest
 
-    def steps(self, section: str, settings: TrainingConfig, policy: PolicyConfig, memory: int) -> StepCosts:
-        """What optimizer steps of a section cost with these settings."""
+    def steps(
+        self, section: str, settings: TrainingConfig, policy: PolicyConfig, memory: int, seconds: float
+    ) -> StepCosts:
+        """What optimizer steps of a section cost with these settings, tried for so many seconds."""
         say(f"timing steps of {section}")
         loop, tables = self.loop, self.tables
         table, objective, name = first_pairs(loop, tables), loop.objective, "round-1/train"
@@ -79,32 +92,50 @@ class Bench:
         )
         scratch = loop.run.root / "steps"
         return measure_steps(
-            load, loop, table, packs, plan.accumulation, objective, settings, scratch, section, _half_way(memory)
+            load,
+            loop,
+            table,
+            packs,
+            plan.accumulation,
+            objective,
+            settings,
+            scratch,
+            section,
+            _half_way(memory),
+            seconds,
         )
 
     def _load(self, dtype: str) -> Any:
         config, source = self.loop.config.policy, self.base.source
         return load_model(source, config, dtype, lora=config.lora if source.adapter is None else None)
 
-    def _passes(self, model: Any, precision: str, memory: int) -> Costs:
+    def _passes(self, model: Any, precision: str, memory: int, seconds: float) -> Costs:
         responses = Responses(self.tables.pairs, ("chosen_ids", "rejected_ids"))
         packs = plan_scoring(responses, self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
         rising = _rising(packs, lambda pack: int(responses.whole_lengths[pack].sum()))
-        return measure_passes(model, precision, responses, rising, _half_way(memory))
+        return measure_passes(model, precision, responses, rising, _half_way(memory), seconds)
 
-    def _sampling(self, passes: Costs, memory: int) -> SamplingCosts | None:
+    @property
+    def _samples(self) -> bool:
+        """Whether the run samples anything."""
+        config = self.loop.config
+        if config.rounds > 1 and config.bootstrap is not None:
+            return len(self.tables.prompts) > 0
+        return len(self.tables.heldout_prompts) > 0 and config.evaluation.prompts > 0
+
+    def _sampling(self, passes: Costs, memory: int, seconds: float) -> SamplingCosts | None:
+        if not self._samples:
+            return None
         config = self.loop.config
         bootstrap = config.bootstrap if config.rounds > 1 else None
         prompts = self.tables.heldout_prompts if bootstrap is None else self.tables.prompts
-        if not len(prompts) or (bootstrap is None and not config.evaluation.prompts):
-            return None
         say("timing sampling")
         settings = bootstrap or config.evaluation
         samples = 1 if bootstrap is None else bootstrap.samples
         params = SamplingParams(samples, settings.temperature, settings.top_p, 1)
-        model = self._load(config.policy.dtype)
+        model = self.loop.sampler(self.base)()
         found = measure_sampling(
-            model, self.loop, prompts, params, settings.batch_size, passes.bytes, _half_way(memory)
+            model, self.loop, prompts, params, settings.batch_size, passes.bytes, _half_way(memory), seconds
         )
         del model
         free()

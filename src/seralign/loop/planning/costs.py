@@ -39,10 +39,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one pass, by its tokens: seconds, and the peak memory of the process in bytes."""
+    """Of one pass, by its tokens: seconds, and the peak memory of the process in bytes; ``largest`` is the most tokens
+    that were tried."""
 
     seconds: Line
     bytes: Line
+    largest: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class SamplingCosts:
         prefill: Peak bytes by the tokens of all prompts of a batch.
         bytes: Peak bytes by the rows of a batch when each has ``measured`` tokens.
         measured: Tokens of a row, prompt and response.
+        largest: The most rows that were tried.
         token_bytes: Bytes that one more token of a row takes.
         most_bytes: The most that the tokens of all rows may take.
     """
@@ -87,6 +90,7 @@ class SamplingCosts:
     prefill: Line
     bytes: Line
     measured: int
+    largest: int
     token_bytes: int
     most_bytes: int
 

@@ -12,6 +12,8 @@ from seralign.loop.planning.workload import Passes, Sampling, StageWork, Steps
 
 # What the allocator keeps of earlier stages is not in the measured peaks: a run takes up to a fifth more by its end.
 MARGIN = 0.8
+# What is so little larger than what was timed is as good as timed.
+NEARLY = 1.25
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class StageEstimate:
         peak_bytes: Peak memory of the process (on a GPU: of the device).
         note: What else is known.
         done: Whether the run's folder has it already; the time is then what it took.
+        extrapolated: How many times the largest that was timed the largest forward pass or batch of the stage is; 1
+            where that was timed itself, None where no model runs.
     """
 
     name: str
@@ -49,6 +53,7 @@ class StageEstimate:
     peak_bytes: int | None
     note: str = ""
     done: bool = False
+    extrapolated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def estimate_stages(
             None if measured is None else stage_seconds(longer, measured),
             None if measured is None else stage_bytes(longer, measured),
             own.note,
+            extrapolated=None if measured is None else stage_extrapolation(own, measured),
         )
         for own, longer in zip(guess, most, strict=True)
     ]
@@ -107,6 +113,16 @@ def stage_bytes(work: StageWork, measured: Measured) -> int | None:
     if work.sampling is not None and measured.sampling is not None:
         found.append(sampling_bytes(work.sampling, measured.sampling, int(work.sampling.prompts.max())))
     return int(max(found)) if found else None
+
+
+def stage_extrapolation(work: StageWork, measured: Measured) -> float | None:
+    """How far what the stage does goes beyond what was timed, as a factor of at least 1; None where no model runs."""
+    found = [part.tokens.max() / measured.passes[part.section].largest for part in work.passes]
+    if work.steps is not None:
+        found.append(work.steps.tokens.max() / measured.steps[work.steps.section].pack.largest)
+    if work.sampling is not None and measured.sampling is not None:
+        found.append(work.sampling.prompts.max() * work.sampling.samples / measured.sampling.largest)
+    return max(1.0, float(max(found))) if found else None
 
 
 def sampling_bytes(work: Sampling, costs: SamplingCosts, prompts: int) -> float:

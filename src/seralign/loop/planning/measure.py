@@ -1,7 +1,8 @@
 """What a forward pass, an optimizer step and a sampled token cost here: seconds and peak memory, measured.
 
-Sizes rise by doubling, and the next one is tried only where growing in proportion would leave it below a limit: looking
-ahead must not end the machine.
+Each measurement has its seconds. It begins with two short rows, and sizes rise by doubling: the next one is tried only
+where growing in proportion would leave it below a limit of memory (looking ahead must not end the machine) and within
+the seconds that are left. What is larger is extrapolated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from seralign.loop.planning.costs import (
     memory_used,
     peak,
 )
+from seralign.loop.planning.sizes import Guard, ladder
 from seralign.objectives import Objective
 from seralign.policy.abilities import abilities
 from seralign.policy.decoding import CACHE_BYTES
@@ -52,51 +54,26 @@ from seralign.training.batches import PackDataset, ReferenceLogps, loss_denomina
 from seralign.training.plan import Pack, Plan
 from seralign.training.trainer import PreferenceTrainer
 
-# Measuring one thing ends after so many seconds; what is larger is told from what was measured by then.
-PATIENCE = 12.0
-# What takes less than this is mostly the cost of doing anything: twice the tokens will not take twice as long.
-QUICK = 2.0
+# Tokens of prompt and of response of the first two rows, which tell how large the next one may be.
+_SHORT_ROWS = (16, 64)
 # New tokens of the two samplings whose difference is the time of a step. No token ends them.
 SHORT, LONG = 4, 16
 _NO_END = frozenset({2**30})
 
 
-def ladder(rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """The first rows of a pack: one, an eighth, a quarter, a half, all of them."""
-    counts = sorted({1, *(max(1, len(rows) // part) for part in (8, 4, 2, 1))})
-    return [np.asarray(rows)[:count] for count in counts]
-
-
-@dataclass(frozen=True)
-class _Guard:
-    """Says whether the next size may be tried."""
-
-    limit: float
-    idle: int
-    began: float
-
-    def allows(self, tokens: int, points: Sequence[tuple[int, float, int]]) -> bool:
-        """Points are (tokens, seconds, peak bytes) so far."""
-        if not points:
-            return True
-        last, seconds, reached = points[-1]
-        growth = tokens / last
-        spent = time.monotonic() - self.began
-        in_time = spent < PATIENCE and (seconds < QUICK or spent + seconds * growth < PATIENCE)
-        return in_time and self.idle + (reached - self.idle) * growth < self.limit
-
-
 def measure_passes(
-    model: nn.Module, precision: str, responses: Responses, packs: Sequence[np.ndarray], limit: float
+    model: nn.Module, precision: str, responses: Responses, packs: Sequence[np.ndarray], limit: float, seconds: float
 ) -> Costs:
-    """Forward passes over packs of rising size; the first one is run once more before, to warm up."""
+    """Forward passes over packs of rising size, after two short rows."""
     device, longest = next(model.parameters()).device, abilities(model).longest
     points: list[tuple[int, float, int]] = []
-    guard = _Guard(limit, memory_used(), time.monotonic())
-    for pack in (packs[0], *packs):
+    guard = Guard(limit, memory_used(), time.monotonic(), seconds)
+    (prompt, response), *_ = responses.sequences(packs[0])
+    short = [[(prompt[:tokens], response[:tokens])] for tokens in _SHORT_ROWS]
+    for sequences in (*short, *map(responses.sequences, packs)):
         forget_peak()
         began = time.perf_counter()
-        made = make_batch(responses.sequences(pack), longest)
+        made = make_batch(sequences, longest)
         tokens = made["input_ids"].numel()
         if not guard.allows(tokens, points):
             break
@@ -104,10 +81,11 @@ def measure_passes(
         with torch.no_grad(), mixed_precision(precision, device):
             response_logps(model, **batch).double().cpu()
         points.append((tokens, time.perf_counter() - began, peak()))
-    points = points[1:] or points
+    points = _warm(points)
     return Costs(
         fit_seconds([(tokens, seconds) for tokens, seconds, _ in points]),
         fit_bytes([(tokens, reached) for tokens, _, reached in points], guard.idle),
+        max(tokens for tokens, _, _ in points),
     )
 
 
@@ -122,12 +100,16 @@ def measure_steps(
     scratch: Path,
     section: str,
     limit: float,
+    seconds: float,
 ) -> StepCosts:
-    """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several)."""
+    """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several),
+    after two short rows."""
     began, idle = time.monotonic(), memory_used()
     model = load()
     times = min(2, accumulation)
-    rising = [packs[0], *packs]
+    short = [_short_row(table, int(packs[0][0]), tokens) for tokens in _SHORT_ROWS]
+    rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
+    table = datasets.concatenate_datasets([table, *short])
     plan = Plan([Pack(rows) for rows in rising for _ in range(times)], len(rising), times, 1)
     none = np.zeros(len(table))
     reference = ReferenceLogps(none, none) if objective.uses_reference else None
@@ -142,25 +124,41 @@ def measure_steps(
             objective=objective, model=model, args=arguments, train_dataset=data, processing_class=loop.tokenizer
         )
         tokens = [int(data[place * times]["input_ids"].numel()) for place in range(len(rising))]
-        clock = _Clock(tokens, times, limit)
+        clock = _Clock(tokens, times, limit, seconds)
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(clock)
         trainer.train()
     wall = time.monotonic() - began
-    points = clock.points[1:] or clock.points
+    points = _warm(clock.points)
     optimizer: Any = trainer.optimizer
     state = sum(_bytes(value) for own in optimizer.state.values() for value in own.values())
     adapted = hasattr(model, "peft_config")
     saved = sum(_bytes(weight) for weight in model.parameters() if weight.requires_grad or not adapted)
     bytes_line = fit_bytes([(size, reached) for size, _, reached in points], idle)
-    seconds = fit_seconds([(size, seconds) for size, seconds, _ in points])
+    line = fit_seconds([(size, took) for size, took, _ in points])
     steps = sorted(clock.optimizer[1:] or clock.optimizer)
     del trainer, model, optimizer
     free()
     return StepCosts(
-        Costs(seconds, bytes_line), steps[len(steps) // 2], max(0.0, wall - clock.spent), clock.whole, saved, state
+        Costs(line, bytes_line, max(size for size, _, _ in points)),
+        steps[len(steps) // 2],
+        max(0.0, wall - clock.spent),
+        clock.whole,
+        saved,
+        state,
     )
+
+
+def _warm(points: list[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
+    """The points without the first, which made things that stay; all of them where no line went through the rest."""
+    return points[1:] if len(points) > 2 else points
+
+
+def _short_row(table: datasets.Dataset, row: int, tokens: int) -> datasets.Dataset:
+    """A row with the first tokens of its prompt and its responses."""
+    cells = {name: [cell[:tokens] if name.endswith("_ids") else cell] for name, cell in table[row].items()}
+    return datasets.Dataset.from_dict(cells, features=table.features)
 
 
 class _Clock(TrainerCallback):
@@ -170,17 +168,19 @@ class _Clock(TrainerCallback):
     that part; ``spent``: seconds of all steps; ``whole``: peak bytes of the smallest step, which are those of the part.
     """
 
-    def __init__(self, tokens: list[int], times: int, limit: float) -> None:
+    def __init__(self, tokens: list[int], times: int, limit: float, seconds: float) -> None:
         self.points: list[tuple[int, float, int]] = []
+        self._steps: list[tuple[int, float, int]] = []
         self.optimizer: list[float] = []
         self.spent, self.whole, self._reached = 0.0, 0, 0
-        self._tokens, self._times, self._limit = tokens, times, limit
+        self._tokens, self._times, self._limit, self._seconds = tokens, times, limit, seconds
         self._began = self._stepping = time.perf_counter()
-        self._guard: _Guard | None = None
+        self._started = time.monotonic()
+        self._guard: Guard | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         forget_peak()
-        self._began = time.perf_counter()
+        self._began, self._started = time.perf_counter(), time.monotonic()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait()
@@ -195,10 +195,11 @@ class _Clock(TrainerCallback):
         self.spent += whole
         at = len(self.points)
         self.points.append((self._tokens[at], max(0.0, whole - self.optimizer[-1]) / self._times, self._reached))
+        self._steps.append((self._tokens[at], whole, self._reached))
         if self._guard is None:  # the optimizer's state is there from now on
             self.whole = peak()
-            self._guard = _Guard(self._limit, memory_used(), time.monotonic())
-        if at + 1 < len(self._tokens) and not self._guard.allows(self._tokens[at + 1], self.points):
+            self._guard = Guard(self._limit, memory_used(), self._started, self._seconds)
+        if at + 1 < len(self._tokens) and not self._guard.allows(self._tokens[at + 1], self._steps):
             control.should_training_stop = True
         forget_peak()
         self._began = time.perf_counter()
@@ -212,6 +213,7 @@ def measure_sampling(
     batch_size: int,
     prefill: Line,
     limit: float,
+    seconds: float,
 ) -> SamplingCosts:
     """A few tokens of responses to rising numbers of prompts, of the batch of usual length."""
     order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
@@ -220,7 +222,7 @@ def measure_sampling(
     width, token_bytes = len(rows[-1].ids), _token_bytes(model)
     times: list[tuple[int, float, float]] = []
     points: list[tuple[int, float, int]] = []
-    guard = _Guard(limit, memory_used(), time.monotonic())
+    guard = Guard(limit, memory_used(), time.monotonic(), seconds)
     for number, batch in enumerate([rows[:1], *([rows[at] for at in step] for step in ladder(range(len(rows))))]):
         if not guard.allows(len(batch), points):
             break
@@ -243,6 +245,7 @@ def measure_sampling(
         prefill=prefill,
         bytes=fit_bytes([(size * params.samples, reached) for size, _, reached in points], guard.idle),
         measured=width + LONG,
+        largest=max(size * params.samples for size, _, _ in points),
         token_bytes=token_bytes,
         most_bytes=CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4,
     )

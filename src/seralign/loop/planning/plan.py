@@ -18,12 +18,13 @@ from seralign.config import RunConfig, to_dict
 from seralign.data.table import column_lengths
 from seralign.loop.context import Loop
 from seralign.loop.data import DATA, Tables, data_stage
-from seralign.loop.planning.bench import Bench
+from seralign.loop.planning.bench import SECONDS, Bench
 from seralign.loop.planning.costs import memory_at_hand
-from seralign.loop.planning.estimate import MARGIN, Measured, Misfit, StageEstimate, estimate_stages, misfits
+from seralign.loop.planning.estimate import MARGIN, NEARLY, Measured, Misfit, StageEstimate, estimate_stages, misfits
 from seralign.loop.planning.foreseen import Lengths
 from seralign.loop.planning.remedies import static_misfits, with_remedies
 from seralign.loop.planning.workload import StageWork, workload
+from seralign.loop.precision import PRECISION, settle, settled
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
 from seralign.loop.sera import check_steps, check_stop, run_scorer
 from seralign.loop.training import check_sections
@@ -132,6 +133,9 @@ def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
 def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int | None) -> RunPlan:
     config = world_stage(run, given)
     base = base_policy(config)
+    begun = done.get(PRECISION)
+    settle(run, config, base.source)  # tells what is slow here, also where the run has begun elsewhere
+    config = settled(config, (begun or run.record(PRECISION)).figures["precision"])
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)
@@ -162,7 +166,7 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
         _packing(expected, longest),
         disk,
         found,
-        _notes(config, guess, most, refused, done),
+        _notes(config, guess, most, refused, done) + _extrapolations(config, stages),
     )
 
 
@@ -226,6 +230,19 @@ def _disk(run: Run, config: RunConfig, work: Sequence[StageWork], measured: Meas
     while not there.exists():
         there = there.parent
     return Disk(data + policies + policy + checkpoints, policy, checkpoint, shutil.disk_usage(there).free)
+
+
+def _extrapolations(config: RunConfig, stages: Sequence[StageEstimate]) -> list[str]:
+    """What is larger than anything that was timed."""
+    notes = []
+    if any(stage.extrapolated is not None and stage.extrapolated > NEARLY and not stage.done for stage in stages):
+        notes.append(
+            f"measuring ends after {SECONDS:.0f} s: where figures are extrapolated, the largest forward pass or batch "
+            "of the stage is so many times the largest that was timed"
+        )
+    precisions = {"training": config.training.precision, "scoring": config.scoring.dtype}
+    notes.append(", ".join(f"{part} in {precision}" for part, precision in precisions.items()))
+    return notes
 
 
 def _notes(

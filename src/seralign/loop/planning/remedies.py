@@ -18,6 +18,9 @@ from seralign.policy.admission import model_settings
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES
 
+# A remedy's bytes are asked for, which small steps tell; its seconds do not matter.
+_SECONDS = 6.0
+
 
 def with_remedies(bench: Bench, found: Sequence[Misfit], work: Sequence[StageWork], memory: int) -> list[Misfit]:
     """The misfits, each with settings that help where there are any.
@@ -33,9 +36,10 @@ def static_misfits(config: RunConfig, source: PolicySource, limit: float) -> lis
 
     def needed(policy: PolicyConfig, scoring: str) -> int:
         size = weights * DTYPES[policy.dtype].itemsize
+        scored = weights * DTYPES[scoring].itemsize if scoring == "float32" else size
         whole = policy.lora is None and policy.adapter is None
         state = 2 if "adam" in config.training.optimizer and "8bit" not in config.training.optimizer else 0
-        return max(size * (2 + state if whole else 1), weights * DTYPES[scoring].itemsize)
+        return max(size * (2 + state if whole else 1), scored)
 
     policy, scoring = config.policy, config.scoring.dtype
     if needed(policy, scoring) <= limit:
@@ -63,7 +67,7 @@ def _remedy(bench: Bench, misfit: Misfit, work: Sequence[StageWork], memory: int
     if config.policy.lora is None and config.policy.adapter is None:
         tries += [({"policy.lora": {}}, settings, small), ({"policy.lora": {}} | checkpointing, lean, small)]
     for found, training, policy in tries:
-        costs = bench.steps(section, training, policy, memory)
+        costs = bench.steps(section, training, policy, memory, _SECONDS)
         tokens = budget([(costs.pack.bytes, parts), (Line(costs.whole, 0.0), parts)], MARGIN * memory)
         if tokens is not None:
             lower = {} if tokens >= settings.tokens_per_pack else {misfit.what: tokens}
