@@ -28,7 +28,6 @@ from seralign.bootstrapping import (
     sample_candidates,
 )
 from seralign.data.table import PROMPT_FEATURES
-from seralign.errors import StoreError
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
 
@@ -290,13 +289,20 @@ def test_the_seed_decides_and_every_batch_has_its_own(sampler: Sampler, tmp_path
     assert texts[:2] != texts[2:]
 
 
-def test_a_corrupt_part_is_named(sampler: Sampler, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["cut", "bit", "empty", "of another batch"])
+def test_a_part_that_was_changed_is_sampled_again(
+    harm: str, sampler: Sampler, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prompts = prompts_table()
-    sampler(tmp_path, prompts)
+    wanted = sampler(tmp_path, prompts)
     part = sorted(tmp_path.iterdir())[1]
-    part.write_bytes(part.read_bytes()[:50])
-    with pytest.raises(StoreError, match=f"^{part}: "):
-        sampler(tmp_path, prompts)
+    whole = bytearray(part.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    part.write_bytes({"cut": whole[:50], "bit": whole, "empty": b"", "of another batch": b"x" + whole}[harm])
+    assert sampler(tmp_path, prompts).equals(wanted)
+    assert sampler.batches[4:] == [sampler.batches[1]]
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {part}: changed since it was written (1 such files); sampled again" in told
 
 
 def test_drawn_prompts_keep_their_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.cache import LogpCache, response_key
+from seralign.cache import LogpCache, check_cache, response_key
 from seralign.errors import StoreError
 
 IDS = st.lists(st.integers(0, 300), max_size=6)
@@ -104,8 +105,6 @@ def test_a_damaged_file_is_named_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "logps.sqlite"
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE logps (name TEXT)")
@@ -162,7 +161,7 @@ def test_two_runs_share_one_file(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
-from seralign.cache import LogpCache, response_key
+from seralign.cache import LogpCache, check_cache, response_key
 cache = LogpCache(sys.argv[1])
 for batch in range(100000):
     keys = [response_key([batch], [row]) for row in range(50)]
@@ -205,4 +204,124 @@ def test_kill_in_the_middle_of_writing_loses_no_batch_that_was_put(tmp_path: Pat
         whole = bool((found == -batch).all())
         assert whole or (batch > last and bool(np.isnan(found).all())), batch
     cache.put("policy", keys_of(1), [-1.0])
+    cache.close()
+
+
+# --- rows that were changed on the disk
+
+
+# Another value in a seal, before the same checksum.
+JOINED = "CAST(? || substr(seal, 9) AS BLOB)"
+
+
+def filled(path: Path, count: int = 20) -> tuple[list[bytes], np.ndarray]:
+    keys, values = keys_of(count), -np.random.default_rng(2).exponential(30.0, count)
+    cache = LogpCache(path)
+    cache.put("policy", keys, values)
+    cache.close()
+    return keys, values
+
+
+def changed(path: Path, statement: str, *arguments: Any) -> None:
+    with sqlite3.connect(path) as db:
+        assert db.execute(statement, arguments).rowcount > 0
+    db.close()
+
+
+def test_a_changed_value_is_restored_to_the_last_bit_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten values in either of their two places."""
+    path = tmp_path / "logps.sqlite"
+    keys, values = filled(path)
+    for number in range(5):
+        changed(path, "UPDATE logps SET logp = logp + 1e-6 WHERE response = ?", keys[number])
+        other = np.float64(values[number + 5] + 1).tobytes()
+        changed(path, f"UPDATE logps SET seal = {JOINED} WHERE response = ?", other, keys[number + 5])
+    assert check_cache(path) == (20, ["10 rows were changed since they were written"])
+    cache = LogpCache(path)
+    assert cache.get("policy", keys).tolist() == values.tolist()
+    assert (cache.hits, cache.misses) == (20, 0)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {path}: 10 log-probabilities were changed on the disk since they were written" in told
+    assert "10 were restored, 0 are computed again" in told
+    assert cache.get("policy", keys).tolist() == values.tolist()
+    assert capsys.readouterr().err == ""
+    cache.close()
+    assert check_cache(path) == (20, [])
+
+
+@pytest.mark.parametrize("harm", ["both", "checksum", "short", "type", "policy", "response"])
+def test_a_row_that_nothing_bears_out_is_computed_again(harm: str, tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    keys, values = filled(path, 3)
+    one = "WHERE response = ?"
+    match harm:
+        case "both":
+            seal = np.float64(-1.0).tobytes()
+            changed(path, f"UPDATE logps SET logp = -1.0, seal = {JOINED} {one}", seal, keys[1])
+        case "checksum":
+            changed(path, f"UPDATE logps SET seal = CAST(substr(seal, 1, 15) || x'00' AS BLOB) {one}", keys[1])
+        case "short":
+            changed(path, f"UPDATE logps SET seal = substr(seal, 1, 7) {one}", keys[1])
+        case "type":
+            changed(path, f"UPDATE logps SET logp = 'text' {one}", keys[1])
+        case "policy":  # a row moved to another policy
+            changed(path, f"UPDATE logps SET policy = 'other' {one}", keys[1])
+        case "response":  # to another response, of the same policy
+            changed(path, "UPDATE logps SET response = ? WHERE response = ?", response_key([9], [9]), keys[1])
+    cache = LogpCache(path)
+    found = cache.get("policy", keys)
+    assert np.isnan(found).tolist() == [False, True, False]
+    assert found[[0, 2]].tolist() == values[[0, 2]].tolist()
+    assert np.isnan(cache.get("other", keys)).all()
+    assert np.isnan(cache.get("policy", [response_key([9], [9])])).all()
+    cache.put("policy", keys, [-7.0, -8.0, -9.0])
+    assert cache.get("policy", keys).tolist() == [values[0], -8.0, values[2]]
+    cache.close()
+
+
+def test_no_flipped_bit_of_the_file_gives_another_value(tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    keys, values = filled(path, 200)
+    whole = path.read_bytes()
+    random = np.random.default_rng(3)
+    refused = 0
+    for at, bit in zip(random.integers(0, len(whole), 300).tolist(), random.integers(0, 8, 300).tolist(), strict=True):
+        harmed = bytearray(whole)
+        harmed[at] ^= 1 << bit
+        path = tmp_path / f"{at}-{bit}.sqlite"
+        path.write_bytes(harmed)
+        try:
+            cache = LogpCache(path)
+        except StoreError:
+            refused += 1
+            continue
+        try:
+            found = cache.get("policy", keys)
+        except StoreError:
+            refused += 1
+            continue
+        finally:
+            cache.close()
+        assert ((found == values) | np.isnan(found)).all()
+    assert refused < 150
+
+
+def test_checking_tells_of_a_file_that_is_no_cache_and_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "logps [1].sqlite"
+    filled(path, 5)
+    assert check_cache(path) == (5, [])
+    path.write_bytes(b"x" * 5000)
+    (rows, problems) = check_cache(path)
+    assert rows == 0
+    assert problems == ["cannot be read: file is not a database"]
+    assert path.read_bytes() == b"x" * 5000
+
+
+def test_a_full_disk_is_told_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LogpCache(tmp_path / "logps.sqlite")
+    cache._db.execute("PRAGMA max_page_count=1")
+    with pytest.raises(StoreError, match=f"^{tmp_path}: the disk is full. Everything finished is kept"):
+        cache.put("policy" * 100, keys_of(1000), [-1.0] * 1000)
     cache.close()

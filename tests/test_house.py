@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seralign"
 
 # What each part may import besides itself. Parts of one line of the house do not import each other.
 BASE = {"errors", "records", "config", "terminal"}
-LOW = BASE | {"files", "store", "cache", "distributed", "progress", "objectives"}
+LOW = BASE | {"files", "sealed", "store", "cache", "distributed", "progress", "objectives"}
 MIDDLE = LOW | {"policy", "data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -21,8 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "records": set(),
     "config": {"errors", "terminal"},
     "files": {"errors"},
-    "store": BASE | {"files"},
-    "cache": BASE,
+    "sealed": {"errors", "files"},
+    "store": {"errors", "records", "files", "sealed"},
+    "cache": {"errors", "files", "progress"},
     "distributed": set(),
     "progress": {"distributed", "terminal"},
     "objectives": BASE,
@@ -47,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
                       "training", "evaluation", "laboratory", "report", "intervals", "harm", "tables"},
     "studies": MIDDLE | {"tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation", "laboratory",
                          "loop"},
-    "cli": {"loop", "report", "studies", "config", "errors", "records", "store", "distributed", "progress", "data",
-            "policy", "terminal"},
+    "cli": {"loop", "report", "studies", "config", "errors", "records", "store", "cache", "distributed", "progress",
+            "tables", "data", "policy", "terminal"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
-from seralign.config import load_config, to_dict
+import seralign.store.stages
 from seralign.errors import StoreError
-from seralign.files import disk_errors, locked, read_table, write_atomic, write_json, write_table
-from seralign.store import Run, StageRecord, open_run, read_manifest, read_run
+from seralign.files import disk_errors, file_digest, locked, read_table, write_atomic, write_json, write_table
+from seralign.sealed import write_sealed, write_sealed_table
+from seralign.store import Run, StageRecord, check_run, open_run, read_manifest, read_run, run_size
 
 CONFIG = {"seed": 0, "training": {"learning_rate": 1e-6, "report_to": []}, "out": "run"}
 INPUTS = {"pairs": "a1", "policy": "b2"}
@@ -107,6 +112,23 @@ def test_stages_are_listed_in_the_order_they_finished_and_unfinished_ones_are_no
     assert [record.name for record in run.stages()] == ["sft", "round-2/score", "data"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_permissions_that_the_umask_gives(umask: int, mode: int, tmp_path: Path) -> None:
+    """Also those of libraries that make theirs for the owner alone."""
+    before = os.umask(umask)
+    try:
+        run = open_run(tmp_path / "run", CONFIG, {})
+        folder = run.begin("first", INPUTS)
+        (folder / "policy").mkdir()
+        save_file({"weight": np.zeros(2, np.float32)}, folder / "policy" / "model.safetensors")
+        write_table(folder / "a.parquet", {"x": [1]})
+        run.commit("first", INPUTS, {}, 1.0)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.root.rglob("*") if path.is_file()}
+    assert modes == dict.fromkeys(["run.json", "stage.json", "model.safetensors", "a.parquet"], mode)
+
+
 def test_listing_stages_looks_into_no_stage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many files a policy has, or a stage at work."""
     finish(run, "sft")
@@ -139,7 +161,8 @@ def test_a_missing_or_changed_file_is_named(run: Run) -> None:
     file = run.path("first", "policy", "b.txt")
     file.write_text("twp")
     os.utime(file, ns=(0, 0))
-    with pytest.raises(StoreError, match=rf"^{file}: its contents have changed.*Delete the folder {run.path('first')}"):
+    folder = run.root / "first"
+    with pytest.raises(StoreError, match=rf"^{file}: its contents have changed.*Delete the folder {folder} and"):
         run.verify("first", INPUTS)
     file.unlink()
     with pytest.raises(StoreError, match=f"^{file}: the file is missing"):
@@ -150,6 +173,124 @@ def test_a_copied_or_touched_file_is_fine(run: Run) -> None:
     record = finish(run, "first")
     os.utime(run.path("first", "a.txt"), ns=(0, 0))
     assert run.verify("first", INPUTS) == record
+
+
+def test_what_is_read_of_a_stage_is_checked_whatever_its_size_and_time_say(run: Run) -> None:
+    """Bit rot leaves both as they were."""
+    finish(run, "first")
+    file = run.root / "first" / "policy" / "b.txt"
+    before = file.stat()
+    file.write_text("twp")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = read_run(run.root)
+    again.verify("first", INPUTS)
+    assert again.path("first", "a.txt").read_text() == "one"
+    for parts in (("policy", "b.txt"), ("policy",), ()):
+        with pytest.raises(StoreError, match=f"^{file}: its contents have changed since it was"):
+            again.path("first", *parts)
+    file.write_text("two")
+    assert again.path("first", "policy") == file.parent
+
+
+def test_a_file_is_read_once_until_it_is_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(run, "first")
+    again, digested = read_run(run.root), []
+    digest = seralign.store.stages.file_digest
+    monkeypatch.setattr(seralign.store.stages, "file_digest", lambda path: digested.append(path.name) or digest(path))
+    for _ in range(3):
+        again.path("first", "a.txt")
+    assert digested == ["a.txt"]
+    os.utime(run.root / "first" / "a.txt", ns=(1, 1))
+    again.path("first", "a.txt")
+    again.path("first")
+    assert digested == ["a.txt", "a.txt", "b.txt"]
+
+
+def test_a_record_covers_its_figures_and_its_place(run: Run) -> None:
+    """An edited figure would change what later stages do with it."""
+    finish(run, "first")
+    path = run.root / "first" / "stage.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"loss": 0.5', '"loss": 0.25'))
+    with pytest.raises(StoreError, match=f"^{path}: the record cannot be read .its content does not fit its digest"):
+        run.record("first")
+    path.write_text(whole)
+    (run.root / "first").rename(run.root / "second")
+    with pytest.raises(StoreError, match=r"second/stage\.json: the record of another stage, first"):
+        run.record("second")
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '{"pairs": "a1", "sha256": "0"}'])
+def test_a_stage_that_nobody_knows_the_beginning_of_is_named_and_kept(text: str, run: Run) -> None:
+    """Its checkpoints may be hours of work."""
+    (run.begin("first", INPUTS) / "part").write_text("hours of work")
+    begun = run.partial("first") / "scratch" / "inputs.json"
+    begun.write_text(text)
+    with pytest.raises(StoreError, match=f"^{begun}: cannot be read .*Delete the folder {run.partial('first')};"):
+        run.begin("first", INPUTS)
+    assert (run.partial("first") / "part").read_text() == "hours of work"
+
+
+def test_an_edited_configuration_is_named(run: Run) -> None:
+    path = run.root / "run.json"
+    path.write_text(path.read_text().replace("1e-06", "1e-05"))
+    for read in (lambda: read_run(run.root), lambda: open_run(run.root, CONFIG, {})):
+        with pytest.raises(StoreError, match=f"^{path}: cannot be read: its content does not fit its digest"):
+            read()
+
+
+def test_a_folder_in_the_place_of_the_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(StoreError, match=f"^{tmp_path / 'lock'}: a folder where"), locked(tmp_path):
+        pass
+
+
+def test_two_finished_folders_of_a_stage_are_named(run: Run) -> None:
+    finish(run, "first")
+    shutil.copytree(run.root / "first", run.partial("first"))
+    with pytest.raises(StoreError, match=r"first and .*first\.partial are both finished"):
+        run.recover("first")
+
+
+def test_checking_a_run_reads_every_file_and_names_what_is_harmed(run: Run) -> None:
+    finish(run, "data")
+    finish(run, "sft")
+    finish(run, "round-1/train")
+    folder = run.begin("round-2/train", INPUTS)
+    write_sealed_table(folder / "scratch" / "part-0.sealed", {"x": [1]})
+    checkpoint = folder / "scratch" / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_text("state")
+    write_sealed(checkpoint / "complete.json", {"optimizer.pt": file_digest(checkpoint / "optimizer.pt")})
+    sizes: list[int] = []
+    found = list(check_run(run, sizes.append))
+    names = ["run.json", "data", "round-1/train", "sft", "round-2/train.partial"]
+    assert [checked.name for checked in found] == names
+    assert [checked.files for checked in found] == [1, 3, 3, 3, 4]
+    assert not any(checked.problems for checked in found)
+    assert found[1].size == sum(path.stat().st_size for path in (run.root / "data").rglob("*") if path.is_file())
+    assert sum(sizes) <= run_size(run)
+
+    (run.root / "data" / "a.txt").write_text("onf")
+    (run.root / "round-1" / "train" / "policy" / "b.txt").unlink()
+    (run.root / "round-1" / "train" / "policy" / "c.txt").write_text("")
+    (run.root / "sft" / "stage.json").write_text("{}")
+    (run.root / "run.json").write_text("{}")
+    (checkpoint / "optimizer.pt").write_text("statf")
+    (folder / "scratch" / "part-0.sealed").write_text("")
+    problems = {checked.name: checked.problems for checked in check_run(run)}
+    assert problems["data"] == ("a.txt: its contents have changed since it was written",)
+    assert problems["round-1/train"] == (
+        "policy/b.txt: the file is missing",
+        "policy/c.txt: not a file that the stage wrote",
+    )
+    assert problems["round-2/train.partial"] == (
+        "scratch/checkpoint-4/optimizer.pt: its contents have changed since it was written",
+        "scratch/part-0.sealed: its contents have changed since it was written",
+    )
+    for name in ("run.json", "sft"):
+        (problem,) = problems[name]
+        assert "no JSON object with a digest" in problem
 
 
 HARMS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -187,7 +328,7 @@ def test_a_stage_without_its_record_is_not_written_over(run: Run) -> None:
     run.path("first", "stage.json").unlink()
     with pytest.raises(StoreError, match=r"first/stage\.json: the record is missing.*Delete the folder"):
         run.begin("first", {})
-    assert run.path("first", "a.txt").read_text() == "one"
+    assert (run.root / "first" / "a.txt").read_text() == "one"
 
 
 def test_an_unfinished_stage_has_no_record(run: Run) -> None:
@@ -234,7 +375,7 @@ def test_a_run_that_was_killed_while_it_began_begins_again(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 99, "config": {}}', '{"format": 1}', '{"format": 1, "config": []}']
+    "text", ["", "{", "[]", "null", "{}", "[" * 5000, '{"format": 99, "config": {}}', '{"format": 2, "config": {}}']
 )
 def test_a_manifest_of_another_format_is_refused(text: str, run: Run) -> None:
     (run.root / "run.json").write_text(text)
@@ -307,8 +448,22 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_finished_stage(run: Run, mo
 def test_a_full_disk_is_told_also_where_a_library_words_it_in_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the disk is full"), disk_errors(tmp_path):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(StoreError, match=r"larger than the limit here .ulimit -f"), disk_errors(tmp_path):
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+    with pytest.raises(StoreError, match="a checkpoint could not be written"), disk_errors(tmp_path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0")
     with pytest.raises(RuntimeError, match="something else"), disk_errors(tmp_path):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota is used up"), (errno.EFBIG, "ulimit -f"),
+     (errno.EIO, "the disk reports an error")],
+)  # fmt: skip
+def test_a_refused_write_says_why(code: int, words: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=f"^{tmp_path}: .*{words}.*same command again"), disk_errors(tmp_path):
+        raise OSError(code, os.strerror(code))
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOTDIR])
@@ -379,20 +534,3 @@ def test_a_run_that_has_finished_nothing_takes_another_configuration(tmp_path: P
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     with pytest.raises(StoreError, match="cannot be written"), locked(Path("/proc/nothing/here")):
         pass
-
-
-def test_a_run_goes_on_where_a_version_since_has_new_keys(tmp_path: Path) -> None:
-    """What the run could not say is what it did."""
-    keys = {"recipe": "sera", "out": str(tmp_path), "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
-    config = to_dict(load_config(None, keys))
-    before = {key: value for key, value in config.items() if key != "crossfit"}
-    # It was written out as a number.
-    config["stop"] |= {"min_gain": 0.0}
-    before["scoring"] = {key: value for key, value in config["scoring"].items() if key != "debias"}
-    begun = open_run(tmp_path / "run", before, {})
-    begun.begin("data", {})
-    begun.commit("data", {}, {}, 1.0)
-
-    assert open_run(tmp_path / "run", config, {}).exists("data")
-    with pytest.raises(StoreError, match=r"scoring\.debias was 'none', now 'length'"):
-        open_run(tmp_path / "run", config | {"scoring": config["scoring"] | {"debias": "length"}}, {})

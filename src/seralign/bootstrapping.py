@@ -20,10 +20,10 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.data.table import CHUNK, column_lengths, to_prompt
-from seralign.files import read_table, write_table
 from seralign.policy.sampling import SamplingParams, sample
-from seralign.progress import bar
+from seralign.progress import bar, say
 from seralign.records import Candidate, Pair, Prompt, content_id
+from seralign.sealed import is_sealed, read_sealed_table, write_sealed_table
 
 _SCHEMA = pa.schema(
     [
@@ -62,7 +62,7 @@ def sample_candidates(
 
     Prompts of similar length are sampled together. A batch is written to ``parts`` when it is done, and what is drawn
     in it depends on ``seed`` and its prompts alone: a killed sampling goes on with the next batch and ends with the
-    same responses, whatever the number of processes.
+    same responses, whatever the number of processes. A batch whose file was changed since is sampled again.
 
     Returns:
         Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
@@ -70,8 +70,10 @@ def sample_candidates(
     parts.mkdir(parents=True, exist_ok=True)
     order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    files = [parts / f"part-{number:06d}.parquet" for number in range(len(batches))]
-    done = distributed.broadcast([file.is_file() for file in files])
+    files = [parts / f"part-{number:06d}.sealed" for number in range(len(batches))]
+    done = distributed.broadcast([is_sealed(file) for file in files] if distributed.is_main() else [])
+    if harmed := [file for file, finished in zip(files, done, strict=True) if not finished and file.exists()]:
+        say(f"warning: {harmed[0]}: changed since it was written ({len(harmed)} such files); sampled again")
     todo = [number for number, finished in enumerate(done) if not finished]
     with bar(label, len(prompts) * params.samples, "response") as line:
         line.at(sum(len(batches[number]) for number, finished in enumerate(done) if finished) * params.samples)
@@ -85,10 +87,10 @@ def sample_candidates(
                 own = sample(model, tokenizer, batch, params, end_tokens, seed)
             for number, candidates in zip(together, distributed.gather(own), strict=False):
                 if distributed.is_main():
-                    write_table(files[number], _columns(candidates or []))
+                    write_sealed_table(files[number], _columns(candidates or []))
                 line.advance(len(candidates or []))
         distributed.barrier()
-    table = pa.concat_tables([_SCHEMA.empty_table(), *(read_table(file).cast(_SCHEMA) for file in files)])
+    table = pa.concat_tables([_SCHEMA.empty_table(), *(read_sealed_table(file).cast(_SCHEMA) for file in files)])
     places = np.argsort(order, kind="stable")
     rows = places[:, None] * params.samples + np.arange(params.samples)
     return table.take(pa.array(rows.reshape(-1), pa.int64()))

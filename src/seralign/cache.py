@@ -3,6 +3,9 @@
 Keyed by content, never by a path or a data set's name: the digest of the policy's weights, what computes with them
 (precision, attention, versions, device), and the token ids of prompt and response. One SQLite file; each pack of
 results is one transaction, so a killed process loses at most the pack that it was computing.
+
+A row has its value twice and a checksum of policy, response and value. SQLite has no checksums of its own: without
+them a value that was changed on the disk would be read as if it had been computed.
 """
 
 from __future__ import annotations
@@ -10,19 +13,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seralign.errors import StoreError
+from seralign.files import full_disk
+from seralign.progress import say
 
+# The seal: the value's 8 bytes again, and the checksum.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS logps (policy TEXT, response BLOB, logp REAL NOT NULL, PRIMARY KEY (policy, response))
-WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS logps (
+    policy TEXT, response BLOB, logp REAL NOT NULL, seal BLOB NOT NULL, PRIMARY KEY (policy, response)
+) WITHOUT ROWID
 """
 _CHUNK = 500
+_DOUBLE = struct.Struct("<d")
 
 
 def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[int] | np.ndarray) -> bytes:
@@ -37,7 +47,8 @@ def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[
 class LogpCache:
     """Summed response log-probabilities by policy and response.
 
-    ``hits`` and ``misses`` count what was asked for since the cache was opened.
+    ``hits`` and ``misses`` count what was asked for since the cache was opened. A row that was changed on the disk is
+    mended from its second value, or removed, which is a miss; a warning counts such rows.
 
     Raises:
         StoreError: the file is no cache, or is corrupt; deleting it loses time and nothing else.
@@ -49,24 +60,30 @@ class LogpCache:
         self.misses = 0
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60)
-            with self.path.with_name(f"{self.path.name}-lock").open("w") as lock:
-                # The timeout does not hold for the change of the journal: of two that make the file, one would fail.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.execute(_SCHEMA)
-                self._db.commit()
+            self._db = _connect(str(self.path))
+            try:
+                self._begin()
+            except BaseException:
+                self._db.close()
+                raise
 
     def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
         """Log-probabilities [N] in nats, NaN where there is none yet."""
         found: dict[bytes, float] = {}
+        seal, harmed = _sealer(policy.encode()), []
         with self._errors():
             for start in range(0, len(keys), _CHUNK):
                 chunk = list(keys[start : start + _CHUNK])
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT response, logp FROM logps WHERE policy = ? AND response IN ({marks})"
-                found.update(self._db.execute(query, [policy, *chunk]))
+                query = f"SELECT response, logp, seal FROM logps WHERE policy = ? AND response IN ({marks})"
+                for row in self._db.execute(query, [policy, *chunk]):
+                    value, is_harmed = _unsealed(seal, *row)
+                    if is_harmed:
+                        harmed.append((*row, value))
+                    if value is not None:
+                        found[row[0]] = value
+        if harmed:
+            self._mend(policy, harmed)
         values = np.array([found.get(key, np.nan) for key in keys], dtype=np.float64)
         missing = int(np.isnan(values).sum())
         self.misses += missing
@@ -75,9 +92,35 @@ class LogpCache:
 
     def put(self, policy: str, keys: Iterable[bytes], values: Iterable[float]) -> None:
         """Store log-probabilities in one transaction. What is there already stays: a value never changes."""
-        rows = [(policy, key, float(value)) for key, value in zip(keys, values, strict=True)]
+        seal = _sealer(policy.encode())
+        rows = [(policy, key, float(value), seal(key, float(value))) for key, value in zip(keys, values, strict=True)]
         with self._errors(), self._db:
-            self._db.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?, ?, ?)", rows)
+
+    def _mend(self, policy: str, rows: list[tuple[Any, ...]]) -> None:
+        """Write a harmed row anew where its value is known, else remove it. Another process may have done so before."""
+        seal = _sealer(policy.encode())
+        mended = [(value, seal(key, value), policy, key, old) for key, _, old, value in rows if value is not None]
+        lost = [(policy, key, old) for key, _, old, value in rows if value is None]
+        say(
+            f"warning: {self.path}: {len(rows)} log-probabilities were changed on the disk since they were written; "
+            f"{len(mended)} were restored, {len(lost)} are computed again"
+        )
+        with self._errors(), self._db:
+            self._db.executemany(
+                "UPDATE logps SET logp = ?, seal = ? WHERE (policy, response, seal) = (?, ?, ?)", mended
+            )
+            self._db.executemany("DELETE FROM logps WHERE (policy, response, seal) = (?, ?, ?)", lost)
+
+    def _begin(self) -> None:
+        with self.path.with_name(f"{self.path.name}-lock").open("w") as lock:
+            # The timeout does not hold for the change of the journal: of two that make the file, one would fail.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA cell_size_check=ON")
+            self._db.execute(_SCHEMA)
+            self._db.commit()
 
     def close(self) -> None:
         """Close the file."""
@@ -88,9 +131,62 @@ class LogpCache:
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise full_disk(self.path.parent) from None
             raise StoreError(f"{self.path}: the log-probability cache cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
             raise StoreError(
                 f"{self.path}: not a log-probability cache, or a corrupt one ({error}). "
                 "Delete the file: it is filled again, only time is lost"
             ) from None
+
+
+def check_cache(path: Path) -> tuple[int, list[str]]:
+    """Read a whole cache, without writing: its rows, and what is wrong with it."""
+    harmed = rows = 0
+    try:
+        db = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            problems = [found.decode() for (found,) in db.execute("PRAGMA integrity_check") if found != b"ok"]
+            for policy, *row in db.execute("SELECT policy, response, logp, seal FROM logps"):
+                rows += 1
+                harmed += _unsealed(_sealer(policy), *row)[1]
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        return rows, [f"cannot be read: {error}"]
+    return rows, problems + ([f"{harmed} rows were changed since they were written"] if harmed else [])
+
+
+def _connect(name: str, uri: bool = False) -> sqlite3.Connection:
+    db = sqlite3.connect(name, timeout=60, uri=uri)
+    # A blob that was changed into a text need not be UTF-8.
+    db.text_factory = bytes
+    return db
+
+
+def _sealer(policy: bytes) -> Callable[[bytes, float], bytes]:
+    """Makes the seals of a policy's rows: the value's bytes, and a checksum of policy, response and value."""
+    of_policy = hashlib.blake2b(policy, digest_size=8)
+
+    def seal(key: bytes, value: float) -> bytes:
+        plain = _DOUBLE.pack(value)
+        digest = of_policy.copy()
+        digest.update(key)
+        digest.update(plain)
+        return plain + digest.digest()
+
+    return seal
+
+
+def _unsealed(seal: Callable[[bytes, float], bytes], key: Any, logp: Any, sealed: Any) -> tuple[float | None, bool]:
+    """A row's value, from either place that the checksum bears out; None without one. And whether the row is harmed."""
+    if not (isinstance(key, bytes) and isinstance(logp, float) and isinstance(sealed, bytes) and len(sealed) == 16):
+        return None, True
+    if seal(key, logp) == sealed:
+        return logp, False
+    (again,) = _DOUBLE.unpack(sealed[:8])
+    for value in (again, logp):
+        if seal(key, value)[8:] == sealed[8:]:
+            return value, True
+    return None, True

@@ -84,8 +84,10 @@ def locked(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "lock").open("w")
+    except IsADirectoryError:
+        raise StoreError(f"{root / 'lock'}: a folder where the run's lock file has to be; remove it") from None
     except OSError as error:
-        raise StoreError(f"{root}: cannot be written: {error.strerror}") from None
+        raise _no_write(root, error) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,31 +98,70 @@ def locked(root: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into one clear error."""
+    """Turn a write that the system refuses (a full disk, a quota, a limit on the size of a file, no permission) into
+    one clear error."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(root) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise StoreError(f"{root}: cannot be written: {error}") from None
+        if error.errno in _FULL or error.errno in _REFUSED:
+            raise _no_write(root, error) from None
         raise
     except Exception as error:
-        # Libraries that write files in their own code (safetensors) raise errors of their own.
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise _full(root) from None
+        # Libraries that write files in their own code raise errors of their own: safetensors with the system's words,
+        # torch.save without.
+        for code in (*_FULL, errno.EIO):
+            if os.strerror(code) in str(error):
+                raise _no_write(root, OSError(code, os.strerror(code))) from None
+        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
+            raise StoreError(
+                f"{root}: a checkpoint could not be written, as on a full disk (torch gives no reason). {_KEPT}"
+            ) from None
         raise
+
+
+def full_disk(root: Path) -> StoreError:
+    """The error that says so."""
+    return _no_write(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+# Errors of the system where there is no more room, and where a write is refused for another reason.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EIO,
+)
+_KEPT = "Everything finished is kept: make room and give the same command again"
+
+
+def _no_write(root: Path, error: OSError) -> StoreError:
+    match error.errno:
+        case errno.ENOSPC:
+            return StoreError(f"{root}: the disk is full. {_KEPT}")
+        case errno.EDQUOT:
+            return StoreError(f"{root}: the disk quota is used up. {_KEPT}")
+        case errno.EFBIG:
+            return StoreError(
+                f"{root}: a file would be larger than the limit here (ulimit -f). Everything finished is kept: raise "
+                "the limit and give the same command again"
+            )
+        case errno.EIO:
+            return StoreError(f"{root}: the disk reports an error ({_where(error)}). {_KEPT}")
+    return StoreError(f"{root}: cannot be written: {_where(error)}")
+
+
+def _where(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f", {error.filename}" if error.filename else "")
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:
     return StoreError(
         f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes them again"
-    )
-
-
-def _full(root: Path) -> StoreError:
-    return StoreError(
-        f"{root}: the disk is full. Everything finished is kept: make room and give the same command again"
     )
 
 

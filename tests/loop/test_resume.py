@@ -67,14 +67,10 @@ def _attempt(out: Path, event: int | None, **overrides: Any) -> bool:
 
 
 def _outputs(out: Path) -> dict[str, dict[str, str]]:
-    """Every file of every stage by digest; lines of metrics are averages since the last line or resume."""
+    """Every file of every stage by digest."""
     from seralign.store import read_run
 
-    records = {record.name: record.outputs for record in read_run(out).stages()}
-    return {
-        stage: {name: digest for name, digest in outputs.items() if name != "metrics.jsonl"}
-        for stage, outputs in records.items()
-    }
+    return {record.name: record.outputs for record in read_run(out).stages()}
 
 
 _REVIEWED = {

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, show, train
+from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, show, train, verify
 from seralign.errors import SeralignError
 from seralign.terminal import printable_line
 
@@ -24,6 +24,7 @@ commands:
   merge RUN --out FOLDER                 an adapter and its base as one whole model
   push RUN --repo OWNER/NAME             the result, with its model card, to the Hugging Face hub
   demo [--out DIR]                       the whole loop on a small built-in task, in a few minutes
+  verify RUN [--json]                    whether every file of a run is as it was written
   lab run | compare | report ...         studies in worlds where the true quality of every answer is known
 
 seralign COMMAND --help lists a command's options."""
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "plan": plan.main,
     "show": show.main,
     "report": report.main,
+    "verify": verify.main,
 }
 
 
@@ -46,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0, 1 for a plan that does not fit, 2 for a user's mistake (told in one line on standard error), 130 where the
-        user interrupted.
+        0, 1 for a plan that does not fit or a run that is harmed, 2 for a user's mistake (told in one line on
+        standard error), 130 where the user interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -24,14 +24,18 @@ from seralign.progress import say
 from seralign.scoring import ScoringPolicy
 from seralign.store import Run, StageRecord
 
+# The folder of a training stage with what it trained.
+SAVED = "policy"
+
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy of the run: its name, where it is, and the digest of its weights."""
+    """A policy of the run: its name, where it is, the digest of its weights, and the stage that trained it, if any."""
 
     name: str
     source: PolicySource
     digest: str
+    stage: str | None = None
 
     def to_dict(self) -> dict[str, str]:
         """For a stage's figures."""
@@ -68,6 +72,16 @@ class Loop:
         """Loads a policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
         return self._loader(policy, "bfloat16" if self.config.scoring.dtype == "bfloat16" else self.config.policy.dtype)
 
+    def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
+        """A policy's model, as :func:`~seralign.policy.load.load_model` loads it, after checking its files by digest.
+
+        Raises:
+            StoreError: a file of the stage that trained it has changed.
+        """
+        if policy.stage is not None:
+            self.run.path(policy.stage, SAVED)
+        return load_model(policy.source, self.config.policy, dtype, **how)
+
     def scoring_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy to score data with, in the precision of scoring: in float32 the weights, too, are float32; mixed
         precision is that of training, so that one does not compute again what the other has."""
@@ -89,7 +103,7 @@ class Loop:
         )
 
     def _loader(self, policy: Policy, weights: str) -> Callable[[], nn.Module]:
-        return partial(load_model, policy.source, self.config.policy, weights)
+        return partial(self.load, policy, weights)
 
     @property
     def _attention(self) -> str:

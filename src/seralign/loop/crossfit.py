@@ -23,7 +23,7 @@ from seralign.loop.data import Tables
 from seralign.loop.prepare import trained
 from seralign.loop.scoring import pair_scores
 from seralign.loop.training import train_stage
-from seralign.records import oriented
+from seralign.records import content_id, oriented
 from seralign.selection import select
 
 CROSSFIT = "crossfit/review"
@@ -79,7 +79,7 @@ def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, 
     table = read_table(loop.run.path(CROSSFIT, REVIEW), ["kept"])
     kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
     pairs = read_pairs(loop.run.path(CROSSFIT, REVIEWED))
-    return replace(tables, pairs=pairs.select(kept.tolist()), digest=record.digest)
+    return replace(tables, pairs=pairs.select(kept.tolist()), digest=content_id([tables.digest, record.digest]))
 
 
 def _review(

@@ -41,8 +41,7 @@ class Tables:
 def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> Tables:
     """Read, tokenize and split the data."""
     inputs = {key: fingerprint(source, key) for key, source in _sources(config).items()}
-    inputs["policy.tokenizer"] = _tokenizer_digest(tokenizer)
-    inputs["policy.model's end tokens"] = content_id(sorted(end_tokens))
+    inputs |= tokenizer_inputs(tokenizer, end_tokens)
     encoder = make_encoder(tokenizer, config.data, end_tokens)
 
     def work(folder: Path) -> dict[str, Any]:
@@ -127,10 +126,14 @@ def _tables(run: Run, record: StageRecord) -> Tables:
     )
 
 
-def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
+    """What a stage that tokenizes reads of the tokenizer, by digest."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
-    return content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)])
+    return {
+        "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
+        "policy.model's end tokens": content_id(sorted(end_tokens)),
+    }
 
 
 def _check_window(config: RunConfig, tables: Tables) -> None:

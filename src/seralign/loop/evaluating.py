@@ -48,6 +48,7 @@ def evaluate_stage(
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
     inputs["evaluation.scorer"] = loop.scorer.digest if loop.scorer is not None else ""
+    inputs |= {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in rivals.items()}
 
     def work(folder: Path) -> dict[str, Any]:
         samples = _sample(loop, name, policy, prompts, folder)

@@ -14,14 +14,15 @@ from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world, supplied
-from seralign.loop.context import Loop, Policy, run_stage
-from seralign.loop.data import Tables
+from seralign.loop.context import SAVED, Loop, Policy, run_stage
+from seralign.loop.data import Tables, tokenizer_inputs
 from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
+from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
 
@@ -52,11 +53,12 @@ def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWo
     if config.policy.model is None:
         raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
     made, policy = OwnWorld(world), base_policy(config)
+    tokenizer = load_tokenizer(policy.source, config.policy)
     inputs = {"world": content_id(dataclasses.asdict(world)), "policy.model": policy.digest}
     inputs |= {
         "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
         "world.own.scorer": made.key()["scorer"],
-    }
+    } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
     run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy.source))
 
 
@@ -127,7 +129,7 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
 
 def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:
     """The policy that a training stage saved."""
-    return Policy(name, trained_source(loop.run.path(stage, "policy"), start.source), record.figures["digest"])
+    return Policy(name, trained_source(loop.run.root / stage / SAVED, start.source), record.figures["digest"], stage)
 
 
 def trained_source(folder: Path, start: PolicySource) -> PolicySource:

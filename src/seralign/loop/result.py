@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from seralign.config import RunConfig, SourceConfig, to_dict
 from seralign.config.recipes import recipe_name
 from seralign.files import read_table
 from seralign.intervals import win_rate
-from seralign.loop.context import Loop, Policy
+from seralign.loop.context import SAVED, Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.prepare import POLICIES
 from seralign.policy.identity import portable
+from seralign.records import content_id
 from seralign.report.figures import run_figures
 from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
@@ -33,7 +35,7 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
     stage = f"round-{decision.best_round}/train"
     records = {record.name: record for record in loop.run.stages()}
     inputs = {name: record.digest for name, record in records.items() if name.endswith("/evaluate")}
-    inputs["policy"] = best.digest
+    inputs |= {"policy": best.digest, "decision": content_id(asdict(decision))}
 
     def work(folder: Path) -> dict[str, Any]:
         figures = {
@@ -44,7 +46,7 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
         }
         if distributed.is_main():
             card = shutil.ignore_patterns("README.md")
-            shutil.copytree(loop.run.path(stage, "policy"), folder, ignore=card, dirs_exist_ok=True)
+            shutil.copytree(loop.run.path(stage, SAVED), folder, ignore=card, dirs_exist_ok=True)
             (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
         return figures
 

@@ -67,7 +67,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
     scored = score_stage(
         loop, f"{prefix}/score", policy=policy, reference=reference, pairs=pairs, pairs_digest=pairs_digest
     )
-    inputs = {"margins": scored.digest}
+    inputs = {"pairs": pairs_digest, "margins": scored.digest}
     if scorers.before is not None:
         inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
 
@@ -144,20 +144,27 @@ def sample(
 
 
 def bootstrap(
-    loop: Loop, index: int, scorers: Scorers, prompts: datasets.Dataset, sampled: StageRecord, config: BootstrapConfig
+    loop: Loop,
+    index: int,
+    scorers: Scorers,
+    prompts: datasets.Dataset,
+    pairs_digest: str,
+    selected: StageRecord,
+    sampled: StageRecord,
+    config: BootstrapConfig,
 ) -> StageRecord:
     """Pairs from the best and the worst response of each prompt, by the ensembled implicit reward.
 
     Where the review took from the margins what length explains of them, the rewards lose it too.
     """
-    prefix = f"round-{index}"
+    prefix, slope = f"round-{index}", float(selected.figures["length_slope"])
+    inputs = {"data": pairs_digest, "length_slope": repr(slope), "candidates": sampled.digest} | scorers.digests()
 
     def work(folder: Path) -> dict[str, Any]:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
         responses = Responses(with_prompts(table, prompts), ("ids",))
         last = implicit_scores(loop, *scorers.last, responses).score
         before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses).score
-        slope = loop.run.record(f"{prefix}/select").figures.get("length_slope", 0.0)
         rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma)) - slope * responses.lengths
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():
@@ -188,7 +195,7 @@ def bootstrap(
             "similarity_kept": _similarity(pairs.select(np.flatnonzero(kept).tolist())),
         }
 
-    return loop.stage(f"{prefix}/bootstrap", {"candidates": sampled.digest} | scorers.digests(), work)
+    return loop.stage(f"{prefix}/bootstrap", inputs, work)
 
 
 def compose(

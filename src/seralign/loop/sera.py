@@ -40,6 +40,7 @@ from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
+from seralign.records import content_id
 from seralign.stopping import Decision, RoundGain, decide
 from seralign.store import Run, StageRecord, open_run, read_manifest
 
@@ -159,7 +160,8 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         harmed = _harm(figures, initial)
         outcome = asdict(decision) | {"harm": None if harmed is None else harmed.text}
         is_new = not loop.run.exists(f"round-{index}/decide")
-        loop.stage(f"round-{index}/decide", {"policy": policy.digest}, lambda _, outcome=outcome: outcome)
+        inputs = {"policy": policy.digest, "evaluations": content_id([asdict(gain) for gain in history])}
+        loop.stage(f"round-{index}/decide", inputs, lambda _, outcome=outcome: outcome)
         say(f"round {index}: {decision.reason}" + (f"; it does harm: {harmed.text}" if harmed else ""))
         if is_new:
             report(loop.run)
@@ -170,7 +172,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     best = policies[decision.best_round]
     record = result_stage(loop, best, decision)
     report(loop.run)
-    return RunResult(loop.run, loop.run.path(RESULT), record.figures)
+    return RunResult(loop.run, loop.run.root / RESULT, record.figures)
 
 
 def _reviewed(loop: Loop, index: int, tables: Tables, scorers: Scorers, writers: dict[str, Policy]) -> tuple[Any, str]:
@@ -181,10 +183,11 @@ def _reviewed(loop: Loop, index: int, tables: Tables, scorers: Scorers, writers:
     if config is not None:
         prompts = draw_prompts(tables.prompts, config.prompts, loop.seed("prompts", index))
         sampled = sample(loop, index, writers[config.writer], prompts, tables.digest, config)
-        made = bootstrap(loop, index, scorers, prompts, sampled, config)
+        made = bootstrap(loop, index, scorers, prompts, tables.digest, selected, sampled, config)
     composed = compose(loop, index, selected, made, config)
     has_generated = composed.figures["generated"] > 0
-    return training_pairs(loop, index, tables.pairs, has_generated), composed.digest
+    digest = content_id([tables.digest, None if made is None else made.digest, composed.digest])
+    return training_pairs(loop, index, tables.pairs, has_generated), digest
 
 
 def _baseline(

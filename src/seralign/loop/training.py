@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
-from seralign.files import read_table, write_json, write_table
-from seralign.loop.context import Loop, Policy
+from seralign.files import write_json, write_table
+from seralign.loop.context import SAVED, Loop, Policy
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.policy.load import load_model
 from seralign.progress import say
+from seralign.records import content_id
 from seralign.responses import Responses
 from seralign.scoring import logps
-from seralign.store import StageRecord
+from seralign.sealed import is_sealed, read_sealed_table, write_sealed_table
+from seralign.store import SCRATCH, StageRecord
 from seralign.training.arguments import check_rates, check_settings
 from seralign.training.batches import ReferenceLogps, row_sizes
 from seralign.training.plan import Pack, Plan, count_steps, plan_training
@@ -46,7 +48,7 @@ def train_stage(
 
     ``section`` is where ``config`` is in the run's configuration.
     """
-    inputs = {"pairs": pairs_digest, "start": start.digest}
+    inputs = {"pairs": pairs_digest, "start": start.digest, "training": content_id(asdict(config))}
     if reference is not None and objective.uses_reference:
         inputs["reference"] = reference.digest
 
@@ -73,9 +75,7 @@ def train_stage(
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(name, "training")
         _seed_everything(seed)
-        model = load_model(
-            start.source, loop.config.policy, loop.config.policy.dtype, trainable=True, lora=fresh_adapter
-        )
+        model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter)
         figures = train(
             model,
             loop.tokenizer,
@@ -88,7 +88,7 @@ def train_stage(
             label=f"training, {name}",
             log_folder=loop.run.root / "logs" / name,
         )
-        digest = _saved_digest(loop, folder / "policy", start)
+        digest = _saved_digest(loop, folder / SAVED, start)
         if digest == start.digest:
             say(
                 f"warning: {name} changed no weight: its updates were too small for the weights' data type; raise "
@@ -146,16 +146,19 @@ def _reference(
     step 0 are zero to the last bit. A pair that training never comes to (``max_steps`` below an epoch) is not scored:
     null in the file, NaN in the arrays.
     """
-    if not distributed.broadcast(file.is_file()):
+    part = file.parent / SCRATCH / f"{file.stem}.sealed"
+    if not distributed.broadcast(is_sealed(part)):
         both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
         policy = loop.training_policy(reference)
         responses = Responses(table, ("chosen_ids", "rejected_ids"))
         found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
             chosen, rejected = (pa.array(side, from_pandas=True) for side in found.reshape(2, -1))
-            write_table(file, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})
+            write_sealed_table(part, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})
         distributed.barrier()
-    stored = read_table(file)
+    stored = read_sealed_table(part)
+    if distributed.is_main():
+        write_table(file, {name: stored[name] for name in stored.column_names})
     return ReferenceLogps(stored["chosen"].to_numpy(), stored["rejected"].to_numpy())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
 from seralign.errors import StoreError, one_line
-from seralign.files import file_digest, write_json
-
-_MARKER = "complete.json"
+from seralign.files import file_digest
+from seralign.sealed import read_sealed, write_sealed
+from seralign.store import CHECKPOINT_MARKER
 
 
 class CheckpointMarker(TrainerCallback):
@@ -28,7 +27,9 @@ class CheckpointMarker(TrainerCallback):
         if distributed.is_main():
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             files = sorted(path for path in folder.rglob("*") if path.is_file())
-            write_json(folder / _MARKER, {str(path.relative_to(folder)): file_digest(path) for path in files})
+            write_sealed(
+                folder / CHECKPOINT_MARKER, {str(path.relative_to(folder)): file_digest(path) for path in files}
+            )
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
@@ -39,7 +40,7 @@ def last_checkpoint(scratch: Path) -> Path | None:
     """
     whole: list[tuple[int, Path]] = []
     for path in scratch.glob("checkpoint-*"):
-        if (path / _MARKER).is_file():
+        if (path / CHECKPOINT_MARKER).is_file():
             whole.append((int(path.name.rsplit("-", 1)[1]), path))
         else:
             shutil.rmtree(path)
@@ -47,9 +48,9 @@ def last_checkpoint(scratch: Path) -> Path | None:
         return None
     newest = max(whole)[1]
     try:
-        digests = json.loads((newest / _MARKER).read_text(encoding="utf-8"))
+        digests = read_sealed(newest / CHECKPOINT_MARKER)
         broken = [name for name, digest in digests.items() if file_digest(newest / name) != digest]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         broken = [one_line(error)]
     if broken:
         raise StoreError(

@@ -121,7 +121,8 @@ def train(
     if distributed.is_main():
         # Holds a pickle; everything in it is in the run's configuration.
         (folder / "policy" / "training_args.bin").unlink(missing_ok=True)
-        lines = "".join(json.dumps(entry) + "\n" for entry in history)
+        # A resumed training has read the first lines from its checkpoint, in another order of keys.
+        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     distributed.barrier()
     return {

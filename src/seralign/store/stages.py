@@ -1,36 +1,24 @@
-"""The only reader and writer of a run's folder: layout, atomic stages, digests.
-
-A run is a folder of stages. A stage works in ``NAME.partial`` and becomes ``NAME`` by one rename, its record
-``stage.json`` inside: it is either whole or not there, and what a killed stage had finished is still in
-``NAME.partial`` when it is begun again. The record names what the stage read and wrote by digest; a stage that
-exists is read back, never made again, and refused when its inputs are others now.
-
-    RUN/run.json             configuration and versions
-    RUN/data/                pairs.arrow, heldout.arrow, prompts.arrow, heldout_prompts.arrow
-    RUN/sft/policy/          supervised policy
-    RUN/round-2/score/       margins.parquet
-    RUN/round-2/train/       policy/, metrics.jsonl, reference.parquet
-    RUN/result/              the model that the run was for
-"""
+"""Stages of a run: begun, finished by one rename, read back by digest."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
-from seralign.config import load_config, to_dict
-from seralign.errors import ConfigError, StoreError
-from seralign.files import file_digest, sync, write_json
+from seralign.errors import StoreError
+from seralign.files import file_digest, sync
 from seralign.records import content_id
+from seralign.sealed import read_sealed, write_sealed
 
-FORMAT = 1
 RECORD = "stage.json"
 SCRATCH = "scratch"
+INPUTS = "inputs.json"
+# Beside the files of a checkpoint, which it names with their digests.
+CHECKPOINT_MARKER = "complete.json"
 
 
 @dataclass(frozen=True)
@@ -61,9 +49,21 @@ class Run:
     """A run's folder. ``root`` is its path."""
 
     root: Path
+    _read: dict[Path, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     def path(self, stage: str, *parts: str) -> Path:
-        """A file of a finished stage."""
+        """A file or folder of a finished stage, to read it.
+
+        What lies there is first compared with the digests of the stage's record, each file once in a process: about
+        a second a gigabyte.
+
+        Raises:
+            StoreError: the stage has not finished, or a file is missing or is not what the stage wrote.
+        """
+        asked = PurePath(*parts)
+        for name, digest in self.record(stage).outputs.items():
+            if PurePath(name).is_relative_to(asked):
+                self._check(stage, name, digest)
         return self.root.joinpath(stage, *parts)
 
     def partial(self, stage: str) -> Path:
@@ -83,35 +83,35 @@ class Run:
         """
         path = self.root / stage / RECORD
         try:
-            record = StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+            record = StageRecord(**read_sealed(path))
         except FileNotFoundError:
             raise StoreError(f"{path}: the stage has not finished") from None
         except (OSError, ValueError, TypeError) as error:
             raise _corrupt(path, path.parent, f"the record cannot be read ({error})") from None
-        if not all(isinstance(part, dict) for part in (record.inputs, record.outputs, record.stats, record.figures)):
-            raise _corrupt(path, path.parent, "not the record of a stage")
+        if record.name != stage:
+            raise _corrupt(path, path.parent, f"the record of another stage, {record.name}")
         return record
 
     def stages(self) -> list[StageRecord]:
         """Records of all finished stages, in the order in which they finished."""
-        records = [self.record(str(folder.relative_to(self.root))) for folder in _stage_folders(self.root)]
+        records = [self.record(str(folder.relative_to(self.root))) for folder in stage_folders(self.root)]
         return sorted(records, key=lambda record: record.finished)
 
     def begin(self, stage: str, inputs: dict[str, str]) -> Path:
         """The folder to work in; what an earlier, killed attempt on the same inputs left there is still in it.
 
         Raises:
-            StoreError: the stage's folder is there but its record is not.
+            StoreError: the stage's folder is there but its record is not, or what an attempt began with is not known.
         """
         final = self.root / stage
         if final.exists():
             raise _corrupt(final / RECORD, final, "the record is missing")
         folder = self.partial(stage)
-        begun = folder / SCRATCH / "inputs.json"
-        if not begun.is_file() or json.loads(begun.read_text(encoding="utf-8")) != inputs:
+        begun = folder / SCRATCH / INPUTS
+        if not begun.exists() or self._begun_with(begun) != inputs:
             shutil.rmtree(folder, ignore_errors=True)
             begun.parent.mkdir(parents=True)
-            write_json(begun, inputs)
+            write_sealed(begun, inputs)
         return folder
 
     def commit(self, stage: str, inputs: dict[str, str], figures: dict[str, Any], seconds: float) -> StageRecord:
@@ -119,7 +119,8 @@ class Run:
         folder = self.partial(stage)
         for torn in folder.rglob("*.tmp"):
             torn.unlink()
-        files = _files(folder)
+        files = files_of(folder)
+        _follow_umask([folder / name for name in files], folder / SCRATCH / INPUTS)
         record = StageRecord(
             name=stage,
             inputs=inputs,
@@ -132,14 +133,17 @@ class Run:
         )
         for name in files:
             sync(folder / name)
-        write_json(folder / RECORD, asdict(record))
+        write_sealed(folder / RECORD, asdict(record))
         self.recover(stage)
+        self._read.update({self.root / stage / name: stat for name, stat in record.stats.items()})
         return record
 
     def recover(self, stage: str) -> None:
         """Put a stage in place whose record was written, as the last thing before the process was killed perhaps."""
         folder, final = self.partial(stage), self.root / stage
         if (folder / RECORD).is_file():
+            if final.exists():
+                raise StoreError(f"{final} and {folder} are both finished. Delete one of the two")
             folder.replace(final)
             sync(final.parent)
         # Only now: a stage that is killed before it is in place needs its checkpoints again.
@@ -148,7 +152,7 @@ class Run:
     def verify(self, stage: str, inputs: dict[str, str]) -> StageRecord:
         """The record of a finished stage, after checking that it was made from ``inputs`` and is unharmed.
 
-        A file is read again only where its size or time differs from what was recorded.
+        A file is read only where its size or time differs from what was recorded; :meth:`path` reads it in any case.
 
         Raises:
             StoreError: other inputs, or a file that is missing or has changed.
@@ -166,70 +170,41 @@ class Run:
             path = self.root / stage / name
             if not path.is_file():
                 raise _corrupt(path, self.root / stage, "the file is missing")
-            if _stat(path) != record.stats.get(name) and file_digest(path) != digest:
-                raise _corrupt(path, self.root / stage, "its contents have changed since it was written")
+            if _stat(path) != record.stats.get(name):
+                self._check(stage, name, digest)
         return record
 
+    def _check(self, stage: str, name: str, digest: str) -> None:
+        path = self.root / stage / name
+        if path.is_file() and self._read.get(path) == _stat(path):
+            return
+        if what := harm(path, digest):
+            raise _corrupt(path, self.root / stage, what)
+        self._read[path] = _stat(path)
 
-def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str]) -> Run:
-    """Open a run's folder for work, or begin one.
-
-    Raises:
-        StoreError: the folder holds something else, or a run of another configuration that has finished a stage (the
-            keys are named).
-    """
-    root = Path(root)
-    config = {key: value for key, value in config.items() if key != "out"}
-    manifest = root / "run.json"
-    if manifest.is_file():
-        stored = _with_defaults(read_manifest(root)["config"])
-        changed = _differences(stored, config)
-        if changed and any(_stage_folders(root)):
+    def _begun_with(self, path: Path) -> dict[str, Any]:
+        try:
+            return read_sealed(path)
+        except (OSError, ValueError) as error:
+            folder = path.parent.parent
             raise StoreError(
-                f"{root} holds a run of another configuration: {'; '.join(changed)}. "
-                "Go on with the configuration that it began with, or choose another folder (--out)"
-            )
-        if not changed:
-            return Run(root)
-    # A run that was killed while it began has left the lock and a torn manifest.
-    elif root.is_dir() and any(entry.name not in ("lock", "run.json.tmp") for entry in root.iterdir()):
-        raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})
-    return Run(root)
+                f"{path}: cannot be read ({error}), so what {folder.name} was begun with is not known. "
+                f"Delete the folder {folder}; the same command begins this stage again"
+            ) from None
 
 
-def read_run(root: str | Path) -> Run:
-    """Open a run's folder for reading.
-
-    Raises:
-        StoreError: the folder holds no run.
-    """
-    read_manifest(Path(root))
-    return Run(Path(root))
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """``run.json``: format, config, versions, created."""
-    path = root / "run.json"
+def harm(path: Path, digest: str) -> str | None:
+    """What is wrong with a file that has to have a digest; None where nothing is."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return None if file_digest(path) == digest else "its contents have changed since it was written"
     except FileNotFoundError:
-        raise StoreError(f"{root}: no run here (run.json is missing)") from None
-    except NotADirectoryError:
-        raise StoreError(f"{root}: no run, but a file; give the run's folder") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from None
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != FORMAT
-        or not isinstance(manifest.get("config"), dict)
-    ):
-        raise StoreError(f"{path}: not a run of this version (format {FORMAT})")
-    return manifest
+        return "the file is missing"
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
+    """Files that a stage wrote, beside its record."""
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
@@ -237,14 +212,22 @@ def _files(folder: Path) -> list[str]:
     )
 
 
-def _stage_folders(folder: Path) -> Iterator[Path]:
+def _follow_umask(paths: list[Path], made_here: Path) -> None:
+    """Give files the permissions that the user's umask gives. safetensors makes its files for the owner alone."""
+    mode = made_here.stat().st_mode & 0o666
+    for path in paths:
+        if path.stat().st_mode & 0o666 != mode:
+            path.chmod(mode)
+
+
+def stage_folders(folder: Path) -> Iterator[Path]:
     """Folders of finished stages; what is inside a stage, finished or not, is not looked at."""
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.endswith(".partial"):
             if (child / RECORD).is_file():
                 yield child
             else:
-                yield from _stage_folders(child)
+                yield from stage_folders(child)
 
 
 def _stat(path: Path) -> list[int]:
@@ -262,26 +245,3 @@ def _corrupt(path: Path, stage: Path, what: str) -> StoreError:
     return StoreError(
         f"{path}: {what}. Delete the folder {stage} and all later stages; the same command makes them again"
     )
-
-
-def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run with what was added since; as it is where a key is no more.
-
-    A run that could not name a key did what the paper does.
-    """
-    try:
-        whole = to_dict(load_config(None, stored | {"recipe": "sera", "out": "."}))
-        return {key: value for key, value in whole.items() if key != "out"}
-    except ConfigError:
-        return stored
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    changed = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            changed += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changed.append(f"{prefix}{key} was {before!r}, now {after!r}")
-    return changed

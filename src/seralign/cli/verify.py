@@ -1,0 +1,72 @@
+"""``seralign verify``: every file of a run against the digests that it was written with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from seralign.cli.console import stdout
+from seralign.errors import StoreError
+from seralign.store import Checked, Run, check_run, read_manifest, run_size
+
+
+def main(arguments: list[str]) -> int:
+    """``RUN [--json]``; 0 where all is as it was written, 1 where it is not."""
+    parser = argparse.ArgumentParser(
+        "seralign verify",
+        description="Read every file of a run and compare it with the digest that it was written with. Writes nothing. "
+        "Exit code 1 where a file is missing or harmed.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder, finished or not")
+    parser.add_argument("--json", action="store_true", help="the same by name")
+    given = parser.parse_args(arguments)
+    run = Run(Path(given.run))
+    if not (run.root / "run.json").is_file():
+        read_manifest(run.root)  # says what is missing
+
+    from seralign.progress import bar
+
+    with bar("verify", run_size(run), "B") as line:
+        found = [*check_run(run, line.advance), *_cache(run)]
+    if given.json:
+        print(json.dumps([asdict(checked) for checked in found], indent=1))
+    else:
+        _print(found)
+    return 1 if any(checked.problems for checked in found) else 0
+
+
+def _cache(run: Run) -> list[Checked]:
+    """The run's log-probability cache, where it has one."""
+    try:
+        config: dict[str, Any] = read_manifest(run.root)["config"]
+    except StoreError:
+        config = {}
+    from seralign.cache import check_cache
+
+    path = Path(config.get("scoring", {}).get("cache") or run.root / "cache" / "logps.sqlite")
+    if not path.is_file():
+        return []
+    rows, problems = check_cache(path)
+    name = str(path.relative_to(run.root)) if path.is_relative_to(run.root) else str(path)
+    return [Checked(f"{name} ({rows} rows)", 1, path.stat().st_size, tuple(problems))]
+
+
+def _print(found: list[Checked]) -> None:
+    from seralign.tables import Table, terminal
+
+    rows = tuple(
+        (checked.name, f"{checked.files:,}", f"{checked.size:,}", "harmed" if checked.problems else "ok")
+        for checked in found
+    )
+    console = stdout()
+    console.print(terminal(Table("", ("part", "files", "bytes", ""), rows)))
+    for checked in found:
+        for problem in checked.problems:
+            console.print(f"{checked.name}: {problem}", markup=False, soft_wrap=True)
+    harmed = sum(bool(checked.problems) for checked in found)
+    files, size = sum(checked.files for checked in found), sum(checked.size for checked in found)
+    ending = "all as written" if not harmed else f"{harmed} of {len(found)} parts are not as they were written"
+    console.print(f"{files:,} files, {size:,} bytes: {ending}")
