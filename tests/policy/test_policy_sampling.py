@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ from scipy.stats import chisquare
 from torch import nn
 from transformers import (
     BloomConfig,
+    FalconMambaConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GenerationConfig,
+    JambaConfig,
+    Mamba2Config,
     MambaConfig,
     PretrainedConfig,
+    RecurrentGemmaConfig,
+    RwkvConfig,
     TopPLogitsWarper,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
@@ -26,7 +33,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from seralign import progress
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError
-from seralign.policy import decoding, sampling
+from seralign.policy import decoding, ways
 from seralign.policy.draws import draw as draw_tokens
 from seralign.policy.draws import nucleus, uniforms
 from seralign.policy.growing_cache import bytes_a_token, growing_cache
@@ -55,6 +62,34 @@ OTHERS: dict[str, PretrainedConfig] = {
     "gemma3": Gemma3TextConfig(**_GEMMA),
     "bloom": BloomConfig(**_COMMON, n_layer=2, n_head=4),
     "mamba": MambaConfig(**_COMMON, num_hidden_layers=2, state_size=4),
+    "falcon-mamba": FalconMambaConfig(**_COMMON, num_hidden_layers=2, state_size=4),
+    "mamba2": Mamba2Config(
+        **_COMMON, num_hidden_layers=2, state_size=4, num_heads=8, head_dim=8, n_groups=1, chunk_size=4
+    ),
+    "rwkv": RwkvConfig(**_COMMON, num_hidden_layers=2, attention_hidden_size=32, context_length=64),
+    "recurrent-gemma": RecurrentGemmaConfig(
+        **_COMMON,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        lru_width=32,
+        attention_window_size=8,
+        intermediate_size=48,
+    ),
+    "jamba": JambaConfig(
+        **_COMMON,
+        num_hidden_layers=2,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        mamba_d_state=4,
+        mamba_dt_rank=4,
+        use_mamba_kernels=False,
+        num_experts=2,
+        expert_layer_period=2,
+        expert_layer_offset=1,
+    ),
 }
 SHARED = (*tiny.ARCHITECTURES, "falcon", "gemma2", "gemma3")
 
@@ -159,7 +194,7 @@ def test_published_settings_do_not_leak_and_are_given_back(
     shared: bool, adapter: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not shared:
-        monkeypatch.setattr(sampling, "why_not_shared", lambda model: "a test says so")
+        monkeypatch.setattr(ways, "why_not_shared", lambda model: "a test says so")
     source = tiny.save_model(tmp_path / "model", seed=3, vocab_size=VOCABULARY, initializer_range=0.15)
     GenerationConfig(
         do_sample=True, top_k=1, temperature=0.1, repetition_penalty=9.0, top_p=0.1, no_repeat_ngram_size=1,
@@ -180,6 +215,7 @@ def test_published_settings_do_not_leak_and_are_given_back(
 def test_published_settings_are_given_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = small("bloom")
     published = model.generation_config
+    draw(model, [SHORT])
 
     def fail(**kwargs: Any) -> None:
         raise RuntimeError("no memory")
@@ -236,7 +272,21 @@ END_OR_FOUR = frozenset({tiny.EOS, 4})
 PROMPTS = [[4], [3, 5, 4, 4, 5, 3, 4], [5, 5, 3], [3]]
 
 
-def one_by_one(model: nn.Module, prompts: list[list[int]], samples: int, length: int, seed: int) -> list[list[int]]:
+def one_by_one_at(
+    model: nn.Module, prompts: list[list[int]], samples: int, length: int, temperature: float, seed: int = 0
+) -> list[list[int]]:
+    return one_by_one(model, prompts, samples, length, seed, temperature, END)
+
+
+def one_by_one(
+    model: nn.Module,
+    prompts: list[list[int]],
+    samples: int,
+    length: int,
+    seed: int,
+    temperature: float = 1.0,
+    end: frozenset[int] | None = None,
+) -> list[list[int]]:
     """The same random numbers, spent on one sequence at a time without cache, padding or batch."""
     numbers = uniforms(seed, [str(at) for at in range(len(prompts))], samples, length)
     responses = []
@@ -245,9 +295,9 @@ def one_by_one(model: nn.Module, prompts: list[list[int]], samples: int, length:
         before = len(ids)
         for number in given:
             with torch.no_grad():
-                logits_1V = model(input_ids=torch.tensor([ids])).logits[:, -1]
-            ids.append(int(draw_tokens(logits_1V, number[None], 1.0, 1.0)))
-            if ids[-1] in END_OR_FOUR:
+                logits_1V = model(input_ids=torch.tensor([ids]), use_cache=False).logits[:, -1]
+            ids.append(int(draw_tokens(logits_1V, number[None], temperature, 1.0)))
+            if ids[-1] in (end or END_OR_FOUR):
                 break
         responses.append(ids[before:])
     return responses
@@ -299,6 +349,7 @@ class Calls:
 
 def test_a_prompt_is_encoded_once_and_finished_rows_leave() -> None:
     model = small().double()
+    in_batch(model)  # what is tried at first use is not looked at
     calls = Calls(model)
     responses = in_batch(model, seed=1)
     assert calls.shapes[0] == (4, 7)
@@ -334,6 +385,7 @@ def test_rows_together_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = growing_cache(model.config)
     model(input_ids=torch.tensor([[3, 4, 5]]), past_key_values=cache)
     assert bytes_a_token(cache) == 256
+    in_batch(model)
     calls = Calls(model)
     monkeypatch.setattr(decoding, "LEAVING_SHARE", 1.0)
     monkeypatch.setattr(decoding, "CACHE_BYTES", 6 * 31 * 256 + 255)
@@ -360,7 +412,83 @@ def test_a_model_that_cannot_share_is_sampled_by_generate_and_it_is_said_once(
         drawn = draw(model, [SHORT, SHORT], seed=seed)
         assert_drawn_from(drawn[DRAWS:], sequence_probabilities(model, SHORT))
     assert len(said) == 1
-    assert said[0].startswith(f"{type(model).__name__} is sampled by transformers' generate")
+    assert said[0].startswith(f"{type(model).__name__}: responses are sampled by transformers' generate, which encodes")
+
+
+def spoil(model: Any, when: Callable[[dict[str, Any]], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shift the logits of calls that ``when`` is true of, as a kernel that minds padding or batch mates would."""
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def spoilt(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        if when(kwargs):
+            output.logits = output.logits.roll(1, dims=-1)
+        return output
+
+    monkeypatch.setattr(model, "forward", spoilt)
+
+
+def has_padding(kwargs: dict[str, Any]) -> bool:
+    mask = kwargs.get("attention_mask")
+    return mask is not None and not bool(mask.all())
+
+
+def has_cache(kwargs: dict[str, Any]) -> bool:
+    return bool(kwargs.get("use_cache"))
+
+
+@pytest.mark.parametrize(
+    ("when", "way"),
+    [
+        (lambda kwargs: False, "shared"),
+        (has_padding, "by transformers' generate, prompts of equal length together"),
+        (lambda kwargs: has_cache(kwargs) and len(kwargs["input_ids"]) > 1, "by transformers' generate, one at a time"),
+        (has_cache, "without a cache, prompts of equal length together"),
+        (lambda kwargs: has_cache(kwargs) or len(kwargs["input_ids"]) > 1, "without a cache, one at a time, which is"),
+    ],
+    ids=["right", "padding", "batch", "cache", "cache and batch"],
+)
+def test_a_way_that_gives_other_answers_is_not_taken(
+    when: Callable[[dict[str, Any]], bool], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "say", said.append)
+    progress.say_once.cache_clear()
+    model = small().double()
+    expected = one_by_one(model, PROMPTS, 5, 24, seed=7)
+    spoil(model, when, monkeypatch)
+    assert in_batch(model, seed=7) == expected
+    if way == "shared":
+        assert not said
+    else:
+        assert len(said) == 1
+        assert said[0].startswith(f"LlamaForCausalLM: responses are sampled {way}")
+
+
+@pytest.mark.parametrize("name", ["rwkv", "mamba", "mamba2", "falcon-mamba", "recurrent-gemma", "jamba", "bloom"])
+@pytest.mark.filterwarnings("ignore")
+def test_responses_of_a_batch_are_those_of_each_prompt_alone(name: str) -> None:
+    """RWKV answers other things in a batch, with its cache (transformers 5.23): it is sampled one at a time."""
+    model = small(name)
+    together = draw(model, PROMPTS, samples=2, max_new_tokens=6, temperature=1e-3)
+    alone = one_by_one_at(model, PROMPTS, 2, 6, 1e-3)
+    assert [list(candidate.ids) for candidate in together] == alone
+
+
+@pytest.mark.parametrize("name", ["llama", "bloom"])
+def test_ids_that_the_tokenizer_lacks_are_never_drawn(name: str) -> None:
+    """An embedding that is padded beyond the tokenizer: the distribution is the policy's on the tokens there are."""
+    model = small(name)
+    known = 4
+    settings = SamplingParams(DRAWS, 1.0, 1.0, 1)
+    given = [Prompt("0", "", (3,))]
+    drawn = sample(model, tiny.make_tokenizer(known), given, settings, END, 0)
+    with torch.no_grad():
+        whole = model(input_ids=torch.tensor([[3]])).logits[0, -1].double().softmax(dim=0)
+    assert whole[known:].sum() > 0.1
+    share = (whole[:known] / whole[:known].sum()).tolist()
+    assert_drawn_from(drawn, {(token,): share[token] for token in range(known)})
 
 
 def test_logits_that_are_no_distribution_are_an_error() -> None:

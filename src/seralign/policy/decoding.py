@@ -89,7 +89,7 @@ def decode(
     positions_PW = (mask_PW.cumsum(dim=1) - 1).clamp(min=0)
     cache = growing_cache(inner_model(model).config)
     logits_PV = forward(cache, ids_PW, mask_PW if _padded(mask_PW) else None, positions_PW)
-    ends = torch.tensor(sorted(end_tokens), device=device)
+    ends = torch.tensor(sorted(end_tokens), dtype=torch.long, device=device)
     rows, length = uniform_RN.shape
     numbers_RN = uniform_RN.to(device, exact_dtype(device))
     prompt_R = torch.arange(len(prompts), device=device).repeat_interleave(rows // len(prompts))

@@ -36,11 +36,6 @@ def uniforms(seed: int, prompt_ids: Sequence[str], samples: int, length: int) ->
     return torch.from_numpy(table).flatten(0, 1)
 
 
-def batch_seed(seed: int, prompt_ids: Sequence[str]) -> int:
-    """A seed for all prompts of a batch together, where their random numbers come from one generator."""
-    return int(np.random.SeedSequence([seed, *map(_number, prompt_ids)]).generate_state(1)[0])
-
-
 def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float) -> Tensor:
     """One token a row, by inversion of its cumulative distribution.
 
