@@ -30,6 +30,10 @@ from seralign.progress import say_once
 _LAYERS = {"full_attention", "sliding_attention"}
 # Tokens to try: two prompts, one of them with two responses.
 _PROBE = [([5, 3], [7, 1, 4]), ([2, 6, 3], [4, 4]), ([5, 3], [2, 7, 7, 5])]
+# A text, and the number of tokens before those that are changed, to see whether a token's prediction knows later ones.
+_TEXT, _EARLY = (5, 3, 7, 1, 4, 2), 4
+# What rounding may move a prediction by, as a share of what an earlier token does.
+_LEAK = 0.02
 # Largest difference between two right ways to compute a token's log-probability, in nats and relative to its size.
 _ROUNDING = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.004, torch.bfloat16: 0.02}
 
@@ -51,10 +55,15 @@ class Abilities:
 
 _KNOWN: WeakKeyDictionary[nn.Module, Abilities] = WeakKeyDictionary()
 _CHOSEN: WeakSet[nn.Module] = WeakSet()
+_CAUSAL: WeakSet[nn.Module] = WeakSet()
 
 
 def abilities(model: nn.Module) -> Abilities:
-    """What a loaded model can do; found out once, and said where it is not everything."""
+    """What a loaded model can do; found out once, and said where it is not everything.
+
+    Raises:
+        ModelError: it attends to later tokens, so that it is no causal language model; or an adapter of virtual tokens.
+    """
     inner = inner_model(model)
     if has_virtual_tokens(model):
         raise ModelError(
@@ -63,6 +72,33 @@ def abilities(model: nn.Module) -> Abilities:
     if inner not in _KNOWN:
         _KNOWN[inner] = _find_out(inner) if isinstance(inner, PreTrainedModel) else Abilities(None, 0, own_head=True)
     return _KNOWN[inner]
+
+
+@torch.no_grad()
+def check_causal(model: nn.Module) -> None:
+    """Refuse a model whose early logits move when later tokens do; tried once for each loaded model.
+
+    Raises:
+        ModelError: it attends to later tokens.
+    """
+    inner = inner_model(model)
+    if inner in _CAUSAL or not isinstance(inner, PreTrainedModel):
+        return
+    rows, device = inner.get_input_embeddings().weight.shape[0], next(inner.parameters()).device
+    ids_3T = torch.tensor([_TEXT] * 3, device=device)
+    ids_3T[1, _EARLY:] += 1
+    ids_3T[2, 0] += 1
+    ids_3T %= rows
+    with torch.autocast(device.type, enabled=False):
+        output: Any = inner(input_ids=ids_3T, attention_mask=torch.ones_like(ids_3T), use_cache=False, return_dict=True)
+    plain, later, earlier = output.logits[:, _EARLY - 1].float().log_softmax(dim=-1).clamp(min=-1e4)
+    moved, scale = (later - plain).abs().max(), (earlier - plain).abs().max()
+    if moved > _LEAK * scale + 1e-6:
+        raise ModelError(
+            f"{type(inner).__name__} attends to later tokens: the prediction of a token changes by {moved:.2g} nats "
+            "with those after it; a causal language model is needed"
+        )
+    _CAUSAL.add(inner)
 
 
 def keep_attention(model: nn.Module) -> None:
@@ -103,6 +139,7 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     was_training = inner.training
     inner.eval()
     try:
+        check_causal(inner)
         wanted = _logps(inner, pad_sequences, name, own_head=True)
         head = _differs(inner, pad_sequences, name, wanted, own_head=False)
         packed = _differs(inner, pack_sequences, name, wanted, own_head=head is not None) if longest else None

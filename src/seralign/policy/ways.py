@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from seralign.errors import ModelError, brief
+from seralign.policy.abilities import check_causal
 from seralign.policy.decoding import Draw, decode, pad_left, why_not_shared
 from seralign.policy.forward import inner_model
 from seralign.progress import say_once
@@ -140,6 +141,7 @@ def _way(model: nn.Module) -> Way:
 
 
 def _find_out(model: nn.Module) -> Way:
+    check_causal(model)
     reason = why_not_shared(model)
     kind = type(inner_model(model)).__name__
     wanted_RNV = _plain_logits(model)
