@@ -84,7 +84,8 @@ def check_causal(model: nn.Module) -> None:
     inner = inner_model(model)
     if inner in _CAUSAL or not isinstance(inner, PreTrainedModel):
         return
-    rows, device = inner.get_input_embeddings().weight.shape[0], next(inner.parameters()).device
+    embedding: Any = inner.get_input_embeddings()
+    rows, device = embedding.weight.shape[0], next(inner.parameters()).device
     ids_3T = torch.tensor([_TEXT] * 3, device=device)
     ids_3T[1, _EARLY:] += 1
     ids_3T[2, 0] += 1
