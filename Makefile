@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-real lint format clean
+.PHONY: demo test test-real fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
 demo: $(STAMP)
@@ -14,6 +14,11 @@ test: lint
 # The AlpacaEval example, end to end on real data (minutes).
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
+
+# A million random rows, files, configurations and templates: an hour or two on two cores. COUNT=10000 tries fewer.
+COUNT ?= 1000000
+fuzz: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from rich.text import Text
 from seralign import progress, terminal
 from seralign.cli import console as cli_console
 from seralign.cli.main import main
-from seralign.terminal import printable, printable_line
+from seralign.terminal import error_line, printable, printable_line
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 
@@ -46,6 +46,14 @@ def test_what_a_terminal_would_obey_or_hide_is_an_escape(text: str, shown: str) 
 
 def test_an_error_is_one_line() -> None:
     assert printable_line("a\nb\tc\x85d") == "a\\nb\\tc\\x85d"
+
+
+def test_an_error_is_no_longer_than_anyone_reads() -> None:
+    assert error_line("x" * 1000) == "x" * 1000
+    line = error_line(f"run.yaml: {'a' * 5000}\n: unknown key")
+    assert line.startswith("run.yaml: aaa")
+    assert line.endswith("aaa\\n: unknown key")
+    assert len(line) == 1000 + len(" […] ")
 
 
 @given(st.text(st.characters()))

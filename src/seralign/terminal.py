@@ -22,6 +22,8 @@ _PATTERN = re.compile(
     "|(?<![\u00a0-\U0010ffff])[\u200c\u200d]|(?<=[\u200c\u200d])[\u200c\u200d]"
     "|(?:^|(?<=[\ufe00-\ufe0f\\s]))[\ufe00-\ufe0f]"
 )
+# Characters of an error's line.
+_LONGEST = 1000
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -36,6 +38,15 @@ def printable(text: str) -> str:
 def printable_line(text: str) -> str:
     """:func:`printable` text on a single line; newlines and tabs are shown as escapes, too."""
     return re.sub("[\n\t]", _escape, printable(text))
+
+
+def error_line(text: str) -> str:
+    """An error as :func:`printable_line`; the middle of a longer one than anyone reads is left out."""
+    line = printable_line(text)
+    if len(line) <= _LONGEST:
+        return line
+    end = _LONGEST // 4
+    return f"{line[: _LONGEST - end]} […] {line[-end:]}"
 
 
 def console(*, stderr: bool = False, width_in_files: int) -> Console:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, show, train, verify
 from seralign.errors import SeralignError
-from seralign.terminal import printable_line
+from seralign.terminal import error_line
 
 USAGE = """usage: seralign COMMAND ...
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _mistake(text: str) -> int:
-    print(f"error: {printable_line(text)}", file=sys.stderr)
+    print(f"error: {error_line(text)}", file=sys.stderr)
     return 2
 
 

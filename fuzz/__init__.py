@@ -1,0 +1,5 @@
+"""Fuzzing of everything that reads a user's input: rows, files, configurations, chat templates.
+
+Every input has to end in one of two ways: it is accepted, or it is refused by one line of a ``SeralignError``. Anything
+else is a finding: another exception, an input that takes too long, a process that dies. ``python -m fuzz --help``.
+"""

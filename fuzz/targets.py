@@ -1,0 +1,9 @@
+"""All targets by name."""
+
+from fuzz.configurations import CONFIGURATIONS
+from fuzz.files import FILES
+from fuzz.rows import ROWS
+from fuzz.target import Target
+from fuzz.templates import TEMPLATES_TARGET
+
+TARGETS: dict[str, Target] = {target.name: target for target in (ROWS, FILES, CONFIGURATIONS, TEMPLATES_TARGET)}
