@@ -175,6 +175,8 @@ def test_a_folder_of_shards_is_read_by_name(tmp_path: Path) -> None:
     for name in (".hidden.jsonl", "_SUCCESS", "README.md", ".cache/x.jsonl"):
         write(tmp_path / "s" / name, "no rows")
     assert prompts(tmp_path / "s") == ["1", "2", "3"]
+    assert prompts([str(shard(tmp_path / "t" / "training.jsonl", "4")), str(tmp_path / "s")]) == ["4", "1", "2", "3"]
+    assert prompts(tmp_path / "t") == ["4"]
     where = [where for _, where in load_rows(source(tmp_path / "s"), "data.prompts").located()]
     assert where == [f"{tmp_path}/s/{name} row 1" for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.zst")]
 
@@ -197,6 +199,10 @@ def test_the_columns_of_shards_are_put_together(tmp_path: Path) -> None:
         ({"a.jsonl": "{}", "more/b.jsonl": "{}"}, r"has data in a folder of its own, more; give the folder"),
         ({"train/deep/b.parquet": "x"}, r"has data in a folder of its own, train; .*/s/\*\*/\*.parquet$"),
         ({"a.jsonl": "{}", "b.jsonl": ""}, r"b.jsonl is empty"),
+        (
+            {"train-00.jsonl": "{}", "train-01.jsonl": "{}", "my_test.jsonl": "{}"},
+            r"has files of several splits, my_test.jsonl and train-00.jsonl; give those that you mean",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_read_as_shards(tmp_path: Path, files: dict[str, str], message: str) -> None:

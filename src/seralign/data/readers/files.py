@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ TEXT = (".json", ".jsonl", ".csv", ".tsv")
 KINDS = (*TEXT, ".parquet")
 EXTENSIONS = ".json, .jsonl, .csv, .tsv (each also .gz or .zst), .parquet"
 SAVED = "saved"
+# Words of a file's name that say which part of the data it is, as on the hub.
+_SPLITS = {
+    "train": {"train", "training"},
+    "validation": {"validation", "valid", "val", "dev"},
+    "test": {"test", "testing", "eval", "evaluation"},
+}
 _OTHER_PACKING = (".bz2", ".xz", ".zip", ".lz4", ".7z", ".br", ".z")
 
 
@@ -178,7 +185,19 @@ def _shards(folder: Path, where: str) -> list[DataFile]:
             f"{where}: the folder {folder} mixes {' and '.join(kinds)} files; give those that you mean, as a list or "
             f"as a glob such as {folder}/*{kinds[-1]}"
         )
+    splits = {split: file for file in reversed(files) if (split := _split_of(file.path))}
+    if len(splits) > 1:
+        some = " and ".join(sorted(file.path.name for file in splits.values()))
+        raise DataError(
+            f"{where}: the folder {folder} has files of several splits, {some}; give those that you mean, as a list or "
+            "as a glob"
+        )
     return files
+
+
+def _split_of(path: Path) -> str | None:
+    words = re.split("[^a-z]+", path.name.lower())
+    return next((split for split, names in _SPLITS.items() if names & set(words)), None)
 
 
 def _data_below(folder: Path) -> Iterator[Path]:
