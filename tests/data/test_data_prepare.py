@@ -28,6 +28,7 @@ from seralign.data.prepare import (
 from seralign.data.table import PAIR_FEATURES, PROMPT_FEATURES, prompts_of, read_table, to_pair, to_prompt, write_pairs
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
+from seralign.loop.data import remarks
 from seralign.records import OFFLINE, Pair, Prompt, content_id
 
 ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
@@ -128,6 +129,48 @@ def test_the_order_of_rows_changes_no_pair_id(
     )
     assert first == second
     assert len(first) == len(tables[0])
+
+
+def test_columns_that_no_row_is_read_from_are_listed(tmp_path: Path) -> None:
+    rows = [row("q", "a", "b", source="s", empty=None), row("r", "a", "b", p=0.9, score=1, p_b=0.5)]
+    _, report = prepare(tmp_path, rows)
+    assert report.unread == ("source", "empty", "score", "p_b")
+    assert remarks("pairs", report.to_dict()) == ["data.pairs: columns not read: source, empty, score, p_b"]
+    with pytest.raises(DataError, match=r"none of its 1 rows can be used: no prompt column and .* not read: frage$"):
+        prepare(tmp_path, [{"frage": "q", "chosen": "a", "rejected": "b"}])
+
+
+def test_plain_text_on_a_tokenizer_with_a_chat_template_is_remarked(tmp_path: Path) -> None:
+    rows = [row("q", "a", "b")]
+    assert prepare(tmp_path, rows)[1].remarks == ()
+    template = encoder(tiny.CHATML)
+    _, report = prepare(tmp_path, rows, template)
+    assert remarks("pairs", report.to_dict()) == [
+        "data.pairs: the tokenizer has a chat template that plain text does not use "
+        "(data.as_chat: true makes conversations of it)"
+    ]
+    assert prepare(tmp_path, rows, encoder(tiny.CHATML, as_chat=True))[1].remarks == ()
+    turns = {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}
+    assert prepare(tmp_path, [turns], template)[1].remarks == ()
+
+
+def test_a_row_that_lost_its_prompt_is_not_given_another(tmp_path: Path) -> None:
+    answers = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
+    with pytest.raises(DataError, match=r"row 2: prompt must be text .* got null"):
+        prepare(tmp_path, [row("q", "a", "b"), answers])
+
+
+def test_text_and_conversations_may_stand_in_one_column(tmp_path: Path) -> None:
+    turns = {
+        "prompt": [{"role": "human", "content": "q"}],
+        "chosen": '[{"role": "user", "content": "x"}]',
+        "rejected": "4",
+    }
+    made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(as_chat=True), frozenset())
+    table, report = prepare(tmp_path, [row("q", "a", "b"), turns], made)
+    assert table["prompt"][0] == table["prompt"][1]
+    assert table["chosen"][:] == ["a", turns["chosen"]]
+    assert report.noted == {"role mapped": 1, "response that is a conversation stored as a string": 1}
 
 
 def test_conversations_with_several_turns(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ DOCUMENTS_UNUSED = "chat template does not use documents"
 
 
 def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rendered | LeftOut:
-    """The text of a prompt and of each answer.
+    """The text of a prompt and of each answer; an empty answer has none.
 
     The prompt ends with the template's generation prompt; a response is what the template writes after it, end of
     turn included, so that the two joined are what a model served with the template reads and writes. Where the
@@ -52,29 +52,30 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
     notes = list(_unused(apply, chat, inputs, prompt))
     responses = []
     for (message,) in conversation.answers:
+        if not (message["content"].strip() or any(True for _ in _apart(message))):
+            responses.append("")
+            continue
         text = _response(apply, chat, message, inputs, prompt)
-        if text and (careful or _repeats_prompt(chat, message, text)):
+        if careful or _repeats_prompt(chat, message, text):
             _check_order(apply, chat, message, inputs)
-        if text and not writes(message, text, prompt):
+        if not writes(message, text, prompt):
             text = _with_thought(apply, chat, message, inputs, prompt)
             if text is None:
                 return LeftOut(ANSWER_LEFT_OUT)
             notes.append(THOUGHT_KEPT)
         opened = OPENED.search(prompt[-40:])
-        if opened and text and f"</{opened[1]}>" not in text:
+        if opened and f"</{opened[1]}>" not in text:
             notes.append(THOUGHT_OPEN)
         responses.append(text)
     return Rendered(prompt, tuple(responses), tuple(dict.fromkeys(notes)))
 
 
 def _response(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str:
-    """What the template writes after ``prompt`` for an answer, with its end of turn; empty for an empty answer.
+    """What the template writes after ``prompt`` for an answer, with its end of turn.
 
     Where the template renders the prompt differently once it is answered, the answer's place is found by rendering
     another answer in its stead.
     """
-    if not (message["content"].strip() or any(True for _ in _apart(message))):
-        return ""
     full = apply((*chat, message), inputs, False)
     if not full.startswith(prompt):
         prompt = os.path.commonprefix([full, apply((*chat, STAND_IN), inputs, False)])  # noqa: RUF071

@@ -27,6 +27,9 @@ WITH_PROMPT = ("system", "history", "tools", "documents", "chat_template_kwargs"
 """Columns that belong to the prompt of a conversation."""
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
+# What a built-in world writes beside its pairs, for its own measures.
+OF_WORLDS = ("gold_chosen", "gold_rejected", "flipped")
+
 KNOWN_COLUMNS = frozenset(
     {*TOKENIZED[0], *TOKENIZED[1], *EXPLICIT, *CONVERSATIONS, *LABELLED, *OPENAI, *RESPONSES, *TOKENIZED_RESPONSES}
     | {*LABEL, "p_b", *WITH_PROMPT}
@@ -106,7 +109,7 @@ def prompt_column(row: Row, place: Place) -> str:
 
 def unread(row: Row, names: Iterable[str], label: Iterable[str] = LABEL) -> tuple[str, ...]:
     """The columns of a row that are not read, where a prompt and responses are read from ``names``."""
-    used = {*names, *label}
+    used = {*names, *label, *OF_WORLDS}
     if not any(name.endswith("_ids") for name in names):
         used |= {*WITH_PROMPT}
     return tuple(name for name in row if name not in used)

@@ -73,9 +73,9 @@ def border(first: str, second: str) -> int:
 
 def other_turn(response: str) -> bool:
     """Whether a response holds the mark of a turn, other than one of its own that it begins with."""
-    own = _ANSWER.match("\n\n" + response.lstrip())
-    start = own.end() if own else 0
-    return _STRONG.search("\n\n" + response.lstrip(), start) is not None
+    text = "\n\n" + response.lstrip()
+    own = _ANSWER.match(text) or _ANSWER.match(text, 2)
+    return _STRONG.search(text, own.end() if own else 0) is not None
 
 
 def hh_turns(text: str) -> Chat | None:

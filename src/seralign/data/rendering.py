@@ -26,6 +26,7 @@ CPU_SECONDS = 5
 """Most processor time that a template may take for one row."""
 MEMORY_MEGABYTES = 1024
 """Most memory that a template may fill."""
+WORKER = "seralign.data.rendering_worker"
 CHARACTERS = 2**24
 """Longest text that a template may write."""
 
@@ -89,6 +90,7 @@ def render_apart(template: Template, conversations: Sequence[Conversation]) -> l
 class _Worker:
     """The worker process, started when it is needed, and again after a template has ended it."""
 
+    cpu_seconds: int = CPU_SECONDS
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: subprocess.Popen[bytes] | None = None
     pipe: Connection | None = None
@@ -116,7 +118,7 @@ class _Worker:
             environment |= {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "0", "OMP_NUM_THREADS": "1"}
             with contextlib.closing(theirs):
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "seralign.data.rendering_worker", str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", WORKER, str(theirs.fileno()), str(self.cpu_seconds)],
                     pass_fds=[theirs.fileno()],
                     env=environment,
                     stdin=subprocess.DEVNULL,
@@ -131,7 +133,7 @@ class _Worker:
         code = process.wait(timeout=60) if process else 0
         self.stop()
         if code == -signal.SIGXCPU:
-            return f"it takes more than {CPU_SECONDS} seconds for one row"
+            return f"it takes more than {self.cpu_seconds} s of processor time for one row"
         return f"it ended the process that it ran in (code {code})"
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The process that chat templates run in: ``python -m seralign.data.rendering_worker FILE_DESCRIPTOR``."""
+"""The process that chat templates run in: ``python -m seralign.data.rendering_worker FILE_DESCRIPTOR SECONDS``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from seralign.data.answers import render_chat
 from seralign.data.content import Chat, Inputs
 from seralign.data.rendering import (
     CHARACTERS,
-    CPU_SECONDS,
     MEMORY_MEGABYTES,
     Conversation,
     Refused,
@@ -28,10 +27,10 @@ from seralign.data.rendering import (
 def main(arguments: list[str]) -> None:
     """Answer requests until the other end of the pipe is closed."""
     limit_memory()
-    pipe = Connection(int(arguments[0]))
+    pipe, seconds = Connection(int(arguments[0])), int(arguments[1])
     for template, conversations in requests(pipe):
         for number, conversation in enumerate(conversations):
-            limit_time()
+            limit_time(seconds)
             pipe.send(render_one(template, conversation, careful=number == 0))
 
 
@@ -46,11 +45,11 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
 
 
-def limit_time() -> None:
+def limit_time(seconds: int) -> None:
     """Allow this process so many more seconds of processor time; then the system ends it, whatever it does."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(used.ru_utime + used.ru_stime) + CPU_SECONDS
+    soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
 
