@@ -48,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
                       "training", "evaluation", "laboratory", "report", "intervals", "harm", "tables"},
     "studies": MIDDLE | {"tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation", "laboratory",
                          "loop"},
-    "cli": {"loop", "report", "studies", "config", "errors", "records", "store", "cache", "distributed", "progress",
-            "tables", "data", "policy", "terminal"},
+    "cli": {"loop", "report", "studies", "config", "errors", "records", "files", "store", "cache", "distributed",
+            "progress", "tables", "data", "policy", "terminal"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, show, train, verify
+from seralign.cli import chat, demo, inspect, lab, merge, plan, push, report, sample, show, train, verify
 from seralign.errors import SeralignError
 from seralign.terminal import error_line
 
@@ -21,6 +21,7 @@ commands:
   show RUN [--json]                      what a run did, round by round, and what should worry you
   report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file
   chat RUN [--round N] [--beside M]      talk to the result, or to a round, alone or beside another policy
+  sample RUN --prompts FILE [--out FILE] answers of a policy to a file of prompts, as lines of JSON
   merge RUN --out FOLDER                 an adapter and its base as one whole model
   push RUN --repo OWNER/NAME             the result, with its model card, to the Hugging Face hub
   demo [--out DIR]                       the whole loop on a small built-in task, in a few minutes
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
     "chat": chat.main,
+    "sample": sample.main,
     "merge": merge.main,
     "push": push.main,
     "demo": demo.main,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from seralign.config import SourceConfig
 from seralign.data.content import Content, Example, Message
-from seralign.data.table import read_table
+from seralign.data.formats import Drop, read_prompt
+from seralign.data.place import reading
+from seralign.data.sources import load_rows
+from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 from seralign.loop.data import DATA
@@ -68,7 +73,7 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
     tokenizer = load_tokenizer(policy.source, policy.loading)
     ends = end_tokens(policy.source, tokenizer)
     data = replace(
-        policy.data, max_length=_NO_LIMIT, max_prompt_length=_NO_LIMIT - 1, overlong="drop", as_chat=False,
+        policy.data, max_length=_NO_LIMIT, max_prompt_length=_NO_LIMIT - 1, overlong="drop",
         system=system if system is not None else policy.data.system,
     )  # fmt: skip
     encoder = make_encoder(tokenizer, data, ends)
@@ -76,8 +81,8 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
     if not chat:
         if system is not None:
             raise ConfigError(f"--system goes with conversations; {policy.name} continues plain text")
-        encoder = replace(encoder, data=replace(data, system=None))
-    return Reader(tokenizer, encoder, ends, chat)
+        data = replace(data, system=None, chat_template_kwargs={})
+    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat)
 
 
 def load_speaker(policy: SavedPolicy, reader: Reader) -> Speaker:
@@ -100,10 +105,36 @@ def read(reader: Reader, content: Content, where: str) -> Prompt:
     """
     if isinstance(content, str) and reader.chat:
         content = (turn("user", content),)
-    encoded = reader.encoder.encode([Example(content, (), where)])[0]
-    if isinstance(encoded, str):
-        raise DataError(f"{where}: {encoded}")
-    return Prompt(content_id(encoded.prompt_ids), encoded.prompt, encoded.prompt_ids)
+    found = _encoded(reader, [Example(content, (), where)])[0]
+    if isinstance(found, str):
+        raise DataError(f"{where}: {found}")
+    return found
+
+
+def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[Content | None, Prompt | str]]:
+    """Every row of a source as a prompt, in order: as text or messages, and as token ids or why it cannot be asked.
+
+    Args:
+        reader: How the policy reads prompts.
+        source: Rows as ``data.prompts`` has them.
+        key: What names the source, for messages.
+
+    Raises:
+        DataError: the source cannot be read, or a row is no prompt.
+    """
+    rows, how = load_rows(source, key).located(), reading(reader.encoder.data, key)
+    while chunk := list(islice(rows, CHUNK)):
+        raws = [read_prompt(row, where, how) for row, where in chunk]
+        examples = [Example(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]
+        prompts = iter(_encoded(reader, examples))
+        yield from ((None, raw.reason) if isinstance(raw, Drop) else (raw.prompt, next(prompts)) for raw in raws)
+
+
+def _encoded(reader: Reader, examples: list[Example]) -> list[Prompt | str]:
+    return [
+        found if isinstance(found, str) else Prompt(content_id(found.prompt_ids), found.prompt, found.prompt_ids)
+        for found in reader.encoder.encode(examples)
+    ]
 
 
 def turn(role: str, text: str) -> Message:

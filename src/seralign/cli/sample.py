@@ -1,0 +1,95 @@
+"""``seralign sample``: a policy's answers to a file of prompts, as lines of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
+from seralign.config.checks import positive
+from seralign.errors import ConfigError, StoreError
+
+
+def main(arguments: list[str]) -> None:
+    """``RUN (--prompts FILE | --prompt TEXT) [--out FILE.jsonl] [--round N] [--samples R] [--key value ...]``"""
+    parser = argparse.ArgumentParser(
+        "seralign sample",
+        description="Sample answers to the prompts of a file, one line of JSON a row: the prompt as text or messages, "
+        "as the model reads it (rendered), and the responses, each with whether it finished. The same seed gives the "
+        "same answers. With --out, a killed sampling resumes when the same command is given again.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("policy", metavar="RUN", help=PLACES)
+    add_which(parser)
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompts", metavar="FILE", help="rows as data.prompts has them (docs/data.md)")
+    asked.add_argument("--prompt", metavar="TEXT", help="one prompt, in place of a file")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first rows of the file")
+    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="by default standard output")
+    parser.add_argument("--samples", type=int, default=1, metavar="R", help="answers a prompt")
+    parser.add_argument("--batch_size", type=int, help="prompts sampled together; by default as the run's evaluation")
+    add_sampling(parser)
+    given = parser.parse_args(arguments)
+    if given.out is not None and given.out.exists():
+        raise StoreError(f"{given.out} is there already; delete it, or give another name (--out)")
+    if given.limit is not None and given.prompts is None:
+        raise ConfigError("--limit goes with --prompts")
+
+    from seralign.files import disk_errors
+
+    if given.out is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            _sample(given, Path(scratch) / "parts")
+        return
+    parts = given.out.with_name(given.out.name + ".partial")
+    with disk_errors(given.out.parent):
+        _sample(given, parts)
+        shutil.rmtree(parts)
+
+
+def _sample(given: argparse.Namespace, parts: Path) -> None:
+    from seralign.config import EvaluationConfig, SourceConfig
+    from seralign.files import write_atomic
+    from seralign.loop.answers import Asked, sample_answers
+    from seralign.loop.asking import load_reader, load_speaker, read, read_file
+    from seralign.loop.saved import saved_policy
+    from seralign.policy.identity import weights_digest
+    from seralign.progress import say
+
+    policy = saved_policy(given.policy, which_policy(given))
+    params = sampling(given, policy, given.samples)
+    batch_size = given.batch_size
+    if batch_size is None:
+        batch_size = (EvaluationConfig() if policy.config is None else policy.config.evaluation).batch_size
+    positive(batch_size, "--batch_size")
+    reader = load_reader(policy, system=given.system, plain=given.plain)
+    if given.prompts is None:
+        asked = [Asked(given.prompt, read(reader, given.prompt, "--prompt"))]
+    else:
+        source = SourceConfig(given.prompts, limit=given.limit)
+        asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
+    how = "turns of a conversation" if reader.chat else "plain text to continue"
+    say(f"{policy.name}: {len(asked)} prompts; plain text is taken as {how}")
+    answered = list(
+        sample_answers(
+            load_speaker(policy, reader),
+            asked,
+            params,
+            policy=weights_digest(policy.source),
+            batch_size=batch_size,
+            seed=given.seed,
+            parts=parts,
+        )
+    )
+    # On standard output escapes in place of all but ASCII: what a model writes does nothing to a terminal.
+    ascii_alone = given.out is None
+    text = "".join(json.dumps(one.to_dict(), ensure_ascii=ascii_alone) + "\n" for one in answered)
+    if given.out is None:
+        print(text, end="")
+    else:
+        write_atomic(given.out, lambda part: part.write_text(text, encoding="utf-8"))
+    if left_out := sum(one.left_out is not None for one in answered):
+        say(f"warning: {left_out} of {len(asked)} prompts were not asked; left_out in their lines says why")
