@@ -131,8 +131,14 @@ class LogpCache:
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
                 raise full_disk(self.path.parent) from None
+            if code == sqlite3.SQLITE_IOERR:
+                raise StoreError(
+                    f"{self.path}: cannot be read or written ({error}), as on a full disk. Everything finished is "
+                    "kept: make room and give the same command again"
+                ) from None
             raise StoreError(f"{self.path}: the log-probability cache cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
             raise StoreError(
