@@ -25,6 +25,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+def without_empty(table: Table) -> Table:
+    """Without the columns that have nothing in any row; the first stays."""
+    used = [at for at in range(len(table.columns)) if at == 0 or any(row[at] != ABSENT for row in table.rows)]
+    rows = tuple(tuple(row[at] for at in used) for row in table.rows)
+    return Table(table.caption, tuple(table.columns[at] for at in used), rows)
+
+
 def terminal(table: Table, names: int = 1) -> rich.table.Table:
     """For the terminal; the first ``names`` columns hold names, the others numbers."""
     made = rich.table.Table(

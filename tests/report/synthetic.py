@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from seralign.report.alarms import Alarm
 from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
+from seralign.report.trainings import training_losses
 
 _SYLLABLES = (
     "ka",
@@ -68,7 +69,7 @@ def synthetic_run(
                 "Try objective.name: simpo.",
             ),
         ),
-        training={f"round {index}": _training(rng, index) for index in range(1, rounds + 1)},
+        training=_trainings(rounds),
         pairs=table,
         pairs_total=total or len(table),
         tables=("data/pairs.arrow", "round-2/select/selection.parquet"),
@@ -156,16 +157,22 @@ def _words(rng: np.random.Generator, vocabulary: list[str], lengths: np.ndarray)
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), words)
 
 
+def _trainings(rounds: int) -> dict[str, list[dict[str, float]]]:
+    rng = np.random.default_rng(7)
+    return {f"round {index}": _training(rng, index) for index in range(1, rounds + 1)}
+
+
 def _training(rng: np.random.Generator, index: int) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     for step in range(0, 101, 10):
         gap = index * step / 100
         if step in (0, 100):
-            rewards = {"eval_rewards/chosen": -0.4 * gap, "eval_rewards/rejected": -0.9 * gap}
+            rewards = {"eval_rewards/chosen": -0.4 * gap, "eval_rewards/rejected": -0.9 * gap, "eval_loss": 0.69}
             rows.append(rewards | {"eval_rewards/accuracies": 0.5 + step / 500, "step": step, "epoch": step / 100})
         noise = float(rng.normal(0, 0.02))
         rewards = {"rewards/chosen": 0.2 * gap + noise, "rewards/rejected": -0.8 * gap + noise}
         rows.append(rewards | {"loss": 0.69 - 0.1 * gap, "rewards/accuracies": 0.5 + gap / 8, "step": step})
+        rows[-1]["learning_rate"] = 1e-5 * (1 - step / 100)
     return rows
 
 
@@ -188,6 +195,7 @@ def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
         "stopped": "all rounds done",
         "crossfit": None,
         "result": {"policy": f"round {rounds}", "digest": "fedcba9876543210" * 4},
+        "trainings": training_losses(_trainings(rounds), "dpo"),
         "stages": [
             {"name": stage, "seconds": 2.0 + 7 * (place % 5), "peak_memory_mb": 500.0 + 40 * place}
             for place, stage in enumerate([*stages, "result"])

@@ -272,7 +272,7 @@ def test_a_supervised_run_alone(tmp_path: Path) -> None:
     assert list(contents.training) == ["sft", "round 1"]
     assert contents.alarms == ()
     notes = notes_of(run)
-    for words in ("objective is sft", "No scorer", "No held-out pairs", "One round"):
+    for words in ("objective is sft", "No scorer", "Nothing is held out"):
         assert words in notes
 
 

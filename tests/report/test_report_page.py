@@ -207,7 +207,7 @@ def test_people_who_cannot_see_it_find_their_way(pages: str, request: pytest.Fix
     assert [int(attributes["data-chart"]) for attributes in charts] == list(range(len(charts)))
     assert len(json.loads(found.script("charts"))) == len(charts)
     figures = re.findall("<figure.*?</figure>", request.getfixturevalue(pages)[1], re.DOTALL)
-    assert len(figures) == 9
+    assert len(figures) == 11
     assert all("data-chart" not in figure or "<details><summary>" in figure for figure in figures), "no table to read"
 
 

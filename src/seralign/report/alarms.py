@@ -9,7 +9,9 @@ from typing import Any
 
 from seralign.harm import below_half, harm
 from seralign.intervals import Interval
+from seralign.report import supervised
 from seralign.report.format import called
+from seralign.report.trainings import is_supervised, training_losses
 from seralign.tables import number, percent, share
 
 # Answers a third longer than the starting policy's are seen at a glance; length is what preference training most
@@ -23,6 +25,8 @@ REPETITION_GAIN = 0.2
 CHOSEN_FALL = 0.1
 # Pairs that are ranked right have next to no gradient: more of the same training only widens their margins.
 SATURATED = 0.98
+# Nats a token that the held-out loss of SFT may end above its lowest: each token a twentieth less likely.
+OVERFIT = 0.05
 # Share of bigrams that the two answers of a generated pair have in common.
 ALIKE = 0.8
 # Nats an answer of some fifteen tokens: nearly half of the laboratory's rounds beyond it did harm, of the others one in
@@ -60,6 +64,8 @@ ADVICE = {
     "off, or lower bootstrap.shares.",
     "saturated": "They teach nothing more: train less (training.epochs), or keep harder pairs (selection.rule: "
     "middle).",
+    "overfit": "It learns its demonstrations by heart: train less (training.epochs, or sft.epochs where a run begins "
+    "with SFT), lower training.learning_rate, or give more demonstrations (data.demonstrations).",
     "chosen_logp": "Both answers of a pair are pushed down, and what is not in the data rises: raise objective.beta, "
     "lower training.learning_rate, or train less (training.epochs).",
 }
@@ -88,9 +94,20 @@ def run_alarms(figures: dict[str, Any], training: dict[str, list[dict[str, Any]]
         figures: ``policies``, ``rounds`` and ``data`` of :func:`seralign.report.figures.run_figures`.
         training: Metrics of its trainings, by name.
     """
+    objective = figures.get("objective", "")
     found: dict[str, list[Alarm]] = {}
-    for alarm in (*_of_policies(figures), *_of_rounds(figures["rounds"]), *_of_training(training)):
-        found.setdefault(alarm.kind, []).append(alarm)
+    losses = training_losses(training, objective)
+    for alarm in (
+        *_of_policies(figures),
+        *_of_rounds(figures["rounds"]),
+        *_of_training(training),
+        *_of_losses([one for one in losses if is_supervised(one["name"], objective)]),
+    ):
+        # The distance from the model that SFT began with is no harm: it is what demonstrations are for.
+        if objective == "sft" and alarm.kind == "kl":
+            continue
+        advice = supervised.ADVICE.get(alarm.kind, alarm.advice) if objective == "sft" else alarm.advice
+        found.setdefault(alarm.kind, []).append(replace(alarm, advice=advice))
     return [_latest(alarms) for alarms in found.values()]
 
 
@@ -243,6 +260,16 @@ def _of_training(training: dict[str, list[dict[str, Any]]]) -> Iterator[Alarm]:
                 f"{where} than before round 1 ({number(fall, 2)} nats)."
             )
             yield _alarm("chosen_logp", where, fall, CHOSEN_FALL, text)
+
+
+def _of_losses(losses: list[dict[str, Any]]) -> Iterator[Alarm]:
+    """Of supervised trainings whose held-out loss rises again."""
+    for one in losses:
+        loss = one["heldout_loss"]
+        if loss is not None and loss["last"] - loss["lowest"] > OVERFIT:
+            text = f"The held-out loss of {one['called']} ends at {number(loss['last'], 3)} nats a token, above its "
+            text += f"lowest, {number(loss['lowest'], 3)}."
+            yield _alarm("overfit", one["name"], loss["last"] - loss["lowest"], OVERFIT, text)
 
 
 def _logps_a_token(rows: list[dict[str, Any]]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from seralign.errors import StoreError
 from seralign.report.alarms import run_alarms
+from seralign.report.trainings import training_losses
 from seralign.store import Run, StageRecord, read_manifest
 
 # How the note of a run begins that has no result yet; the page says it in a place of its own.
@@ -23,8 +24,8 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     (name, source and digest of the starting policy and of the reference), ``policies``
     (the starting policy, the baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``),
     ``rounds`` (the figures of each round's stages, by stage; null for one that is not there), ``stopped``, ``result``,
-    ``stages`` (seconds and peak memory), ``notes`` (what the run lacks, in words), ``alarms``
-    (:class:`seralign.report.alarms.Alarm`).
+    ``trainings`` (:func:`seralign.report.trainings.training_losses`), ``stages`` (seconds and peak memory), ``notes``
+    (what the run lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
 
     Args:
         run: The run.
@@ -58,8 +59,10 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
             for record in records.values()
         ],
     }
+    training = training_metrics(run)
+    figures["trainings"] = training_losses(training, figures["objective"])
     figures["notes"] = _notes(figures, config)
-    figures["alarms"] = [asdict(alarm) for alarm in run_alarms(figures, training_metrics(run))]
+    figures["alarms"] = [asdict(alarm) for alarm in run_alarms(figures, training)]
     return figures
 
 
@@ -109,6 +112,8 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
         notes.append(f"{UNFINISHED}: {last}. The same command goes on with it.")
     if not any(entry["train"] for entry in rounds):
         notes.append("No round has been trained yet.")
+    elif figures["objective"] == "sft":
+        notes.append("The objective is sft: no pairs are ranked, so there are no margins and no rewards.")
     elif config["rounds"] == 1:
         notes.append("One round: no pairs were reviewed, selected or generated.")
     elif config["bootstrap"] is None:
@@ -116,13 +121,13 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
     for entry in rounds:
         if entry["bootstrap"] and not entry["bootstrap"]["pairs"]:
             notes.append(f"Round {entry['round']} made no pairs: {_counts(entry['bootstrap']['left_out'])}.")
-    if figures["objective"] == "sft":
-        notes.append("The objective is sft: pairs have no margins.")
     if policies and not any(policy["n"] for policy in policies):
         notes.append("No answers were sampled: evaluation.prompts is 0, or nothing is held out.")
     elif policies and not any(policy["score"] for policy in policies):
         notes.append("No scorer: there are no scores and no win rates (evaluation.scorer).")
-    if figures["data"] and not figures["data"]["heldout"]:
+    if figures["data"] and not figures["data"]["heldout"] and figures["objective"] == "sft":
+        notes.append("Nothing is held out: the loss on texts that it was not trained on is not known.")
+    elif figures["data"] and not figures["data"]["heldout"]:
         notes.append("No held-out pairs: how the policies rank pairs that they were not trained on is not known.")
     return notes
 

@@ -8,6 +8,7 @@ from typing import Any
 from seralign.config.recipes import recipe_name
 from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
+from seralign.report.supervised import data_lines, demonstrations, dropped, heldout_loss
 from seralign.tables import ABSENT, Table, duration, interval, number, percent, share, signed
 
 
@@ -23,12 +24,23 @@ class Tile:
 def headline(run: RunContents) -> str:
     """What the run did, in one sentence."""
     figures = run.figures
+    if figures["objective"] == "sft":
+        return _supervised_headline(figures)
     done = sum(1 for entry in figures["rounds"] if entry["train"])
     planned = run.config["rounds"]
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
     pairs = f" on {_trained_on(figures):,} preference pairs" if figures["data"] else ", no data read yet"
-    ending = f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
-    return f"{figures['objective'].upper()}{pairs}, {rounds}; {ending}."
+    return f"{figures['objective'].upper()}{pairs}, {rounds}; {_result(figures)}."
+
+
+def _supervised_headline(figures: dict[str, Any]) -> str:
+    count = demonstrations(figures)
+    on = "not trained yet" if count is None else f"on {count:,} demonstrations"
+    return f"Supervised fine-tuning (SFT), {on}; {_result(figures)}."
+
+
+def _result(figures: dict[str, Any]) -> str:
+    return f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
 
 
 def _trained_on(figures: dict[str, Any]) -> int:
@@ -40,16 +52,10 @@ def tiles(run: RunContents) -> list[Tile]:
     """The figures that are read first; those that the run does not have are left out."""
     figures = run.figures
     found = []
-    if data := figures["data"]:
-        sources = data["sources"]["pairs"]
-        dropped = sum(sources["dropped"].values())
-        found.append(
-            Tile(
-                "Pairs to train on",
-                f"{_trained_on(figures):,}",
-                f"{dropped + data['pairs'] - _trained_on(figures):,} dropped, {data['heldout']:,} held out",
-            )
-        )
+    if figures["data"]:
+        found.append(_data_tile(figures))
+    if figures["objective"] == "sft" and (loss := heldout_loss(figures)):
+        found.append(Tile("Held-out loss", *loss))
     made = [entry["compose"]["generated"] for entry in figures["rounds"] if entry["compose"]]
     if sum(made):
         found.append(Tile("Generated pairs used", f"{sum(made):,}", f"{made[-1]:,} in the last round"))
@@ -70,7 +76,7 @@ def tiles(run: RunContents) -> list[Tile]:
         rival = first["name"]
         if rate := last["win_rates"].get(rival):
             found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate)))
-        if last["kl"] is not None:
+        if last["kl"] is not None and figures["objective"] != "sft":
             found.append(Tile("Distance from the reference", number(last["kl"]["mean"], 2), "nats an answer (KL)"))
         if last["length"] is not None:
             found.append(
@@ -84,17 +90,26 @@ def tiles(run: RunContents) -> list[Tile]:
     return found
 
 
+def _data_tile(figures: dict[str, Any]) -> Tile:
+    held = f"{figures['data']['heldout']:,} held out"
+    if figures["objective"] == "sft" and (count := demonstrations(figures)) is not None:
+        return Tile("Demonstrations trained on", f"{count:,}", f"{dropped(figures):,} dropped, {held}")
+    out = sum(figures["data"]["sources"]["pairs"]["dropped"].values())
+    out += figures["data"]["pairs"] - _trained_on(figures)
+    return Tile("Pairs to train on", f"{_trained_on(figures):,}", f"{out:,} dropped, {held}")
+
+
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     """Terms and what they are in this run, a line each."""
     figures, config = run.figures, run.config
-    found = [("Data", _data(figures["data"]))]
+    found = [("Data", data_lines(figures) if figures["objective"] == "sft" else _data(figures["data"]))]
     if review := figures["crossfit"]:
         found.append(("Before round 1", crossfit_lines(review)))
     world = config.get("world") is not None
     model = "the built-in world's model" if world else config["policy"]["model"]
     adapter = config["policy"].get("lora")
     found.append(("Policy", [f"{model}{', with a LoRA adapter' if adapter else ''}"]))
-    if reference := figures["reference"]:
+    if (reference := figures["reference"]) and figures["objective"] != "sft":
         anchor = config["reference"]["anchor"]
         moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
         found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))

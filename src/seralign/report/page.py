@@ -33,10 +33,13 @@ from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
 from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
+from seralign.report.pictures_losses import loss_pictures
 from seralign.report.pictures_pairs import pair_pictures
 from seralign.report.pictures_rounds import NO_ANSWERS, policy_pictures
 from seralign.report.pictures_training import work_pictures
+from seralign.report.trainings import losses_table
 from seralign.report.verdict import verdict
+from seralign.tables import Table, without_empty
 
 # Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
 SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
@@ -48,7 +51,21 @@ LEAST = 200_000
 ANSWERS = 500_000
 
 # The pictures, first to last.
-ORDER = ("margins", "lengths", "correlations", "shares", "path", "wins", "responses", "rewards", "costs")
+ORDER = (
+    "margins",
+    "lengths",
+    "correlations",
+    "shares",
+    "path",
+    "wins",
+    "responses",
+    "loss",
+    "rates",
+    "rewards",
+    "costs",
+)
+# Those of runs whose objective is sft.
+SUPERVISED = ("loss", "rates", "wins", "responses", "costs")
 
 _VENDOR = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-interpreter.js")
 _OWN = ("page.js", "charts.js", "pairs.js", "pair.js", "explorer.js", "answers.js")
@@ -76,8 +93,14 @@ def write_report(runs: Sequence[RunContents], path: Path) -> None:
 def render(runs: Sequence[RunContents], folder: Path) -> str:
     """The page as text; ``folder`` is where it will be."""
     over = Over(tuple(run.name for run in runs))
-    pictures = [*pair_pictures(runs, over), *policy_pictures(runs, over), *work_pictures(runs, over)]
-    pictures.sort(key=lambda picture: ORDER.index(picture.key))
+    pictures = [*pair_pictures(runs, over), *policy_pictures(runs, over)]
+    pictures += [*loss_pictures(runs, over), *work_pictures(runs, over)]
+    supervised = all(run.figures["objective"] == "sft" for run in runs)
+    if supervised:
+        # What speaks of pairs, margins and references has nothing to say of supervised training.
+        pictures = [picture for picture in pictures if picture.key in SUPERVISED and picture.panels]
+    order = SUPERVISED if supervised else ORDER
+    pictures.sort(key=lambda picture: order.index(picture.key))
     numbers = count()
     environment = Environment(
         loader=PackageLoader("seralign.report"),
@@ -99,6 +122,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "title": " / ".join(over.names),
         "version": importlib.metadata.version("seralign"),
         "several": over.several,
+        "supervised": supervised,
         "run_keys": over.legend("area"),
         "runs": [_glance(run) for run in runs],
         "differences": compare.differences(runs) if over.several else None,
@@ -148,10 +172,18 @@ def _glance(run: RunContents) -> dict[str, Any]:
         "measured": glance.measured(run),
         "verdict": verdict(run),
         "alarms": run.alarms,
-        "rounds": glance.rounds_table(run),
+        "rounds": _work(run),
         "facts": glance.facts(run),
         "configuration": compare.configuration(run),
     }
+
+
+def _work(run: RunContents) -> Table | None:
+    """What the run's rounds did; of supervised training its losses."""
+    if run.figures["objective"] != "sft":
+        return glance.rounds_table(run)
+    table = without_empty(losses_table([(one["called"], one) for one in run.figures["trainings"]]))
+    return table if table.rows else None
 
 
 def _answers(run: RunContents, answers: Answers, place: int, most: int) -> dict[str, Any]:

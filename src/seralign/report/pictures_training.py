@@ -8,10 +8,9 @@ from typing import Any
 from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, names, spread, thinned
 from seralign.report.contents import RunContents
 from seralign.report.format import ALONE
+from seralign.report.pictures_losses import POINTS, panel_name
 from seralign.tables import Table, duration, number, percent
 
-# Points of a training's line.
-POINTS = 250
 # A stage that took less of the run's time is shown in the table alone.
 SMALL = 0.005
 
@@ -49,8 +48,6 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
     shown = {name: values for name, values in panels.items() if values}
     if not shown:
         return Picture("rewards", title, "No round has been trained yet, or its objective has no implicit reward.")
-    objectives = {run.figures["objective"] for run in runs}
-    alone = f"{objectives.pop() if len(objectives) == 1 else 'the objective'} {ALONE}"
     rewards = [value["reward"] for values in shown.values() for value in values if value["reward"] is not None]
     y = axis("reward", "implicit reward", spread(rewards))
     keys = {"chosen": Key("chosen", "chosen", "line"), "rejected": Key("rejected", "rejected", "dashed")}
@@ -83,10 +80,7 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
         "rewards",
         title,
         reading,
-        tuple(
-            Panel(alone if name == "baseline" else name.capitalize(), chart(values, [line, dots]))
-            for name, values in shown.items()
-        ),
+        tuple(Panel(panel_name(runs, name), chart(values, [line, dots])) for name, values in shown.items()),
         tuple(legend),
         Table("The last logged step of each training", columns, tuple(rows)),
     )

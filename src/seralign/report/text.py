@@ -10,21 +10,26 @@ from rich.text import Text
 
 from seralign.report.format import called
 from seralign.report.glance import accuracy, crossfit_lines
-from seralign.tables import ABSENT, Table, interval, markdown, number, percent, terminal
+from seralign.report.trainings import losses_table
+from seralign.tables import ABSENT, Table, interval, markdown, number, percent, terminal, without_empty
 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
     """The run as tables: data, rounds, policies, and how it ended."""
     parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures)), Text("")]
-    if figures["rounds"]:
+    if figures["rounds"] and figures["objective"] != "sft":
         rows = tuple(map(_round_row, figures["rounds"]))
         parts += [terminal(Table(_ROUND_TITLE, _ROUND_COLUMNS, rows)), Text("")]
     reviewed = [entry for entry in figures["rounds"] if entry["select"]]
     if reviewed:
         rows = tuple(map(_review_row, reviewed))
         parts += [terminal(Table(_REVIEW_TITLE, _REVIEW_COLUMNS, rows)), Text("")]
+    if figures["trainings"]:
+        rows = [(one["called"], one) for one in figures["trainings"]]
+        parts += [terminal(without_empty(losses_table(rows))), Text("")]
     if figures["policies"]:
-        parts += [terminal(_policy_table(figures["policies"])), Text("")]
+        table = _policy_table(figures["policies"])
+        parts += [terminal(without_empty(table) if figures["objective"] == "sft" else table), Text("")]
     seconds = sum(stage["seconds"] for stage in figures["stages"])
     memory = max((stage["peak_memory_mb"] for stage in figures["stages"]), default=0.0)
     parts.append(Text(f"{seconds:,.0f} s of work, peak memory {memory:,.0f} MB"))

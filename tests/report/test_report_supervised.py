@@ -1,0 +1,121 @@
+"""Supervised training in the report: losses, perplexity, warnings that fit, and no chart without a point."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import synthetic_run
+
+from seralign.report.alarms import run_alarms
+from seralign.report.charts import Over
+from seralign.report.contents import RunContents
+from seralign.report.glance import facts, headline, tiles
+from seralign.report.page import write_report
+from seralign.report.pictures_losses import loss_pictures
+from seralign.report.trainings import losses_table, training_losses
+
+LINES: list[dict[str, Any]] = [
+    {"eval_loss": 3.0, "step": 0},
+    {"loss": 2.9, "learning_rate": 2e-5, "step": 5},
+    {"loss": 2.4, "learning_rate": 1e-5, "step": 10},
+    {"eval_loss": math.log(8), "step": 10},
+]
+
+
+def supervised_run(lines: list[dict[str, Any]] = LINES, **figures: Any) -> RunContents:
+    """A run whose objective is sft, made of the synthetic one; no policy ranks pairs."""
+    run = synthetic_run(60, rounds=1)
+    policies = [
+        policy | {"heldout_accuracy": None, "heldout_margin": None, "margin_length_correlation": None}
+        for policy in run.figures["policies"]
+    ]
+    training = {"round 1": lines}
+    changes: dict[str, Any] = {"objective": "sft", "policies": policies, "trainings": training_losses(training, "sft")}
+    config = run.config | {"objective": {"name": "sft", "beta": None, "gamma": None}}
+    return replace(run, config=config, figures=run.figures | changes | figures, training=training, alarms=())
+
+
+def test_losses_and_perplexity_by_hand() -> None:
+    """The exponential of ln 8 is 8; the loss of dpo has none."""
+    (own,) = training_losses({"round 1": LINES}, "sft")
+    assert own == {
+        "name": "round 1", "called": "Round 1", "steps": 10, "loss": {"first": 2.9, "last": 2.4},
+        "heldout_loss": {"first": 3.0, "lowest": math.log(8), "last": math.log(8)},
+        "perplexity": pytest.approx(8.0),
+    }  # fmt: skip
+    found = training_losses({"sft": LINES, "round 1": LINES, "baseline": [{"loss": None, "step": 3}]}, "dpo")
+    assert [one["called"] for one in found] == ["SFT", "Round 1", "dpo alone, as many steps"]
+    assert [one["perplexity"] for one in found] == [pytest.approx(8.0), None, None]
+    assert (found[2]["loss"], found[2]["heldout_loss"]) == (None, None)
+    table = losses_table([("Round 1", own)])
+    assert table.rows == (("Round 1", "10", "2.900", "2.400", "3.000", "2.079", "2.079", "8.00"),)
+
+
+def test_every_training_has_curves_of_loss_and_learning_rate() -> None:
+    run = replace(synthetic_run(60, rounds=1), training={"sft": LINES, "round 1": LINES, "baseline": LINES})
+    losses, rates = loss_pictures([run], Over((run.name,)))
+    names = ["SFT", "Round 1", "dpo alone, as many steps"]
+    assert [panel.title for panel in losses.panels] == [panel.title for panel in rates.panels] == names
+    points = [(row["step"], row["loss"], row["series"]) for row in losses.panels[0].spec["data"]["values"]]
+    assert points == [(5, 2.9, "training"), (10, 2.4, "training"), (0, 3.0, "held out"), (10, 2.07944, "held out")]
+    assert [(row["step"], row["rate"]) for row in rates.panels[1].spec["data"]["values"]] == [(5, 2e-5), (10, 1e-5)]
+    assert rates.table is not None
+    assert rates.table.rows[0] == ("SFT", "2e-05", "2e-05", "1e-05")
+
+
+def test_supervised_training_is_said_in_its_own_words() -> None:
+    run = supervised_run()
+    assert headline(run) == "Supervised fine-tuning (SFT), on 60 demonstrations; the result is round 1."
+    found = {tile.label: (tile.value, tile.note) for tile in tiles(run)}
+    assert found["Demonstrations trained on"] == ("60", "20 dropped, 50 held out")
+    assert found["Held-out loss"] == ("2.079", "nats a token; 3.000 at the start; perplexity 8.00")
+    assert "Distance from the reference" not in found
+    assert "Reference" not in dict(facts(run))
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with answers", "nothing held out, nothing answered"])
+def test_no_chart_is_empty(bare: bool, tmp_path: Path) -> None:
+    run = supervised_run()
+    if bare:
+        nothing = {"n": 0, "score": None, "kl": None, "win_rates": {}, "length": None, "distinct_2": None}
+        nothing |= {"repetition": None, "unfinished": None}
+        policies = [policy | nothing for policy in run.figures["policies"]]
+        run = supervised_run(LINES[1:3], policies=policies)
+        run = replace(run, answers=None)
+    write_report([run], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    keys = re.findall(r'<figure id="(\w+)"', text)
+    assert keys == (["loss", "rates", "costs"] if bare else ["loss", "rates", "wins", "responses", "costs"])
+    assert all("data-chart" in figure for figure in re.findall("<figure.*?</figure>", text, re.DOTALL))
+
+
+def warnings(objective: str, lines: list[dict[str, Any]], **policy: Any) -> dict[str, str]:
+    start = {
+        "role": "initial", "name": "initial", "n": 10, "length": 10.0, "distinct_2": 0.5, "repetition": 0.0,
+        "unfinished": 0.0, "kl": {"mean": 0.0}, "heldout_accuracy": None, "win_rates": {},
+    }  # fmt: skip
+    policies = [start, start | {"role": "round-1", "name": "round 1"} | policy]
+    figures = {"objective": objective, "policies": policies, "rounds": [], "data": {"heldout": 10}}
+    return {alarm.kind: alarm.advice for alarm in run_alarms(figures, {"round 1": lines})}
+
+
+def test_the_distance_that_sft_goes_is_no_warning_and_advice_fits() -> None:
+    far = {"kl": {"mean": 40.0}, "length": 20.0, "unfinished": 0.5, "distinct_2": 0.1, "repetition": 0.9}
+    assert "kl" in warnings("dpo", [], **far)
+    found = warnings("sft", [], **far)
+    assert set(found) == {"length", "unfinished", "diversity", "repetition"}
+    assert not [advice for advice in found.values() if "beta" in advice or "bootstrap" in advice]
+
+
+def test_a_heldout_loss_that_rises_again_is_overfitting() -> None:
+    def ends(*losses: float) -> list[dict[str, Any]]:
+        return [{"eval_loss": loss, "step": step} for step, loss in enumerate(losses)]
+
+    assert set(warnings("sft", ends(3.0, 2.0, 2.06))) == {"overfit"}
+    assert warnings("sft", ends(3.0, 2.0, 2.04)) == {}
+    assert warnings("dpo", ends(0.6, 0.5, 0.7)) == {}, "that is held-out accuracy's to say"
