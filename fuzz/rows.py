@@ -113,4 +113,4 @@ def _tokenizer(tokenizer: int, template: int) -> Any:
     return TOKENIZERS[tokenizer](TEMPLATES[template])
 
 
-ROWS = Target("rows", 0.82, make, read)
+ROWS = Target("rows", 0.818, make, read)
