@@ -18,7 +18,7 @@ test-real: $(STAMP)
 # A million random rows, files, configurations and templates: an hour or two on two cores. COUNT=10000 tries fewer.
 COUNT ?= 1000000
 fuzz: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
+	$(BIN)/python -m fuzz --count $(COUNT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -19,15 +19,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--findings", type=Path, default=Path("runs/fuzz"), help="a folder for inputs to look at")
     parser.add_argument("--number", type=int, help="make and read one input again, with its traceback")
-    parser.add_argument("--guided", action="store_true", help="coverage-guided, by atheris; needs --target")
     given = parser.parse_args()
-    if given.target == "all" and (given.guided or given.number is not None):
-        parser.error("--guided and --number need --target")
-    if given.guided:
-        from fuzz.guided import fuzz_guided
-
-        fuzz_guided(TARGETS[given.target], given.count, given.seed)
-        return 0
+    if given.target == "all" and given.number is not None:
+        parser.error("--number needs --target")
     if given.number is not None:
         made = make_input(TARGETS[given.target], given.seed, given.number)
         print(made)
