@@ -402,3 +402,20 @@ def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> Non
     some = [row | {"prompt_ids": prompts[row["prompt_id"]]} for row in candidates.slice(0, 3).to_pylist()]
     own, against = (logps_alone(run.path(stage, "policy"), some, "ids") for stage in ("round-1/train", "sft"))
     np.testing.assert_allclose(rewards[:3], own - against - slope * lengths[:3], atol=1e-4)
+
+
+def test_the_inputs_of_a_stage_name_all_that_it_reads(result: RunResult) -> None:
+    """By digest, so that nothing that changed is taken for what the stage was made from."""
+    run = result.run
+    named = {record.name: record.inputs for record in run.stages()}
+    selected = run.record("round-3/select")
+    assert named["round-3/select"].keys() == {"pairs", "margins", "margins_before"}
+    assert named["round-3/bootstrap"]["length_slope"] == repr(selected.figures["length_slope"])
+    assert named["round-3/bootstrap"]["data"] == named["round-3/select"]["pairs"] == run.record("data").digest
+    for rival, stage in (("sft", "initial/evaluate"), ("round 1", "round-1/evaluate")):
+        assert named["round-2/evaluate"][f"answers of {rival}"] == run.record(stage).digest
+    # The baseline's steps are a figure of the rounds; all else of the two trainings is the same.
+    assert named["baseline/train"]["training"] != named["round-1/train"]["training"]
+    assert named["round-2/train"]["training"] == named["round-3/train"]["training"]
+    assert len({named[f"round-{index}/train"]["pairs"] for index in (1, 2, 3)}) == 3
+    assert len({named[f"round-{index}/decide"]["evaluations"] for index in (1, 2, 3)}) == 3
