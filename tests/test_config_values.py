@@ -205,8 +205,14 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 
 def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "run.yaml").write_text("{out: r, world: {}}")
-    assert load_config("~/run.yaml").out == "r"
+    (tmp_path / "run.yaml").write_text("{out: ~/r, world: {}, policy: {adapter: ~/a}, scoring: {cache: ~/c}}")
+    config = load_config("~/run.yaml", {"reference.model": "~/m", "data.system": "~/s"})
+    assert (config.out, config.policy.adapter) == (f"{tmp_path}/r", f"{tmp_path}/a")
+    assert (config.scoring.cache, config.reference.model) == (f"{tmp_path}/c", f"{tmp_path}/m")
+    assert config.data.system == "~/s"
+    assert load_config("~/run.yaml", {"out": "~no-such-user/r"}).out == "~no-such-user/r"
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_config("~no-such-user/run.yaml")
 
 
 @settings(max_examples=200)

@@ -25,7 +25,7 @@ class BusyError(StoreError):
     """Another process works in the folder."""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
 

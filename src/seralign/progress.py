@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from typing import Protocol
@@ -60,8 +60,10 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
 
 
 def say(text: str) -> None:
-    """A line for the user, from the main process alone."""
-    if distributed.is_main():
+    """A line for the user, from the main process alone; work does not end where nobody can read it."""
+    if not distributed.is_main():
+        return
+    with suppress(OSError):
         console.print(Text(terminal.printable(text)))
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hand_made import whole_run
 
-from seralign.cli.main import main
+from seralign.cli.main import COMMANDS, main
 from seralign.config import WorldConfig
+from seralign.errors import DataError
 from seralign.laboratory.world import make_world
 
 PROMPT, GOOD, BAD = "e1 e2 e3 e4 <sep>", "e1 w1 e2 w2 e3 w3 e4 w4", "e1 w5 f1 e2 w2"
@@ -261,3 +266,110 @@ def test_packed_files_are_read(config: dict[str, Any], tmp_path: Path, capsys: p
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     assert main(["inspect", str(file)]) == 0
     assert "read 24, kept 24" in capsys.readouterr().out
+
+
+def seralign(*arguments: str, **redirect: Any) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, with the streams that a shell would give it."""
+    command = [sys.executable, "-m", "seralign.cli.main", *arguments]
+    return subprocess.run(command, text=True, check=False, stderr=subprocess.PIPE, **redirect)
+
+
+@pytest.fixture(scope="session")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(whole_run(tmp_path_factory.mktemp("shown") / "run").root)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["show"], ["show", "--json"]])
+def test_output_that_cannot_be_written_is_one_line(a_run: str, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = seralign(*arguments, a_run, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert "No space left on device" in done.stderr
+
+
+def test_a_report_takes_the_place_of_files_only(a_run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        assert main(["report", a_run, "--out", str(place)]) == 2
+        assert the_error(capsys) == f"error: --out {place}: a folder or a device; give the name of a file"
+    assert pipe.is_fifo()
+
+
+def test_a_closed_output_is_told_before_any_work(a_run: str) -> None:
+    done = seralign("show", a_run, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed; redirect it to /dev/null if nothing is to be shown\n"
+
+
+def test_a_reader_that_goes_away_is_no_mistake(a_run: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = seralign("show", a_run, "--json", stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_characters_that_the_output_cannot_have_are_escapes(a_run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = seralign("show", a_run, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert "\\u2013" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (PermissionError(13, "Permission denied", "a\nb"), 1, "error: a\\nb: Permission denied"),
+        (OSError("odd"), 1, "error: odd"),
+        (MemoryError(), 1, "error: out of memory; what is finished is kept"),
+        (DataError("row 1: \x1b"), 2, "error: row 1: \\x1b"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+    ],
+)
+def test_what_gives_out_is_one_line(
+    raised: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str]) -> None:
+        raise raised
+
+    monkeypatch.setitem(COMMANDS, "show", fail)
+    assert main(["show"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith(told)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show"], "the following arguments are required: RUN; seralign show --help"),
+        (["show", "a", "--no\x1b"], "unrecognized arguments: --no\\x1b"),
+        (["lab", "compare"], "the following arguments are required: STUDY"),
+        (["merge"], "the following arguments are required"),
+        (["push"], "the following arguments are required"),
+        (["report", "x", "--jso"], "unrecognized arguments: --jso"),
+        (["inspect", "--examples", "x"], "argument --examples: invalid int value: 'x'"),
+        (["train", "--training.lr", "1"], "training.lr: unknown key; did you mean training.learning_rate?"),
+    ],
+)
+def test_arguments_that_are_wrong_are_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert says in the_error(capsys)
+
+
+def test_a_scorer_that_fails_is_one_line(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made before it is kept: with a scorer that works the same command goes on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exiting_scorer.py").write_text("import sys\n\ndef score(prompts, responses):\n    sys.exit(3)\n")
+    assert run(config, tmp_path, "--evaluation.scorer", "exiting_scorer:score") == 2
+    error = the_error(capsys)
+    assert error == ("error: evaluation.scorer: exiting_scorer:score failed: SystemExit: 3 (exiting_scorer.py line 4)")
+    assert (Path(config["out"]) / "data" / "stage.json").is_file()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seralign.errors import ConfigError
-from seralign.evaluation.scorer import load_scorer
+from seralign.evaluation.scorer import load_scorer, make_scorer
 
 numbers = itertools.count()
 
@@ -72,7 +72,34 @@ def test_wrong_answers_are_refused(module, returned: str, message: str) -> None:
         load_scorer(f"{name}:f")(["p", "q"], ["a", "b"])
 
 
-def test_an_error_inside_the_scorer_is_its_own(module) -> None:
-    name = module("def f(prompts, responses):\n    raise KeyError('mine')\n")
-    with pytest.raises(KeyError, match="mine"):
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("raise KeyError('mine')", r"KeyError: 'mine' \(\w+\.py line 2\)"),
+        ("raise ValueError('two\\nlines')", r"ValueError: two lines \(\w+\.py line 2\)"),
+        ("import sys; sys.exit(3)", r"SystemExit: 3 \(\w+\.py line 2\)"),
+        ("import os; open('no/where')", r"FileNotFoundError: .*'no/where' \(\w+\.py line 2\)"),
+    ],
+)
+@pytest.mark.parametrize("key", ["evaluation.scorer", "world.own.scorer"])
+def test_an_error_inside_the_scorer_names_the_key_and_its_line(module, statement: str, message: str, key: str) -> None:
+    name = module(f"def f(prompts, responses):\n    {statement}\n")
+    with pytest.raises(ConfigError, match=rf"^{key}: {name}:f failed: {message}$"):
+        load_scorer(f"{name}:f", key)(["p"], ["a"])
+    name = module(f"\n{statement}\n")
+    with pytest.raises(ConfigError, match=rf"^{key}: cannot import '{name}': {message}$"):
+        load_scorer(f"{name}:f", key)
+
+
+def test_wrong_answers_name_the_key_of_the_scorer(module) -> None:
+    name = module("def f(prompts, responses):\n    return [10**400]\n")
+    with pytest.raises(ConfigError, match=rf"^world\.own\.scorer: {name}:f must return numbers, got list$"):
+        load_scorer(f"{name}:f", "world.own.scorer")(["p"], ["a"])
+    with pytest.raises(ConfigError, match=r"^scorer: mine must return one score a response"):
+        make_scorer(lambda prompts, responses: [], "mine")(["p"], ["a"])
+
+
+def test_a_user_who_interrupts_is_obeyed(module) -> None:
+    name = module("def f(prompts, responses):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
         load_scorer(f"{name}:f")(["p"], ["a"])

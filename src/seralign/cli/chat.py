@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seralign.cli.console import stdout
 from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
+from seralign.config.flags import Parser
 from seralign.errors import DataError
 from seralign.terminal import printable
 
@@ -35,11 +36,10 @@ class _Talk:
 
 def main(arguments: list[str]) -> int:
     """``RUN [--round N | --start] [--beside M] [--key value ...]``; 0, or 130 where the user interrupted."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign chat",
         description="Talk to a policy: each line is a prompt, and the conversation continues until /new; /quit or "
         "Ctrl-D ends it, Ctrl-C stops an answer. Prompts are read from a pipe as well, a line each.",
-        allow_abbrev=False,
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
     add_which(parser)

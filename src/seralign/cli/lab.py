@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 
 USAGE = """usage: seralign lab run STUDY.yaml [--jobs N] [--key value ...]
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("seralign lab run", usage=USAGE.splitlines()[0][7:], allow_abbrev=False)
+    parser = Parser("seralign lab run", usage=USAGE.splitlines()[0][7:])
     parser.add_argument("study", metavar="STUDY.yaml")
     parser.add_argument("--jobs", type=int, default=1, help="processes at work, each with one thread where several")
     given, rest = parser.parse_known_args(arguments)
@@ -51,7 +51,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("seralign lab compare", description="What a study found so far.")
+    parser = Parser("seralign lab compare", description="What a study found so far.")
     parser.add_argument("study", metavar="STUDY", help="the study's folder")
     parser.add_argument("--json", action="store_true", help="all figures, by name")
     given = parser.parse_args(arguments)
@@ -62,7 +62,7 @@ def _compare(arguments: list[str]) -> None:
 
 
 def _report(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("seralign lab report", description="What a study found, as a page with plots.")
+    parser = Parser("seralign lab report", description="What a study found, as a page with plots.")
     parser.add_argument("study", metavar="STUDY", help="the study's folder")
     parser.add_argument("--page", type=Path, help="the Markdown file; plots go to a folder beside it, of its name")
     given = parser.parse_args(arguments)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from seralign.cli.console import tell
 from seralign.cli.policies import add_which, which_policy
+from seralign.config.flags import Parser
 
 
 def main(arguments: list[str]) -> None:
     """``RUN | ADAPTER [--round N | --start] --out FOLDER``"""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign merge",
         description="Merge an adapter into its base and write a whole model with tokenizer, chat template and model "
         "card, in the base's data type. The log-probabilities of some tokens are compared with those of base and "
         "adapter. A whole model is copied.",
-        allow_abbrev=False,
     )
     parser.add_argument("policy", metavar="RUN", help="a run's folder, or an adapter's")
     add_which(parser)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -10,17 +9,17 @@ from seralign.cli.console import tell
 from seralign.cli.merge import tell_merge
 from seralign.cli.policies import add_which, which_policy
 from seralign.config.checks import require
+from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 from seralign.store import read_run
 
 
 def main(arguments: list[str]) -> None:
     """``RUN --repo OWNER/NAME [--round N | --start] [--merged] [--private] [--dry-run] [--out FOLDER]``"""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign push",
         description="Upload a run's result, its tokenizer, chat template and model card to the Hugging Face hub. The "
         "token is taken from the environment (HF_TOKEN) or from `hf auth login`.",
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is not there")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from seralign.cli.console import tell
-from seralign.errors import StoreError
+from seralign.config.flags import Parser
+from seralign.errors import ConfigError, StoreError
 from seralign.store import read_run
 
 # The page of several runs; that of one lies in its folder.
@@ -15,7 +15,7 @@ SEVERAL = "seralign-report.html"
 
 def main(arguments: list[str]) -> None:
     """``RUN [RUN ...] [--out FILE] [--open]``"""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign report", description="Write the report of a run, or of several to compare them, as one HTML file."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, finished or not")
@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> None:
     from seralign.report.page import write_report
 
     default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)
-    path = (Path(given.out) if given.out else default).absolute()
+    path = (Path(given.out).expanduser() if given.out else default).absolute()
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--out {path}: a folder or a device; give the name of a file")
     contents = [run_contents(run) for run in runs]
     try:
         write_report(contents, path)

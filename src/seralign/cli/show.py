@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from seralign.cli.console import stdout
+from seralign.config.flags import Parser
 from seralign.store import Run, read_run
 
 
 def main(arguments: list[str]) -> None:
     """``RUN [--json]``"""
-    parser = argparse.ArgumentParser("seralign show", description="What a run did, round by round.")
+    parser = Parser("seralign show", description="What a run did, round by round.")
     parser.add_argument("run", metavar="RUN", help="the run's folder")
     parser.add_argument("--json", action="store_true", help="the same figures, by name")
     given = parser.parse_args(arguments)

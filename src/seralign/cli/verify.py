@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from seralign.cli.console import stdout
+from seralign.config.flags import Parser
 from seralign.errors import StoreError
 from seralign.store import Checked, Run, check_run, read_manifest, run_size
 
 
 def main(arguments: list[str]) -> int:
     """``RUN [--json]``; 0 where all is as it was written, 1 where it is not."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign verify",
         description="Read every file of a run and compare it with the digest that it was written with. Writes nothing. "
         "Exit code 1 where a file is missing or harmed.",

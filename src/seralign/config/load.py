@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,22 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
+# Keys with a path on this machine, in which ~ is the home folder; the readers of data see to their own.
+_PATHS = (
+    "out", "policy.model", "policy.tokenizer", "policy.chat_template", "policy.adapter", "reference.model",
+    "reference.adapter", "scoring.cache",
+)  # fmt: skip
+
+
 def _built(values: dict[str, Any], path: str | Path | None) -> RunConfig:
     try:
-        return build(RunConfig, with_recipe(values))
+        values = with_recipe(values)
+        for key in _PATHS:
+            section, _, name = key.rpartition(".")
+            place = values.get(section) if section else values
+            if isinstance(place, dict) and isinstance(given := place.get(name), str) and given.startswith("~"):
+                place[name] = os.path.expanduser(given)  # noqa: PTH111, which raises where there is no such home
+        return build(RunConfig, values)
     except ConfigError as error:
         raise error if path is None else ConfigError(f"{path}: {error}") from None
     except RecursionError:

@@ -6,6 +6,7 @@ text.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,20 +46,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or holds what :func:`parse_yaml` refuses; names file and
             key.
     """
-    path = path.expanduser()
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is no configuration")
-        text = path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, ValueError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            line = error.object.count(b"\n", 0, error.start) + 1
-            raise ConfigError(
-                f"{path}: line {line} is not UTF-8 text (byte {error.object[error.start]:#04x})"
-            ) from None
+        with Path(os.path.expanduser(path)).open("rb") as file:  # noqa: PTH111, which raises where there is no home
+            data = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, ValueError):
         raise ConfigError(f"{path}: no such configuration file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is no configuration")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line} is not UTF-8 text (byte {data[error.start]:#04x})") from None
     try:
         values = parse_yaml(text)
     except ConfigError as error:
