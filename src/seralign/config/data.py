@@ -38,6 +38,9 @@ class SourceConfig:
     columns: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        require(self.limit is None or self.limit >= 1, "limit", "at least 1", self.limit)
+
 
 @dataclass(frozen=True)
 class DataConfig:

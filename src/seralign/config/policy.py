@@ -27,6 +27,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         require(self.r > 0, "r", "greater than 0", self.r)
         positive(self.alpha, "alpha")
+        require(len(self.target_modules) > 0, "target_modules", "all-linear or names of modules", self.target_modules)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class BootstrapConfig:
 
     def __post_init__(self) -> None:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
+        require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
         positive(self.temperature, "temperature")
         fraction(self.top_p, "top_p")
         positive(self.max_new_tokens, "max_new_tokens")

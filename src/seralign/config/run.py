@@ -61,6 +61,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.out), "out", "the path of the run's folder", self.out)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
         require(self.rounds >= 1, "rounds", "at least 1", self.rounds)
         if self.world is None:
             if self.policy.model is None:

@@ -39,6 +39,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.beta is not None:
             positive(self.beta, "beta")
+            require(self.beta <= 1e6, "beta", "at most 1e6", self.beta)
             if self.name == "sft":
                 raise ConfigError("beta: sft has no implicit reward, so no beta; leave it out")
         if self.gamma is not None and self.name != "simpo":
@@ -111,6 +112,11 @@ class TrainingConfig:
                 positive(getattr(self, key), key)
         if self.epochs is not None and self.max_steps is not None:
             raise ConfigError("epochs and max_steps exclude each other: give one of them")
+        # A greater one makes the weights infinite within steps.
+        require(self.learning_rate <= 10.0, "learning_rate", "at most 10", self.learning_rate)
+        for key in ("weight_decay", "max_grad_norm"):
+            require(getattr(self, key) >= 0.0, key, "at least 0", getattr(self, key))
+        require(self.weight_decay <= 100.0, "weight_decay", "at most 100", self.weight_decay)
         require(0.0 <= self.warmup < 1.0, "warmup", "in [0, 1)", self.warmup)
         require(0.0 <= self.average <= 1.0, "average", "in [0, 1]", self.average)
         refuse_secrets(self.extra, "extra")

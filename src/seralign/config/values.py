@@ -15,6 +15,7 @@ from seralign.errors import ConfigError
 MAX_INTEGER = 2**31 - 1
 # Between them and their inverses numbers stay finite and apart from 0 in float32, multiplied with any logit.
 MAX_NUMBER, MIN_NUMBER = 1e30, 1e-30
+_MAY_BE_EMPTY = {"data.system"}
 
 
 def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
@@ -76,6 +77,8 @@ def typed(hint: Any, value: Any, key: str) -> Any:
         if kind is Any:
             return _plain(value, key)
         if kind is str and isinstance(value, str):
+            if not value and key not in _MAY_BE_EMPTY:
+                raise ConfigError(f"{key} must not be empty" + "; leave it out" * (type(None) in kinds))
             return _text(value, key)
         if kind is bool and isinstance(value, bool):
             return value
