@@ -10,17 +10,17 @@ from pathlib import Path
 
 from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
 from seralign.config.checks import positive
+from seralign.config.flags import Parser
 from seralign.errors import ConfigError, StoreError
 
 
 def main(arguments: list[str]) -> None:
     """``RUN (--prompts FILE | --prompt TEXT) [--out FILE.jsonl] [--round N] [--samples R] [--key value ...]``"""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "seralign sample",
         description="Sample answers to the prompts of a file, one line of JSON a row: the prompt as text or messages, "
         "as the model reads it (rendered), and the responses, each with whether it finished. The same seed gives the "
         "same answers. With --out, a killed sampling resumes when the same command is given again.",
-        allow_abbrev=False,
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
     add_which(parser)
