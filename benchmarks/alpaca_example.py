@@ -1,8 +1,8 @@
 """Pairs scored and trained on a second, and peak memory, on the AlpacaEval example's model and data.
 
-    python -m benchmarks.alpaca_example --json FILE [--pairs FILE] [--threads N]
+    python -m benchmarks.alpaca_example --json FILE [--pairs FILE] [--threads N] [--precision P]
 
-The data, the model and the settings are those of ``examples/alpaca_eval``; scoring is float32, training bfloat16.
+The data, the model and the settings are those of ``examples/alpaca_eval``, in one precision throughout.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import add_precision, machine, precision
+
 PAIRS = Path("../shared/data/alpaca_eval_pairs.jsonl.gz")
 
 
@@ -27,20 +29,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--pairs", type=Path, default=PAIRS, help="data of the same format")
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    add_precision(parser)
     given = parser.parse_args()
+    chosen = precision(given.precision)
 
     import torch
 
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
-        figures = measure(given.pairs, Path(scratch))
+        figures = measure(given.pairs, Path(scratch), chosen)
+    figures |= machine(chosen)
     figures |= {"threads": given.threads, "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
     print(json.dumps(figures, indent=1))
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
+def measure(pairs: Path, scratch: Path, precision: str) -> dict[str, Any]:
     """Score and train on the example's pairs, and time both."""
     from seralign.config import load_config
     from seralign.data.prepare import prepare_pairs
@@ -68,13 +73,13 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
     responses = Responses(table, ("chosen_ids", "rejected_ids"))
     longest = packed_length(source, config.policy)
     packs = plan_scoring(responses, config.scoring.tokens_per_pack, longest)
-    policy = ScoringPolicy("policy", "", lambda: load_model(source, config.policy, "float32"))
+    policy = ScoringPolicy("policy", "", lambda: load_model(source, config.policy, "float32"), precision=precision)
     policy.load()
     began = time.monotonic()
     found = logps(responses, packs, policy, None)
     scoring = time.monotonic() - began
 
-    training = replace(config.training, save_steps=10**6)
+    training = replace(config.training, save_steps=10**6, precision=precision)
     plan = plan_training(row_sizes(table, True), training, seed=0, packed_length=longest)
     reference = ReferenceLogps(found[: len(table)], found[len(table) :])
     began = time.monotonic()
@@ -85,6 +90,7 @@ def measure(pairs: Path, scratch: Path) -> dict[str, Any]:
         get_objective("dpo", 0.1, 0.0),
         training,
         scratch / "train",
+        section="training",
         seed=0,
         label="training",
         log_folder=scratch / "logs",

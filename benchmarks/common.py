@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workers import pin
+from seralign.policy.speed import Shape, processor_name, processor_rates
 
 PAIRS = Path("../shared/data/alpaca_eval_pairs.jsonl.gz")
 # Distance between two neighbouring bfloat16 numbers, relative to their size.
@@ -25,13 +26,14 @@ _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "tokeniz
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of a benchmark. ``size``: pairs (or prompts) that are used."""
+    """The command line of a benchmark. ``size``: pairs (or prompts) that are used; ``precision``: float32, bfloat16."""
 
     json: Path | None
     pairs: Path
     threads: int
     repetitions: int
     size: int
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,48 @@ def run(name: str, doc: str | None, size: int, measure: Callable[[Options, Path]
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
     parser.add_argument("--repetitions", type=int, default=2, help="turns of each side that are counted")
     parser.add_argument("--size", type=int, default=size, help=f"pairs or prompts that are used (default {size})")
-    options = Options(**vars(parser.parse_args()))
+    add_precision(parser)
+    given = parser.parse_args()
+    options = Options(**vars(given) | {"precision": precision(given.precision)})
     if not options.pairs.is_file():
         sys.exit(f"{name} is skipped: there is no {options.pairs}; give the data with --pairs FILE")
     pin(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         figures = measure(options, Path(scratch))
-    figures = {"benchmark": name} | figures | {"threads": options.threads, "versions": versions()}
+    figures = {"benchmark": name} | figures | {"threads": options.threads} | machine(options.precision)
     text = json.dumps(figures, indent=1)
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """The option ``--precision``."""
+    text = "of forward and backward passes, over float32 weights (default auto: the faster one on this machine)"
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=text)
+
+
+def precision(given: str) -> str:
+    """The precision that is asked for; for ``auto`` what a run takes here for the model of 17 million parameters."""
+    return processor_rates(Shape(384, 1024)).fast if given == "auto" else given
+
+
+def in_words(precision: str) -> str:
+    """A precision as the figures name it."""
+    return "float32" if precision == "float32" else "bfloat16 autocast over float32 weights"
+
+
+def machine(precision: str) -> dict[str, Any]:
+    """What figures depend on beside the program."""
+    return {"precision": in_words(precision), "processor": processor(), "versions": versions()}
+
+
+def processor() -> str:
+    """The processor's name, and those of its instructions that decide how fast bfloat16 is."""
+    path = Path("/proc/cpuinfo")
+    words = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+    found = sorted(words & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"})
+    return f"{processor_name()} ({', '.join(found) or 'flags unknown'})"
 
 
 def alternate(

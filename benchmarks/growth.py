@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import growth_parts as parts
-from benchmarks.common import largest_difference, versions
+from benchmarks.common import add_precision, largest_difference, machine, precision
 from benchmarks.models import make_tokenizer, save_model
 from benchmarks.workers import pin
 from seralign.policy.load import quiet_transformers
@@ -111,11 +111,11 @@ def candidates(processes: Processes, sizes: tuple[int, ...], turns: int) -> dict
     return {"prompt_and_response_tokens": parts.CANDIDATE_TOKENS, "rows": rows, "equal": equal}
 
 
-def step(processes: Processes, tokens: int, folder: Path) -> dict[str, Any]:
+def step(processes: Processes, tokens: int, folder: Path, precision: str) -> dict[str, Any]:
     """Where a training step's time goes."""
     with quiet_transformers():
         save_model(folder / "model", make_tokenizer(_texts(2000)))
-    return processes.run(parts.training_step, folder / "model", tokens)
+    return processes.run(parts.training_step, folder / "model", tokens, precision)
 
 
 def main() -> None:
@@ -126,12 +126,14 @@ def main() -> None:
     names = ("pairs", "length", "vocabulary", "candidates", "step")
     parser.add_argument("--only", choices=names, help="measure this alone; the file's other figures stay")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    add_precision(parser)
     options = parser.parse_args()
+    chosen = precision(options.precision)
     processes = Processes(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         measurements: dict[str, Callable[[], Any]] = {
-            "step": lambda: step(processes, QUICK["step"] if options.quick else STEP_TOKENS, folder),
+            "step": lambda: step(processes, QUICK["step"] if options.quick else STEP_TOKENS, folder, chosen),
             "candidates": lambda: candidates(
                 processes, QUICK["candidates"] if options.quick else CANDIDATES, 1 if options.quick else 7
             ),
@@ -141,7 +143,7 @@ def main() -> None:
         }
         keeps = options.only and options.json and options.json.is_file()
         figures = json.loads(options.json.read_text(encoding="utf-8")) if keeps else {}
-        figures |= {"benchmark": "growth", "threads": options.threads, "versions": versions()}
+        figures |= {"benchmark": "growth", "threads": options.threads} | machine(chosen)
         for name, measure in measurements.items():
             if options.only in (None, name):
                 figures[name] = measure()

@@ -158,7 +158,7 @@ def candidate_scores(counts: list[int], turns: int) -> list[dict[str, Any]]:
 # --- one training step
 
 
-def training_step(folder: Path, tokens: int) -> dict[str, Any]:
+def training_step(folder: Path, tokens: int, precision: str) -> dict[str, Any]:
     """Where the time of a training step goes, and the share of the machine's matrix product rate that it reaches."""
     from benchmarks.growth_profile import categories, matrix_rates
 
@@ -173,7 +173,7 @@ def training_step(folder: Path, tokens: int) -> dict[str, Any]:
     reference = torch.zeros(len(chosen_length), dtype=torch.float64)
 
     def step() -> None:
-        with mixed_precision("bfloat16", torch.device("cpu")):
+        with mixed_precision(precision, torch.device("cpu")):
             chosen, rejected = response_logps(model, **batch).view(2, -1)
         certain = torch.ones_like(chosen)
         logprobs = LogProbs(chosen, rejected, reference, reference, chosen_length, rejected_length, certain)
@@ -207,7 +207,7 @@ def training_step(folder: Path, tokens: int) -> dict[str, Any]:
         "step_gflop": work / 1e9,
         "step_gflops_a_second": work / 1e9 / median,
         "share_of_rate": {
-            name: work / 1e9 / median / rate for name, rate in rates.items() if name.startswith("bfloat16")
+            name: work / 1e9 / median / rate for name, rate in rates.items() if name.startswith(precision)
         },
         "formula": "6 * body_parameters * tokens + 6 * head_parameters * response_tokens; attention's own products "
         "are not counted",

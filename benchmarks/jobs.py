@@ -24,10 +24,12 @@ MAX_GRAD_NORM = 1.0
 class Job:
     """A folder with ``rows.jsonl``, ``model`` and ``reference``, where a side may write under its own name.
 
-    ``order``: numbers of the rows in the order in which the peer gets them.
+    ``precision`` is that of forward and backward passes, ``order`` the numbers of the rows in the order in which the
+    peer gets them.
     """
 
     folder: Path
+    precision: str
     order: tuple[int, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:

@@ -52,7 +52,6 @@ _TRAINING = TrainingConfig(
     max_steps=1,
     batch_size=STEP_PAIRS,
     tokens_per_pack=2560,
-    precision="bfloat16",
     weight_decay=0.0,
     max_grad_norm=MAX_GRAD_NORM,
     optimizer=OPTIMIZER,
@@ -86,7 +85,7 @@ def training(job: Job) -> Actions:
                 load_tokenizer(source, policy),
                 TrainingData(table, _plan(table, steps, longest), reference),
                 get_objective("dpo", BETA, 0.0),
-                replace(_TRAINING, max_steps=steps),
+                replace(_TRAINING, max_steps=steps, precision=job.precision),
                 folder,
                 section="training",
                 seed=0,
@@ -151,7 +150,7 @@ def _scorer(job: Job, names: tuple[str, ...], responses_of: Any) -> Any:
     longest = packed_length(PolicySource(str(config.model)), config)
     models = [load_model(PolicySource(str(job.folder / name)), config, "float32") for name in names]
 
-    def run(count: int, precision: str = "bfloat16") -> Scored:
+    def run(count: int, precision: str = job.precision) -> Scored:
         began = time.perf_counter()
         responses = responses_of(count)
         packs = plan_scoring(responses, ScoringConfig().tokens_per_pack, longest)
@@ -175,7 +174,7 @@ def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> ReferenceLogps:
         "reference",
         "",
         lambda: load_model(PolicySource(str(config.model)), config, "float32"),
-        precision=_TRAINING.precision,
+        precision=job.precision,
     )
     file = job.folder / "reference.npy"
     if not file.exists():

@@ -1,8 +1,8 @@
 """The peers: TRL's DPO trainer, its precomputation of the reference, and plain forward passes.
 
-TRL is used as someone who knows it would: bfloat16 autocast and sdpa (its defaults), no gradient checkpointing unless
-that is faster, the fused AdamW, neither evaluation nor saving, rows of similar length next to each other where their
-order is free.
+TRL is used as someone who knows it would: autocast where it is faster, sdpa (its default), no gradient checkpointing
+unless that is faster, the fused AdamW, neither evaluation nor saving, rows of similar length next to each other where
+their order is free.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def training(job: Job) -> Actions:
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": STEP_PAIRS // batch,
             "gradient_checkpointing": checkpointing,
+            "bf16": job.precision == "bfloat16",
         }
         trainer = _trainer(job.folder, load_from_disk(data), settings)
         began = time.perf_counter()
@@ -69,7 +70,7 @@ def precomputation(job: Job) -> Actions:
     """
     rows = job.rows()
 
-    def run(batch: int, count: int, precision: str = "bfloat16") -> Scored:
+    def run(batch: int, count: int, precision: str = job.precision) -> Scored:
         trainer = _Timed.make(job.folder, _dataset(count), batch, precision)
         places = {number: place for place, number in enumerate(_order(count))}
         columns = [trainer.train_dataset[name] for name in ("ref_chosen_logps", "ref_rejected_logps")]
@@ -97,7 +98,7 @@ def plain_candidates(job: Job) -> Actions:
         answers = [[{"role": "assistant", "content": text}] for text in row["candidates"]]
         groups.append((prompt, [_ids(tokenizer, row["prompt"] + answer)[len(prompt) :] for answer in answers]))
 
-    def run(batch: int, count: int, precision: str = "bfloat16") -> Scored:
+    def run(batch: int, count: int, precision: str = job.precision) -> Scored:
         began = time.perf_counter()
         found: list[float] = []
         for model in models:
@@ -143,7 +144,6 @@ def _trainer(
         "optim": OPTIMIZER,
         "weight_decay": 0.0,
         "max_grad_norm": MAX_GRAD_NORM,
-        "bf16": True,
         "max_length": WINDOW,
         "precompute_ref_log_probs": precompute,
         "train_sampling_strategy": "sequential",

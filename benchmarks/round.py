@@ -9,8 +9,8 @@ has all there is: a policy, one before it, and the reference.
 
 The data are the dialogues of ``train_long_prompt``: prompts of 400 tokens in four turns, responses of 80. Half as many
 of the prompts are sampled from as there are pairs. The model is the other benchmarks' Llama of 17 million parameters,
-in the precisions of a run's defaults but for training: float32 weights, sampling and scoring (bfloat16 can reorder
-margins), and training in bfloat16 autocast, which is TRL's default. Both sides have the same ones.
+with float32 weights, sampling and scoring (bfloat16 can reorder margins), and training in the faster precision of the
+machine, or in ``--precision``. Both sides have the same ones.
 
 Unfinished responses make no pair, those of a random model never end, and no trained model is at hand. So the model's
 weights are made such that the end token has a probability of about 1/60 after every token (``round_model.py``): its
@@ -65,7 +65,7 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
     raw = inputs.read_pairs(options.pairs)
     tokenizer = make_tokenizer(inputs.texts(raw))
     rows = inputs.long_prompts(raw, tokenizer, options.size)
-    job = RoundJob(scratch, pairs=options.size, prompts=options.size // 2)
+    job = RoundJob(scratch, pairs=options.size, prompts=options.size // 2, precision=options.precision)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     inputs.write_rows(scratch / "asked.jsonl", [{"prompt": row["prompt"]} for row in rows[: job.prompts]])
     prompts = [_prompt_ids(row, tokenizer) for row in rows[:_PROMPTS]]

@@ -26,13 +26,15 @@ class RoundJob:
     as text; and, once the base run has ended, that ``run``, from whose policies both sides go on, ``pairs.jsonl`` and
     ``prompts.jsonl``. A row of pairs has ``pair_id``, token ids, and what a script keeps of the round before, as
     seralign does: ``margin_before``, and ``reference``, the chosen response's log-probability under the reference minus
-    the rejected one's. The learning rate is a fifth of that of the other benchmarks, by which responses would soon not
+    the rejected one's. ``precision`` is that of
+    training. The learning rate is a fifth of that of the other benchmarks, by which responses would soon not
     end any more.
     """
 
     folder: Path
     pairs: int
     prompts: int
+    precision: str
     samples: int = 4
     max_new_tokens: int = 128
     step_pairs: int = STEP_PAIRS

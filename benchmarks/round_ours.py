@@ -55,13 +55,13 @@ def config_of(job: RoundJob) -> RunConfig:
                 "batch_size": job.step_pairs,
                 # As in train_long_prompt: as fast as the default, in less memory.
                 "tokens_per_pack": 2560,
-                "precision": "bfloat16",
+                "precision": job.precision,
                 "max_grad_norm": job.max_grad_norm,
                 "optimizer": job.optimizer,
                 "save_steps": 10**6,
                 "log_steps": 1,
             },
-            "scoring.gamma": job.gamma,
+            "scoring": {"gamma": job.gamma, "dtype": "float32"},
             "selection.fraction": job.keep,
             "bootstrap": {
                 "samples": job.samples,

@@ -3,10 +3,10 @@
     python -m benchmarks.score_alpaca --json FILE [--pairs FILE] [--threads N]
 
 All pairs (six as a rule, which share the prompt and one answer) of some prompts, under a random Llama of 17 million
-parameters with a window of 1024, in bfloat16 autocast on both sides, which is TRL's default. TRL gets its rows sorted
+parameters with a window of 1024, in the same precision on both sides (``--precision``). TRL gets its rows sorted
 by length, a reference model of its own (its head then computes no metrics) and the fastest batch size of 1, 2, 4 and 8;
 loading and tokenizing are timed on neither side, no cache is used. ``equal``: every log-probability agrees within
-bfloat16's rounding, and those of a part, and their margins, agree in float32 (``scoring.score_checks``).
+its precision's rounding, and those of a part, and their margins, agree in float32 (``scoring.score_checks``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The prompts are those of ``score_long_prompt``, four turns and 400 tokens; the c
 models to the last turn, cut to 80 tokens: what a round of bootstrapping on dialogues scores. The peer does what public
 implicit-reward pipelines do: prompt and candidate through the policy and through the reference, all logits,
 ``log_softmax`` in float32, one candidate at a time or a padded batch of a prompt's candidates, the fastest of 1, 2, 4
-and 8. Policy and reference are two random Llamas of 17 million parameters, in bfloat16 autocast on both sides.
+and 8. Policy and reference are two random Llamas of 17 million parameters, in the same precision on both sides.
 ``equal``: as in ``score_alpaca``; the margin is the implicit reward, policy minus reference.
 """
 

@@ -66,9 +66,9 @@ def measure_scoring(
     inputs.write_rows(scratch / "rows.jsonl", rows)
     # Order is free in scoring: rows of similar length share the peer's batches.
     order = sorted(range(len(rows)), key=lambda row: rows[row]["tokens"], reverse=True)
-    job = Job(scratch, tuple(order))
+    job = Job(scratch, options.precision, tuple(order))
     few = min(len(rows), max(16 // sides.each, len(rows) // 6))
-    with Worker(sides.ours, Job(scratch), options.threads) as mine:
+    with Worker(sides.ours, Job(scratch, options.precision), options.threads) as mine:
         with Worker(sides.peer, job, options.threads) as tuner:  # not the one that is measured: its peak counts
             require_same_tokens(_by_row(tuner.ask("tokens"), sides, order), mine.ask("tokens"))
             tuner.ask("run", 1, few)
@@ -93,7 +93,7 @@ def measure_scoring(
                 mine.ask("run", few, "float32").logps,
             ]
         lengths = mine.ask("lengths")
-    checks = score_checks(theirs[1:], own[1:], exact, lengths, sides.columns)
+    checks = score_checks(theirs[1:], own[1:], exact, lengths, sides.columns, options.precision)
     return comparison(*turns, peaks, checks) | {
         "unit": f"{sides.unit} a second",
         "peer_settings": {"name": sides.name, "batch": batch},
@@ -106,7 +106,6 @@ def measure_scoring(
             "response_tokens": sum(lengths),
             "rows_in_trials_and_float32": few,
         },
-        "precision": "bfloat16 autocast over float32 weights",
     }
 
 
@@ -116,6 +115,7 @@ def score_checks(
     exact: Sequence[Sequence[float]],
     lengths: Sequence[int],
     columns: int,
+    precision: str,
 ) -> list[Check]:
     """Log-probabilities of all repetitions agree within bfloat16's rounding, and those of a part and their margins
     within float32's.
@@ -131,6 +131,7 @@ def score_checks(
         exact: The peer's and ours in float32, of the first rows of each column.
         lengths: Tokens of each response.
         columns: How many columns there are.
+        precision: Of the repetitions; in float32 they agree as the part does.
     """
     units = [math.sqrt(lengths[at % len(lengths)]) * BFLOAT16 for at in range(len(peer[0]))]
     apart = [largest_difference(theirs, own, units) for theirs, own in zip(peer, ours, strict=True)]
@@ -143,8 +144,13 @@ def score_checks(
     sizes = [max(1.0, abs(value)) for value in exact[0]]
     margins = [[first - last for first, last in zip(side[0], side[-1], strict=True)] for side in found]
     scales = [abs(first) + abs(last) for first, last in zip(found[0][0], found[0][-1], strict=True)]
-    return [
+    rounded = [
         Check("bfloat16 log-probabilities, in units of 2^-8 sqrt(tokens)", largest(apart), 2 * rounding),
+    ]
+    whole = [max(1.0, abs(value)) for value in peer[0]]
+    same = [largest_difference(theirs, own, whole) for theirs, own in zip(peer, ours, strict=True)]
+    plain = [Check("log-probabilities of all repetitions, relative", largest(same), FLOAT32_TOLERANCE)]
+    return (rounded if precision == "bfloat16" else plain) + [
         Check("float32 log-probabilities, relative", largest_difference(*exact, sizes), FLOAT32_TOLERANCE),
         Check("float32 margins, relative to both parts", largest_difference(*margins, scales), FLOAT32_TOLERANCE),
     ]

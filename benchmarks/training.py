@@ -49,14 +49,16 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     steps = options.size // STEP_PAIRS
-    with Worker(ours.training, Job(scratch), options.threads) as first:  # scores the reference: not measured
+    with Worker(
+        ours.training, Job(scratch, options.precision), options.threads
+    ) as first:  # scores the reference: not measured
         order = [
             row
             for step in first.ask("order")
             for row in sorted(step, key=lambda row: rows[row]["tokens"], reverse=True)
         ]
         tokens, responses = first.ask("tokens"), first.ask("lengths")
-    job = Job(scratch, tuple(order))
+    job = Job(scratch, options.precision, tuple(order))
     with Worker(peers.training, job, options.threads) as tuner:  # not the one that is measured either
         require_same_tokens(tuner.ask("tokens"), [tokens[row] for row in order])
         trials = _trials(tuner)
@@ -65,7 +67,7 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     our_losses: list[list[float]] = []
     with (
         Worker(peers.training, job, options.threads) as peer,
-        Worker(ours.training, Job(scratch), options.threads) as mine,
+        Worker(ours.training, Job(scratch, options.precision), options.threads) as mine,
     ):
 
         def their_turn(count: int = steps) -> Repetition:
@@ -98,7 +100,6 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
             "optimizer": OPTIMIZER,
             "max_grad_norm": MAX_GRAD_NORM,
             "pairs_per_step": STEP_PAIRS,
-            "precision": "bfloat16 autocast over float32 weights",
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import operator
 import sys
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import inputs, models
+from benchmarks import common, inputs, models
 from benchmarks.common import (
     BFLOAT16,
     Check,
@@ -32,6 +33,7 @@ from benchmarks.round_peer import best_and_worst, top
 from benchmarks.scoring import score_checks
 from benchmarks.training import loss_checks, loss_tolerance
 from benchmarks.workers import Worker, peak_memory_mb
+from seralign.policy.speed import Rates, processor_name
 
 PAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 LN2 = math.log(2)
@@ -117,7 +119,7 @@ def test_loss_curves_are_equal_within_rounding_and_only_so() -> None:
 def score_passes(ours: list[float], exact: list[list[float]]) -> list[bool]:
     """Two rows, chosen and rejected, of 100 tokens, so that a unit of rounding is 10 / 256."""
     peer = [-100.0, -200.0, -110.0, -190.0]
-    return [check.passed for check in score_checks([peer], [ours], exact, [100] * 4, columns=2)]
+    return [check.passed for check in score_checks([peer], [ours], exact, [100] * 4, columns=2, precision="bfloat16")]
 
 
 def test_scores_are_equal_within_rounding_and_only_so() -> None:
@@ -130,6 +132,44 @@ def test_scores_are_equal_within_rounding_and_only_so() -> None:
     assert score_passes(same, [few, [few[0] - 0.002, few[1]]]) == [True, False, True]
     assert score_passes(same, [few, [few[0] - 0.002, few[1] + 0.002]]) == [True, False, False]
     assert score_passes(same, [few, [few[0] - 0.0005, few[1] - 0.0005]]) == [True, True, True]
+
+
+def test_in_float32_all_repetitions_agree_to_float32s_rounding() -> None:
+    peer, exact = [-100.0, -200.0, -110.0, -190.0], [[-100.0, -110.0]] * 2
+
+    def passed(last: float) -> bool:
+        ours = [*peer[:3], last]
+        first, *_ = score_checks([peer], [ours], exact, [100] * 4, columns=2, precision="float32")
+        return first.passed
+
+    assert passed(-190.0 - 0.0018)
+    assert not passed(-190.0 - 0.0020)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates", "expected"),
+    [
+        ("auto", Rates(80.0, 1.2), "float32"),
+        ("auto", Rates(187.0, 419.0), "bfloat16"),
+        ("bfloat16", Rates(80.0, 1.2), "bfloat16"),
+        ("float32", Rates(187.0, 419.0), "float32"),
+    ],
+)
+def test_the_precision_is_the_machines_unless_it_is_given(
+    given: str, rates: Rates, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "processor_rates", lambda shape: rates)
+    parser = argparse.ArgumentParser()
+    common.add_precision(parser)
+    options = [] if given == "auto" else ["--precision", given]
+    assert common.precision(parser.parse_args(options).precision) == expected
+
+
+def test_figures_name_the_processor_and_the_precision() -> None:
+    figures = common.machine("bfloat16")
+    assert figures["precision"] == "bfloat16 autocast over float32 weights"
+    assert common.machine("float32")["precision"] == "float32"
+    assert processor_name() in figures["processor"]
 
 
 def test_other_token_ids_are_an_error_that_names_the_row() -> None:
@@ -291,7 +331,7 @@ def test_responses_of_the_rounds_model_end(data: tuple[list[inputs.Row], Any], t
 
 @pytest.mark.parametrize(("pairs", "steps"), [(8, 1), (32, 4)])
 def test_a_round_trains_one_epoch_from_the_policies_of_its_run(pairs: int, steps: int) -> None:
-    job = RoundJob(Path("there"), pairs=pairs, prompts=4)
+    job = RoundJob(Path("there"), pairs=pairs, prompts=4, precision="float32")
     assert job.steps == steps
     assert job.policy("reference") == Path("there/model")
     assert job.policy("before") == Path("there/run/round-1/train/policy")

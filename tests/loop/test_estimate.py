@@ -280,6 +280,9 @@ def test_sizes_to_measure_double_and_stop_in_time() -> None:
     assert not guard.allows(20, [(10, 10.0, 40)]), "20 s are more than 12"
     assert guard.allows(20, [(10, 5.0, 40)])
     assert guard.allows(30, [(1, 0.2, 11)]), "what is quick does not grow in proportion"
+    assert guard.allows(40, [(5, 5.0, 11), (10, 5.5, 12)]), "half a second for 5 tokens more, one and a half times 3 s"
+    assert not guard.allows(130, [(5, 5.0, 11), (10, 5.5, 12)])
+    assert not guard.allows(10**4, [(5, 0.1, 40), (10, 0.1, 41)]), "0.3 bytes a token more: 3,000"
     assert not replace(guard, began=guard.began - 13).allows(20, [(10, 0.1, 40)]), "the time is over"
 
 

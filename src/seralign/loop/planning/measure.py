@@ -1,6 +1,6 @@
 """What a forward pass, an optimizer step and a sampled token cost here: seconds and peak memory, measured.
 
-Each measurement has its seconds. It begins with two short rows, and sizes rise by doubling: the next one is tried only
+Each measurement has its seconds. It begins with short rows, and sizes rise by doubling: the next one is tried only
 where growing in proportion would leave it below a limit of memory (looking ahead must not end the machine) and within
 the seconds that are left. What is larger is extrapolated.
 """
@@ -54,8 +54,9 @@ from seralign.training.batches import PackDataset, ReferenceLogps, loss_denomina
 from seralign.training.plan import Pack, Plan
 from seralign.training.trainer import PreferenceTrainer
 
-# Tokens of prompt and of response of the first two rows, which tell how large the next one may be.
-_SHORT_ROWS = (16, 64)
+# Tokens of prompt and of response of the first rows. One warms up: what it makes stays, the optimizer's state too, and
+# it is no point of a line. Two more are a line, and tell how large the next one may be.
+_SHORT_ROWS = (16, 16, 64)
 # New tokens of the two samplings whose difference is the time of a step. No token ends them.
 SHORT, LONG = 4, 16
 _NO_END = frozenset({2**30})
@@ -64,7 +65,7 @@ _NO_END = frozenset({2**30})
 def measure_passes(
     model: nn.Module, precision: str, responses: Responses, packs: Sequence[np.ndarray], limit: float, seconds: float
 ) -> Costs:
-    """Forward passes over packs of rising size, after two short rows."""
+    """Forward passes over packs of rising size, after short rows."""
     device, longest = next(model.parameters()).device, abilities(model).longest
     points: list[tuple[int, float, int]] = []
     guard = Guard(limit, memory_used(), time.monotonic(), seconds)
@@ -75,13 +76,14 @@ def measure_passes(
         began = time.perf_counter()
         made = make_batch(sequences, longest)
         tokens = made["input_ids"].numel()
-        if not guard.allows(tokens, points):
+        # Below that nothing can be told at all.
+        if len(points) >= len(short) and not guard.allows(tokens, points[1:]):
             break
         batch = {name: value.to(device) for name, value in made.items()}
         with torch.no_grad(), mixed_precision(precision, device):
             response_logps(model, **batch).double().cpu()
         points.append((tokens, time.perf_counter() - began, peak()))
-    points = _warm(points)
+    points = points[1:] or points
     return Costs(
         fit_seconds([(tokens, seconds) for tokens, seconds, _ in points]),
         fit_bytes([(tokens, reached) for tokens, _, reached in points], guard.idle),
@@ -103,7 +105,7 @@ def measure_steps(
     seconds: float,
 ) -> StepCosts:
     """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several),
-    after two short rows."""
+    after short rows."""
     began, idle = time.monotonic(), memory_used()
     model = load()
     times = min(2, accumulation)
@@ -130,7 +132,7 @@ def measure_steps(
         trainer.add_callback(clock)
         trainer.train()
     wall = time.monotonic() - began
-    points = _warm(clock.points)
+    points = clock.points[1:] or clock.points
     optimizer: Any = trainer.optimizer
     state = sum(_bytes(value) for own in optimizer.state.values() for value in own.values())
     adapted = hasattr(model, "peft_config")
@@ -148,11 +150,6 @@ def measure_steps(
         saved,
         state,
     )
-
-
-def _warm(points: list[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
-    """The points without the first, which made things that stay; all of them where no line went through the rest."""
-    return points[1:] if len(points) > 2 else points
 
 
 def _short_row(table: datasets.Dataset, row: int, tokens: int) -> datasets.Dataset:
@@ -195,11 +192,17 @@ class _Clock(TrainerCallback):
         self.spent += whole
         at = len(self.points)
         self.points.append((self._tokens[at], max(0.0, whole - self.optimizer[-1]) / self._times, self._reached))
-        self._steps.append((self._tokens[at], whole, self._reached))
+        self._steps.append((self._tokens[at], whole - self.optimizer[-1], self._reached))
         if self._guard is None:  # the optimizer's state is there from now on
             self.whole = peak()
             self._guard = Guard(self._limit, memory_used(), self._started, self._seconds)
-        if at + 1 < len(self._tokens) and not self._guard.allows(self._tokens[at + 1], self._steps):
+        more = at + 1 < len(self._tokens)
+        # Below that nothing can be told at all.
+        if (
+            more
+            and at + 1 >= len(_SHORT_ROWS)
+            and not self._guard.allows(self._tokens[at + 1], self._steps[1:], fixed=self.optimizer[-1])
+        ):
             control.should_training_stop = True
         forget_peak()
         self._began = time.perf_counter()

@@ -28,12 +28,24 @@ class Guard:
     began: float
     seconds: float
 
-    def allows(self, tokens: int, points: Sequence[tuple[int, float, int]]) -> bool:
-        """Points are (tokens, seconds, peak bytes) so far."""
+    def allows(self, tokens: int, points: Sequence[tuple[int, float, int]], fixed: float = 0.0) -> bool:
+        """Points are (tokens, seconds, peak bytes) so far; ``fixed`` seconds come on top whatever the size."""
         if not points:
             return True
-        last, seconds, reached = points[-1]
-        growth = tokens / last
-        left = self.began + self.seconds - time.monotonic()
-        in_time = left > 0 and (seconds < QUICK * self.seconds or seconds * growth < left)
-        return in_time and self.idle + (reached - self.idle) * growth < self.limit
+        seconds = points[-1][1]
+        left = self.began + self.seconds - time.monotonic() - fixed
+        quick = seconds < QUICK * self.seconds
+        in_time = left > 0 and (quick or _grown(tokens, [(size, took) for size, took, _ in points], 0.0) < left)
+        return in_time and _grown(tokens, [(size, peak) for size, _, peak in points], self.idle) < self.limit
+
+
+def _grown(tokens: int, points: Sequence[tuple[int, float]], idle: float) -> float:
+    """What a size takes by the last two sizes that differ, half as much again to be sure; in proportion where there is
+    one alone: much of what a small size takes (gradients, casts of the weights) does not grow, but that is not known
+    yet."""
+    last, value = points[-1]
+    smaller = [(size, own) for size, own in points if size < last]
+    slope = (value - smaller[-1][1]) / (last - smaller[-1][0]) if smaller else 0.0
+    if slope <= 0:
+        return idle + (value - idle) * tokens / last
+    return value + 1.5 * slope * (tokens - last)
