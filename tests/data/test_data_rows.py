@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -137,6 +138,9 @@ def test_arguments_that_are_json_text_are_the_object_that_they_spell() -> None:
     assert raw.notes == ("arguments of a tool call read from JSON text",)
     assert pair({**CHAT, "chosen": [answer("not JSON")]}).chosen == (answer("not JSON"),)
     assert pair({**CHAT, "chosen": [answer("3")]}).chosen == (answer("3"),)
+    for depth in (101, 900, 100_000):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        assert pair({**CHAT, "chosen": [answer(deep)]}).chosen == (answer(deep),)
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
@@ -245,6 +249,13 @@ def test_tools_documents_and_settings_go_to_the_template() -> None:
     assert "chat_template_kwargs.tools is no setting" in refusal({**CHAT, "chat_template_kwargs": {"tools": []}})
     with pytest.raises(ConfigError, match=r"chat_template_kwargs\.messages is no setting"):
         DataConfig(chat_template_kwargs={"messages": []})
+
+
+def test_dates_of_a_table_are_text() -> None:
+    day = datetime.date(2026, 11, 28)
+    raw = pair({**CHAT, "documents": [{"text": "x", "of": day}], "prompt": [{**user("Q"), "sent": [day]}]})
+    assert raw.inputs.documents == ({"text": "x", "of": "2026-11-28"},)
+    assert raw.prompt == ({**user("Q"), "sent": ["2026-11-28"]},)
 
 
 def test_pictures_are_refused() -> None:

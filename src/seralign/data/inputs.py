@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from seralign.config.data import RESERVED_SETTINGS
 from seralign.data.columns import MEDIA, WITH_PROMPT, Row
 from seralign.data.content import NOTHING, Chat, Content, Inputs, Message, is_chat, is_ids
-from seralign.data.messages import read_text, shown
+from seralign.data.messages import from_json, plain, read_text, shown
 from seralign.data.place import Place
 
 JSON_COLUMN = "tools or settings read from JSON text"
@@ -95,7 +94,7 @@ def _objects(value: Any, name: str, place: Place) -> tuple[dict[str, Any], ...]:
     value = _decoded(value, place)
     if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
         raise place.error(f"{name} must be a list of objects, got {shown(value)}")
-    return tuple(dict(item) for item in value)
+    return tuple(plain(item) for item in value)
 
 
 def _settings(value: Any, place: Place) -> dict[str, Any]:
@@ -105,16 +104,15 @@ def _settings(value: Any, place: Place) -> dict[str, Any]:
     taken = [name for name in value if name in RESERVED_SETTINGS]
     if taken:
         raise place.error(f"chat_template_kwargs.{taken[0]} is no setting of a template; leave it out")
-    return {name: item for name, item in value.items() if item is not None}
+    return {name: plain(item) for name, item in value.items() if item is not None}
 
 
 def _decoded(value: Any, place: Place) -> Any:
     """A list or an object that a column has as JSON text, for it can be no text."""
     if not isinstance(value, str):
         return value
-    try:
-        decoded = json.loads(value)
-    except (ValueError, RecursionError):
+    decoded = from_json(value)
+    if decoded is None:
         return value
     place.notes.append(JSON_COLUMN)
     return decoded

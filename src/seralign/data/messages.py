@@ -9,6 +9,7 @@ from typing import Any
 
 from seralign.data.content import Chat, Ids, Message
 from seralign.data.place import Place
+from seralign.data.readers.json_rows import MAX_DEPTH
 from seralign.data.roles import KNOWN, our_role
 
 ROLE_MAPPED = "role mapped"
@@ -78,9 +79,32 @@ def shown(value: Any) -> str:
     return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
+def from_json(text: str) -> Any:
+    """What a JSON text spells; None where it is none, or is nested more deeply than rows may be."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if _shallow(value, MAX_DEPTH) else None
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(item, levels - 1) for item in items)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; a table may have dates and numbers of other kinds, which a template would only print."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
 def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> Message:
     # A table gives every message every key that any message has; the nulls are not the author's.
-    message = {key: _plain(value) for key, value in item.items() if value is not None}
+    message = {key: plain(value) for key, value in item.items() if value is not None}
     if message.get("tool_calls") == []:
         del message["tool_calls"]
     what = f"message {number} of {name}"
@@ -93,11 +117,6 @@ def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> M
     if "tool_calls" in message:
         message["tool_calls"] = _calls(message["tool_calls"], what, place)
     return message
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; a table may have dates, which a template would only print."""
-    return value if isinstance(value, str | int | float | list | dict) else str(value)
 
 
 def _role(role: Any, what: str, place: Place) -> str:
@@ -151,10 +170,7 @@ def _call(call: dict[str, Any], place: Place) -> dict[str, Any]:
         return {**call, "function": _call(dict(call["function"]), place)}
     arguments = call.get("arguments")
     if isinstance(arguments, str):
-        try:
-            decoded = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return call
+        decoded = from_json(arguments)
         if isinstance(decoded, dict):
             place.notes.append(ARGUMENTS_DECODED)
             return {**call, "arguments": decoded}
