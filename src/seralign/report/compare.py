@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
 from seralign.report.glance import tiles
 from seralign.tables import ABSENT, Table
@@ -16,16 +17,31 @@ MARK = " *"
 
 def differences(runs: Sequence[RunContents]) -> Table:
     """The configuration's keys whose values are not the same in all runs."""
-    flat = [dict(_flat(run.config)) for run in runs]
+    flat = [dict(_flat(resolved(run.config))) for run in runs]
     keys = list(dict.fromkeys(key for values in flat for key in values))
     rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
     apart = tuple(row for row in rows if len(set(row[1:])) > 1)
     return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
 
 
+def resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose nulls are the values that they stand for, so that a default is no difference."""
+    objective, stop = dict(config["objective"]), dict(config["stop"])
+    if objective.get("beta") is None and objective["name"] != "sft":
+        objective["beta"] = DEFAULT_BETA[objective["name"]]
+    if stop.get("min_gain") is None:
+        stop["min_gain"] = -0.05 if stop["metric"] == "margin_accuracy" else 0.0
+    found = config | {"objective": objective, "stop": stop}
+    for section in ("training", "sft"):
+        settings = config.get(section)
+        if settings and settings["epochs"] is None and settings["max_steps"] is None:
+            found[section] = settings | {"epochs": 1.0}
+    return found
+
+
 def comparison(runs: Sequence[RunContents]) -> Table:
     """The figures that are read first, of each run."""
-    found = [{tile.label: tile.value for tile in tiles(run)} for run in runs]
+    found = [{tile.label: f"{tile.value} {tile.interval}".rstrip() for tile in tiles(run)} for run in runs]
     labels = dict.fromkeys(label for values in found for label in values)
     marked = {name for _, names in _apart(runs) for name in names}
     rows = tuple(
@@ -75,6 +91,11 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
         found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",
                       ("Score", "Wins")))  # fmt: skip
     return found
+
+
+def same_scorer(runs: Sequence[RunContents]) -> bool:
+    """Whether scores of these runs come from the same scorer."""
+    return not _differ([_scorer(run.config) for run in runs])
 
 
 def _scorer(config: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ class Tile:
     label: str
     value: str
     note: str
+    interval: str = ""
 
 
 def headline(run: RunContents) -> str:
@@ -67,17 +69,32 @@ def tiles(run: RunContents) -> list[Tile]:
                     "Held-out pairs ranked right",
                     percent(last["heldout_accuracy"]["mean"]),
                     f"{_between(last['heldout_accuracy'])}; {_start(first)} at the start",
+                    _bounds(last["heldout_accuracy"], percent),
                 )
             )
         if last["score"] is not None:
             of = "gold reward; " if run.config.get("world") and not run.config["evaluation"].get("scorer") else ""
             start = "" if first["score"] is None else f"; {number(first['score']['mean'], 3)} at the start"
-            found.append(Tile("Score", number(last["score"]["mean"], 3), f"{of}{_ends_of(last['score'], 3)}{start}"))
+            found.append(
+                Tile(
+                    "Score",
+                    number(last["score"]["mean"], 3),
+                    f"{of}{_ends_of(last['score'], 3)}{start}",
+                    _bounds(last["score"], lambda end: number(end, 3)),
+                )
+            )
         rival = first["name"]
         if rate := last["win_rates"].get(rival):
-            found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate)))
+            found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate), _bounds(rate, percent)))
         if last["kl"] is not None and figures["objective"] != "sft":
-            found.append(Tile("Distance from the reference", number(last["kl"]["mean"], 2), "nats an answer (KL)"))
+            found.append(
+                Tile(
+                    "Distance from the reference",
+                    number(last["kl"]["mean"], 2),
+                    "nats an answer (KL)",
+                    _bounds(last["kl"], lambda end: number(end, 2)),
+                )
+            )
         if last["length"] is not None:
             found.append(
                 Tile("Answer length", number(last["length"], 1), f"tokens; {number(first['length'], 1)} at the start")
@@ -292,6 +309,10 @@ def _ends_of(value: dict[str, Any], digits: int) -> str:
     if value["low"] is None:
         return "one value"
     return f"95% interval {number(value['low'], digits)} to {number(value['high'], digits)}"
+
+
+def _bounds(value: dict[str, Any], said: Callable[[float], str]) -> str:
+    return "" if value["low"] is None else f"({said(value['low'])} to {said(value['high'])})"
 
 
 def _between(rate: dict[str, Any]) -> str:

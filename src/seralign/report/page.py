@@ -30,6 +30,7 @@ from seralign.report import compare, glance
 from seralign.report.answers import Answers, pack_answers
 from seralign.report.charts import RUN_COLOURS, Over
 from seralign.report.contents import RunContents
+from seralign.report.duels import duels
 from seralign.report.explorer import pack_pairs
 from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
@@ -118,6 +119,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         for place, run in enumerate(runs)
         if run.answers is not None
     ]
+    duel_table, duel_notes = duels(runs) if over.several and compare.same_scorer(runs) else (None, [])
     context = {
         "title": " / ".join(over.names),
         "version": importlib.metadata.version("seralign"),
@@ -127,7 +129,8 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "runs": [_glance(run) for run in runs],
         "differences": compare.differences(runs) if over.several else None,
         "comparison": compare.comparison(runs) if over.several else None,
-        "cautions": compare.cautions(runs) if over.several else [],
+        "cautions": [*compare.cautions(runs), *duel_notes] if over.several else [],
+        "duels": duel_table,
         "pictures": views,
         "answers": answers,
         "no_answers": NO_ANSWERS,

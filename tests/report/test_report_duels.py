@@ -1,0 +1,52 @@
+"""Runs head to head: paired by prompt, with an interval over prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from synthetic import synthetic_run
+
+from seralign.report.answers import Answer, Answers
+from seralign.report.compare import comparison, differences
+from seralign.report.contents import RunContents
+from seralign.report.duels import duels
+
+
+def scored(name: str, scores: dict[str, float]) -> RunContents:
+    answers = tuple((Answer("a", 1, True, score),) for score in scores.values())
+    return replace(
+        synthetic_run(60, name=name), answers=Answers(("round 1",), 0, len(scores), tuple(scores), answers, True)
+    )
+
+
+def test_the_same_prompts_are_compared_in_any_order() -> None:
+    """Of p, q, r, s the first wins two, ties one and loses one: 2.5 of 4."""
+    first = scored("a", {"p": 2.0, "q": 2.0, "r": 1.0, "s": 0.0})
+    table, notes = duels([first, scored("b", {"s": 1.0, "r": 1.0, "q": 1.0, "p": 1.0})])
+    assert notes == []
+    assert table is not None
+    assert [(row[0], row[1].split(" ")[0], row[2]) for row in table.rows] == [
+        ("a against b", "62.5%", "4"), ("b against a", "37.5%", "4"),
+    ]  # fmt: skip
+    table, (note,) = duels([first, scored("b", {"p": 1.0, "z": 9.0})])
+    assert table is not None
+    assert table.rows[0] == ("a against b", "100.0% (20.7 to 100.0)", "1")
+    assert "a and b share 1 of their 4 and 2 held-out prompts" in note
+    assert duels([first, scored("b", {"z": 1.0})])[0] is None
+    assert duels([first, replace(first, name="b", answers=None)]) == (None, [])
+
+
+def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> None:
+    one = synthetic_run(60, name="a")
+    config = one.config | {
+        "objective": {"name": "dpo", "beta": None, "gamma": None},
+        "stop": one.config["stop"] | {"min_gain": None},
+        "training": one.config["training"] | {"epochs": None},
+    }
+    other = replace(one, name="b", config=config)
+    assert differences([one, other]).rows == ()
+    beta = replace(other, config=config | {"objective": {"name": "dpo", "beta": 0.2, "gamma": None}})
+    assert [row[0] for row in differences([one, beta]).rows] == ["objective.beta"]
+    figures = {row[0]: row[1] for row in comparison([one, other]).rows}
+    assert figures["Held-out pairs ranked right"] == "65.0% (57.0% to 73.0%)"
+    assert figures["Score"] == "0.300 (0.250 to 0.350)"
