@@ -16,9 +16,7 @@ from seralign.config.recipes import with_recipe
 from seralign.config.run import RunConfig
 from seralign.config.values import build
 from seralign.config.yaml12 import read_yaml
-from seralign.errors import ConfigError, one_line
-
-__all__ = ["load_config", "one_line", "parse_config", "read_yaml", "to_dict", "to_yaml"]
+from seralign.errors import ConfigError
 
 
 def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
