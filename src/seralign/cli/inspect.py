@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seralign.config import RunConfig, config_parser, parse_config
+from seralign.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,15 +18,83 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> None:
-    """``[RUN.yaml] [--examples N] [--key value ...]``"""
+    """``[RUN.yaml | FILE --model M] [--examples N] [--key value ...]``"""
     parser = config_parser(
         prog="seralign inspect",
-        usage="seralign inspect [RUN.yaml] [--examples N] [--key value ...]",
-        description="Read and tokenize the data of a run, and show what comes out. Writes nothing to the run.",
+        usage="seralign inspect [RUN.yaml | FILE --model M] [--examples N] [--key value ...]",
+        description="Read and tokenize the data of a run, and show what comes out; or a file of pairs, demonstrations "
+        "or prompts by itself, as the model M would read it. Writes nothing to the run.",
     )
     parser.add_argument("--examples", type=int, default=2, help="pairs to show in full")
+    if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix.lower() not in (".yaml", ".yml"):
+        _inspect_file(parser, arguments[0], arguments[1:])
+        return
     config, extra = parse_config(parser, arguments)
     print_data(config, extra["examples"])
+
+
+def _inspect_file(parser: argparse.ArgumentParser, file: str, rest: list[str]) -> None:
+    """A file without a configuration; the keys of ``data`` and of ``policy`` are flags all the same."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--model")
+    model, rest = own.parse_known_args(rest)
+    if model.model is None and not {"-h", "--help"} & set(rest):
+        raise ConfigError(f"{file}: say which model is to read it: --model FOLDER, or its name on the hub")
+    given = ["--out", "inspect", "--policy.model", str(model.model), "--data.pairs.path", file]
+    config, extra = parse_config(parser, [*given, *rest])
+    print_file(config, extra["examples"])
+
+
+def print_file(config: RunConfig, examples: int) -> None:
+    """Read and tokenize ``data.pairs`` alone, whatever its rows are, and print counts, lengths and examples."""
+    from rich.text import Text
+
+    from seralign.cli.console import stdout
+    from seralign.data.prepare import prepare_demonstrations, prepare_pairs, prepare_prompts
+    from seralign.data.tokens import make_encoder
+    from seralign.loop.prepare import base_source
+    from seralign.policy.admission import check_model
+    from seralign.policy.load import end_tokens, load_tokenizer
+
+    if config.data.pairs is None:
+        raise ConfigError("data.pairs is missing: the file to read")
+    kind = _kind(config)
+    prepare = {"pairs": prepare_pairs, "demonstrations": prepare_demonstrations, "prompts": prepare_prompts}[kind]
+    source = base_source(config)
+    check_model(source, config.policy)
+    tokenizer = load_tokenizer(source, config.policy)
+    encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
+    console = stdout()
+    with tempfile.TemporaryDirectory() as scratch:
+        _, report = prepare(config.data.pairs, encoder, Path(scratch) / "rows.arrow", f"data.{kind}")
+        for part in _source(kind, report.to_dict()):
+            console.print(part, soft_wrap=isinstance(part, Text))
+        shown = _prompts if kind == "prompts" else _examples
+        for part in shown(Path(scratch) / "rows.arrow", encoder, examples):
+            console.print(part, soft_wrap=True)
+
+
+def _kind(config: RunConfig) -> str:
+    """What the first row is; where it is nothing that is read, why it is no pair.
+
+    Raises:
+        DataError: it is no pair, no demonstration and no prompt.
+    """
+    from seralign.data.formats import read_demonstration, read_pair, read_prompt
+    from seralign.data.place import reading
+    from seralign.data.sources import load_rows
+
+    assert config.data.pairs is not None
+    row, where = next(load_rows(config.data.pairs, "data.pairs").located())
+    first: DataError | None = None
+    for kind, read in (("pairs", read_pair), ("demonstrations", read_demonstration), ("prompts", read_prompt)):
+        try:
+            read(row, where, reading(config.data, f"data.{kind}"))
+        except DataError as error:
+            first = first or error
+        else:
+            return kind
+    raise first or DataError(f"{where}: no pair, no demonstration and no prompt")
 
 
 def print_data(config: RunConfig, examples: int) -> None:
@@ -55,27 +125,48 @@ def print_data(config: RunConfig, examples: int) -> None:
 
 
 def _tables(figures: dict[str, Any]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for name, source in figures["sources"].items():
+        yield from _source(name, source)
+    yield Text(f"{figures['pairs']} pairs to train on, {figures['heldout']} held out")
+    if shared := figures["heldout_prompts_also_trained_on"]:
+        yield Text(f"warning: {shared} held-out prompts are also trained on", style="yellow")
+    yield Text("")
+
+
+def _source(name: str, source: dict[str, Any]) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
     from seralign.loop.data import remarks
 
-    for name, source in figures["sources"].items():
-        yield Text(f"data.{name}: {source['source']}", style="bold")
-        yield Text(f"  read {source['read']}, kept {source['kept']}, soft labels {100 * source['soft']:.1f}%")
-        for what in ("dropped", "noted"):
-            counts = ", ".join(f"{reason} {count}" for reason, count in source[what].items())
-            yield Text(f"  {what}: {counts or 'none'}")
-        for line in remarks(name, source):
-            yield Text(line, style="yellow")
-        table = Table("tokens", "min", "median", "95%", "max", header_style="bold")
-        for part, lengths in source["lengths"].items():
-            table.add_row(part, *(f"{lengths[key]:g}" for key in ("min", "median", "p95", "max")))
-        yield table
-    yield Text(f"{figures['pairs']} pairs to train on, {figures['heldout']} held out")
-    if shared := figures["heldout_prompts_also_trained_on"]:
-        yield Text(f"warning: {shared} held-out prompts are also trained on", style="yellow")
-    yield Text("")
+    yield Text(f"data.{name}: {source['source']}", style="bold")
+    yield Text(f"  read {source['read']}, kept {source['kept']}, soft labels {100 * source['soft']:.1f}%")
+    for what in ("dropped", "noted"):
+        counts = ", ".join(f"{reason} {count}" for reason, count in source[what].items())
+        yield Text(f"  {what}: {counts or 'none'}")
+    for line in remarks(name, source):
+        yield Text(line, style="yellow")
+    table = Table("tokens", "min", "median", "95%", "max", header_style="bold")
+    for part, lengths in source["lengths"].items():
+        table.add_row(part, *(f"{lengths[key]:g}" for key in ("min", "median", "p95", "max")))
+    yield table
+
+
+def _prompts(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
+    """Prompts in full, as the model reads them."""
+    from rich.text import Text
+
+    from seralign.data.table import read_table
+    from seralign.data.templates import decode
+    from seralign.terminal import printable
+
+    table = read_table(path)
+    for row in table.select(range(min(count, len(table)))):
+        ids = row["ids"]  # pyright: ignore
+        yield Text(f"prompt {row['prompt_id']}: {len(ids)} tokens", style="bold")  # pyright: ignore
+        yield Text(printable(decode(encoder.tokenizer, ids)))
 
 
 def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
@@ -90,6 +181,8 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
     for row in table.select(range(min(count, len(table)))):
         yield Text(f"pair {row['pair_id']}  p {row['p']:g}  weight {row['weight']:g}", style="bold")  # pyright: ignore
         for side in ("chosen", "rejected"):
+            if not row[f"{side}_ids"]:  # pyright: ignore
+                continue  # a demonstration has nothing rejected
             prompt_ids, ids = row["prompt_ids"], row[f"{side}_ids"]  # pyright: ignore
             ended = bool(ids) and ids[-1] in encoder.eos_ids
             ends = "ends with an end token" if ended else "no end token (cut)"

@@ -19,6 +19,7 @@ Align language models with preferences, round after round (SeRA, arXiv 2410.0936
 commands:
   train [RUN.yaml] [--key value ...]     run, or go on with, a whole run
   inspect [RUN.yaml] [--key value ...]   what the data look like as tokens, before any training
+  inspect FILE --model M                 the same for one file, without a configuration
   plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
   show RUN [--json]                      what a run did, round by round, and what should worry you
   report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file

@@ -1,0 +1,74 @@
+"""``seralign inspect FILE --model M``: a file by itself, without a configuration."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seralign.cli.main import main
+
+PAIR = {"prompt": "Say 1.", "chosen": "1", "rejected": "No."}
+DEMONSTRATION = {"prompt": "Say 1.", "response": "1"}
+PROMPT = {"prompt": "Say 1."}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("row", "kind", "shown"),
+    [(PAIR, "pairs", "rejected: 6 prompt tokens"), (DEMONSTRATION, "demonstrations", "chosen: 6 prompt tokens"),
+     (PROMPT, "prompts", ": 6 tokens")],
+)  # fmt: skip
+def test_the_kind_of_its_rows_is_known(
+    chat_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    row: dict[str, Any],
+    kind: str,
+    shown: str,
+    packed: bool,
+) -> None:
+    content = (json.dumps(row) + "\n").encode()
+    file = tmp_path / ("rows.jsonl.gz" if packed else "rows.jsonl")
+    file.write_bytes(gzip.compress(content) if packed else content)
+    assert main(["inspect", str(file), "--model", str(chat_model)]) == 0
+    printed = capsys.readouterr().out
+    assert f"data.{kind}: {file}" in printed
+    assert "read 1, kept 1" in printed
+    assert shown in printed
+
+
+def test_keys_of_the_data_are_flags(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "Say 1.", "good": "1", "bad": "No."}) + "\n")
+    flags = ["--data.as_chat", "true", "--data.pairs.columns", "{chosen: good, rejected: bad}", "--examples", "1"]
+    assert main(["inspect", str(file), "--model", str(chat_model), *flags]) == 0
+    assert "<|user|>Say 1.</s><|assistant|> ‖ 1</s>" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "says"),
+    [
+        ("rows.jsonl", (), ["--model"]),
+        ("nowhere.jsonl", ("--model", "{model}"), ["nowhere.jsonl"]),
+        ("odd.jsonl", ("--model", "{model}"), ["odd.jsonl row 1", "chosen and rejected"]),
+    ],
+)
+def test_mistakes_are_one_line(
+    chat_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    flags: tuple[str, ...],
+    says: list[str],
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(PAIR) + "\n")
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"question": "x", "answer": "y"}) + "\n")
+    assert main(["inspect", str(tmp_path / name), *(flag.format(model=chat_model) for flag in flags)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for word in says:
+        assert word in error
