@@ -43,6 +43,8 @@ class PolicyConfig:
         lora: Train a fresh LoRA adapter; the reference is then the model without it.
         dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates;
             for mixed precision keep ``float32`` here and set ``training.precision``.
+        save_dtype: Data type of the weights in ``result``; ``auto`` is the one that the model came in. The rounds keep
+            theirs in ``dtype``, so that none of them loses small updates.
         attention: Attention implementation of transformers. By default rows are packed and prompts shared where the
             architecture allows it, and the model's own choice is taken elsewhere; with a name, rows are padded.
         trust_remote_code: Run code that comes with the model.
@@ -56,6 +58,7 @@ class PolicyConfig:
     adapter: str | None = None
     lora: LoraConfig | None = None
     dtype: DataType = "float32"
+    save_dtype: DataType | Literal["auto"] = "auto"
     attention: str | None = None
     trust_remote_code: bool = False
     start: Literal["previous", "initial"] = "previous"

@@ -13,10 +13,11 @@ from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
 from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
 from seralign.data.sources import fingerprint
-from seralign.data.table import column_lengths, prompts_of, read_table, write_prompts, write_subset
+from seralign.data.table import column_arrays, column_lengths, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, ModelError
 from seralign.loop.context import run_stage
+from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import model_settings
 from seralign.policy.identity import PolicySource
 from seralign.progress import say
@@ -51,6 +52,7 @@ def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, 
     _tell(record.figures)
     tables = _tables(run, record)
     _check_window(config, tables)
+    _check_tokens(config, tables, tokenizer)
     return tables
 
 
@@ -134,6 +136,25 @@ def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[i
         "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
         "policy.model's end tokens": content_id(sorted(end_tokens)),
     }
+
+
+def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse data with tokens that the model's embedding has no row for; unused tokens of the tokenizer do no harm."""
+    policy = config.policy
+    rows = vocabulary_rows(PolicySource(str(policy.model), policy.revision, policy.adapter), policy)
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    parts = [(table, name) for table in (tables.pairs, tables.heldout) for name in columns]
+    parts += [(table, "ids") for table in (tables.prompts, tables.heldout_prompts)]
+    if tables.demonstrations is not None:
+        parts += [(tables.demonstrations, name) for name in columns if name in tables.demonstrations.column_names]
+    for table, name in parts:
+        largest = max((int(ids.max()) for ids in column_arrays(table, name) if len(ids)), default=-1)
+        if largest >= rows:
+            text = tokenizer.convert_ids_to_tokens(largest)
+            raise ModelError(
+                f"policy.tokenizer: the data has token {largest} ({text!r}), and the model's embedding {rows} rows; "
+                "give the tokenizer that belongs to the model, or resize the model's embedding and save it"
+            )
 
 
 def _check_window(config: RunConfig, tables: Tables) -> None:

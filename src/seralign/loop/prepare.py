@@ -23,6 +23,7 @@ from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
 from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.saving import saved_dtype
 from seralign.records import content_id
 from seralign.store import Run, StageRecord
 
@@ -95,7 +96,7 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
         reference = Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
     # Only here and now it is known whether a name is a folder's or the hub's.
-    named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model)}}
+    named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model), "dtype": saved_dtype(base.source)}}
     figures = named | {"initial": initial.to_dict(), "reference": reference.to_dict()}
     loop.stage(POLICIES, inputs, lambda folder: figures)
     return initial, reference

@@ -13,12 +13,15 @@ import yaml
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig, to_dict
 from seralign.config.recipes import recipe_name
-from seralign.files import read_table
+from seralign.errors import ModelError
+from seralign.files import read_table, write_json
 from seralign.intervals import win_rate
 from seralign.loop.context import SAVED, Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.prepare import POLICIES
-from seralign.policy.identity import portable
+from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
+from seralign.policy.saving import cast_saved, saved_dtype
+from seralign.progress import say
 from seralign.records import content_id
 from seralign.report.figures import run_figures
 from seralign.report.glance import crossfit_lines, round_lines
@@ -38,7 +41,7 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
     inputs |= {"policy": best.digest, "decision": content_id(asdict(decision))}
 
     def work(folder: Path) -> dict[str, Any]:
-        figures = {
+        figures: dict[str, Any] = {
             "policy": best.name,
             "digest": best.digest,
             "reason": decision.reason,
@@ -47,10 +50,41 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
         if distributed.is_main():
             card = shutil.ignore_patterns("README.md")
             shutil.copytree(loop.run.path(stage, SAVED), folder, ignore=card, dirs_exist_ok=True)
+            _name_base(loop, best, folder)
+            figures |= _in_its_dtype(loop, best, folder)
             (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
-        return figures
+        return distributed.broadcast(figures)
 
     return loop.stage(RESULT, inputs, work)
+
+
+def _in_its_dtype(loop: Loop, best: Policy, folder: Path) -> dict[str, Any]:
+    """Bring the result to the data type that is asked for; which one that is, and the digest of what is there now."""
+    config = loop.config.policy
+    base = loop.run.record(POLICIES).figures["base"]
+    asked = base["dtype"] if config.save_dtype == "auto" else config.save_dtype
+    is_adapter = best.source.adapter is not None
+    own = saved_dtype(PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder)))
+    if asked == own:
+        return {"dtype": own}
+    try:
+        cast_saved(folder, asked)
+    except ModelError as error:
+        say(f"warning: the result stays in {own}: {error}")
+        return {"dtype": own}
+    how = "as the model came" if config.save_dtype == "auto" else "by policy.save_dtype"
+    say(f"the result is saved in {asked}, {how}; trained in {own}")
+    source = PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder))
+    return {"dtype": asked, "trained_digest": best.digest, "digest": weights_digest(source)}
+
+
+def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
+    """Name a base that lies in the run by its place beside the result, which moves with the run."""
+    settings, root = folder / ADAPTER_SETTINGS, loop.run.root.absolute()
+    base = Path(best.source.model)
+    if settings.is_file() and base.is_relative_to(root):
+        place = os.path.relpath(base, root / RESULT)
+        write_json(settings, read_json(settings) | {"base_model_name_or_path": place})
 
 
 def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
@@ -67,6 +101,15 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
         found = {rival: win_rate(own, theirs) for rival, theirs in scores.items() if rival != name}
         rates[name] = {rival: rate.to_dict() for rival, rate in found.items() if rate is not None}
     return rates
+
+
+def _dtype(figures: dict[str, Any]) -> str:
+    """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
+    if "trained_digest" not in figures:
+        return ""
+    return (
+        f"{figures['dtype']}, rounded from those that the figures below are of (sha256 `{figures['trained_digest']}`), "
+    )
 
 
 def _result_card(loop: Loop, figures: dict[str, Any], folder: Path) -> str:
@@ -123,7 +166,7 @@ def model_card(
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: {chosen}",
-        f"- **Weights**: sha256 `{figures['digest']}`\n",
+        f"- **Weights**: {_dtype(figures)}sha256 `{figures['digest']}`\n",
         "## Figures\n",
         policies_markdown(found["policies"]),
         "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",

@@ -131,7 +131,8 @@ def _on_its_base(folder: Path) -> PolicySource:
         raise ModelError(f"{folder / _ADAPTER}: cannot be read as an adapter's settings ({error})") from None
     if not base:
         raise ModelError(f"{folder / _ADAPTER}: names no model that the adapter is for (base_model_name_or_path)")
-    return PolicySource(str(base), revision, str(folder))
+    beside = folder / base  # in a run, the base is named by its place beside the result
+    return PolicySource(str(beside.resolve() if beside.is_dir() else base), revision, str(folder))
 
 
 def _own_tokenizer(folder: Path, loading: PolicyConfig) -> PolicyConfig:

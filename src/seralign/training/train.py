@@ -32,6 +32,7 @@ from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan
+from seralign.training.reopening import OpensAgain
 from seralign.training.trainer import PreferenceTrainer
 
 
@@ -162,7 +163,7 @@ def _trainer(
                 eval_dataset=heldout,
                 processing_class=tokenizer,
                 # A checkpoint is whole when the marker says so: the mean has to be in it by then.
-                callbacks=[CheckpointMarker()] if average is None else [average, CheckpointMarker()],
+                callbacks=[OpensAgain(model, tokenizer), *([] if average is None else [average]), CheckpointMarker()],
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None

@@ -1,0 +1,72 @@
+"""The data type of saved weights: which one a policy came in, and how a folder is brought to it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from seralign.errors import ModelError
+from seralign.files import write_json
+from seralign.policy.identity import ADAPTER_SETTINGS, SETTINGS, PolicySource, open_tensors, read_json, weight_files
+from seralign.policy.load import DTYPES
+
+_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def saved_dtype(source: PolicySource) -> str:
+    """The data type that a policy is saved in: its adapter's, else what ``config.json`` says, else most weights'.
+
+    Args:
+        source: Local folders.
+    """
+    if source.adapter is None:
+        settings = read_json(Path(source.model) / SETTINGS)
+        named = settings.get("dtype") or settings.get("torch_dtype")
+        if named in DTYPES:
+            return str(named)
+    counts: Counter[str] = Counter()
+    for file in weight_files(Path(source.adapter or source.model)):
+        with open_tensors(file) as tensors:
+            for name in sorted(tensors.keys()):
+                part = tensors.get_slice(name)
+                counts[_NAMES.get(part.get_dtype(), "")] += torch.Size(part.get_shape()).numel()
+    del counts[""]
+    return counts.most_common(1)[0][0] if counts else "float32"
+
+
+def cast_saved(folder: Path, dtype: str) -> None:
+    """Round the weights of a saved model or adapter to a data type, a file at a time.
+
+    Raises:
+        ModelError: a weight is too large for the data type; no file has been changed.
+    """
+    files, wanted = weight_files(folder), DTYPES[dtype]
+    largest, size = torch.finfo(wanted).max, 0
+    for file in files:
+        with open_tensors(file) as tensors:
+            for name in sorted(tensors.keys()):
+                tensor = tensors.get_tensor(name)
+                if tensor.is_floating_point() and bool((tensor.abs() > largest).any()):
+                    raise ModelError(f"{name} has weights beyond {largest:g}, the largest number of {dtype}")
+    for file in files:
+        with open_tensors(file) as tensors:
+            found = {name: tensors.get_tensor(name) for name in sorted(tensors.keys())}
+            metadata = tensors.metadata()
+        cast = {name: tensor.to(wanted) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+        size += sum(tensor.numel() * tensor.element_size() for tensor in cast.values())
+        part = file.with_name(f"{file.name}.tmp")
+        save_file(cast, part, metadata)
+        shutil.copymode(file, part)  # safetensors makes files that nobody else may read
+        part.replace(file)
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        content = read_json(index)
+        write_json(index, content | {"metadata": content.get("metadata", {}) | {"total_size": size}})
+    if not (folder / ADAPTER_SETTINGS).is_file():
+        settings = read_json(folder / SETTINGS)
+        settings.pop("torch_dtype", None)
+        write_json(folder / SETTINGS, settings | {"dtype": dtype})

@@ -1,0 +1,78 @@
+"""What a training will save is opened again before its first step: an hour of work that cannot be read is lost."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, TrainerCallback
+
+from seralign.errors import ModelError, brief
+from seralign.policy.forward import inner_model
+
+_OPENED: WeakSet[PreTrainedTokenizerBase] = WeakSet()
+
+
+class OpensAgain(TrainerCallback):
+    """Keeps the model's own padding token, and opens what will be saved.
+
+    transformers' trainer writes the tokenizer's padding token into the model's settings. Nothing here needs one, and an
+    id beyond the embedding makes a model that cannot be opened.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._model, self._tokenizer = inner_model(model), tokenizer
+        self._pad = self._model.config.get_text_config().pad_token_id
+        self._generation_pad = _valid(self._model.generation_config.pad_token_id, self._model)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model = self._model
+        model.config.get_text_config().pad_token_id = self._pad
+        model.generation_config.pad_token_id = self._generation_pad
+        # A published setting that transformers would not accept of us, as a temperature without sampling, is saved as
+        # it came: this is how transformers knows that it was published.
+        model.generation_config._original_object_hash = hash(model.generation_config)
+        check_opens(model, self._tokenizer)
+
+
+def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save the settings of a model and its tokenizer, and open both again; no weights are written.
+
+    Raises:
+        ModelError: what would be saved cannot be opened, or is not what it was.
+    """
+    with tempfile.TemporaryDirectory(prefix="seralign-opens-") as folder:
+        try:
+            model.config.save_pretrained(folder)
+            model.generation_config.save_pretrained(folder)
+            settings = type(model.config).from_pretrained(folder)
+            GenerationConfig.from_pretrained(folder)
+            with torch.device("meta"):
+                opened: Any = type(model)(settings)
+            tokens = _saved_tokens(tokenizer, folder)
+        except Exception as error:
+            raise ModelError(f"what training would save could not be opened again: {brief(error)}") from None
+    rows, own = (each.get_input_embeddings().weight.shape[0] for each in (opened, model))
+    if rows != own:
+        raise ModelError(
+            f"what training would save could not be opened again: config.json says {rows} tokens and the embedding "
+            f"has {own}"
+        )
+    if tokens != tokenizer.get_vocab():
+        raise ModelError("policy.tokenizer: it has other tokens once it is saved and opened again")
+    _OPENED.add(tokenizer)
+
+
+def _saved_tokens(tokenizer: PreTrainedTokenizerBase, folder: str) -> dict[str, int]:
+    """The vocabulary of the tokenizer that is saved; each one is saved and opened once."""
+    if tokenizer in _OPENED or getattr(tokenizer, "_auto_class", None) is not None:  # code of its own
+        return tokenizer.get_vocab()
+    tokenizer.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder).get_vocab()
+
+
+def _valid(pad: int | None, model: Any) -> int | None:
+    return pad if pad is not None and 0 <= pad < model.get_input_embeddings().weight.shape[0] else None
