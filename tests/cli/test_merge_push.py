@@ -125,7 +125,18 @@ def test_weights_that_changed_since_are_refused(
     next(iter(tensors.values())).view(-1)[0] += 1
     save_file(tensors, file, metadata={"format": "pt"})
     assert main(["merge", str(run), "--out", str(tmp_path / "whole")]) == 2
+    assert "adapter_model.safetensors: its contents have changed" in capsys.readouterr().err
+
+
+def test_an_adapter_on_another_base_is_refused(
+    lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from seralign.loop import publishing
+
+    monkeypatch.setattr(publishing, "weights_digest", lambda source: "of another base")
+    assert main(["merge", str(lora_run), "--out", str(tmp_path / "whole")]) == 2
     assert "are not the ones that the run recorded" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 # --- push
