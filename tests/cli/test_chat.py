@@ -68,6 +68,15 @@ def test_a_conversation_is_that_of_the_template(
     assert capsys.readouterr().out == "".join(line + "\n" for line in lines)
 
 
+def test_without_standard_input_there_is_nothing_to_answer(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["chat", str(run)]) == 0
+    sys.stdin.close()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "adapters"),
     [

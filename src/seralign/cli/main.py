@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stdout is None:
