@@ -307,6 +307,9 @@ def test_flags_are_read_in_order_and_as_the_key_has_it() -> None:
     assert parsed("--stop.min_gain", "-1e-2").stop.min_gain == -0.01
     assert parsed("--training.extra", "{a: 1}", "--training.extra.b", "1e-3").training.extra == {"a": 1, "b": 1e-3}
     assert parsed("--training.extra.b", "2", "--training.extra", "{a: 1}").training.extra == {"a": 1}
+    for path in ("[a]b.jsonl", "[ab", "a]"):
+        assert parsed("--data.pairs.path", path).data.pairs.path == path  # pyright: ignore
+    assert parsed("--data.pairs.path", "[a, b]").data.pairs.path == ["a", "b"]  # pyright: ignore
     columns = parsed("--data.pairs.path", "p", "--data.pairs.columns.chosen", "1").data.pairs
     assert columns is not None
     assert columns.columns == {"chosen": "1"}

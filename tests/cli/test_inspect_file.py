@@ -41,6 +41,15 @@ def test_the_kind_of_its_rows_is_known(
     assert shown in printed
 
 
+def test_a_name_that_begins_with_a_bracket_is_a_file(
+    chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("[a]b.jsonl").write_text(json.dumps(PAIR) + "\n")
+    assert main(["inspect", "[a]b.jsonl", "--model", str(chat_model)]) == 0
+    assert "data.pairs: [a]b.jsonl" in capsys.readouterr().out
+
+
 def test_keys_of_the_data_are_flags(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"prompt": "Say 1.", "good": "1", "bad": "No."}) + "\n")
@@ -53,6 +62,7 @@ def test_keys_of_the_data_are_flags(chat_model: Path, tmp_path: Path, capsys: py
     ("name", "flags", "says"),
     [
         ("rows.jsonl", (), ["--model"]),
+        ("rows.jsonl", ("--model",), ["error: argument --model: expected one argument"]),
         ("nowhere.jsonl", ("--model", "{model}"), ["nowhere.jsonl"]),
         ("odd.jsonl", ("--model", "{model}"), ["odd.jsonl row 1", "chosen and rejected"]),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seralign.config import RunConfig, config_parser, parse_config
+from seralign.config.flags import Parser
 from seralign.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 def _inspect_file(parser: argparse.ArgumentParser, file: str, rest: list[str]) -> None:
     """A file without a configuration; the keys of ``data`` and of ``policy`` are flags all the same."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = Parser(parser.prog, add_help=False)
     own.add_argument("--model")
     model, rest = own.parse_known_args(rest)
     if model.model is None and not {"-h", "--help"} & set(rest):

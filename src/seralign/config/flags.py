@@ -82,7 +82,9 @@ def _value(hint: Any, text: str, key: str) -> Any:
     verbatim = any(kind is str or typing.get_origin(kind) is typing.Literal for kind in kinds)
     if verbatim and text == "null" and type(None) in kinds:
         return None
-    of_list = any(typing.get_origin(kind) is list for kind in kinds) and text.lstrip().startswith("[")
+    # A file's name may begin with a bracket, too.
+    in_brackets = text.lstrip().startswith("[") and text.rstrip().endswith("]")
+    of_list = any(typing.get_origin(kind) is list for kind in kinds) and in_brackets
     return text if verbatim and not of_list else parse_yaml(text, key)
 
 
