@@ -137,3 +137,12 @@ class TestCache:
         (tmp_path / "cache").write_text("a file where the folder would be")
         assert processor_rates(SMALL) == processor_rates(SMALL) == Rates(2.0, 64.0)
         assert len(self.probed) == 2
+
+    def test_a_user_without_a_home_has_no_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+        assert processor_rates(SMALL) == processor_rates(SMALL) == Rates(2.0, 64.0)
+        assert len(self.probed) == 2

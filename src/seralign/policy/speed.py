@@ -76,7 +76,11 @@ def processor_rates(shape: Shape) -> Rates:
 
     A cache that cannot be read or written is not used.
     """
-    path, key = _cache_file(), _key(shape)
+    key = _key(shape)
+    try:
+        path = _cache_file()
+    except RuntimeError:  # a user without a home
+        return probe(shape)
     known = _read(path)
     if key in known:
         return known[key]
@@ -168,7 +172,7 @@ def _read(path: Path) -> dict[str, Rates]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         found = {key: Rates(**rates) for key, rates in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     numbers = [rate for rates in found.values() for rate in (rates.float32, rates.bfloat16)]
     return found if all(isinstance(rate, float) and rate > 0 for rate in numbers) else {}
