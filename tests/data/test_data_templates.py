@@ -266,6 +266,20 @@ def test_a_worker_that_ends_is_replaced() -> None:
     assert render_apart(template, [conversation]) == right
 
 
+def test_a_forked_process_has_a_worker_of_its_own() -> None:
+    """Of two that read one pipe, each would get answers to the other."""
+    code = (
+        "import os; import seralign.data.rendering as r; from seralign.data.content import Inputs\n"
+        "def answer(): return r.render_apart(r.Template('{{ 1 }}', {}), [r.Conversation((), (), Inputs())])\n"
+        "right, first = answer(), r._worker().process.pid\n"
+        "child = os.fork()\n"
+        "if not child: raise SystemExit(0 if answer() == right and r._worker().process.pid != first else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), answer() == right, r._worker().process.pid == first)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True True\n"
+
+
 def test_threads_take_turns() -> None:
     found: dict[int, Any] = {}
 

@@ -152,6 +152,10 @@ def _worker() -> _Worker:
     return worker
 
 
+# A forked process has a worker of its own: of two that read one pipe, each would get answers to the other.
+os.register_at_fork(after_in_child=_worker.cache_clear)
+
+
 def requests(pipe: Connection) -> Iterator[tuple[Template, list[Conversation]]]:
     """The requests that come through a pipe, until its other end is closed."""
     with contextlib.suppress(EOFError, ConnectionError):
