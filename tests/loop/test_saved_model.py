@@ -48,6 +48,19 @@ def test_the_result_has_the_data_type_that_the_model_came_in(asked: str, wanted:
     assert found.figures["digest"] in (found.policy / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("rate", "lost"), [(1e-7, True), (1e-2, False)])
+def test_a_change_that_rounding_takes_back_is_a_warning(
+    rate: float, lost: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.save_model(tmp_path / "model")
+    cast_saved(tmp_path / "model", "bfloat16")
+    values = {"training.learning_rate": rate, "training.warmup": 0.0}
+    found = train(own_config(tmp_path / "run", tmp_path / "model", **values))
+    assert (found.figures["kept_change"] < 0.1) == lost
+    assert ("warning: rounding to bfloat16 leaves" in capsys.readouterr().err) == lost
+    assert ("of what the rounds changed is left" in (found.policy / "README.md").read_text()) == lost
+
+
 def test_an_adapter_of_the_built_in_world_names_its_base_beside_it(tmp_path: Path) -> None:
     found = train(small_run.small_config(tmp_path / "run", **SHORT, policy__lora={"r": 2, "alpha": 4}))
     place = json.loads((found.policy / "adapter_config.json").read_text())["base_model_name_or_path"]

@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from seralign.errors import ModelError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.quiet import quiet_transformers
-from seralign.policy.saving import cast_saved, saved_dtype
+from seralign.policy.saving import cast_saved, kept_change, saved_dtype
 
 Saved = Callable[[str], PolicySource]
 
@@ -70,3 +70,19 @@ def test_an_adapter_has_its_own_data_type(saved: Saved, tmp_path: Path) -> None:
     cast_saved(tmp_path / "adapter", "bfloat16")
     assert saved_dtype(source) == "bfloat16"
     assert saved_dtype(replace(source, adapter=None)) == "float32"
+
+
+def test_what_rounding_leaves_of_a_change(tmp_path: Path) -> None:
+    """Between 1 and 2 numbers of bfloat16 are 1/128 apart."""
+
+    def model(name: str, *weights: float) -> Path:
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.tensor(weights)}, tmp_path / name / "model.safetensors")
+        return tmp_path / name
+
+    before = model("before", 1.0, 1.5)
+    assert kept_change(before, model("less", 1.0 + 1 / 512, 1.5 - 1 / 512), "bfloat16") == 0.0
+    assert kept_change(before, model("step", 1.0 + 1 / 128, 1.5 - 1 / 32), "bfloat16") == 1.0
+    # Of the changes 3/512 and 1/512 the first becomes 4/512 and the second nothing: (4 * 3 + 0) / (9 + 1).
+    assert kept_change(before, model("both", 1.0 + 3 / 512, 1.5 + 1 / 512), "bfloat16") == pytest.approx(1.2)
+    assert kept_change(before, model("same", 1.0, 1.5), "bfloat16") is None

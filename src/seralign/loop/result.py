@@ -20,7 +20,7 @@ from seralign.loop.context import SAVED, Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.prepare import POLICIES
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
-from seralign.policy.saving import cast_saved, saved_dtype
+from seralign.policy.saving import cast_saved, kept_change, saved_dtype
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.report.figures import run_figures
@@ -28,13 +28,18 @@ from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
 from seralign.store import Run, StageRecord
-from seralign.tables import code
+from seralign.tables import code, percent
 
 RESULT = "result"
+# Below this share of the change that is left after rounding, the result is worth a warning.
+_KEPT = 0.9
 
 
-def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
-    """Put the best round's policy into ``result``: model or adapter, tokenizer, chat template, model card."""
+def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) -> StageRecord:
+    """Put the best round's policy into ``result``: model or adapter, tokenizer, chat template, model card.
+
+    ``initial`` is the policy that the rounds started from.
+    """
     stage = f"round-{decision.best_round}/train"
     records = {record.name: record for record in loop.run.stages()}
     inputs = {name: record.digest for name, record in records.items() if name.endswith("/evaluate")}
@@ -51,15 +56,16 @@ def result_stage(loop: Loop, best: Policy, decision: Decision) -> StageRecord:
             card = shutil.ignore_patterns("README.md")
             shutil.copytree(loop.run.path(stage, SAVED), folder, ignore=card, dirs_exist_ok=True)
             _name_base(loop, best, folder)
-            figures |= _in_its_dtype(loop, best, folder)
+            figures |= _in_its_dtype(loop, best, initial, folder)
             (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
         return distributed.broadcast(figures)
 
     return loop.stage(RESULT, inputs, work)
 
 
-def _in_its_dtype(loop: Loop, best: Policy, folder: Path) -> dict[str, Any]:
-    """Bring the result to the data type that is asked for; which one that is, and the digest of what is there now."""
+def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> dict[str, Any]:
+    """Bring the result to the data type that is asked for; which one that is, the digest of what is there now, and how
+    much of the training is left in it."""
     config = loop.config.policy
     base = loop.run.record(POLICIES).figures["base"]
     asked = base["dtype"] if config.save_dtype == "auto" else config.save_dtype
@@ -67,6 +73,8 @@ def _in_its_dtype(loop: Loop, best: Policy, folder: Path) -> dict[str, Any]:
     own = saved_dtype(PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder)))
     if asked == own:
         return {"dtype": own}
+    # An adapter begins at 0, where every data type is as fine as the change itself.
+    kept = None if is_adapter else kept_change(Path(initial.source.model), folder, asked)
     try:
         cast_saved(folder, asked)
     except ModelError as error:
@@ -74,8 +82,13 @@ def _in_its_dtype(loop: Loop, best: Policy, folder: Path) -> dict[str, Any]:
         return {"dtype": own}
     how = "as the model came" if config.save_dtype == "auto" else "by policy.save_dtype"
     say(f"the result is saved in {asked}, {how}; trained in {own}")
+    if kept is not None and kept < _KEPT:
+        say(
+            f"warning: rounding to {asked} leaves {percent(kept, 0)} of what the rounds changed, so the result is not "
+            "the policy that was evaluated; policy.save_dtype: float32 keeps all of it"
+        )
     source = PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder))
-    return {"dtype": asked, "trained_digest": best.digest, "digest": weights_digest(source)}
+    return {"dtype": asked, "kept_change": kept, "trained_digest": best.digest, "digest": weights_digest(source)}
 
 
 def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
@@ -107,8 +120,11 @@ def _dtype(figures: dict[str, Any]) -> str:
     """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
     if "trained_digest" not in figures:
         return ""
+    kept = figures["kept_change"]
+    left = f", {percent(kept, 0)} of what the rounds changed is left" if kept is not None and kept < _KEPT else ""
     return (
-        f"{figures['dtype']}, rounded from those that the figures below are of (sha256 `{figures['trained_digest']}`), "
+        f"{figures['dtype']}, rounded from those that the figures below are of (sha256 `{figures['trained_digest']}`)"
+        f"{left}, "
     )
 
 

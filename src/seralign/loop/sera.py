@@ -170,7 +170,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     if config.evaluation.baseline:
         _baseline(loop, given, initial, reference, steps, evaluate)
     best = policies[decision.best_round]
-    record = result_stage(loop, best, decision)
+    record = result_stage(loop, best, decision, initial)
     report(loop.run)
     return RunResult(loop.run, loop.run.root / RESULT, record.figures)
 
