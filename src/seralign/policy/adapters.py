@@ -43,6 +43,8 @@ def load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) 
             loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except Exception as error:
         raise ModelError(f"{_does_not_fit(source)}: {_why(error)}") from None
+    # PEFT looks there, when it saves, whether the embedding was resized.
+    loaded.peft_config["default"].base_model_name_or_path = source.model
     if folder.is_dir():
         own, given = set(get_peft_model_state_dict(loaded, save_embedding_layers=False)), set(_shapes(folder))
         if missing := sorted(own - given):

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBas
 
 from seralign.errors import ModelError, brief
 from seralign.policy.forward import inner_model
+from seralign.progress import say_once
 
 _OPENED: WeakSet[PreTrainedTokenizerBase] = WeakSet()
 
@@ -62,7 +63,10 @@ def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             f"has {own}"
         )
     if tokens != tokenizer.get_vocab():
-        raise ModelError("policy.tokenizer: it has other tokens once it is saved and opened again")
+        say_once(
+            "warning: policy.tokenizer: saved beside this model, AutoTokenizer opens it with other tokens, as the "
+            "model's family has a tokenizer class of its own; open the result with the tokenizer that the run was given"
+        )
     _OPENED.add(tokenizer)
 
 
