@@ -43,10 +43,16 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
         "stop": one.config["stop"] | {"min_gain": None},
         "training": one.config["training"] | {"epochs": None},
     }
+    config["data"] = config["data"] | {"max_prompt_length": 384}
+    config["evaluation"] = config["evaluation"] | {"max_new_tokens": 256}
     other = replace(one, name="b", config=config)
     assert differences([one, other]).rows == ()
     beta = replace(other, config=config | {"objective": {"name": "dpo", "beta": 0.2, "gamma": None}})
     assert [row[0] for row in differences([one, beta]).rows] == ["objective.beta"]
+    simpo = [
+        {"objective": {"name": "simpo", "beta": beta, "gamma": gamma}} for beta, gamma in ((None, 1.0), (2.0, None))
+    ]
+    assert differences([replace(one, config=config | own) for own in simpo]).rows == ()
     figures = {row[0]: row[1] for row in comparison([one, other]).rows}
     assert figures["Held-out pairs ranked right"] == "65.0% (57.0% to 73.0%)"
     assert figures["Score"] == "0.300 (0.250 to 0.350)"

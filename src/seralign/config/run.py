@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seralign.config.checks import require
 from seralign.config.data import DataConfig, WorldConfig
@@ -88,6 +88,23 @@ class RunConfig:
     def supervised(self) -> bool:
         """Whether anything in the run is trained on demonstrations."""
         return self.sft is not None or self.objective.name == "sft"
+
+    def resolved(self) -> RunConfig:
+        """The same run, with the value in place of a null that stands for one."""
+        objective, data = self.objective, self.data
+        if objective.name != "sft":
+            objective = replace(objective, beta=objective.resolved_beta)
+        if objective.name == "simpo":
+            objective = replace(objective, gamma=objective.resolved_gamma)
+        return replace(
+            self,
+            data=replace(data, max_prompt_length=data.prompt_limit),
+            objective=objective,
+            training=self.training.resolved(),
+            sft=None if self.sft is None else self.sft.resolved(),
+            evaluation=replace(self.evaluation, max_new_tokens=self.answer_tokens),
+            stop=replace(self.stop, min_gain=self.stop.least_gain),
+        )
 
     @property
     def answer_tokens(self) -> int:

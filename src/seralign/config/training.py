@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from seralign.config.checks import positive, require
@@ -120,6 +120,10 @@ class TrainingConfig:
         require(0.0 <= self.warmup < 1.0, "warmup", "in [0, 1)", self.warmup)
         require(0.0 <= self.average <= 1.0, "average", "in [0, 1]", self.average)
         refuse_secrets(self.extra, "extra")
+
+    def resolved(self) -> TrainingConfig:
+        """The same training, with the number of epochs where it follows from them."""
+        return self if self.max_steps is not None else replace(self, epochs=self.resolved_epochs)
 
     @property
     def resolved_epochs(self) -> float:

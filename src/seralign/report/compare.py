@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from seralign.config.training import DEFAULT_BETA
+from seralign.config import load_config, to_dict
 from seralign.report.contents import RunContents
 from seralign.report.glance import tiles
 from seralign.tables import ABSENT, Table
@@ -17,26 +17,11 @@ MARK = " *"
 
 def differences(runs: Sequence[RunContents]) -> Table:
     """The configuration's keys whose values are not the same in all runs."""
-    flat = [dict(_flat(resolved(run.config))) for run in runs]
+    flat = [dict(_flat(_resolved(run.config))) for run in runs]
     keys = list(dict.fromkeys(key for values in flat for key in values))
     rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
     apart = tuple(row for row in rows if len(set(row[1:])) > 1)
     return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
-
-
-def resolved(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration whose nulls are the values that they stand for, so that a default is no difference."""
-    objective, stop = dict(config["objective"]), dict(config["stop"])
-    if objective.get("beta") is None and objective["name"] != "sft":
-        objective["beta"] = DEFAULT_BETA[objective["name"]]
-    if stop.get("min_gain") is None:
-        stop["min_gain"] = -0.05 if stop["metric"] == "margin_accuracy" else 0.0
-    found = config | {"objective": objective, "stop": stop}
-    for section in ("training", "sft"):
-        settings = config.get(section)
-        if settings and settings["epochs"] is None and settings["max_steps"] is None:
-            found[section] = settings | {"epochs": 1.0}
-    return found
 
 
 def comparison(runs: Sequence[RunContents]) -> Table:
@@ -91,6 +76,12 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
         found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",
                       ("Score", "Wins")))  # fmt: skip
     return found
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose nulls are the values that they stand for, so that a default is no difference."""
+    values = to_dict(load_config(None, config | {"out": "unused"}).resolved())
+    return {key: value for key, value in values.items() if key != "out"}
 
 
 def same_scorer(runs: Sequence[RunContents]) -> bool:
