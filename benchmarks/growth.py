@@ -28,7 +28,7 @@ from benchmarks import growth_parts as parts
 from benchmarks.common import add_precision, largest_difference, machine, precision
 from benchmarks.models import make_tokenizer, save_model
 from benchmarks.workers import pin
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 PAIRS = (1_000, 10_000, 100_000, 1_000_000)
 LENGTHS = tuple(2**power for power in range(8, 16))

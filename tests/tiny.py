@@ -39,7 +39,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from seralign.policy.identity import PolicySource
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 ARCHITECTURES = ("llama", "llama-tied", "qwen2", "gpt2", "mistral")
 EOS, PAD, BOS = 0, 1, 2

@@ -18,7 +18,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.cli.main import main
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.records import Prompt, content_id
 from seralign.terminal import printable

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.cli.main import main
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 IDS = torch.tensor([[5, 9, 77, 200, 31, 4, 118]])
 

@@ -22,9 +22,9 @@ from seralign.errors import ModelError
 from seralign.policy import attention
 from seralign.policy.abilities import abilities
 from seralign.policy.attention import block_mask
-from seralign.policy.load import quiet_transformers
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import make_batch, pack_sequences, pad_sequences
+from seralign.policy.quiet import quiet_transformers
 from seralign.progress import say_once
 
 PACKED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral-full", "gemma", "gemma2", "gemma3", "phi", "phi3", "gpt2")

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from seralign.errors import ModelError
 from seralign.policy.identity import PolicySource, fetch, hub_name, portable, weights_digest
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
 

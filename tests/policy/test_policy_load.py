@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.policy.load import end_tokens, load_model, load_tokenizer, quiet_transformers
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import pad_sequences
+from seralign.policy.quiet import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
 CONFIG = PolicyConfig(model="any")

@@ -17,7 +17,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from seralign.config import TrainingConfig
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import get_objective
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 STEPS, PAIRS = 5, 8
 

@@ -29,7 +29,8 @@ from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import Objective
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
-from seralign.policy.load import load_model, quiet_transformers
+from seralign.policy.load import load_model
+from seralign.policy.quiet import quiet_transformers
 from seralign.responses import Responses
 from seralign.scoring import ScoringPolicy, logps
 from seralign.training.batches import ReferenceLogps, row_sizes

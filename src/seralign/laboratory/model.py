@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.grammar import BOS, EOS, PAD, SEP
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 
 MAX_POSITIONS = 64
 

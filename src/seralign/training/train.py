@@ -24,7 +24,7 @@ from seralign.errors import ConfigError, one_line
 from seralign.objectives import Objective
 from seralign.packs import fill
 from seralign.policy.abilities import abilities
-from seralign.policy.load import quiet_transformers
+from seralign.policy.quiet import quiet_transformers
 from seralign.progress import Bar, bar, say
 from seralign.store import SCRATCH
 from seralign.training.arguments import training_arguments

@@ -44,9 +44,10 @@ from seralign.policy.abilities import abilities
 from seralign.policy.decoding import CACHE_BYTES
 from seralign.policy.forward import inner_model
 from seralign.policy.growing_cache import bytes_a_token, holds_keys_and_values_alone
-from seralign.policy.load import mixed_precision, quiet_transformers
+from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import make_batch
+from seralign.policy.quiet import quiet_transformers
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.responses import Responses
 from seralign.training.arguments import training_arguments
