@@ -253,10 +253,10 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "sft": None,
         "objective": {"name": "dpo", "beta": 0.1, "gamma": None},
         "training": {"learning_rate": 1e-5, "epochs": 1.0, "max_steps": None, "batch_size": 16},
-        "scoring": {"gamma": 0.3},
+        "scoring": {"gamma": 0.3, "debias": "none"},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
-            "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
+            "writer": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
             "selection": {"rule": "top", "fraction": 0.6, "threshold": None},
         },
         "evaluation": {"prompts": 200},

@@ -31,8 +31,9 @@ from seralign.files import write_table
 from seralign.records import oriented
 from seralign.report.charts import Over
 from seralign.report.contents import run_contents
+from seralign.report.facts import facts
 from seralign.report.figures import run_figures, training_metrics
-from seralign.report.glance import facts, rounds_table
+from seralign.report.glance import rounds_table
 from seralign.report.page import write_report
 from seralign.report.pairs import DROPPED, LEFT_OUT, sample_pairs
 from seralign.report.pictures_pairs import pair_pictures

@@ -14,7 +14,8 @@ from synthetic import synthetic_run
 from seralign.report.alarms import run_alarms
 from seralign.report.charts import Over
 from seralign.report.contents import RunContents
-from seralign.report.glance import facts, headline, tiles
+from seralign.report.facts import facts
+from seralign.report.glance import headline, tiles
 from seralign.report.page import write_report
 from seralign.report.pictures_losses import loss_pictures
 from seralign.report.trainings import losses_table, training_losses

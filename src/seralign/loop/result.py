@@ -23,8 +23,8 @@ from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, r
 from seralign.policy.saving import cast_saved, kept_change, saved_dtype
 from seralign.progress import say
 from seralign.records import content_id
+from seralign.report.facts import crossfit_lines, round_lines
 from seralign.report.figures import run_figures
-from seralign.report.glance import crossfit_lines, round_lines
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
 from seralign.store import Run, StageRecord

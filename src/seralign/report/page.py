@@ -32,6 +32,7 @@ from seralign.report.charts import RUN_COLOURS, Over
 from seralign.report.contents import RunContents
 from seralign.report.duels import duels
 from seralign.report.explorer import pack_pairs
+from seralign.report.facts import facts
 from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
 from seralign.report.pictures_losses import loss_pictures
@@ -176,7 +177,7 @@ def _glance(run: RunContents) -> dict[str, Any]:
         "verdict": verdict(run),
         "alarms": run.alarms,
         "rounds": _work(run),
-        "facts": glance.facts(run),
+        "facts": facts(run),
         "configuration": compare.configuration(run),
     }
 

@@ -8,8 +8,9 @@ import rich.table
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from seralign.report.facts import crossfit_lines
 from seralign.report.format import called
-from seralign.report.glance import accuracy, crossfit_lines
+from seralign.report.glance import accuracy
 from seralign.report.trainings import losses_table
 from seralign.tables import ABSENT, Table, interval, markdown, number, percent, terminal, without_empty
 

@@ -1,0 +1,111 @@
+"""What a run was given and how it ended, in words: data, policy, reference, objective, training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seralign.config.recipes import recipe_name
+from seralign.config.training import DEFAULT_BETA
+from seralign.report.contents import RunContents
+from seralign.report.supervised import data_lines
+from seralign.tables import number, percent
+
+_WRITERS = {"initial": "the starting policy", "policy": "the last policy", "previous": "the policy before the last"}
+
+
+def facts(run: RunContents) -> list[tuple[str, list[str]]]:
+    """Terms and what they are in this run, a line each."""
+    figures, config = run.figures, run.config
+    found = [("Data", data_lines(figures) if figures["objective"] == "sft" else _data(figures["data"]))]
+    if review := figures["crossfit"]:
+        found.append(("Before round 1", crossfit_lines(review)))
+    world = config.get("world") is not None
+    model = "the built-in world's model" if world else config["policy"]["model"]
+    adapter = config["policy"].get("lora")
+    found.append(("Policy", [f"{model}{', with a LoRA adapter' if adapter else ''}"]))
+    if (reference := figures["reference"]) and figures["objective"] != "sft":
+        anchor = config["reference"]["anchor"]
+        moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
+        found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))
+    objective = config["objective"]
+    beta = objective["beta"] if objective["beta"] is not None else DEFAULT_BETA[objective["name"]]
+    found.append(
+        ("Objective", [objective["name"] if objective["name"] == "sft" else f"{objective['name']}, beta {beta:g}"])
+    )
+    found.append(("Training", _training(config)))
+    found.append(("Why it stopped", _ending(figures)))
+    return found
+
+
+def _ending(figures: dict[str, Any]) -> list[str]:
+    stopped, stages = figures["stopped"], figures["stages"]
+    ended = "" if stopped in (None, "goes on") else str(stopped).capitalize()
+    if figures["finished"]:
+        return [ended or "No round is done"]
+    last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
+    lines = [f"It has not finished: {last}", "The same command that began it goes on where it was"]
+    return [*lines, f"The rounds have ended: {ended.lower()}"] if ended else lines
+
+
+def _data(data: dict[str, Any]) -> list[str]:
+    if not data:
+        return ["No data read yet"]
+    source = data["sources"]["pairs"]
+    lines = [
+        f"{source['read']:,} pairs read from {source['source']}",
+        f"{data['pairs']:,} to train on, {data['heldout']:,} held out",
+        "dropped: " + (_counts(source["dropped"]) or "none"),
+    ]
+    return lines + ([f"noted: {_counts(source['noted'])}"] if source["noted"] else [])
+
+
+def crossfit_lines(review: dict[str, Any]) -> list[str]:
+    """What the review before round 1 found and did, a line each."""
+    return [
+        f"pairs judged by {review['copies']} copies of the policy that had not seen them: "
+        f"{percent(review['accuracy'])} ordered as labelled, {percent(review['kept'] / review['pairs'])} stay",
+        f"labels swapped: {percent(review['swapped'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
+    ]
+
+
+def _training(config: dict[str, Any]) -> list[str]:
+    training = config["training"]
+    epochs = training["epochs"] or 1
+    lines = [
+        f"{config['rounds']} {'round' if config['rounds'] == 1 else 'rounds'}, learning rate "
+        f"{training['learning_rate']:g}, batches of {training['batch_size']}, "
+        + (
+            f"{training['max_steps']:,} steps"
+            if training["max_steps"]
+            else f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'}"
+        )
+    ]
+    return lines + (round_lines(config) if config["rounds"] > 1 else [])
+
+
+def round_lines(config: dict[str, Any]) -> list[str]:
+    """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
+    name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
+    plain = ", without what length explains" if scoring["debias"] == "length" else ""
+    lines = [
+        f"recipe {name}" if name else "keys of no recipe",
+        f"offline pairs: {_rule(config['selection'])}, margins with gamma {scoring['gamma']:g}{plain}",
+    ]
+    if not bootstrap:
+        return [*lines, "no generated pairs"]
+    shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
+    answers = f"{bootstrap['samples']} answers a prompt by {_WRITERS[bootstrap['writer']]}"
+    rule = _rule(bootstrap["selection"])
+    made = f"generated pairs: {answers} at temperature {bootstrap['temperature']:g}, {rule}; share {shares}"
+    return [*lines, made]
+
+
+def _rule(selection: dict[str, Any]) -> str:
+    rule = selection["rule"]
+    if rule == "threshold":
+        return f"margins of at least {selection['threshold']:g} nats selected"
+    return "all selected" if rule == "all" else f"{rule} {percent(selection['fraction'], 0)} selected"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
