@@ -103,12 +103,13 @@ def _draw_known(
     logits_RV: Tensor, uniform_R: Tensor, known: frozenset[int], temperature: float, top_p: float
 ) -> Tensor:
     """:func:`draw` among the ids that have a token."""
-    absent = _absent(known, logits_RV.shape[1])
-    if absent:
-        logits_RV = logits_RV.index_fill(1, torch.tensor(absent, device=logits_RV.device), -torch.inf)
+    absent_A = _absent(known, logits_RV.shape[1], logits_RV.device)
+    if len(absent_A):
+        logits_RV = logits_RV.index_fill(1, absent_A, -torch.inf)
     return draw(logits_RV, uniform_R, temperature, top_p)
 
 
 @lru_cache(maxsize=8)
-def _absent(known: frozenset[int], size: int) -> tuple[int, ...]:
-    return tuple(number for number in range(size) if number not in known)
+def _absent(known: frozenset[int], size: int, device: torch.device) -> Tensor:
+    """The ids [A] below ``size`` that have no token; kept, so that no step of sampling copies them to the device."""
+    return torch.tensor([number for number in range(size) if number not in known], dtype=torch.long, device=device)
