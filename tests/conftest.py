@@ -25,9 +25,13 @@ settings.load_profile("shared-cores")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_processor() -> Iterator[None]:
-    """``auto`` is float32 wherever the tests run: no test's numbers are those of one processor."""
+def _one_processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """``auto`` is float32 wherever the tests run: no test's numbers are those of one processor.
+
+    Commands in processes of their own do probe; what they find is kept with the tests' files.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("seralign.loop.precision.processor_rates", lambda shape: Rates(float32=50.0, bfloat16=50.0))
         yield
 
