@@ -59,7 +59,7 @@ class Lengths:
 class DataReport:
     """What became of a source's rows.
 
-    ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts what befell kept rows; a row can have several notes.
+    ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts the notes on kept rows; a row can have several.
     ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
     with p < 1. ``unread``: columns that no row was read from. ``remarks``: what a reader of the data should know.
     """

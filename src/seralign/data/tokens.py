@@ -36,7 +36,7 @@ PREFIX = "one response starts the other"
 class Encoded:
     """An example as the model reads it: ``prompt_ids`` [P] and, for each response, its text and ids.
 
-    A response's text leaves out the end token; ``notes`` names what befell the example (cut, odd ends).
+    A response's text leaves out the end token; ``notes`` says what is odd about the example (cut, an early end).
     """
 
     prompt: str

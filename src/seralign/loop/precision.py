@@ -25,7 +25,7 @@ def settle(run: Run, config: RunConfig, source: PolicySource) -> RunConfig:
     """The configuration with the precision that each ``auto`` stands for in this run.
 
     It is found out when the run begins and recorded: a run that is resumed, on whatever machine, computes as it
-    began. A precision that is slow here is told, chosen or recorded.
+    began. A precision that is slow here, chosen or recorded, is a warning.
     """
     rates = _rates(config, source)
 
@@ -38,7 +38,7 @@ def settle(run: Run, config: RunConfig, source: PolicySource) -> RunConfig:
     fast = str(run_stage(run, PRECISION, {}, found).figures["precision"])
     if rates is not None:
         if begun and "auto" in _chosen(config).values():
-            _tell_slow("the run began with", fast, rates, "it goes on so, to end with the same result")
+            _tell_slow("the run began with", fast, rates, "it is kept, so that the run ends with the same result")
         for key, precision in _chosen(config).items():
             _tell_slow(f"{key}:", precision, rates, f"give {key}: auto, or leave it out, for the faster one")
     return settled(config, fast)
