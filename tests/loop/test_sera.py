@@ -60,7 +60,7 @@ def test_names_in_the_card_are_text(result: RunResult, tmp_path: Path) -> None:
         config, world=None, policy=replace(config.policy, model="m"), data=replace(config.data, pairs=source)
     )
     figures = result.run.record("result").figures
-    _, head, body = model_card(Run(root), config, figures).split("---\n", 2)
+    _, head, body = model_card(Run(root), config, figures, is_adapter=False, base_model=None).split("---\n", 2)
     assert yaml.safe_load(head)["library_name"] == "transformers"
     shown = MarkdownIt("commonmark").enable("table").render(body)
     assert "<h1><code>run &lt;img src=x&gt; **b** [l](u)</code></h1>" in shown

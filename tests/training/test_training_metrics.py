@@ -189,7 +189,7 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
     data = training_data(model, PAIRS, objective, config, heldout=HELDOUT)
     policy = policy_model(model)
     trainer = training._trainer(
-        policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", 0, tmp_path / "logs", None
+        policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", "training", 0, tmp_path / "logs", None
     )
     for mode in (True, False):
         policy.train(mode)
