@@ -43,6 +43,12 @@ SWITCH = tiny.QWEN3.replace(
     "assistant\n' }}{% endif %}",
     "assistant\n' }}{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
 )
+MISTRAL = (
+    "{% set rest = messages %}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
+    "{% set rest = messages[1:] %}{% endif %}{{ bos_token }}{% for m in rest %}{% if m['role'] == 'user' %}"
+    "{{ '[INST] ' }}{% if loop.last and system is defined %}{{ system + '\n\n' }}{% endif %}"
+    "{{ m['content'] + '[/INST]' }}{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
 ASSISTANT_TURN = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -81,6 +87,25 @@ def test_white_space_around_the_tags_of_a_thought_may_differ(content: str, respo
     assert kept(R1, answer(content)).responses == (response,)
 
 
+def test_an_answer_may_go_on_with_the_thought_that_the_prompt_opens() -> None:
+    encoded = kept(R1, answer("It is 4.\n</think>\n\n4"), answer("So 5.</think>5"))
+    assert encoded.prompt == f"<s>{ASSISTANT_TURN}<think>\n"
+    assert encoded.responses == ("It is 4.\n</think>\n\n4", "So 5.</think>5")
+    assert encoded.notes == ("thought kept that the chat template leaves out",)
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_the_space_before_an_answer_is_the_responses_though_the_prompt_is_written_differently_once_answered(
+    system: str | None,
+) -> None:
+    """Mistral's template puts the system message before the last message of the user, and only while it is last."""
+    before = () if system is None else ({"role": "system", "content": system},)
+    encoded = kept(MISTRAL, answer("4"), answer(" 5"), prompt=(*before, USER))
+    shown = "What is 2 + 2?" if system is None else f"{system}\n\nWhat is 2 + 2?"
+    assert encoded.prompt == f"<s>[INST] {shown}[/INST]"
+    assert encoded.responses == (" 4", "  5")
+
+
 def test_a_stripped_thought_is_put_back_where_the_generation_prompt_opens_none() -> None:
     content = "<think>\nIt is 4.\n</think>\n\n4"
     encoded = kept(R1_OLD, answer(content))
@@ -90,8 +115,7 @@ def test_a_stripped_thought_is_put_back_where_the_generation_prompt_opens_none()
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        # A thought without the tag that the prompt opens; a field that the template does not read.
-        (R1, answer("It is 4.</think>4")),
+        # A field that the template does not read.
         (R1, answer("4", reasoning_content="It is 4.")),
         (tiny.CHATML, answer("4", thinking="It is 4.")),
         (tiny.CHATML, answer("", tool_calls=[CALL])),

@@ -22,6 +22,7 @@ PLACEHOLDER, SENTINEL = "\ue0ff", "\ue0fe"
 STAND_IN = {"role": "assistant", "content": PLACEHOLDER}
 THOUGHT = re.compile(r"(</?(?:think|thinking|thought|reasoning)>)")
 OPENED = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
+LAST_WORD = re.compile(r"\W*\w+\W*\Z")
 REASONING = ("reasoning_content", "thinking", "reasoning")
 
 ANSWER_LEFT_OUT = "chat template leaves out a part of the answer"
@@ -78,9 +79,25 @@ def _response(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt
     """
     full = apply((*chat, message), inputs, False)
     if not full.startswith(prompt):
-        prompt = os.path.commonprefix([full, apply((*chat, STAND_IN), inputs, False)])  # noqa: RUF071
+        shared = os.path.commonprefix([full, apply((*chat, STAND_IN), inputs, False)])  # noqa: RUF071
+        prompt = _before_the_answer(shared, prompt)
     # What follows the end of turn, such as a line break, is never sampled.
     return full[len(prompt) :].rstrip()
+
+
+def _before_the_answer(shared: str, prompt: str) -> str:
+    """What of ``shared``, which comes before every answer, the generation prompt already has: where both end with the
+    same mark, such as ``[/INST]``, white space that only ``shared`` has after it is the model's to write.
+    """
+    mark, space = shared.rstrip(), prompt[len(prompt.rstrip()) :]
+    if _last_word(mark) != _last_word(prompt.rstrip()) or not shared[len(mark) :].startswith(space):
+        return shared
+    return mark + space
+
+
+def _last_word(text: str) -> str:
+    found = LAST_WORD.search(text[-40:])
+    return found[0] if found else ""
 
 
 def writes(message: Message, text: str, prompt: str) -> bool:
@@ -177,7 +194,11 @@ def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, pr
     if content.startswith(opening):
         return content[len(opening) :] + end
     begin = content.lstrip()
-    return begin.removeprefix(opening.strip()).lstrip() + end if begin.startswith(opening.strip()) else None
+    if begin.startswith(opening.strip()):
+        return begin.removeprefix(opening.strip()).lstrip() + end
+    # As the model itself answered: its text goes on with the thought that the prompt has opened.
+    tags, opened = THOUGHT.findall(content), OPENED.fullmatch(opening)
+    return begin + end if opened and tags[:1] == [f"</{opened[1]}>"] else None
 
 
 def _unused(apply: Apply, chat: Chat, inputs: Inputs, prompt: str) -> Iterator[str]:
