@@ -50,6 +50,28 @@ def test_a_name_that_begins_with_a_bracket_is_a_file(
     assert "data.pairs: [a]b.jsonl" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("row", [{"prompt": "Say 1.", " chosen": "1", " rejected": "No."}])
+def test_a_file_that_is_meant_to_have_pairs_is_not_shown_as_something_else(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert main(["inspect", str(file), "--model", str(chat_model)]) == 2
+    assert "{chosen: ' chosen', rejected: ' rejected'}" in capsys.readouterr().err
+
+
+def test_columns_that_are_not_read_are_told_by_their_names(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(",question,prompt,chosen,rejected\n0,Say 1.,?,1,No.\n")
+    flags = ["--data.pairs.columns.prompt", "question"]
+    assert main(["inspect", str(file), "--model", str(chat_model), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "data.pairs: columns not read: '', prompt of the file\n" in printed
+    assert "Say 1. ‖ 1</s>" in printed
+
+
 def test_keys_of_the_data_are_flags(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"prompt": "Say 1.", "good": "1", "bad": "No."}) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -263,6 +264,13 @@ def test_as_deep_as_is_read(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("a,b\n", "(data.pairs) has no rows"),
+        ("a;b\n1;2\n", "has semicolons between its cells; a .csv file has commas there, and a .tsv file tabs"),
+        ("a\tb\n1\t2\n", "has tabs between its cells"),
+        ("a|b\n1|2\n", "has bars between its cells"),
+        (
+            gzip.compress(b"a,b\n1,2\n"),
+            "line 1 is not UTF-8 text (the file is packed with gzip; its name has to end in",
+        ),
         ("a,b\n1,2\n1,2,3\n", "row 2 (line 3) has 3 cells and the header 2; a cell that holds a delimiter"),
         ("a,b\n\n1\n", "row 1 (line 3) has 1 cells and the header 2; a cell that holds a delimiter"),
         ("a,b,a\n1,2,3\n", "has two columns with the name 'a'; give each a name of its own"),

@@ -9,7 +9,7 @@ import pytest
 
 from seralign.config import DataConfig
 from seralign.data.content import Inputs
-from seralign.data.formats import Drop, RawPair, read_demonstration, read_pair, read_prompt
+from seralign.data.formats import Drop, RawDemonstration, RawPair, read_demonstration, read_pair, read_prompt
 from seralign.data.markers import hh_turns, other_turn
 from seralign.data.place import reading
 from seralign.errors import ConfigError, DataError
@@ -97,6 +97,18 @@ def test_sharegpt_demonstrations_and_prompts() -> None:
     assert prompt.prompt == (user("Q"),)
 
 
+@pytest.mark.parametrize("rejected", ["b", assistant("b"), [assistant("b")]])
+def test_a_conversation_that_ends_with_the_chosen_answer(rejected: Any) -> None:
+    row = {"messages": [user("Q"), assistant("a")], "rejected": rejected}
+    read = pair(row)
+    assert (read.prompt, read.chosen, read.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (read.unread, read.p) == ((), 1.0)
+    demonstration = read_demonstration(row, "f row 1")
+    assert isinstance(demonstration, RawDemonstration)
+    assert (demonstration.prompt, demonstration.response) == ((user("Q"),), (assistant("a"),))
+    assert "the columns are messages, rejected" in refusal({"messages": [user("Q")], "rejected": "b"})
+
+
 def test_openai_preference_format() -> None:
     row = {
         "input": {"messages": [user("Q")], "tools": [WEATHER], "parallel_tool_calls": True},
@@ -151,6 +163,10 @@ def test_a_thought_of_its_own_needs_no_content(key: str) -> None:
 @pytest.mark.parametrize("role", ["user", "system", "assistant", "tool"])
 def test_a_message_without_anything_is_refused(role: str) -> None:
     assert "message 1 of prompt needs a text 'content', got null" in refusal({**CHAT, "prompt": [{"role": role}]})
+    other = {"role": role, "content": {"t": 3}}
+    assert """message 1 of prompt needs a text 'content', got dict "{'t': 3}\"""" in refusal(
+        {**CHAT, "prompt": [other]}
+    )
 
 
 def test_parts_of_text_are_joined_and_others_refused() -> None:
@@ -186,6 +202,14 @@ def test_conversations_stored_as_strings_are_refused(text: str) -> None:
     assert "prompt is a text that holds a conversation" in refusal({**PLAIN, "prompt": text})
     assert "a response is a text that holds a conversation" in refusal({"chosen": text, "rejected": text})
     assert "a response is a text that holds a conversation" in refusal({**PLAIN, "chosen": text})
+
+
+@pytest.mark.parametrize("text", ['{"role": "user", "content": "Hi"}', "{'content': 'Hi', 'role': 'user'}"])
+def test_a_message_stored_as_a_string_is_no_prompt_but_may_be_an_answer(text: str) -> None:
+    assert "prompt is a text that holds a conversation" in refusal({**PLAIN, "prompt": text})
+    read = pair({**PLAIN, "chosen": text})
+    assert (read.prompt, read.chosen) == (PLAIN["prompt"], text)
+    assert read.notes == ("response that is a conversation stored as a string",)
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', '[{"a": 1}]', "[1, 2]", '[{"role": "admin", "content": "x"}]', "[{"])

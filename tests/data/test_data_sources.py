@@ -78,16 +78,18 @@ def test_parquet_limit_and_columns(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     datasets.Dataset.from_list([row | {"better": row["chosen"]} for row in ROWS]).to_parquet(path)
     rows = load_rows(source(path, columns={"chosen": "rejected", "rejected": "better"}, limit=2), "data.pairs")
-    assert list(rows) == [{"prompt": f"q{i}", "chosen": f"b{i}", "rejected": "NA"} for i in range(2)]
-    assert rows.column_names == ["prompt", "chosen", "rejected"]
+    # The file's own chosen gives way, under a name that tells so.
+    read = [{"prompt": f"q{i}", "chosen of the file": "NA", "chosen": f"b{i}", "rejected": "NA"} for i in range(2)]
+    assert list(rows) == read
+    assert rows.column_names == list(read[0])
 
 
 def test_columns_are_those_that_any_row_has(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", '{"prompt": "a", "note": 1}\n{"prompt": "b", "good": "c", "chosen": "no"}\n')
     rows = load_rows(source(path, columns={"chosen": "good"}), "data.pairs")
-    assert rows.column_names == ["prompt", "note", "chosen"]
+    assert rows.column_names == ["prompt", "note", "chosen", "chosen of the file"]
     # What is mapped to chosen is absent in the first row, and the file's own chosen is not taken instead.
-    assert list(rows) == [{"prompt": "a", "note": 1}, {"prompt": "b", "chosen": "c"}]
+    assert list(rows) == [{"prompt": "a", "note": 1}, {"prompt": "b", "chosen": "c", "chosen of the file": "no"}]
 
 
 def test_only_the_rows_up_to_the_limit_are_read(tmp_path: Path) -> None:

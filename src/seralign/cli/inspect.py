@@ -81,6 +81,7 @@ def _kind(config: RunConfig) -> str:
     Raises:
         DataError: it is no pair, no demonstration and no prompt.
     """
+    from seralign.data.columns import means_pair
     from seralign.data.formats import read_demonstration, read_pair, read_prompt
     from seralign.data.place import reading
     from seralign.data.sources import load_rows
@@ -93,6 +94,8 @@ def _kind(config: RunConfig) -> str:
             read(row, where, reading(config.data, f"data.{kind}"))
         except DataError as error:
             first = first or error
+            if means_pair(row):
+                break
         else:
             return kind
     raise first or DataError(f"{where}: no pair, no demonstration and no prompt")

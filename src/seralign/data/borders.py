@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seralign.data import markers
-from seralign.data.content import Chat, Content, is_chat, is_ids
+from seralign.data.content import Chat, Content, is_chat
 from seralign.data.place import Place
 
 NO_SHARED_PROMPT = "no shared prompt"
@@ -35,7 +35,7 @@ def split(prompt: Content | None, first: Content, second: Content, place: Place)
     elif is_chat(first) or is_chat(second):
         raise place.error("one response is text and the other a list of messages")
     elif prompt is not None and is_chat(prompt):
-        parts = prompt, _answer(first), _answer(second)
+        parts = prompt, answer(first), answer(second)
     elif prompt is not None:
         parts = prompt, first, second
     else:
@@ -57,8 +57,9 @@ def check_prompt(prompt: Content, place: Place) -> None:
         raise place.error("the prompt ends with an assistant message; it must end with the one to answer")
 
 
-def _answer(content: Content) -> Content:
-    return content if is_ids(content) else ({"role": "assistant", "content": content},)
+def answer(content: Content) -> Content:
+    """A text as the assistant's message; other content as it is."""
+    return ({"role": "assistant", "content": content},) if isinstance(content, str) else content
 
 
 def _split_chat(prompt: Content | None, first: Chat, second: Chat, place: Place) -> Parts | str:
@@ -79,9 +80,9 @@ def _split_chat(prompt: Content | None, first: Chat, second: Chat, place: Place)
         if not repeated and begun and (len(first) > 1 or len(second) > 1):
             return NOT_THE_PROMPT
     answers = first[border:], second[border:]
-    if any(message["role"] != "assistant" for answer in answers for message in answer[-1:]):
+    if any(message["role"] != "assistant" for each in answers for message in each[-1:]):
         return NOT_THE_ASSISTANT
-    if any(len(answer) != 1 for answer in answers):
+    if any(len(each) != 1 for each in answers):
         return SEVERAL_TURNS
     return shared, *answers
 
@@ -99,6 +100,6 @@ def _split_text(first: str, second: str) -> Parts | str:
     prompt, answers = first[:border], (first[border:], second[border:])
     if not prompt.strip():
         return NO_SHARED_MARK
-    if markers.ASSISTANT_TURN in "\n\n" + prompt and any(markers.HUMAN_TURN in answer for answer in answers):
+    if markers.ASSISTANT_TURN in "\n\n" + prompt and any(markers.HUMAN_TURN in each for each in answers):
         return SEVERAL_TURNS
     return prompt, *answers

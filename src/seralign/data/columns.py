@@ -60,16 +60,32 @@ def pair_columns(row: Row, place: Place) -> tuple[str, ...]:
     for names in (*explicit, LABELLED, IMPLICIT):
         if all(name in row for name in names):
             return names
+    if names := _answered_and_rejected(row, place):
+        return names
     raise place.error(
-        "a pair needs chosen and rejected (with or without prompt), or prompt, response_a, response_b and p_b, or "
-        "prompt_ids, chosen_ids and rejected_ids, or input, preferred_output and non_preferred_output; "
+        "a pair needs chosen and rejected (with or without prompt), or messages that end with the chosen answer and "
+        "rejected, or prompt, response_a, response_b and p_b, or prompt_ids, chosen_ids and rejected_ids, or input, "
+        "preferred_output and non_preferred_output; "
         f"{listed(row)}{_hint(row, place)}"
     )
 
 
-def is_pair(row: Row) -> bool:
+def is_pair(row: Row, place: Place) -> bool:
     """Whether a row has the columns of a pair."""
-    return any(all(name in row for name in names) for names in (*TOKENIZED, IMPLICIT, LABELLED))
+    known = any(all(name in row for name in names) for names in (*TOKENIZED, IMPLICIT, LABELLED))
+    return known or _answered_and_rejected(row, place) is not None
+
+
+def means_pair(row: Row) -> bool:
+    """Whether a column of a row speaks of a pair, by whatever name."""
+    return any(name in LABELLED[1:] or "rejected" in _words(name) for name in row)
+
+
+def _answered_and_rejected(row: Row, place: Place) -> tuple[str, ...] | None:
+    """The columns of a conversation that ends with the chosen answer, and of the rejected one."""
+    if "rejected" not in row or "chosen" in row:
+        return None
+    return next(((name, "rejected") for name in CONVERSATIONS if name in row and not _asks(row[name], place)), None)
 
 
 def demonstration_columns(row: Row, place: Place) -> tuple[str, ...]:
@@ -122,17 +138,18 @@ def no_prompt(row: Row, place: Place) -> DataError | None:
     if not holding:
         return None
     return place.error(
-        f"no prompt column; the file also has {_names(others)}: name it with "
+        f"no prompt column; the file also has {listed_names(others)}: name it with "
         f"{place.reading.key}.columns: {{prompt: {_quoted(holding[0])}}}"
     )
 
 
 def listed(row: Row) -> str:
     """All columns of a row, for messages."""
-    return f"the columns are {_names(row)}"
+    return f"the columns are {listed_names(row)}"
 
 
-def _names(names: Iterable[str]) -> str:
+def listed_names(names: Iterable[str]) -> str:
+    """Columns' names in a message, in quotation marks where one could not see what they are."""
     return ", ".join(map(_quoted, names))
 
 
@@ -163,7 +180,7 @@ def _asks(value: Any, place: Place) -> bool:
 
 def _hint(row: Row, place: Place) -> str:
     """What the columns of another name or format may be meant as."""
-    if "label" in row and not is_pair(row):
+    if "label" in row:
         return " (label: one answer with a thumb up or down is no pair; a pair has two answers to one prompt)"
     if "answers" in row:
         return " (answers: of a ranked list, write a row for each two answers to compare)"

@@ -6,6 +6,7 @@ Pairs are recognised by their columns, in this order:
 - explicit prompt: ``prompt`` (or ``messages``, ``conversations``), ``chosen``, ``rejected``, each plain text or
   messages;
 - two answers: ``prompt``, ``response_a``, ``response_b`` and ``p_b``, the probability that b is the better one;
+- one conversation: ``messages`` (or ``conversations``) whose last one is the chosen answer, and ``rejected``;
 - implicit prompt: ``chosen`` and ``rejected`` alone, which begin with the same turns;
 - OpenAI's preference format: ``input`` with ``messages`` and ``tools``, ``preferred_output``,
   ``non_preferred_output``.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seralign.data import columns
-from seralign.data.borders import NOT_THE_ASSISTANT, check_prompt, split
+from seralign.data.borders import NOT_THE_ASSISTANT, answer, check_prompt, split
 from seralign.data.columns import IMPLICIT, LABELLED, Row
 from seralign.data.content import NOTHING, Content, Inputs, is_chat
 from seralign.data.inputs import Around, read_around, with_before
@@ -143,7 +144,7 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
     """
     place = Place(where, reading)
     row = _flat(row, place)
-    if columns.is_pair(row):
+    if columns.is_pair(row, place):
         pair = read_pair(row, where, reading)
         if isinstance(pair, Drop):
             return pair
@@ -170,7 +171,7 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
     """
     place = Place(where, reading)
     row = _flat(row, place)
-    if columns.is_pair(row):
+    if columns.is_pair(row, place):
         # Neither label nor response matters here, so a tie is as good as any other row.
         pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where, reading)
         if isinstance(pair, Drop):
@@ -207,13 +208,13 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     """
     around = _around(row, names[0], place)
     contents: list[Content] = [_content(row, name, place) for name in names]
-    if len(contents) == 1:
-        messages = contents[0]
+    if names[0] in columns.CONVERSATIONS and names[1:] in ((), ("rejected",)):
+        messages, *others = contents
         if not is_chat(messages) or len(messages) < 2:
             raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
         if messages[-1]["role"] != "assistant":
             return NOT_THE_ASSISTANT
-        contents = [messages[:-1], messages[-1:]]
+        contents = [messages[:-1], messages[-1:], *(answer(other) for other in others)]
     prompt, responses = (None, contents) if names == IMPLICIT else (contents[0], contents[1:])
     if prompt is None:
         _check_implicit(row, responses, place)
@@ -227,9 +228,9 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     answers = both[: len(responses)]
     if isinstance(prompt, str) and place.reading.as_chat:
         prompt = _as_chat(prompt, place)
-        answers = [({"role": "assistant", "content": answer},) for answer in answers]
-    for answer in answers:
-        _note_response(answer, place)
+        answers = [({"role": "assistant", "content": each},) for each in answers]
+    for each in answers:
+        _note_response(each, place)
     return with_before(prompt, around, place), tuple(answers), around.inputs
 
 
@@ -266,9 +267,13 @@ def _as_chat(prompt: Content, place: Place) -> Content:
 
 
 def _response(prompt: Content, response: Content, place: Place) -> Content:
-    if isinstance(response, str) and isinstance(prompt, str) and stored_role(response) not in (None, "assistant"):
+    # A single object may well be the answer; a list that begins with somebody else's message is a whole conversation.
+    if not isinstance(response, str):
+        return response
+    is_list = not response.lstrip().startswith("{")
+    if isinstance(prompt, str) and is_list and stored_role(response) not in (None, "assistant"):
         refuse_stored_chat(response, "a response", place)
-    return response.strip() if isinstance(response, str) and place.reading.format == "hh" else response
+    return response.strip() if place.reading.format == "hh" else response
 
 
 def _check_implicit(row: Row, responses: Sequence[Content], place: Place) -> None:

@@ -19,7 +19,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 # What may stand in for the content of an assistant's message.
 INSTEAD = ("tool_calls", "function_call", "reasoning_content", "thinking", "reasoning", "refusal")
 
-_STORED = re.compile(r"\s*(array\()?\s*\[\s*\{")
+_STORED = re.compile(r"\s*(?:(?:array\()?\s*\[\s*)?\{")
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](\w+)['"]""")
 _CONTENT = re.compile(r"""['"](?:content|value)['"]\s*:""")
 
@@ -55,7 +55,9 @@ def read_ids(value: Any, name: str, place: Place) -> Ids:
 
 
 def stored_role(text: str) -> str | None:
-    """The first role of a conversation that a text has written down, as JSON or as Python prints a list; else None."""
+    """The first role of a conversation, or of a message, that a text has written down, as JSON or as Python prints it;
+    else None.
+    """
     role = _ROLE.search(text, 0, 2000) if _STORED.match(text) else None
     ours = our_role(role[1], {}) if role and _CONTENT.search(text) else None
     return ours if ours in KNOWN else None
@@ -140,7 +142,7 @@ def _content(message: Message, what: str, place: Place) -> str:
     if content is None and message["role"] == "assistant" and any(key in message for key in INSTEAD):
         # A template that joins the content to other text needs one; an empty text is written as nothing.
         return ""
-    if isinstance(content, Mapping):
+    if isinstance(content, Mapping) and "type" in content:
         content = [content]
     if not isinstance(content, list | tuple):
         raise place.error(f"{what} needs a text 'content', got {shown(content)}")

@@ -17,7 +17,7 @@ import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
-from seralign.data.columns import Row
+from seralign.data.columns import Row, listed_names
 from seralign.data.content import Content, Example
 from seralign.data.formats import (
     Drop,
@@ -273,7 +273,7 @@ class _Tally:
         read = self.kept + self.dropped.total()
         if not self.kept:
             counts = ", ".join(f"{reason} {count}" for reason, count in self.dropped.most_common())
-            unread = f"; columns not read: {', '.join(self.unread)}" if self.unread else ""
+            unread = f"; columns not read: {listed_names(self.unread)}" if self.unread else ""
             raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
         return DataReport(
             source=self.source,

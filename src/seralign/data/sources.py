@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import SourceConfig
-from seralign.data.columns import KNOWN_COLUMNS
+from seralign.data.columns import KNOWN_COLUMNS, listed_names
 from seralign.data.hub import hub_fingerprint, load_hub
 from seralign.data.readers.arrow_rows import dataset_part, parquet_part, saved_part
 from seralign.data.readers.csv_rows import csv_part
@@ -162,18 +162,20 @@ def _check_mapping(source: SourceConfig, names: list[str], key: str) -> None:
     for ours, theirs in source.columns.items():
         if theirs not in names:
             raise DataError(
-                f"{key}.columns.{ours}: {describe(source)} has no column {theirs!r}; it has {', '.join(names)}"
+                f"{key}.columns.{ours}: {describe(source)} has no column {theirs!r}; it has {listed_names(names)}"
             )
     if len(set(source.columns.values())) < len(source.columns):
         raise ConfigError(f"{key}.columns: a column of the file can have one name of ours only, got {source.columns}")
 
 
 def _mapped(values: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
-    """A row under our names. A column that bears one of them by accident gives way to the one mapped to it."""
+    """A row under our names. A column that bears one of them by accident gives way to the one mapped to it, under a
+    name that says so, for it is not read.
+    """
     if not columns:
         return values
-    names = {theirs: ours for ours, theirs in columns.items()}
-    return {names.get(name, name): value for name, value in values.items() if name in names or name not in columns}
+    names = {ours: f"{ours} of the file" for ours in columns} | {theirs: ours for ours, theirs in columns.items()}
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _numbers(row: dict[str, Any], where: str) -> dict[str, Any]:

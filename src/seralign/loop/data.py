@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
+from seralign.data.columns import listed_names
 from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
 from seralign.data.sources import fingerprint
 from seralign.data.table import column_arrays, column_lengths, prompts_of, read_table, write_prompts, write_subset
@@ -91,7 +92,7 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, An
 
 def remarks(name: str, source: dict[str, Any]) -> list[str]:
     """What is to be said of a source beside its counts, a line each."""
-    unread = [f"columns not read: {', '.join(source['unread'])}"] if source["unread"] else []
+    unread = [f"columns not read: {listed_names(source['unread'])}"] if source["unread"] else []
     return [f"data.{name}: {remark}" for remark in (*unread, *source["remarks"])]
 
 

@@ -13,6 +13,8 @@ from seralign.errors import DataError
 
 MAX_CELL = 64 * 2**20
 """Longest cell in characters. A quote that is never closed would otherwise hold the rest of the file in memory."""
+# What else stands between the cells of files that are called CSV.
+_MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def csv_part(file: str, start: Callable[[], BinaryIO], delimiter: str) -> Part:
@@ -43,6 +45,9 @@ def csv_part(file: str, start: Callable[[], BinaryIO], delimiter: str) -> Part:
 def _header(records: Iterator[tuple[list[str], int]], file: str) -> list[str]:
     names, _ = next(records, ([], 0))
     check_names(names, file)
+    other = next((name for mark, name in _MARKS.items() if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        raise DataError(f"{file} has {other} between its cells; a .csv file has commas there, and a .tsv file tabs")
     return names
 
 

@@ -32,6 +32,13 @@ OPENERS: dict[str, Callable[[Path], BinaryIO]] = {"": _open_plain, ".gz": _open_
 """How a file is opened, by the ending that its packing adds to the name."""
 
 _BOM = "\ufeff"
+# What a file is that begins with these bytes, and what would be right.
+_OTHERS = {
+    b"\xff\xfe": "the file is UTF-16; save it as UTF-8",
+    b"\xfe\xff": "the file is UTF-16; save it as UTF-8",
+    b"\x1f\x8b": "the file is packed with gzip; its name has to end in .gz",
+    b"\x28\xb5\x2f\xfd": "the file is packed with zstd; its name has to end in .zst",
+}
 
 
 @contextmanager
@@ -82,6 +89,5 @@ def decode(line: bytes, where: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        wide = line.startswith((b"\xff\xfe", b"\xfe\xff"))
-        hint = " (the file is UTF-16; save it as UTF-8)" if wide else ""
+        hint = next((f" ({hint})" for begin, hint in _OTHERS.items() if line.startswith(begin)), "")
         raise DataError(f"{where} is not UTF-8 text{hint}") from None
