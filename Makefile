@@ -15,7 +15,7 @@ test: lint
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
 
-# A million random rows, files, configurations and templates: an hour or two on two cores. COUNT=10000 tries fewer.
+# A million random rows, files, configurations and templates, in about ten minutes. COUNT=10000 tries fewer.
 COUNT ?= 1000000
 fuzz: $(STAMP)
 	$(BIN)/python -m fuzz --count $(COUNT)
