@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from small_run import small_config
+from text_model import save_text_model
 
 import seralign
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("section", ["training", "sft"])
@@ -31,6 +32,22 @@ def test_a_training_that_cannot_move_ends_a_run_before_a_model_runs(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"^training\.schedule: all 4 steps have a learning rate of 0"):
         seralign.train(run)
     assert not list((tmp_path / "run").glob("sft*"))
+
+
+def test_a_mistake_in_the_data_leaves_the_folder_free(tmp_path: Path) -> None:
+    """The error says how to map the columns; the same command with the mapping has to run."""
+    save_text_model(tmp_path / "model", None)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "Say {n}. ", "good": "{n}", "bad": "No."}}\n' for n in range(1, 5)))
+    config = {
+        "out": str(tmp_path / "run"), "rounds": 1, "policy.model": str(tmp_path / "model"),
+        "data": {"pairs": {"path": str(rows)}, "max_length": 32}, "training": {"max_steps": 1, "learning_rate": 1e-3},
+        "evaluation": {"prompts": 0, "token_pairs": 0}, "stop.metric": "never",
+    }  # fmt: skip
+    with pytest.raises(DataError, match="a pair needs chosen and rejected"):
+        seralign.train(seralign.load_config(None, config))
+    mapped = config | {"data.pairs.columns": {"chosen": "good", "rejected": "bad"}}
+    assert seralign.train(seralign.load_config(None, mapped)).figures["policy"] == "round 1"
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,8 @@ def bootstrap(
             h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
             write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(h1, h2)})
         if not len(pairs):
-            say(f"{prefix}: no prompt gave a pair ({dict(left_out)}); this round trains on offline pairs alone")
+            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no prompts"
+            say(f"{prefix}: no prompt gave a pair ({reasons}); this round trains on offline pairs alone")
         longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return {

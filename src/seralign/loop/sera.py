@@ -87,10 +87,11 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResult:
     config = world_stage(run, given)
     base = base_policy(config)
-    config = settle(run, config, base.source)
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)
+    # Not before the data are read: a finished stage binds the folder to its configuration, with the mistake in it.
+    config = settle(run, config, base.source)
     cache = None
     if distributed.is_main():
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
