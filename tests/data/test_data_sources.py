@@ -285,6 +285,11 @@ def test_a_saved_data_set_that_is_cut_off(tmp_path: Path) -> None:
             load_rows(source(tmp_path), "data.pairs")
 
 
+def test_a_home_that_is_not_there_is_no_such_file() -> None:
+    with pytest.raises(DataError, match=r"data\.pairs\.path: no such file: '~nobody-of-that-name/x\.jsonl'"):
+        load_rows(SourceConfig(path="~nobody-of-that-name/x.jsonl"), "data.pairs")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

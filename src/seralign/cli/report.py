@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seralign.cli.console import tell
 from seralign.config.flags import Parser
+from seralign.config.paths import expanded
 from seralign.errors import ConfigError, StoreError
 from seralign.store import read_run
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> None:
     from seralign.report.page import write_report
 
     default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)
-    path = (Path(given.out).expanduser() if given.out else default).absolute()
+    path = (Path(expanded(given.out)) if given.out else default).absolute()
     if path.exists() and not path.is_file():
         raise ConfigError(f"--out {path}: a folder or a device; give the name of a file")
     contents = [run_contents(run) for run in runs]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from seralign.config.flags import CONFIG, PRINT, read_flags, unknown_argument
+from seralign.config.paths import expanded
 from seralign.config.recipes import with_recipe
 from seralign.config.run import RunConfig
 from seralign.config.values import build
@@ -95,7 +95,7 @@ def _built(values: dict[str, Any], path: str | Path | None) -> RunConfig:
             section, _, name = key.rpartition(".")
             place = values.get(section) if section else values
             if isinstance(place, dict) and isinstance(given := place.get(name), str) and given.startswith("~"):
-                place[name] = os.path.expanduser(given)  # noqa: PTH111, which raises where there is no such home
+                place[name] = expanded(given)
         return build(RunConfig, values)
     except ConfigError as error:
         raise error if path is None else ConfigError(f"{path}: {error}") from None

@@ -6,7 +6,6 @@ text.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from seralign.config.paths import expanded
 from seralign.errors import ConfigError, one_line
 
 MAX_BYTES = 1_000_000
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             key.
     """
     try:
-        with Path(os.path.expanduser(path)).open("rb") as file:  # noqa: PTH111, which raises where there is no home
+        with Path(expanded(str(path))).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, ValueError):
         raise ConfigError(f"{path}: no such configuration file") from None

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
+from seralign.config.paths import expanded
 from seralign.errors import ModelError, brief
 
 # What a saved configuration says about the file rather than about the function that the model computes.
@@ -104,7 +105,7 @@ def hub_name(model: str | None) -> str | None:
 
 def portable(path: str) -> str:
     """A path or a hub name as others may read it: of a path its last part, a hub name whole."""
-    return path if hub_name(path) is not None else Path(path).expanduser().absolute().name
+    return path if hub_name(path) is not None else Path(expanded(path)).absolute().name
 
 
 def weights_digest(source: PolicySource) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import SourceConfig
+from seralign.config.paths import expanded
 from seralign.data.readers.json_rows import json_value
 from seralign.data.readers.streams import OPENERS, decode, readable, reason
 from seralign.errors import ConfigError, DataError
@@ -83,7 +84,7 @@ def _may_be_hub_name(path: str, key: str) -> bool:
 def _expanded(path: str, source: SourceConfig, key: str) -> list[DataFile]:
     """The files that one path stands for. A path that is there is that file, whatever characters its name has."""
     where = f"{key}.path"
-    place = Path(path).expanduser()
+    place = Path(expanded(path))
     status = _status(str(place), where) if path else None
     if status is None and path and glob.has_magic(path):
         found = _matches(place)
