@@ -14,7 +14,8 @@ from fuzz.target import Target
 from fuzz.values import mutated, text, value
 from seralign.config import DataConfig
 from seralign.data.content import Example
-from seralign.data.formats import Drop, read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.raw import Drop
 from seralign.data.tokens import make_encoder
 
 TEMPLATES = [
@@ -99,12 +100,16 @@ def make(source: random.Random) -> RowInput:
 
 def read(made: RowInput, folder: Path) -> None:
     """Read the row, and encode what comes out."""
-    data = DataConfig(**SETTINGS[made.settings])
-    found = READERS[made.kind][0](made.row, "pairs.jsonl row 1")
+    read_row(made.kind, made.row, DataConfig(**SETTINGS[made.settings]), _tokenizer(made.tokenizer, made.template))
+
+
+def read_row(kind: str, row: Any, data: DataConfig, tokenizer: Any) -> None:
+    """Read a row as a pair, a demonstration or a prompt, and encode it."""
+    found = READERS[kind][0](row, "pairs.jsonl row 1")
     if isinstance(found, Drop):
         return
-    encoder = make_encoder(_tokenizer(made.tokenizer, made.template), data, frozenset({1}))
-    responses = {"pair": ("chosen", "rejected"), "demonstration": ("response",), "prompt": ()}[made.kind]
+    encoder = make_encoder(tokenizer, data, frozenset({1}))
+    responses = {"pair": ("chosen", "rejected"), "demonstration": ("response",), "prompt": ()}[kind]
     encoder.encode([Example(found.prompt, tuple(getattr(found, name) for name in responses), found.where)])
 
 

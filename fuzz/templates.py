@@ -6,13 +6,10 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.rows import PAIRS, TEMPLATES, TOKENIZERS
+from fuzz.rows import PAIRS, TEMPLATES, TOKENIZERS, read_row
 from fuzz.target import Target
 from fuzz.values import text
 from seralign.config import DataConfig
-from seralign.data.content import Example
-from seralign.data.formats import Drop, read_pair
-from seralign.data.tokens import make_encoder
 
 PIECES = [
     "{% for i in range(1000000000) %}x{% endfor %}", "{{ 'x' * 1000000000 }}", "{{ 1 / 0 }}", "{{ messages[99] }}",
@@ -46,12 +43,7 @@ def make(source: random.Random) -> TemplateInput:
 
 def read(made: TemplateInput, folder: Path) -> None:
     """Render and encode the pair."""
-    found = read_pair(PAIRS[made.pair], "pairs.jsonl row 1")
-    if isinstance(found, Drop):
-        return
-    tokenizer = TOKENIZERS[made.tokenizer](made.template)
-    encoder = make_encoder(tokenizer, DataConfig(as_chat=True), frozenset({1}))
-    encoder.encode([Example(found.prompt, (found.chosen, found.rejected), found.where)])
+    read_row("pair", PAIRS[made.pair], DataConfig(as_chat=True), TOKENIZERS[made.tokenizer](made.template))
 
 
 TEMPLATES_TARGET = Target("templates", 0.02, make, read)

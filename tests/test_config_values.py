@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seralign.config import RunConfig, config_parser, load_config, parse_config, to_yaml
+from seralign.config import RunConfig, config_parser, load_config, parse_config, to_dict, to_yaml
 from seralign.config.fields import all_keys, alternatives, dataclass_of, value_of
 from seralign.config.hints import INSTEAD, SYNONYMS, type_at, unknown_key
 from seralign.config.yaml12 import MAX_BYTES, MAX_VALUES, parse_yaml, read_yaml
@@ -60,7 +60,8 @@ def is_of(hint: Any, value: Any) -> bool:
 
 
 def test_the_whole_configuration_is_one() -> None:
-    load_config(None, WHOLE)
+    config = load_config(None, WHOLE)
+    assert load_config(None, to_dict(config)) == config
 
 
 @pytest.mark.parametrize("key", LEAVES)

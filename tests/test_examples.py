@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM
 
 from seralign.cli.main import main
 from seralign.config import load_config, to_dict
-from seralign.data.formats import Drop, read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.raw import Drop
 from seralign.files import read_table
 from seralign.report.figures import run_figures
 from seralign.store import read_run

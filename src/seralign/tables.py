@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -109,6 +110,11 @@ def share(value: dict[str, Any] | None, digits: int = 1) -> str:
         return percent(value["mean"], digits)
     ends = " to ".join(percent(value[end], digits).removesuffix("%") for end in ("low", "high"))
     return f"{percent(value['mean'], digits)} ({ends})"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by what was counted, as ``3 tie, 1 empty prompt``; empty for none."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
 def duration(seconds: float) -> str:

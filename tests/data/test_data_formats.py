@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.data.formats import Drop, RawPair, read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.markers import border
+from seralign.data.raw import Drop, RawPair
 from seralign.errors import DataError
 from seralign.records import content_id
 

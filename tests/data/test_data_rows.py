@@ -9,9 +9,10 @@ import pytest
 
 from seralign.config import DataConfig
 from seralign.data.content import Inputs
-from seralign.data.formats import Drop, RawDemonstration, RawPair, read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.markers import hh_turns, other_turn
 from seralign.data.place import reading
+from seralign.data.raw import Drop, RawDemonstration, RawPair
 from seralign.errors import ConfigError, DataError
 
 

@@ -67,7 +67,8 @@ def test_it_is_refused_before_anything_is_sampled() -> None:
 @pytest.mark.parametrize("scale", [0.002, 0.02, 0.3])
 @pytest.mark.parametrize("name", CAUSAL)
 def test_rounding_is_not_taken_for_later_tokens(name: str, scale: float, dtype: torch.dtype) -> None:
-    abilities(tiny.make_model(name, initializer_range=scale).to(dtype))
+    model = tiny.make_model(name, initializer_range=scale).to(dtype)
+    assert abilities(model).attention == model.config._attn_implementation
 
 
 @pytest.mark.parametrize(
@@ -80,4 +81,4 @@ def test_rounding_is_not_taken_for_later_tokens(name: str, scale: float, dtype: 
 )
 @pytest.mark.filterwarnings("ignore")
 def test_recurrent_models_are_causal(config: PretrainedConfig, tmp_path: Path) -> None:
-    abilities(model_of(config))
+    assert abilities(model_of(config)).longest == 0, "padded, not refused"

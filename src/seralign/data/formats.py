@@ -17,7 +17,6 @@ Pairs are recognised by their columns, in this order:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from seralign.data import columns
@@ -29,6 +28,7 @@ from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.markers import hh_turns, is_hh, other_turn
 from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
 from seralign.data.place import Place, Reading
+from seralign.data.raw import Drop, RawDemonstration, RawPair, RawPrompt
 from seralign.records import content_id
 
 TIE = "tie"
@@ -37,63 +37,6 @@ UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh re
 STORED = "response that is a conversation stored as a string"
 
 PLAIN_READING = Reading()
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A row that is left out, and why; counted, never an error."""
-
-    reason: str
-    unread: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RawPair:
-    """A pair before tokens, the better response in ``chosen``.
-
-    ``p`` in (0.5, 1]; ``swapped``: the row had the two the other way round. ``named``: ``pair_id`` was given in the
-    row, else it is the digest of prompt, chosen and rejected. ``where`` is the file and the row, for messages;
-    ``unread`` the row's columns that were not read; ``notes`` what is to be counted.
-    """
-
-    pair_id: str
-    prompt: Content
-    chosen: Content
-    rejected: Content
-    p: float
-    weight: float
-    swapped: bool
-    named: bool
-    where: str
-    inputs: Inputs = NOTHING
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RawDemonstration:
-    """A prompt with a response to imitate."""
-
-    pair_id: str
-    prompt: Content
-    response: Content
-    weight: float
-    named: bool
-    where: str
-    inputs: Inputs = NOTHING
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RawPrompt:
-    """A prompt alone."""
-
-    prompt: Content
-    where: str
-    inputs: Inputs = NOTHING
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPair | Drop:

@@ -19,16 +19,9 @@ from datasets import Dataset
 from seralign.config import SourceConfig
 from seralign.data.columns import Row, listed_names
 from seralign.data.content import Content, Example
-from seralign.data.formats import (
-    Drop,
-    RawDemonstration,
-    RawPair,
-    RawPrompt,
-    read_demonstration,
-    read_pair,
-    read_prompt,
-)
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.place import Reading, reading
+from seralign.data.raw import Drop, RawDemonstration, RawPair, RawPrompt
 from seralign.data.sources import describe, load_rows
 from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
 from seralign.data.tokens import Encoded, Encoder

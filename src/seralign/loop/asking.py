@@ -11,14 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign.config import SourceConfig
 from seralign.data.content import Content, Example, Message
-from seralign.data.formats import Drop, read_prompt
+from seralign.data.formats import read_prompt
 from seralign.data.place import reading
+from seralign.data.raw import Drop
 from seralign.data.sources import load_rows
 from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 from seralign.loop.data import DATA
 from seralign.loop.saved import SavedPolicy
+from seralign.policy.admission import positions
 from seralign.policy.forward import inner_model
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams, sample
@@ -88,13 +90,7 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
 def load_speaker(policy: SavedPolicy, reader: Reader) -> Speaker:
     """The policy in memory, with the weights that it trains with."""
     model = load_model(policy.source, policy.loading, policy.loading.dtype).eval()
-    return Speaker(policy.name, model, reader, positions(model))
-
-
-def positions(model: nn.Module) -> int:
-    """Most tokens that a model takes, as far as its configuration says."""
-    settings = inner_model(model).config.get_text_config()
-    return getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
+    return Speaker(policy.name, model, reader, positions(inner_model(model).config))
 
 
 def read(reader: Reader, content: Content, where: str) -> Prompt:

@@ -19,7 +19,7 @@ from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.loop.context import run_stage
 from seralign.policy.adapters import vocabulary_rows
-from seralign.policy.admission import model_settings
+from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
 from seralign.progress import say
 from seralign.records import content_id
@@ -161,7 +161,7 @@ def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokeni
 def _check_window(config: RunConfig, tables: Tables) -> None:
     """Refuse lengths that the model has no positions for, before hours of work."""
     settings = model_settings(PolicySource(str(config.policy.model), config.policy.revision), config.policy)
-    window = getattr(settings.get_text_config(), "max_position_embeddings", None) or 2**62
+    window = positions(settings)
     data, bootstrap = config.data, config.bootstrap
     if data.max_length > window:
         raise ConfigError(f"data.max_length is {data.max_length}, but the model has {window} positions")

@@ -16,7 +16,7 @@ from seralign.errors import ModelError, StoreError, brief
 from seralign.files import disk_errors
 from seralign.loop.saved import SavedPolicy
 from seralign.policy.adapters import merged
-from seralign.policy.admission import model_settings
+from seralign.policy.admission import model_settings, positions
 from seralign.policy.forward import has_virtual_tokens, inner_model
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model, load_tokenizer
@@ -127,10 +127,10 @@ def _alone(loading: PolicyConfig) -> PolicyConfig:
 
 
 def _some_ids(model: nn.Module) -> Tensor:
-    settings = inner_model(model).config.get_text_config()
-    length = min(_LENGTH, getattr(settings, "max_position_embeddings", None) or _LENGTH)
+    settings = inner_model(model).config
+    length, size = min(_LENGTH, positions(settings)), settings.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, settings.vocab_size, (_SEQUENCES, length), generator=generator)
+    ids = torch.randint(0, size, (_SEQUENCES, length), generator=generator)
     return ids.to(next(model.parameters()).device)
 
 

@@ -36,6 +36,7 @@ from seralign.records import OFFLINE
 from seralign.scoring import Responses
 from seralign.selection import KEPT, select
 from seralign.store import SCRATCH, StageRecord
+from seralign.tables import counted
 
 SELECTION = "selection.parquet"
 CANDIDATES = "candidates.parquet"
@@ -181,8 +182,8 @@ def bootstrap(
             h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
             write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(h1, h2)})
         if not len(pairs):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no prompts"
-            say(f"{prefix}: no prompt gave a pair ({reasons}); this round trains on offline pairs alone")
+            why = counted(left_out) or "no prompts"
+            say(f"{prefix}: no prompt gave a pair ({why}); this round trains on offline pairs alone")
         longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return {

@@ -5,6 +5,7 @@ A model that passes may still attend to later tokens, which only a forward pass 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ _ENDINGS = {
 _IMAGES = ("vision_config", "image_size", "patch_size", "vision_tower", "num_channels")
 _SOUND = ("audio_config", "speech_config", "num_mel_bins", "feat_extract_norm", "sampling_rate", "audio_channels")
 _VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"}
+
+
+def positions(settings: PretrainedConfig) -> int:
+    """Most tokens of a sequence that a model takes, as far as its settings say."""
+    return getattr(settings.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConfig:

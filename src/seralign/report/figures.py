@@ -10,6 +10,7 @@ from seralign.errors import StoreError
 from seralign.report.alarms import run_alarms
 from seralign.report.trainings import training_losses
 from seralign.store import Run, StageRecord, read_manifest
+from seralign.tables import counted
 
 # How the note of a run begins that has no result yet; the page says it in a place of its own.
 UNFINISHED = "The run has not finished"
@@ -120,7 +121,8 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
         notes.append("No generated pairs: bootstrap is null.")
     for entry in rounds:
         if entry["bootstrap"] and not entry["bootstrap"]["pairs"]:
-            notes.append(f"Round {entry['round']} made no pairs: {_counts(entry['bootstrap']['left_out'])}.")
+            why = counted(entry["bootstrap"]["left_out"]) or "no prompts"
+            notes.append(f"Round {entry['round']} made no pairs: {why}.")
     if policies and not any(policy["n"] for policy in policies):
         notes.append("No answers were sampled: evaluation.prompts is 0, or nothing is held out.")
     elif policies and not any(policy["score"] for policy in policies):
@@ -130,7 +132,3 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
     elif figures["data"] and not figures["data"]["heldout"]:
         notes.append("No held-out pairs: how the policies rank pairs that they were not trained on is not known.")
     return notes
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no prompts"

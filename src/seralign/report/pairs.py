@@ -146,8 +146,6 @@ def _selections(run: Run, index: int) -> pa.Table:
     for stage in ("select", "bootstrap"):
         if _has(run, index, stage):
             found = read_table(run.path(f"round-{index}/{stage}", "selection.parquet"))
-            if "disagreement" not in found.column_names:  # a run of the first versions
-                found = found.append_column("disagreement", pa.nulls(len(found), pa.float64()))
             tables.append(found.select(schema.names).cast(schema))
     table = pa.concat_tables(tables)
     if not _has(run, index, "train"):

@@ -12,7 +12,7 @@ from seralign.report.facts import crossfit_lines
 from seralign.report.format import called
 from seralign.report.glance import accuracy
 from seralign.report.trainings import losses_table
-from seralign.tables import ABSENT, Table, interval, markdown, number, percent, terminal, without_empty
+from seralign.tables import ABSENT, Table, counted, interval, markdown, number, percent, terminal, without_empty
 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
@@ -151,8 +151,8 @@ def _data(figures: dict[str, Any]) -> str:
     if not data:
         return "no data read yet"
     source = data["sources"]["pairs"]
-    dropped = ", ".join(f"{count} {reason}" for reason, count in source["dropped"].items())
-    noted = ", ".join(f"{count} {reason}" for reason, count in source["noted"].items())
+    dropped = counted(source["dropped"])
+    noted = counted(source["noted"])
     text = f"{data['pairs']} pairs to train on, {data['heldout']} held out"
     text += f"; dropped {dropped}" if dropped else "; none dropped"
     text += f"; noted {noted}" if noted else ""
