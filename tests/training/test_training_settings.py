@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,24 +103,68 @@ def test_an_unknown_setting_is_refused_by_name():
 
 def test_every_refused_setting_exists_or_did():
     """A typing error in our own list would refuse nothing."""
-    from seralign.training.arguments import _OTHER_NUMBERS, _REFUSED
+    from seralign.training.extra import OTHER_NUMBERS, REFUSED
 
     gone = {"group_by_length", "warmup_ratio"}  # transformers 5 dropped the first, 5.x the second may
-    assert {field.name for field in dataclasses.fields(TrainingArguments)} | gone >= _REFUSED | _OTHER_NUMBERS
+    assert {field.name for field in dataclasses.fields(TrainingArguments)} | gone >= REFUSED | OTHER_NUMBERS
 
 
+@pytest.mark.parametrize("section", ["training", "sft"])
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "key", "why"),
     [
-        {"schedule": "staircase"},
-        {"optimizer": "adamx"},
-        {"extra": {"optim_args": "learning_rate"}},
+        ({"schedule": "staircase"}, "schedule", "staircase"),
+        ({"optimizer": "adamx"}, "optimizer", "adamx"),
+        ({"extra": {"optim_args": "learning_rate"}}, "extra.optim_args", "unpack"),
+        ({"extra": {"adam_beta2": 2.0, "adam_beta1": 0.5}}, "extra.adam_beta2", "Invalid beta parameter at index 1"),
+        ({"extra": {"adam_epsilon": -1}}, "extra.adam_epsilon", "Invalid epsilon"),
+        ({"extra": {"dataloader_prefetch_factor": 2, "run_name": "a"}}, "extra.dataloader_prefetch_factor", "workers"),
+        ({"optimizer": "adafactor", "extra": {"optim_args": "beta1=x,=,"}}, "extra.optim_args", "unpack"),
     ],
 )
-def test_a_value_that_transformers_refuses_is_one_line(settings: dict[str, Any]):
-    with pytest.raises(ConfigError, match=r"^training: transformers refuses the settings: ") as caught:
-        arguments(**settings)
+def test_a_value_that_transformers_or_torch_refuses_is_one_line_with_its_key(
+    settings: dict[str, Any], key: str, why: str, section: str
+):
+    with pytest.raises(ConfigError) as caught:
+        check_settings(TrainingConfig(**settings), section)
+    assert str(caught.value).startswith(f"{section}.{key}: transformers refuses it: ")
+    assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["training", "sft"])
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"adam_beta2": "x"}, "adam_beta2 must be a number, got 'x'"),
+        ({"adam_beta2": None}, "adam_beta2 must be a number, got null"),
+        ({"adam_beta1": [0.9]}, "adam_beta1 must be a number, got [0.9]"),
+        ({"adam_beta1": True}, "adam_beta1 must be a number, got true"),
+        ({"adam_epsilon": "1e-8"}, "adam_epsilon must be a number, got '1e-8'"),
+        ({"dataloader_num_workers": 1.5}, "dataloader_num_workers must be a whole number, got 1.5"),
+        ({"logging_first_step": "yes"}, "logging_first_step must be true or false, got 'yes'"),
+        ({"optim_args": 3}, "optim_args must be text or null, got 3"),
+        ({"fsdp": 3}, "fsdp must be text or null or true or false or a list, got 3"),
+        ({"lr_scheduler_kwargs": [1]}, "lr_scheduler_kwargs must be keys and values or text or null, got [1]"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_key(extra: dict[str, Any], says: str, section: str):
+    with pytest.raises(ConfigError) as caught:
+        check_settings(TrainingConfig(extra=extra), section)
+    assert str(caught.value) == f"{section}.extra.{says}"
+
+
+def test_the_defaults_of_transformers_are_of_the_types_that_are_asked_for():
+    """Every field that may be given, with the value that it has anyway."""
+    from seralign.training.extra import OTHER_NUMBERS, REFUSED, check_extra
+
+    given = {
+        field.name: value
+        for field in dataclasses.fields(TrainingArguments)
+        if field.name not in REFUSED | OTHER_NUMBERS and isinstance(value := field.default, str | int | float | None)
+    }
+    assert len(given) > 60
+    check_extra(given, (), "training")
 
 
 def test_float16_on_a_cpu_is_refused():
@@ -147,6 +192,88 @@ def test_a_tracker_that_is_unknown_or_missing_is_refused_by_its_key(
     with pytest.raises(ConfigError, match=match) as caught:
         check_settings(TrainingConfig(report_to=["tensorboard", tracker]), section)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:The NeptuneCallback is deprecated:FutureWarning")
+@pytest.mark.parametrize("tracker", ["mlflow", "neptune", "dagshub"])
+def test_a_missing_tracker_leaves_no_traceback(tracker: str, capfd: pytest.CaptureFixture[str]):
+    """Their ``__del__`` fails on what a failed ``__init__`` left."""
+    with pytest.raises(ConfigError, match=rf"^training\.report_to: {tracker} cannot be used"):
+        check_settings(TrainingConfig(report_to=[tracker]), "training")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class Stub:
+    """A package as far as the check of a login asks it."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+WANDB: dict[str, Any] = {"mode": "online", "api_key": None, "base_url": "https://api.wandb.ai"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "netrc", "is_taken"),
+    [
+        ({}, "", False),
+        ({}, "machine other.example login user password w", False),
+        ({}, "machine api.wandb.ai login user password w", True),
+        ({}, "no netrc at all {", False),
+        ({"api_key": "w"}, "", True),
+        ({"identity_token_file": "file"}, "", True),
+        ({"mode": "offline"}, "", True),
+        ({"mode": "disabled"}, "", True),
+        ({"base_url": "https://own.example:8080"}, "machine own.example login user password w", True),
+    ],
+)
+def test_wandb_without_a_login_is_told_at_the_start(
+    settings: dict[str, Any], netrc: str, is_taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "logins").write_text(netrc)
+    monkeypatch.setenv("NETRC", str(tmp_path / "logins"))
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: True)
+    found = Stub(**WANDB | settings)
+    monkeypatch.setitem(sys.modules, "wandb", Stub(setup=lambda: Stub(settings=found)))  # pyright: ignore
+    config = TrainingConfig(report_to=["wandb"])
+    if is_taken:
+        check_settings(config, "training")
+        return
+    match = r"^training\.report_to: wandb cannot be used: nobody is logged in; .*WANDB_API_KEY.*WANDB_MODE=offline$"
+    with pytest.raises(ConfigError, match=match):
+        check_settings(config, "training")
+
+
+@pytest.mark.parametrize(
+    ("environment", "key", "is_taken"),
+    [
+        ({}, None, False),
+        ({}, "key", True),
+        ({"COMET_START_ONLINE": "0"}, None, True),
+        ({"COMET_START_ONLINE": "1"}, None, False),
+        ({"COMET_MODE": "disabled"}, None, True),
+    ],
+)
+def test_comet_without_a_key_is_told_at_the_start(
+    environment: dict[str, str], key: str | None, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+):
+    from seralign.training.trackers import check_trackers
+
+    for name in ("COMET_START_ONLINE", "COMET_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("seralign.training.trackers.get_reporting_integration_callbacks", lambda names: [])
+    asked: list[str] = []
+    monkeypatch.setitem(sys.modules, "comet_ml", Stub(get_config=lambda name: (asked.append(name), key)[1]))  # pyright: ignore
+    if is_taken:
+        check_trackers(["comet_ml"], "sft")
+        assert asked == ["comet.api_key"] * (key is not None)
+        return
+    with pytest.raises(
+        ConfigError, match=r"^sft\.report_to: comet_ml cannot be used: there is no API key; .*COMET_API"
+    ):
+        check_trackers(["comet_ml"], "sft")
 
 
 @pytest.mark.parametrize("names", [[], ["none"], ["all"], ["tensorboard"]])

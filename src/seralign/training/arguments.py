@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from transformers import Trainer, TrainingArguments, get_scheduler
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, one_line
+from seralign.training.extra import FIELDS, check_extra
 from seralign.training.plan import Plan
+from seralign.training.trackers import check_trackers
 
-_FIELDS = {field.name for field in dataclasses.fields(TrainingArguments)}
 # The name since transformers 5.2x, and the one before.
-_CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in _FIELDS else "gradient_checkpointing"
-
-# Beside what we set ourselves: settings that would contradict the plan, or that our loss and evaluation never read.
-_REFUSED = {
-    "accelerator_config", "activation_checkpointing", "auto_find_batch_size", "average_tokens_across_devices",
-    "batch_eval_metrics", "bf16_full_eval", "data_seed", "dataloader_drop_last", "ddp_backend",
-    "eval_accumulation_steps", "fp16_full_eval", "gradient_checkpointing", "greater_is_better",
-    "group_by_length", "hub_model_id", "ignore_data_skip", "label_names",
-    "label_smoothing_factor", "length_column_name", "load_best_model_at_end", "logging_strategy",
-    "metric_for_best_model", "per_device_eval_batch_size", "prediction_loss_only", "push_to_hub",
-    "resume_from_checkpoint", "save_only_model", "warmup_ratio",
-}  # fmt: skip
-# Settings of the whole process or the whole model that the trainer makes when the reference is scored already.
-_OTHER_NUMBERS = {
-    "liger_kernel_config", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
-}  # fmt: skip
+_CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
+# What transformers and torch raise for a value that they do not take.
+_REFUSALS = (TypeError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, OSError)
 
 
 def check_settings(config: TrainingConfig, section: str) -> None:
@@ -46,9 +32,12 @@ def check_settings(config: TrainingConfig, section: str) -> None:
             with its ``lr_scheduler_kwargs``.
     """
     # How many steps there will be is not known yet; no schedule depends on it for being one.
-    arguments = nominal_arguments(config, config.max_steps or 1000, section)
-    _schedule(arguments, section)
-    _check_trackers(arguments.report_to or [], section)  # pyright: ignore
+    try:
+        arguments = nominal_arguments(config, config.max_steps or 1000, section)
+        _schedule(arguments, section)
+    except ConfigError as error:
+        raise _with_key(error, config, section) from None
+    check_trackers(arguments.report_to or [], section)  # pyright: ignore
 
 
 def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
@@ -118,30 +107,41 @@ def training_arguments(
     }
     if config.gradient_checkpointing:
         settings[_CHECKPOINTING] = True
-    _check_extra(config.extra, settings, section)
+    check_extra(config.extra, settings, section)
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}
     try:
         arguments = TrainingArguments(**(defaults | config.extra | settings))
-        Trainer.get_optimizer_cls_and_kwargs(arguments)  # a missing optimizer is told before training, not in it
-    except (TypeError, ValueError, ImportError) as error:
+        _optimizer(arguments)  # a missing optimizer is told before training, not in it
+    except _REFUSALS as error:
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for torchrun; DataParallel would split packs
     return arguments
 
 
-def _check_extra(extra: dict[str, Any], settings: dict[str, Any], section: str) -> None:
-    for key in sorted(extra):
-        if key in settings or key in _REFUSED:
-            raise ConfigError(
-                f"{section}.extra.{key}: seralign decides this by its own settings and plan; leave it out"
-            )
-        if key in _OTHER_NUMBERS:
-            raise ConfigError(
-                f"{section}.extra.{key}: it changes how the policy computes after the reference was scored without it, "
-                "so that training would not begin at margin 0; leave it out"
-            )
-        if key not in _FIELDS:
-            raise ConfigError(f"{section}.extra.{key}: transformers.TrainingArguments has no such setting")
+def _optimizer(arguments: TrainingArguments) -> None:
+    """Make the optimizer of one parameter, as torch judges betas and rates only then."""
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    if not {"params", "model", "optimizer_dict"} & options.keys():  # those are made of the model itself
+        kind([torch.zeros(4, 4, device=PartialState().device, requires_grad=True)], **options)
+
+
+def _with_key(error: ConfigError, config: TrainingConfig, section: str) -> ConfigError:
+    """The error with the key at fault, the first one without which transformers takes the settings."""
+    start = f"{section}: transformers refuses the settings: "
+    if not str(error).startswith(start):
+        return error
+    default, extra = TrainingConfig(), config.extra
+    without = {
+        f"extra.{name}": replace(config, extra={key: value for key, value in extra.items() if key != name})
+        for name in sorted(extra)
+    } | {name: replace(config, **{name: getattr(default, name)}) for name in ("optimizer", "schedule")}
+    for name, other in without.items():
+        try:
+            nominal_arguments(other, 1000, section)
+        except ConfigError:
+            continue
+        return ConfigError(f"{section}.{name}: transformers refuses it: {str(error).removeprefix(start)}")
+    return error
 
 
 def nominal_arguments(config: TrainingConfig, steps: int, section: str) -> TrainingArguments:
@@ -170,12 +170,3 @@ def _schedule(arguments: TrainingArguments, section: str) -> tuple[torch.optim.O
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{section}.schedule: transformers refuses it: {one_line(error)}") from None
     return optimizer, scheduler
-
-
-def _check_trackers(names: Sequence[str], section: str) -> None:
-    for name in names:
-        try:
-            for tracker in get_reporting_integration_callbacks([name]):
-                tracker()  # looks for its package
-        except (ValueError, RuntimeError, ImportError) as error:
-            raise ConfigError(f"{section}.report_to: {name} cannot be used: {one_line(error)}") from None
