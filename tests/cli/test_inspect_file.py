@@ -60,6 +60,35 @@ def test_a_file_that_is_meant_to_have_pairs_is_not_shown_as_something_else(
     assert "{chosen: ' chosen', rejected: ' rejected'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [({"prompt": "Say 1.", "completion": "1", "label": True}, "as KTO has it, is an unpaired preference"),
+     ({"prompt": "Say 1.", "answers": [{"answer": "1", "rank": 1}]}, "answers is a list of ranked answers"),
+     ({"messages": [{"role": "critic", "content": "x"}, {"role": "assistant", "content": "1"}]},
+      "message 1 of messages has the unknown role 'critic'")],
+)  # fmt: skip
+def test_what_is_not_trained_on_is_named_and_shown_as_nothing_else(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert main(["inspect", str(file), "--model", str(chat_model)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert f"{file} row 1: " in printed.err
+    assert said in printed.err
+
+
+def test_a_conversation_that_asks_is_a_prompt(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    asked = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Say 1."}]
+    file.write_text(json.dumps({"messages": asked}) + "\n")
+    assert main(["inspect", str(file), "--model", str(chat_model)]) == 0
+    assert f"data.prompts: {file}" in capsys.readouterr().out
+
+
 def test_columns_that_are_not_read_are_told_by_their_names(
     chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,8 @@ def refusal(row: dict[str, Any], **data: Any) -> str:
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [("Human", "user"), ("human", "user"), ("prompter", "user"), ("gpt", "assistant"), ("Assistant", "assistant"),
-     ("model", "assistant"), ("bot", "assistant"), ("SYSTEM", "system"), ("observation", "tool")],
+     ("model", "assistant"), ("bot", "assistant"), ("SYSTEM", "system"), ("observation", "tool"),
+     ("tool_response", "tool"), ("function-response", "tool")],
 )  # fmt: skip
 def test_roles_by_other_names_are_mapped_and_noted(theirs: str, ours: str) -> None:
     raw = pair({**CHAT, "prompt": [{"role": theirs, "content": "x"}, user("Q")]})
@@ -291,15 +292,14 @@ def test_pictures_are_refused() -> None:
 @pytest.mark.parametrize(
     ("row", "listed"),
     [
-        ({"messages": [user("Q"), assistant("a")], "rejected_response": "b"},
-         "messages, rejected_response (name them with data.pairs.columns: {rejected: rejected_response})"),
+        ({"prompt": "Q", "response": "a", "rejected_response": "b"},
+         "prompt, response, rejected_response (name them with data.pairs.columns: {rejected: rejected_response})"),
         ({"prompt": "Q", " chosen": "a", "rejected": "b"},
          "prompt, ' chosen', rejected (name them with data.pairs.columns: {chosen: ' chosen'})"),
         ({"Prompt": "Q", "Chosen": "a", "Rejected": "b"},
          "Prompt, Chosen, Rejected (name them with data.pairs.columns: "
          "{prompt: Prompt, chosen: Chosen, rejected: Rejected})"),
-        ({"prompt": "Q", "completion": "a", "label": True}, "prompt, completion, label (label: one answer with a"),
-        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (answers: of a ranked list"),
+        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (answers: of a list"),
         ({"good": "a", "bad": "b"}, "good, bad (name them by data.pairs.columns, our name: theirs)"),
     ],
 )  # fmt: skip

@@ -55,7 +55,7 @@ def prompts(path: Path | str | list[str], **options: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "list.json", "d.csv", "d.tsv", "D.JSONL"])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.ndjson", "list.json", "d.csv", "d.tsv", "D.JSONL"])
 def test_local_files_give_their_rows(tmp_path: Path, name: str, packing: str) -> None:
     if name in ("d.csv", "d.tsv"):
         comma = "," if name == "d.csv" else "\t"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
-from seralign.errors import ConfigError, DataError
+from seralign.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -76,29 +76,18 @@ def print_file(config: RunConfig, examples: int) -> None:
 
 
 def _kind(config: RunConfig) -> str:
-    """What the first row is; where it is nothing that is read, why it is no pair.
+    """What the first row is.
 
     Raises:
-        DataError: it is no pair, no demonstration and no prompt.
+        DataError: it is no pair, no demonstration and no prompt, or of a format that is not trained on.
     """
-    from seralign.data.columns import means_pair
-    from seralign.data.formats import read_demonstration, read_pair, read_prompt
-    from seralign.data.place import reading
+    from seralign.data.kinds import kind_of
+    from seralign.data.place import Place, reading
     from seralign.data.sources import load_rows
 
     assert config.data.pairs is not None
     row, where = next(load_rows(config.data.pairs, "data.pairs").located())
-    first: DataError | None = None
-    for kind, read in (("pairs", read_pair), ("demonstrations", read_demonstration), ("prompts", read_prompt)):
-        try:
-            read(row, where, reading(config.data, f"data.{kind}"))
-        except DataError as error:
-            first = first or error
-            if means_pair(row):
-                break
-        else:
-            return kind
-    raise first or DataError(f"{where}: no pair, no demonstration and no prompt")
+    return kind_of(row, Place(where, reading(config.data, "data.pairs")))
 
 
 def print_data(config: RunConfig, examples: int) -> None:

@@ -22,8 +22,8 @@ class SourceConfig:
     """Where rows come from.
 
     Args:
-        path: A local .json, .jsonl, .csv, .tsv (each also .gz or .zst) or .parquet file, a list of files, a glob, a
-            folder of files of one format, a folder that ``save_to_disk`` wrote, or a data set's name on the hub.
+        path: A local .json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst) or .parquet file, a list of files, a
+            glob, a folder of files of one format, a folder that ``save_to_disk`` wrote, or a name on the hub.
         name: Configuration (subset) of a hub data set.
         split: Split of a hub data set, or of a ``DatasetDict`` that ``save_to_disk`` wrote.
         revision: Commit or tag of a hub data set; recorded as resolved.

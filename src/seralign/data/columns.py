@@ -20,6 +20,7 @@ CONVERSATIONS = ("messages", "conversations")
 LABELLED = ("prompt", "response_a", "response_b")
 IMPLICIT = ("chosen", "rejected")
 OPENAI = ("input", "preferred_output", "non_preferred_output")
+PROMPTS = ("prompt_ids", "prompt_input_ids", "prompt", *CONVERSATIONS)
 RESPONSES = ("response", "completion", "chosen")
 TOKENIZED_RESPONSES = ("response_ids", "completion_ids", "chosen_ids")
 LABEL = ("p", "weight", "pair_id")
@@ -81,11 +82,29 @@ def means_pair(row: Row) -> bool:
     return any(name in LABELLED[1:] or "rejected" in _words(name) for name in row)
 
 
+def answered(row: Row, place: Place) -> str | None:
+    """The column of a conversation that ends with an answer, if a row has one."""
+    return next((name for name in CONVERSATIONS if row.get(name) and not _asks(row[name], place)), None)
+
+
+def is_demonstration(row: Row, place: Place) -> bool:
+    """Whether a row has a prompt and one response, or a conversation that ends with an answer."""
+    asking = any(name in row for name in ("prompt", *CONVERSATIONS)) and any(name in row for name in RESPONSES)
+    tokenized = "prompt_ids" in row and any(name in row for name in TOKENIZED_RESPONSES)
+    return asking or tokenized or answered(row, place) is not None
+
+
+def is_prompt(row: Row) -> bool:
+    """Whether a row has a prompt."""
+    return any(name in row for name in PROMPTS)
+
+
 def _answered_and_rejected(row: Row, place: Place) -> tuple[str, ...] | None:
     """The columns of a conversation that ends with the chosen answer, and of the rejected one."""
     if "rejected" not in row or "chosen" in row:
         return None
-    return next(((name, "rejected") for name in CONVERSATIONS if name in row and not _asks(row[name], place)), None)
+    conversation = answered(row, place)
+    return None if conversation is None else (conversation, "rejected")
 
 
 def demonstration_columns(row: Row, place: Place) -> tuple[str, ...]:
@@ -117,9 +136,9 @@ def prompt_column(row: Row, place: Place) -> str:
     Raises:
         DataError: The row has none.
     """
-    for name in ("prompt_ids", "prompt_input_ids", "prompt", *CONVERSATIONS):
-        if name in row:
-            return name
+    found = next((name for name in PROMPTS if name in row), None)
+    if found is not None:
+        return found
     raise place.error(f"a prompt needs a column prompt, messages or prompt_ids; {listed(row)}{_hint(row, place)}")
 
 
@@ -180,10 +199,11 @@ def _asks(value: Any, place: Place) -> bool:
 
 def _hint(row: Row, place: Place) -> str:
     """What the columns of another name or format may be meant as."""
-    if "label" in row:
-        return " (label: one answer with a thumb up or down is no pair; a pair has two answers to one prompt)"
     if "answers" in row:
-        return " (answers: of a ranked list, write a row for each two answers to compare)"
+        return " (answers: of a list, write a row for each two answers to compare)"
+    asking = next((name for name in CONVERSATIONS if name in row and means_pair(row) and "chosen" not in row), None)
+    if asking is not None:
+        return f" ({asking} has to end with the chosen answer where no column has it)"
     found = {}
     for ours in EXPLICIT:
         alike = [name for name in row if ours in _words(name)] if ours not in row else []

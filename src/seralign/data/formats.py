@@ -6,7 +6,8 @@ Pairs are recognised by their columns, in this order:
 - explicit prompt: ``prompt`` (or ``messages``, ``conversations``), ``chosen``, ``rejected``, each plain text or
   messages;
 - two answers: ``prompt``, ``response_a``, ``response_b`` and ``p_b``, the probability that b is the better one;
-- one conversation: ``messages`` (or ``conversations``) whose last one is the chosen answer, and ``rejected``;
+- one conversation: ``messages`` (or ``conversations``) whose last one is the chosen answer, and ``rejected`` (or
+  ms-swift's ``rejected_response``, ``rejected_messages``);
 - implicit prompt: ``chosen`` and ``rejected`` alone, which begin with the same turns;
 - OpenAI's preference format: ``input`` with ``messages`` and ``tools``, ``preferred_output``,
   ``non_preferred_output``.
@@ -16,14 +17,16 @@ Pairs are recognised by their columns, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seralign.data import columns
 from seralign.data.borders import NOT_THE_ASSISTANT, answer, check_prompt, split
 from seralign.data.columns import IMPLICIT, LABELLED, Row
 from seralign.data.content import NOTHING, Content, Inputs, is_chat
+from seralign.data.flat import flat
 from seralign.data.inputs import Around, read_around, with_before
+from seralign.data.kinds import refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.markers import hh_turns, is_hh, other_turn
 from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
@@ -49,7 +52,8 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPair
         DataError: The columns are of no known format, or a value is null, of the wrong type or out of range.
     """
     place = Place(where, reading)
-    row = _flat(row, place)
+    row = flat(row, place)
+    refuse_other_formats(row, place)
     names = columns.pair_columns(row, place)
     unread = columns.unread(row, names, ("p_b" if names == LABELLED else "p", "weight", "pair_id"))
     p = first_is_better(row, names == LABELLED, place)
@@ -86,13 +90,14 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
         DataError: As ``read_pair``.
     """
     place = Place(where, reading)
-    row = _flat(row, place)
+    row = flat(row, place)
     if columns.is_pair(row, place):
         pair = read_pair(row, where, reading)
         if isinstance(pair, Drop):
             return pair
         identity = (pair.pair_id, pair.prompt, pair.chosen, pair.weight, pair.named, where)
         return RawDemonstration(*identity, pair.inputs, pair.unread, pair.notes)
+    refuse_other_formats(row, place)
     names = columns.demonstration_columns(row, place)
     unread = columns.unread(row, names, ("weight", "pair_id"))
     pair_id = read_pair_id(row, place)
@@ -113,7 +118,7 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
         DataError: As ``read_pair``.
     """
     place = Place(where, reading)
-    row = _flat(row, place)
+    row = flat(row, place)
     if columns.is_pair(row, place):
         # Neither label nor response matters here, so a tie is as good as any other row.
         pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where, reading)
@@ -131,19 +136,6 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
     return RawPrompt(prompt, where, around.inputs, columns.unread(row, [name], ()), tuple(dict.fromkeys(place.notes)))
 
 
-def _flat(row: Row, place: Place) -> Row:
-    """A row in OpenAI's preference format with columns of ours; other rows as they are."""
-    if not all(name in row for name in columns.OPENAI):
-        return row
-    prompt = row["input"]
-    if not isinstance(prompt, Mapping) or "messages" not in prompt:
-        raise place.error("input must be an object with messages, as OpenAI's preference format has it")
-    inner = {"messages": "prompt", "tools": "tools"}
-    flat = {inner.get(name, f"input.{name}"): value for name, value in prompt.items()}
-    others = {name: value for name, value in row.items() if name not in columns.OPENAI and name not in flat}
-    return {**others, **flat, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
-
-
 def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tuple[Content, ...], Inputs] | str:
     """Prompt, responses and the template's other inputs; or the reason to drop the row.
 
@@ -157,7 +149,9 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
             raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
         if messages[-1]["role"] != "assistant":
             return NOT_THE_ASSISTANT
-        contents = [messages[:-1], messages[-1:], *(answer(other) for other in others)]
+        # The rejected answer may come as the whole conversation that it ends.
+        whole = any(is_chat(other) and len(other) > 1 for other in others)
+        contents = [messages[:-1], messages if whole else messages[-1:], *(answer(other) for other in others)]
     prompt, responses = (None, contents) if names == IMPLICIT else (contents[0], contents[1:])
     if prompt is None:
         _check_implicit(row, responses, place)

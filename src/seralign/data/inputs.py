@@ -9,8 +9,9 @@ from typing import Any
 from seralign.config.data import RESERVED_SETTINGS
 from seralign.data.columns import MEDIA, WITH_PROMPT, Row
 from seralign.data.content import NOTHING, Chat, Content, Inputs, Message, is_chat, is_ids
-from seralign.data.messages import from_json, plain, read_text, shown
+from seralign.data.messages import read_text
 from seralign.data.place import Place
+from seralign.data.values import from_json, plain, shown
 
 JSON_COLUMN = "tools or settings read from JSON text"
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from seralign.data.calls import call_message, joined, read_calls
 from seralign.data.content import Chat, Ids, Message
 from seralign.data.place import Place
-from seralign.data.readers.json_rows import MAX_DEPTH
-from seralign.data.roles import KNOWN, our_role
+from seralign.data.roles import KNOWN, is_calls, likely_role, our_role
+from seralign.data.values import plain, shown
 
 ROLE_MAPPED = "role mapped"
-ARGUMENTS_DECODED = "arguments of a tool call read from JSON text"
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 # What may stand in for the content of an assistant's message.
@@ -36,7 +35,9 @@ def read_text(value: Any, name: str, place: Place) -> str | Chat:
         return value
     items = [value] if isinstance(value, Mapping) else value
     if isinstance(items, list | tuple) and items and all(isinstance(item, Mapping) for item in items):
-        return tuple(_message(item, number, name, place) for number, item in enumerate(items, start=1))
+        messages = [_message(item, number, name, place) for number, item in enumerate(items, start=1)]
+        roles = [item.get("role") or item.get("from") for item in items]
+        return joined(messages, [is_calls(str(role), place.reading.roles) for role in roles])
     raise place.error(f"{name} must be text or a list of {{role, content}} messages, got {shown(value)}")
 
 
@@ -76,34 +77,6 @@ def refuse_stored_chat(text: str, name: str, place: Place) -> None:
         )
 
 
-def shown(value: Any) -> str:
-    """A wrong value in a message: its type and its beginning."""
-    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def from_json(text: str) -> Any:
-    """What a JSON text spells; None where it is none, or is nested more deeply than rows may be."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if _shallow(value, MAX_DEPTH) else None
-
-
-def _shallow(value: Any, levels: int) -> bool:
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_shallow(item, levels - 1) for item in items)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it; a table may have dates and numbers of other kinds, which a template would only print."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
 def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> Message:
     # A table gives every message every key that any message has; the nulls are not the author's.
     message = {key: plain(value) for key, value in item.items() if value is not None}
@@ -114,10 +87,13 @@ def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> M
         message["role"] = message.pop("from")
         if "content" not in message and "value" in message:
             message["content"] = message.pop("value")
-    message["role"] = _role(message.get("role"), what, place)
+    theirs = message.get("role")
+    message["role"] = _role(theirs, what, place)
+    if isinstance(theirs, str) and is_calls(theirs, place.reading.roles):
+        return call_message(message, theirs, what, place)
     message["content"] = _content(message, what, place)
     if "tool_calls" in message:
-        message["tool_calls"] = _calls(message["tool_calls"], what, place)
+        message["tool_calls"] = read_calls(message["tool_calls"], what, place)
     return message
 
 
@@ -128,7 +104,7 @@ def _role(role: Any, what: str, place: Place) -> str:
     if ours is None:
         raise place.error(
             f"{what} has the unknown role {role!r}; known are {', '.join(KNOWN)}. "
-            f"Say what it is, e.g. data.roles: {{{role}: user}}"
+            f"Say what it is, e.g. data.roles: {{{role}: {likely_role(role)}}}"
         )
     if ours != role:
         place.notes.append(ROLE_MAPPED)
@@ -158,22 +134,3 @@ def _part(part: Any, number: int, what: str, place: Place) -> str:
     raise place.error(
         f"{what}: part {number} of its content has the type {kind!r}; only parts of text, with a 'text', are read"
     )
-
-
-def _calls(calls: Any, what: str, place: Place) -> list[Any]:
-    if not isinstance(calls, list | tuple) or not all(isinstance(call, Mapping) for call in calls):
-        raise place.error(f"{what}: tool_calls must be a list of calls, got {shown(calls)}")
-    return [_call(dict(call), place) for call in calls]
-
-
-def _call(call: dict[str, Any], place: Place) -> dict[str, Any]:
-    """A call with its arguments as an object; OpenAI's format has them as JSON text, which templates would quote."""
-    if isinstance(call.get("function"), Mapping):
-        return {**call, "function": _call(dict(call["function"]), place)}
-    arguments = call.get("arguments")
-    if isinstance(arguments, str):
-        decoded = from_json(arguments)
-        if isinstance(decoded, dict):
-            place.notes.append(ARGUMENTS_DECODED)
-            return {**call, "arguments": decoded}
-    return call

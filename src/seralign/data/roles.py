@@ -19,8 +19,24 @@ ALIASES = {
     "ai": "assistant",
     "asst": "assistant",
     "observation": "tool",
+    "tool_response": "tool",
+    "tool_result": "tool",
+    "function_response": "tool",
+    "function-response": "tool",
+    "function_call": "assistant",
+    "function-call": "assistant",
+    "tool_call": "assistant",
 }
 """Other names, in lower case, as data sets have them."""
+
+CALLS = ("function_call", "function-call", "tool_call")
+"""Roles of messages whose text is the JSON of the assistant's calls, in ShareGPT's and ms-swift's formats."""
+
+_HINTS = {
+    "tool": ("tool", "function", "observation", "result", "execut", "environment", "retriev"),
+    "assistant": ("assist", "bot", "gpt", "model", "agent", "answer", "llm", "reply"),
+    "system": ("system", "instruction"),
+}
 
 
 def our_role(role: str, roles: Mapping[str, str]) -> str | None:
@@ -29,3 +45,14 @@ def our_role(role: str, roles: Mapping[str, str]) -> str | None:
         return roles[role]
     plain = role.strip().lower()
     return plain if plain in KNOWN else ALIASES.get(plain)
+
+
+def is_calls(role: str, roles: Mapping[str, str]) -> bool:
+    """Whether a message of this role holds calls as JSON text; a role that ``roles`` maps does not."""
+    return role not in roles and role.strip().lower() in CALLS
+
+
+def likely_role(role: str) -> str:
+    """What an unknown role is most likely meant as, for a message."""
+    words = role.lower()
+    return next((ours for ours, parts in _HINTS.items() if any(part in words for part in parts)), "user")

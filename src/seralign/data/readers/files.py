@@ -16,9 +16,9 @@ from seralign.data.readers.json_rows import json_value
 from seralign.data.readers.streams import OPENERS, decode, readable, reason
 from seralign.errors import ConfigError, DataError
 
-TEXT = (".json", ".jsonl", ".csv", ".tsv")
+TEXT = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 KINDS = (*TEXT, ".parquet")
-EXTENSIONS = ".json, .jsonl, .csv, .tsv (each also .gz or .zst), .parquet"
+EXTENSIONS = ".json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst), .parquet"
 SAVED = "saved"
 # Words of a file's name that say which part of the data it is, as on the hub.
 _SPLITS = {

@@ -1,0 +1,48 @@
+"""Rows in other tools' preference formats, under our names of columns: OpenAI's and ms-swift's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from seralign.data import columns
+from seralign.data.columns import Row
+from seralign.data.place import Place
+
+OF_SWIFT = ("rejected_messages", "rejected_response")
+
+
+def flat(row: Row, place: Place) -> Row:
+    """A row of OpenAI's or of ms-swift's preference format with columns of ours; other rows as they are.
+
+    Raises:
+        DataError: The row has the columns of such a format and is none.
+    """
+    if all(name in row for name in columns.OPENAI):
+        return _of_openai(row, place)
+    return _of_swift(row, place)
+
+
+def _of_openai(row: Row, place: Place) -> Row:
+    prompt = row["input"]
+    if not isinstance(prompt, Mapping) or "messages" not in prompt:
+        raise place.error("input must be an object with messages, as OpenAI's preference format has it")
+    inner = {"messages": "prompt", "tools": "tools"}
+    made = {inner.get(name, f"input.{name}"): value for name, value in prompt.items()}
+    others = {name: value for name, value in row.items() if name not in columns.OPENAI and name not in made}
+    return {**others, **made, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
+
+
+def _of_swift(row: Row, place: Place) -> Row:
+    """``messages`` that end with the chosen answer, and the rejected one, or the whole conversation that it ends, in a
+    column of its own.
+    """
+    names = [name for name in OF_SWIFT if name in row]
+    if not names or columns.answered(row, place) is None or {*columns.IMPLICIT} & row.keys():
+        return row
+    given = [name for name in names if row[name] is not None]
+    if len(given) > 1:
+        raise place.error(f"{' and '.join(given)} both have the rejected answer; leave one of the two out")
+    if not given:
+        raise place.error(f"{' and '.join(names)} must be text or a list of {{role, content}} messages, got null")
+    others = {name: value for name, value in row.items() if name not in names}
+    return {**others, "rejected": row[given[0]]}

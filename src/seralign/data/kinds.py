@@ -1,0 +1,82 @@
+"""What kind of rows a file has, and the kinds that are known and not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from seralign.data import columns
+from seralign.data.columns import Row
+from seralign.data.flat import flat
+from seralign.data.place import Place
+
+Kind = Literal["pairs", "demonstrations", "prompts"]
+
+_THUMBS = {"true", "false"}
+_RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
+# What a ranked answer, or a column beside the answers, has of it.
+_RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
+         "overall_score"}  # fmt: skip
+
+
+def kind_of(row: Row, place: Place) -> Kind:
+    """Whether a row is a pair, a demonstration or a prompt, by its columns.
+
+    Raises:
+        DataError: It is none of them, or of a format that is not trained on.
+    """
+    row = flat(row, place)
+    refuse_other_formats(row, place)
+    if columns.is_pair(row, place) or columns.means_pair(row):
+        return "pairs"
+    if columns.is_demonstration(row, place):
+        return "demonstrations"
+    if columns.is_prompt(row):
+        return "prompts"
+    columns.pair_columns(row, place)
+    return "pairs"
+
+
+def refuse_other_formats(row: Row, place: Place) -> None:
+    """Refuse a row that is known to be neither a pair nor a demonstration.
+
+    Raises:
+        DataError: It is an answer with a thumb up or down, or a list of ranked answers.
+    """
+    if columns.is_pair(row, place):
+        return
+    if "label" in row and _is_thumb(row["label"]) and columns.is_demonstration(row, place):
+        raise place.error(
+            "an answer with a label of true or false, as KTO has it, is an unpaired preference, which this version "
+            "does not train on yet; a pair has two answers to one prompt, chosen and rejected. "
+            f"A label that means something else needs another name; {columns.listed(row)}"
+        )
+    ranked = _ranked(row)
+    if ranked is not None:
+        raise place.error(
+            f"{ranked} is a list of ranked answers, as Nectar has it, and this version does not train on rankings yet; "
+            f"write a row with prompt, chosen and rejected for each two answers to compare; {columns.listed(row)}"
+        )
+
+
+def _is_thumb(value: Any) -> bool:
+    """Whether a label is true or false; a table of text has it as a word, others perhaps as 1 or 0."""
+    if isinstance(value, str):
+        return value.strip().lower() in _THUMBS
+    return isinstance(value, bool | int | float) and value in (0, 1)
+
+
+def _ranked(row: Row) -> str | None:
+    """The column of ranked answers, if a row has one."""
+    beside = any(name in _RANK and _is_list(value) for name, value in row.items())
+    for name in _RANKED:
+        answers = row.get(name)
+        if not _is_list(answers) or not answers:
+            continue
+        if beside or all(isinstance(each, Mapping) and _RANK & each.keys() for each in answers):
+            return name
+    return None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,156 @@
+"""Preferences, calls of tools and labels as other tools' data sets have them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from seralign.config import DataConfig
+from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.kinds import kind_of
+from seralign.data.place import Place, Reading, reading
+from seralign.data.raw import Drop, RawDemonstration, RawPair
+from seralign.errors import DataError
+
+
+def user(content: str) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
+CHAT = {"prompt": [user("Q")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
+
+
+def pair(row: dict[str, Any], **data: Any) -> RawPair:
+    raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
+    assert isinstance(raw, RawPair), raw
+    return raw
+
+
+def refusal(row: dict[str, Any], **data: Any) -> str:
+    with pytest.raises(DataError, match=r"^f row 1: ") as error:
+        read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("column", ["rejected_response", "rejected_messages"])
+@pytest.mark.parametrize("rejected", ["b", [assistant("b")], [user("Q"), assistant("b")]])
+@pytest.mark.parametrize("more", [{}, {"rejected_messages": None, "rejected_response": None}])
+def test_preferences_as_ms_swift_has_them(column: str, rejected: Any, more: dict[str, Any]) -> None:
+    row = {"messages": [user("Q"), assistant("a")], "id": 7, **more, column: rejected}
+    read = pair(row)
+    assert (read.prompt, read.chosen, read.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert read.unread == ("id",)
+    demonstration = read_demonstration(row, "f row 1")
+    assert isinstance(demonstration, RawDemonstration)
+    assert demonstration.response == (assistant("a"),)
+
+
+def test_what_is_wrong_with_preferences_of_ms_swift_is_said_by_its_names() -> None:
+    row = {"messages": [user("Q"), assistant("a")]}
+    both = row | {"rejected_response": "b", "rejected_messages": [user("Q"), assistant("b")]}
+    assert "rejected_messages and rejected_response both have the rejected answer" in refusal(both)
+    assert "rejected_response must be text or a list of" in refusal(row | {"rejected_response": None})
+    unanswered = {"messages": [user("Q")], "rejected_response": "b"}
+    assert "messages, rejected_response (messages has to end with the chosen answer" in refusal(unanswered)
+    other = row | {"rejected_messages": [user("Q2"), assistant("b")]}
+    assert read_pair(other, "f row 1") == Drop("answers do not begin with the prompt")
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+
+
+@pytest.mark.parametrize("role", ["function_call", "tool_call"])
+@pytest.mark.parametrize(
+    "value",
+    ['{"name": "weather", "arguments": {"city": "Rome"}}', '[{"name": "weather", "arguments": {"city": "Rome"}}]',
+     '{"name": "weather", "arguments": "{\\"city\\": \\"Rome\\"}"}', json.dumps(CALL),
+     {"name": "weather", "arguments": {"city": "Rome"}}],
+)  # fmt: skip
+def test_a_message_that_is_a_call_becomes_the_assistants(role: str, value: Any) -> None:
+    turns = [{"from": "human", "value": "Warm?"}, {"from": role, "value": value}]
+    row = {"conversations": [*turns, {"from": "observation", "value": "20"}, {"from": "gpt", "value": "Yes."}]}
+    read = read_demonstration(row, "f row 1")
+    assert isinstance(read, RawDemonstration)
+    assert read.prompt == (user("Warm?"), assistant("", tool_calls=[CALL]), {"role": "tool", "content": "20"})
+    assert read.response == (assistant("Yes."),)
+    # The call itself may be the answer.
+    call = read_demonstration({"conversations": turns}, "f row 1")
+    assert isinstance(call, RawDemonstration)
+    assert (call.prompt, call.response) == ((user("Warm?"),), (assistant("", tool_calls=[CALL]),))
+
+
+def test_calls_in_a_row_are_one_turn() -> None:
+    call = {"role": "tool_call", "content": '{"name": "weather", "arguments": {"city": "Rome"}}'}
+    read = pair({"prompt": "Warm?", "chosen": [assistant("Let me see."), call, call], "rejected": [assistant("No.")]})
+    assert read.chosen == (assistant("Let me see.", tool_calls=[CALL, CALL]),)
+
+
+@pytest.mark.parametrize("value", ["weather(Rome)", "[]", '{"city": "Rome"}', '["weather"]', "[" * 200])
+def test_a_call_that_is_none_is_refused_or_read_as_text_where_asked(value: str) -> None:
+    row = {**CHAT, "chosen": [{"role": "function_call", "content": value}]}
+    message = refusal(row)
+    assert "message 1 of chosen has the role 'function_call', so its text has to be the JSON of a call" in message
+    assert "data.roles: {function_call: assistant}" in message
+    assert pair(row, roles={"function_call": "assistant"}).chosen == (assistant(value),)
+
+
+@pytest.mark.parametrize(
+    ("role", "ours"),
+    [("tool_output", "tool"), ("Execution", "tool"), ("system_prompt", "system"), ("ai_agent", "assistant"),
+     ("client", "user")],
+)  # fmt: skip
+def test_an_unknown_role_comes_with_the_mapping_that_is_likely(role: str, ours: str) -> None:
+    row = {**CHAT, "prompt": [{"role": role, "content": "x"}, user("Q")]}
+    assert f"data.roles: {{{role}: {ours}}}" in refusal(row)
+
+
+THUMBS = [
+    {"prompt": "Q", "completion": "a", "label": True},
+    {"prompt": "Q", "completion": "a", "label": "False"},
+    {"prompt": [user("Q")], "completion": [assistant("a")], "label": False},
+    {"messages": [user("Q"), assistant("a")], "label": 1},
+]
+RANKED = [
+    {"prompt": "Q", "answers": [{"answer": "a", "rank": 1.0}, {"answer": "b", "rank": 2.0}]},
+    {"prompt": "Q", "responses": ["a", "b"], "scores": [1, 2]},
+    {"instruction": "Q", "completions": [{"response": "a", "overall_score": 5.0}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [(r, "an unpaired preference, which this version does not train on ") for r in THUMBS]
+    + [(r, "does not train on rankings ") for r in RANKED],
+)
+@pytest.mark.parametrize(
+    "read", [read_pair, read_demonstration, lambda row, where: kind_of(row, Place(where, Reading()))]
+)
+def test_formats_that_are_not_trained_on_are_named(read: Any, row: dict[str, Any], what: str) -> None:
+    with pytest.raises(DataError, match=rf"^f row 1: .*{what}.*yet.*; the columns are "):
+        read(row, "f row 1")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"prompt": "Q", "completion": "a", "label": "easy"}, {"prompt": "Q", "completion": "a", "label": 3},
+     {"prompt": "Q", "completion": "a", "label": None}, {"prompt": "Q", "response": "a", "answers": ["x"]}],
+)  # fmt: skip
+def test_a_label_or_a_list_of_another_kind_is_a_column_like_others(row: dict[str, Any]) -> None:
+    read = read_demonstration(row, "f row 1")
+    assert isinstance(read, RawDemonstration)
+    assert len(read.unread) == 1
+    assert kind_of(row, Place("f row 1", Reading())) == "demonstrations"
+
+
+def test_a_pair_may_have_a_label_or_scores() -> None:
+    assert pair({**PLAIN, "label": True, "scores": [1, 2]}).unread == ("label", "scores")
+    prompt = read_prompt(RANKED[0], "f row 1")
+    assert not isinstance(prompt, Drop)
+    assert (prompt.prompt, prompt.unread) == ("Q", ("answers",))
