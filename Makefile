@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-real fuzz lint format clean
+.PHONY: demo test test-real neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
 demo: $(STAMP)
@@ -14,6 +14,11 @@ test: lint
 # The AlpacaEval example, end to end on real data (minutes).
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
+
+# Small runs of a revision and of the working tree, compared to the last bit (a minute): make neutral BASE=main
+BASE ?= HEAD
+neutral: $(STAMP)
+	$(BIN)/python -m benchmarks.neutral $(BASE)
 
 # A million random rows, files, configurations and templates, in about ten minutes. COUNT=10000 tries fewer.
 COUNT ?= 1000000
