@@ -65,8 +65,7 @@ def config_of(job: RoundJob) -> RunConfig:
             "selection.fraction": job.keep,
             "bootstrap": {
                 "samples": job.samples,
-                "temperature": 1.0,
-                "max_new_tokens": job.max_new_tokens,
+                "sampling": {"temperature": 1.0, "max_new_tokens": job.max_new_tokens},
                 "selection": {"fraction": job.keep_generated},
                 "shares": [job.share],
             },

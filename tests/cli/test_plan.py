@@ -34,7 +34,7 @@ def file(world: Path, tmp_path: Path) -> Path:
         "policy": {"model": str(world / "model")},
         "data": {"pairs": {"path": str(world / "pairs.jsonl")}, "max_length": 48, "heldout_fraction": 0.2},
         "training": {"max_steps": 2, "batch_size": 8, "save_steps": 1},
-        "evaluation": {"prompts": 4, "max_new_tokens": 16},
+        "evaluation": {"prompts": 4, "sampling": {"max_new_tokens": 16}},
     }
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -51,7 +51,7 @@ def test_a_plan_is_a_table_and_leaves_no_run(file: Path, tmp_path: Path, capsys:
         "4 answers",
         "packed",
         "it fits",
-        "evaluation.max_new",
+        "evaluation.sampling.max_new",
     ):
         assert word in out
     assert "sft" not in out

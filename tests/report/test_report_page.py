@@ -333,7 +333,12 @@ def test_lines_of_training_are_thinned(name: str) -> None:
 @pytest.mark.parametrize(
     ("missing", "path", "wins", "responses"),
     [
-        ({"kl": None}, "estimate KL only where they were sampled at evaluation.temperature 1", "Points with 95%", ""),
+        (
+            {"kl": None},
+            "estimate KL only where they were sampled at evaluation.sampling.temp",
+            "Points with 95%",
+            "",
+        ),
         (
             {"n": 0, "score": None, "kl": None, "win_rates": {}, "heldout_accuracy": None, "heldout_margin": None}
             | dict.fromkeys(("length", "distinct_2", "repetition", "unfinished")),

@@ -44,8 +44,8 @@ def sampling(given: argparse.Namespace, policy: SavedPolicy, samples: int = 1) -
     from seralign.policy.sampling import SamplingParams
 
     config = policy.config
-    usual = EvaluationConfig() if config is None else config.evaluation
-    length = 256 if config is None else config.answer_tokens
+    usual = (EvaluationConfig() if config is None else config.evaluation).sampling
+    length = usual.limit if config is None else config.answer_tokens
     found = SamplingParams(
         samples,
         usual.temperature if given.temperature is None else given.temperature,

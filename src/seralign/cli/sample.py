@@ -63,7 +63,7 @@ def _sample(given: argparse.Namespace, parts: Path) -> None:
     params = sampling(given, policy, given.samples)
     batch_size = given.batch_size
     if batch_size is None:
-        batch_size = (EvaluationConfig() if policy.config is None else policy.config.evaluation).batch_size
+        batch_size = (EvaluationConfig() if policy.config is None else policy.config.evaluation).sampling.batch_size
     positive(batch_size, "--batch_size")
     reader = load_reader(policy, system=given.system, plain=given.plain)
     if given.prompts is None:

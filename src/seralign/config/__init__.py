@@ -13,6 +13,7 @@ from seralign.config.rounds import (
     StopConfig,
 )
 from seralign.config.run import RunConfig
+from seralign.config.sampling import SamplingConfig
 from seralign.config.training import ObjectiveConfig, ObjectiveName, TrainingConfig
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PolicyConfig",
     "ReferenceConfig",
     "RunConfig",
+    "SamplingConfig",
     "ScoringConfig",
     "SelectionConfig",
     "SourceConfig",

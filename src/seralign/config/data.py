@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seralign.config.checks import fraction, positive, require
+from seralign.config.checks import positive, require
+from seralign.config.sampling import SamplingConfig
 from seralign.errors import ConfigError
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
@@ -109,27 +110,17 @@ class OwnWorldConfig:
     Args:
         prompts: Rows of prompts; they are split into those to train on, held-out ones and validation.
         scorer: ``module:function`` that takes lists of prompts and of responses and returns scores: the gold reward.
-        temperature: Sampling temperature of the responses.
-        top_p: Nucleus of the sampling distribution.
-        max_new_tokens: Longest response; a longer one is unfinished and makes no pair.
-        batch_size: Prompts sampled together.
+        sampling: How the responses are sampled.
         style_token: The word that ``world.spurious``, ``style`` or ``position``, looks for.
     """
 
     prompts: SourceConfig
     scorer: str
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 256
-    batch_size: int = 16
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     style_token: str | None = None
 
     def __post_init__(self) -> None:
         require(self.scorer.count(":") == 1, "scorer", "of the form module:function", self.scorer)
-        positive(self.temperature, "temperature")
-        fraction(self.top_p, "top_p")
-        positive(self.max_new_tokens, "max_new_tokens")
-        positive(self.batch_size, "batch_size")
         one_word = self.style_token is None or len(self.style_token.split()) == 1
         require(one_word, "style_token", "one word", self.style_token)
 

@@ -128,7 +128,8 @@ def _meant(section: str, path: list[str], others: list[str]) -> list[str]:
         ours = _OURS[path[-1]]
         here = f"{prefix}{ours.rpartition('.')[2]}"
         return [here if here in keys and section else ours]
-    if same := _first_ones([known for known in keys if known.endswith(f".{tail}")], keys):
+    same = [known for known in keys if known.endswith(f".{tail}")]
+    if same := _first_ones([known for known in same if known.startswith(prefix)] or same, keys):
         return same[:3]
     here = [known for known in keys if known.startswith(prefix) and known.rpartition(".")[0] == section]
     names = {known.rpartition(".")[2]: known for known in here} | {other: other for other in others}

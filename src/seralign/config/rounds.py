@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from seralign.config.checks import fraction, positive, require
+from seralign.config.sampling import SamplingConfig
 from seralign.config.training import Precision
 from seralign.errors import ConfigError
 
@@ -95,32 +96,22 @@ class BootstrapConfig:
             ``initial`` one, that round 1 began with. Whoever writes, the last policies judge. The further a policy has
             moved from the reference, the less its own reward can tell its answers apart.
         samples: Responses per prompt (R).
-        temperature: Sampling temperature.
-        top_p: Nucleus of the sampling distribution.
-        max_new_tokens: Longest response; a longer one is unfinished and makes no pair.
+        sampling: How they are sampled.
         prompts: Number of prompts each round, drawn anew; by default all.
-        batch_size: Prompts sampled together.
         selection: Which of the generated pairs are kept.
         shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
     """
 
     writer: Literal["policy", "previous", "initial"] = "initial"
     samples: int = 4
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_new_tokens: int = 256
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7))
     prompts: int | None = None
-    batch_size: int = 16
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3])
 
     def __post_init__(self) -> None:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
         require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
-        positive(self.temperature, "temperature")
-        fraction(self.top_p, "top_p")
-        positive(self.max_new_tokens, "max_new_tokens")
-        positive(self.batch_size, "batch_size")
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
         require(
             len(self.shares) > 0 and all(0.0 <= share < 1.0 for share in self.shares),
@@ -140,10 +131,7 @@ class EvaluationConfig:
 
     Args:
         prompts: Held-out prompts that each policy answers.
-        temperature: Sampling temperature.
-        top_p: Nucleus of the sampling distribution.
-        max_new_tokens: Longest answer; by default that of bootstrapping.
-        batch_size: Prompts sampled together.
+        sampling: How the answers are sampled.
         scorer: ``module:function`` that takes lists of prompts and of responses and returns scores; win rates come
             from it. The built-in world brings its own.
         baseline: Also train the objective on all pairs with as many steps as all rounds, to compare with.
@@ -152,10 +140,7 @@ class EvaluationConfig:
     """
 
     prompts: int = 200
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int | None = None
-    batch_size: int = 32
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(batch_size=32))
     scorer: str | None = None
     baseline: bool = False
     token_pairs: int = 100
@@ -163,11 +148,6 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         require(self.prompts >= 0, "prompts", "at least 0", self.prompts)
         require(self.token_pairs >= 0, "token_pairs", "at least 0", self.token_pairs)
-        positive(self.temperature, "temperature")
-        fraction(self.top_p, "top_p")
-        positive(self.batch_size, "batch_size")
-        if self.max_new_tokens is not None:
-            positive(self.max_new_tokens, "max_new_tokens")
         require(
             self.scorer is None or self.scorer.count(":") == 1,
             "scorer",

@@ -15,6 +15,7 @@ from seralign.config.rounds import (
     SelectionConfig,
     StopConfig,
 )
+from seralign.config.sampling import SamplingConfig
 from seralign.config.training import ObjectiveConfig, TrainingConfig
 from seralign.errors import ConfigError
 
@@ -96,19 +97,32 @@ class RunConfig:
             objective = replace(objective, beta=objective.resolved_beta)
         if objective.name == "simpo":
             objective = replace(objective, gamma=objective.resolved_gamma)
+        bootstrap, world = self.bootstrap, self.world
+        if bootstrap is not None:
+            bootstrap = replace(bootstrap, sampling=_limited(bootstrap.sampling, bootstrap.sampling.limit))
+        if world is not None and world.own is not None:
+            own = replace(world.own, sampling=_limited(world.own.sampling, world.own.sampling.limit))
+            world = replace(world, own=own)
+        answers = _limited(self.evaluation.sampling, self.answer_tokens)
         return replace(
             self,
             data=replace(data, max_prompt_length=data.prompt_limit),
             objective=objective,
             training=self.training.resolved(),
             sft=None if self.sft is None else self.sft.resolved(),
-            evaluation=replace(self.evaluation, max_new_tokens=self.answer_tokens),
+            bootstrap=bootstrap,
+            evaluation=replace(self.evaluation, sampling=answers),
+            world=world,
             stop=replace(self.stop, min_gain=self.stop.least_gain),
         )
 
     @property
     def answer_tokens(self) -> int:
         """Longest answer of the evaluation: its own limit, or that of bootstrapping."""
-        if self.evaluation.max_new_tokens is not None:
-            return self.evaluation.max_new_tokens
-        return self.bootstrap.max_new_tokens if self.bootstrap is not None else 256
+        if self.evaluation.sampling.max_new_tokens is not None or self.bootstrap is None:
+            return self.evaluation.sampling.limit
+        return self.bootstrap.sampling.limit
+
+
+def _limited(sampling: SamplingConfig, tokens: int) -> SamplingConfig:
+    return replace(sampling, max_new_tokens=tokens)

@@ -67,7 +67,7 @@ def evaluate_stage(
                 columns["score"] = rewards
             if distributed.is_main():
                 write_table(folder / SAMPLES, columns)
-            kl = ratios if config.temperature == 1.0 and config.top_p == 1.0 else None
+            kl = ratios if config.sampling.temperature == 1.0 and config.sampling.top_p == 1.0 else None
         margins, differences = None, None
         if len(heldout) and loop.objective.uses_rejected:
             scores = pair_scores(loop, policy, reference, heldout)
@@ -90,14 +90,14 @@ def evaluate_stage(
 
 
 def _sample(loop: Loop, name: str, policy: Policy, prompts: datasets.Dataset, folder: Path) -> pa.Table:
-    config = loop.config.evaluation
+    sampling = loop.config.evaluation.sampling
     return sample_candidates(
         prompts,
         loop.sampler(policy),
         loop.tokenizer,
-        SamplingParams(1, config.temperature, config.top_p, loop.config.answer_tokens),
+        SamplingParams(1, sampling.temperature, sampling.top_p, loop.config.answer_tokens),
         loop.end_tokens,
-        batch_size=config.batch_size,
+        batch_size=sampling.batch_size,
         seed=loop.seed("evaluate"),
         parts=folder / SCRATCH,
         label=f"answers, {policy.name}",

@@ -38,7 +38,7 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
         ConfigError: Too few prompts, or responses may be longer than ``data.max_length`` leaves room for.
         DataError: The prompts cannot be read, or no two responses to them make a pair.
     """
-    asked = world.config
+    asked, sampling = world.config, world.own.sampling
     tokenizer = load_tokenizer(source, config.policy)
     ends = end_tokens(source, tokenizer)
     file = folder / SCRATCH / "prompts.arrow"
@@ -55,9 +55,9 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
             prompts,
             partial(load_model, source, config.policy, config.policy.dtype),
             tokenizer,
-            SamplingParams(samples, world.own.temperature, world.own.top_p, world.own.max_new_tokens),
+            SamplingParams(samples, sampling.temperature, sampling.top_p, sampling.limit),
             ends,
-            batch_size=world.own.batch_size,
+            batch_size=sampling.batch_size,
             seed=asked.seed,
             parts=folder / SCRATCH / name,
             label=f"world, {name}",
@@ -87,8 +87,8 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
 
 def _check_room(config: RunConfig, world: OwnWorld, prompts: datasets.Dataset) -> None:
     longest, room = int(column_lengths(prompts, "ids").max()), config.data.max_length
-    if longest + world.own.max_new_tokens > room:
+    if longest + world.own.sampling.limit > room:
         raise ConfigError(
-            f"world.own.max_new_tokens is {world.own.max_new_tokens}: with the longest prompt of {longest} tokens that "
-            f"is more than data.max_length, {room}; lower it or data.max_prompt_length"
+            f"world.own.sampling.max_new_tokens is {world.own.sampling.limit}: with the longest prompt of {longest} "
+            f"tokens that is more than data.max_length, {room}; lower it or data.max_prompt_length"
         )

@@ -114,16 +114,16 @@ def sample(
     loop: Loop, index: int, policy: Policy, prompts: datasets.Dataset, pairs_digest: str, config: BootstrapConfig
 ) -> StageRecord:
     """Let a policy answer the round's prompts, several times each."""
-    name = f"round-{index}/sample"
+    name, sampling = f"round-{index}/sample", config.sampling
 
     def work(folder: Path) -> dict[str, Any]:
         table = sample_candidates(
             prompts,
             loop.sampler(policy),
             loop.tokenizer,
-            SamplingParams(config.samples, config.temperature, config.top_p, config.max_new_tokens),
+            SamplingParams(config.samples, sampling.temperature, sampling.top_p, sampling.limit),
             loop.end_tokens,
-            batch_size=config.batch_size,
+            batch_size=sampling.batch_size,
             seed=loop.seed(name),
             parts=folder / SCRATCH,
             label=f"sampling, {policy.name}",

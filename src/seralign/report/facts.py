@@ -95,8 +95,8 @@ def round_lines(config: dict[str, Any]) -> list[str]:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
     answers = f"{bootstrap['samples']} answers a prompt by {_WRITERS[bootstrap['writer']]}"
-    rule = _rule(bootstrap["selection"])
-    made = f"generated pairs: {answers} at temperature {bootstrap['temperature']:g}, {rule}; share {shares}"
+    rule, temperature = _rule(bootstrap["selection"]), bootstrap["sampling"]["temperature"]
+    made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
     return [*lines, made]
 
 

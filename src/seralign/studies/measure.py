@@ -93,7 +93,7 @@ def _answers(
         loop.tokenizer,
         SamplingParams(ask.draws, temperature, 1.0, loop.config.answer_tokens),
         loop.end_tokens,
-        batch_size=max(1, loop.config.evaluation.batch_size // ask.draws),
+        batch_size=max(1, loop.config.evaluation.sampling.batch_size // ask.draws),
         seed=loop.seed("study", split),
         parts=parts / f"{ask.key}-{split}-{temperature}",
         label=f"answers, {policy.name}, {split}, temperature {temperature}",

@@ -130,7 +130,7 @@ class Bench:
         bootstrap = config.bootstrap if config.rounds > 1 else None
         prompts = self.tables.heldout_prompts if bootstrap is None else self.tables.prompts
         say("timing sampling")
-        settings = bootstrap or config.evaluation
+        settings = (bootstrap or config.evaluation).sampling
         samples = 1 if bootstrap is None else bootstrap.samples
         params = SamplingParams(samples, settings.temperature, settings.top_p, 1)
         model = self.loop.sampler(self.base)()

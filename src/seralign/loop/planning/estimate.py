@@ -151,11 +151,11 @@ def misfits(config: RunConfig, work: Sequence[StageWork], measured: Measured, me
             found += _tokens_misfit(f"{section}.tokens_per_pack", lines, limit)
     if passes := _passes(work, "scoring"):
         found += _tokens_misfit("scoring.tokens_per_pack", [(measured.passes["scoring"].bytes, passes)], limit)
-    for section, size in (("bootstrap", config.bootstrap and config.bootstrap.batch_size),
-                          ("evaluation", config.evaluation.batch_size)):  # fmt: skip
+    for section, size in (("bootstrap", config.bootstrap and config.bootstrap.sampling.batch_size),
+                          ("evaluation", config.evaluation.sampling.batch_size)):  # fmt: skip
         sampling = [stage.sampling for stage in work if stage.sampling and stage.sampling.section == section]
         if sampling and measured.sampling is not None and size:
-            found += _batch_misfit(f"{section}.batch_size", sampling, measured.sampling, limit)
+            found += _batch_misfit(f"{section}.sampling.batch_size", sampling, measured.sampling, limit)
     return found
 
 

@@ -250,9 +250,9 @@ def _notes(
 ) -> list[str]:
     notes = []
     if any(stage.sampling is not None for stage in work):
-        limits = [f"evaluation.max_new_tokens, {config.answer_tokens}"]
+        limits = [f"evaluation.sampling.max_new_tokens, {config.answer_tokens}"]
         if config.rounds > 1 and config.bootstrap is not None:
-            limits.append(f"bootstrap.max_new_tokens, {config.bootstrap.max_new_tokens}")
+            limits.append(f"bootstrap.sampling.max_new_tokens, {config.bootstrap.sampling.limit}")
         notes.append(
             f"how long sampled responses will be is a guess: {guess.mean} tokens, the mean of the chosen ones, and the "
             f"longest {guess.longest}; at most: as long as they may be ({'; '.join(limits)})"

@@ -197,8 +197,8 @@ class _Walk:
             own, _ = mix(len(kept), 0, len(pairs), 0.0)
             return [*found, _composed(name, own, 0)], some_rows(rows, kept[:own])
         prompts = draw_prompts(self.tables.prompts, config.prompts, loop.seed("prompts", index))
-        lengths = self.lengths.within(config.max_new_tokens)
-        sampling = _sampling("bootstrap", prompts, config.batch_size, config.samples, lengths)
+        lengths = self.lengths.within(config.sampling.limit)
+        sampling = _sampling("bootstrap", prompts, config.sampling.batch_size, config.samples, lengths)
         candidates = sampled(f"{name}/sample", prompts, config.samples, lengths.mean)
         found.append(StageWork(f"{name}/sample", len(candidates), "responses", sampling=sampling, loads=1))
         passes = self.scores(candidates, scorers)
@@ -253,7 +253,7 @@ class _Walk:
         sampling, passes = None, ()
         if len(prompts):
             lengths = self.lengths.within(loop.config.answer_tokens)
-            sampling = _sampling("evaluation", prompts, config.batch_size, 1, lengths)
+            sampling = _sampling("evaluation", prompts, config.sampling.batch_size, 1, lengths)
             passes += self._scored(sampled(name, prompts, 1, lengths.mean), [policy, reference])
         if len(self.tables.heldout) and loop.objective.uses_rejected:
             passes += self.scores(foreseen(self.tables.heldout, ("chosen_ids", "rejected_ids")), [policy, reference])

@@ -1,0 +1,40 @@
+"""How responses are sampled: one section, wherever a run samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seralign.config.checks import fraction, positive
+
+# What ``max_new_tokens: null`` stands for where no other section says.
+MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How responses are sampled.
+
+    Args:
+        temperature: Sampling temperature.
+        top_p: Nucleus of the sampling distribution.
+        max_new_tokens: Longest response in tokens; a longer one is unfinished and makes no pair. Default: 256; in
+            ``evaluation.sampling``, that of ``bootstrap.sampling``.
+        batch_size: Prompts sampled together.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        positive(self.temperature, "temperature")
+        fraction(self.top_p, "top_p")
+        if self.max_new_tokens is not None:
+            positive(self.max_new_tokens, "max_new_tokens")
+        positive(self.batch_size, "batch_size")
+
+    @property
+    def limit(self) -> int:
+        """``max_new_tokens``, or what stands for it."""
+        return MAX_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
