@@ -16,6 +16,7 @@ from seralign.errors import ModelError, brief
 from seralign.policy.abilities import keep_attention
 from seralign.policy.adapters import fresh_adapter, load_adapter
 from seralign.policy.admission import OWN_CODE
+from seralign.policy.completeness import check_whole
 from seralign.policy.identity import PolicySource
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
@@ -115,15 +116,13 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # check_whole names them in a line
                 **options,
             )
     except Exception as error:
         raise ModelError(f"no causal language model can be loaded from {source.model}: {brief(error)}") from None
     model, report = loaded
-    missing = sorted(report["missing_keys"]) + [str(key) for key in report.get("mismatched_keys", ())]
-    if missing:
-        names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise ModelError(f"{source.model}: {len(missing)} weights are missing or misshapen in the files ({names})")
+    check_whole(source, model.config, report)
     return model
 
 

@@ -1,0 +1,86 @@
+"""Whether the files of a model hold exactly the weights that its settings speak of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from seralign.errors import ModelError
+from seralign.policy.identity import SETTINGS, PolicySource, open_tensors, weight_files
+
+# What old versions of transformers saved though it follows from the settings: rotary frequencies and causal masks.
+_DERIVED = re.compile(
+    r"(^|\.)(rotary_emb\.\w+|inv_freq|position_ids|(attn|attention|self_attention)\.(bias|masked_bias))$"
+)
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
+
+
+def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -> None:
+    """Refuse a model whose files and settings speak of different weights.
+
+    Without it transformers makes up what the files lack, and leaves out what the settings have no place for: a
+    ``config.json`` of fewer layers would train a part of the model.
+
+    Args:
+        source: Named in errors.
+        settings: As the model was made.
+        report: What ``from_pretrained(..., output_loading_info=True)`` found, mismatched sizes ignored.
+
+    Raises:
+        ModelError: weights are missing, left over, or of another shape; names some of them and the setting.
+    """
+    text = settings.get_text_config()
+    misshapen = sorted(report["mismatched_keys"])
+    if misshapen:
+        name, found, wanted = misshapen[0]
+        keys = _settings_of(text, {*wanted} - {*found})
+        raise ModelError(
+            f"{source.model}: {len(misshapen)} weights have another shape than {SETTINGS} says: {name} is "
+            f"{_shape(found)} in the files and {_shape(wanted)} by {SETTINGS}{f' (see {keys})' if keys else ''}"
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{source.model}: {len(missing)} weights are missing in the files ({_some(missing)}){_depth(source, text)}"
+        )
+    if left_over := sorted(key for key in report["unexpected_keys"] if not _DERIVED.search(key)):
+        raise ModelError(
+            f"{source.model}: the files hold {len(left_over)} weights that the model of {SETTINGS} has no place for "
+            f"({_some(left_over)}){_depth(source, text) or f'; {SETTINGS} is not the one of these weights'}"
+        )
+
+
+def _depth(source: PolicySource, text: PretrainedConfig) -> str:
+    """The setting of the number of layers, where the files have another number."""
+    key = text.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    said = getattr(text, key, None)
+    layers = {int(found[1]) for name in _names(source) if (found := _LAYER.search(name))}
+    if not isinstance(said, int) or not layers or max(layers) + 1 == said:
+        return ""
+    return f": {SETTINGS} says {key} {said}, and the files have {max(layers) + 1} layers"
+
+
+def _names(source: PolicySource) -> set[str]:
+    """Names of the tensors in a model's files; none for a model that is not in a folder."""
+    found: set[str] = set()
+    for file in weight_files(Path(source.model)) if Path(source.model).is_dir() else ():
+        with open_tensors(file) as tensors:
+            found |= set(tensors.keys())
+    return found
+
+
+def _settings_of(text: PretrainedConfig, sizes: set[int]) -> str:
+    """Names of the settings that have one of the values."""
+    found = [key for key, value in text.to_dict().items() if type(value) is int and value in sizes]
+    return " or ".join(f"{key} {getattr(text, key)}" for key in sorted(found)[:3])
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def _shape(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))
