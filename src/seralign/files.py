@@ -97,6 +97,61 @@ def locked(root: Path) -> Iterator[None]:
 
 
 @contextmanager
+def partial_folder(path: Path, maker: str) -> Iterator[None]:
+    """Hold the folder ``X.partial`` beside something that is being written, for one process at a time.
+
+    It is made, or taken over with all that is in it from a process of the same maker that was killed. A file in it says
+    who made it; a folder without that file is not touched, unless it is empty.
+
+    Args:
+        path: The folder.
+        maker: The command that makes such folders, ``seralign merge``.
+
+    Raises:
+        StoreError: something that this command did not make is there.
+        BusyError: another process works in the folder.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        _check_own(path, maker)
+    gone = BusyError(f"{path}: another process was writing there and has ended; give the same command again")
+    try:
+        owner = (path / _OWNER).open("a+", encoding="utf-8")
+    except FileNotFoundError:
+        raise gone from None
+    with owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{path}: another process is writing there; wait for it, or give another --out") from None
+        if not os.fstat(owner.fileno()).st_nlink:
+            raise gone
+        owner.truncate(0)
+        owner.write(maker)
+        owner.flush()
+        yield
+
+
+def _check_own(path: Path, maker: str) -> None:
+    folder = path.is_dir() and not path.is_symlink()
+    try:
+        # A process that was killed as it began has left an empty folder, or a file with nothing in it.
+        if folder and (not any(path.iterdir()) or (path / _OWNER).read_text(encoding="utf-8") in ("", maker)):
+            return
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    raise StoreError(
+        f"{path}: is there already, and it is not what a {maker} that was interrupted has left; {maker} works there "
+        "until it is done, so move it away, or give another --out"
+    )
+
+
+# In a folder of unfinished work: the command that made it.
+_OWNER = ".seralign"
+
+
+@contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
     """Turn a write that the system refuses (a full disk, a quota, a limit on the size of a file, no permission) into
     one clear error."""

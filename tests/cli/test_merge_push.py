@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.cli.main import main
+from seralign.files import partial_folder
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.quiet import quiet_transformers
 
@@ -89,9 +90,9 @@ def test_an_adapter_outside_of_a_run_is_merged_in_the_type_of_its_base(
 def test_a_merge_that_goes_wrong_leaves_nothing(
     lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seralign.loop import merging
+    from seralign.policy import merging
 
-    def forgetful(model: Any) -> Any:
+    def forgetful(model: Any, source: PolicySource) -> Any:
         return model.unload()
 
     monkeypatch.setattr(merging, "merged", forgetful)
@@ -113,6 +114,59 @@ def test_what_is_there_is_not_written_over(lora_run: Path, tmp_path: Path, capsy
     assert main(["merge", str(lora_run), "--out", str(tmp_path)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_a_user_calls_partial_is_not_touched(
+    lora_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "whole.partial"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    arguments = ["merge", str(lora_run), "--out", str(tmp_path / "whole")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {mine}: is there already, and it is not what a seralign merge")
+    assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("thesis.tex", "years of work")]
+    shutil.rmtree(mine)
+    mine.write_text("years of work")
+    assert main(arguments) == 2
+    assert f"{mine}: is there already" in capsys.readouterr().err
+    assert mine.read_text() == "years of work"
+    mine.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    mine.symlink_to(tmp_path / "elsewhere")
+    assert main(arguments) == 2
+    assert mine.is_symlink()
+    assert not (tmp_path / "whole").exists()
+
+
+def test_two_merges_into_one_folder_do_not_delete_each_other(
+    lora_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = tmp_path / "whole.partial"
+    with partial_folder(part, "seralign merge"):
+        (part / "model").mkdir()
+        (part / "model" / "config.json").write_text("half")
+        assert main(["merge", str(lora_run), "--out", str(tmp_path / "whole")]) == 2
+        assert f"{part}: another process is writing there" in capsys.readouterr().err
+        assert (part / "model" / "config.json").read_text() == "half"
+
+
+@pytest.mark.parametrize(
+    "left", [{".seralign": "seralign merge", "model/leftover.json": "half"}, {".seralign": ""}, {}]
+)
+def test_what_a_killed_merge_left_is_taken_over(
+    lora_run: Path, chat_model: Path, tmp_path: Path, left: dict[str, str]
+) -> None:
+    (tmp_path / "whole.partial" / "model").mkdir(parents=True)
+    for name, text in left.items():
+        (tmp_path / "whole.partial" / name).write_text(text)
+    if not left:
+        (tmp_path / "whole.partial" / "model").rmdir()
+    assert main(["merge", str(lora_run), "--out", str(tmp_path / "whole")]) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["whole"]
+    own = {entry.name for entry in chat_model.iterdir()}
+    assert {entry.name for entry in (tmp_path / "whole").iterdir()} == own | {"README.md"}
 
 
 def test_weights_that_changed_since_are_refused(

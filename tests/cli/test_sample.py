@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from seralign.cli.main import main
+from seralign.files import partial_folder
 
 FLAGS = ("--max_new_tokens", "6", "--temperature", "0.9", "--seed", "3")
 ROWS: list[Any] = [
@@ -88,6 +89,27 @@ def test_a_killed_sampling_resumes(
     assert len(calls) == 4, "three different prompts, one of them begun twice"
     assert main([*arguments, "--out", str(tmp_path / "again.jsonl")]) == 0
     assert (tmp_path / "again.jsonl").read_text() == out.read_text()
+
+
+def test_a_folder_that_a_user_calls_partial_is_not_touched(
+    chat_model: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "answers.jsonl.partial"
+    mine.mkdir()
+    (mine / "sampling.json").write_text("mine")
+    out = tmp_path / "answers.jsonl"
+    arguments = ["sample", str(chat_model), "--prompts", str(prompts), "--out", str(out), *FLAGS]
+    assert main(arguments) == 2
+    assert f"error: {mine}: is there already, and it is not what a seralign sample" in capsys.readouterr().err
+    assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("sampling.json", "mine")]
+    (mine / "sampling.json").unlink()
+    with partial_folder(mine, "seralign sample"):
+        assert main(arguments) == 2
+        assert f"{mine}: another process is writing there" in capsys.readouterr().err
+    (mine / ".seralign").write_text("seralign merge")
+    assert main(arguments) == 2
+    assert "not what a seralign sample" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_one_prompt_goes_to_standard_output(chat_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

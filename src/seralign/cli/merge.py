@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
 
 def tell_merge(merged: object, name: str) -> None:
     """What came of a merge, in a line or two."""
-    from seralign.loop.merging import Merged
+    from seralign.policy.merging import Merged
 
     if not isinstance(merged, Merged):
         tell(f"{name} is a whole model: there is nothing to merge, it is copied")

@@ -38,16 +38,16 @@ def main(arguments: list[str]) -> None:
     if given.limit is not None and given.prompts is None:
         raise ConfigError("--limit goes with --prompts")
 
-    from seralign.files import disk_errors
+    from seralign.files import disk_errors, partial_folder
 
     if given.out is None:
         with tempfile.TemporaryDirectory() as scratch:
             _sample(given, Path(scratch) / "parts")
         return
-    parts = given.out.with_name(given.out.name + ".partial")
-    with disk_errors(given.out.parent):
-        _sample(given, parts)
-        shutil.rmtree(parts)
+    part = given.out.with_name(given.out.name + ".partial")
+    with disk_errors(given.out.parent), partial_folder(part, "seralign sample"):
+        _sample(given, part / "parts")
+        shutil.rmtree(part)
 
 
 def _sample(given: argparse.Namespace, parts: Path) -> None:

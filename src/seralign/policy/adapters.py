@@ -75,10 +75,17 @@ def fresh_adapter(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
         raise ModelError(f"policy.lora.target_modules: {brief(error)}") from None
 
 
-def merged(model: nn.Module) -> PreTrainedModel:
-    """The base with its adapter's changes added to its weights."""
-    with quiet_transformers():
-        return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+def merged(model: nn.Module, source: PolicySource) -> PreTrainedModel:
+    """The base with its adapter's changes added to its weights.
+
+    Raises:
+        ModelError: the adapter is of a kind that cannot be added.
+    """
+    try:
+        with quiet_transformers():
+            return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    except (AttributeError, ValueError, NotImplementedError, TypeError) as error:
+        raise ModelError(f"{source.adapter}: this adapter cannot be merged: {brief(error)}") from None
 
 
 def vocabulary_rows(source: PolicySource, config: PolicyConfig) -> int:

@@ -97,6 +97,20 @@ def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy")
         )
 
 
+def check_mergeable(source: PolicySource, config: PolicyConfig) -> None:
+    """Refuse weights that no adapter can be added to without rounding away what it does.
+
+    Raises:
+        ModelError: they are quantized.
+    """
+    settings = model_settings(source, config)
+    if getattr(settings, "quantization_config", None) is not None:
+        raise ModelError(
+            f"{source.model}: its weights are quantized ({_quantizer(settings)}), so no adapter can be merged into "
+            "them; give the same model in bfloat16, float16 or float32"
+        )
+
+
 def _needs_own_code(raw: dict[str, Any]) -> bool:
     auto_map = raw.get("auto_map") or {}
     known = raw.get("model_type") in CONFIG_MAPPING

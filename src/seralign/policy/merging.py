@@ -1,0 +1,115 @@
+"""Merging an adapter into its base: a whole model, checked against the two that it came from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from seralign.config import PolicyConfig
+from seralign.errors import ModelError
+from seralign.policy.adapters import merged
+from seralign.policy.admission import check_mergeable, positions
+from seralign.policy.forward import has_virtual_tokens, inner_model
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import DTYPES, load_model, load_tokenizer
+from seralign.policy.quiet import quiet_transformers
+
+_GENERATION = "generation_config.json"
+_SEQUENCES, _LENGTH = 4, 12
+# Nats that the rounding of the merged weights may move the log-probability of a likely token by, on average.
+_TOLERANCE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge.
+
+    Args:
+        dtype: Data type of the weights that were written.
+        tokens: Tokens whose log-probabilities were compared, in float32.
+        difference: Their mean distance from those of base and adapter, in nats.
+        change: Mean distance of the base's alone, in nats: what the adapter does.
+    """
+
+    dtype: str
+    tokens: int
+    difference: float
+    change: float
+
+    @property
+    def loses(self) -> bool:
+        """Whether rounding took half of what the adapter does, or more."""
+        return self.change > 0 and self.difference > self.change / 2
+
+
+def write_merged(source: PolicySource, config: PolicyConfig, folder: Path, dtype: str, name: str) -> Merged:
+    """Write base and adapter as one model: weights, settings, tokenizer, and the base's generation settings.
+
+    Args:
+        source: Local folders, an adapter among them.
+        config: How model and tokenizer are loaded.
+        folder: Where to write; it is made. After an error it holds nothing that can be used.
+        dtype: Data type of the weights: float32, bfloat16 or float16.
+        name: What is merged, for messages.
+
+    Raises:
+        ModelError: the adapter cannot be merged, or the merged model is not what base and adapter are.
+    """
+    check_mergeable(source, config)
+    # The adapter is added in float32 and rounded once, and the comparison sees nothing but that rounding.
+    model = load_model(source, config, "float32")
+    if has_virtual_tokens(model):
+        raise ModelError(f"{source.adapter}: this adapter adds tokens, not weights, so it cannot be merged")
+    ids = _some_ids(model)
+    own = _logps(model, ids)
+    likely = own.argmax(dim=-1, keepdim=True)
+    own = own.gather(-1, likely)
+    with model.disable_adapter():  # pyright: ignore[reportCallIssue]
+        base = _logps(model, ids).gather(-1, likely)
+    whole = merged(model, source)
+    _save(whole.to(dtype=DTYPES[dtype]), source, config, folder)  # pyright: ignore
+    del model, whole
+    again = load_model(PolicySource(str(folder)), replace(config, adapter=None, lora=None), "float32")
+    found = _logps(again, ids).gather(-1, likely)
+    difference, change = (float((other - own).abs().mean()) for other in (found, base))
+    if not difference <= _TOLERANCE[dtype]:
+        raise ModelError(
+            f"{name}: the merged model is not base and adapter together: log-probabilities of {own.numel()} tokens "
+            f"differ by {difference:.3g} nats on average ({dtype} weights); nothing was written"
+        )
+    return Merged(dtype, own.numel(), difference, change)
+
+
+def _save(model: PreTrainedModel, source: PolicySource, config: PolicyConfig, folder: Path) -> None:
+    settings: Any = model.generation_config
+    # As if they had been published so: what transformers refuses to save is not written here but copied.
+    settings._original_object_hash = hash(settings)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    # The tokens that end a response are among them; what transformers makes up where the base has none would be others.
+    (folder / _GENERATION).unlink(missing_ok=True)
+    own = [Path(source.model) / _GENERATION, *(Path(source.model).glob("*.py") if config.trust_remote_code else ())]
+    for file in own:
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+    load_tokenizer(source, config).save_pretrained(folder)
+
+
+def _some_ids(model: nn.Module) -> Tensor:
+    settings = inner_model(model).config
+    length, size = min(_LENGTH, positions(settings)), settings.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, size, (_SEQUENCES, length), generator=generator)
+    return ids.to(next(model.parameters()).device)
+
+
+@torch.no_grad()
+def _logps(model: nn.Module, ids: Tensor) -> Tensor:
+    """[sequences, tokens, vocabulary] log-probabilities of the next token."""
+    return model(input_ids=ids, use_cache=False).logits.float().log_softmax(dim=-1).cpu()
