@@ -130,7 +130,6 @@ def test_overrides_are_not_changed() -> None:
         ("objective: {beta: -1}", "objective.beta must be greater than 0, got -1.0"),
         ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta: sft has no implicit reward"),
         ("objective: {name: sft}", "objective.name: sft has no margin to review pairs by"),
-        ("policy: {adapter: a, lora: {r: 2}}", "policy.adapter and lora exclude each other"),
         ("reference: {adapter: a}", "reference.adapter needs model"),
         ("training: {epochs: 1, max_steps: 2}", "training.epochs and max_steps exclude each other"),
         ("selection: {rule: threshold}", "selection.threshold goes with rule: threshold"),

@@ -154,6 +154,10 @@ def test_a_world_is_named_by_what_it_depends_on() -> None:
         ({"worlds": {"A": {}, "B": {"world.noize": 1}}}, "worlds.B: world.noize"),
         ({"supervised": {"training.max_steps": 0}}, "worlds.A, supervised: training.max_steps must be"),
         ({"base": {"sft.max_steps": 3}}, "worlds.A: a cell has a world, and its supervised policy"),
+        (
+            {"base": {"policy.adapter": "a"}, "methods": {"dpo": MethodConfig(set={"policy.lora": {"r": 2}})}},
+            "worlds.A, methods.dpo: policy.adapter with policy.lora: a study merges no adapter",
+        ),
     ],
 )
 def test_keys_are_judged_before_anything_is_run(changes: dict[str, Any], told: str) -> None:

@@ -39,7 +39,8 @@ class PolicyConfig:
         revision: Commit or tag on the hub.
         tokenizer: Folder or name of the tokenizer; by default the model's.
         chat_template: A Jinja chat template, or the path of a file with one, in place of the tokenizer's.
-        adapter: A trained PEFT adapter to go on from; the reference is then a frozen copy of it.
+        adapter: A trained PEFT adapter to go on from; the reference is then a frozen copy of it. With ``lora`` it is
+            merged into the model before anything is trained, and stays as it is.
         lora: Train a fresh LoRA adapter; the reference is then the model without it.
         dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates;
             for mixed precision keep ``float32`` here and set ``training.precision``.
@@ -63,11 +64,10 @@ class PolicyConfig:
     trust_remote_code: bool = False
     start: Literal["previous", "initial"] = "previous"
 
-    def __post_init__(self) -> None:
-        if self.adapter and self.lora:
-            raise ConfigError(
-                "adapter and lora exclude each other: a run either goes on with a trained adapter or begins a fresh one"
-            )
+    @property
+    def merges(self) -> bool:
+        """Whether a trained adapter is merged into the model, for a fresh one to be trained on both."""
+        return self.adapter is not None and self.lora is not None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.adapters import vocabulary_rows
-from seralign.policy.admission import check_model
+from seralign.policy.admission import check_mergeable, check_model
 from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.policy.saving import saved_dtype
@@ -106,6 +106,8 @@ def base_policy(config: RunConfig) -> Policy:
     """The model (and adapter) that the configuration names, hashed."""
     source = fetch(base_source(config))
     check_model(source, config.policy)
+    if config.policy.merges:
+        check_mergeable(source, config.policy)
     return Policy("initial", source, _digest(source))
 
 

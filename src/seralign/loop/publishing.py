@@ -13,11 +13,13 @@ import yaml
 
 from seralign.errors import ConfigError, ModelError, StoreError, brief
 from seralign.files import write_json
-from seralign.loop.merging import LEFT_BEHIND, Merged, write_whole
+from seralign.loop.base import BASE
+from seralign.loop.merging import LEFT_BEHIND, write_whole
 from seralign.loop.prepare import POLICIES
 from seralign.loop.result import model_card
 from seralign.loop.saved import SavedPolicy
 from seralign.policy.identity import hub_name, portable, read_json, weights_digest
+from seralign.policy.merging import Merged
 from seralign.tables import code
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
@@ -29,7 +31,8 @@ _PATHS = ("_name_or_path", "name_or_path", "base_model_name_or_path")
 def merge_policy(policy: SavedPolicy, folder: Path) -> Merged | None:
     """Write a policy as a whole model with its card, as :func:`seralign.loop.merging.write_whole` does."""
     check_weights(policy)
-    merged = write_whole(policy, folder, partial(card_of, policy, is_adapter=False, base_model=base_of(policy)))
+    base = base_of(policy, is_adapter=False)
+    merged = write_whole(policy, folder, partial(card_of, policy, is_adapter=False, base_model=base))
     _clean(folder, None)
     return merged
 
@@ -48,12 +51,13 @@ def publishable(policy: SavedPolicy, folder: Path, *, merged: bool, base_model: 
         StoreError: the weights have changed since they were written, or the folder holds something.
         ModelError: the adapter cannot be merged.
     """
-    base = base_model or base_of(policy)
     is_adapter = policy.source.adapter is not None and not merged
+    base = base_model or base_of(policy, is_adapter=is_adapter)
     if is_adapter and base is None:
+        made = ", which the run made by merging policy.adapter into policy.model" if _has_merged_base(policy) else ""
         raise ConfigError(
-            f"{policy.name} is an adapter on {policy.source.model}, a folder that others do not have: publish the "
-            "whole model (--merged), or say by which name the hub has that model (--base_model OWNER/NAME)"
+            f"{policy.name} is an adapter on {policy.source.model}{made}, a folder that others do not have: publish "
+            "the whole model (--merged), or say by which name the hub has that model (--base_model OWNER/NAME)"
         )
     check_weights(policy)
     card = partial(card_of, policy, is_adapter=is_adapter, base_model=base)
@@ -114,13 +118,22 @@ def check_weights(policy: SavedPolicy) -> None:
         )
 
 
-def base_of(policy: SavedPolicy) -> str | None:
-    """The name on the hub of the model that a policy was made from, or None where it was a folder."""
+def base_of(policy: SavedPolicy, *, is_adapter: bool) -> str | None:
+    """The name on the hub of the model that a policy was made from, or None where it was a folder.
+
+    A model that the run merged an adapter into is no base that others can put an adapter on.
+    """
     if policy.run is not None:
+        if _has_merged_base(policy) and not is_adapter:
+            return policy.run.record(BASE).figures["hub"]
         return policy.run.record(POLICIES).figures["base"]["hub"]
     if policy.source.adapter is None:
         return None
     return hub_name(read_json(policy.folder / _ADAPTER).get("base_model_name_or_path"))
+
+
+def _has_merged_base(policy: SavedPolicy) -> bool:
+    return policy.run is not None and policy.run.exists(BASE)
 
 
 def card_of(policy: SavedPolicy, digest: str, *, is_adapter: bool, base_model: str | None) -> str:

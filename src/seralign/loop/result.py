@@ -16,6 +16,7 @@ from seralign.config.recipes import recipe_name
 from seralign.errors import ModelError
 from seralign.files import read_table, write_json
 from seralign.intervals import win_rate
+from seralign.loop.base import BASE
 from seralign.loop.context import SAVED, Loop, Policy
 from seralign.loop.evaluating import SAMPLES
 from seralign.loop.prepare import POLICIES
@@ -152,6 +153,8 @@ def model_card(
     is_built_in = config.world is not None and own is None
     base = run.record(POLICIES).figures["base"]
     name = "the built-in world" if is_built_in else code(base_model or Path(base["source"]).name)
+    if run.exists(BASE):
+        name = _merged_base(run, is_built_in)
     datasets = "the built-in world"
     if own is not None:
         datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
@@ -191,6 +194,13 @@ def model_card(
         alarms_markdown(found["alarms"]) + "\n",
     ]
     return "\n".join(lines)
+
+
+def _merged_base(run: Run, is_built_in: bool) -> str:
+    """What the run began with, where that was a model with an adapter merged into it."""
+    given = run.record(BASE).figures
+    model = "the built-in world" if is_built_in else code(given["hub"] or portable(given["model"]))
+    return f"{model} with the adapter {code(portable(given['adapter']))} merged into it"
 
 
 def _files(source: SourceConfig) -> str:

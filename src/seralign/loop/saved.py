@@ -10,6 +10,7 @@ from typing import Literal
 from seralign.config import DataConfig, PolicyConfig, RunConfig, load_config
 from seralign.errors import ConfigError, ModelError, StoreError
 from seralign.laboratory.world import supplied
+from seralign.loop.base import on_merged
 from seralign.loop.prepare import SFT, WORLD, base_source, trained_source
 from seralign.loop.result import RESULT
 from seralign.policy.identity import PolicySource, fetch
@@ -91,9 +92,9 @@ def run_policy(run: Run, which: Which = "result") -> SavedPolicy:
 
 
 def run_config(run: Run) -> RunConfig:
-    """The configuration of a run, with what its world supplied."""
+    """The configuration of a run, with what its world supplied and the model that an adapter was merged into."""
     config = load_config(None, read_manifest(run.root)["config"] | {"out": str(run.root)})
-    return config if config.world is None else supplied(config, run.path(WORLD))
+    return on_merged(config if config.world is None else supplied(config, run.path(WORLD)), run)
 
 
 def _stages(run: Run) -> dict[Which, str | None]:

@@ -25,6 +25,7 @@ from seralign.files import disk_errors, locked
 from seralign.harm import Harm, harm
 from seralign.intervals import Interval
 from seralign.laboratory.world import load_world
+from seralign.loop.base import base_stage
 from seralign.loop.context import Loop, Policy
 from seralign.loop.crossfit import crossfitted
 from seralign.loop.data import Tables, data_stage
@@ -108,6 +109,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     try:
         check_stop(loop, tables)
         check_steps(loop, tables)
+        loop, base = base_stage(loop, base)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)

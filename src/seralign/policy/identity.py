@@ -123,11 +123,26 @@ def weights_digest(source: PolicySource) -> str:
     digest = hashlib.sha256()
     for folder, settings in ((source.model, SETTINGS), (source.adapter, ADAPTER_SETTINGS)):
         if folder is not None:
-            digest.update(json.dumps(_settings(Path(folder) / settings), sort_keys=True).encode())
-            for header, data in _tensors(weight_files(Path(folder))):
-                digest.update(header)
-                digest.update(data)
+            _update(digest, Path(folder), settings)
     return digest.hexdigest()
+
+
+def adapter_digest(folder: Path) -> str:
+    """As :func:`weights_digest`, of an adapter without its base.
+
+    Raises:
+        ModelError: a file is missing or corrupt.
+    """
+    digest = hashlib.sha256()
+    _update(digest, folder, ADAPTER_SETTINGS)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, folder: Path, settings: str) -> None:
+    digest.update(json.dumps(_settings(folder / settings), sort_keys=True).encode())
+    for header, data in _tensors(weight_files(folder)):
+        digest.update(header)
+        digest.update(data)
 
 
 def _fetch(name: str, revision: str | None) -> Path:

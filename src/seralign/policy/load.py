@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError, brief
 from seralign.policy.abilities import keep_attention
-from seralign.policy.adapters import fresh_adapter, load_adapter
+from seralign.policy.adapters import fresh_adapter, load_adapter, merged
 from seralign.policy.admission import OWN_CODE
 from seralign.policy.completeness import check_whole
 from seralign.policy.identity import PolicySource
@@ -83,7 +83,8 @@ def load_model(
         config: How models are loaded.
         dtype: Data type of the weights: float32, bfloat16 or float16.
         trainable: Whether an adapter's weights may train; a full model's always may.
-        lora: Put a fresh adapter on the model (its output is unchanged until it is trained).
+        lora: Put a fresh adapter on the model (its output is unchanged until it is trained); the one that ``source``
+            names is merged into the model before.
 
     Raises:
         ModelError: no such model, weights missing, weights not in safetensors, or the adapter does not fit.
@@ -92,7 +93,8 @@ def load_model(
     fuse_norms(model)
     if source.adapter is not None:
         model = load_adapter(model, source, trainable)
-    elif lora is not None:
+        model = model if lora is None else merged(model, source)
+    if lora is not None:
         model = fresh_adapter(model, lora)
     _switch_off_dropout(model)
     if config.attention is not None:

@@ -19,10 +19,9 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     found = [("Data", data_lines(figures) if figures["objective"] == "sft" else _data(figures["data"]))]
     if review := figures["crossfit"]:
         found.append(("Before round 1", crossfit_lines(review)))
-    world = config.get("world") is not None
-    model = "the built-in world's model" if world else config["policy"]["model"]
-    adapter = config["policy"].get("lora")
-    found.append(("Policy", [f"{model}{', with a LoRA adapter' if adapter else ''}"]))
+    found.append(("Policy", [_policy(config)]))
+    if base := figures["base"]:
+        found.append(("Base", [merged_line(base)]))
     if (reference := figures["reference"]) and figures["objective"] != "sft":
         anchor = config["reference"]["anchor"]
         moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
@@ -35,6 +34,26 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
     return found
+
+
+def _policy(config: dict[str, Any]) -> str:
+    """The model that is trained, and what becomes of adapters."""
+    policy = config["policy"]
+    model = "the built-in world's model" if policy["model"] is None else policy["model"]
+    if policy["adapter"] is None:
+        return f"{model}, with a LoRA adapter" if policy["lora"] else model
+    if policy["lora"]:
+        return f"{model} with the adapter {policy['adapter']} merged into it, and a fresh LoRA adapter"
+    return f"{model}, with the adapter {policy['adapter']}, which is trained further"
+
+
+def merged_line(base: dict[str, Any]) -> str:
+    """What the run began with, where it merged an adapter into the model first."""
+    return (
+        f"{base['model']} with the adapter {base['adapter']} merged into it, in {base['dtype']}; log-probabilities of "
+        f"{base['tokens']} tokens moved by {base['difference']:.2g} nats on average (the adapter moves them by "
+        f"{base['change']:.2g})"
+    )
 
 
 def _ending(figures: dict[str, Any]) -> list[str]:

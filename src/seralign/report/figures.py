@@ -21,12 +21,13 @@ _ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "
 def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a run, finished or not, as plain JSON values.
 
-    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``initial`` and ``reference``
-    (name, source and digest of the starting policy and of the reference), ``policies``
-    (the starting policy, the baseline, each round: evaluation figures, ``win_rates`` by rival, and ``role``),
-    ``rounds`` (the figures of each round's stages, by stage; null for one that is not there), ``stopped``, ``result``,
-    ``trainings`` (:func:`seralign.report.trainings.training_losses`), ``stages`` (seconds and peak memory), ``notes``
-    (what the run lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
+    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``base`` (what came of
+    merging an adapter into the model; null where none was), ``initial`` and ``reference`` (name, source and digest of
+    the starting policy and of the reference), ``policies`` (the starting policy, the baseline, each round: evaluation
+    figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each round's stages, by stage; null for
+    one that is not there), ``stopped``, ``result``, ``trainings``
+    (:func:`seralign.report.trainings.training_losses`), ``stages`` (seconds and peak memory), ``notes`` (what the run
+    lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
 
     Args:
         run: The run.
@@ -44,6 +45,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
         "objective": config["objective"]["name"],
         "data": _figures(records.get("data")),
         "crossfit": _figures(records.get("crossfit/review")) or None,
+        "base": _figures(records.get("base")) or None,
         "initial": _figures(records.get("policies")).get("initial"),
         "reference": _figures(records.get("policies")).get("reference"),
         "policies": [

@@ -195,7 +195,7 @@ def _costs(over: Over, runs: Sequence[RunContents]) -> Picture:
 
 
 # Stages as a run goes through them; those of a round begin with the review and end with the decision.
-_FIRST = ("world", "data", "precision", "sft", "policies", "initial", "crossfit")
+_FIRST = ("world", "data", "precision", "base", "sft", "policies", "initial", "crossfit")
 _IN_ROUND = ("score", "select", "sample", "bootstrap", "compose", "train", "evaluate", "tokens", "decide")
 _LAST = ("round", "baseline", "result")
 

@@ -8,7 +8,7 @@ import rich.table
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seralign.report.facts import crossfit_lines
+from seralign.report.facts import crossfit_lines, merged_line
 from seralign.report.format import called
 from seralign.report.glance import accuracy
 from seralign.report.trainings import losses_table
@@ -17,7 +17,10 @@ from seralign.tables import ABSENT, Table, counted, interval, markdown, number, 
 
 def run_tables(figures: dict[str, Any]) -> RenderableType:
     """The run as tables: data, rounds, policies, and how it ended."""
-    parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures)), Text("")]
+    parts: list[RenderableType] = [Text(_headline(figures)), Text(_data(figures))]
+    if figures["base"]:
+        parts.append(Text(f"base: {merged_line(figures['base'])}"))
+    parts.append(Text(""))
     if figures["rounds"] and figures["objective"] != "sft":
         rows = tuple(map(_round_row, figures["rounds"]))
         parts += [terminal(Table(_ROUND_TITLE, _ROUND_COLUMNS, rows)), Text("")]

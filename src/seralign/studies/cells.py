@@ -229,6 +229,11 @@ def _judge(overrides: Mapping[str, Any] | None, where: str) -> None:
         config = cell_config(overrides or {}, Path("run"))
         if config.world is None or config.sft is not None:
             raise ConfigError("a cell has a world, and its supervised policy is the study's: leave sft out")
+        if config.policy.merges:
+            raise ConfigError(
+                "policy.adapter with policy.lora: a study merges no adapter; merge it (seralign merge ADAPTER --out "
+                "FOLDER) and give the folder as policy.model"
+            )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 

@@ -88,7 +88,7 @@ class Bench:
             policy,
             policy.dtype,
             trainable=True,
-            lora=policy.lora if self.base.source.adapter is None else None,
+            lora=policy.lora,
         )
         scratch = loop.run.root / "steps"
         return measure_steps(
@@ -106,8 +106,8 @@ class Bench:
         )
 
     def _load(self, dtype: str) -> Any:
-        config, source = self.loop.config.policy, self.base.source
-        return load_model(source, config, dtype, lora=config.lora if source.adapter is None else None)
+        config = self.loop.config.policy
+        return load_model(self.base.source, config, dtype, lora=config.lora)
 
     def _passes(self, model: Any, precision: str, memory: int, seconds: float) -> Costs:
         responses = Responses(self.tables.pairs, ("chosen_ids", "rejected_ids"))

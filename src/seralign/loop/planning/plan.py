@@ -16,13 +16,14 @@ from accelerate import PartialState
 
 from seralign.config import RunConfig, to_dict
 from seralign.data.table import column_lengths
+from seralign.loop.base import BASE
 from seralign.loop.context import Loop
 from seralign.loop.data import DATA, Tables, data_stage
 from seralign.loop.planning.bench import SECONDS, Bench
 from seralign.loop.planning.costs import memory_at_hand
 from seralign.loop.planning.estimate import MARGIN, NEARLY, Measured, Misfit, StageEstimate, estimate_stages, misfits
 from seralign.loop.planning.foreseen import Lengths
-from seralign.loop.planning.remedies import static_misfits, with_remedies
+from seralign.loop.planning.remedies import count_weights, static_misfits, with_remedies
 from seralign.loop.planning.workload import StageWork, workload
 from seralign.loop.precision import PRECISION, settle, settled
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
@@ -30,11 +31,14 @@ from seralign.loop.sera import check_steps, check_stop, run_scorer
 from seralign.loop.training import check_sections
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
-from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import DTYPES, end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.store import Run, StageRecord, read_manifest
 from seralign.training.arguments import nominal_arguments
 
+# The model is loaded and hashed, written, and loaded and hashed again.
+_MERGE_LOADS = 3
 _ANY_LENGTH = Lengths(2**31, 2**31)
 
 
@@ -154,10 +158,14 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     most = workload(loop, tables, base, reference, _ANY_LENGTH, longest)
     found = refused if measured is None else with_remedies(bench, misfits(config, most, measured, memory), most, memory)
     disk = None if measured is None else _disk(run, given, [work for work in most if work.name not in done], measured)
+    if disk is not None and config.policy.merges and BASE not in done:
+        merged = count_weights(base.source, config.policy) * DTYPES[config.policy.dtype].itemsize
+        disk = replace(disk, needed=disk.needed + merged)
     if disk is not None and disk.needed > disk.free:
         found = [*found, Misfit("out", disk.needed)]
     before = [_before(run.record(name)) for name in (WORLD, DATA) if run.exists(name)]
-    stages = [_or_done(stage, done) for stage in before + estimate_stages(expected, most, measured)]
+    merging = _merging(config, base.source, measured)
+    stages = [_or_done(stage, done) for stage in before + merging + estimate_stages(expected, most, measured)]
     device: Any = PartialState().device
     return RunPlan(
         device.type,
@@ -190,6 +198,15 @@ def _done(config: RunConfig) -> dict[str, StageRecord]:
 def _before(record: StageRecord) -> StageEstimate:
     count = record.figures.get("pairs", 0)
     return StageEstimate(record.name, count, "pairs", 0, record.seconds, record.seconds, None, "measured just now")
+
+
+def _merging(config: RunConfig, source: PolicySource, measured: Measured | None) -> list[StageEstimate]:
+    """The stage that merges an adapter into its model; writing it is taken to last as long as reading it."""
+    if not config.policy.merges:
+        return []
+    seconds = None if measured is None else _MERGE_LOADS * measured.loading
+    peak = None if measured is None else count_weights(source, config.policy) * DTYPES["float32"].itemsize
+    return [StageEstimate(BASE, 1, "model", 0, seconds, seconds, peak, "merges policy.adapter into policy.model")]
 
 
 def _or_done(stage: StageEstimate, done: dict[str, StageRecord]) -> StageEstimate:

@@ -32,14 +32,16 @@ def with_remedies(bench: Bench, found: Sequence[Misfit], work: Sequence[StageWor
 
 def static_misfits(config: RunConfig, source: PolicySource, limit: float) -> list[Misfit]:
     """Whether weights, gradients and optimizer state alone are too large, before any of them is loaded."""
-    weights = _weights(source, config.policy)
+    weights = count_weights(source, config.policy)
 
     def needed(policy: PolicyConfig, scoring: str) -> int:
         size = weights * DTYPES[policy.dtype].itemsize
         scored = weights * DTYPES[scoring].itemsize if scoring == "float32" else size
         whole = policy.lora is None and policy.adapter is None
         state = 2 if "adam" in config.training.optimizer and "8bit" not in config.training.optimizer else 0
-        return max(size * (2 + state if whole else 1), scored)
+        # An adapter is merged in float32, whatever the policy trains in.
+        merging = weights * DTYPES["float32"].itemsize if policy.merges else 0
+        return max(size * (2 + state if whole else 1), scored, merging)
 
     policy, scoring = config.policy, config.scoring.dtype
     if needed(policy, scoring) <= limit:
@@ -75,7 +77,7 @@ def _remedy(bench: Bench, misfit: Misfit, work: Sequence[StageWork], memory: int
     return misfit
 
 
-def _weights(source: PolicySource, config: PolicyConfig) -> int:
+def count_weights(source: PolicySource, config: PolicyConfig) -> int:
     """Number of weights, without loading them."""
     settings = model_settings(source, config)
     with torch.device("meta"):
