@@ -58,7 +58,7 @@ def config(folder: Path, **values: Any) -> RunConfig:
         "scoring.dtype": "float32",
         "rounds": 2,
         "bootstrap": None,
-        "evaluation": {"prompts": 1, "max_new_tokens": 4, "token_pairs": 0},
+        "evaluation": {"prompts": 1, "sampling": {"max_new_tokens": 4}, "token_pairs": 0},
         "stop.metric": "never",
     }
     return load_config(None, given | {key.replace("__", "."): value for key, value in values.items()})
@@ -139,11 +139,12 @@ def test_the_result_opens_with_peft_on_the_base_beside_it(folder: Path) -> None:
 def test_a_run_that_was_moved_is_sampled_merged_and_verified_alone(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model and the adapter that it began with are not needed any more."""
     lonely = tmp_path / "lonely"
     shutil.copytree(folder, lonely)
     moved = (lonely / "run").rename(tmp_path / "moved")
     shutil.rmtree(lonely)
+    finished = train(config(folder, out=str(moved)))
+    assert (finished.policy, finished.figures) == (moved / "result", read_run(folder / "run").record("result").figures)
     expected = logits(opened(moved / "base" / "model", moved / "result"))
     assert main(["merge", str(moved), "--out", str(tmp_path / "whole")]) == 0
     np.testing.assert_allclose(logits(opened(tmp_path / "whole")), expected, atol=2e-5)

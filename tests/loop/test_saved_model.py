@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from seralign import train
+from seralign.cli.main import main
 from seralign.config import load_config
 from seralign.errors import ModelError
 from seralign.policy.identity import PolicySource, weights_digest
@@ -69,6 +70,12 @@ def test_an_adapter_of_the_built_in_world_names_its_base_beside_it(tmp_path: Pat
     with quiet_transformers():
         base = AutoModelForCausalLM.from_pretrained(moved / "result" / place)
         PeftModel.from_pretrained(base, str(moved / "result"))
+    prompts = str(moved / "world" / "prompts.jsonl")
+    for policy in (moved, moved / "result"):
+        assert main(["sample", str(policy), "--prompts", prompts, "--limit", "2", "--max_new_tokens", "4"]) == 0
+    assert main(["merge", str(moved), "--out", str(tmp_path / "whole")]) == 0
+    again = train(small_run.small_config(moved, **SHORT, policy__lora={"r": 2, "alpha": 4}))
+    assert again.figures == found.figures
 
 
 def test_tokens_that_the_embedding_lacks_are_refused_where_the_data_has_them(tmp_path: Path) -> None:
