@@ -1,6 +1,6 @@
 """Where rows come from: local files, or a data set on the hub.
 
-Local files are read as they are, without a cache and without a guess at types. JSON gives the values that it has, in
+Files are read as they are, here or on the hub, without a guess at types. JSON gives the values that it has, in
 CSV every cell is text; only ``p``, ``p_b`` and ``weight`` are made numbers there.
 """
 
@@ -18,16 +18,15 @@ from typing import Any
 
 from seralign.config import SourceConfig
 from seralign.data.columns import KNOWN_COLUMNS, listed_names
-from seralign.data.hub import hub_fingerprint, load_hub
+from seralign.data.hub import hub_fingerprint, hub_rows
 from seralign.data.readers.arrow_rows import dataset_part, parquet_part, saved_part
 from seralign.data.readers.csv_rows import csv_part
-from seralign.data.readers.files import SAVED, DataFile, local_files, saved_files
+from seralign.data.readers.files import DELIMITERS, SAVED, DataFile, local_files, saved_files
 from seralign.data.readers.json_rows import json_part
 from seralign.data.readers.part import Located, Part
 from seralign.data.readers.streams import OPENERS, readable
 from seralign.errors import ConfigError, DataError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _NUMBERS = ("p", "p_b", "weight")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -92,10 +91,8 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
     if source.limit is not None and source.limit < 1:
         raise ConfigError(f"{key}.limit must be at least 1, got {source.limit}")
     files = local_files(source, key)
-    if files is None:
-        parts = [dataset_part(describe(source), load_hub(source, key))]
-    else:
-        parts = [_part(file) for file in files]
+    found = hub_rows(source, key) if files is None else files
+    parts = [_part(file) for file in found] if isinstance(found, list) else [dataset_part(describe(source), found)]
     columns: dict[str, None] = {}
     length = 0
     for part in parts:

@@ -17,6 +17,7 @@ from seralign.data.readers.streams import OPENERS, decode, readable, reason
 from seralign.errors import ConfigError, DataError
 
 TEXT = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 KINDS = (*TEXT, ".parquet")
 EXTENSIONS = ".json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst), .parquet"
 SAVED = "saved"
@@ -75,7 +76,7 @@ def saved_files(folder: Path, name: str) -> list[Path]:
 
 def _may_be_hub_name(path: str, key: str) -> bool:
     like_a_path = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path or glob.has_magic(path)
-    kind, packing = _format(Path(path))
+    kind, packing = file_format(Path(path))
     if not path or like_a_path or kind in KINDS or packing:
         return False
     return _status(path, f"{key}.path") is None
@@ -117,14 +118,14 @@ def _status(path: str, where: str) -> int | None:
         raise DataError(f"{where}: {path} cannot be read: {reason(error)}") from None
 
 
-def _format(path: Path) -> tuple[str, str]:
+def file_format(path: Path) -> tuple[str, str]:
     """The extension without that of the packing, and that of the packing."""
     packing = path.suffix.lower() if path.suffix.lower() in OPENERS else ""
     return (path.with_suffix("") if packing else path).suffix.lower(), packing
 
 
 def _file(path: Path, where: str) -> DataFile:
-    kind, packing = _format(path)
+    kind, packing = file_format(path)
     if kind not in KINDS or (packing and kind not in TEXT):
         raise DataError(f"{where}: {path} has an unknown extension; known are {EXTENSIONS}")
     if not path.is_file():
@@ -169,9 +170,9 @@ def _note(path: Path, key: str) -> list[Any]:
 def _shards(folder: Path, where: str) -> list[DataFile]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
     for entry in entries:
-        if entry.suffix.lower() in _OTHER_PACKING and _format(entry.with_suffix(""))[0] in KINDS:
+        if entry.suffix.lower() in _OTHER_PACKING and file_format(entry.with_suffix(""))[0] in KINDS:
             raise DataError(f"{where}: {entry} is packed in a way that is not read; known are {EXTENSIONS}")
-    files = [_file(entry, where) for entry in entries if not entry.is_dir() and _format(entry)[0] in KINDS]
+    files = [_file(entry, where) for entry in entries if not entry.is_dir() and file_format(entry)[0] in KINDS]
     deeper = next((entry for entry in entries if entry.is_dir() and any(_data_below(entry))), None)
     if deeper is not None:
         raise DataError(
@@ -202,7 +203,7 @@ def _split_of(path: Path) -> str | None:
 
 
 def _data_below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if _format(path)[0] in KINDS and path.is_file())
+    return (path for path in folder.rglob("*") if file_format(path)[0] in KINDS and path.is_file())
 
 
 def _check_twice(files: list[DataFile], key: str) -> None:
