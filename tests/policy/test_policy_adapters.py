@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from seralign.errors import ModelError
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource
-from seralign.policy.load import load_model
+from seralign.policy.load import load_model, load_tokenizer
 from seralign.policy.quiet import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
@@ -74,6 +75,31 @@ def test_a_resized_adapter_that_lacks_its_new_rows_is_refused(saved: Saved, tmp_
     adapter = save_resized(tmp_path / "adapter", "llama", 50, modules_to_save=["lm_head"])
     with pytest.raises(ModelError, match=r"50 rows and the model one of 48, and the new rows of model\.embed"):
         load_model(PolicySource(saved("llama").model, adapter=str(adapter)), CONFIG, "float32")
+
+
+def test_the_tokenizer_that_an_adapter_was_saved_with_is_its_own(saved: Saved, tmp_path: Path) -> None:
+    """As PEFT's AutoPeftModel takes it; a folder without one leaves the model's."""
+    base = saved("llama")
+    adapter = save_resized(tmp_path / "a", "llama", 50, modules_to_save=["embed_tokens", "lm_head"])
+    source = PolicySource(base.model, adapter=str(adapter))
+    assert len(load_tokenizer(source, CONFIG)) == 48
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})  # pyright: ignore
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(adapter)
+    found = load_tokenizer(source, CONFIG)
+    assert len(found) == vocabulary_rows(source, CONFIG) == 50
+    assert found("w0 <think> w1")["input_ids"] == [3, 48, 4]
+    assert found.chat_template == tokenizer.chat_template
+    given = load_tokenizer(source, replace(CONFIG, tokenizer=base.model, chat_template="{{ messages }}"))
+    assert len(given) == 48
+    assert given.chat_template == "{{ messages }}"
+    assert len(load_tokenizer(base, CONFIG)) == 48
+
+
+def test_the_tokenizer_of_an_adapter_on_the_hub_is_asked_for(saved: Saved) -> None:
+    """Without a network there is none, and that is no error here: the adapter itself is fetched elsewhere."""
+    assert len(load_tokenizer(PolicySource(saved("llama").model, adapter="someone/adapter"), CONFIG)) == 48
 
 
 @pytest.mark.parametrize(

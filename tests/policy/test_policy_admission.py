@@ -13,11 +13,18 @@ import tiny
 from transformers import (
     BartConfig,
     BertConfig,
+    BltConfig,
     CLIPConfig,
     ElectraConfig,
+    FuyuConfig,
+    Gemma3Config,
+    Llama4Config,
     LlavaConfig,
+    MllamaConfig,
+    MoshiConfig,
     PretrainedConfig,
     Qwen2VLConfig,
+    Qwen3_5Config,
     RobertaConfig,
     T5Config,
     ViTConfig,
@@ -26,12 +33,16 @@ from transformers import (
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
+from seralign.loop.saved import saved_policy
 from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource, fetch
-from seralign.policy.load import load_tokenizer
+from seralign.policy.load import load_model, load_tokenizer
 
 Saved = Callable[[str], PolicySource]
 CONFIG = PolicyConfig(model="any")
+TEXT_PART = (
+    "a vision-language model, whose text part alone can be trained: save what AutoModelForCausalLM opens, and give that"
+)
 
 
 def settings_alone(folder: Path, config: PretrainedConfig, architecture: str) -> PolicySource:
@@ -85,6 +96,21 @@ def changed(source: PolicySource, folder: Path, **settings: Any) -> PolicySource
             "LlavaForConditionalGeneration",
             "LlavaForConditionalGeneration is a vision-language model",
         ),
+        (
+            Gemma3Config(),
+            "Gemma3ForConditionalGeneration",
+            "Gemma3ForConditionalGeneration is a vision-language model",
+        ),
+        (Gemma3Config(), "Gemma3ForCausalLM", "Gemma3ForCausalLM is a vision-language model"),
+        (
+            MllamaConfig(),
+            "MllamaForConditionalGeneration",
+            "MllamaForConditionalGeneration is a vision-language model",
+        ),
+        (Llama4Config(), "Llama4ForConditionalGeneration", f"Llama4ForConditionalGeneration is {TEXT_PART}"),
+        (Qwen3_5Config(), "Qwen3_5ForConditionalGeneration", f"Qwen3_5ForConditionalGeneration is {TEXT_PART}"),
+        (FuyuConfig(), "FuyuForCausalLM", "FuyuForCausalLM is a vision-language model"),
+        (MoshiConfig(), "MoshiForConditionalGeneration", "MoshiForConditionalGeneration is an audio-language model"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
@@ -102,6 +128,74 @@ def test_what_the_model_is_is_said_in_one_line(
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
 def test_causal_language_models_pass(name: str, saved: Saved) -> None:
     check_model(saved(name), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture"),
+    [
+        (Gemma3Config().text_config, "Gemma3ForCausalLM"),
+        (Llama4Config().text_config, "Llama4ForCausalLM"),
+        (Qwen3_5Config().text_config, "Qwen3_5ForCausalLM"),
+        (Qwen3_5Config(), "Qwen3_5ForCausalLM"),  # settings of the whole, files that say they hold the text part
+        (BltConfig(), "BltForCausalLM"),  # of bytes, in patches
+    ],
+)
+def test_the_text_part_of_a_vision_language_model_passes(
+    config: PretrainedConfig, architecture: str, tmp_path: Path
+) -> None:
+    check_model(settings_alone(tmp_path / "model", config, architecture), CONFIG)
+
+
+def test_a_text_model_of_a_vision_language_family_opens(tmp_path: Path) -> None:
+    source = tiny.save_model(tmp_path / "model", "gemma3")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["architectures"] == ["Gemma3ForCausalLM"]
+    check_model(source, CONFIG)
+    assert type(load_model(source, CONFIG, "float32")).__name__ == "Gemma3ForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("attention", "says"),
+    [("nosuch", 'Specified `attn_implementation="nosuch"` is not supported'), ("flash_attention_2", "FlashAttention2")],
+)
+def test_an_attention_that_cannot_be_had_is_named_by_its_key(attention: str, says: str, saved: Saved) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_model(saved("llama"), PolicyConfig(model="any", attention=attention))
+    assert str(caught.value).startswith(f"policy.attention: {attention} cannot be used with this model here: {says}")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_attention_that_is_here_is_taken(attention: str, saved: Saved) -> None:
+    check_model(saved("llama"), PolicyConfig(model="any", attention=attention))
+
+
+def test_a_hub_name_that_cannot_be_read_is_named_by_its_key() -> None:
+    with pytest.raises(ModelError, match=r"^policy\.model: someone/model: config\.json cannot be read"):
+        check_model(PolicySource("someone/model"), CONFIG)
+
+
+@pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION"])
+def test_an_adapter_of_another_task_is_refused(task: str, saved: Saved, tmp_path: Path) -> None:
+    source = tiny.save_adapter(tmp_path / "adapter", saved("llama"))
+    file = tmp_path / "adapter" / "adapter_config.json"
+    for given in ("CAUSAL_LM", None):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": given}))
+        check_model(source, CONFIG)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": task}))
+    says = f"{source.adapter} was trained for another task ({task} in adapter_config.json); an adapter of a causal"
+    for key, named in (("policy", "policy.adapter: "), ("reference", "reference.adapter: ")):
+        with pytest.raises(ModelError) as caught:
+            check_model(source, CONFIG, key)
+        assert str(caught.value).startswith(named + says)
+    with pytest.raises(ModelError) as caught:
+        saved_policy(str(source.adapter))
+    assert str(caught.value).startswith(says)
+
+
+def test_a_masked_language_model_cannot_be_asked_either(tmp_path: Path) -> None:
+    folder = settings_alone(tmp_path / "model", BertConfig(), "BertForMaskedLM").model
+    with pytest.raises(ModelError) as caught:
+        saved_policy(folder)
+    assert str(caught.value).startswith(f"{folder}: BertForMaskedLM is a masked language model")
 
 
 def test_a_reward_model_of_a_causal_family_is_a_classifier(saved: Saved, tmp_path: Path) -> None:

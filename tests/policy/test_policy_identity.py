@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,14 +163,21 @@ def test_fetch_gives_absolute_folders(saved: Saved, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["someone/some-model-0.5B", "Qwen/Qwen2.5-0.5B", "gpt2.1"])
 def test_a_hub_name_that_cannot_be_reached_is_named(name: str) -> None:
-    with pytest.raises(ModelError, match=f"^{name}: neither a folder nor a model that the hub gives") as caught:
-        fetch(PolicySource(name))
-    assert "\n" not in str(caught.value)
+    says = f"{name}: neither a folder nor a model that the hub gives"
+    for key, named in (("policy", "policy.model: "), ("reference", "reference.model: "), ("", "")):
+        with pytest.raises(ModelError, match=f"^{re.escape(named)}{says}") as caught:
+            fetch(PolicySource(name), key)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_cannot_be_reached_is_named_by_its_key(saved: Saved) -> None:
+    with pytest.raises(ModelError, match=r"^policy\.adapter: someone/adapter: neither a folder nor"):
+        fetch(replace(saved("llama"), adapter="someone/adapter"))
 
 
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "runs/first/policy"])
 def test_a_folder_that_is_missing_is_said_to_be_missing(name: str) -> None:
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match=f"^policy\\.model: {name}: no such folder"):
         fetch(PolicySource(name))
 
 

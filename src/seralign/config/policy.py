@@ -37,7 +37,8 @@ class PolicyConfig:
     Args:
         model: A folder or a model's name on the hub.
         revision: Commit or tag on the hub.
-        tokenizer: Folder or name of the tokenizer; by default the model's.
+        tokenizer: Folder or name of the tokenizer; by default the one that was saved with the adapter, if any, or
+            else the model's.
         chat_template: A Jinja chat template, or the path of a file with one, in place of the tokenizer's.
         adapter: A trained PEFT adapter to go on from; the reference is then a frozen copy of it. With ``lora`` it is
             merged into the model before anything is trained, and stays as it is.

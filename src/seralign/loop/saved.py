@@ -13,6 +13,7 @@ from seralign.laboratory.world import supplied
 from seralign.loop.base import on_merged
 from seralign.loop.prepare import SFT, WORLD, base_source, trained_source
 from seralign.loop.result import RESULT
+from seralign.policy.admission import check_kind
 from seralign.policy.identity import PolicySource, fetch
 from seralign.store import Run, read_manifest, read_run
 
@@ -118,7 +119,8 @@ def _model(place: str) -> SavedPolicy:
     given = PolicySource(place)
     if (Path(place) / _ADAPTER).is_file():
         given = _on_its_base(Path(place))
-    source = fetch(given)
+    source = fetch(given, "")
+    check_kind(source, PolicyConfig())
     folder = Path(source.adapter or source.model)
     return SavedPolicy(place, source, folder, _own_tokenizer(folder, PolicyConfig()), DataConfig())
 

@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, brief
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, check_folder, read_json
+from seralign.policy.quiet import quiet_transformers
 
 OWN_CODE = "policy.trust_remote_code: the {} brings its own code; set it to true to run it"
 _NEEDED = "a causal language model is needed"
@@ -34,8 +36,11 @@ _ENDINGS = {
     "ForCTC": "an audio model",
 }
 # Settings that only models of images or of sound have.
-_IMAGES = ("vision_config", "image_size", "patch_size", "vision_tower", "num_channels")
-_SOUND = ("audio_config", "speech_config", "num_mel_bins", "feat_extract_norm", "sampling_rate", "audio_channels")
+_IMAGES = ("vision_config", "vq_config", "image_size", "patch_size", "vision_tower", "num_channels")
+_SOUND = (
+    "audio_config", "speech_config", "audio_encoder", "audio_encoder_config", "num_mel_bins", "feat_extract_norm",
+    "sampling_rate", "audio_channels",
+)  # fmt: skip
 _VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"}
 
 
@@ -71,7 +76,7 @@ def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConf
 
 
 def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy") -> None:
-    """Refuse what is no causal language model, or an adapter that cannot be trained or scored.
+    """Refuse what is no causal language model, or what cannot be trained or scored as it is configured.
 
     Args:
         source: Folders or hub names.
@@ -81,15 +86,9 @@ def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy")
     Raises:
         ModelError: says in one line what the model is, and what would be right.
     """
-    if Path(source.model).is_dir():
-        check_folder(Path(source.model), key)
-    settings = model_settings(source, config)
-    what = _other_kind(settings)
-    if what is not None:
-        raise ModelError(f"{key}.model: {what}; {_NEEDED}")
-    _check_pad(source, settings)
-    if source.adapter is not None and Path(source.adapter).is_dir():
-        _check_adapter(Path(source.adapter), key)
+    settings = check_kind(source, config, key)
+    if config.attention is not None:
+        _check_attention(settings, config)
     if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
         raise ModelError(
             f"{key}.model: its weights are quantized ({_quantizer(settings)}), and these cannot be trained; give the "
@@ -111,6 +110,36 @@ def check_mergeable(source: PolicySource, config: PolicyConfig) -> None:
         )
 
 
+def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> PretrainedConfig:
+    """Refuse what is no causal language model, and an adapter that is none of one.
+
+    Args:
+        source: Folders or hub names.
+        config: How models are loaded.
+        key: The configuration's section that names it; empty where a command names it.
+
+    Returns:
+        The model's settings.
+
+    Raises:
+        ModelError: says in one line what it is, and what would be right.
+    """
+    if Path(source.model).is_dir():
+        check_folder(Path(source.model), key or "policy")
+    try:
+        settings = model_settings(source, config)
+    except ModelError as error:
+        named = key and str(error).startswith(source.model)
+        raise ModelError(f"{key}.model: {error}" if named else str(error)) from None
+    what = _other_kind(settings)
+    if what is not None:
+        raise ModelError(f"{f'{key}.model' if key else source.model}: {what}; {_NEEDED}")
+    _check_pad(source, settings)
+    if source.adapter is not None and Path(source.adapter).is_dir():
+        _check_adapter(Path(source.adapter), f"{key}.adapter: " if key else "")
+    return settings
+
+
 def _needs_own_code(raw: dict[str, Any]) -> bool:
     auto_map = raw.get("auto_map") or {}
     known = raw.get("model_type") in CONFIG_MAPPING
@@ -129,14 +158,27 @@ def _other_kind(settings: PretrainedConfig) -> str | None:
     for ending, kind in _ENDINGS.items():
         if name.endswith(ending) and not getattr(settings, "is_decoder", False):
             return f"{name} is {kind}"
-    own_class = "AutoModelForCausalLM" in (getattr(settings, "auto_map", None) or {})
-    if own_class or type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if "AutoModelForCausalLM" in (getattr(settings, "auto_map", None) or {}):
         return None
+    opened = _causal_class(settings)
+    is_part = opened is not None and not isinstance(settings, opened.config_class)
+    if opened is not None and is_part and opened.__name__ == name:
+        return None  # the files hold the text part alone, and say so
     reads_text = any(hasattr(settings, part) for part in ("text_config", "vocab_size", "llm_config"))
     for signs, kind, both in ((_IMAGES, "a vision", "a vision-language"), (_SOUND, "an audio", "an audio-language")):
-        if any(hasattr(settings, sign) for sign in signs):
-            return f"{name} is {both if reads_text else kind} model"
-    return f"{name} is no causal language model of transformers'"
+        # Models of bytes have a patch_size, too.
+        own = [sign for sign in signs if opened is None or sign != "patch_size"]
+        if any(getattr(settings, sign, None) is not None for sign in own):
+            has_part = is_part and opened is not None and opened.config_class in MODEL_FOR_CAUSAL_LM_MAPPING
+            part = ", whose text part alone can be trained: save what AutoModelForCausalLM opens, and give that"
+            return f"{name} is {both if reads_text else kind} model{part if has_part else ''}"
+    return None if opened is not None else f"{name} is no causal language model of transformers'"
+
+
+def _causal_class(settings: PretrainedConfig) -> Any:
+    """The class that ``AutoModelForCausalLM`` opens a model with, or None."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _check_pad(source: PolicySource, settings: PretrainedConfig) -> None:
@@ -149,13 +191,32 @@ def _check_pad(source: PolicySource, settings: PretrainedConfig) -> None:
         )
 
 
+def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
+    """Have transformers make the model, without weights, with the attention that is asked for."""
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            AutoModelForCausalLM.from_config(
+                settings, attn_implementation=config.attention, trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:
+        raise ModelError(
+            f"policy.attention: {config.attention} cannot be used with this model here: {brief(error)}"
+        ) from None
+
+
 def _check_adapter(folder: Path, key: str) -> None:
-    check_adapter_folder(folder, key)
-    kind = read_json(folder / ADAPTER_SETTINGS).get("peft_type")
+    check_adapter_folder(folder, key.partition(".")[0] or "policy")
+    settings = read_json(folder / ADAPTER_SETTINGS)
+    task, kind = settings.get("task_type"), settings.get("peft_type")
+    if task not in (None, "CAUSAL_LM"):
+        raise ModelError(
+            f"{key}{folder} was trained for another task ({task} in {ADAPTER_SETTINGS}); an adapter of a causal "
+            "language model (CAUSAL_LM) is needed"
+        )
     if kind in _VIRTUAL:
         raise ModelError(
-            f"{key}.adapter: {folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which cannot be "
-            "scored or trained here; give a LoRA adapter"
+            f"{key}{folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which cannot be scored or "
+            "trained here; give a LoRA adapter"
         )
 
 

@@ -51,17 +51,17 @@ def fetch(source: PolicySource, key: str = "policy") -> PolicySource:
 
     Args:
         source: Folders or hub names.
-        key: The configuration's section that names it.
+        key: The configuration's section that names it; empty where a command names it.
 
     Raises:
         ModelError: no such folder, a folder of something else, or the hub has no such model.
     """
-    model = _fetch(source.model, source.revision)
-    check_folder(model, key)
+    model = _fetch(source.model, source.revision, f"{key}.model: " if key else "")
+    check_folder(model, key or "policy")
     if source.adapter is None:
         return replace(source, model=str(model), revision=None)
-    adapter = _fetch(source.adapter, None)
-    check_adapter_folder(adapter, key)
+    adapter = _fetch(source.adapter, None, f"{key}.adapter: " if key else "")
+    check_adapter_folder(adapter, key or "policy")
     return replace(source, model=str(model), revision=None, adapter=str(adapter))
 
 
@@ -145,14 +145,14 @@ def _update(digest: Any, folder: Path, settings: str) -> None:
         digest.update(data)
 
 
-def _fetch(name: str, revision: str | None) -> Path:
+def _fetch(name: str, revision: str | None, key: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder.absolute()
     if folder.is_file():
-        raise ModelError(f"{name}: a file; {_SAFETENSORS}")
+        raise ModelError(f"{key}{name}: a file; {_SAFETENSORS}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{name}: no such folder")
+        raise ModelError(f"{key}{name}: no such folder")
     try:
         path = snapshot_download(
             name,
@@ -162,7 +162,7 @@ def _fetch(name: str, revision: str | None) -> Path:
             ignore_patterns=["consolidated*", "original/*", "onnx/*"],
         )
     except Exception as error:
-        raise ModelError(f"{name}: neither a folder nor a model that the hub gives: {brief(error)}") from None
+        raise ModelError(f"{key}{name}: neither a folder nor a model that the hub gives: {brief(error)}") from None
     return Path(path)
 
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError, brief
@@ -21,8 +22,9 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
 _TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+    "tokenizer.json", _TOKENIZER_SETTINGS, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,11 +33,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of a policy, with the configured chat template.
 
+    It is the configured one, else the one that an adapter was saved with (it may have tokens and a template that the
+    model's has not), else the model's.
+
     Raises:
         ModelError: it cannot be loaded, or the configured template is neither a file nor a template.
     """
-    name = config.tokenizer or source.model
-    revision = None if config.tokenizer else source.revision
+    name, revision = config.tokenizer or source.model, None if config.tokenizer else source.revision
+    if config.tokenizer is None and source.adapter is not None and _has_tokenizer(source.adapter):
+        name, revision = source.adapter, None
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=config.trust_remote_code)
     except Exception as error:
@@ -126,6 +132,21 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
     model, report = loaded
     check_whole(source, model.config, report)
     return model
+
+
+def _has_tokenizer(adapter: str) -> bool:
+    """Whether a tokenizer was saved with an adapter, as trainers do."""
+    if Path(adapter).is_dir():
+        return (Path(adapter) / _TOKENIZER_SETTINGS).is_file()
+    return (
+        cached_file(
+            adapter,
+            _TOKENIZER_SETTINGS,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        is not None
+    )
 
 
 def _switch_off_dropout(model: nn.Module) -> None:
