@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from seralign import distributed
 from seralign.cache import LogpCache
 from seralign.config import RunConfig
 from seralign.evaluation.scorer import Scorer
+from seralign.loop.inputs import settings, tokenizer_inputs
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
@@ -62,6 +63,15 @@ class Loop:
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
         """The record of a stage: read back if it has finished, else made by ``work(folder)``, which returns figures."""
         return run_stage(self.run, name, inputs, work)
+
+    def settings(self, *keys: str) -> dict[str, str]:
+        """Digests of settings that a stage reads, by their dotted key, for its inputs."""
+        return settings(self.config, *keys)
+
+    @cached_property
+    def tokenizer_inputs(self) -> dict[str, str]:
+        """Digests of the tokenizer and the end tokens, for the inputs of a stage that reads them."""
+        return tokenizer_inputs(self.tokenizer, self.end_tokens)
 
     def seed(self, *what: object) -> int:
         """A seed of its own for everything random, from the run's seed."""

@@ -20,6 +20,7 @@ from seralign.errors import DataError
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables
+from seralign.loop.inputs import SCORING
 from seralign.loop.prepare import trained
 from seralign.loop.scoring import pair_scores
 from seralign.loop.training import train_stage
@@ -68,13 +69,14 @@ def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, 
             start=initial,
             reference=reference,
             pairs=tables.pairs.select(np.flatnonzero(fold != number).tolist()),
-            pairs_digest=tables.digest,
+            pairs_digest=content_id([tables.digest, config.folds, number]),
             heldout=tables.heldout,
             objective=loop.objective,
             config=loop.config.training,
         )
         copies.append(trained(loop, stage, f"copy {number + 1}", initial, record))
     inputs = {"data": tables.digest, "reference": reference.digest} | {copy.name: copy.digest for copy in copies}
+    inputs |= loop.settings(*SCORING, "scoring.debias", "objective", "crossfit", "seed")
     record = loop.stage(CROSSFIT, inputs, lambda folder: _review(loop, tables.pairs, fold, copies, reference, folder))
     table = read_table(loop.run.path(CROSSFIT, REVIEW), ["kept"])
     kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))

@@ -18,11 +18,11 @@ from seralign.data.table import column_arrays, column_lengths, prompts_of, read_
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.loop.context import run_stage
+from seralign.loop.inputs import ENCODING, settings, tokenizer_inputs
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
 from seralign.progress import say
-from seralign.records import content_id
 from seralign.store import Run, StageRecord
 
 DATA = "data"
@@ -42,8 +42,12 @@ class Tables:
 
 def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> Tables:
     """Read, tokenize and split the data."""
-    inputs = {key: fingerprint(source, key) for key, source in _sources(config).items()}
-    inputs |= tokenizer_inputs(tokenizer, end_tokens)
+    sources = _sources(config)
+    inputs = {key: fingerprint(source, key) for key, source in sources.items()}
+    inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
+    inputs |= settings(config, *ENCODING) | tokenizer_inputs(tokenizer, end_tokens)
+    if config.data.heldout is None:
+        inputs |= settings(config, "data.heldout_fraction", "seed")
     encoder = make_encoder(tokenizer, config.data, end_tokens)
 
     def work(folder: Path) -> dict[str, Any]:
@@ -127,16 +131,6 @@ def _tables(run: Run, record: StageRecord) -> Tables:
         demonstrations=table("demonstrations") if has_demonstrations else None,
         digest=record.digest,
     )
-
-
-def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
-    """What a stage that tokenizes reads of the tokenizer, by digest."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
-    return {
-        "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
-        "policy.model's end tokens": content_id(sorted(end_tokens)),
-    }
 
 
 def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokenizerBase) -> None:

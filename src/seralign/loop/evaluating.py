@@ -14,6 +14,7 @@ from seralign.bootstrapping import candidates_of, sample_candidates
 from seralign.evaluation.summary import summarise
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
+from seralign.loop.inputs import SCORING
 from seralign.loop.scoring import pair_scores, policy_logps, with_prompts
 from seralign.policy.sampling import SamplingParams
 from seralign.scoring import Responses
@@ -48,6 +49,8 @@ def evaluate_stage(
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
     inputs["evaluation.scorer"] = loop.scorer.digest if loop.scorer is not None else ""
+    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "evaluation.sampling")
+    inputs |= loop.tokenizer_inputs
     inputs |= {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in rivals.items()}
 
     def work(folder: Path) -> dict[str, Any]:

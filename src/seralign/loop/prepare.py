@@ -15,7 +15,8 @@ from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world, supplied
 from seralign.loop.context import SAVED, Loop, Policy, run_stage
-from seralign.loop.data import Tables, tokenizer_inputs
+from seralign.loop.data import Tables
+from seralign.loop.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
 from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
@@ -60,6 +61,7 @@ def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWo
         "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
         "world.own.scorer": made.key()["scorer"],
     } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
+    inputs |= settings(config, *ENCODING, *FORWARD)
     run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy.source))
 
 

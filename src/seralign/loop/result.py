@@ -34,6 +34,10 @@ from seralign.tables import code, percent
 RESULT = "result"
 # Below this share of the change that is left after rounding, the result is worth a warning.
 _KEPT = 0.9
+# Settings that the model card speaks of.
+_CARD = (
+    "rounds", "objective", "reference.anchor", "crossfit", "scoring.gamma", "scoring.debias", "selection", "bootstrap",
+)  # fmt: skip
 
 
 def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) -> StageRecord:
@@ -44,7 +48,9 @@ def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) 
     stage = f"round-{decision.best_round}/train"
     records = {record.name: record for record in loop.run.stages()}
     inputs = {name: record.digest for name, record in records.items() if name.endswith("/evaluate")}
-    inputs |= {"policy": best.digest, "decision": content_id(asdict(decision))}
+    inputs |= {"policy": best.digest, "decision": content_id(asdict(decision)), "initial": initial.digest}
+    inputs["policy.model"] = loop.run.record(POLICIES).inputs["policy.model"]
+    inputs |= loop.settings("policy.save_dtype", *_CARD) | loop.tokenizer_inputs
 
     def work(folder: Path) -> dict[str, Any]:
         figures: dict[str, Any] = {

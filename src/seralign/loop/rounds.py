@@ -28,6 +28,7 @@ from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
+from seralign.loop.inputs import FORWARD, SCORING
 from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
 from seralign.objectives import ensemble_margin
 from seralign.policy.sampling import SamplingParams
@@ -69,6 +70,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         loop, f"{prefix}/score", policy=policy, reference=reference, pairs=pairs, pairs_digest=pairs_digest
     )
     inputs = {"pairs": pairs_digest, "margins": scored.digest}
+    inputs |= loop.settings("scoring.gamma", "scoring.debias", "selection", "seed")
     if scorers.before is not None:
         inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
 
@@ -115,6 +117,9 @@ def sample(
 ) -> StageRecord:
     """Let a policy answer the round's prompts, several times each."""
     name, sampling = f"round-{index}/sample", config.sampling
+    inputs = {"data": pairs_digest, "policy": policy.digest} | loop.tokenizer_inputs
+    drawing = ("bootstrap.prompts", "bootstrap.samples", "bootstrap.sampling", "seed")
+    inputs |= loop.settings(*FORWARD, "scoring.dtype", *drawing)
 
     def work(folder: Path) -> dict[str, Any]:
         table = sample_candidates(
@@ -141,7 +146,7 @@ def sample(
             "distinct_2": distinct_n(_first_answers(table), 2),
         }
 
-    return loop.stage(name, {"data": pairs_digest, "policy": policy.digest}, work)
+    return loop.stage(name, inputs, work)
 
 
 def bootstrap(
@@ -160,6 +165,7 @@ def bootstrap(
     """
     prefix, slope = f"round-{index}", float(selected.figures["length_slope"])
     inputs = {"data": pairs_digest, "length_slope": repr(slope), "candidates": sampled.digest} | scorers.digests()
+    inputs |= loop.settings(*SCORING, "objective", "scoring.gamma", "bootstrap.selection", "seed")
 
     def work(folder: Path) -> dict[str, Any]:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
@@ -205,9 +211,11 @@ def compose(
 ) -> StageRecord:
     """The pairs that the round trains on, offline and generated; what the mix leaves out is recorded too."""
     prefix = f"round-{index}"
-    inputs = {"selection": selected.digest}
+    inputs = {"selected": selected.digest} | loop.settings("selection", "seed")
     if bootstrapped is not None:
         inputs["generated"] = bootstrapped.digest
+    if config is not None:
+        inputs |= loop.settings("bootstrap.selection", "bootstrap.shares")
 
     def work(folder: Path) -> dict[str, Any]:
         kept = {OFFLINE: _kept(loop.run.path(f"{prefix}/select", SELECTION))}

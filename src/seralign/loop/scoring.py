@@ -16,6 +16,7 @@ from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
+from seralign.loop.inputs import SCORING
 from seralign.responses import Responses, plan_scoring
 from seralign.scoring import logps, scores
 from seralign.store import StageRecord
@@ -68,6 +69,7 @@ def score_stage(
 ) -> StageRecord:
     """Margins of the offline pairs under the policy of the round before."""
     inputs = {"pairs": pairs_digest, "policy": policy.digest, "reference": reference.digest}
+    inputs |= loop.settings(*SCORING, "objective")
 
     def work(folder: Path) -> dict[str, Any]:
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)

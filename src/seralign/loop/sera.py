@@ -164,6 +164,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         outcome = asdict(decision) | {"harm": None if harmed is None else harmed.text}
         is_new = not loop.run.exists(f"round-{index}/decide")
         inputs = {"policy": policy.digest, "evaluations": content_id([asdict(gain) for gain in history])}
+        inputs |= loop.settings("stop", "rounds")
         loop.stage(f"round-{index}/decide", inputs, lambda _, outcome=outcome: outcome)
         say(f"round {index}: {decision.reason}" + (f"; it does harm: {harmed.text}" if harmed else ""))
         if is_new:

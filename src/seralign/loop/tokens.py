@@ -16,6 +16,7 @@ from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
+from seralign.loop.inputs import SCORING
 from seralign.loop.rounds import GENERATED, SELECTION
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
@@ -38,6 +39,7 @@ def token_stage(
     """
     prefix = f"round-{index}"
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
+    inputs |= loop.settings(*SCORING, "evaluation.token_pairs") | loop.tokenizer_inputs
     stages = [name for name in ("select", "bootstrap") if loop.run.exists(f"{prefix}/{name}")]
     inputs |= {name: loop.run.record(f"{prefix}/{name}").digest for name in stages}
 

@@ -15,6 +15,7 @@ from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
 from seralign.files import write_json, write_table
 from seralign.loop.context import SAVED, Loop, Policy
+from seralign.loop.inputs import FORWARD
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.progress import say
@@ -48,7 +49,10 @@ def train_stage(
 
     ``section`` is where ``config`` is in the run's configuration.
     """
-    inputs = {"pairs": pairs_digest, "start": start.digest, "training": content_id(asdict(config))}
+    inputs = {"pairs": pairs_digest, "start": start.digest, section: content_id(asdict(config))}
+    inputs |= loop.settings(*FORWARD, "policy.lora", "seed") | loop.tokenizer_inputs
+    # Supervised training before the rounds has a loss of its own.
+    inputs |= loop.settings("objective") if section == "training" else {}
     if reference is not None and objective.uses_reference:
         inputs["reference"] = reference.digest
 

@@ -1,0 +1,43 @@
+"""What stages read beside tables and weights, as digests by name: settings by their key, and the tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from seralign.config import RunConfig, to_dict
+from seralign.records import content_id
+
+# How rows of text become tokens.
+ENCODING = (
+    "data.max_length", "data.max_prompt_length", "data.overlong", "data.format", "data.as_chat", "data.system",
+    "data.roles", "data.chat_template_kwargs",
+)  # fmt: skip
+# How a model is loaded and run.
+FORWARD = ("policy.dtype", "policy.attention", "policy.trust_remote_code")
+# How responses get their log-probabilities. The precision and the company of a row count to the last bit.
+SCORING = (*FORWARD, "scoring.dtype", "scoring.tokens_per_pack")
+
+
+def settings(config: RunConfig, *keys: str) -> dict[str, str]:
+    """Digests of settings by their dotted key, a section whole. Where a null stands for a value, it is that value's."""
+    values = to_dict(config.resolved())
+    return {key: content_id(_value(values, key)) for key in keys}
+
+
+def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
+    """Digests of what a stage reads that tokenizes, decodes, or saves the tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return {
+        "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
+        "policy.model's end tokens": content_id(sorted(end_tokens)),
+    }
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    found: Any = values
+    for part in key.split("."):
+        found = found[part]
+    return found
