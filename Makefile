@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-real neutral fuzz lint format clean
+.PHONY: demo test test-real docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
 demo: $(STAMP)
@@ -11,9 +11,13 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest
 
-# The AlpacaEval example, end to end on real data (minutes).
+# The AlpacaEval example, end to end on real data, and the site (minutes).
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
+
+# The documentation's site, in site/: open site/index.html. Broken links and names that are not found fail.
+docs: $(STAMP)
+	$(BIN)/python docs/build.py
 
 # Small runs of a revision and of the working tree, compared to the last bit (a minute): make neutral BASE=main
 BASE ?= HEAD
@@ -35,10 +39,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv build dist runs site
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev,docs]'
 	@touch $(STAMP)

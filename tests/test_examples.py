@@ -248,21 +248,6 @@ def test_yaml_of_the_pages_is_read(page: Path) -> None:
         assert all(config[key] is not None for key in values if values[key] is not None)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            found = page.parent / target if target else page
-            assert found.exists(), f"{page.name}: {target}"
-            assert not anchor or anchor in _anchors(found), f"{page.name}: {target}#{anchor}"
-
-
-def _anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_the_configuration_page_is_up_to_date() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_configuration.py"))
     assert made["page"]() == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), (

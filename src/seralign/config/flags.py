@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 def config_parser(prog: str, **kwargs: Any) -> Parser:
     """A parser with every key of a run as a dotted flag (``--policy.model``, ``--objective.name`` ...).
 
-    A command adds its own arguments to it; :func:`seralign.config.parse_config` parses them.
+    A command adds its own arguments to it; ``seralign.config.parse_config`` parses them.
     """
     parser = Parser(prog, formatter_class=_Help, **kwargs)
     parser.add_argument(

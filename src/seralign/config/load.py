@@ -23,8 +23,8 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
     """A run's configuration from a YAML file and overrides.
 
     Args:
-        path: YAML file; every key is a field of :class:`RunConfig`, or ``recipe``, a name of
-            :data:`seralign.config.recipes.RECIPES`.
+        path: YAML file; every key is a field of ``RunConfig``, or ``recipe``, a name of
+            ``seralign.config.recipes.RECIPES``.
         overrides: Dotted key to value, e.g. ``{"objective.name": "ipo", "rounds": 2}``; they win over the file.
 
     Raises:
@@ -40,14 +40,14 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
     """A run's configuration from a command line: an optional YAML file first, then flags.
 
     Args:
-        parser: From :func:`config_parser`.
+        parser: From ``config_parser``.
         arguments: ``[run.yaml] [--key value ...]``.
 
     Returns:
         The configuration, and the values of arguments that the command added to the parser.
 
     Raises:
-        ConfigError: as :func:`load_config`.
+        ConfigError: as ``load_config``.
         SystemExit: the configuration was to be printed, and was.
     """
     if arguments and not arguments[0].startswith("-"):
@@ -77,7 +77,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML, every default written out; :func:`load_config` reads it back equal."""
+    """The configuration as YAML, every default written out; ``load_config`` reads it back equal."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a nested dict.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds what :func:`parse_yaml` refuses; names file and
+        ConfigError: the file cannot be read, is not YAML, or holds what ``parse_yaml`` refuses; names file and
             key.
     """
     try:

@@ -66,7 +66,7 @@ def response_token_logps(
 ) -> Tensor:
     """Log-probability of each token of the responses, given all tokens before it.
 
-    Arguments and errors are those of :func:`response_logps`, which adds these up.
+    Arguments and errors are those of ``response_logps``, which adds these up.
 
     Returns:
         [N] float32, in nats, differentiable: the tokens of all responses, one response after the other.

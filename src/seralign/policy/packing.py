@@ -3,7 +3,7 @@
 Legend: B rows, T tokens of a row, R responses, N tokens of all responses, S segments of a packed row.
 
 Both forms have the same names: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
-:mod:`seralign.policy.attention`); ``source`` [N], where in the flattened input the token that predicts a response's
+``seralign.policy.attention``); ``source`` [N], where in the flattened input the token that predicts a response's
 token stands; ``target`` [N], the response's tokens; ``lengths`` [R]. Packed rows have ``position_ids`` too. Responses
 are in the order in which they were given.
 """

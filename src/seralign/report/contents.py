@@ -34,10 +34,10 @@ class RunContents:
     Args:
         name: The folder's name.
         config: As in ``run.json``.
-        figures: All figures by name, as :func:`seralign.report.figures.run_figures` gives them.
+        figures: All figures by name, as ``seralign.report.figures.run_figures`` gives them.
         alarms: What should worry the user.
         training: Rows of ``metrics.jsonl`` by training: ``sft``, ``round 1``, ..., ``baseline``.
-        pairs: The pairs of the run, offline and generated, one row each (see :func:`seralign.report.pairs.read_pairs`);
+        pairs: The pairs of the run, offline and generated, one row each (see ``seralign.report.pairs.read_pairs``);
             None before there are data.
         pairs_total: Pairs of the run; more than ``len(pairs)`` where the table holds a part.
         tables: Files of the run that hold its pairs, paths relative to the run.

@@ -26,8 +26,8 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     the starting policy and of the reference), ``policies`` (the starting policy, the baseline, each round: evaluation
     figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each round's stages, by stage; null for
     one that is not there), ``stopped``, ``result``, ``trainings``
-    (:func:`seralign.report.trainings.training_losses`), ``stages`` (seconds and peak memory), ``notes`` (what the run
-    lacks, in words), ``alarms`` (:class:`seralign.report.alarms.Alarm`).
+    (``seralign.report.trainings.training_losses``), ``stages`` (seconds and peak memory), ``notes`` (what the run
+    lacks, in words), ``alarms`` (``seralign.report.alarms.Alarm``).
 
     Args:
         run: The run.

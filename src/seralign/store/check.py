@@ -40,7 +40,7 @@ def check_run(run: Run, progress: Callable[[int], None] = lambda size: None) -> 
 
 
 def run_size(run: Run) -> int:
-    """Bytes of all files that :func:`check_run` may read."""
+    """Bytes of all files that ``check_run`` may read."""
     folders = [*stage_folders(run.root), *_unfinished(run.root)]
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 

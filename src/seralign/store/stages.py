@@ -49,7 +49,7 @@ class Run:
     """A run's folder. ``root`` is its path."""
 
     root: Path
-    _read: dict[Path, list[int]] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[Path, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, stage: str, *parts: str) -> Path:
         """A file or folder of a finished stage, to read it.
@@ -152,7 +152,7 @@ class Run:
     def verify(self, stage: str, inputs: dict[str, str]) -> StageRecord:
         """The record of a finished stage, after checking that it was made from ``inputs`` and is unharmed.
 
-        A file is read only where its size or time differs from what was recorded; :meth:`path` reads it in any case.
+        A file is read only where its size or time differs from what was recorded; ``path`` reads it in any case.
 
         Raises:
             StoreError: other inputs, or a file that is missing or has changed.

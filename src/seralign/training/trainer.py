@@ -17,7 +17,7 @@ from seralign.training.batches import PackDataset, forward_logps, pack_logprobs
 class PreferenceTrainer(Trainer):
     """Trains a policy on planned packs of pairs.
 
-    Everything but the loss and its metrics is :class:`transformers.Trainer`'s: optimizer, schedule, mixed precision,
+    Everything but the loss and its metrics is ``transformers.Trainer``'s: optimizer, schedule, mixed precision,
     accumulation, checkpoints, resume, trackers, FSDP, DeepSpeed. The loss of a step is the mean over its pairs
     (tokens, for ``sft``), each times its weight relative to the table's mean weight, whatever the packing, the
     accumulation and the number of processes.
@@ -25,7 +25,7 @@ class PreferenceTrainer(Trainer):
     Args:
         objective: The loss.
         kwargs: As for ``Trainer``; ``train_dataset`` and ``eval_dataset`` are a
-            :class:`seralign.training.batches.PackDataset` each, the batch size of ``args`` is 1 (one pack).
+            ``seralign.training.batches.PackDataset`` each, the batch size of ``args`` is 1 (one pack).
     """
 
     def __init__(self, objective: Objective, **kwargs: Any) -> None:
