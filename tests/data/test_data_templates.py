@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from seralign.data import rendering
 from seralign.data.content import Chat, Example, Inputs
 from seralign.data.rendering import Conversation, Refused, Rendered, Template, render_apart
 from seralign.data.tokens import Encoded, make_encoder
-from seralign.errors import ConfigError, DataError, ModelError
+from seralign.errors import ConfigError, DataError, ModelError, SeralignError
 
 USER = {"role": "user", "content": "What is 2 + 2?"}
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome", "days": 3}}}
@@ -288,6 +289,56 @@ def test_a_worker_that_ends_is_replaced() -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert render_apart(template, [conversation]) == right
+
+
+STARTS = "chat templates are run in a process of their own, which cannot be started: "
+
+
+@pytest.mark.parametrize(
+    ("break_it", "why"),
+    [
+        (lambda patch: patch.setattr(sys, "executable", "/no/such/python"), "[Errno 2] No such file or directory"),
+        (lambda patch: patch.setattr(rendering, "WORKER", "seralign.no_such_module"), "exit code 1: "),
+        (lambda patch: patch.setattr(rendering, "Pipe", refuse_pipe), "[Errno 24] Too many open files"),
+    ],
+    ids=["python", "module", "files"],
+)
+def test_a_worker_that_cannot_start_is_no_fault_of_the_template(
+    break_it: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, rows = rendering._Worker(), [Conversation((USER,), (), Inputs())]
+    try:
+        with monkeypatch.context() as patch:
+            break_it(patch)
+            with pytest.raises(SeralignError) as caught:
+                worker.render(Template(tiny.CHATML, {}), rows)
+            assert str(caught.value).startswith(STARTS + why)
+            assert "\n" not in str(caught.value)
+        assert worker.render(Template(tiny.CHATML, {}), rows) == [Rendered(ASSISTANT_TURN, ())]
+    finally:
+        worker.stop()
+
+
+def refuse_pipe() -> Any:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_a_worker_without_memory_to_start_says_so() -> None:
+    """As under ``ulimit -v``: enough for this process, too little for what it starts."""
+    code = (
+        "import resource, subprocess; from seralign.data.rendering import *; from seralign.data.content import Inputs\n"
+        "from seralign.errors import SeralignError; import seralign.data.rendering as r\n"
+        "start = subprocess.Popen\n"
+        "limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (60 * 2**20,) * 2)\n"
+        "r.subprocess.Popen = lambda *a, **k: start(*a, **k, preexec_fn=limit)\n"
+        "try: render_apart(Template('{{ 1 }}', {}), [Conversation((), (), Inputs())])\n"
+        "except SeralignError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(STARTS)
+    assert "template" not in done.stdout.removeprefix(STARTS)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
 
 
 def test_a_forked_process_has_a_worker_of_its_own() -> None:

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from seralign.data.content import Chat, Inputs
+from seralign.errors import SeralignError, brief
 
 CPU_SECONDS = 5
 """Most processor time that a template may take for one row."""
@@ -29,6 +30,7 @@ MEMORY_MEGABYTES = 1024
 WORKER = "seralign.data.rendering_worker"
 CHARACTERS = 2**24
 """Longest text that a template may write."""
+_NOT_STARTED = "chat templates are run in a process of their own, which cannot be started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ def render_apart(template: Template, conversations: Sequence[Conversation]) -> l
     """Render conversations in the worker process, in order.
 
     A row that runs out of time or memory is refused and ends the list: what follows it is not rendered.
+
+    Raises:
+        SeralignError: the process cannot be started, which is no fault of the template.
     """
     return _worker().render(template, conversations)
 
@@ -98,8 +103,8 @@ class _Worker:
     def render(self, template: Template, conversations: Sequence[Conversation]) -> list[Result]:
         with self.lock:
             results: list[Result] = []
+            pipe = self._pipe()
             try:
-                pipe = self._pipe()
                 pipe.send((template, list(conversations)))
                 results.extend(pipe.recv() for _ in conversations)
             except (EOFError, OSError):
@@ -113,9 +118,20 @@ class _Worker:
     def _pipe(self) -> Connection:
         if self.pipe is None or self.process is None or self.process.poll() is not None:
             self.stop()
+            try:
+                self._start()
+            except BaseException:
+                self.stop()
+                raise
+            assert self.pipe is not None
+        return self.pipe
+
+    def _start(self) -> None:
+        """Start the worker and wait until it has loaded what it needs."""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment |= {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "0", "OMP_NUM_THREADS": "1"}
+        try:
             self.pipe, theirs = Pipe()
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-            environment |= {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "0", "OMP_NUM_THREADS": "1"}
             with contextlib.closing(theirs):
                 self.process = subprocess.Popen(
                     [sys.executable, "-P", "-m", WORKER, str(theirs.fileno()), str(self.cpu_seconds)],
@@ -123,9 +139,18 @@ class _Worker:
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
                     start_new_session=True,
                 )
-        return self.pipe
+        except OSError as error:
+            raise SeralignError(f"{_NOT_STARTED}: {brief(error)}") from None
+        try:
+            self.pipe.recv()
+        except (EOFError, OSError):
+            _, said = self.process.communicate()
+            last = said.decode(errors="replace").strip().rpartition("\n")[2]
+            why = ": ".join(part for part in (_ending(self.process.returncode), last) if part)
+            raise SeralignError(f"{_NOT_STARTED}: {why}") from None
 
     def _end(self) -> str:
         """Why the worker ended."""
@@ -134,7 +159,7 @@ class _Worker:
         self.stop()
         if code == -signal.SIGXCPU:
             return f"it takes more than {self.cpu_seconds} s of processor time for one row"
-        return f"it ended the process that it ran in (code {code})"
+        return f"the process that it ran in ended: {_ending(code)}"
 
     def stop(self) -> None:
         if self.pipe is not None:
@@ -142,7 +167,17 @@ class _Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            if self.process.stderr is not None:
+                self.process.stderr.close()
         self.process = self.pipe = None
+
+
+def _ending(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{hint}"
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
 from multiprocessing.connection import Connection
@@ -28,6 +29,10 @@ def main(arguments: list[str]) -> None:
     """Answer requests until the other end of the pipe is closed."""
     limit_memory()
     pipe, seconds = Connection(int(arguments[0])), int(arguments[1])
+    # Until here the one who asks reads errors; nobody would empty that pipe later.
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stderr.fileno())
+    pipe.send("ready")
     for template, conversations in requests(pipe):
         for number, conversation in enumerate(conversations):
             limit_time(seconds)
