@@ -235,6 +235,39 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "policy.lora.r: 8",
+            "policy.lora.r: keys with dots are for the command line (--policy.lora.r); in a file nest it: "
+            "policy: {lora: {r: 8}}",
+        ),
+        (
+            "policy: {lora.r: 8}",
+            "policy.lora.r: keys with dots are for the command line (--policy.lora.r); in a file nest it: "
+            "below policy lora: {r: 8}",
+        ),
+        (
+            "data.pairs: {path: a.jsonl}",
+            "data.pairs: keys with dots are for the command line (--data.pairs); in a file nest it: data: {pairs: ...}",
+        ),
+        (
+            "training.extra.adam_beta2: 0.9",
+            "training.extra.adam_beta2: keys with dots are for the command line (--training.extra.adam_beta2); in a "
+            "file nest it: training: {extra: {adam_beta2: 0.9}}",
+        ),
+        ("policy.lora.rank: 8", "policy.lora.rank: unknown key; did you mean policy.lora.r?"),
+    ],
+)
+def test_a_dotted_key_in_a_file_says_how_to_nest_it(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"out: x\nworld: {{}}\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == f"{file}: {says}"
+
+
+@pytest.mark.parametrize(
     ("key", "says"),
     [
         ("training.lr", "did you mean training.learning_rate?"),

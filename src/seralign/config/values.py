@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from seralign.config.fields import alternatives, dataclass_of, type_hints
-from seralign.config.hints import unknown_key
+from seralign.config.hints import dotted_key, type_at, unknown_key
 from seralign.errors import ConfigError
 
 # Counts, lengths and seeds beyond it do not fit the integers of some library or other.
@@ -39,6 +39,8 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
     arguments = {}
     for name, value in values.items():
         if name not in fields:
+            if "." in str(name) and type_at(f"{prefix}{name}") is not None:
+                raise ConfigError(dotted_key(key, str(name), value))
             raise ConfigError(unknown_key(f"{prefix}{name}{_first_below(value)}"))
         part = dataclass_of(hints[name])
         if part is None or (value is None and type(None) in alternatives(hints[name])):
