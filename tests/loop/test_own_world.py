@@ -17,6 +17,7 @@ from seralign.laboratory.grammar import EOS
 from seralign.laboratory.model import build_tokenizer, save_model
 from seralign.loop import train
 from seralign.loop.prepare import WORLD, world_stage
+from seralign.policy.speed import Rates
 from seralign.store import Run
 
 SCORER = """
@@ -108,6 +109,30 @@ def test_the_same_configuration_makes_the_same_world(here: Path) -> None:
     for file in (here / "a" / WORLD).glob("*.json*"):
         if file.name != "stage.json":
             assert file.read_bytes() == (here / "b" / WORLD / file.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        ({}, "float32"),
+        ({"scoring__dtype": "bfloat16"}, "bfloat16"),
+        ({"scoring__dtype": "float32"}, "float32"),
+        ({"policy__dtype": "bfloat16"}, "bfloat16"),
+    ],
+)
+def test_a_world_is_sampled_as_configured_and_not_as_this_machine_is_fast(
+    settings: dict[str, Any], dtype: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded(Exception):
+        pass
+
+    def load(source: Any, policy: Any, dtype: str) -> None:
+        raise Loaded(dtype)
+
+    monkeypatch.setattr("seralign.loop.own_world.load_model", load)
+    monkeypatch.setattr("seralign.loop.precision.processor_rates", lambda shape: Rates(float32=1.0, bfloat16=50.0))
+    with pytest.raises(Loaded, match=f"^{dtype}$"):
+        world_stage(Run(here / "run"), config(**settings))
 
 
 def test_the_labeller_alone_leaves_the_responses(here: Path) -> None:

@@ -105,7 +105,8 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OwnWorldConfig:
-    """A world of one's own: any prompts and any gold scorer. ``policy.model`` writes the responses.
+    """A world of one's own: any prompts and any gold scorer. ``policy.model`` writes the responses, with weights in
+    ``policy.dtype``, or bfloat16 where ``scoring.dtype: bfloat16`` is given; ``auto`` changes no world.
 
     Args:
         prompts: Rows of prompts; they are split into those to train on, held-out ones and validation.

@@ -80,7 +80,7 @@ class Loop:
 
     def sampler(self, policy: Policy) -> Callable[[], nn.Module]:
         """Loads a policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
-        return self._loader(policy, "bfloat16" if self.config.scoring.dtype == "bfloat16" else self.config.policy.dtype)
+        return self._loader(policy, sampling_dtype(self.config))
 
     def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
         """A policy's model, as :func:`~seralign.policy.load.load_model` loads it, after checking its files by digest.
@@ -118,6 +118,11 @@ class Loop:
     @property
     def _attention(self) -> str:
         return self.config.policy.attention or ("packed" if self.packed_length else "default")
+
+
+def sampling_dtype(config: RunConfig) -> str:
+    """Data type of the weights that are sampled from; ``auto`` that is not settled yet counts as none given."""
+    return "bfloat16" if config.scoring.dtype == "bfloat16" else config.policy.dtype
 
 
 def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:

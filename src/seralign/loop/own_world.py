@@ -20,6 +20,7 @@ from seralign.data.tokens import make_encoder
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld, pairs_per_prompt, sampled_pairs, split_prompts
 from seralign.laboratory.world import write_world
+from seralign.loop.context import sampling_dtype
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams
@@ -30,6 +31,9 @@ from seralign.store import SCRATCH
 
 def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, folder: Path) -> dict[str, Any]:
     """Sample, score, label and write a world into a stage's folder; all processes sample, the first one writes.
+
+    A ``scoring.dtype`` that is given counts, as for the answers of the rounds; what ``auto`` would find does not: a
+    world is data, and which precision is fast on this machine must not change it.
 
     Returns:
         Numbers of rows of each file, and of possible pairs that were left out, by reason.
@@ -53,7 +57,7 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
     def sample(name: str, prompts: datasets.Dataset, samples: int) -> Sequence[Candidate]:
         table = sample_candidates(
             prompts,
-            partial(load_model, source, config.policy, config.policy.dtype),
+            partial(load_model, source, config.policy, sampling_dtype(config)),
             tokenizer,
             SamplingParams(samples, sampling.temperature, sampling.top_p, sampling.limit),
             ends,
