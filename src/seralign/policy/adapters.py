@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError, brief
 from seralign.policy.admission import model_settings
+from seralign.policy.forward import inner_model
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, open_tensors, read_json
 from seralign.policy.quiet import quiet_transformers
 
@@ -81,11 +82,22 @@ def merged(model: nn.Module, source: PolicySource) -> PreTrainedModel:
     Raises:
         ModelError: the adapter is of a kind that cannot be added.
     """
+    _untie(inner_model(model))
     try:
         with quiet_transformers():
             return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     except (AttributeError, ValueError, NotImplementedError, TypeError) as error:
         raise ModelError(f"{source.adapter}: this adapter cannot be merged: {brief(error)}") from None
+
+
+def _untie(model: Any) -> None:
+    """Give the output embedding a matrix of its own where an adapter changes one of two that are the same."""
+    own, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None or not (hasattr(own, "base_layer") or hasattr(head, "base_layer")):
+        return
+    own, head = (getattr(module, "base_layer", module) for module in (own, head))
+    if head.weight is own.weight:
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 
 def vocabulary_rows(source: PolicySource, config: PolicyConfig) -> int:

@@ -13,6 +13,9 @@ _SILENT: tuple[tuple[str, type[Warning]], ...] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),
     ("fan_in_fan_out is set to", UserWarning),
     ("Setting `save_embedding_layers` to `True`", UserWarning),
+    # Where an adapter changes one of two tied embeddings, merging unties them, and the merged settings say so.
+    ("Model with `tie_word_embeddings=True` and the tied_target_modules", UserWarning),
+    ("Input and output embeddings are no longer tied", UserWarning),
     # load_adapter raises in its place.
     ("Found missing adapter keys", UserWarning),
 )
