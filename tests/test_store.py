@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -452,8 +453,18 @@ def test_a_full_disk_is_told_also_where_a_library_words_it_in_its_own_error(tmp_
         raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
     with pytest.raises(StoreError, match="a checkpoint could not be written"), disk_errors(tmp_path):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0")
+    with pytest.raises(StoreError, match="a checkpoint could not be written"), disk_errors(tmp_path):
+        raise RuntimeError("basic_ios::clear: iostream error")
     with pytest.raises(RuntimeError, match="something else"), disk_errors(tmp_path):
         raise RuntimeError("something else")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("size", [1, 100, 10_000, 1_000_000])
+def test_what_torch_says_of_a_full_disk_is_known(size: int, tmp_path: Path) -> None:
+    """In other words for a small file, which fails when it is closed, than for a large one."""
+    with pytest.raises(StoreError, match="could not be written, as on a full disk"), disk_errors(tmp_path):
+        torch.save({"state": torch.zeros(size)}, "/dev/full")
 
 
 @pytest.mark.parametrize(

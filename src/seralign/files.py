@@ -167,7 +167,7 @@ def disk_errors(root: Path) -> Iterator[None]:
         for code in (*_FULL, errno.EIO):
             if os.strerror(code) in str(error):
                 raise _no_write(root, OSError(code, os.strerror(code))) from None
-        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
+        if any(word in str(error) for word in _TORCH_SAVE):
             raise StoreError(
                 f"{root}: a checkpoint could not be written, as on a full disk (torch gives no reason). {_KEPT}"
             ) from None
@@ -191,6 +191,8 @@ _REFUSED = (
     errno.ENOTEMPTY,
     errno.EIO,
 )
+# Words of torch.save's where the system refuses a write; which of them depends on when it does.
+_TORCH_SAVE = ("PytorchStreamWriter", "inline_container", "iostream error")
 _KEPT = "Everything finished is kept: make room and give the same command again"
 
 

@@ -80,7 +80,8 @@ class TrainingConfig:
         save_steps: Steps between checkpoints; a killed run goes on from the last one.
         log_steps: Steps between lines of metrics.
         eval_steps: Steps between held-out evaluations; by default only before and after training.
-        report_to: Trackers by transformers' names, e.g. ``[tensorboard, wandb]``.
+        report_to: Trackers by transformers' names, e.g. ``[tensorboard, wandb]``. Their packages, and the login to
+            wandb and comet_ml, are checked before the run begins.
         extra: Any other field of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …). Secrets are refused:
             they belong in the environment (``HF_TOKEN``).
     """
