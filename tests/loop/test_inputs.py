@@ -89,7 +89,7 @@ def inputs_of(config: RunConfig, patch: pytest.MonkeyPatch, finished: RunResult,
         asked[name] = inputs
         return run.record(name)
 
-    patch.setattr("seralign.loop.sera.open_run", lambda *_: Run(finished.run.root))
+    patch.setattr("seralign.loop.sera.open_run", lambda *_, **__: Run(finished.run.root))
     patch.setattr(Run, "verify", record)
     train(config, scorer)
     return asked

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from small_run import small_config
 from text_model import save_text_model
+from transformers import AutoTokenizer
 
 import seralign
-from seralign.errors import ConfigError, DataError
+from seralign.errors import ConfigError, DataError, ModelError, SeralignError, StoreError
 
 
 @pytest.mark.parametrize("section", ["training", "sft"])
@@ -34,20 +35,71 @@ def test_a_training_that_cannot_move_ends_a_run_before_a_model_runs(tmp_path: Pa
     assert not list((tmp_path / "run").glob("sft*"))
 
 
-def test_a_mistake_in_the_data_leaves_the_folder_free(tmp_path: Path) -> None:
-    """The error says how to map the columns; the same command with the mapping has to run."""
-    save_text_model(tmp_path / "model", None)
+def text_config(tmp_path: Path, **overrides: Any) -> dict[str, Any]:
+    """A run of a step on rows of a file."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f'{{"prompt": "Say {n}. ", "good": "{n}", "bad": "No."}}\n' for n in range(1, 5)))
-    config = {
+    return {
         "out": str(tmp_path / "run"), "rounds": 1, "policy.model": str(tmp_path / "model"),
-        "data": {"pairs": {"path": str(rows)}, "max_length": 32}, "training": {"max_steps": 1, "learning_rate": 1e-3},
-        "evaluation": {"prompts": 0, "token_pairs": 0}, "stop.metric": "never",
-    }  # fmt: skip
-    with pytest.raises(DataError, match="a pair needs chosen and rejected"):
-        seralign.train(seralign.load_config(None, config))
-    mapped = config | {"data.pairs.columns": {"chosen": "good", "rejected": "bad"}}
-    assert seralign.train(seralign.load_config(None, mapped)).figures["policy"] == "round 1"
+        "data": {"pairs": {"path": str(rows), "columns": {"chosen": "good", "rejected": "bad"}}, "max_length": 32},
+        "training": {"max_steps": 1, "learning_rate": 1e-3}, "evaluation": {"prompts": 0, "token_pairs": 0},
+        "stop.metric": "never",
+    } | overrides  # fmt: skip
+
+
+def wider_tokenizer(folder: Path) -> Path:
+    """The text model's tokenizer with a token that its embedding has no row for."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["Say"])
+    tokenizer.save_pretrained(folder.parent / "wider")
+    return folder.parent / "wider"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "message"),
+    [
+        ({"data.pairs.columns": {}}, DataError, "a pair needs chosen and rejected"),
+        ({"data.max_length": 4096}, ConfigError, r"data\.max_length is 4096, but the model has"),
+        ({"rounds": 2, "bootstrap.sampling.max_new_tokens": 30}, ConfigError,
+         r"bootstrap\.sampling\.max_new_tokens is 30: with the longest prompt"),
+        ({"policy.tokenizer": "wider"}, ModelError, "policy.tokenizer: the data has token"),
+        ({"rounds": 2, "stop.metric": "win_rate", "bootstrap.sampling.max_new_tokens": 4,
+          "evaluation": {"prompts": 1, "token_pairs": 0, "sampling": {"max_new_tokens": 4}}}, ConfigError,
+         r"stop\.metric: win_rate needs evaluation\.scorer"),
+        ({"rounds": 2, "stop.metric": "margin_accuracy", "data.heldout_fraction": 0,
+          "bootstrap.sampling.max_new_tokens": 4}, ConfigError, r"stop\.metric: margin_accuracy needs held-out pairs"),
+        ({"evaluation.scorer": "nosuch:score"}, ConfigError, r"evaluation\.scorer"),
+        ({"reference.model": "nosuch/folder/here"}, ModelError, "nosuch/folder/here"),
+        ({"scoring.cache": "/dev/null/logps.sqlite"}, SeralignError, "/dev/null"),
+    ],
+)  # fmt: skip
+def test_a_mistake_leaves_the_folder_free(
+    tmp_path: Path, mistake: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """The error says what would be right; the same command with it has to run."""
+    save_text_model(tmp_path / "model", None)
+    if "policy.tokenizer" in mistake:
+        mistake = {"policy.tokenizer": str(wider_tokenizer(tmp_path / "model"))}
+    config = text_config(tmp_path)
+    with pytest.raises(error, match=message):
+        seralign.train(seralign.load_config(None, config | mistake))
+    assert not list((tmp_path / "run").rglob("stage.json"))
+    assert seralign.train(seralign.load_config(None, config)).figures["policy"] == "round 1"
+
+
+@pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps:UserWarning")
+def test_a_mistake_leaves_the_folder_of_a_world_free(tmp_path: Path) -> None:
+    """The world is made before anything is read; its inputs say all that it depends on."""
+    with pytest.raises(ConfigError, match=r"data\.max_length is 100000, but the model has"):
+        seralign.train(small_config(tmp_path / "run", data__max_length=100000))
+    made = (tmp_path / "run" / "world" / "stage.json").stat().st_mtime_ns
+    never = {"training__schedule": "warmup_stable_decay", "training__warmup": 0.0}
+    never["training__extra"] = {"lr_scheduler_kwargs": {"num_decay_steps": 0, "num_stable_steps": 0}}
+    with pytest.raises(ConfigError, match=r"^training\.schedule: all 4 steps have a learning rate of 0"):
+        seralign.train(small_config(tmp_path / "run", **never))
+    assert (tmp_path / "run" / "world" / "stage.json").stat().st_mtime_ns == made
+    with pytest.raises(StoreError, match="world was made from other inputs: world changed since"):
+        seralign.train(small_config(tmp_path / "run", world={"pairs": 61}))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
 from seralign.progress import say
-from seralign.store import Run, StageRecord
+from seralign.store import Run
 
 DATA = "data"
+DEMONSTRATIONS = "demonstrations.arrow"
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,30 @@ class Tables:
     digest: str
 
 
-def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> Tables:
-    """Read, tokenize and split the data."""
+def data_stage(
+    run: Run,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    check: Callable[[Tables], None] = lambda _: None,
+) -> Tables:
+    """Read, tokenize and split the data.
+
+    All checks of what was read come before the stage is finished: a finished stage binds the folder to its
+    configuration, with the mistake in it.
+
+    Args:
+        run: The run.
+        config: Its configuration.
+        tokenizer: Of the policy.
+        end_tokens: Tokens that end a response.
+        check: Further checks of the tables, which raises what is wrong with them.
+
+    Raises:
+        DataError: A source cannot be read.
+        ConfigError: Prompts and answers do not fit the model's window.
+        ModelError: The data have tokens that the model has no embedding for.
+    """
     sources = _sources(config)
     inputs = {key: fingerprint(source, key) for key, source in sources.items()}
     inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
@@ -51,14 +76,17 @@ def data_stage(run: Run, config: RunConfig, tokenizer: PreTrainedTokenizerBase, 
     encoder = make_encoder(tokenizer, config.data, end_tokens)
 
     def work(folder: Path) -> dict[str, Any]:
-        return read_data(config, encoder, folder) if distributed.is_main() else {}
+        figures = read_data(config, encoder, folder) if distributed.is_main() else {}
+        distributed.barrier()
+        tables = _tables(folder.joinpath, (folder / DEMONSTRATIONS).exists(), "")
+        _check_window(config, tables)
+        _check_tokens(config, tables, tokenizer)
+        check(tables)
+        return figures
 
     record = run_stage(run, DATA, inputs, work)
     _tell(record.figures)
-    tables = _tables(run, record)
-    _check_window(config, tables)
-    _check_tokens(config, tables, tokenizer)
-    return tables
+    return _tables(partial(run.path, DATA), DEMONSTRATIONS in record.outputs, record.digest)
 
 
 def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, Any]:
@@ -81,7 +109,7 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, An
     write_prompts(folder / "heldout_prompts.arrow", prompts_of(heldout))
     if "data.demonstrations" in sources:
         _, reports["demonstrations"] = prepare_demonstrations(
-            sources["data.demonstrations"], encoder, folder / "demonstrations.arrow", "data.demonstrations"
+            sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
         )
     prompts = read_table(folder / "prompts.arrow")
     trained = set(pairs.unique("prompt_id")) | set(prompts.unique("prompt_id"))
@@ -118,18 +146,17 @@ def _sources(config: RunConfig) -> dict[str, SourceConfig]:
     return {key: source for key, source in found.items() if source is not None}
 
 
-def _tables(run: Run, record: StageRecord) -> Tables:
+def _tables(path: Callable[[str], Path], has_demonstrations: bool, digest: str) -> Tables:
     def table(name: str) -> datasets.Dataset:
-        return read_table(run.path(DATA, f"{name}.arrow"))
+        return read_table(path(f"{name}.arrow"))
 
-    has_demonstrations = "demonstrations.arrow" in record.outputs
     return Tables(
         pairs=table("pairs"),
         heldout=table("heldout"),
         prompts=table("prompts"),
         heldout_prompts=table("heldout_prompts"),
         demonstrations=table("demonstrations") if has_demonstrations else None,
-        digest=record.digest,
+        digest=digest,
     )
 
 

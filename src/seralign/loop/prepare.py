@@ -34,10 +34,17 @@ POLICIES = "policies"
 
 
 def world_stage(run: Run, config: RunConfig) -> RunConfig:
-    """Make the world, and let it supply what the configuration leaves out."""
+    """Make the world, and let it supply what the configuration leaves out.
+
+    Raises:
+        ModelError: A model that the configuration gives is none that can be trained; it is found before the world is
+            made.
+    """
     world = config.world
     if world is None:
         return config
+    if config.policy.model is not None:
+        check_model(fetch(base_source(config)), config.policy)
     if world.own is not None:
         _own_world_stage(run, config, world, world.own)
     else:
@@ -88,20 +95,30 @@ def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
 
 def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, Policy]:
     """Name the starting policy and the reference, and record their weights' digests."""
-    given = loop.config.reference
-    if given.model is None:
-        reference = replace(initial, name="reference")
-    else:
-        source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
-        check_model(source, loop.config.policy, "reference")
-        _check_vocabulary(initial.source, source, loop.config.policy)
-        reference = Policy("reference", source, _digest(source))
+    source = reference_source(loop.config, initial.source)
+    reference = replace(initial, name="reference") if source is None else Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
     # Only here and now it is known whether a name is a folder's or the hub's.
     named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model), "dtype": saved_dtype(base.source)}}
     figures = named | {"initial": initial.to_dict(), "reference": reference.to_dict()}
     loop.stage(POLICIES, inputs, lambda folder: figures)
     return initial, reference
+
+
+def reference_source(config: RunConfig, policy: PolicySource) -> PolicySource | None:
+    """The model that ``reference`` names, None where it names none.
+
+    Raises:
+        ModelError: There is no such model, or it is none that can score.
+        ConfigError: Its vocabulary is not the policy's.
+    """
+    given = config.reference
+    if given.model is None:
+        return None
+    source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
+    check_model(source, config.policy, "reference")
+    _check_vocabulary(policy, source, config.policy)
+    return source
 
 
 def base_policy(config: RunConfig) -> Policy:

@@ -10,6 +10,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ from seralign.loop.crossfit import crossfitted
 from seralign.loop.data import Tables, data_stage
 from seralign.loop.evaluating import evaluate_stage
 from seralign.loop.precision import settle
-from seralign.loop.prepare import WORLD, base_policy, policies_stage, sft_stage, trained, world_stage
+from seralign.loop.prepare import (
+    WORLD,
+    base_policy,
+    policies_stage,
+    reference_source,
+    sft_stage,
+    trained,
+    world_stage,
+)
 from seralign.loop.reporting import report
 from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
@@ -79,7 +88,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
             distributed.barrier()
             return _train(Run(root), config, scorer)
         with locked(root):
-            run = open_run(root, to_dict(config), _versions())
+            run = open_run(root, to_dict(config), _versions(), free=frozenset({WORLD}))
             _tell_versions(run)
             distributed.barrier()
             return _train(run, config, scorer)
@@ -90,25 +99,18 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
-    tables = data_stage(run, config, tokenizer, ends)
-    # Not before the data are read: a finished stage binds the folder to its configuration, with the mistake in it.
-    config = settle(run, config, base.source)
+    # A finished stage binds the folder to its configuration: what can be wrong with it is found out before the data
+    # stage is finished, and the precision, which cannot be wrong, is recorded only then.
+    found = run_scorer(run, config, scorer)
+    reference_source(config, base.source)
+    objective, length = objective_from(config.objective), packed_length(base.source, config.policy)
     cache = None
     if distributed.is_main():
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
-    loop = Loop(
-        config,
-        run,
-        tokenizer,
-        ends,
-        objective_from(config.objective),
-        packed_length=packed_length(base.source, config.policy),
-        cache=cache,
-        scorer=run_scorer(run, config, scorer),
-    )
     try:
-        check_stop(loop, tables)
-        check_steps(loop, tables)
+        tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, found))
+        config = settle(run, config, base.source)
+        loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=cache, scorer=found)
         loop, base = base_stage(loop, base)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
@@ -220,9 +222,11 @@ def _baseline(
 
 def first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
     """What round 1 trains on: all pairs; demonstrations where the objective is ``sft`` and there are any."""
-    if loop.objective.name == "sft" and tables.demonstrations is not None:
-        return tables.demonstrations
-    return tables.pairs
+    return _first(loop.objective.name, tables)
+
+
+def _first(objective: str, tables: Tables) -> datasets.Dataset:
+    return tables.demonstrations if objective == "sft" and tables.demonstrations is not None else tables.pairs
 
 
 def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, Policy, dict[str, str]], StageRecord]:
@@ -267,24 +271,28 @@ def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scor
     return None
 
 
-def check_stop(loop: Loop, tables: Tables) -> None:
-    """Refuse a stopping rule whose figure will not be there, before the first round."""
-    metric = loop.config.stop.metric
-    if loop.config.rounds == 1 or metric == "never":
+def check_tables(config: RunConfig, scorer: Scorer | None, tables: Tables) -> None:
+    """Refuse a stopping rule whose figure will not be there, and a training that would change nothing.
+
+    Raises:
+        ConfigError: The run has one.
+    """
+    _check_stop(config, scorer, tables)
+    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
+    check_trainings(config, demonstrations=len(demonstrations), pairs=len(_first(config.objective.name, tables)))
+
+
+def _check_stop(config: RunConfig, scorer: Scorer | None, tables: Tables) -> None:
+    metric = config.stop.metric
+    if config.rounds == 1 or metric == "never":
         return
-    if metric == "win_rate" and loop.scorer is None:
+    if metric == "win_rate" and scorer is None:
         raise ConfigError("stop.metric: win_rate needs evaluation.scorer (module:function) to score responses")
     if not len(tables.heldout):
         raise ConfigError(
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
             "or stop.metric: never"
         )
-
-
-def check_steps(loop: Loop, tables: Tables) -> None:
-    """Refuse a training that would change nothing, before any model runs."""
-    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
-    check_trainings(loop.config, demonstrations=len(demonstrations), pairs=len(first_pairs(loop, tables)))
 
 
 def _tell_versions(run: Run) -> None:

@@ -14,8 +14,16 @@ FORMAT = 2
 MANIFEST = "run.json"
 
 
-def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str]) -> Run:
+def open_run(
+    root: str | Path, config: dict[str, Any], versions: dict[str, str], free: frozenset[str] = frozenset()
+) -> Run:
     """Open a run's folder for work, or begin one.
+
+    Args:
+        root: The folder.
+        config: The run's configuration.
+        versions: Of the packages that it runs with.
+        free: Stages that do not bind the folder to the configuration: their inputs hold all that they depend on.
 
     Raises:
         StoreError: the folder holds something else, or a run of another configuration that has finished a stage (the
@@ -26,7 +34,7 @@ def open_run(root: str | Path, config: dict[str, Any], versions: dict[str, str])
     manifest = root / MANIFEST
     if manifest.exists():
         changed = _differences(read_manifest(root)["config"], config)
-        if changed and any(stage_folders(root)):
+        if changed and any(str(folder.relative_to(root)) not in free for folder in stage_folders(root)):
             raise StoreError(
                 f"{root} holds a run of another configuration: {'; '.join(changed)}. "
                 "Go on with the configuration that it began with, or choose another folder (--out)"

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from seralign.loop.planning.remedies import count_weights, static_misfits, with_
 from seralign.loop.planning.workload import StageWork, workload
 from seralign.loop.precision import PRECISION, settle, settled
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
-from seralign.loop.sera import check_steps, check_stop, run_scorer
+from seralign.loop.sera import check_tables, run_scorer
 from seralign.loop.training import check_sections
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
@@ -142,12 +143,10 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     config = settled(config, (begun or run.record(PRECISION)).figures["precision"])
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
-    tables = data_stage(run, config, tokenizer, ends)
-    length = packed_length(base.source, config.policy)
     scorer, objective = run_scorer(run, config, None), objective_from(config.objective)
+    tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, scorer))
+    length = packed_length(base.source, config.policy)
     loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=None, scorer=scorer)
-    check_stop(loop, tables)
-    check_steps(loop, tables)
     reference = None if config.reference.model is None else policies_stage(loop, base, base)[1]
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)
