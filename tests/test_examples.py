@@ -256,7 +256,7 @@ def test_the_configuration_page_is_up_to_date() -> None:
 
 
 def test_the_data_page_names_every_count() -> None:
-    from seralign.data import answers, borders, calls, formats, inputs, messages, prepare, templates, tokens
+    from seralign.data import answers, borders, calls, formats, inputs, messages, prepare, templates, thoughts, tokens
 
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     counts = [tokens.EMPTY_PROMPT, tokens.EMPTY_RESPONSE, tokens.IDENTICAL, tokens.PROMPT_TOO_LONG,
@@ -265,6 +265,7 @@ def test_the_data_page_names_every_count() -> None:
               borders.NO_SHARED_PROMPT, borders.NO_SHARED_MARK, borders.SEVERAL_TURNS, borders.NOT_THE_PROMPT,
               borders.NOT_THE_ASSISTANT, messages.ROLE_MAPPED, calls.ARGUMENTS_DECODED, inputs.JSON_COLUMN,
               answers.ANSWER_LEFT_OUT, answers.PROMPT_LEFT_OUT, answers.THOUGHT_KEPT, answers.THOUGHT_OPEN,
-              answers.TOOLS_UNUSED, answers.DOCUMENTS_UNUSED, templates.SETTINGS_UNUSED]  # fmt: skip
+              thoughts.THOUGHT_RENAMED, answers.TOOLS_UNUSED, answers.DOCUMENTS_UNUSED,
+              templates.SETTINGS_UNUSED]  # fmt: skip
     missing = [name for name in counts if f"`{name}`" not in page]
     assert not missing

@@ -117,7 +117,7 @@ def test_a_stripped_thought_is_put_back_where_the_generation_prompt_opens_none()
     ("template", "message"),
     [
         # A field that the template does not read.
-        (R1, answer("4", reasoning_content="It is 4.")),
+        (R1_OLD, answer("4", reasoning_content="It is 4.")),
         (tiny.CHATML, answer("4", thinking="It is 4.")),
         (tiny.CHATML, answer("", tool_calls=[CALL])),
         (tiny.CHATML, answer("Let me see.", tool_calls=[CALL])),
@@ -227,10 +227,12 @@ BACKWARD = (
     ],
 )
 def test_a_template_that_puts_the_prompt_into_the_response_is_refused(template: str) -> None:
-    with pytest.raises(
-        DataError, match=r"^f row 7: the chat template .* writes a part of the prompt into the response$"
-    ):
+    what = "writes a part of the prompt into the response"
+    with pytest.raises(ModelError, match=rf"^the chat template of .* fails for every conversation, .*{what}\. Give "):
         encode(template, answer("four"), answer("five"))
+    row = "{% if '2 + 2' not in messages[0]['content'] %}" + tiny.CHATML + "{% else %}" + template + "{% endif %}"
+    with pytest.raises(DataError, match=rf"^f row 7: the chat template .* {what}$"):
+        encode(row, answer("four"), answer("five"))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ def test_a_template_that_puts_the_prompt_into_the_response_is_refused(template: 
         ("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "RecursionError: maximum recursion depth exceeded"),
         ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "RecursionError: maximum recursion depth exceeded"),
         ("{{ messages[0].a.b }}", "UndefinedError: 'dict object' has no attribute 'a'"),
-        ("{{ raise_exception('Roles must alternate') }}", "refuses it: Roles must alternate"),
+        ("{{ raise_exception('Roles must alternate') }}", "Hi': Roles must alternate. Give"),
         ("{% for %}", "TemplateSyntaxError: "),
         ("{{ 'x' * 99999999999 }}", "it needs more than 1024 MB of memory"),
         ("{{ '%9999999999d' % 1 }}", "it needs more than 1024 MB of memory"),
@@ -249,11 +251,37 @@ def test_a_template_that_puts_the_prompt_into_the_response_is_refused(template: 
         ("{{ 'x' * 20000000 }}", "it writes more than 16777216 characters"),
     ],
 )  # fmt: skip
-def test_a_template_that_fails_is_one_line_that_names_the_row(template: str, reason: str) -> None:
-    with pytest.raises(DataError, match=r"^f row 7: the chat template \(policy\.chat_template, or the ") as error:
-        encode(template, answer("four"))
+def test_a_template_that_fails_for_any_row_is_itself_to_blame(template: str, reason: str) -> None:
+    tokenizer = tiny.byte_bpe(template, eos="<|im_end|>")
+    tokenizer.name_or_path = "models/mine"
+    with pytest.raises(ModelError, match=r"^the chat template of models/mine \(policy\.chat_template, if ") as error:
+        make_encoder(tokenizer, DataConfig(), frozenset()).encode([Example((USER,), (answer("4"),), "f row 7")])
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('Roles must alternate') }}", "refuses it: Roles must alternate"),
+        ("{{ messages[0].a.b }}", "refuses it: UndefinedError: 'dict object' has no attribute 'a'"),
+        ("{{ 1 // 0 }}", "refuses it: ZeroDivisionError: integer division or modulo by zero"),
+    ],
+)
+def test_a_row_that_a_template_cannot_take_is_named(template: str, reason: str) -> None:
+    of_row = "{% if messages | length > 3 %}" + template + "{% endif %}" + tiny.CHATML
+    several = (USER, *answer("4"), USER)
+    assert kept(of_row, answer("4")).notes == ()
+    with pytest.raises(DataError, match=r"^f row 7: the chat template \(policy\.chat_template, or the ") as error:
+        encode(of_row, answer("four"), prompt=several)
+    assert str(error.value).endswith(reason)
+
+
+def test_a_template_may_need_a_system_message() -> None:
+    needs = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no system') }}{% endif %}" + tiny.CHATML
+    with pytest.raises(DataError, match=r"^f row 7: .* refuses it: no system$"):
+        encode(needs, answer("four"))
+    assert kept(needs, answer("four"), system="Be brief.").notes == ()
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,26 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from seralign.data.content import Chat, Inputs, Message
 from seralign.data.rendering import Conversation, LeftOut, Rendered, TemplateRefusal
+from seralign.data.thoughts import (
+    OPENED,
+    REASONING,
+    SENTINEL,
+    THOUGHT,
+    THOUGHT_RENAMED,
+    Apply,
+    thought_in_content,
+    with_thoughts_named,
+)
 
-Apply = Callable[[Chat, Inputs, bool], str]
-"""Messages, further inputs, whether to add the generation prompt; the text."""
-
-# Stand in for an answer and mark a prompt; private-use characters are in no real text.
-PLACEHOLDER, SENTINEL = "\ue0ff", "\ue0fe"
+# Stands in for an answer; private-use characters are in no real text.
+PLACEHOLDER = "\ue0ff"
 STAND_IN = {"role": "assistant", "content": PLACEHOLDER}
-THOUGHT = re.compile(r"(</?(?:think|thinking|thought|reasoning)>)")
-OPENED = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
 LAST_WORD = re.compile(r"\W*\w+\W*\Z")
-REASONING = ("reasoning_content", "thinking", "reasoning")
 
 ANSWER_LEFT_OUT = "chat template leaves out a part of the answer"
 PROMPT_LEFT_OUT = "chat template leaves out a part of the prompt"
@@ -38,7 +42,8 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
 
     The prompt ends with the template's generation prompt; a response is what the template writes after it, end of
     turn included, so that the two joined are what a model served with the template reads and writes. Where the
-    template strips the thought of an answer, the answer's own text is put after the generation prompt.
+    template strips the thought of an answer, the answer's own text is put after the generation prompt; where it reads
+    thoughts from another field than the row has them in, they are given to it in that one.
 
     Args:
         apply: Applies the template.
@@ -48,11 +53,12 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
     Raises:
         TemplateRefusal: The template writes a part of the prompt into the response.
     """
-    chat, inputs = conversation.prompt, conversation.inputs
+    named = with_thoughts_named(apply, conversation)
+    chat, inputs = named.prompt, named.inputs
     prompt = apply(chat, inputs, True)
-    notes = list(_unused(apply, chat, inputs, prompt))
+    notes = [*([THOUGHT_RENAMED] * (named is not conversation)), *_unused(apply, chat, inputs, prompt)]
     responses = []
-    for (message,) in conversation.answers:
+    for (message,) in named.answers:
         if not (message["content"].strip() or any(True for _ in _apart(message))):
             responses.append("")
             continue
@@ -60,7 +66,7 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
         if careful or _repeats_prompt(chat, message, text):
             _check_order(apply, chat, message, inputs)
         if not writes(message, text, prompt):
-            text = _with_thought(apply, chat, message, inputs, prompt)
+            text = _mended(apply, chat, thought_in_content(message, prompt), inputs, prompt)
             if text is None:
                 return LeftOut(ANSWER_LEFT_OUT)
             notes.append(THOUGHT_KEPT)
@@ -172,6 +178,12 @@ def _check_order(apply: Apply, chat: Chat, message: Message, inputs: Inputs) -> 
     text = _response(apply, marked, message, inputs, apply(marked, inputs, True))
     if SENTINEL in text:
         raise TemplateRefusal("it writes a part of the prompt into the response")
+
+
+def _mended(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:
+    """A response with a thought that the template leaves out; None where more than that is missing."""
+    text = _response(apply, chat, message, inputs, prompt)
+    return text if writes(message, text, prompt) else _with_thought(apply, chat, message, inputs, prompt)
 
 
 def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:

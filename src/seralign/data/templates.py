@@ -20,6 +20,12 @@ from seralign.errors import ConfigError, DataError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What any template can be expected to render; some need a system message.
+PROBES: tuple[Chat, ...] = (
+    ({"role": "user", "content": "Hi"},),
+    ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}),
+)
+PROBED: Chat = ({"role": "assistant", "content": "Hello."},)
 SETTINGS_UNUSED = "chat template does not use chat_template_kwargs"
 
 
@@ -35,7 +41,7 @@ def render(
 
     Raises:
         DataError: The template refuses a conversation, or runs out of time or memory.
-        ModelError: A conversation meets a tokenizer without a chat template.
+        ModelError: A conversation meets a tokenizer without a chat template, or with one that fails for any.
         ConfigError: A system message or template settings are configured, but an example is no conversation.
     """
     chats = [example for example in examples if is_chat(example.prompt)]
@@ -64,13 +70,28 @@ def _render_chats(
         template = _template(tokenizer, examples[start])
         for example, result in zip(examples[start:end], render_apart(template, conversations[start:end]), strict=False):
             if isinstance(result, Refused):
-                which = "the chat template (policy.chat_template, or the tokenizer's own)"
-                raise DataError(f"{example.where}: {which} refuses it: {result.why}")
+                raise _refusal(tokenizer, template, example, data, result.why)
             unused = _unused_settings(template.source, example, data)
             if unused and isinstance(result, Rendered):
                 result = dataclasses.replace(result, notes=(*result.notes, SETTINGS_UNUSED))
             results.append(result)
     return results
+
+
+def _refusal(
+    tokenizer: PreTrainedTokenizerBase, template: Template, example: Example, data: DataConfig, why: str
+) -> DataError | ModelError:
+    """The error of a template that cannot be used for a row: the template's own where it fails for any row alike."""
+    for chat in PROBES:
+        probe = Conversation(chat, (PROBED,), Inputs(settings=data.chat_template_kwargs))
+        if render_apart(template, [probe]) != [Refused(why)]:
+            which = "the chat template (policy.chat_template, or the tokenizer's own)"
+            return DataError(f"{example.where}: {which} refuses it: {why}")
+    name = tokenizer.name_or_path or "the tokenizer"
+    return ModelError(
+        f"the chat template of {name} (policy.chat_template, if that is given) fails for every conversation, also "
+        f"where a user says 'Hi': {why}. Give a template that works as policy.chat_template"
+    )
 
 
 def _unused_settings(source: str, example: Example, data: DataConfig) -> bool:
