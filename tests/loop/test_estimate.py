@@ -16,7 +16,8 @@ from small_run import small_config
 import seralign.loop.context as context
 import seralign.loop.training as loop_training
 import seralign.scoring as scoring
-from seralign.config import LoraConfig, RunConfig
+from seralign.config import LoraConfig, RunConfig, WorldConfig
+from seralign.laboratory.world import make_world
 from seralign.loop import RunResult, train
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables, data_stage
@@ -62,6 +63,11 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """The small run: sft, three rounds, the baseline."""
+    return watched(small_config(tmp_path_factory.mktemp("estimate") / "run"))
+
+
+def watched(config: RunConfig) -> Done:
+    """Run it, and keep the plans of its trainings and the numbers of responses that were scored, by stage."""
     plans: dict[str, Plan] = {}
     responses: defaultdict[str, int] = defaultdict(int)
     stage = ""
@@ -84,7 +90,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         patched.setattr(context, "say", watch_stage)
         patched.setattr(loop_training, "plan_training", watch_plan)
         patched.setattr(scoring, "forward", watch_forward)
-        result = train(small_config(tmp_path_factory.mktemp("estimate") / "run"))
+        result = train(config)
     return Done(result, plans, dict(responses))
 
 
@@ -103,8 +109,13 @@ class Setting:
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    run = Run(tmp_path_factory.mktemp("setting"))
-    config = world_stage(run, small_config(run.root))
+    folder = tmp_path_factory.mktemp("setting")
+    return prepared(Run(folder), small_config(folder))
+
+
+def prepared(run: Run, given: RunConfig) -> Setting:
+    """A run up to its data."""
+    config = world_stage(run, given)
     base = base_policy(config)
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
@@ -177,6 +188,44 @@ def test_counts_of_a_review_are_those_of_the_run(done: Done, setting: Setting, i
     assert work[f"{name}/bootstrap"].count >= done.figures(f"{name}/bootstrap")["pairs"]
     composed = done.figures(f"{name}/compose")
     assert work[f"{name}/compose"].count >= composed["offline"] + composed["generated"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"reference__anchor": "previous"},
+        {"policy__start": "initial"},
+        {"objective__name": "simpo"},
+        {"data__heldout_fraction": 0.0, "world": None},
+    ],
+    ids=["reference.anchor", "policy.start", "simpo", "nothing held out"],
+)
+def test_other_runs_are_planned_as_they_run(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    """Stages in their order, steps, packs where the rows are known, and how many responses are scored."""
+    less = {"evaluation__baseline": False, "sft": None, "training__max_steps": 3, "evaluation__token_pairs": 0}
+    if "world" in overrides:
+        # A world always holds pairs out; files of the user's need not.
+        make_world(WorldConfig(pairs=60, demonstrations=8, prompts=8, heldout=8), tmp_path / "world")
+        files = {"data__pairs": {"path": str(tmp_path / "world" / "pairs.jsonl")}}
+        overrides = overrides | files | {"policy__model": str(tmp_path / "world" / "model")}
+    done = watched(small_config(tmp_path / "run", **less, **overrides))
+    work = prepared(Run(tmp_path / "plan"), small_config(tmp_path / "plan", **less, **overrides)).work()
+    other = {"world", "precision", "data", "policies", "result"}
+    ran = [record.name for record in done.result.run.stages()]
+    assert [stage.name for stage in work] == [name for name in ran if name not in other and "decide" not in name]
+    for stage in work:
+        if stage.steps is not None:
+            assert stage.steps.count == done.figures(stage.name)["steps"] == done.plans[stage.name].steps
+        if stage.name == "round-1/train":
+            assert stage.steps is not None
+            assert len(stage.steps.tokens) == len(done.plans[stage.name].packs)
+        if stage.name.endswith("/select"):
+            assert stage.count == done.figures(stage.name)["kept"]
+        # The answers to prompts that are sampled, and the pairs that are made of them, are not foreseen in number.
+        if stage.name.endswith("/score") or stage.name == "round-1/train":
+            passes = sum(part.responses for part in stage.passes)
+            heldout = 2 * done.figures("data")["heldout"] if stage.steps is not None else 0
+            assert passes - 2 * heldout == done.responses.get(stage.name, 0)
 
 
 def test_pairs_whose_tokens_are_looked_at_are_foreseen(done: Done, setting: Setting) -> None:
@@ -440,6 +489,10 @@ def test_disk_counts_policies_and_checkpoints(planned: RunPlan, done: Done) -> N
     assert disk.checkpoint == pytest.approx(3 * disk.policy, rel=0.01)
     # Five policies and the result, and the two checkpoints of a training of four steps, one each two.
     assert disk.needed > 6 * disk.policy + 2 * disk.checkpoint
+    # What the run left, with the checkpoints of its last training beside it: tables and report are small.
+    left = sum(path.stat().st_size for path in done.result.run.root.rglob("*") if path.is_file())
+    assert disk.needed < 1.1 * (left + 2 * disk.checkpoint)
+    assert disk.needed > 0.9 * (left - file + 2 * disk.checkpoint)
 
 
 def test_a_plan_without_memory_times_nothing_and_says_why(tmp_path: Path) -> None:
