@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
-import tracemalloc
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -251,21 +253,43 @@ def test_the_seed_chooses_who_is_held_out() -> None:
     assert {len(split) for split in splits} == {10}
 
 
-def peak(folder: Path, size: int) -> int:
-    rows = [row(f"q{index}", "0" * 500, "1" * 500) for index in range(size)]
-    prepare(folder, rows)
-    del rows
-    tracemalloc.start()
-    prepare_pairs(SourceConfig(str(folder / "d.jsonl")), encoder(), folder / "again.arrow", "data.pairs")
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return most
-
-
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    """Four times the rows, at 1,000 tokens each, may add their identities (300 bytes each) and no more."""
-    less, more = peak(tmp_path, 500), peak(tmp_path, 2000)
-    assert more - less < 1500 * 1000
+    """Four times the rows, at 1,000 tokens each, take no more memory: of Arrow's, which is not Python's, to the byte,
+    and of the process as far as it can be told."""
+    sizes = (1000, 4000)
+    for size in sizes:
+        rows = (row(f"q{index}", "0" * 500, "1" * 500) for index in range(size))
+        (tmp_path / f"{size}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *(str(tmp_path / f"{size}.jsonl") for size in sizes)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    less, more = (dict(zip(("process", "arrow", "held", "table"), map(int, line.split()), strict=True))
+                  for line in done.stdout.splitlines())  # fmt: skip
+    added = more["table"] - less["table"]
+    assert added > 12e6, "3,000 rows of 1,000 ids of 4 bytes, and their text"
+    assert more["arrow"] - less["arrow"] < added / 20
+    assert more["held"] < added / 20
+    assert more["process"] - less["process"] < added
+
+
+# VmHWM is the most memory that the process ever had, in kB. The table is mapped, and not read here.
+PEAK = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+import tiny_tokenizers as tiny
+from seralign.config import DataConfig, SourceConfig
+from seralign.data.prepare import prepare_pairs
+from seralign.data.tokens import make_encoder
+encoder = make_encoder(tiny.byte_bpe(None), DataConfig(), frozenset())
+for path in sys.argv[1:]:
+    table, _ = prepare_pairs(SourceConfig(path), encoder, path + ".arrow", "data.pairs")
+    most = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    pool = pa.default_memory_pool()
+    print(int(most) * 1024, pool.max_memory(), pool.bytes_allocated(), Path(path + ".arrow").stat().st_size)
+"""
 
 
 @pytest.mark.skipif(not ALPACA.exists(), reason=f"real preference data are not at {ALPACA}")
