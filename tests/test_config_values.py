@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seralign.cli.main import main
 from seralign.config import RunConfig, config_parser, load_config, parse_config, to_dict, to_yaml
 from seralign.config.fields import all_keys, alternatives, dataclass_of, value_of
 from seralign.config.hints import INSTEAD, SYNONYMS, type_at, unknown_key
@@ -365,6 +366,18 @@ def test_arguments_that_are_no_flags(arguments: list[str], says: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_config(config_parser(prog="seralign"), arguments)
     assert str(error.value).startswith(says)
+
+
+def test_the_demo_s_help_is_of_the_demo_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["demo", "--help"])
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 25
+    for words in ("--out DIR", "--print_config", "docs/configuration.md", "seralign train --help"):
+        assert words in " ".join(out.split())
+    with pytest.raises(SystemExit, match="0"):
+        main(["demo", "--training.max_steps", "7", "--print_config"])
+    assert "max_steps: 7" in capsys.readouterr().out
 
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:

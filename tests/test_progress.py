@@ -35,6 +35,15 @@ def test_a_line_tells_rate_and_time_left(clock: list[float], told: list[str]) ->
     assert told[-1] == "training: 100/100, 0.5 step/s, took 0:02:40  loss 0.5"
 
 
+def test_work_that_is_complete_after_a_while_is_told_once(clock: list[float], told: list[str]) -> None:
+    with progress.bar("training", 100, "step") as bar:
+        bar.at(0)
+        clock[0] += 40.0
+        bar.at(100)
+        bar.note("loss 0.5")
+    assert told == ["training: 100/100, 2.5 step/s, took 0:00:40  loss 0.5"]
+
+
 def test_what_is_advanced_counts_from_nothing(clock: list[float], told: list[str]) -> None:
     with progress.bar("scoring", 10) as bar:
         clock[0] += 5.0

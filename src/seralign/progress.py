@@ -56,7 +56,7 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
     else:
         lines = _Lines(description, total, unit)
         yield lines
-        lines.tell()
+        lines.end()
 
 
 def say(text: str) -> None:
@@ -112,13 +112,18 @@ class _Lines:
     def at(self, completed: int) -> None:
         self._before = completed if self._before is None else self._before
         self._done = completed
-        if time.monotonic() - self._told > _LINE_SECONDS:
-            self.tell()
+        # Complete work has its line at the end of the block, once its last figure is known.
+        if completed < self._total and time.monotonic() - self._told > _LINE_SECONDS:
+            self._tell()
 
     def note(self, text: str) -> None:
         self._note = text
 
-    def tell(self) -> None:
+    def end(self) -> None:
+        """The closing line."""
+        self._tell()
+
+    def _tell(self) -> None:
         self._told = time.monotonic()
         description, unit = self._words
         seconds = max(self._told - self._began, 1e-9)

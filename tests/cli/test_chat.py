@@ -64,7 +64,8 @@ def test_a_conversation_is_that_of_the_template(
     second = expected(run, run / "result", [*said, {"role": "user", "content": "Again."}])
     assert first.strip()
     assert first != second
-    lines = [printable(text.rstrip()) for text in (first, second, first)]
+    answers = [printable(text.rstrip()) for text in (first, second, first)]
+    lines = ["> Say 7.", answers[0], "> Again.", answers[1], "> /new", "> Say 7.", answers[2], "> /quit"]
     assert capsys.readouterr().out == "".join(line + "\n" for line in lines)
 
 
@@ -178,8 +179,8 @@ def test_what_a_model_writes_cannot_move_the_cursor(
         return [replace(whole(*arguments, **named)[0], text="red \x1b[31m \u202e end")]
 
     monkeypatch.setattr(asking, "sample", evil)
-    assert chat(monkeypatch, "hello\n", chat_model, *FLAGS) == 0
-    assert capsys.readouterr().out == "red \\x1b[31m \\u202e end\n"
+    assert chat(monkeypatch, "hello\x1b[1m\n", chat_model, *FLAGS) == 0
+    assert capsys.readouterr().out == "> hello\\x1b[1m\nred \\x1b[31m \\u202e end\n"
 
 
 def test_at_a_terminal_it_asks_and_shows_both_side_by_side(run: Path) -> None:

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_made import new_run
 from transformers import AutoTokenizer
 
 from seralign.cli.main import main
+from seralign.config import DataConfig, PolicyConfig
+from seralign.data.table import write_prompts
+from seralign.errors import DataError
 from seralign.files import partial_folder
+from seralign.loop.asking import load_reader, read
+from seralign.loop.saved import SavedPolicy
+from seralign.policy.identity import PolicySource
+from seralign.records import Prompt
 
 FLAGS = ("--max_new_tokens", "6", "--temperature", "0.9", "--seed", "3")
 ROWS: list[Any] = [
@@ -110,6 +118,24 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     assert main(arguments) == 2
     assert "not what a seralign sample" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_refused_prompt_comes_with_one_of_the_run_that_is_not(chat_model: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    folder = run.begin("data", {})
+    write_prompts(folder / "prompts.arrow", [Prompt("a", "two\nlines", (1,)), Prompt("b", "e1 e2 <sep>", (2,))])
+    run.commit("data", {}, {}, 1.0)
+    source = PolicySource(str(chat_model))
+    for which, says in (
+        (run, "empty prompt; a prompt of the run is, for example: e1 e2 <sep>"),
+        (None, "empty prompt"),
+    ):
+        policy = SavedPolicy("it", source, chat_model, PolicyConfig(), DataConfig(), which)
+        reader = load_reader(policy, plain=True)
+        assert read(reader, "e1 e2 <sep>", "--prompt").text == "e1 e2 <sep>"
+        with pytest.raises(DataError) as refused:
+            read(reader, "", "--prompt")
+        assert str(refused.value) == f"--prompt: {says}"
 
 
 def test_one_prompt_goes_to_standard_output(chat_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

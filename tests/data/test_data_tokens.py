@@ -12,6 +12,7 @@ import pytest
 import tiny_tokenizers as tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from trl import DPOTrainer
 
@@ -109,6 +110,15 @@ def test_system_messages() -> None:
         one(encoder(tiny.byte_bpe(tiny.GEMMA), system="Be brief."), (USER,), chat("Paris."))
     with pytest.raises(ConfigError, match=r"data.system goes with conversations, but f row 1 is none"):
         one(encoder(BPE, system="Be brief."), "Hi", "Yes")
+
+
+def test_a_word_outside_a_vocabulary_without_an_unknown_token_is_named_so() -> None:
+    words = Tokenizer(models.WordLevel({"e1": 0, "e2": 1, "</s>": 2}))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = encoder(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"))
+    assert kept(made, "e1 e2").prompt_ids == (0, 1)
+    with pytest.raises(DataError, match=r"f row 1: the tokenizer .* refuses it: it has a word outside the vocabulary"):
+        one(made, "hello world")
 
 
 def test_a_conversation_needs_a_template_and_a_response_an_end() -> None:

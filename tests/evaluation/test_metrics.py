@@ -43,18 +43,16 @@ def test_correlation_by_hand() -> None:
 def test_margin_accuracy_by_hand() -> None:
     assert margin_accuracy([2.0, 1e-9, 0.0, -1.0]) == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     assert margin_accuracy([]) is None
-    # p where the margin agrees, 1 - p where it does not, one half at zero
-    assert margin_accuracy([1.0, -1.0, 0.0], p=[0.9, 0.8, 1.0]) == pytest.approx((0.9 + 0.2 + 0.5) / 3)
-    with pytest.raises(ValueError, match="got 1 for 2"):
-        margin_accuracy([1.0, 2.0], p=[1.0])
     with pytest.raises(ValueError, match="margins must be finite"):
         margin_accuracy([math.nan])
 
 
 @given(VALUES)
-def test_hard_labels_are_soft_labels_of_one(margins: list[float]) -> None:
-    assert margin_accuracy(margins) == margin_accuracy(margins, p=[1.0] * len(margins))
-    assert margin_accuracy(margins, p=[0.5] * len(margins)) == pytest.approx(0.5)
+def test_accuracy_is_what_a_labeller_of_the_other_mind_lacks(margins: list[float]) -> None:
+    accuracy, turned = margin_accuracy(margins), margin_accuracy([-margin for margin in margins])
+    assert (accuracy is None) is (not margins)
+    if accuracy is not None and turned is not None:
+        assert accuracy + turned == pytest.approx(1.0)
 
 
 def test_distinct_by_hand() -> None:

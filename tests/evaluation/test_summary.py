@@ -42,7 +42,7 @@ def test_figures_by_hand() -> None:
 
 def test_what_is_not_given_is_none() -> None:
     assert summarise("p", [], []) == PolicyFigures(name="p")
-    only_margins = summarise("p", [], [], margins=[1.0, -1.0], p=[0.9, 0.9], length_differences=[4, 4])
+    only_margins = summarise("p", [], [], margins=[1.0, -1.0], length_differences=[4, 4])
     assert only_margins.heldout_accuracy is not None
     assert only_margins.heldout_accuracy.mean == 0.5
     assert only_margins == PolicyFigures(name="p", heldout_accuracy=only_margins.heldout_accuracy, heldout_margin=0.0)

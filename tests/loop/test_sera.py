@@ -277,7 +277,7 @@ def test_harm_is_said_by_the_interval_in_the_terminal_and_in_the_report(
     run = train(small_config(tmp_path / "run", **overrides)).run
     figures = run_figures(run)
     assert figures["policies"][-1]["heldout_accuracy"]["mean"] == 0.0
-    says = "it does harm: it ranks 0.0% (0.0 to 24.2) of the held-out pairs right"
+    says = "it does harm: its held-out accuracy is 0.0% (0.0 to 24.2)"
     assert [alarm["kind"] for alarm in figures["alarms"] if alarm["kind"] == "harm"] == ["harm"] * (heldout == 12)
     assert ("it does harm" in capsys.readouterr().err) is (heldout == 12)
     decided = run.record("round-1/decide").figures["harm"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
+from seralign.policy import release
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.logprobs import response_logps
@@ -170,3 +173,22 @@ def test_a_model_without_end_token_is_refused(saved: Saved, tmp_path: Path) -> N
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="end-of-sequence"):
         end_tokens(source, tokenizer)
+
+
+def test_a_model_that_is_no_longer_used_is_gone_before_the_next_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models hold themselves by cycles: with Python's own search for them off, both would be in memory."""
+    source = tiny.save_model(tmp_path / "model")
+    monkeypatch.setattr(release, "_WORTH", 0)
+    gc.disable()
+    try:
+        first = load_model(source, PolicyConfig(), "float32")
+        first.itself = [first]  # pyright: ignore
+        gone = weakref.ref(first)
+        del first
+        assert gone() is not None
+        load_model(source, PolicyConfig(), "float32")
+        assert gone() is None
+    finally:
+        gc.enable()

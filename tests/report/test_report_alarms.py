@@ -59,7 +59,13 @@ def test_a_run_in_which_all_is_well_has_none() -> None:
         ({"repetition": 0.35}, "repetition", 0.25, 0.2, "35.0% of the answers of round 1, 10.0% of sft's"),
         ({"unfinished": 0.25}, "unfinished", 0.25, 0.2, "25.0% of the answers of round 1, 0.0% of sft's"),
         ({"kl": {"mean": 6.5}}, "kl", 6.5, 6.0, "6.50 nats away from the reference; the budget is 6.0"),
-        ({"heldout_accuracy": rate(0.44, 0.05)}, "harm", 0.44, 0.5, "does harm: it ranks 44.0% (39.0 to 49.0) of the"),
+        (
+            {"heldout_accuracy": rate(0.44, 0.05)},
+            "harm",
+            0.44,
+            0.5,
+            "does harm: its held-out accuracy is 44.0% (39.0 to 49.0).",
+        ),
     ],
 )
 def test_beyond_the_limit(change: dict[str, Any], kind: str, value: float, limit: float, says: str) -> None:
@@ -108,16 +114,26 @@ def test_a_loss_to_the_starting_policy_is_harm() -> None:
     assert alarm.text == "Round 1 does harm: it wins 40.0% (35.0 to 45.0) against the starting policy."
 
 
+def test_a_round_whose_answers_win_did_not_fall() -> None:
+    """The demo's: held-out accuracy falls beyond the intervals while gold rises, round after round."""
+    first = {"heldout_accuracy": rate(0.70, 0.02)}
+    second = {"heldout_accuracy": rate(0.60, 0.02)}
+    assert [alarm.kind for alarm in after(first, second)] == ["fall"]
+    assert after(first, second | {"win_rates": {"round 1": rate(0.58, 0.03)}}) == []
+    kinds = [alarm.kind for alarm in after(first, second | {"win_rates": {"round 1": rate(0.52, 0.03)}})]
+    assert kinds == ["fall"]
+
+
 def test_a_fall_is_below_the_best_round_with_its_whole_interval() -> None:
     def accuracies(*means: float) -> list[Alarm]:
         return after(*({"heldout_accuracy": rate(mean, 0.04)} for mean in means))
 
-    assert accuracies(0.62, 0.58) == []
-    (alarm,) = accuracies(0.70, 0.68, 0.65)
+    assert accuracies(0.62, 0.56) == []
+    (alarm,) = accuracies(0.75, 0.70, 0.65)
     assert (alarm.kind, alarm.where) == ("fall", "round 3")
-    assert (alarm.value, alarm.limit) == pytest.approx((0.65, 0.70))
-    says = "Round 3 ranks 65.0% (61.0 to 69.0) of the held-out pairs right; round 1, the best before it, 70.0%."
-    assert alarm.text == says
+    assert (alarm.value, alarm.limit) == pytest.approx((0.65, 0.71))
+    says = "Round 3 has a held-out accuracy of 65.0% (61.0 to 69.0); round 1, the best before it, of 75.0% (71.0 to "
+    assert alarm.text == says + "79.0)."
     assert [alarm.kind for alarm in accuracies(0.70, 0.40)] == ["harm", "fall"]
 
 

@@ -100,6 +100,7 @@ def test_what_fits_is_whole() -> None:
     packed = pack_answers(answers, 10_000)
     assert packed.header == {
         "policies": ("a", "b"), "result": 1, "scored": True, "prompts": 3, "total": 3, "cut": 0, "longest": 10**9,
+        "template": {"start": 7, "end": 0},
     }  # fmt: skip
     (first, _, _) = content(packed)["answers"]
     whole = answers.answers[0][0]

@@ -278,7 +278,16 @@ def test_a_supervised_run_alone(tmp_path: Path) -> None:
 
 
 def test_what_a_finished_run_lacks_is_said(tmp_path: Path, run: Run) -> None:
-    assert notes_of(run) == ""
+    assert notes_of(run) == (
+        "Only 10 pairs held out and 2 answers to held-out prompts: held-out figures of so few are mostly chance. Hold "
+        "out more pairs (data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
+    )
+    enough = new_run(tmp_path / "enough", rounds=1)
+    add_data(enough, [pair("a")], heldout=20)
+    assert "Only" not in notes_of(enough)
+    one = new_run(tmp_path / "one", rounds=1)
+    add_data(one, [pair("a")], heldout=1)
+    assert "Only 1 pair held out: held-out figures" in notes_of(one)
     bare = new_run(tmp_path / "run", bootstrap=None, rounds=2)
     add_data(bare, [pair("a"), pair("b")])
     add_policy(bare, "initial", "initial", n=0, length=None, distinct_2=None, repetition=None, unfinished=None)

@@ -47,6 +47,10 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
     config["evaluation"] = config["evaluation"] | {"sampling": {"max_new_tokens": 256}}
     other = replace(one, name="b", config=config)
     assert differences([one, other]).rows == ()
+    lora = replace(other, config=config | {"policy": config["policy"] | {"lora": {"r": 8}}})
+    keys = [row[0] for row in differences([one, lora]).rows]
+    assert "policy.lora.r" in keys
+    assert "policy.lora" not in keys, "null against keys below it"
     beta = replace(other, config=config | {"objective": {"name": "dpo", "beta": 0.2, "gamma": None}})
     assert [row[0] for row in differences([one, beta]).rows] == ["objective.beta"]
     simpo = [
@@ -54,5 +58,5 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
     ]
     assert differences([replace(one, config=config | own) for own in simpo]).rows == ()
     figures = {row[0]: row[1] for row in comparison([one, other]).rows}
-    assert figures["Held-out pairs ranked right"] == "65.0% (57.0% to 73.0%)"
+    assert figures["Held-out accuracy"] == "65.0% (57.0% to 73.0%)"
     assert figures["Score"] == "0.300 (0.250 to 0.350)"

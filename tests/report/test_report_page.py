@@ -21,6 +21,7 @@ from synthetic import synthetic_run, with_texts
 from seralign.errors import SeralignError
 from seralign.report import page
 from seralign.report.alarms import Alarm
+from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
 from seralign.report.compare import cautions, comparison, differences
 from seralign.report.contents import RunContents
@@ -222,7 +223,10 @@ def test_what_a_run_did_is_said_at_a_glance(one: tuple[Page, str]) -> None:
     assert "All rounds done" in body
     assert "No held-out pairs were looked at twice." in body
     values = {tile.label: (tile.value, tile.note) for tile in tiles(synthetic_run())}
-    assert values["Held-out pairs ranked right"] == ("65.0%", "95% interval 57.0% to 73.0%; ties at the start")
+    assert values["Held-out accuracy"] == (
+        "65.0%",
+        "pairs with a margin above zero; 95% interval 57.0% to 73.0%; ties at the start",
+    )
     assert values["Wins against sft"] == ("68.0%", "95% interval 65.0% to 71.0%")
     assert values["Score"] == ("0.300", "95% interval 0.250 to 0.350; 0.000 at the start")
 
@@ -346,7 +350,12 @@ def test_lines_of_training_are_thinned(name: str) -> None:
             "There is nothing to compare",
             "No answers were sampled: evaluation.prompts is 0",
         ),
-        ({"score": None, "win_rates": {}, "heldout_margin": None}, "No reward to set against", "Share of the held", ""),
+        (
+            {"score": None, "win_rates": {}, "heldout_margin": None},
+            "No reward to set against",
+            "Held-out accuracy: share",
+            "",
+        ),
     ],
 )
 def test_evaluated_policies_without_some_figures_say_which(
@@ -387,7 +396,7 @@ def test_a_round_that_is_better_than_the_result_is_told(tmp_path: Path) -> None:
     ]
     more = {"mean": 0.7, "low": 0.62, "high": 0.78, "n": 50}
     (_, said) = verdict(changed(run, "round-1", heldout_accuracy=more))
-    assert said.startswith("Round 1 has more held-out pairs ranked right (70.0% against 65.0%, within the intervals)")
+    assert said.startswith("Round 1 has a higher held-out accuracy (70.0% against 65.0%, within the intervals)")
     found, _ = written(tmp_path, better)
     assert "The result is round 3, by stop.metric: win_rate. Round 2 has" in " ".join(found.text("main"))
     assert verdict(replace(better, figures=better.figures | {"result": None})) == []
@@ -587,19 +596,28 @@ def test_a_string_is_packed_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "start"),
+    ("prompts", "start", "end"),
     [
-        (["<|user|>\nWhat is it?", "<|user|>\nWhat now?", "<|user|>\nWhy?"], 9),
-        (["e1 e2", "e11 e3"], 0),
-        (["👩 says a", "👩 says b"], 8),
-        (["the same one"] * 2, 0),
+        (["<|user|>\nWhat is it?", "<|user|>\nWhat now?", "<|user|>\nWhy?"], 9, 0),
+        (["<|user|>\nHow?<|end|>\n<|bot|>", "<|user|>\nWhy is it?<|end|>\n<|bot|>"], 9, 15),
+        (["e1 e2 <sep>", "e11 e3 <sep>"], 0, 6),
+        (["👩 says a", "👩 says b"], 8, 0),
+        (["a 👩", "b 👩"], 0, 3),
+        (["the same one"] * 2, 0, 0),
+        # Nothing stands between what both begin and end with: a character is left out once.
+        (["a b", "a c b"], 2, 0),
+        (["one word", "another"], 0, 0),
     ],
 )
-def test_the_list_leaves_out_what_all_prompts_begin_with(prompts: list[str], start: int) -> None:
+def test_lists_leave_out_what_all_prompts_begin_and_end_with(prompts: list[str], start: int, end: int) -> None:
     run = synthetic_run(len(prompts), coloured=0)
     assert run.pairs is not None
     pairs = run.pairs.set_column(3, "prompt", pa.array(prompts))
-    assert pack_pairs(pairs, len(prompts), 10**6).header["prompt_start"] == start
+    ends = {"start": start, "end": end}
+    assert pack_pairs(pairs, len(prompts), 10**6).header["template"] == ends
+    rows = tuple((Answer("yes", 1, True, None),) for _ in prompts)
+    answers = Answers(("a",), 0, len(prompts), tuple(prompts), rows, scored=False)
+    assert pack_answers(answers, 10**6).header["template"] == ends
 
 
 @pytest.mark.parametrize("most", [400_000, 150_000, 40_000])

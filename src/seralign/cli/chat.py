@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seralign.records import Candidate
 
 NEW, QUIT = "/new", "/quit"
+ASK = "> "
 
 
 @dataclass
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> int:
     parser = Parser(
         "seralign chat",
         description="Talk to a policy: each line is a prompt, and the conversation continues until /new; /quit or "
-        "Ctrl-D ends it, Ctrl-C stops an answer. Prompts are read from a pipe as well, a line each.",
+        "Ctrl-D ends it, Ctrl-C stops an answer. Prompts are read from a pipe as well, a line each, and "
+        "printed before their answers.",
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
     add_which(parser)
@@ -92,6 +94,9 @@ def _converse(talks: list[_Talk], seed: int) -> None:
         for talk in talks:
             how = "in turns" if talk.speaker.reader.chat else "plain text, each prompt by itself"
             say(f"{talk.speaker.name} ({how})")
+        example = talks[0].speaker.reader.example
+        if example is not None:
+            say(f"a prompt of the run is, for example: {example}")
         say(f"{NEW} begins another conversation; {QUIT} or Ctrl-D ends")
     for line in _prompts():
         if line == NEW:
@@ -124,7 +129,7 @@ def _prompts() -> Iterator[str]:
 
         while True:
             try:
-                line = input("> ")
+                line = input(ASK)
             except EOFError:
                 print()
                 return
@@ -132,6 +137,8 @@ def _prompts() -> Iterator[str]:
                 yield line.strip()
     for line in sys.stdin:
         if line.strip():
+            # What a person types is on the terminal; a pipe's prompts would be missing from the transcript.
+            print(f"{ASK}{printable(line.strip())}", flush=True)
             yield line.strip()
 
 

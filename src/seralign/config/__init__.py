@@ -1,7 +1,7 @@
 """The configuration of a run: frozen dataclasses, read from YAML with dotted overrides. Imports no torch."""
 
 from seralign.config.data import DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
-from seralign.config.flags import config_parser
+from seralign.config.flags import brief_parser, config_parser
 from seralign.config.load import load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
 from seralign.config.rounds import (
@@ -35,6 +35,7 @@ __all__ = [
     "StopConfig",
     "TrainingConfig",
     "WorldConfig",
+    "brief_parser",
     "config_parser",
     "load_config",
     "parse_config",

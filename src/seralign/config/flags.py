@@ -34,14 +34,20 @@ def config_parser(prog: str, **kwargs: Any) -> Parser:
 
     A command adds its own arguments to it; ``seralign.config.parse_config`` parses them.
     """
-    parser = Parser(prog, formatter_class=_Help, **kwargs)
+    parser = brief_parser(prog, **kwargs)
     parser.add_argument(
         f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of keys; flags win over it"
     )
     recipes = f"defaults of some keys under one name: {', '.join(RECIPES)} (default: {DEFAULT}); sera is the paper's"
     parser.add_argument(f"--{RECIPE}", metavar="NAME", default=argparse.SUPPRESS, help=recipes)
-    parser.add_argument(f"--{PRINT}", action="store_true", help="print every key with its value, and do nothing")
     _add_section(parser, RunConfig, "")
+    return parser
+
+
+def brief_parser(prog: str, **kwargs: Any) -> Parser:
+    """A parser that :func:`seralign.config.parse_config` reads any key with, too, but whose help lists none of them."""
+    parser = Parser(prog, formatter_class=_Help, **kwargs)
+    parser.add_argument(f"--{PRINT}", action="store_true", help="print every key with its value, and do nothing")
     return parser
 
 

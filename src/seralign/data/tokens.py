@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BORDER = " ‖ "
 STAND_INS = ("\n", "a", ".", "0")
 
+# What a word-level tokenizer means by its "Missing [UNK] token".
+_UNKNOWN_WORD = "it has a word outside the vocabulary, which has no token for unknown words"
+
 EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
 IDENTICAL = "identical responses"
@@ -94,7 +97,8 @@ class Encoder:
         except Exception as error:
             # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
             if len(examples) == 1:
-                raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) refuses it: {error}") from None
+                why = _UNKNOWN_WORD if "[UNK]" in str(error) else error
+                raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) refuses it: {why}") from None
             return [self._encode([example], [text])[0] for example, text in zip(examples, texts, strict=True)]
         return [
             self._fit(example, text, prompt, responses)

@@ -34,27 +34,22 @@ def correlation(x: ArrayLike, y: ArrayLike) -> float | None:
     return float(np.clip(dx @ dy / scale, -1.0, 1.0))
 
 
-def ranked_right(margins: ArrayLike, p: ArrayLike | None = None) -> np.ndarray:
-    """Of each pair the probability that its margin orders it as a labeller would [N]: 1 for a margin above zero, 0
-    below, 1/2 for a tie.
+def ranked_right(margins: ArrayLike) -> np.ndarray:
+    """Of each pair whether its margin is above zero [N]: 1, or 0 below, or 1/2 for a tie.
 
-    With soft labels ``p`` [N], the probability that the chosen response is the better one, it is p for a margin above
-    zero and 1 - p below.
+    A soft label counts as any other, by which response is the chosen one: what ``rewards/accuracies`` counts in
+    training, and how accuracy is defined everywhere.
 
     Raises:
-        ValueError: A value is not finite, or ``p`` is not as many as ``margins``.
+        ValueError: A margin is not finite.
     """
-    sign = np.sign(finite(margins, "margins"))
-    certainty = np.ones_like(sign) if p is None else 2 * finite(p, "p") - 1
-    if sign.shape != certainty.shape:
-        raise ValueError(f"p must have one value a margin, got {certainty.size} for {sign.size}")
-    return 0.5 + 0.5 * certainty * sign
+    return 0.5 + 0.5 * np.sign(finite(margins, "margins"))
 
 
-def margin_accuracy(margins: ArrayLike, p: ArrayLike | None = None) -> float | None:
-    """The mean of :func:`ranked_right`: the share of pairs whose margin is on the side of their label; ``None`` for
-    no margins."""
-    found = ranked_right(margins, p)
+def margin_accuracy(margins: ArrayLike) -> float | None:
+    """The mean of :func:`ranked_right`: the share of pairs with a margin above zero, ties half; ``None`` for no
+    margins."""
+    found = ranked_right(margins)
     return float(np.mean(found)) if found.size else None
 
 

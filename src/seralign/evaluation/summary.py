@@ -32,8 +32,8 @@ class PolicyFigures:
         distinct_2: Different bigrams over all bigrams.
         repetition: Share of responses in which some 4-gram occurs twice.
         unfinished: Share of responses without an end within the length limit.
-        heldout_accuracy: Share of held-out pairs with a margin above zero; its interval takes pairs of one prompt as
-            one group.
+        heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; its interval takes pairs of one
+            prompt as one group.
         heldout_margin: Mean margin (nats) of the held-out pairs.
         margin_length_correlation: Correlation over the held-out pairs of margin with the length of the chosen less
             that of the rejected response.
@@ -78,7 +78,6 @@ def summarise(
     rivals: Mapping[str, ArrayLike] | None = None,
     log_ratios: ArrayLike | None = None,
     margins: ArrayLike | None = None,
-    p: ArrayLike | None = None,
     prompt_ids: Sequence[str] | None = None,
     length_differences: ArrayLike | None = None,
 ) -> PolicyFigures:
@@ -92,7 +91,6 @@ def summarise(
         rivals: Name of another policy to its scores on the same prompts [N]; needs ``scores``.
         log_ratios: log pi - log pi_ref of the responses [N], nats.
         margins: Margins of the held-out pairs [M], nats.
-        p: Soft labels of the held-out pairs [M].
         prompt_ids: Their prompts [M]; by default each pair has a prompt of its own.
         length_differences: Tokens of the chosen less those of the rejected response [M].
 
@@ -121,7 +119,7 @@ def summarise(
         distinct_2=distinct_n(responses, 2),
         repetition=repetition(responses),
         unfinished=1.0 - float(np.mean(finished)) if responses else None,
-        heldout_accuracy=None if margins is None else share_interval(ranked_right(margins, p), prompt_ids),
+        heldout_accuracy=None if margins is None else share_interval(ranked_right(margins), prompt_ids),
         heldout_margin=None if mean_margin is None else mean_margin.mean,
         margin_length_correlation=(
             None if margins is None or length_differences is None else correlation(margins, length_differences)

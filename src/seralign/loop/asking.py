@@ -41,12 +41,15 @@ class Reader:
         encoder: Turns prompts into token ids, none cut.
         end_tokens: Ids that end a response.
         chat: Whether plain text becomes a user's turn of a conversation.
+        example: A prompt that the run was trained on, of one line, which can be asked as it is written; None for
+            conversations and without a run.
     """
 
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     end_tokens: frozenset[int]
     chat: bool
+    example: str | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
         if system is not None:
             raise ConfigError(f"--system goes with conversations; {policy.name} continues plain text")
         data = replace(data, system=None, chat_template_kwargs={})
-    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat)
+    example = None if chat else next((text for text in _prompts(policy.run) if text.isprintable()), None)
+    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example)
 
 
 def load_speaker(policy: SavedPolicy, reader: Reader) -> Speaker:
@@ -103,7 +107,7 @@ def read(reader: Reader, content: Content, where: str) -> Prompt:
         content = (turn("user", content),)
     found = _encoded(reader, [Example(content, (), where)])[0]
     if isinstance(found, str):
-        raise DataError(f"{where}: {found}")
+        raise DataError(f"{where}: {found}{_such_as(reader)}")
     return found
 
 
@@ -127,10 +131,19 @@ def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[
 
 
 def _encoded(reader: Reader, examples: list[Example]) -> list[Prompt | str]:
+    try:
+        encoded = reader.encoder.encode(examples)
+    except DataError as error:
+        raise DataError(f"{error}{_such_as(reader)}") from None
     return [
         found if isinstance(found, str) else Prompt(content_id(found.prompt_ids), found.prompt, found.prompt_ids)
-        for found in reader.encoder.encode(examples)
+        for found in encoded
     ]
+
+
+def _such_as(reader: Reader) -> str:
+    """What a prompt looks like that can be asked."""
+    return "" if reader.example is None else f"; a prompt of the run is, for example: {reader.example}"
 
 
 def turn(role: str, text: str) -> Message:
@@ -178,7 +191,8 @@ def answer(
 
 def _in_turns(run: Run | None, encoder: Encoder) -> bool:
     """Whether the prompts that a run was trained on end as its chat template ends a prompt; True where none can say."""
-    if run is None or not run.exists(DATA):
+    texts = _prompts(run)
+    if not texts:
         return True
     word = "hello"
     try:
@@ -186,6 +200,12 @@ def _in_turns(run: Run | None, encoder: Encoder) -> bool:
     except (DataError, ModelError):
         return True
     ending = "" if isinstance(asked, str) else asked.prompt.rpartition(word)[2]
+    return any(text.endswith(ending) for text in texts)
+
+
+def _prompts(run: Run | None) -> list[str]:
+    """Some prompts that a run was trained on, as its model read them."""
+    if run is None or not run.exists(DATA):
+        return []
     seen = read_table(run.path(DATA, "prompts.arrow")).select_columns(["text"])
-    texts = seen[: min(_LOOKED_AT, len(seen))]["text"]
-    return not texts or any(text.endswith(ending) for text in texts)
+    return seen[: min(_LOOKED_AT, len(seen))]["text"]

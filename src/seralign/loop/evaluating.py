@@ -83,7 +83,6 @@ def evaluate_stage(
             rivals={rival: _scores(loop, stage) for rival, stage in rivals.items()} if rewards is not None else None,
             log_ratios=kl,
             margins=margins,
-            p=np.asarray(heldout["p"]) if margins is not None else None,
             prompt_ids=heldout["prompt_id"][:] if margins is not None else None,
             length_differences=differences,
         )

@@ -26,6 +26,7 @@ from seralign.progress import say
 from seralign.records import content_id
 from seralign.report.facts import crossfit_lines, round_lines
 from seralign.report.figures import run_figures
+from seralign.report.format import ACCURACY
 from seralign.report.text import alarms_markdown, policies_markdown
 from seralign.stopping import Decision
 from seralign.store import Run, StageRecord
@@ -195,7 +196,7 @@ def model_card(
         "## Figures\n",
         policies_markdown(found["policies"]),
         "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
-        "accuracy is the share of held-out pairs with a positive implicit reward margin.\n",
+        f"held-out {ACCURACY}. Intervals are 95%.\n",
         "## Alarms\n",
         alarms_markdown(found["alarms"]) + "\n",
     ]

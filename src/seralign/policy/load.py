@@ -21,6 +21,7 @@ from seralign.policy.completeness import check_whole
 from seralign.policy.identity import PolicySource
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.release import free_before
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _TOKENIZER_FILES = (
@@ -95,6 +96,7 @@ def load_model(
     Raises:
         ModelError: no such model, weights missing, weights not in safetensors, or the adapter does not fit.
     """
+    free_before(Path(source.model))
     model: Any = _load_base(source, config, dtype)
     fuse_norms(model)
     if source.adapter is not None:

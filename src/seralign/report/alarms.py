@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seralign.harm import below_half, harm
+from seralign.harm import below_half, fell_behind, harm
 from seralign.intervals import Interval
 from seralign.report import supervised
 from seralign.report.format import called
@@ -190,14 +190,15 @@ def _harmful(policy: dict[str, Any], start: dict[str, Any]) -> Iterator[Alarm]:
 
 
 def _fallen(policy: dict[str, Any], best: dict[str, Any] | None) -> Iterator[Alarm]:
-    """A held-out accuracy whose whole interval is below the best round's before it."""
-    accuracy = policy["heldout_accuracy"]
-    limit = 0.0 if best is None else best["heldout_accuracy"]["mean"]
-    if best is not None and accuracy["high"] is not None and accuracy["high"] < limit:
+    """A held-out accuracy that fell behind the best round's before it."""
+    if best is None:
+        return
+    own, before, rate = policy["heldout_accuracy"], best["heldout_accuracy"], policy["win_rates"].get(best["name"])
+    if fell_behind(Interval(**own), Interval(**before), None if rate is None else Interval(**rate)):
         where = policy["name"]
-        text = f"{where.capitalize()} ranks {share(accuracy)} of the held-out pairs right; {best['name']}, the best "
-        text += f"before it, {percent(limit)}."
-        yield _alarm("fall", where, accuracy["mean"], limit, text)
+        text = f"{where.capitalize()} has a held-out accuracy of {share(own)}; {best['name']}, the best before it, of "
+        text += f"{share(before)}."
+        yield _alarm("fall", where, own["mean"], before["low"], text)
 
 
 def _lost(policy: dict[str, Any], rivals: list[str], kind: str, named: str | None = None) -> Iterator[Alarm]:

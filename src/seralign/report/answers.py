@@ -13,8 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from seralign.files import read_table
 from seralign.report.format import called
+from seralign.report.template_ends import template_ends
 from seralign.store import Run
 
 SAMPLES = "samples.parquet"
@@ -140,6 +143,7 @@ def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
         "total": answers.total,
         "cut": cut,
         "longest": longest,
+        "template": template_ends(pa.array([text for text, _ in prompts], pa.string())).to_dict(),
     }
     text = json.dumps({"prompts": prompts, "answers": rows}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     block = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii")

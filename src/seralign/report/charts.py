@@ -18,13 +18,15 @@ from seralign.tables import Table
 RUN_COLOURS = tuple(f"run-{index}" for index in range(1, 9))
 
 POINT = {"size": 42, "filled": True, "opacity": 1}
+# A line whose points are marked: one value alone is no line, and would not be seen.
+LINE = {"type": "line", "strokeWidth": 1.75, "point": {"size": 22, "filled": True}}
 
 
 @dataclass(frozen=True)
 class Key:
     """An entry of a picture's legend: ``colour`` is a CSS variable's name, ``shape`` how it is drawn.
 
-    ``shape`` is one of ``area``, ``line``, ``dashed``, ``dot``, ``triangle``.
+    ``shape`` is one of ``area``, ``line``, ``dashed``, ``dot``, ``diamond``, ``triangle``.
     """
 
     label: str

@@ -8,7 +8,7 @@ from typing import Any
 
 from seralign.config import load_config, to_dict
 from seralign.report.contents import RunContents
-from seralign.report.glance import tiles
+from seralign.report.glance import HELDOUT_ACCURACY, tiles
 from seralign.tables import ABSENT, Table
 
 # What a mark behind a name in the table of the runs points to.
@@ -16,12 +16,16 @@ MARK = " *"
 
 
 def differences(runs: Sequence[RunContents]) -> Table:
-    """The configuration's keys whose values are not the same in all runs."""
+    """The configuration's keys whose values are not the same in all runs.
+
+    A key that a run does not have is null in it: where one run has ``policy.lora: null`` and another
+    ``policy.lora.r: 16``, the second key alone differs.
+    """
     flat = [dict(_flat(_resolved(run.config))) for run in runs]
     keys = list(dict.fromkeys(key for values in flat for key in values))
-    rows = [(key, *(_shown(values, key) for values in flat)) for key in keys]
-    apart = tuple(row for row in rows if len(set(row[1:])) > 1)
-    return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), apart)
+    apart = [key for key in keys if len({json.dumps(values.get(key)) for values in flat}) > 1]
+    rows = tuple((key, *(_shown(values, key) for values in flat)) for key in apart)
+    return Table("Keys of the configuration that differ", ("key", *(run.name for run in runs)), rows)
 
 
 def comparison(runs: Sequence[RunContents]) -> Table:
@@ -56,9 +60,8 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
         ))  # fmt: skip
     if _differ(heldout):
         found.append((
-            f"The held-out pairs are others ({_each(runs, heldout)}): shares of them ranked right are not of the same "
-            "pairs.",
-            ("Held-out pairs ranked right",),
+            f"The held-out pairs are others ({_each(runs, heldout)}): held-out accuracies are not of the same pairs.",
+            (HELDOUT_ACCURACY,),
         ))  # fmt: skip
     if _differ(digests["initial"]):
         found.append((
@@ -69,8 +72,8 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     if _differ(digests["reference"]):
         found.append((
             f"The references are others (weights {_each(runs, digests['reference'])}): distances from them (KL) and "
-            "held-out pairs ranked right, which are margins against them, cannot be compared.",
-            ("Distance from the reference", "Held-out pairs ranked right"),
+            "held-out accuracy, which is of margins against them, cannot be compared.",
+            ("Distance from the reference", HELDOUT_ACCURACY),
         ))  # fmt: skip
     if _differ(scorers):
         found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",

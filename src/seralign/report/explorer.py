@@ -11,7 +11,6 @@ import base64
 import gzip
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 
 from seralign.report.pairs import sample_pairs
 from seralign.report.reviews import by_round
+from seralign.report.template_ends import template_ends
 
 # Log-ratios are packed in steps of a hundredth of a nat, in two bytes.
 RATIO_STEP = 0.01
@@ -98,7 +98,7 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
         "coloured": int(coloured.sum()),
         "cut": int(np.any([column > 0 for column in lost.values()], axis=0).sum()),
         "longest": longest,
-        "prompt_start": _shared_start(short["prompt"]),
+        "template": template_ends(short["prompt"]).to_dict(),
         "rounds": [int(name.removeprefix("margin_")) for name in numbers if name.startswith("margin_")],
         "ratio_step": RATIO_STEP,
         "numbers": _arrays(numbers),
@@ -145,17 +145,6 @@ def _said(pairs: pa.Table) -> pa.Array:
 def _cut(texts: pa.ChunkedArray, coloured: np.ndarray, longest: int) -> pa.ChunkedArray:
     short = pc.utf8_slice_codeunits(texts, 0, longest)  # pyright: ignore
     return pc.if_else(pa.array(coloured), texts, short)  # pyright: ignore
-
-
-def _shared_start(prompts: pa.ChunkedArray) -> int:
-    """UTF-16 units that all prompts begin with, up to the end of a word: a template's, which a list need not repeat."""
-    ends = pc.min_max(prompts).as_py()  # pyright: ignore
-    if ends["min"] is None or ends["min"] == ends["max"]:
-        return 0
-    both = zip(ends["min"], ends["max"], strict=False)
-    shared = "".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-    start = 1 + max(shared.rfind(mark) for mark in (" ", "\n", ">"))
-    return len(shared[:start].encode("utf-16-le")) // 2
 
 
 def _tokens(pairs: pa.Table) -> dict[str, np.ndarray]:

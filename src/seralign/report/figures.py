@@ -15,6 +15,9 @@ from seralign.tables import counted
 # How the note of a run begins that has no result yet; the page says it in a place of its own.
 UNFINISHED = "The run has not finished"
 
+# With fewer pairs or answers, a share of one half has an interval of 40 points or more.
+FEW = 20
+
 _ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "tokens", "decide")
 
 
@@ -129,8 +132,23 @@ def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
         notes.append("No answers were sampled: evaluation.prompts is 0, or nothing is held out.")
     elif policies and not any(policy["score"] for policy in policies):
         notes.append("No scorer: there are no scores and no win rates (evaluation.scorer).")
+    notes += _few(figures)
     if figures["data"] and not figures["data"]["heldout"] and figures["objective"] == "sft":
         notes.append("Nothing is held out: the loss on texts that it was not trained on is not known.")
     elif figures["data"] and not figures["data"]["heldout"]:
         notes.append("No held-out pairs: how the policies rank pairs that they were not trained on is not known.")
     return notes
+
+
+def _few(figures: dict[str, Any]) -> list[str]:
+    """A caution where held-out figures are of so few that they say next to nothing."""
+    heldout = (figures["data"] or {}).get("heldout", 0)
+    answers = max((policy["n"] for policy in figures["policies"]), default=0)
+    found = [(heldout, "pair", "held out"), (answers, "answer", "to held-out prompts")]
+    few = [f"{count} {what}{'' if count == 1 else 's'} {whence}" for count, what, whence in found if 0 < count < FEW]
+    if not few:
+        return []
+    return [
+        f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more pairs "
+        "(data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
+    ]

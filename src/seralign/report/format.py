@@ -8,6 +8,9 @@ from typing import Any
 # What the policy is called that the objective alone trained, without the rounds: the same everywhere.
 ALONE = "alone, as many steps"
 
+# What accuracy is, wherever it is shown.
+ACCURACY = "accuracy: share of pairs whose implicit reward margin is above zero, ties half"
+
 # Control characters but newline and tab, marks that change the direction of text, characters that cannot be seen, and
 # halves of surrogate pairs. The same list is in templates/page.js. Zero-width joiners stay: scripts and emoji need
 # them.

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from seralign.report.contents import RunContents
+from seralign.report.format import ACCURACY
 from seralign.report.supervised import demonstrations, dropped, heldout_loss
 from seralign.tables import ABSENT, Table, duration, interval, number, percent, share, signed, without_empty
+
+HELDOUT_ACCURACY = "Held-out accuracy"
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ def tiles(run: RunContents) -> list[Tile]:
         if last["heldout_accuracy"] is not None:
             found.append(
                 Tile(
-                    "Held-out pairs ranked right",
+                    HELDOUT_ACCURACY,
                     percent(last["heldout_accuracy"]["mean"]),
-                    f"{_between(last['heldout_accuracy'])}; {_start(first)} at the start",
+                    f"pairs with a margin above zero; {_between(last['heldout_accuracy'], percent)}; "
+                    f"{accuracy(first)} at the start",
                     _bounds(last["heldout_accuracy"], percent),
                 )
             )
@@ -77,19 +81,21 @@ def tiles(run: RunContents) -> list[Tile]:
                 Tile(
                     "Score",
                     number(last["score"]["mean"], 3),
-                    f"{of}{_ends_of(last['score'], 3)}{start}",
-                    _bounds(last["score"], lambda end: number(end, 3)),
+                    f"{of}{_between(last['score'], _score)}{start}",
+                    _bounds(last["score"], _score),
                 )
             )
         rival = first["name"]
         if rate := last["win_rates"].get(rival):
-            found.append(Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate), _bounds(rate, percent)))
+            found.append(
+                Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate, percent), _bounds(rate, percent))
+            )
         if last["kl"] is not None and figures["objective"] != "sft":
             found.append(
                 Tile(
                     "Distance from the reference",
                     number(last["kl"]["mean"], 2),
-                    "nats an answer (KL)",
+                    f"nats an answer (KL); {_between(last['kl'], lambda end: number(end, 2))}",
                     _bounds(last["kl"], lambda end: number(end, 2)),
                 )
             )
@@ -120,8 +126,7 @@ def measured(run: RunContents) -> bool:
 
 
 def accuracy(policy: dict[str, Any]) -> str:
-    """Share of the held-out pairs ranked right, with its interval; a policy that is its own reference ranks none, all
-    are ties."""
+    """Held-out accuracy with its interval; a policy that is its own reference ranks no pair, all are ties."""
     return "ties" if is_own_reference(policy) else share(policy["heldout_accuracy"])
 
 
@@ -129,12 +134,6 @@ def is_own_reference(policy: dict[str, Any]) -> bool:
     """Whether all margins of a policy are 0: it ranks no pair, whatever the share of them says."""
     rate = policy["heldout_accuracy"]
     return rate is not None and rate["mean"] == 0.5 and policy["heldout_margin"] == 0
-
-
-def _start(policy: dict[str, Any]) -> str:
-    """The starting policy's share of held-out pairs ranked right, without its interval."""
-    rate = policy["heldout_accuracy"]
-    return "ties" if is_own_reference(policy) else percent(None if rate is None else rate["mean"])
 
 
 def rounds_table(run: RunContents) -> Table | None:
@@ -152,7 +151,7 @@ def rounds_table(run: RunContents) -> Table | None:
     columns += ("held-out accuracy", "change, points", "score", "length, tokens", "KL, nats")
     caption = (
         "What each round selected, generated, trained on (its accuracy there: the last logged step), and what its "
-        "policy measures"
+        f"policy measures; {ACCURACY}"
     )
     return without_empty(Table(caption, columns, tuple(rows)))
 
@@ -199,15 +198,13 @@ def _gain(policy: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple
     )
 
 
-def _ends_of(value: dict[str, Any], digits: int) -> str:
-    if value["low"] is None:
-        return "one value"
-    return f"95% interval {number(value['low'], digits)} to {number(value['high'], digits)}"
+def _score(value: float) -> str:
+    return number(value, 3)
 
 
 def _bounds(value: dict[str, Any], said: Callable[[float], str]) -> str:
     return "" if value["low"] is None else f"({said(value['low'])} to {said(value['high'])})"
 
 
-def _between(rate: dict[str, Any]) -> str:
-    return "" if rate["low"] is None else f"95% interval {percent(rate['low'])} to {percent(rate['high'])}"
+def _between(value: dict[str, Any], said: Callable[[float], str]) -> str:
+    return "one value" if value["low"] is None else f"95% interval {said(value['low'])} to {said(value['high'])}"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seralign.report.charts import Key, Over, Panel, Picture, axis, chart, spread, thinned
+from seralign.report.charts import LINE, Key, Over, Panel, Picture, axis, chart, spread, thinned
 from seralign.report.contents import RunContents
 from seralign.report.trainings import is_supervised, losses_table, training_losses, training_name
 from seralign.tables import Table
@@ -50,9 +50,7 @@ def _losses(over: Over, runs: Sequence[RunContents]) -> Picture:
     for training, values in panels.items():
         y = axis("loss", "loss", spread([value["loss"] for value in values if value["loss"] is not None]))
         place = {"x": axis("step", "step", form="d", zero=True), "y": y, "tooltip": tip} | style
-        # A training of one logged step has a point and no line.
-        mark = {"type": "line", "strokeWidth": 1.75, "point": {"size": 22, "filled": True}}
-        shown.append(Panel(panel_name(runs, training), chart(values, [{"mark": mark, "encoding": place}])))
+        shown.append(Panel(panel_name(runs, training), chart(values, [{"mark": LINE, "encoding": place}])))
     reading = "The mean loss of each logged stretch of steps, and of the held-out data where there are any. A held-out "
     reading += "loss that rises while the other falls: the policy learns its training data by heart."
     if any(is_supervised(training, run.figures["objective"]) for run in runs for training in run.training):
@@ -91,9 +89,12 @@ def _rates(over: Over, runs: Sequence[RunContents]) -> Picture:
     for training, values in panels.items():
         place = {"x": axis("step", "step", form="d", zero=True), "tooltip": tip} | style
         place["y"] = axis("rate", "learning rate", form=".1~e", zero=True)
-        mark = {"type": "line", "strokeWidth": 1.75, "point": {"size": 22, "filled": True}}
         height = 190 if len(panels) == 1 else 110
-        panel = chart(values, [{"mark": mark, "encoding": place}], height)
+        place["y"]["axis"] |= {
+            "tickCount": 5 if len(panels) == 1 else 3,
+            "labelExpr": "datum.value ? datum.label : '0'",
+        }
+        panel = chart(values, [{"mark": LINE, "encoding": place}], height)
         shown.append(Panel(panel_name(runs, training), panel))
     table = Table("Learning rates at the logged steps", ("training", "first", "highest", "last"), tuple(rows))
     legend = tuple(over.legend("line")) if over.several else ()

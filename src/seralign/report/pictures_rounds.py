@@ -20,7 +20,7 @@ from seralign.report.charts import (
     spread,
 )
 from seralign.report.contents import RunContents
-from seralign.report.format import ALONE, called
+from seralign.report.format import ACCURACY, ALONE, called
 from seralign.report.glance import accuracy, is_own_reference
 from seralign.tables import ABSENT, Table, interval, number, percent
 
@@ -92,15 +92,17 @@ def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> d
     place = {"x": across, "y": up} | shown
     named = {"x": across, "y": up, "text": {"field": "name"}}
     thin = {"strokeWidth": 1.5, "opacity": 0.5}
+    below = "datum.series != 'rounds' || datum.name == 'start'"
     sideways = place | {"x": across | {"field": "kl_low"}, "x2": {"field": "kl_high"}}
     layers = [
         layer("rule", thin, place | {"y": up | {"field": "low"}, "y2": {"field": "high"}}, "isValid(datum.low)"),
         layer("rule", thin, sideways, "isValid(datum.kl_low)"),
         layer("line", thin, place | {"order": {"field": "at"}}, "datum.series == 'rounds'"),
         layer("point", POINT, place | {"tooltip": tip}),
-        # The baseline stands near round 1, so its name goes to the other side.
-        layer("text", {"dx": 9, "dy": -9, "align": "left"}, named, "datum.series == 'rounds'"),
-        layer("text", {"dx": -7, "dy": -7, "align": "right"}, named, "datum.series != 'rounds'"),
+        # The path goes up and to the right: names of the rounds are above it, on the left. The start's would be among
+        # the axis' labels there, and the baseline's among those of round 1.
+        layer("text", {"dx": -7, "dy": -8, "align": "right"}, named, f"!({below})"),
+        layer("text", {"dx": 7, "dy": 12, "align": "left"}, named, below),
     ]
     return chart(values, layers, 240)
 
@@ -115,7 +117,7 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
         rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
         for policy in policies:
             figures = {f"Wins against {known[name]}": policy["win_rates"].get(name) for name in rivals}
-            figures |= {"Score": policy["score"], "Accuracy on held-out pairs": _ranked(policy)}
+            figures |= {"Score": policy["score"], "Held-out accuracy": _ranked(policy)}
             for name, value in figures.items():
                 if value is not None:
                     measures.setdefault(name, []).append(_row(run, policy, value))
@@ -136,14 +138,14 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
     ]
     reading = (
         "Points with 95% intervals. The thin line is a half: neither better nor worse. Wins compare answers to the "
-        "same prompts by their score."
+        f"same prompts by their score. Held-out {ACCURACY}."
     )
     if any(policy["role"] == "baseline" for run in runs for policy in run.figures["policies"]):
         reading += f" “alone” is {_alone_name(runs)}."
     if not any(policy["score"] for run in runs for policy in run.figures["policies"]):
         reading = (
-            "Share of the held-out pairs that each policy ranks right, with 95% intervals. Without a scorer there are "
-            "no win rates."
+            f"Held-out {ACCURACY}. Points with 95% intervals; the thin line is a half. Without a scorer there are no "
+            "win rates."
         )
     return Picture("wins", title, reading, tuple(panels), tuple(over.legend("dot") if over.several else ()), table)
 

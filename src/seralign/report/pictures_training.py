@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seralign.report.charts import POINT, Key, Over, Panel, Picture, axis, chart, colours, layer, names, spread, thinned
+from seralign.report.charts import (
+    LINE,
+    POINT,
+    Key,
+    Over,
+    Panel,
+    Picture,
+    axis,
+    chart,
+    colours,
+    layer,
+    names,
+    spread,
+    thinned,
+)
 from seralign.report.contents import RunContents
-from seralign.report.format import ALONE
+from seralign.report.format import ACCURACY, ALONE
+from seralign.report.glance import accuracy
 from seralign.report.pictures_losses import POINTS, panel_name
-from seralign.tables import Table, duration, number, percent
+from seralign.tables import ABSENT, Table, duration, number, percent
 
 # A stage that took less of the run's time is shown in the table alone.
 SMALL = 0.005
@@ -44,7 +59,9 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
                     ]
             if trained:
                 what = f"{run.figures['objective']} {ALONE}" if name == "baseline" else name
-                rows.append(_training_row(over.label(run.name, what), trained[-1], heldout[-1] if heldout else {}))
+                ranked = {policy["role"]: accuracy(policy) for policy in run.figures["policies"]}
+                own = ranked.get(name.replace(" ", "-"), ABSENT)
+                rows.append(_training_row(over.label(run.name, what), trained[-1], heldout[-1] if heldout else {}, own))
     shown = {name: values for name, values in panels.items() if values}
     if not shown:
         return Picture("rewards", title, "No round has been trained yet, or its objective has no implicit reward.")
@@ -52,12 +69,12 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
     y = axis("reward", "implicit reward", spread(rewards))
     keys = {"chosen": Key("chosen", "chosen", "line"), "rejected": Key("rejected", "rejected", "dashed")}
     style, legend = over.series(keys)
-    legend = [*legend, Key("held-out pairs", "muted", "dot")]
+    legend = [*legend, Key("held-out pairs", "muted", "diamond")]
     tip = over.tips(series="response", where="of", step="step", reward=("reward", ".3f"))
     place = {"x": axis("step", "step", form="d", zero=True), "y": y, "tooltip": tip}
-    line = {"mark": {"type": "line", "strokeWidth": 1.75}, "transform": [{"filter": "datum.where == 'training'"}]}
+    line = {"mark": LINE, "transform": [{"filter": "datum.where == 'training'"}]}
     dots = {
-        "mark": {"type": "point", "size": 40, "filled": True},
+        "mark": {"type": "point", "size": 48, "filled": True, "shape": "diamond"},
         "transform": [{"filter": "datum.where != 'training'"}],
     }
     dots["encoding"] = place | {"color": style["color"]}
@@ -69,7 +86,7 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
     columns = (
         "training",
         "loss",
-        "accuracy",
+        "training accuracy",
         "chosen",
         "rejected",
         "held-out accuracy",
@@ -82,7 +99,7 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Picture:
         reading,
         tuple(Panel(panel_name(runs, name), chart(values, [line, dots])) for name, values in shown.items()),
         tuple(legend),
-        Table("The last logged step of each training", columns, tuple(rows)),
+        Table(f"The last logged step of each training, and held-out pairs after it; {ACCURACY}", columns, tuple(rows)),
     )
 
 
@@ -91,14 +108,16 @@ def _rounded(reward: float | None) -> float | None:
     return None if reward is None else round(reward, 5)
 
 
-def _training_row(name: str, last: Mapping[str, float | None], heldout: Mapping[str, float | None]) -> tuple[str, ...]:
+def _training_row(
+    name: str, last: Mapping[str, float | None], heldout: Mapping[str, float | None], ranked: str
+) -> tuple[str, ...]:
     return (
         name,
         number(last.get("loss"), 3),
         percent(last.get("rewards/accuracies")),
         number(last.get("rewards/chosen"), 3),
         number(last.get("rewards/rejected"), 3),
-        percent(heldout.get("eval_rewards/accuracies")),
+        ranked,
         number(heldout.get("eval_rewards/chosen"), 3),
         number(heldout.get("eval_rewards/rejected"), 3),
     )

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seralign.report.facts import crossfit_lines, merged_line
-from seralign.report.format import called
+from seralign.report.format import ACCURACY, called
 from seralign.report.glance import accuracy
 from seralign.report.trainings import losses_table
 from seralign.tables import ABSENT, Table, counted, interval, markdown, number, percent, terminal, without_empty
@@ -56,7 +56,9 @@ def policies_markdown(policies: list[dict[str, Any]]) -> str:
     return markdown(_policy_table(policies))
 
 
-_ROUND_TITLE = "rounds: what each selected, made and trained on; accuracy at the last logged step"
+_ROUND_TITLE = (
+    f"rounds: what each selected, made and trained on; training accuracy is of the last logged step; {ACCURACY}"
+)
 _ROUND_COLUMNS = (
     "round", "offline selected", "their margin", "sampled", "pairs made", "made selected", "trained on: offline",
     "trained on: made", "made share", "steps", "training accuracy",
@@ -89,7 +91,7 @@ def _round_row(figures: dict[str, Any]) -> tuple[str, ...]:
 
 _REVIEW_TITLE = "reviews: correlation of margins with chosen less rejected tokens; bigrams that the two have in common"
 _REVIEW_COLUMNS = (
-    "round", "ranked right", "margin ~ length", "of kept", "of made", "of made kept", "kept alike", "made alike",
+    "round", "offline accuracy", "margin ~ length", "of kept", "of made", "of made kept", "kept alike", "made alike",
     "sampled length", "distinct-2", "cut off",
 )  # fmt: skip
 
@@ -116,9 +118,9 @@ def _review_row(figures: dict[str, Any]) -> tuple[str, ...]:
 def _policy_table(policies: list[dict[str, Any]]) -> Table:
     rivals = {policy["name"]: called(policy) for policy in policies if policy["role"] in ("initial", "baseline")}
     columns = ("policy", "score", *(f"wins against {name}" for name in rivals.values()), "length", "kl")
-    columns += ("accuracy", "margin", "distinct-2", "cut off")
+    columns += ("held-out accuracy", "held-out margin", "distinct-2", "cut off")
     rows = tuple(_policy_row(policy, list(rivals)) for policy in policies)
-    return Table("policies: answers to held-out prompts, held-out pairs", columns, rows)
+    return Table(f"policies: answers to held-out prompts, held-out pairs, 95% intervals; {ACCURACY}", columns, rows)
 
 
 def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from seralign.harm import beyond
+from seralign.intervals import Interval
 from seralign.report.contents import RunContents
 from seralign.tables import number, percent
 
@@ -27,7 +29,7 @@ def verdict(run: RunContents) -> list[str]:
             for name, text, theirs, own in (
                 ("a higher score", _score, policy["score"], result["score"]),
                 (f"more wins against {start}", percent, policy["win_rates"].get(start), result["win_rates"].get(start)),
-                ("more held-out pairs ranked right", percent, policy["heldout_accuracy"], result["heldout_accuracy"]),
+                ("a higher held-out accuracy", percent, policy["heldout_accuracy"], result["heldout_accuracy"]),
             )
             if theirs is not None
             and own is not None
@@ -54,7 +56,7 @@ def _score(value: float) -> str:
 def _within(theirs: dict[str, Any], own: dict[str, Any]) -> str:
     if theirs["low"] is None or own["high"] is None:
         return "no intervals are known"
-    return "within the intervals" if theirs["low"] <= own["high"] else "beyond the intervals"
+    return "beyond the intervals" if beyond(Interval(**theirs), Interval(**own)) else "within the intervals"
 
 
 def _listed(parts: list[str]) -> str:

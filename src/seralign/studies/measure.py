@@ -136,6 +136,6 @@ def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> dict
     longer = (scores.chosen_length - scores.rejected_length).astype(np.float64)
     figures = margin_figures(scores.margin, exam.truth.gold_difference, longer, exam.truth.flipped)
     return {
-        "accuracy": margin_accuracy(scores.margin, exam.pairs["p"][:]),
+        "accuracy": margin_accuracy(scores.margin),
         "margin": float(scores.margin.mean()),
     } | figures

@@ -15,11 +15,12 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables
 from seralign.loop.planning.costs import Costs, SamplingCosts, StepCosts, memory_used
 from seralign.loop.planning.estimate import Measured
-from seralign.loop.planning.measure import free, ladder, measure_passes, measure_sampling, measure_steps
+from seralign.loop.planning.measure import ladder, measure_passes, measure_sampling, measure_steps
 from seralign.loop.sera import first_pairs
 from seralign.objectives import get_objective
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
+from seralign.policy.release import free
 from seralign.policy.sampling import SamplingParams
 from seralign.progress import say
 from seralign.responses import Responses, plan_scoring

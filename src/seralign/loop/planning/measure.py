@@ -7,11 +7,8 @@ the seconds that are left. What is larger is extrapolated.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +45,7 @@ from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import make_batch
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.release import free
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.responses import Responses
 from seralign.training.arguments import training_arguments
@@ -253,15 +251,6 @@ def measure_sampling(
         token_bytes=token_bytes,
         most_bytes=CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4,
     )
-
-
-def free() -> None:
-    """Give back the memory of models that nothing names any more, so that the next peak is that of the next thing."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # glibc keeps what is freed; other systems need no such word
-        ctypes.CDLL(None).malloc_trim(0)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@
     }
     at("a-prompt").replaceChildren(
       ...rows.map((row, place) => {
-        const text = plain(shown.prompts[row][0]).replace(/\s+/g, " ").trim();
+        const text = question(shown.prompts[row][0], shown.header.template).replace(/\s+/g, " ").trim();
         const name = text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)} …` : text;
         return element("option", { value: place }, `${row + 1}. ${name}`);
       }),
@@ -115,6 +115,7 @@
     if (turn !== opened) return;
     shown = runs.get(run);
     for (const about of document.querySelectorAll(".about-answers")) about.hidden = Number(about.dataset.run) !== run;
+    if (shown.prompts.length) tellTemplate(at("a-start"), shown.prompts[0][0], shown.header.template);
     at("a-order-label").hidden = !shown.header.scored;
     if (!shown.header.scored) at("a-order").value = "run";
     update();

@@ -81,11 +81,8 @@
   }
 
   function update() {
-    const { prompt_start } = pairs.header;
-    const start = prompt_start ? plain(pairs.string(pairs.columns.prompt[0]).slice(0, prompt_start)) : "";
-    at("start").hidden = !start;
-    at("start").textContent =
-      `All prompts begin with “${start.length > 300 ? `${start.slice(0, 300)} …` : start}”, left out in the list.`;
+    if (pairs.header.pairs)
+      tellTemplate(at("start"), pairs.string(pairs.columns.prompt[0]), pairs.header.template);
     // The disagreement is of the last round with two policies, whichever round the other columns are of.
     const apart = `Disagreement${Number(at("f-round").value) === 0 ? "" : ", last round"}`;
     at("grid-head").querySelector("[data-sort=disagreement] button").textContent = apart;
@@ -129,7 +126,7 @@
     const { margin, change, at: round } = pairs.ofRound(Number(at("f-round").value));
     const reason = pairs.reason(row, round[row]);
     const cells = [
-      plain(pairs.string(columns.prompt[row]).slice(header.prompt_start).slice(0, 200)),
+      question(pairs.string(columns.prompt[row]), header.template).slice(0, 200),
       originName(header.origins[columns.origin[row]]),
       figure(columns.p[row]),
       signed(columns.chosen_length[row] - columns.rejected_length[row], 0),

@@ -35,6 +35,18 @@ function appendText(parent, text) {
   parent.append(text.slice(from));
 }
 
+// A prompt in a list, without what all prompts begin and end with: a template's. What is left may be all of it.
+const question = (text, { start, end }) => plain(text.slice(start, text.length - end));
+
+// Says what a list of prompts leaves out, or hides the element where that is nothing; `text` is one of the prompts.
+function tellTemplate(holder, text, { start, end }) {
+  const short = (part) => `“${plain(part.length > 300 ? `${part.slice(0, 300)} …` : part)}”`;
+  const parts = [start && `begin with ${short(text.slice(0, start))}`, end && `end with ${short(text.slice(text.length - end))}`];
+  const told = parts.filter(Boolean).join(" and ");
+  holder.hidden = !told;
+  holder.textContent = `All prompts ${told}, left out in the list.`;
+}
+
 // A link into the page keeps its target in view while parts above it grow, until the reader moves.
 let moved = !location.hash;
 for (const name of ["wheel", "touchstart", "pointerdown", "keydown"])
