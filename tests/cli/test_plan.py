@@ -73,6 +73,9 @@ def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFix
     assert (packing["stage"], packing["packed"], packing["steps"], packing["padding"]) == ("round-1/train", True, 2, 0)
     assert plan["fits"] is True
     assert plan["misfits"] == []
+    (note,) = (note for note in plan["notes"] if "how long sampled responses" in note)
+    mean = int(note.partition("chosen responses (")[2].split()[0])
+    assert f"{min(mean, 16)} tokens in evaluation (evaluation.sampling.max_new_tokens: 16)" in note
 
 
 def test_what_does_not_fit_ends_with_1_and_a_setting(

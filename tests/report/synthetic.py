@@ -247,7 +247,7 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
     return {
         "seed": 0,
         "rounds": rounds,
-        "policy": {"model": "a/model", "lora": None},
+        "policy": {"model": "a/model", "adapter": None, "lora": None},
         "reference": {"model": None, "anchor": "initial"},
         "data": {"pairs": {"path": f"{name}.jsonl"}, "max_length": 512},
         "sft": None,

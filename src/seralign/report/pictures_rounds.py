@@ -22,7 +22,7 @@ from seralign.report.charts import (
 from seralign.report.contents import RunContents
 from seralign.report.format import ACCURACY, ALONE, called
 from seralign.report.glance import accuracy, is_own_reference
-from seralign.tables import ABSENT, Table, interval, number, percent
+from seralign.tables import ABSENT, Table, interval, number, percent, without_empty
 
 _NONE = "No policy has been evaluated yet."
 NO_ANSWERS = "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
@@ -108,7 +108,8 @@ def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> d
 
 
 def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
-    title = "Wins, score and accuracy"
+    ranked = any(policy["heldout_accuracy"] is not None for run in runs for policy in run.figures["policies"])
+    title = "Wins, score and accuracy" if ranked else "Wins and score"
     measures: dict[str, list[dict[str, Any]]] = {}
     rows = []
     for run in runs:
@@ -126,8 +127,8 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
             )
             cells = (wins or ABSENT, interval(policy["score"], 3), accuracy(policy))
             rows.append((over.label(run.name, called(policy)), *cells))
-    table = Table(
-        "Wins, score and accuracy of the policies", ("policy", "wins", "score", "held-out accuracy"), tuple(rows)
+    table = without_empty(
+        Table(f"{title} of the policies", ("policy", "wins", "score", "held-out accuracy"), tuple(rows))
     )
     if not measures:
         missing = "There is nothing to compare: no scores (evaluation.scorer) and no held-out pairs."
@@ -138,7 +139,7 @@ def _wins(over: Over, runs: Sequence[RunContents]) -> Picture:
     ]
     reading = (
         "Points with 95% intervals. The thin line is a half: neither better nor worse. Wins compare answers to the "
-        f"same prompts by their score. Held-out {ACCURACY}."
+        f"same prompts by their score.{f' Held-out {ACCURACY}.' if ranked else ''}"
     )
     if any(policy["role"] == "baseline" for run in runs for policy in run.figures["policies"]):
         reading += f" “alone” is {_alone_name(runs)}."

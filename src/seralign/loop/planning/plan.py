@@ -266,12 +266,16 @@ def _notes(
 ) -> list[str]:
     notes = []
     if any(stage.sampling is not None for stage in work):
-        limits = [f"evaluation.sampling.max_new_tokens, {config.answer_tokens}"]
+        limits = {"evaluation": config.answer_tokens}
         if config.rounds > 1 and config.bootstrap is not None:
-            limits.append(f"bootstrap.sampling.max_new_tokens, {config.bootstrap.sampling.limit}")
+            limits["bootstrap"] = config.bootstrap.sampling.limit
+        guesses = ", ".join(
+            f"{guess.within(limit).mean} tokens in {section} ({section}.sampling.max_new_tokens: {limit})"
+            for section, limit in limits.items()
+        )
         notes.append(
-            f"how long sampled responses will be is a guess: {guess.mean} tokens, the mean of the chosen ones, and the "
-            f"longest {guess.longest}; at most: as long as they may be ({'; '.join(limits)})"
+            f"how long sampled responses will be is a guess: {guesses}, the limit or the mean of the chosen responses "
+            f"({guess.mean} tokens), whichever is less; the column at most takes the limit"
         )
     if config.rounds > 1 and config.stop.metric != "never":
         notes.append(f"all {config.rounds} rounds are counted; stop.metric: {config.stop.metric} may end them earlier")

@@ -12,11 +12,11 @@
     { key: "origin", title: "Origin", classes: "left wide w-origin", plain: true },
     { key: "p", title: "p", classes: "wide w-p" },
     { key: "longer", title: "Longer by", classes: "wide w-num" },
-    { key: "margin", title: "Margin", classes: "w-num" },
-    { key: "change", title: "Change", classes: "wide w-num" },
-    { key: "disagreement", title: "Disagreement", classes: "wide w-wide" },
-    { key: "line", title: "By round", classes: "w-line", plain: true },
-    { key: "kept", title: "Selection", classes: "left wide w-kept", plain: true },
+    { key: "margin", title: "Margin", classes: "scored w-num" },
+    { key: "change", title: "Change", classes: "scored wide w-num" },
+    { key: "disagreement", title: "Disagreement", classes: "scored wide w-wide" },
+    { key: "line", title: "By round", classes: "scored w-line", plain: true },
+    { key: "kept", title: "Selection", classes: "picked left wide w-kept", plain: true },
   ];
   const ORDERS = {
     run: "order in the run",
@@ -109,6 +109,10 @@
       ...order,
     });
     active = -1;
+    // A run of one round scores no pair, and supervised training selects none either.
+    const { rounds, first_all: allTaken } = pairs.header;
+    at("grid").classList.toggle("unscored", !rounds.length);
+    at("grid").classList.toggle("unpicked", !rounds.length && !allTaken);
     at("grid").setAttribute("aria-rowcount", rows.length + 1);
     at("grid").removeAttribute("aria-activedescendant");
     at("count").textContent = `${rows.length.toLocaleString("en")} of ${pairs.header.pairs.toLocaleString("en")} pairs`;
