@@ -189,6 +189,7 @@ def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
         "finished": True,
         "objective": "dpo",
         "data": {"pairs": offline, "heldout": 50, "sources": {"pairs": source}},
+        "base": None,
         "reference": {"name": "reference", "source": "a/model", "digest": "0123456789abcdef" * 4},
         "policies": [_policy(index, rounds) for index in range(rounds + 1)],
         "rounds": [_round(index, offline, len(table) - offline, rounds) for index in range(1, rounds + 1)],
