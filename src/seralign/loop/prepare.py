@@ -68,7 +68,7 @@ def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWo
         "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
         "world.own.scorer": made.key()["scorer"],
     } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
-    inputs |= settings(config, *ENCODING, *FORWARD)
+    inputs |= settings(config, *ENCODING, *FORWARD, "scoring.dtype")
     run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy.source))
 
 
