@@ -453,23 +453,24 @@ def test_prompts_are_chosen_by_buttons_list_search_and_order(answers: Any) -> No
     answers.click("#a-next")
     assert answers.locator("#a-count").inner_text() == "2 of 12 prompts"
     assert "Question 1?" in answers.locator("#a-shown .prompt").inner_text()
-    assert answers.locator("#a-prompt option:checked").inner_text() == "2. Question 1?"
-    answers.select_option("#a-prompt", label="12. Question 11?")
+    assert answers.locator("#a-prompt option:checked").inner_text() == "2. 1?"
+    assert answers.locator("#a-start").inner_text() == "All prompts begin with “Question ”, left out in the list."
+    answers.select_option("#a-prompt", label="12. 11?")
     assert answers.is_disabled("#a-next")
     answers.click("#a-previous")
     assert "Question 10?" in answers.locator("#a-shown .prompt").inner_text()
     # Scores grow by 4 (prompt - 4) from start to result.
     answers.select_option("#a-order", "up")
-    assert answers.locator("#a-prompt option").all_inner_texts()[:2] == ["12. Question 11?", "11. Question 10?"]
+    assert answers.locator("#a-prompt option").all_inner_texts()[:2] == ["12. 11?", "11. 10?"]
     assert "Question 11?" in answers.locator("#a-shown .prompt").inner_text(), "the first of the list is shown"
     answers.select_option("#a-order", "down")
     assert "Question 0?" in answers.locator("#a-shown .prompt").inner_text()
     answers.fill("#a-search", "ROUND 2 SAYS 1")
     until(answers, "document.getElementById('a-count').textContent === '1 of 3 prompts'")
     assert answers.locator("#a-prompt option").all_inner_texts() == [
-        "2. Question 1?",
-        "11. Question 10?",
-        "12. Question 11?",
+        "2. 1?",
+        "11. 10?",
+        "12. 11?",
     ]
     answers.fill("#a-search", "nowhere")
     until(answers, "document.getElementById('a-count').textContent === 'No prompt matches'")
