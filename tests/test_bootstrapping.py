@@ -1,34 +1,24 @@
-"""Candidates, contrasts and mixing: by hand, as properties, and sampled with a tiny model."""
+"""Candidates, contrasts and mixing: by hand, and as properties."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from seralign import bootstrapping
 from seralign.bootstrapping import (
     Contrast,
-    candidates_of,
     contrasts,
     draw_prompts,
     generated_pair,
     generated_pairs,
     mix,
-    sample_candidates,
 )
-from seralign.data.table import PROMPT_FEATURES
-from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
 
 # --- contrasts
@@ -196,117 +186,8 @@ def test_mix_never_exceeds_the_share_and_leaves_nothing_out_that_fits(
         assert (made + 1) / (one_more + made + 1) > share - 1e-6
 
 
-# --- sampling
-
-
-def prompts_table(count: int = 11, seed: int = 0) -> datasets.Dataset:
-    """Prompts of 1 to 12 tokens, longest and shortest anywhere."""
-    given_ids = [prompt for prompt, _ in tiny.make_sequences(count, seed)]
-    rows = {
-        "prompt_id": [f"p{number}" for number in range(count)],
-        "text": [str(prompt) for prompt in given_ids],
-        "ids": given_ids,
-    }
-    return datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES)
-
-
-class Sampler:
-    """Samples a table with a tiny model; counts loads, and dies in a given batch."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.loads = 0
-        self.batches: list[list[str]] = []
-        self.die_at: int | None = None
-        original = bootstrapping.sample
-
-        def counted(model: nn.Module, tokenizer: Any, batch: Sequence[Prompt], *rest: Any) -> list[Candidate]:
-            if len(self.batches) == self.die_at:
-                raise KeyboardInterrupt
-            self.batches.append([prompt.prompt_id for prompt in batch])
-            return original(model, tokenizer, batch, *rest)
-
-        monkeypatch.setattr(bootstrapping, "sample", counted)
-
-    def __call__(self, parts: Path, prompts: datasets.Dataset, batch_size: int = 3, seed: int = 4) -> pa.Table:
-        def load() -> nn.Module:
-            self.loads += 1
-            return tiny.make_model()
-
-        return sample_candidates(
-            prompts, load, tiny.make_tokenizer(), SamplingParams(2, 1.0, 1.0, 6), frozenset({tiny.EOS, 5, 6, 7}),
-            batch_size=batch_size, seed=seed, parts=parts, label="sampling",
-        )  # fmt: skip
-
-
-@pytest.fixture
-def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
-    return Sampler(monkeypatch)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 11, 50])
-def test_candidates_come_in_the_order_of_the_prompts(batch_size: int, sampler: Sampler, tmp_path: Path) -> None:
-    prompts = prompts_table()
-    found = candidates_of(sampler(tmp_path, prompts, batch_size))
-    assert [(c.prompt_id, c.index) for c in found] == [(name, at) for name in prompts["prompt_id"] for at in (0, 1)]
-    assert Counter(name for batch in sampler.batches for name in batch) == Counter(prompts["prompt_id"])
-    lengths = dict(zip(prompts["prompt_id"], map(len, prompts["ids"]), strict=True))
-    in_order = [lengths[name] for batch in sampler.batches for name in batch]
-    assert in_order == sorted(in_order)
-    assert {c.finished for c in found} == {True, False}
-
-
-@pytest.mark.parametrize("die_at", range(4))
-def test_interrupted_sampling_ends_with_the_same_responses(die_at: int, sampler: Sampler, tmp_path: Path) -> None:
-    prompts = prompts_table()
-    wanted = sampler(tmp_path / "whole", prompts)
-    whole = sampler.batches.copy()
-    sampler.batches.clear()
-    sampler.die_at = die_at
-    with pytest.raises(KeyboardInterrupt):
-        sampler(tmp_path / "killed", prompts)
-    sampler.die_at = None
-    assert sampler(tmp_path / "killed", prompts).equals(wanted)
-    assert sampler.batches == whole
-
-
-def test_what_is_done_is_not_sampled_again_and_the_model_not_loaded(sampler: Sampler, tmp_path: Path) -> None:
-    prompts = prompts_table()
-    first = sampler(tmp_path, prompts)
-    assert sampler(tmp_path, prompts).equals(first)
-    assert sampler.loads == 1
-    assert len(sampler.batches) == 4
-
-
-def test_the_seed_decides_and_every_batch_has_its_own(sampler: Sampler, tmp_path: Path) -> None:
-    prompts = prompts_table()
-    first = sampler(tmp_path / "a", prompts, seed=4)
-    assert sampler(tmp_path / "b", prompts, seed=4).equals(first)
-    assert not sampler(tmp_path / "c", prompts, seed=5).equals(first)
-    same = datasets.Dataset.from_dict(
-        {"prompt_id": ["x", "y"], "text": ["", ""], "ids": [[4, 9, 8]] * 2}, features=PROMPT_FEATURES
-    )
-    texts = sampler(tmp_path / "d", same, batch_size=1)["text"].to_pylist()
-    assert texts[:2] != texts[2:]
-
-
-@pytest.mark.parametrize("harm", ["cut", "bit", "empty", "of another batch"])
-def test_a_part_that_was_changed_is_sampled_again(
-    harm: str, sampler: Sampler, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prompts = prompts_table()
-    wanted = sampler(tmp_path, prompts)
-    part = sorted(tmp_path.iterdir())[1]
-    whole = bytearray(part.read_bytes())
-    whole[len(whole) // 2] ^= 1
-    part.write_bytes({"cut": whole[:50], "bit": whole, "empty": b"", "of another batch": b"x" + whole}[harm])
-    assert sampler(tmp_path, prompts).equals(wanted)
-    assert sampler.batches[4:] == [sampler.batches[1]]
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"warning: {part}: changed since it was written (1 such files); sampled again" in told
-
-
 def test_drawn_prompts_keep_their_order() -> None:
-    prompts = prompts_table(30)
+    prompts = tiny.prompts_table(30)
     for all_of_them in (None, 30, 31):
         assert draw_prompts(prompts, all_of_them, 1) is prompts
     assert len(draw_prompts(prompts, 0, 1)) == 0

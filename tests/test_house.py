@@ -12,8 +12,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "seralign"
 
 # What each part may import besides itself. Parts of one line of the house do not import each other.
-BASE = {"errors", "records", "config", "terminal"}
-LOW = BASE | {"files", "sealed", "store", "cache", "distributed", "progress", "objectives"}
+BASE = {"errors", "records", "config", "terminal", "plugins"}
+LOW = BASE | {"files", "sealed", "store", "cache", "results", "distributed", "progress", "objectives"}
 MIDDLE = LOW | {"policy", "data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -23,7 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "sealed": {"errors", "files"},
     "store": {"errors", "records", "files", "sealed"},
-    "cache": {"errors", "files", "progress"},
+    "plugins": {"errors"},
+    "database": {"errors", "files"},
+    "cache": {"database", "progress"},
+    "results": {"database", "progress"},
     "distributed": set(),
     "progress": {"distributed", "terminal"},
     "objectives": BASE,
@@ -35,21 +38,22 @@ ALLOWED: dict[str, set[str]] = {
     "stopping": BASE,
     "intervals": set(),
     "harm": {"intervals", "tables"},
-    "evaluation": BASE | {"objectives", "intervals"},
+    "evaluation": BASE | {"objectives", "intervals", "results", "progress"},
     "laboratory": MIDDLE | {"evaluation"},
     "packs": set(),
     "tables": {"terminal"},
     "responses": MIDDLE | {"packs"},
     "scoring": MIDDLE | {"responses"},
-    "bootstrapping": MIDDLE,
+    "sampling": MIDDLE,
+    "bootstrapping": MIDDLE | {"sampling"},
     "training": MIDDLE | {"packs"},
     "report": BASE | {"files", "store", "tables", "intervals", "harm"},
-    "loop": MIDDLE | {"packs", "responses", "selection", "crossfit", "debias", "stopping", "scoring", "bootstrapping",
-                      "training", "evaluation", "laboratory", "report", "intervals", "harm", "tables"},
-    "studies": MIDDLE | {"tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation", "laboratory",
-                         "loop"},
-    "cli": {"loop", "report", "studies", "config", "errors", "records", "files", "store", "cache", "distributed",
-            "progress", "tables", "data", "policy", "terminal"},
+    "loop": MIDDLE | {"sampling", "packs", "responses", "selection", "crossfit", "debias", "stopping", "scoring",
+                      "bootstrapping", "training", "evaluation", "laboratory", "report", "intervals", "harm", "tables"},
+    "studies": MIDDLE | {"sampling", "tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation",
+                         "laboratory", "loop"},
+    "cli": {"loop", "report", "studies", "config", "errors", "records", "files", "store", "cache", "results",
+            "distributed", "sampling", "progress", "tables", "data", "policy", "terminal"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip

@@ -38,6 +38,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
+from seralign.data.table import PROMPT_FEATURES
 from seralign.policy.identity import PolicySource
 from seralign.policy.quiet import quiet_transformers
 
@@ -181,3 +182,14 @@ def _config(name: str, settings: dict[str, Any]) -> PretrainedConfig:
             dropout = {"hidden_dropout": DROPOUT, "attention_dropout": DROPOUT}
             return FalconConfig(**common | shape | dropout | {"alibi": False} | settings)
     raise ValueError(f"no tiny {name}")
+
+
+def prompts_table(count: int = 11, seed: int = 0) -> datasets.Dataset:
+    """Prompts of 1 to 12 tokens, longest and shortest anywhere."""
+    given_ids = [prompt for prompt, _ in make_sequences(count, seed)]
+    rows = {
+        "prompt_id": [f"p{number}" for number in range(count)],
+        "text": [str(prompt) for prompt in given_ids],
+        "ids": given_ids,
+    }
+    return datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES)

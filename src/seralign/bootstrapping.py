@@ -1,39 +1,20 @@
-"""Prompts to candidates to pairs: the data that a run makes for itself (SeRA, 2410.09362).
-
-Sampling needs a model; the pairing and the mixing are pure.
-"""
+"""Candidates to pairs: the data that a run makes for itself (SeRA, 2410.09362). Pure."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
-from seralign import distributed
-from seralign.data.table import CHUNK, column_lengths, to_prompt
-from seralign.policy.sampling import SamplingParams, sample
-from seralign.progress import bar, say
+from seralign.data.table import CHUNK, to_prompt
 from seralign.records import Candidate, Pair, Prompt, content_id
-from seralign.sealed import is_sealed, read_sealed_table, write_sealed_table
-
-_SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("index", pa.int32()),
-        ("text", pa.string()),
-        ("ids", pa.list_(pa.int32())),
-        ("finished", pa.bool_()),
-    ]
-)
+from seralign.sampling import candidates_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,56 +25,6 @@ class Contrast:
     best: int
     worst: int
     margin: float
-
-
-def sample_candidates(
-    prompts: datasets.Dataset,
-    load: Callable[[], nn.Module],
-    tokenizer: PreTrainedTokenizerBase,
-    params: SamplingParams,
-    end_tokens: frozenset[int],
-    *,
-    batch_size: int,
-    seed: int,
-    parts: Path,
-    label: str,
-) -> pa.Table:
-    """Sample ``params.samples`` responses to every prompt, a batch at a time.
-
-    Prompts of similar length are sampled together. A batch is written to ``parts`` when it is done, and what is drawn
-    in it depends on ``seed`` and its prompts alone: a killed sampling goes on with the next batch and ends with the
-    same responses, whatever the number of processes. A batch whose file was changed since is sampled again.
-
-    Returns:
-        Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
-    """
-    parts.mkdir(parents=True, exist_ok=True)
-    order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    files = [parts / f"part-{number:06d}.sealed" for number in range(len(batches))]
-    done = distributed.broadcast([is_sealed(file) for file in files] if distributed.is_main() else [])
-    if harmed := [file for file, finished in zip(files, done, strict=True) if not finished and file.exists()]:
-        say(f"warning: {harmed[0]}: changed since it was written ({len(harmed)} such files); sampled again")
-    todo = [number for number, finished in enumerate(done) if not finished]
-    with bar(label, len(prompts) * params.samples, "response") as line:
-        line.at(sum(len(batches[number]) for number, finished in enumerate(done) if finished) * params.samples)
-        model = load().eval() if todo else None
-        for start in range(0, len(todo), distributed.world_size()):
-            together = todo[start : start + distributed.world_size()]
-            own: list[Candidate] | None = None
-            if model is not None and distributed.rank() < len(together):
-                number = together[distributed.rank()]
-                batch = [to_prompt(prompts[int(row)]) for row in batches[number]]
-                own = sample(model, tokenizer, batch, params, end_tokens, seed)
-            for number, candidates in zip(together, distributed.gather(own), strict=False):
-                if distributed.is_main():
-                    write_sealed_table(files[number], _columns(candidates or []))
-                line.advance(len(candidates or []))
-        distributed.barrier()
-    table = pa.concat_tables([_SCHEMA.empty_table(), *(read_sealed_table(file).cast(_SCHEMA) for file in files)])
-    places = np.argsort(order, kind="stable")
-    rows = places[:, None] * params.samples + np.arange(params.samples)
-    return table.take(pa.array(rows.reshape(-1), pa.int64()))
 
 
 def contrasts(candidates: pa.Table, rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
@@ -188,11 +119,6 @@ def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:
     return min(kept, total - made), made
 
 
-def candidates_of(table: pa.Table) -> list[Candidate]:
-    """Rows of a table of candidates as records."""
-    return [Candidate(**(row | {"ids": tuple(row["ids"])})) for row in table.select(_SCHEMA.names).to_pylist()]
-
-
 def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> datasets.Dataset:
     """``count`` of the prompts drawn by ``seed``, in their order; all of them where ``count`` is None or larger."""
     if count is None or count >= len(prompts):
@@ -203,10 +129,3 @@ def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> dat
 def _records(table: pa.Table) -> Iterator[Candidate]:
     for start in range(0, len(table), CHUNK):
         yield from candidates_of(table.slice(start, CHUNK))
-
-
-def _columns(candidates: list[Candidate]) -> dict[str, pa.Array]:
-    return {
-        field.name: pa.array([getattr(candidate, field.name) for candidate in candidates], field.type)
-        for field in _SCHEMA
-    }

@@ -10,19 +10,17 @@ them a value that was changed on the disk would be read as if it had been comput
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seralign.errors import StoreError
-from seralign.files import full_disk
+from seralign.database import database_errors, integrity, open_database, reading_database
 from seralign.progress import say
 
 # The seal: the value's 8 bytes again, and the checksum.
@@ -59,13 +57,7 @@ class LogpCache:
         self.hits = 0
         self.misses = 0
         with self._errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _connect(str(self.path))
-            try:
-                self._begin()
-            except BaseException:
-                self._db.close()
-                raise
+            self._db = open_database(self.path, _SCHEMA)
 
     def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
         """Log-probabilities [N] in nats, NaN where there is none yet."""
@@ -112,63 +104,26 @@ class LogpCache:
             )
             self._db.executemany("DELETE FROM logps WHERE (policy, response, seal) = (?, ?, ?)", lost)
 
-    def _begin(self) -> None:
-        with self.path.with_name(f"{self.path.name}-lock").open("w") as lock:
-            # The timeout does not hold for the change of the journal: of two that make the file, one would fail.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA cell_size_check=ON")
-            self._db.execute(_SCHEMA)
-            self._db.commit()
-
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.OperationalError, OSError) as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
-                raise full_disk(self.path.parent) from None
-            if code == sqlite3.SQLITE_IOERR:
-                raise StoreError(
-                    f"{self.path}: cannot be read or written ({error}), as on a full disk. Everything finished is "
-                    "kept: make room and give the same command again"
-                ) from None
-            raise StoreError(f"{self.path}: the log-probability cache cannot be used: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{self.path}: not a log-probability cache, or a corrupt one ({error}). "
-                "Delete the file: it is filled again, only time is lost"
-            ) from None
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(self.path, "log-probability cache")
 
 
 def check_cache(path: Path) -> tuple[int, list[str]]:
     """Read a whole cache, without writing: its rows, and what is wrong with it."""
     harmed = rows = 0
     try:
-        db = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            problems = [found.decode() for (found,) in db.execute("PRAGMA integrity_check") if found != b"ok"]
+        with reading_database(path) as db:
+            problems = integrity(db)
             for policy, *row in db.execute("SELECT policy, response, logp, seal FROM logps"):
                 rows += 1
                 harmed += _unsealed(_sealer(policy), *row)[1]
-        finally:
-            db.close()
     except sqlite3.Error as error:
         return rows, [f"cannot be read: {error}"]
     return rows, problems + ([f"{harmed} rows were changed since they were written"] if harmed else [])
-
-
-def _connect(name: str, uri: bool = False) -> sqlite3.Connection:
-    db = sqlite3.connect(name, timeout=60, uri=uri)
-    # A blob that was changed into a text need not be UTF-8.
-    db.text_factory = bytes
-    return db
 
 
 def _sealer(policy: bytes) -> Callable[[bytes, float], bytes]:

@@ -86,10 +86,19 @@ def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> I
     Raises:
         ValueError: A score is not finite, or the two are not equally many.
     """
+    return share_interval(outcomes(scores_a, scores_b), level=level)
+
+
+def outcomes(scores_a: ArrayLike, scores_b: ArrayLike) -> np.ndarray:
+    """Of each prompt 1 where a scores higher than b, 0 where it scores lower, 1/2 for a tie [N].
+
+    Raises:
+        ValueError: A score is not finite, or the two are not equally many.
+    """
     a, b = finite(scores_a, "scores_a"), finite(scores_b, "scores_b")
     if a.shape != b.shape:
         raise ValueError(f"scores of the same prompts are compared, got {a.size} and {b.size}")
-    return share_interval(0.5 + 0.5 * np.sign(a - b), level=level)
+    return 0.5 + 0.5 * np.sign(a - b)
 
 
 def finite(values: ArrayLike, name: str) -> np.ndarray:

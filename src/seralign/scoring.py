@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from seralign import distributed
@@ -20,6 +17,7 @@ from seralign.objectives import Objective
 from seralign.policy.abilities import abilities
 from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_logps
+from seralign.policy.machine import computed_with
 from seralign.policy.packing import make_batch
 from seralign.progress import bar
 from seralign.responses import Responses
@@ -48,9 +46,7 @@ class ScoringPolicy:
         Another library or another device rounds differently: its numbers are close, but not the same to the last bit,
         which step 0 of training needs.
         """
-        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-        parts = (self.digest, self.weights, self.precision, self.attention, versions, _device_name())
-        return ":".join(parts)
+        return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with()))
 
 
 def logps(
@@ -155,13 +151,3 @@ def _first_of_equal(keys: Sequence[bytes], asked: np.ndarray) -> np.ndarray:
     for number in asked.tolist():
         first.setdefault(keys[number], number)
     return np.array([first.get(key, number) for number, key in enumerate(keys)], dtype=np.int64)
-
-
-def _device_name() -> str:
-    device: Any = PartialState().device
-    match device.type:
-        case "cuda":
-            return f"cuda {torch.cuda.get_device_name(device)}"
-        case "cpu":
-            return f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return device.type

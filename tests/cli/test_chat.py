@@ -151,16 +151,16 @@ def test_a_conversation_beyond_the_window_is_refused(
 def test_plain_text_is_continued(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seralign.loop import asking
+    from seralign.sampling import local
 
     seen: list[str] = []
-    whole = asking.sample
+    whole = local.sample
 
     def watched(*arguments: Any, **named: Any) -> Any:
         seen.append(arguments[2][0].text)
         return whole(*arguments, **named)
 
-    monkeypatch.setattr(asking, "sample", watched)
+    monkeypatch.setattr(local, "sample", watched)
     assert chat(monkeypatch, "Once upon\na time\n", chat_model, "--plain", *FLAGS) == 0
     assert seen == ["Once upon", "a time"]
 
@@ -168,9 +168,9 @@ def test_plain_text_is_continued(
 def test_what_a_model_writes_cannot_move_the_cursor(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seralign.loop import asking
+    from seralign.sampling import local
 
-    whole = asking.sample
+    whole = local.sample
 
     def evil(*arguments: Any, **named: Any) -> Any:
         watch = named["watch"]
@@ -178,7 +178,7 @@ def test_what_a_model_writes_cannot_move_the_cursor(
         assert watch is not None
         return [replace(whole(*arguments, **named)[0], text="red \x1b[31m \u202e end")]
 
-    monkeypatch.setattr(asking, "sample", evil)
+    monkeypatch.setattr(local, "sample", evil)
     assert chat(monkeypatch, "hello\x1b[1m\n", chat_model, *FLAGS) == 0
     assert capsys.readouterr().out == "> hello\\x1b[1m\nred \\x1b[31m \\u202e end\n"
 

@@ -78,9 +78,9 @@ def test_batches_change_nothing_and_the_seed_does(lora_run: Path, prompts: Path,
 def test_a_killed_sampling_resumes(
     lora_run: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seralign import bootstrapping
+    from seralign.sampling import local
 
-    whole, calls = bootstrapping.sample, list[int]()
+    whole, calls = local.sample, list[int]()
 
     def dies(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
@@ -88,7 +88,7 @@ def test_a_killed_sampling_resumes(
             raise KeyboardInterrupt
         return whole(*arguments, **named)
 
-    monkeypatch.setattr(bootstrapping, "sample", dies)
+    monkeypatch.setattr(local, "sample", dies)
     arguments = ["sample", str(lora_run), "--prompts", str(prompts), "--batch_size", "1", *FLAGS]
     out = tmp_path / "answers.jsonl"
     assert main([*arguments, "--out", str(out)]) == 130

@@ -10,6 +10,7 @@ import pytest
 from seralign.errors import ConfigError
 from seralign.evaluation.scorer import load_scorer, make_scorer
 
+KEY = "evaluation.scorer"
 numbers = itertools.count()
 
 
@@ -30,28 +31,28 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_scores_come_through_as_float64(module) -> None:
     name = module("def length(prompts, responses):\n    return [len(p) + len(r) for p, r in zip(prompts, responses)]\n")
-    scores = load_scorer(f"{name}:length")(["a", "bb"], ["xyz", ""])
+    scores = load_scorer(f"{name}:length", KEY)(["a", "bb"], ["xyz", ""])
     assert scores.dtype == np.float64
     assert scores.tolist() == [4.0, 2.0]
-    assert load_scorer(f"{name}:length")([], []).shape == (0,)
+    assert load_scorer(f"{name}:length", KEY)([], []).shape == (0,)
 
 
 @pytest.mark.parametrize("spec", ["lengths", ":f", "m:", ""])
 def test_malformed_names_are_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.scorer must be of the form module:function"):
-        load_scorer(spec)
+        load_scorer(spec, KEY)
 
 
 def test_missing_module_or_function_is_named(module) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.scorer: cannot import 'no_such_module': No module named"):
-        load_scorer("no_such_module:f")
+        load_scorer("no_such_module:f", KEY)
     name = module("import not_installed_anywhere\n")
     with pytest.raises(ConfigError, match=f"cannot import '{name}': No module named 'not_installed_anywhere'"):
-        load_scorer(f"{name}:f")
+        load_scorer(f"{name}:f", KEY)
     name = module("score = 3\n")
     for function in ("f", "score"):
         with pytest.raises(ConfigError, match=f"module '{name}' has no function '{function}'"):
-            load_scorer(f"{name}:{function}")
+            load_scorer(f"{name}:{function}", KEY)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_missing_module_or_function_is_named(module) -> None:
 def test_wrong_answers_are_refused(module, returned: str, message: str) -> None:
     name = module(f"def f(prompts, responses):\n    return {returned}\n")
     with pytest.raises(ConfigError, match=rf"evaluation\.scorer: {name}:f .*{message}"):
-        load_scorer(f"{name}:f")(["p", "q"], ["a", "b"])
+        load_scorer(f"{name}:f", KEY)(["p", "q"], ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -96,10 +97,10 @@ def test_wrong_answers_name_the_key_of_the_scorer(module) -> None:
     with pytest.raises(ConfigError, match=rf"^world\.own\.scorer: {name}:f must return numbers, got list$"):
         load_scorer(f"{name}:f", "world.own.scorer")(["p"], ["a"])
     with pytest.raises(ConfigError, match=r"^scorer: mine must return one score a response"):
-        make_scorer(lambda prompts, responses: [], "mine")(["p"], ["a"])
+        make_scorer(lambda prompts, responses: [], "mine", "scorer")(["p"], ["a"])
 
 
 def test_a_user_who_interrupts_is_obeyed(module) -> None:
     name = module("def f(prompts, responses):\n    raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
-        load_scorer(f"{name}:f")(["p"], ["a"])
+        load_scorer(f"{name}:f", KEY)(["p"], ["a"])

@@ -14,7 +14,7 @@ FULL = summarise(
     responses=[[5, 6, 3], [5, 6, 5, 6, 5, 6, 5], [3]],
     finished=[True, False, True],
     scores=[1.0, 0.0, 0.5],
-    rivals={"initial": [0.0, 0.0, 1.0], "round 1": [0.0, -1.0, 0.0]},
+    win_rates={"initial": Interval(0.5, 0.1, 0.9, 3)},
     log_ratios=[1.0, 3.0, 2.0],
     margins=[2.0, -1.0, 0.0, 3.0],
     length_differences=[2, -1, 0, 3],
@@ -26,7 +26,7 @@ def test_figures_by_hand() -> None:
     assert (FULL.name, FULL.n) == ("round 2", 3)
     assert FULL.score is not None
     assert FULL.score.mean == pytest.approx(0.5)
-    assert {name: rate.mean for name, rate in FULL.win_rates.items()} == {"initial": pytest.approx(0.5), "round 1": 1.0}
+    assert FULL.win_rates == {"initial": Interval(0.5, 0.1, 0.9, 3)}
     assert FULL.kl is not None
     # 2 -+ t(.975, 2) / sqrt(3)
     assert (FULL.kl.mean, FULL.kl.low, FULL.kl.high) == pytest.approx((2.0, -0.484138, 4.484138), abs=1e-6)
@@ -46,7 +46,7 @@ def test_what_is_not_given_is_none() -> None:
     assert only_margins.heldout_accuracy is not None
     assert only_margins.heldout_accuracy.mean == 0.5
     assert only_margins == PolicyFigures(name="p", heldout_accuracy=only_margins.heldout_accuracy, heldout_margin=0.0)
-    one = summarise("p", [[1, 2]], [True], scores=[2.0], rivals={})
+    one = summarise("p", [[1, 2]], [True], scores=[2.0], win_rates={})
     assert one == PolicyFigures(
         name="p", n=1, score=Interval(2.0, None, None, 1), length=2.0, distinct_2=1.0, repetition=0.0, unfinished=0.0
     )
@@ -79,8 +79,6 @@ def test_divergence_is_told() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="rivals can be compared only where scores are given"):
-        summarise("p", [[1]], [True], rivals={"q": [1.0]})
     with pytest.raises(ValueError, match="got 0 for 1"):
         summarise("p", [[1]], [])
     with pytest.raises(ValueError, match=r"score\.mean of policy 'p' must be finite, got nan"):

@@ -19,7 +19,7 @@ import seralign.scoring as scoring
 from seralign.config import LoraConfig, RunConfig, WorldConfig
 from seralign.laboratory.world import make_world
 from seralign.loop import RunResult, train
-from seralign.loop.context import Loop, Policy
+from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.data import Tables, data_stage
 from seralign.loop.planning import RunPlan, bench, plan_run
 from seralign.loop.planning.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
@@ -121,7 +121,9 @@ def prepared(run: Run, given: RunConfig) -> Setting:
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)
     length = packed_length(base.source, config.policy)
-    loop = Loop(config, run, tokenizer, ends, objective_from(config.objective), length, cache=None, scorer=None)
+    loop = Loop(
+        config, run, tokenizer, ends, objective_from(config.objective), length, None, run_results(run), None, None
+    )
     return Setting(loop, tables, base)
 
 

@@ -142,7 +142,9 @@ def test_label_quality_is_of_swapped_pairs_as_they_are_trained_on(done: RunResul
     truth = read_truth(run.path("world"))
     given = truth.of(selected["pair_id"])
     gold = np.where(swapped, -1, 1) * given.gold_difference
-    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold"))["selection"]
+    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold", "world"))[
+        "selection"
+    ]
 
     assert (swapped & kept).any()
     assert found["kept"]["flip_rate"] == np.mean((given.flipped != swapped)[kept])

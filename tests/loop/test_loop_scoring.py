@@ -14,7 +14,7 @@ from seralign.config import DataConfig, PolicyConfig, RunConfig, ScoringConfig, 
 from seralign.data.table import PROMPT_FEATURES
 from seralign.laboratory.model import build_tokenizer
 from seralign.loop import context
-from seralign.loop.context import Loop, Policy
+from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.scoring import with_prompts
 from seralign.objectives import get_objective
 from seralign.policy.identity import PolicySource
@@ -41,7 +41,9 @@ def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loo
     )
     run = Run(Path("never-written"))
     objective = get_objective("dpo", 0.1, 0.0)
-    return Loop(config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, None)
+    return Loop(
+        config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, run_results(run), None, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_scoring_training_and_sampling_have_their_own_precision(
     monkeypatch.setattr(context, "load_model", load_model)
     loop, policy = a_loop(dtype=dtype), Policy("policy", PolicySource("model"), "digest")
     scoring, training = loop.scoring_policy(policy), loop.training_policy(policy)
-    for load in (scoring.load, training.load, loop.sampler(policy)):
+    for load in (scoring.load, training.load, loop.sampled_policy(policy).load):
         load()
     assert loaded == weights
     assert (scoring.weights, scoring.precision) == (weights[0], dtype)

@@ -20,6 +20,7 @@ DEATHS = (5, 17, 3, 29, 11)
 def _kill_at(event: int) -> None:
     """Make this process kill itself when it is about to do its ``event``-th write or training step."""
     from seralign.cache import LogpCache
+    from seralign.results import Results
     from seralign.training.trainer import PreferenceTrainer
 
     counter = itertools.count(1)
@@ -34,6 +35,7 @@ def _kill_at(event: int) -> None:
 
     Path.replace = dying(Path.replace)
     LogpCache.put = dying(LogpCache.put)
+    Results.put = dying(Results.put)
     PreferenceTrainer.training_step = dying(PreferenceTrainer.training_step)
     PreferenceTrainer._save_checkpoint = dying(PreferenceTrainer._save_checkpoint)
     PreferenceTrainer._save_optimizer_and_scheduler = dying(PreferenceTrainer._save_optimizer_and_scheduler)

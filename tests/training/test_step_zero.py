@@ -18,7 +18,7 @@ from training_helpers import random_pairs
 from seralign.config import DataConfig, LoraConfig, PolicyConfig, RunConfig, SourceConfig, TrainingConfig
 from seralign.files import read_table
 from seralign.laboratory.model import build_tokenizer
-from seralign.loop.context import Loop, Policy
+from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.training import train_stage
 from seralign.objectives import get_objective
 from seralign.policy.abilities import packed_length
@@ -55,7 +55,8 @@ def first_lines(
     objective = get_objective(objective_name, 0.1, 0.0)
     start = Policy("start", PolicySource(str(model)), weights_digest(PolicySource(str(model))))
     longest = packed_length(start.source, config.policy)
-    loop = Loop(config, open_run(root, {}, {}), build_tokenizer(), frozenset({2}), objective, longest, None, None)
+    run = open_run(root, {}, {})
+    loop = Loop(config, run, build_tokenizer(), frozenset({2}), objective, longest, None, run_results(run), None, None)
     train_stage(
         loop,
         "train",

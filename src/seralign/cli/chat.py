@@ -80,11 +80,12 @@ def _beside(name: str, run: str) -> SavedPolicy:
 
 def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) -> _Talk:
     """Both policies are sampled alike, by the settings of the first one's run."""
-    from seralign.loop.asking import load_reader, load_speaker
+    from seralign.loop.asking import load_reader, make_speaker
+    from seralign.sampling import params_of
 
-    params = sampling(given, first)
+    settings = sampling(given, first)
     reader = load_reader(policy, system=given.system, plain=given.plain)
-    return _Talk(load_speaker(policy, reader), params)
+    return _Talk(make_speaker(policy, reader, settings, "evaluation.sampling"), params_of(settings, 1))
 
 
 def _converse(talks: list[_Talk], seed: int) -> None:

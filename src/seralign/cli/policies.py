@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from seralign.config.checks import fraction, positive, require
 
 if TYPE_CHECKING:
+    from seralign.config import SamplingConfig
     from seralign.loop.saved import SavedPolicy, Which
-    from seralign.policy.sampling import SamplingParams
 
 PLACES = "a run's folder, a folder with a model or an adapter, or a model's name on the hub"
 
@@ -38,23 +39,16 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling(given: argparse.Namespace, policy: SavedPolicy, samples: int = 1) -> SamplingParams:
-    """The distribution that the arguments name; what they leave out is as the run's evaluation has it."""
+def sampling(given: argparse.Namespace, policy: SavedPolicy) -> SamplingConfig:
+    """How the arguments say to sample; what they leave out is as the run's evaluation has it."""
     from seralign.config import EvaluationConfig
-    from seralign.policy.sampling import SamplingParams
 
     config = policy.config
     usual = (EvaluationConfig() if config is None else config.evaluation).sampling
-    length = usual.limit if config is None else config.answer_tokens
-    found = SamplingParams(
-        samples,
-        usual.temperature if given.temperature is None else given.temperature,
-        usual.top_p if given.top_p is None else given.top_p,
-        length if given.max_new_tokens is None else given.max_new_tokens,
-    )
-    positive(found.samples, "--samples")
-    positive(found.temperature, "--temperature")
-    fraction(found.top_p, "--top_p")
-    positive(found.max_new_tokens, "--max_new_tokens")
+    usual = replace(usual, max_new_tokens=usual.limit if config is None else config.answer_tokens)
+    flags = {name: getattr(given, name) for name in ("temperature", "top_p", "max_new_tokens")}
+    for name, value in flags.items():
+        if value is not None:
+            (fraction if name == "top_p" else positive)(value, f"--{name}")
     require(given.seed >= 0, "--seed", "at least 0", given.seed)
-    return found
+    return replace(usual, **{name: value for name, value in flags.items() if value is not None})

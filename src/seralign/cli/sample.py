@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
@@ -42,29 +43,30 @@ def main(arguments: list[str]) -> None:
 
     if given.out is None:
         with tempfile.TemporaryDirectory() as scratch:
-            _sample(given, Path(scratch) / "parts")
+            _sample(given, Path(scratch))
         return
     part = given.out.with_name(given.out.name + ".partial")
     with disk_errors(given.out.parent), partial_folder(part, "seralign sample"):
-        _sample(given, part / "parts")
+        _sample(given, part)
         shutil.rmtree(part)
 
 
-def _sample(given: argparse.Namespace, parts: Path) -> None:
-    from seralign.config import EvaluationConfig, SourceConfig
+def _sample(given: argparse.Namespace, folder: Path) -> None:
+    from seralign.config import SourceConfig
     from seralign.files import write_atomic
     from seralign.loop.answers import Asked, sample_answers
-    from seralign.loop.asking import load_reader, load_speaker, read, read_file
+    from seralign.loop.asking import load_reader, make_speaker, read, read_file
     from seralign.loop.saved import saved_policy
     from seralign.policy.identity import weights_digest
     from seralign.progress import say
+    from seralign.sampling import params_of
 
     policy = saved_policy(given.policy, which_policy(given))
-    params = sampling(given, policy, given.samples)
-    batch_size = given.batch_size
-    if batch_size is None:
-        batch_size = (EvaluationConfig() if policy.config is None else policy.config.evaluation).sampling.batch_size
-    positive(batch_size, "--batch_size")
+    settings = sampling(given, policy)
+    positive(given.samples, "--samples")
+    if given.batch_size is not None:
+        positive(given.batch_size, "--batch_size")
+        settings = replace(settings, batch_size=given.batch_size)
     reader = load_reader(policy, system=given.system, plain=given.plain)
     if given.prompts is None:
         asked = [Asked(given.prompt, read(reader, given.prompt, "--prompt"))]
@@ -73,15 +75,15 @@ def _sample(given: argparse.Namespace, parts: Path) -> None:
         asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
     how = "turns of a conversation" if reader.chat else "plain text to continue"
     say(f"{policy.name}: {len(asked)} prompts; plain text is taken as {how}")
+    speaker = make_speaker(policy, reader, settings, "evaluation.sampling")
     answered = list(
         sample_answers(
-            load_speaker(policy, reader),
+            speaker,
             asked,
-            params,
+            params_of(settings, given.samples),
             policy=weights_digest(policy.source),
-            batch_size=batch_size,
             seed=given.seed,
-            parts=parts,
+            folder=folder,
         )
     )
     # On standard output escapes in place of all but ASCII: what a model writes does nothing to a terminal.

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     from seralign.progress import bar
 
     with bar("verify", run_size(run), "B") as line:
-        found = [*check_run(run, line.advance), *_cache(run)]
+        found = [*check_run(run, line.advance), *_cache(run), *_results(run)]
     if given.json:
         print(json.dumps([asdict(checked) for checked in found], indent=1))
     else:
@@ -52,6 +52,17 @@ def _cache(run: Run) -> list[Checked]:
     rows, problems = check_cache(path)
     name = str(path.relative_to(run.root)) if path.is_relative_to(run.root) else str(path)
     return [Checked(f"{name} ({rows} rows)", 1, path.stat().st_size, tuple(problems))]
+
+
+def _results(run: Run) -> list[Checked]:
+    """The run's store of results, where it has one."""
+    from seralign.results import RESULTS, check_results
+
+    path = run.root / RESULTS
+    if not path.is_file():
+        return []
+    rows, problems = check_results(path)
+    return [Checked(f"{RESULTS} ({rows} rows)", 1, path.stat().st_size, tuple(problems))]
 
 
 def _print(found: list[Checked]) -> None:

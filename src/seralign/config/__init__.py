@@ -13,10 +13,11 @@ from seralign.config.rounds import (
     StopConfig,
 )
 from seralign.config.run import RunConfig
-from seralign.config.sampling import SamplingConfig
+from seralign.config.sampling import LOCAL, SamplingConfig
 from seralign.config.training import ObjectiveConfig, ObjectiveName, TrainingConfig
 
 __all__ = [
+    "LOCAL",
     "BootstrapConfig",
     "CrossfitConfig",
     "DataConfig",

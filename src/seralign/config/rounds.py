@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from seralign.config.checks import fraction, positive, require
 from seralign.config.sampling import SamplingConfig
+from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
 from seralign.errors import ConfigError
 
@@ -132,8 +133,12 @@ class EvaluationConfig:
     Args:
         prompts: Held-out prompts that each policy answers.
         sampling: How the answers are sampled.
-        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores; win rates come
-            from it. The built-in world brings its own.
+        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores. The built-in world
+            brings its own.
+        judge: Who decides which of two answers is better, for the win rates: ``scorer``, the one with the higher score;
+            or ``module:class`` of your own (CONTRIBUTING.md). By default ``scorer``, where there is one.
+        judge_options: The judge's own settings; ``scorer`` has none. Secrets are refused: a run's files have the
+            configuration.
         baseline: Also train the objective on all pairs with as many steps as all rounds, to compare with.
         token_pairs: Pairs of each round, up to half of them generated, whose log-ratios are kept token by token for
             the report; 0 for none.
@@ -142,12 +147,17 @@ class EvaluationConfig:
     prompts: int = 200
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(batch_size=32))
     scorer: str | None = None
+    judge: str | None = None
+    judge_options: dict[str, Any] = field(default_factory=dict)
     baseline: bool = False
     token_pairs: int = 100
 
     def __post_init__(self) -> None:
         require(self.prompts >= 0, "prompts", "at least 0", self.prompts)
         require(self.token_pairs >= 0, "token_pairs", "at least 0", self.token_pairs)
+        refuse_secrets(self.judge_options, "judge_options")
+        if self.judge_options and self.judge is None:
+            raise ConfigError("judge_options go with judge, which names whom they are for")
         require(
             self.scorer is None or self.scorer.count(":") == 1,
             "scorer",

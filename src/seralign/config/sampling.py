@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from seralign.config.checks import fraction, positive
+from seralign.config.secrets import refuse_secrets
 
 # What ``max_new_tokens: null`` stands for where no other section says.
 MAX_NEW_TOKENS = 256
+# The engine that samples with the policy in this process.
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,17 @@ class SamplingConfig:
         max_new_tokens: Longest response in tokens; a longer one is unfinished and makes no pair. Default: 256; in
             ``evaluation.sampling``, that of ``bootstrap.sampling``.
         batch_size: Prompts sampled together.
+        engine: What samples: ``local``, the policy in this process; or ``module:class`` of your own (CONTRIBUTING.md).
+        options: The engine's own settings; ``local`` has none. Secrets are refused: a run's files have the
+            configuration.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int | None = None
     batch_size: int = 16
+    engine: str = LOCAL
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive(self.temperature, "temperature")
@@ -33,6 +42,7 @@ class SamplingConfig:
         if self.max_new_tokens is not None:
             positive(self.max_new_tokens, "max_new_tokens")
         positive(self.batch_size, "batch_size")
+        refuse_secrets(self.options, "options")
 
     @property
     def limit(self) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from seralign.errors import ModelError
 from seralign.evaluation.metrics import correlation, distinct_n, ranked_right, repetition
-from seralign.intervals import Interval, mean_interval, share_interval, win_rate
+from seralign.intervals import Interval, mean_interval, share_interval
 
 _INTERVALS = ("score", "kl", "heldout_accuracy")
 
@@ -25,7 +25,7 @@ class PolicyFigures:
         name: Name of the policy.
         n: Sampled responses.
         score: Mean score of the responses by the scorer, gold reward in the built-in world.
-        win_rates: Name of another policy to the win rate against it, by score on the same prompts, ties half.
+        win_rates: Name of another policy to the win rate against it on the same prompts, ties half.
         kl: Mean over the responses of log pi - log pi_ref (nats): an estimate of KL(pi, pi_ref) without bias where
             sampling was at temperature 1 and top-p 1.
         length: Mean length of the responses in tokens.
@@ -75,7 +75,7 @@ def summarise(
     finished: Sequence[bool],
     *,
     scores: ArrayLike | None = None,
-    rivals: Mapping[str, ArrayLike] | None = None,
+    win_rates: Mapping[str, Interval] | None = None,
     log_ratios: ArrayLike | None = None,
     margins: ArrayLike | None = None,
     prompt_ids: Sequence[str] | None = None,
@@ -88,7 +88,7 @@ def summarise(
         responses: Token ids of N sampled responses.
         finished: Whether each ended by itself [N].
         scores: Their scores [N].
-        rivals: Name of another policy to its scores on the same prompts [N]; needs ``scores``.
+        win_rates: Name of another policy to the win rate against it.
         log_ratios: log pi - log pi_ref of the responses [N], nats.
         margins: Margins of the held-out pairs [M], nats.
         prompt_ids: Their prompts [M]; by default each pair has a prompt of its own.
@@ -96,12 +96,10 @@ def summarise(
 
     Raises:
         ModelError: A log-ratio or a margin is not finite: the policy diverged.
-        ValueError: A score is not finite, lengths do not fit, or ``rivals`` without ``scores``.
+        ValueError: A score is not finite, or lengths do not fit.
     """
     if len(finished) != len(responses):
         raise ValueError(f"finished must have one value a response, got {len(finished)} for {len(responses)}")
-    if rivals and scores is None:
-        raise ValueError("rivals can be compared only where scores are given")
     for what, values in (("log-ratio", log_ratios), ("held-out margin", margins)):
         if values is not None and not np.isfinite(values).all():
             raise ModelError(
@@ -113,7 +111,7 @@ def summarise(
         name=name,
         n=len(responses),
         score=None if scores is None else mean_interval(scores),
-        win_rates=_win_rates(scores, rivals),
+        win_rates=dict(win_rates or {}),
         kl=None if log_ratios is None else mean_interval(log_ratios),
         length=float(np.mean([len(ids) for ids in responses])) if responses else None,
         distinct_2=distinct_n(responses, 2),
@@ -125,13 +123,6 @@ def summarise(
             None if margins is None or length_differences is None else correlation(margins, length_differences)
         ),
     )
-
-
-def _win_rates(scores: ArrayLike | None, rivals: Mapping[str, ArrayLike] | None) -> dict[str, Interval]:
-    if scores is None or not rivals:
-        return {}
-    rates = {rival: win_rate(scores, theirs) for rival, theirs in rivals.items()}
-    return {rival: rate for rival, rate in rates.items() if rate is not None}
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seralign.bootstrapping import candidates_of, sample_candidates
 from seralign.data.content import Content
 from seralign.data.table import read_table, write_prompts
 from seralign.errors import DataError
-from seralign.files import write_json
 from seralign.loop.asking import Speaker
 from seralign.policy.sampling import SamplingParams
-from seralign.records import Candidate, Prompt, content_id
-
-_KEY = "sampling.json"
+from seralign.records import Candidate, Prompt
+from seralign.results import Results
+from seralign.sampling import candidates_of, sample_candidates
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,8 @@ def sample_answers(
     params: SamplingParams,
     *,
     policy: str,
-    batch_size: int,
     seed: int,
-    parts: Path,
+    folder: Path,
 ) -> Iterator[Answered]:
     """Sample ``params.samples`` answers to each prompt, in order; equal prompts have equal answers.
 
@@ -71,10 +67,8 @@ def sample_answers(
         asked: The prompts; those that cannot be asked, or leave no room for an answer, come back without responses.
         params: The distribution.
         policy: Digest of the policy.
-        batch_size: Prompts sampled together.
         seed: The same seed and prompts give the same answers.
-        parts: A folder for finished batches; a killed sampling resumes from those of the same policy, prompts and
-            settings.
+        folder: For what was answered so far; a killed sampling asks for what is missing.
 
     Raises:
         DataError: no prompt can be asked.
@@ -89,22 +83,20 @@ def sample_answers(
     if not different:
         counts = ", ".join(f"{reason} {count}" for reason, count in Counter(reasons).most_common())
         raise DataError(f"none of the {len(asked)} prompts can be asked: {counts}")
-    settings = asdict(params) | {"seed": seed, "batch_size": batch_size, "policy": policy}
-    _keep_parts_of(parts, {"settings": settings, "prompts": content_id(list(different))})
-    write_prompts(parts / "prompts.arrow", different.values())
-    candidates = candidates_of(
-        sample_candidates(
-            read_table(parts / "prompts.arrow"),
-            lambda: speaker.model,
-            speaker.reader.tokenizer,
+    folder.mkdir(parents=True, exist_ok=True)
+    write_prompts(folder / "prompts.arrow", different.values())
+    with closing(Results(folder / "results.sqlite")) as results:
+        table = sample_candidates(
+            read_table(folder / "prompts.arrow"),
+            speaker.sampler,
             params,
-            speaker.reader.end_tokens,
-            batch_size=batch_size,
+            policy=policy,
+            end_tokens=speaker.reader.end_tokens,
             seed=seed,
-            parts=parts / "batches",
+            results=results,
             label="answers",
         )
-    )
+    candidates = candidates_of(table)
     answers: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         answers.setdefault(candidate.prompt_id, []).append(candidate)
@@ -121,16 +113,3 @@ def _reason(speaker: Speaker, prompt: Prompt | str, params: SamplingParams) -> s
     if len(prompt.ids) + params.max_new_tokens > speaker.window:
         return f"prompt and max_new_tokens are more than the model's {speaker.window} positions"
     return None
-
-
-def _keep_parts_of(parts: Path, key: dict[str, Any]) -> None:
-    """Empty the folder unless its batches are those of this very sampling."""
-    file = parts / _KEY
-    try:
-        same = json.loads(file.read_text(encoding="utf-8")) == key
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        write_json(file, key)

@@ -1,15 +1,15 @@
-"""Asking a saved policy: its model in memory, prompts as it was trained to read them, answers as it samples them."""
+"""Asking a saved policy: prompts as it was trained to read them, answers as it samples them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from seralign.config import SourceConfig
+from seralign.config import SamplingConfig, SourceConfig
 from seralign.data.content import Content, Example, Message
 from seralign.data.formats import read_prompt
 from seralign.data.place import reading
@@ -20,11 +20,11 @@ from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 from seralign.loop.data import DATA
 from seralign.loop.saved import SavedPolicy
-from seralign.policy.admission import positions
-from seralign.policy.forward import inner_model
+from seralign.policy.admission import model_settings, positions
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
-from seralign.policy.sampling import SamplingParams, sample
+from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt, content_id
+from seralign.sampling import Request, SampledPolicy, Sampler, make_sampler
 from seralign.store import Run
 
 # Prompts of a run that are looked at to tell whether they are conversations.
@@ -57,7 +57,7 @@ class Speaker:
     """A policy that answers. ``window``: most tokens of prompt and answer together."""
 
     name: str
-    model: nn.Module
+    sampler: Sampler
     reader: Reader
     window: int
 
@@ -91,10 +91,26 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
     return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example)
 
 
-def load_speaker(policy: SavedPolicy, reader: Reader) -> Speaker:
-    """The policy in memory, with the weights that it trains with."""
-    model = load_model(policy.source, policy.loading, policy.loading.dtype).eval()
-    return Speaker(policy.name, model, reader, positions(inner_model(model).config))
+def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, key: str) -> Speaker:
+    """The policy as it is sampled, with the weights that it trains with; it is loaded at the first prompt.
+
+    Args:
+        policy: Whom to ask.
+        reader: How it reads prompts.
+        settings: Who samples, and how.
+        key: What messages about them begin with.
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot honour a setting.
+    """
+    loading = policy.loading
+    load = partial(load_model, policy.source, loading, loading.dtype)
+    attention = loading.attention or "default"
+    sampled = SampledPolicy(
+        policy.name, policy.source, loading.dtype, attention, reader.tokenizer, reader.end_tokens, load
+    )
+    window = positions(model_settings(policy.source, loading))
+    return Speaker(policy.name, make_sampler(sampled, settings, key), reader, window)
 
 
 def read(reader: Reader, content: Content, where: str) -> Prompt:
@@ -161,7 +177,7 @@ def answer(
         prompt: From :func:`read`.
         params: ``samples`` is 1.
         seed: The same seed and prompt give the same answer.
-        watch: Gets the answer's text so far, as it grows; not called for a model that cannot be watched.
+        watch: Gets the answer's text so far, as it grows; not called by an engine that gives whole answers only.
 
     Raises:
         DataError: the prompt leaves no room for an answer.
@@ -171,22 +187,9 @@ def answer(
     if room < 1:
         raise DataError(f"the prompt has {len(prompt.ids)} tokens, and {speaker.name} takes {speaker.window} in all")
     params = replace(params, max_new_tokens=min(params.max_new_tokens, room))
-    reader, ids = speaker.reader, list[int]()
-
-    def grow(token: int) -> None:
-        ids.append(token)
-        if watch is not None and not reader.end_tokens.intersection(ids):
-            watch(str(reader.tokenizer.decode(ids, skip_special_tokens=True)))
-
-    return sample(
-        speaker.model,
-        reader.tokenizer,
-        [prompt],
-        params,
-        reader.end_tokens,
-        seed,
-        watch=None if watch is None else lambda tokens: grow(int(tokens[0])),
-    )[0]
+    request = Request("", speaker.sampler.identity, (prompt,), params, speaker.reader.end_tokens, seed)
+    [(_, [candidate])] = speaker.sampler.sample([request], watch)
+    return candidate
 
 
 def _in_turns(run: Run | None, encoder: Encoder) -> bool:

@@ -15,13 +15,16 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.cache import LogpCache
-from seralign.config import RunConfig
+from seralign.config import RunConfig, SamplingConfig
+from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import Scorer
 from seralign.loop.inputs import settings, tokenizer_inputs
 from seralign.objectives import Objective
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.progress import say
+from seralign.results import RESULTS, Results
+from seralign.sampling import SampledPolicy, Sampler, make_sampler
 from seralign.scoring import ScoringPolicy
 from seralign.store import Run, StageRecord
 
@@ -48,7 +51,8 @@ class Loop:
     """A run at work.
 
     ``packed_length`` is the longest sequence that the policy takes in packed rows, 0 where it takes none. ``cache`` is
-    the main process's; ``scorer`` is None where nothing scores responses.
+    the main process's; ``results`` is used by the main process alone;
+    ``scorer`` is None where nothing scores responses, ``judge`` where nothing compares them.
     """
 
     config: RunConfig
@@ -58,7 +62,9 @@ class Loop:
     objective: Objective
     packed_length: int
     cache: LogpCache | None
+    results: Results
     scorer: Scorer | None
+    judge: Judge | None
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
         """The record of a stage: read back if it has finished, else made by ``work(folder)``, which returns figures."""
@@ -78,9 +84,18 @@ class Loop:
         text = ":".join(str(part) for part in (self.config.seed, *what))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
 
-    def sampler(self, policy: Policy) -> Callable[[], nn.Module]:
-        """Loads a policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
-        return self._loader(policy, sampling_dtype(self.config))
+    def sampler(self, policy: Policy, settings: SamplingConfig, key: str) -> Sampler:
+        """The engine that a section names, for a policy; ``key`` is the section's whole name.
+
+        Raises:
+            ConfigError: there is no such engine, or it cannot honour a setting.
+        """
+        return make_sampler(self.sampled_policy(policy), settings, key)
+
+    def sampled_policy(self, policy: Policy) -> SampledPolicy:
+        """A policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
+        load = self._loader(policy, sampling_dtype(self.config))
+        return sampled_policy(self.config, policy, self.tokenizer, self.end_tokens, load)
 
     def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
         """A policy's model, as :func:`~seralign.policy.load.load_model` loads it, after checking its files by digest.
@@ -123,6 +138,23 @@ class Loop:
 def sampling_dtype(config: RunConfig) -> str:
     """Data type of the weights that are sampled from; ``auto`` that is not settled yet counts as none given."""
     return "bfloat16" if config.scoring.dtype == "bfloat16" else config.policy.dtype
+
+
+def sampled_policy(
+    config: RunConfig,
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    load: Callable[[], nn.Module],
+) -> SampledPolicy:
+    """A policy as engines get it; ``load`` loads it with weights of :func:`sampling_dtype`."""
+    dtype, attention = sampling_dtype(config), config.policy.attention or "default"
+    return SampledPolicy(policy.name, policy.source, dtype, attention, tokenizer, end_tokens, load)
+
+
+def run_results(run: Run) -> Results:
+    """The store of a run's results."""
+    return Results(run.root / RESULTS)
 
 
 def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:

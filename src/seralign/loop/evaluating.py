@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,30 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.bootstrapping import candidates_of, sample_candidates
+from seralign.evaluation.scores import StoredScorer
 from seralign.evaluation.summary import summarise
-from seralign.files import read_table, write_table
+from seralign.evaluation.win_rates import win_rate
+from seralign.files import write_table
+from seralign.intervals import Interval
+from seralign.loop.comparing import SAMPLES, answers_of, compare, prompts_by_id
 from seralign.loop.context import Loop, Policy
 from seralign.loop.inputs import SCORING
 from seralign.loop.scoring import pair_scores, policy_logps, with_prompts
-from seralign.policy.sampling import SamplingParams
+from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.scoring import Responses
-from seralign.store import SCRATCH, StageRecord
+from seralign.store import StageRecord
 
-SAMPLES = "samples.parquet"
+VERDICTS = "verdicts.parquet"
+_VERDICTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("rival", pa.string()),
+        ("first_better", pa.float64()),
+        ("scores", pa.list_(pa.float64())),
+        ("explanation", pa.string()),
+        ("error", pa.string()),
+    ]
+)
 
 
 def evaluate_stage(
@@ -48,13 +62,16 @@ def evaluate_stage(
     """
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs["evaluation.scorer"] = loop.scorer.digest if loop.scorer is not None else ""
     inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "evaluation.sampling")
     inputs |= loop.tokenizer_inputs
+    if loop.scorer is not None:
+        inputs[loop.scorer.key] = loop.scorer.digest
+    if loop.judge is not None and config.judge is not None:
+        inputs["evaluation.judge"] = loop.judge.identity
     inputs |= {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in rivals.items()}
 
     def work(folder: Path) -> dict[str, Any]:
-        samples = _sample(loop, name, policy, prompts, folder)
+        samples = _sample(loop, policy, prompts)
         candidates = candidates_of(samples)
         rewards = _score(loop, samples, prompts)
         kl = None
@@ -71,6 +88,7 @@ def evaluate_stage(
             if distributed.is_main():
                 write_table(folder / SAMPLES, columns)
             kl = ratios if config.sampling.temperature == 1.0 and config.sampling.top_p == 1.0 else None
+        rates = _win_rates(loop, policy, samples, prompts, rivals, folder)
         margins, differences = None, None
         if len(heldout) and loop.objective.uses_rejected:
             scores = pair_scores(loop, policy, reference, heldout)
@@ -80,7 +98,7 @@ def evaluate_stage(
             [candidate.ids for candidate in candidates],
             [candidate.finished for candidate in candidates],
             scores=rewards,
-            rivals={rival: _scores(loop, stage) for rival, stage in rivals.items()} if rewards is not None else None,
+            win_rates=rates,
             log_ratios=kl,
             margins=margins,
             prompt_ids=heldout["prompt_id"][:] if margins is not None else None,
@@ -91,17 +109,16 @@ def evaluate_stage(
     return loop.stage(name, inputs, work)
 
 
-def _sample(loop: Loop, name: str, policy: Policy, prompts: datasets.Dataset, folder: Path) -> pa.Table:
+def _sample(loop: Loop, policy: Policy, prompts: datasets.Dataset) -> pa.Table:
     sampling = loop.config.evaluation.sampling
     return sample_candidates(
         prompts,
-        loop.sampler(policy),
-        loop.tokenizer,
-        SamplingParams(1, sampling.temperature, sampling.top_p, loop.config.answer_tokens),
-        loop.end_tokens,
-        batch_size=sampling.batch_size,
+        loop.sampler(policy, sampling, "evaluation.sampling"),
+        params_of(sampling, 1, loop.config.answer_tokens),
+        policy=policy.digest,
+        end_tokens=loop.end_tokens,
         seed=loop.seed("evaluate"),
-        parts=folder / SCRATCH,
+        results=loop.results,
         label=f"answers, {policy.name}",
     )
 
@@ -112,9 +129,25 @@ def _score(loop: Loop, samples: pa.Table, prompts: datasets.Dataset) -> np.ndarr
     texts = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
     asked = [texts[prompt_id] for prompt_id in samples["prompt_id"].to_pylist()]
     # A scorer may cost money or a GPU: one process asks it.
-    answers = samples["text"].to_pylist()
-    return distributed.broadcast(loop.scorer(asked, answers) if distributed.is_main() else None)
+    scorer, answers = StoredScorer(loop.scorer, loop.results), samples["text"].to_pylist()
+    return distributed.broadcast(scorer(asked, answers) if distributed.is_main() else None)
 
 
-def _scores(loop: Loop, stage: str) -> np.ndarray:
-    return read_table(loop.run.path(stage, SAMPLES), ["score"])["score"].to_numpy()
+def _win_rates(
+    loop: Loop, policy: Policy, samples: pa.Table, prompts: datasets.Dataset, rivals: dict[str, str], folder: Path
+) -> dict[str, Interval]:
+    """Win rates by rival; every verdict is written to the folder. One process asks the judge."""
+    if not distributed.is_main() or loop.judge is None or not rivals or not len(samples):
+        return distributed.broadcast({})
+    answers = dict(zip(samples["prompt_id"].to_pylist(), samples["text"].to_pylist(), strict=True))
+    rates, rows = dict[str, Interval](), list[dict[str, Any]]()
+    for rival, stage in rivals.items():
+        theirs = answers_of(loop, stage)
+        verdicts = compare(loop, prompts_by_id(prompts), answers, theirs, f"{policy.name} against {rival}")
+        rate = win_rate(list(verdicts.values()))
+        if rate is not None:
+            rates[rival] = rate
+        rows += [{"prompt_id": name, "rival": rival, **asdict(verdict)} for name, verdict in verdicts.items()]
+    columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in _VERDICTS}
+    write_table(folder / VERDICTS, columns)
+    return distributed.broadcast(rates)

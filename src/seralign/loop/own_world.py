@@ -11,7 +11,6 @@ from typing import Any, cast
 import datasets
 
 from seralign import distributed
-from seralign.bootstrapping import candidates_of, sample_candidates
 from seralign.config import RunConfig
 from seralign.data.prepare import prepare_prompts
 from seralign.data.table import column_lengths, read_table, to_prompt
@@ -20,16 +19,18 @@ from seralign.data.tokens import make_encoder
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld, pairs_per_prompt, sampled_pairs, split_prompts
 from seralign.laboratory.world import write_world
-from seralign.loop.context import sampling_dtype
-from seralign.policy.identity import PolicySource
+from seralign.loop.context import Policy, sampled_policy, sampling_dtype
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
-from seralign.policy.sampling import SamplingParams
 from seralign.progress import say
 from seralign.records import Candidate
+from seralign.results import Results
+from seralign.sampling import candidates_of, make_sampler, params_of, sample_candidates
 from seralign.store import SCRATCH
 
 
-def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, folder: Path) -> dict[str, Any]:
+def make_own_world(
+    config: RunConfig, world: OwnWorld, policy: Policy, results: Results, folder: Path
+) -> dict[str, Any]:
     """Sample, score, label and write a world into a stage's folder; all processes sample, the first one writes.
 
     A ``scoring.dtype`` that is given counts, as for the answers of the rounds; what ``auto`` would find does not: a
@@ -43,8 +44,12 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
         DataError: The prompts cannot be read, or no two responses to them make a pair.
     """
     asked, sampling = world.config, world.own.sampling
+    source = policy.source
     tokenizer = load_tokenizer(source, config.policy)
     ends = end_tokens(source, tokenizer)
+    load = partial(load_model, source, config.policy, sampling_dtype(config))
+    sampled = sampled_policy(config, policy, tokenizer, ends, load)
+    make_sampler(sampled, sampling, "world.own.sampling")  # refuses what it cannot honour, before any work
     file = folder / SCRATCH / "prompts.arrow"
     if distributed.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,13 +62,12 @@ def make_own_world(config: RunConfig, world: OwnWorld, source: PolicySource, fol
     def sample(name: str, prompts: datasets.Dataset, samples: int) -> Sequence[Candidate]:
         table = sample_candidates(
             prompts,
-            partial(load_model, source, config.policy, sampling_dtype(config)),
-            tokenizer,
-            SamplingParams(samples, sampling.temperature, sampling.top_p, sampling.limit),
-            ends,
-            batch_size=sampling.batch_size,
+            make_sampler(sampled, sampling, "world.own.sampling"),
+            params_of(sampling, samples),
+            policy=policy.digest,
+            end_tokens=ends,
             seed=asked.seed,
-            parts=folder / SCRATCH / name,
+            results=results,
             label=f"world, {name}",
         )
         return candidates_of(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world, supplied
-from seralign.loop.context import SAVED, Loop, Policy, run_stage
+from seralign.loop.context import SAVED, Loop, Policy, run_results, run_stage
 from seralign.loop.data import Tables
 from seralign.loop.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
 from seralign.loop.own_world import make_own_world
@@ -69,7 +70,8 @@ def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWo
         "world.own.scorer": made.key()["scorer"],
     } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
     inputs |= settings(config, *ENCODING, *FORWARD, "scoring.dtype")
-    run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy.source))
+    with closing(run_results(run)) as results:
+        run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy, results))
 
 
 def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import yaml
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig, to_dict
 from seralign.config.recipes import recipe_name
+from seralign.data.table import read_table as read_prompts
 from seralign.errors import ModelError
-from seralign.files import read_table, write_json
-from seralign.intervals import win_rate
+from seralign.evaluation.win_rates import turned, win_rate
+from seralign.files import write_json
 from seralign.loop.base import BASE
+from seralign.loop.comparing import answers_of, compare, prompts_by_id
 from seralign.loop.context import SAVED, Loop, Policy
-from seralign.loop.evaluating import SAMPLES
+from seralign.loop.data import DATA
 from seralign.loop.prepare import POLICIES
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
 from seralign.policy.saving import cast_saved, kept_change, saved_dtype
@@ -58,9 +61,10 @@ def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) 
             "policy": best.name,
             "digest": best.digest,
             "reason": decision.reason,
-            "win_rates": _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")]),
+            "win_rates": {},
         }
         if distributed.is_main():
+            figures["win_rates"] = _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")])
             card = shutil.ignore_patterns("README.md")
             shutil.copytree(loop.run.path(stage, SAVED), folder, ignore=card, dirs_exist_ok=True)
             _name_base(loop, best, folder)
@@ -109,19 +113,21 @@ def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
 
 
 def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
-    """Win rate with its interval of every evaluated policy against every other, by score on the same prompts."""
-    if loop.scorer is None:
+    """Win rate with its interval of every evaluated policy against every other. A comparison is judged once, as the
+    evaluation of the later policy had it; the other way its verdict is turned."""
+    if loop.judge is None:
         return {}
-    scores = {}
-    for stage in stages:
-        path = loop.run.path(stage, SAMPLES)
-        if path.is_file():
-            scores[loop.run.record(stage).figures["name"]] = read_table(path, ["score"])["score"].to_numpy()
-    rates: dict[str, dict[str, Any]] = {}
-    for name, own in scores.items():
-        found = {rival: win_rate(own, theirs) for rival, theirs in scores.items() if rival != name}
-        rates[name] = {rival: rate.to_dict() for rival, rate in found.items() if rate is not None}
-    return rates
+    answers = {loop.run.record(stage).figures["name"]: answers_of(loop, stage) for stage in stages}
+    answers = {name: texts for name, texts in answers.items() if texts}
+    prompts = prompts_by_id(read_prompts(loop.run.path(DATA, "heldout_prompts.arrow")))
+    rates: dict[str, dict[str, Any]] = {name: {} for name in answers}
+    for earlier, later in combinations(answers, 2):
+        found = compare(loop, prompts, answers[later], answers[earlier], f"{later} against {earlier}").values()
+        for own, other, verdicts in ((later, earlier, found), (earlier, later, map(turned, found))):
+            rate = win_rate(list(verdicts))
+            if rate is not None:
+                rates[own][other] = rate.to_dict()
+    return {name: {rival: found[rival] for rival in rates if rival in found} for name, found in rates.items()}
 
 
 def _dtype(figures: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from seralign.bootstrapping import (
     contrasts,
     generated_pairs,
     mix,
-    sample_candidates,
 )
 from seralign.config import BootstrapConfig, SelectionConfig
 from seralign.data.table import length_difference, write_pairs
@@ -31,12 +30,12 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.inputs import FORWARD, SCORING
 from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
 from seralign.objectives import ensemble_margin
-from seralign.policy.sampling import SamplingParams
 from seralign.progress import say
 from seralign.records import OFFLINE
+from seralign.sampling import params_of, sample_candidates
 from seralign.scoring import Responses
 from seralign.selection import KEPT, select
-from seralign.store import SCRATCH, StageRecord
+from seralign.store import StageRecord
 from seralign.tables import counted
 
 SELECTION = "selection.parquet"
@@ -116,7 +115,7 @@ def sample(
     loop: Loop, index: int, policy: Policy, prompts: datasets.Dataset, pairs_digest: str, config: BootstrapConfig
 ) -> StageRecord:
     """Let a policy answer the round's prompts, several times each."""
-    name, sampling = f"round-{index}/sample", config.sampling
+    name = f"round-{index}/sample"
     inputs = {"data": pairs_digest, "policy": policy.digest} | loop.tokenizer_inputs
     drawing = ("bootstrap.prompts", "bootstrap.samples", "bootstrap.sampling", "seed")
     inputs |= loop.settings(*FORWARD, "scoring.dtype", *drawing)
@@ -124,13 +123,12 @@ def sample(
     def work(folder: Path) -> dict[str, Any]:
         table = sample_candidates(
             prompts,
-            loop.sampler(policy),
-            loop.tokenizer,
-            SamplingParams(config.samples, sampling.temperature, sampling.top_p, sampling.limit),
-            loop.end_tokens,
-            batch_size=sampling.batch_size,
+            loop.sampler(policy, config.sampling, "bootstrap.sampling"),
+            params_of(config.sampling, config.samples),
+            policy=policy.digest,
+            end_tokens=loop.end_tokens,
             seed=loop.seed(name),
-            parts=folder / SCRATCH,
+            results=loop.results,
             label=f"sampling, {policy.name}",
         )
         if distributed.is_main():

@@ -21,15 +21,16 @@ from seralign.bootstrapping import draw_prompts
 from seralign.cache import LogpCache
 from seralign.config import RunConfig, to_dict
 from seralign.errors import ConfigError
-from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
+from seralign.evaluation.judges import Judge
+from seralign.evaluation.scorer import ScoreFunction
 from seralign.files import disk_errors, locked
 from seralign.harm import Harm, harm
 from seralign.intervals import Interval
-from seralign.laboratory.world import load_world
 from seralign.loop.base import base_stage
-from seralign.loop.context import Loop, Policy
+from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.crossfit import crossfitted
 from seralign.loop.data import Tables, data_stage
+from seralign.loop.engines import check_samplers, run_judge, run_scorer
 from seralign.loop.evaluating import evaluate_stage
 from seralign.loop.precision import settle
 from seralign.loop.prepare import (
@@ -101,21 +102,24 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     ends = end_tokens(base.source, tokenizer)
     # A finished stage binds the folder to its configuration: what can be wrong with it is found out before the data
     # stage is finished, and the precision, which cannot be wrong, is recorded only then.
-    found = run_scorer(run, config, scorer)
+    found, results = run_scorer(run, config, scorer), run_results(run)
+    judge = run_judge(config, found, results)
+    check_samplers(config, base, tokenizer, ends)
     reference_source(config, base.source)
     objective, length = objective_from(config.objective), packed_length(base.source, config.policy)
     cache = None
     if distributed.is_main():
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
     try:
-        tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, found))
+        tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, judge))
         config = settle(run, config, base.source)
-        loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=cache, scorer=found)
+        loop = Loop(config, run, tokenizer, ends, objective, length, cache, results, found, judge)
         loop, base = base_stage(loop, base)
         initial, reference = policies_stage(loop, base, sft_stage(loop, tables, base))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return _rounds(loop, tables, initial, reference)
     finally:
+        results.close()
         if cache is not None:
             cache.close()
 
@@ -242,7 +246,7 @@ def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, 
             prompts=prompts,
             heldout=tables.heldout,
             data_digest=tables.digest,
-            rivals=rivals if loop.scorer is not None and len(prompts) else {},
+            rivals=rivals if loop.judge is not None and len(prompts) else {},
         )
 
     return evaluate
@@ -261,33 +265,25 @@ def _harm(figures: dict[str, Any], initial: Policy) -> Harm | None:
     return harm(*(None if rate is None else Interval(**rate) for rate in rates))
 
 
-def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
-    if given is not None:
-        return make_scorer(given, getattr(given, "__qualname__", repr(given)))
-    if config.evaluation.scorer is not None:
-        return load_scorer(config.evaluation.scorer)
-    if config.world is not None:
-        return make_scorer(load_world(run.path(WORLD)).score, "world", settings=run.record(WORLD).digest)
-    return None
-
-
-def check_tables(config: RunConfig, scorer: Scorer | None, tables: Tables) -> None:
+def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
     """Refuse a stopping rule whose figure will not be there, and a training that would change nothing.
 
     Raises:
         ConfigError: The run has one.
     """
-    _check_stop(config, scorer, tables)
+    _check_stop(config, judge, tables)
     demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
     check_trainings(config, demonstrations=len(demonstrations), pairs=len(_first(config.objective.name, tables)))
 
 
-def _check_stop(config: RunConfig, scorer: Scorer | None, tables: Tables) -> None:
+def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
     metric = config.stop.metric
     if config.rounds == 1 or metric == "never":
         return
-    if metric == "win_rate" and scorer is None:
-        raise ConfigError("stop.metric: win_rate needs evaluation.scorer (module:function) to score responses")
+    if metric == "win_rate" and judge is None:
+        raise ConfigError(
+            "stop.metric: win_rate needs evaluation.scorer (module:function) to score responses, or evaluation.judge"
+        )
     if not len(tables.heldout):
         raise ConfigError(
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "

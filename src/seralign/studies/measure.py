@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-from seralign.bootstrapping import candidates_of, sample_candidates
 from seralign.evaluation.mechanism import margin_figures
 from seralign.evaluation.metrics import distinct_n, margin_accuracy, repetition
 from seralign.laboratory.world import Truth
 from seralign.loop.context import Loop, Policy
 from seralign.loop.scoring import implicit_scores, pair_scores, with_prompts
-from seralign.policy.sampling import SamplingParams
 from seralign.responses import Responses
+from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.studies.cells import Ask
 from seralign.studies.divergence import best_of_kl, response_kls
 
@@ -43,7 +41,7 @@ class Measured:
 
 
 def measure(
-    loop: Loop, exam: Exam, ask: Ask, policy: Policy, supervised: Policy, temperatures: Sequence[float], parts: Path
+    loop: Loop, exam: Exam, ask: Ask, policy: Policy, supervised: Policy, temperatures: Sequence[float]
 ) -> Measured:
     """Sample answers to all prompts at all temperatures, score them, and measure.
 
@@ -58,14 +56,13 @@ def measure(
         policy: Whom to measure.
         supervised: What the divergence is from.
         temperatures: Of sampling; the first is 1.
-        parts: A folder for what is half done.
     """
     assert loop.scorer is not None
     gold: dict[tuple[str, float], np.ndarray] = {}
     figures: dict[str, Any] = {split: {} for split in exam.prompts}
     for split, prompts in exam.prompts.items():
         for temperature in temperatures:
-            found = _answers(loop, ask, policy, supervised, prompts, split, temperature, parts)
+            found = _answers(loop, ask, policy, supervised, prompts, split, temperature)
             asked = with_prompts(found, prompts)
             scores = loop.scorer(asked["prompt"][:], found["text"].to_pylist())
             gold[split, temperature] = scores
@@ -83,19 +80,19 @@ def _answers(
     prompts: datasets.Dataset,
     split: str,
     temperature: float,
-    parts: Path,
 ) -> pa.Table:
     """One answer a prompt, in the order of the prompts."""
-    sampler = policy if ask.draws == 1 else supervised
+    sampler, usual = policy if ask.draws == 1 else supervised, loop.config.evaluation.sampling
+    size = max(1, usual.batch_size // ask.draws)
+    settings = replace(usual, temperature=temperature, top_p=1.0, batch_size=size)
     found = sample_candidates(
         prompts,
-        loop.sampler(sampler),
-        loop.tokenizer,
-        SamplingParams(ask.draws, temperature, 1.0, loop.config.answer_tokens),
-        loop.end_tokens,
-        batch_size=max(1, loop.config.evaluation.sampling.batch_size // ask.draws),
+        loop.sampler(sampler, settings, "evaluation.sampling"),
+        params_of(settings, ask.draws, loop.config.answer_tokens),
+        policy=sampler.digest,
+        end_tokens=loop.end_tokens,
         seed=loop.seed("study", split),
-        parts=parts / f"{ask.key}-{split}-{temperature}",
+        results=loop.results,
         label=f"answers, {policy.name}, {split}, temperature {temperature}",
     )
     if ask.draws == 1:

@@ -32,6 +32,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.records import content_id
+from seralign.results import Results
 from seralign.store import Run, read_manifest
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
 from seralign.studies.measure import Exam, measure
@@ -65,8 +66,8 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         _train(config, load_world(home.path(WORLD)).score)
         figures = _run_figures(Run(folder / RUN), home, config)
     trained_at = time.monotonic()
-    with closing(LogpCache(cache)) as opened:
-        figures["policies"], gold = _measured(cell, root, config, supervised, opened)
+    with closing(LogpCache(cache)) as opened, closing(Results(folder / _PARTS / "results.sqlite")) as results:
+        figures["policies"], gold = _measured(cell, root, config, supervised, opened, results)
     write_table(folder / GOLD, gold)
     seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
     write_json(folder / FIGURES, figures | {"seconds": seconds})
@@ -118,7 +119,7 @@ def _run_figures(run: Run, home: Run, config: RunConfig) -> dict[str, Any]:
 
 
 def _measured(
-    cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache
+    cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache, results: Results
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Figures of the policies that are asked for, by name, and a table of the gold rewards of their answers."""
     home, asked = _ready(cell.exam, root, root, model=config.policy.model)
@@ -128,13 +129,24 @@ def _measured(
     length = packed_length(supervised.source, config.policy)
     # What is asked is the world's; whose implicit reward it is, the run's.
     settings = replace(asked, objective=config.objective, policy=config.policy)
-    loop = Loop(settings, run, tokenizer, ends, objective, packed_length=length, cache=cache, scorer=_gold(home))
+    loop = Loop(
+        settings,
+        run,
+        tokenizer,
+        ends,
+        objective,
+        packed_length=length,
+        cache=cache,
+        results=results,
+        scorer=_gold(home),
+        judge=None,
+    )
     exam = _exam(home, asked, loop)
     figures: dict[str, Any] = {}
     gold: dict[str, list[Any]] = {"policy": [], "split": [], "temperature": [], "gold": []}
     for ask in sorted(cell.asks):
         policy = _policy(loop, ask, supervised)
-        found = measure(loop, exam, ask, policy, supervised, cell.temperatures, cell.folder(root) / _PARTS)
+        found = measure(loop, exam, ask, policy, supervised, cell.temperatures)
         prompts = {split: content_id(table["prompt_id"][:]) for split, table in exam.prompts.items()}
         figures[ask.key] = found.figures | {"prompts": prompts}
         for (split, temperature), values in found.gold.items():
@@ -175,7 +187,7 @@ def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
 
 
 def _gold(home: Run) -> Scorer:
-    return make_scorer(load_world(home.path(WORLD)).score, "gold")
+    return make_scorer(load_world(home.path(WORLD)).score, "gold", "world")
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from seralign.config import PolicyConfig, TrainingConfig
+from seralign.config import LOCAL, BootstrapConfig, EvaluationConfig, PolicyConfig, TrainingConfig
 from seralign.loop.context import Loop, Policy
 from seralign.loop.data import Tables
 from seralign.loop.planning.costs import Costs, SamplingCosts, StepCosts, memory_used
@@ -21,9 +21,9 @@ from seralign.objectives import get_objective
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
 from seralign.policy.release import free
-from seralign.policy.sampling import SamplingParams
 from seralign.progress import say
 from seralign.responses import Responses, plan_scoring
+from seralign.sampling import params_of
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
 
@@ -52,7 +52,7 @@ class Bench:
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
         say("timing forward passes")
         sections, distinct = self._sections(), len(set(kinds.values()))
-        part = SECONDS / (_STEPS * len(sections) + _OTHERS * (distinct + self._samples))
+        part = SECONDS / (_STEPS * len(sections) + _OTHERS * (distinct + (self._sampled is not None)))
         by_kind: dict[tuple[str, str], Costs] = {}
         for kind, precision in dict.fromkeys(kinds.values()):
             if kind != weights:
@@ -117,26 +117,27 @@ class Bench:
         return measure_passes(model, precision, responses, rising, _half_way(memory), seconds)
 
     @property
-    def _samples(self) -> bool:
-        """Whether the run samples anything."""
-        config = self.loop.config
+    def _sampled(self) -> BootstrapConfig | EvaluationConfig | None:
+        """The section whose sampling is measured: the first that samples in this process; None where none does."""
+        config, tables = self.loop.config, self.tables
+        sections: list[tuple[BootstrapConfig | EvaluationConfig, int]] = []
         if config.rounds > 1 and config.bootstrap is not None:
-            return len(self.tables.prompts) > 0
-        return len(self.tables.heldout_prompts) > 0 and config.evaluation.prompts > 0
+            sections.append((config.bootstrap, len(tables.prompts)))
+        if config.evaluation.prompts:
+            sections.append((config.evaluation, len(tables.heldout_prompts)))
+        return next((section for section, prompts in sections if prompts and section.sampling.engine == LOCAL), None)
 
     def _sampling(self, passes: Costs, memory: int, seconds: float) -> SamplingCosts | None:
-        if not self._samples:
+        section = self._sampled
+        if section is None:
             return None
-        config = self.loop.config
-        bootstrap = config.bootstrap if config.rounds > 1 else None
-        prompts = self.tables.heldout_prompts if bootstrap is None else self.tables.prompts
+        is_bootstrap = isinstance(section, BootstrapConfig)
+        prompts = self.tables.prompts if is_bootstrap else self.tables.heldout_prompts
         say("timing sampling")
-        settings = (bootstrap or config.evaluation).sampling
-        samples = 1 if bootstrap is None else bootstrap.samples
-        params = SamplingParams(samples, settings.temperature, settings.top_p, 1)
-        model = self.loop.sampler(self.base)()
+        params = replace(params_of(section.sampling, section.samples if is_bootstrap else 1), max_new_tokens=1)
+        model, batch_size = self.loop.sampled_policy(self.base).load(), section.sampling.batch_size
         found = measure_sampling(
-            model, self.loop, prompts, params, settings.batch_size, passes.bytes, _half_way(memory), seconds
+            model, self.loop, prompts, params, batch_size, passes.bytes, _half_way(memory), seconds
         )
         del model
         free()

@@ -15,11 +15,12 @@ from typing import Any
 
 from accelerate import PartialState
 
-from seralign.config import RunConfig, to_dict
+from seralign.config import LOCAL, RunConfig, to_dict
 from seralign.data.table import column_lengths
 from seralign.loop.base import BASE
-from seralign.loop.context import Loop
+from seralign.loop.context import Loop, run_results
 from seralign.loop.data import DATA, Tables, data_stage
+from seralign.loop.engines import check_samplers, run_judge, run_scorer, sampled_sections
 from seralign.loop.planning.bench import SECONDS, Bench
 from seralign.loop.planning.costs import memory_at_hand
 from seralign.loop.planning.estimate import MARGIN, NEARLY, Measured, Misfit, StageEstimate, estimate_stages, misfits
@@ -28,7 +29,7 @@ from seralign.loop.planning.remedies import count_weights, static_misfits, with_
 from seralign.loop.planning.workload import StageWork, workload
 from seralign.loop.precision import PRECISION, settle, settled
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
-from seralign.loop.sera import check_tables, run_scorer
+from seralign.loop.sera import check_tables
 from seralign.loop.training import check_sections
 from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
@@ -144,9 +145,12 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
     scorer, objective = run_scorer(run, config, None), objective_from(config.objective)
-    tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, scorer))
+    results = run_results(run)  # planning asks nobody, so there is nothing to store
+    judge = run_judge(config, scorer, results)
+    check_samplers(config, base, tokenizer, ends)
+    tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, judge))
     length = packed_length(base.source, config.policy)
-    loop = Loop(config, run, tokenizer, ends, objective, packed_length=length, cache=None, scorer=scorer)
+    loop = Loop(config, run, tokenizer, ends, objective, length, None, results, scorer, judge)
     reference = None if config.reference.model is None else policies_stage(loop, base, base)[1]
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)
@@ -290,6 +294,11 @@ def _notes(
         notes.append("the reference is taken to cost what the policy costs")
     if config.evaluation.scorer is not None:
         notes.append("the time of evaluation.scorer is not counted")
+    if config.evaluation.judge is not None:
+        notes.append("the time of evaluation.judge is not counted")
+    for section, settings in sampled_sections(config).items():
+        if settings.engine != LOCAL:
+            notes.append(f"the time of {section}.engine, {settings.engine}, is not counted")
     if refused:
         notes.append("nothing was timed: the weights alone are too large")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1

@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 
 from seralign.bootstrapping import draw_prompts, mix
-from seralign.config import CrossfitConfig, SelectionConfig, TrainingConfig
+from seralign.config import LOCAL, CrossfitConfig, SamplingConfig, SelectionConfig, TrainingConfig
 from seralign.data.table import column_lengths
 from seralign.loop.context import Loop, Policy
 from seralign.loop.crossfit import CROSSFIT, fold_stage, pair_folds
@@ -198,7 +198,7 @@ class _Walk:
             return [*found, _composed(name, own, 0)], some_rows(rows, kept[:own])
         prompts = draw_prompts(self.tables.prompts, config.prompts, loop.seed("prompts", index))
         lengths = self.lengths.within(config.sampling.limit)
-        sampling = _sampling("bootstrap", prompts, config.sampling.batch_size, config.samples, lengths)
+        sampling = _sampling("bootstrap", prompts, config.sampling, config.samples, lengths)
         candidates = sampled(f"{name}/sample", prompts, config.samples, lengths.mean)
         found.append(StageWork(f"{name}/sample", len(candidates), "responses", sampling=sampling, loads=1))
         passes = self.scores(candidates, scorers)
@@ -253,7 +253,7 @@ class _Walk:
         sampling, passes = None, ()
         if len(prompts):
             lengths = self.lengths.within(loop.config.answer_tokens)
-            sampling = _sampling("evaluation", prompts, config.sampling.batch_size, 1, lengths)
+            sampling = _sampling("evaluation", prompts, config.sampling, 1, lengths)
             passes += self._scored(sampled(name, prompts, 1, lengths.mean), [policy, reference])
         if len(self.tables.heldout) and loop.objective.uses_rejected:
             passes += self.scores(foreseen(self.tables.heldout, ("chosen_ids", "rejected_ids")), [policy, reference])
@@ -290,7 +290,13 @@ class _Walk:
         return Passes(section, responses, tokens, data.largest(self.longest))
 
 
-def _sampling(section: str, prompts: datasets.Dataset, batch_size: int, samples: int, lengths: Lengths) -> Sampling:
+def _sampling(
+    section: str, prompts: datasets.Dataset, settings: SamplingConfig, samples: int, lengths: Lengths
+) -> Sampling | None:
+    """The work of sampling in this process; None where another engine does it."""
+    if settings.engine != LOCAL:
+        return None
+    batch_size = settings.batch_size
     ordered = np.sort(column_lengths(prompts, "ids"))
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     sizes, widths = np.array([len(batch) for batch in batches]), np.array([batch[-1] for batch in batches])

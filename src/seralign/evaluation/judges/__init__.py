@@ -1,0 +1,41 @@
+"""Judges by name. Adding one is a file here and a line in ``JUDGES``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seralign.errors import ConfigError
+from seralign.evaluation.judges.base import Comparison, Judge, MakeJudge, Verdict
+from seralign.evaluation.judges.checked import CheckedJudge
+from seralign.evaluation.judges.scorer import ScorerJudge
+from seralign.evaluation.scores import StoredScorer
+from seralign.plugins import load_plugin, plugin_errors
+
+__all__ = ["JUDGES", "SCORER", "Comparison", "Judge", "Verdict", "make_judge"]
+
+# The judge of a run that has a scorer and names no judge.
+SCORER = "scorer"
+JUDGES: dict[str, MakeJudge] = {
+    SCORER: ScorerJudge,
+}
+_KEY = "evaluation.judge"
+
+
+def make_judge(name: str, options: dict[str, Any], scorer: StoredScorer | None) -> Judge:
+    """The judge of a name.
+
+    Args:
+        name: One of ``JUDGES``, or ``module:class``.
+        options: Its own settings.
+        scorer: The run's.
+
+    Raises:
+        ConfigError: there is no such judge, or it cannot honour an option; names the key.
+    """
+    if name in JUDGES:
+        return JUDGES[name](options, _KEY, scorer)
+    if ":" not in name:
+        raise ConfigError(f"{_KEY} must be one of {', '.join(JUDGES)}, or module:class of your own, got {name!r}")
+    judge = load_plugin(name, _KEY, "class")
+    with plugin_errors(_KEY, name):
+        return CheckedJudge(judge(options, _KEY, scorer), _KEY, name)

@@ -1,0 +1,41 @@
+"""The judge that stands for a scorer: the response with the higher score is the better one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from seralign.errors import ConfigError
+from seralign.evaluation.judges.base import Comparison, Verdict
+from seralign.evaluation.scores import StoredScorer
+from seralign.intervals import outcomes
+
+
+class ScorerJudge:
+    """Compares the scores of the two responses; equal scores are a tie."""
+
+    def __init__(self, options: dict[str, Any], key: str, scorer: StoredScorer | None) -> None:
+        if scorer is None:
+            raise ConfigError(f"{key}: scorer needs a scorer (evaluation.scorer), which the run has not")
+        if options:
+            raise ConfigError(f"{key}_options: judge scorer has none, got {', '.join(sorted(options))}")
+        self._scorer = scorer
+
+    @property
+    def identity(self) -> str:
+        """The scorer's source."""
+        return f"scorer {self._scorer.scorer.digest}"
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
+        """See :meth:`seralign.evaluation.judges.Judge.judge`.
+
+        Raises:
+            ConfigError: the scorer fails, or returns something else than one finite number a response.
+        """
+        asked = list(comparisons)
+        prompts = [comparison.prompt.text for comparison in asked]
+        first = self._scorer(prompts, [comparison.first for comparison in asked])
+        second = self._scorer(prompts, [comparison.second for comparison in asked])
+        found = zip(asked, outcomes(first, second).tolist(), first.tolist(), second.tolist(), strict=True)
+        for comparison, better, own, other in found:
+            yield comparison, Verdict(better, (own, other))

@@ -1,0 +1,70 @@
+"""Code of the user's own that a configuration names: found by ``module:name``, its errors shown as the user's."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from seralign.errors import ConfigError, SeralignError, one_line
+
+
+def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
+    """The function or class that ``spec`` names, ``module:name``.
+
+    Modules are found where Python finds them, and in the current folder.
+
+    Args:
+        spec: ``module:name``.
+        key: The configuration key that has it, for messages.
+        kind: What it has to be, for messages: ``function`` or ``class``.
+
+    Raises:
+        ConfigError: the module or the name is missing or fails to load.
+    """
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{key} must be of the form module:{kind}, got {spec!r}")
+    # The installed command, unlike python -m, does not look for modules in the current folder.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{key}: cannot import {module_name!r}: {_described(error)}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise ConfigError(f"{key}: module {module_name!r} has no {kind} {name!r}")
+    return found
+
+
+@contextmanager
+def plugin_errors(key: str, name: str) -> Iterator[None]:
+    """Show what the user's code raises as one error that names the key, and the line where it failed.
+
+    Raises:
+        ConfigError: the code raised or exited.
+    """
+    try:
+        yield
+    except SeralignError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{key}: {name} failed: {_described(error)}") from error
+
+
+def _described(error: BaseException) -> str:
+    """What the user's code raised and the last of its lines that it came from."""
+    kind = "" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: "
+    place: TracebackType | None = error.__traceback__
+    if isinstance(error, ModuleNotFoundError) or place is None:
+        return f"{kind}{one_line(error)}"
+    while place.tb_next is not None:
+        place = place.tb_next
+    file = Path(place.tb_frame.f_code.co_filename).name
+    return f"{kind}{one_line(error)} ({file} line {place.tb_lineno})"

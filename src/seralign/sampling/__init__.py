@@ -1,0 +1,52 @@
+"""Sampling engines by name. Adding one is a file here and a line in ``ENGINES``."""
+
+from __future__ import annotations
+
+from seralign.config import LOCAL, SamplingConfig
+from seralign.errors import ConfigError
+from seralign.plugins import load_plugin, plugin_errors
+from seralign.policy.sampling import SamplingParams
+from seralign.sampling.base import Engine, Request, SampledPolicy, Sampler, params_of
+from seralign.sampling.candidates import CANDIDATE_SCHEMA, candidates_of, sample_candidates
+from seralign.sampling.checked import CheckedSampler
+from seralign.sampling.local import LocalSampler
+
+__all__ = [
+    "CANDIDATE_SCHEMA",
+    "ENGINES",
+    "Request",
+    "SampledPolicy",
+    "Sampler",
+    "SamplingParams",
+    "candidates_of",
+    "make_sampler",
+    "params_of",
+    "sample_candidates",
+]
+
+ENGINES: dict[str, Engine] = {
+    LOCAL: LocalSampler,
+}
+
+
+def make_sampler(policy: SampledPolicy, settings: SamplingConfig, key: str) -> Sampler:
+    """The engine that a section names, for a policy.
+
+    Args:
+        policy: Whom to sample from.
+        settings: The section.
+        key: Its whole name, for messages: ``bootstrap.sampling``.
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot honour a setting; names the key.
+    """
+    if settings.engine in ENGINES:
+        return ENGINES[settings.engine](policy, settings, key)
+    name = f"{key}.engine"
+    if ":" not in settings.engine:
+        raise ConfigError(
+            f"{name} must be one of {', '.join(ENGINES)}, or module:class of your own, got {settings.engine!r}"
+        )
+    engine = load_plugin(settings.engine, name, "class")
+    with plugin_errors(name, settings.engine):
+        return CheckedSampler(engine(policy, settings, key), name, settings.engine)

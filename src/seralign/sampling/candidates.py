@@ -1,0 +1,118 @@
+"""Sampling a table of prompts: what is there is kept, the rest is asked of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from seralign import distributed
+from seralign.data.table import column_lengths, to_prompt
+from seralign.policy.sampling import SamplingParams
+from seralign.progress import bar
+from seralign.records import Candidate
+from seralign.results import Results
+from seralign.sampling.base import Request, Sampler
+
+CANDIDATE_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("index", pa.int32()),
+        ("text", pa.string()),
+        ("ids", pa.list_(pa.int32())),
+        ("finished", pa.bool_()),
+    ]
+)
+
+
+def sample_candidates(
+    prompts: datasets.Dataset,
+    sampler: Sampler,
+    params: SamplingParams,
+    *,
+    policy: str,
+    end_tokens: frozenset[int],
+    seed: int,
+    results: Results,
+    label: str,
+) -> pa.Table:
+    """Sample ``params.samples`` responses to every prompt.
+
+    Prompts of similar length are sampled together. An answer is stored when it is there and depends on its request
+    alone: a killed sampling asks for what is missing and ends with the same responses, whatever the number of
+    processes.
+
+    Args:
+        prompts: ``prompt_id``, ``text``, ``ids``.
+        sampler: Of the policy.
+        params: The distribution.
+        policy: Digest of the policy's weights.
+        end_tokens: Ids that end a response.
+        seed: Of everything drawn.
+        results: Of the run; the main process alone uses it.
+        label: What people see while it is at work.
+
+    Returns:
+        Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
+
+    Raises:
+        SeralignError: the engine failed; what it answered before is kept.
+    """
+    order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
+    size = sampler.prompts_per_request
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def request(rows: np.ndarray) -> Request:
+        batch = tuple(to_prompt(prompts[int(row)]) for row in rows)
+        return Request(policy, sampler.identity, batch, params, end_tokens, seed)
+
+    keys: list[bytes] = []
+    found: dict[bytes, pa.Table] = {}
+    if distributed.is_main():
+        keys = [request(rows).key for rows in batches]
+        found = {key: _table(rows) for key, rows in results.get(keys)}
+    todo = distributed.broadcast([number for number, key in enumerate(keys) if key not in found])
+    world = distributed.world_size() if sampler.in_every_process else 1
+    mine = todo[distributed.rank() :: world] if distributed.rank() < world else []
+    with bar(label, len(prompts) * params.samples, "response") as line:
+        line.at(sum(map(len, found.values())))
+        answers = iter(sampler.sample(request(batches[number]) for number in mine))
+        for _ in range(-(-len(todo) // world)):
+            for answer in distributed.gather(_next(answers)):
+                if answer is None:
+                    continue
+                key, rows = answer
+                if distributed.is_main():
+                    results.put({key: rows})
+                    found[key] = _table(rows)
+                line.advance(len(rows))
+    table = pa.concat_tables([CANDIDATE_SCHEMA.empty_table(), *(found[key] for key in keys)])
+    places = np.argsort(order, kind="stable")
+    rows = places[:, None] * params.samples + np.arange(params.samples)
+    return distributed.broadcast(
+        table.take(pa.array(rows.reshape(-1), pa.int64())) if distributed.is_main() else CANDIDATE_SCHEMA.empty_table()
+    )
+
+
+def candidates_of(table: pa.Table) -> list[Candidate]:
+    """Rows of a table of candidates as records."""
+    return [Candidate(**(row | {"ids": tuple(row["ids"])})) for row in table.select(CANDIDATE_SCHEMA.names).to_pylist()]
+
+
+def _next(answers: Iterator[tuple[Request, list[Candidate]]]) -> tuple[bytes, list[Sequence[object]]] | None:
+    answer = next(answers, None)
+    if answer is None:
+        return None
+    request, candidates = answer
+    return request.key, [[getattr(one, name) for name in CANDIDATE_SCHEMA.names] for one in candidates]
+
+
+def _table(rows: list[Sequence[object]]) -> pa.Table:
+    """A request's candidates, each in the order of the schema's columns."""
+    columns = zip(*rows, strict=True)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, CANDIDATE_SCHEMA, strict=True)],
+        schema=CANDIDATE_SCHEMA,
+    )

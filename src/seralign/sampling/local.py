@@ -1,0 +1,84 @@
+"""The built-in engine: the policy in this process, a batch of prompts at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from seralign.config import SamplingConfig
+from seralign.errors import ConfigError
+from seralign.policy.machine import computed_with
+from seralign.policy.sampling import sample
+from seralign.records import Candidate
+from seralign.sampling.base import Request, SampledPolicy, Watch
+
+
+class LocalSampler:
+    """Samples with the model in memory, the fastest way that gives its own answers (``policy/ways.py``).
+
+    The model is loaded at the first request, and is gone with the sampler. A request is a batch of
+    ``settings.batch_size`` prompts: which prompts are computed together changes rounding, so a batch is sampled whole
+    or not at all.
+    """
+
+    def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
+        if settings.options:
+            raise ConfigError(f"{key}.options: engine local has none, got {', '.join(sorted(settings.options))}")
+        self._policy = policy
+        self._settings = settings
+
+    @property
+    def identity(self) -> str:
+        """What computes the logits: another data type, library or device rounds differently."""
+        return f"local, {self._policy.dtype} weights, {self._policy.attention} attention, {computed_with()}"
+
+    @property
+    def prompts_per_request(self) -> int:
+        """Prompts sampled together."""
+        return self._settings.batch_size
+
+    @property
+    def in_every_process(self) -> bool:
+        """Each process has the model."""
+        return True
+
+    def sample(
+        self, requests: Iterable[Request], watch: Watch | None = None
+    ) -> Iterator[tuple[Request, list[Candidate]]]:
+        """See :meth:`seralign.sampling.Sampler.sample`; in the order of the requests.
+
+        Raises:
+            ModelError: the model's logits are no distribution (NaN or infinity).
+        """
+        for request in requests:
+            grow = None if watch is None else _growing(self._policy, request, watch)
+            yield (
+                request,
+                sample(
+                    self._model,
+                    self._policy.tokenizer,
+                    request.prompts,
+                    request.params,
+                    request.end_tokens,
+                    request.seed,
+                    watch=grow,
+                ),
+            )
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return self._policy.load().eval()
+
+
+def _growing(policy: SampledPolicy, request: Request, watch: Watch) -> Callable[[Tensor], None]:
+    """Decodes the tokens of the first response so far, until it ends."""
+    ids: list[int] = []
+
+    def grow(tokens: Tensor) -> None:
+        ids.append(int(tokens[0]))
+        if not request.end_tokens.intersection(ids):
+            watch(str(policy.tokenizer.decode(ids, skip_special_tokens=True)))
+
+    return grow
