@@ -50,13 +50,13 @@ def measure(pairs: Path, scratch: Path, precision: str) -> dict[str, Any]:
     from seralign.config import load_config
     from seralign.data.prepare import prepare_pairs
     from seralign.data.tokens import make_encoder
-    from seralign.objectives import get_objective
+    from seralign.objectives import DPO, one
     from seralign.policy.abilities import packed_length
     from seralign.policy.identity import PolicySource
     from seralign.policy.load import end_tokens, load_model, load_tokenizer
     from seralign.responses import Responses, plan_scoring
     from seralign.scoring import ScoringPolicy, logps
-    from seralign.training.batches import ReferenceLogps, row_sizes
+    from seralign.training.batches import row_sizes
     from seralign.training.plan import plan_training
     from seralign.training.train import TrainingData, train
 
@@ -80,14 +80,14 @@ def measure(pairs: Path, scratch: Path, precision: str) -> dict[str, Any]:
     scoring = time.monotonic() - began
 
     training = replace(config.training, save_steps=10**6, precision=precision)
-    plan = plan_training(row_sizes(table, True), training, seed=0, packed_length=longest)
-    reference = ReferenceLogps(found[: len(table)], found[len(table) :])
+    plan = plan_training(row_sizes(table, "all"), training, seed=0, packed_length=longest)
+    reference = found.reshape(2, -1)
     began = time.monotonic()
     train(
         load_model(source, config.policy, "float32"),
         tokenizer,
         TrainingData(table, plan, reference),
-        get_objective("dpo", 0.1, 0.0),
+        one("dpo", DPO(0.1)),
         training,
         scratch / "train",
         section="training",

@@ -25,7 +25,7 @@ from seralign.config import DataConfig, ScoringConfig, SelectionConfig, SourceCo
 from seralign.data.prepare import prepare_pairs
 from seralign.data.table import read_table
 from seralign.data.tokens import make_encoder
-from seralign.objectives import LogProbs, get_objective
+from seralign.objectives import DPO, ResponseValues
 from seralign.policy.abilities import abilities
 from seralign.policy.head import linear_logps
 from seralign.policy.load import mixed_precision
@@ -165,19 +165,19 @@ def training_step(folder: Path, tokens: int, precision: str) -> dict[str, Any]:
     model = LlamaForCausalLM.from_pretrained(folder).train()
     abilities(model)  # found out in full precision
     batch, response_tokens = _pack_of_pairs(tokens, model.config.vocab_size)
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = DPO(0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     lengths = batch["lengths"]
-    chosen_length, rejected_length = lengths.view(2, -1)
+    pairs = len(lengths) // 2
     # Their values change nothing of the work.
-    reference = torch.zeros(len(chosen_length), dtype=torch.float64)
+    reference = torch.zeros(len(lengths), dtype=torch.float64)
 
     def step() -> None:
         with mixed_precision(precision, torch.device("cpu")):
-            chosen, rejected = response_logps(model, **batch).view(2, -1)
-        certain = torch.ones_like(chosen)
-        logprobs = LogProbs(chosen, rejected, reference, reference, chosen_length, rejected_length, certain)
-        objective.loss(logprobs).loss.mean().backward()
+            values = response_logps(model, **batch)
+        certain = torch.ones_like(values)
+        responses = ResponseValues(values, reference, lengths, torch.arange(pairs).repeat(2), certain, pairs)
+        objective.loss(responses).mean().backward()
         with torch.profiler.record_function("optimizer"):
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -197,7 +197,7 @@ def training_step(folder: Path, tokens: int, precision: str) -> dict[str, Any]:
     return {
         "tokens": row,
         "response_tokens": response_tokens,
-        "pairs": len(chosen_length),
+        "pairs": pairs,
         "body_parameters": body,
         "head_parameters": head,
         "seconds": median,

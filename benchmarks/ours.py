@@ -33,13 +33,13 @@ from seralign.data.content import Example
 from seralign.data.prepare import prepare_pairs
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.loop.scoring import with_prompts
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, one
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.responses import Responses, plan_scoring
 from seralign.scoring import ScoringPolicy, logps
-from seralign.training.batches import ReferenceLogps, row_sizes
+from seralign.training.batches import row_sizes
 from seralign.training.plan import Plan, plan_training
 from seralign.training.train import TrainingData, train
 
@@ -84,7 +84,7 @@ def training(job: Job) -> Actions:
                 model,
                 load_tokenizer(source, policy),
                 TrainingData(table, _plan(table, steps, longest), reference),
-                get_objective("dpo", BETA, 0.0),
+                one("dpo", DPO(BETA)),
                 replace(_TRAINING, max_steps=steps, precision=job.precision),
                 folder,
                 section="training",
@@ -165,10 +165,10 @@ def _scorer(job: Job, names: tuple[str, ...], responses_of: Any) -> Any:
 
 def _plan(table: datasets.Dataset, steps: int, longest: int) -> Plan:
     settings = replace(_TRAINING, max_steps=steps)
-    return plan_training(row_sizes(table, True), settings, seed=0, packed_length=longest)
+    return plan_training(row_sizes(table, "all"), settings, seed=0, packed_length=longest)
 
 
-def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> ReferenceLogps:
+def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> np.ndarray:
     config = PolicyConfig(model=str(job.folder / "model"))
     policy = ScoringPolicy(
         "reference",
@@ -180,7 +180,7 @@ def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> ReferenceLogps:
     if not file.exists():
         packs = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in plan.packs if pack.counts]
         np.save(file, logps(Responses(table, ("chosen_ids", "rejected_ids")), packs, policy, None))
-    return ReferenceLogps(*np.load(file).reshape(2, -1))
+    return np.load(file).reshape(2, -1)
 
 
 def _encoder(job: Job) -> Encoder:

@@ -19,7 +19,6 @@ from seralign.loop.context import Loop
 from seralign.loop.rounds import CANDIDATES, GENERATED, SELECTION, training_pairs
 from seralign.loop.scoring import MARGINS
 from seralign.loop.sera import train
-from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
@@ -61,7 +60,7 @@ def config_of(job: RoundJob) -> RunConfig:
                 "save_steps": 10**6,
                 "log_steps": 1,
             },
-            "scoring": {"gamma": job.gamma, "dtype": "float32"},
+            "scoring": {"ensemble_weight": job.gamma, "dtype": "float32"},
             "selection.fraction": job.keep,
             "bootstrap": {
                 "samples": job.samples,
@@ -163,9 +162,9 @@ def _results(job: RoundJob, store: Run) -> dict[str, Any]:
     tokenizer = load_tokenizer(source, config.policy)
     longest = packed_length(source, config.policy)
     ends = end_tokens(source, tokenizer)
-    loop = Loop(config, store, tokenizer, ends, objective_from(config.objective), longest, None, None)
+    loop = Loop(config, store, tokenizer, ends, config.objective, longest, None, None)
     table = training_pairs(loop, ROUND, pairs, len(generated) > 0)
-    plan = plan_training(row_sizes(table, True), config.training, loop.seed(f"{stage}/train"), packed_length=longest)
+    plan = plan_training(row_sizes(table, "all"), config.training, loop.seed(f"{stage}/train"), packed_length=longest)
     order = [int(row) for step in range(min(CHECKED_STEPS, plan.steps)) for row in plan.step_rows(step)]
     metrics = store.path(f"{stage}/train", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {

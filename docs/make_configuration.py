@@ -15,6 +15,7 @@ import docstring_parser
 
 from seralign.config import RunConfig
 from seralign.config.recipes import DEFAULT, RECIPES
+from seralign.objectives import OBJECTIVES, ObjectiveSum
 from seralign.studies.config import dotted
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -85,6 +86,8 @@ def _recipes() -> str:
 def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:
     """Every dataclass of the configuration with the keys that it stands under, in order of appearance."""
     places.setdefault(kind, []).append(prefix)
+    if kind is ObjectiveSum:
+        return
     for name, hint in typing.get_type_hints(kind).items():
         part = _dataclass(hint)
         if part is not None:
@@ -92,6 +95,8 @@ def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:
 
 
 def _section(kind: type, prefixes: list[str]) -> str:
+    if kind is ObjectiveSum:
+        return _objectives()
     docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
     about = {param.arg_name: param.description or "" for param in docs.params}
     title = ", ".join(f"`{prefix[:-1]}`" for prefix in prefixes if prefix) or "The run"
@@ -104,6 +109,28 @@ def _section(kind: type, prefixes: list[str]) -> str:
     lines = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(row).rstrip() + " |" for row in rows]
     return "\n".join([f"## {title}", "", _text(intro), "", *lines, ""])
+
+
+def _objectives() -> str:
+    """The section ``objective``: every objective with its settings."""
+    rows = [["`name`", "", "`dpo`", f"{', '.join(f'`{name}`' for name in OBJECTIVES)}, or `module:Class` of your own"]]
+    rows += [["`weight`", "", "`1.0`", "what the loss counts where a list of objectives is added"]]
+    for name, objective in OBJECTIVES.items():
+        docs = docstring_parser.parse(objective.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+        about = {param.arg_name: param.description or "" for param in docs.params}
+        rows += [
+            [f"`{field.name}`", f"`{name}`", f"`{field.default}`", _text(about.get(field.name, ""))]
+            for field in dataclasses.fields(objective)  # pyright: ignore
+        ]
+    lines = ["| key | of | default | what it is |", "| --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    about = (
+        "The loss of the rounds. Each objective has settings of its own. A list of objectives is a weighted sum: the "
+        "loss of a step is the sum of its terms, each averaged over its own unit (pairs, or tokens for `sft`). The "
+        "implicit reward is that of the first that compares responses:\n\n"
+        "```yaml\nobjective:\n  - {name: dpo, beta: 0.1}\n  - {name: sft, weight: 0.2}\n```"
+    )
+    return "\n".join(["## `objective`", "", about, "", *lines, ""])
 
 
 def _dataclass(hint: Any) -> type | None:
@@ -133,6 +160,8 @@ def _default(field: dataclasses.Field[Any], hints: dict[str, Any]) -> str:
         part = _dataclass(hints[field.name])
         if part is None:
             return f"`{value}`"
+        if part is ObjectiveSum:
+            return f"`name: {value.name}`"
         # What stands here differently from the section's own defaults.
         plain = part()
         changed = {f.name: getattr(value, f.name) for f in dataclasses.fields(part)

@@ -41,7 +41,7 @@ def test_the_default_recipe_is_what_the_defaults_are() -> None:
 
 def test_the_paper_has_a_recipe() -> None:
     config = load_config(None, {**WORLD, "recipe": "sera"})
-    assert (config.scoring.debias, config.scoring.gamma) == ("none", 0.3)
+    assert (config.scoring.debias, config.scoring.ensemble_weight) == ("none", 0.3)
     assert config.bootstrap is not None
     assert (config.bootstrap.writer, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
     assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
@@ -126,9 +126,12 @@ def test_overrides_are_not_changed() -> None:
         ("objective: dpo", "objective: expected keys and values below it, got 'dpo'; did you mean objective.name?"),
         ("rounds: [1]", "rounds must be a whole number, got [1]"),
         ("sft: {batch_size: x}", "sft.batch_size must be a whole number, got 'x'"),
-        ("objective: {name: dpoo}", "objective.name must be one of dpo, ipo, slic, simpo, sft, got 'dpoo'"),
+        (
+            "objective: {name: dpoo}",
+            "objective.name must be one of dpo, ipo, slic, simpo, sft, or module:Class",
+        ),
         ("objective: {beta: -1}", "objective.beta must be greater than 0, got -1.0"),
-        ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta: sft has no implicit reward"),
+        ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta is no setting of sft"),
         ("objective: {name: sft}", "objective.name: sft has no margin to review pairs by"),
         ("reference: {adapter: a}", "reference.adapter needs model"),
         ("training: {epochs: 1, max_steps: 2}", "training.epochs and max_steps exclude each other"),

@@ -12,14 +12,16 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "seralign"
 
 # What each part may import besides itself. Parts of one line of the house do not import each other.
-BASE = {"errors", "records", "config", "terminal", "plugins"}
-LOW = BASE | {"files", "sealed", "store", "cache", "results", "distributed", "progress", "objectives"}
+BASE = {"errors", "checks", "records", "objectives", "config", "terminal", "plugins"}
+LOW = BASE | {"files", "sealed", "store", "cache", "results", "distributed", "progress"}
 MIDDLE = LOW | {"policy", "data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
     "records": set(),
-    "config": {"errors", "terminal"},
+    "checks": {"errors"},
+    "objectives": {"errors", "checks", "records"},
+    "config": {"errors", "checks", "objectives", "plugins", "terminal"},
     "files": {"errors"},
     "sealed": {"errors", "files"},
     "store": {"errors", "records", "files", "sealed"},
@@ -29,7 +31,6 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"database", "progress"},
     "distributed": set(),
     "progress": {"distributed", "terminal"},
-    "objectives": BASE,
     "policy": LOW,
     "data": LOW,
     "selection": BASE,
@@ -52,8 +53,8 @@ ALLOWED: dict[str, set[str]] = {
                       "bootstrapping", "training", "evaluation", "laboratory", "report", "intervals", "harm", "tables"},
     "studies": MIDDLE | {"sampling", "tables", "intervals", "responses", "bootstrapping", "stopping", "evaluation",
                          "laboratory", "loop"},
-    "cli": {"loop", "report", "studies", "config", "errors", "records", "files", "store", "cache", "results",
-            "distributed", "sampling", "progress", "tables", "data", "policy", "terminal"},
+    "cli": {"loop", "report", "studies", "config", "errors", "checks", "records", "files", "store", "cache",
+            "results", "distributed", "sampling", "progress", "tables", "data", "policy", "terminal"},
     "__init__": {"config", "errors", "loop", "objectives", "policy", "records", "report", "selection", "store",
                  "training"},
 }  # fmt: skip

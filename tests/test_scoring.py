@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seralign import scoring
 from seralign.cache import LogpCache, response_key
 from seralign.errors import ModelError
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, SimPO
 from seralign.responses import Responses
 from seralign.scoring import ScoringPolicy, logps, scores
 
@@ -288,5 +288,5 @@ def test_bfloat16_forward_pass_differs_from_float32_and_is_close() -> None:
 def test_scores_by_hand() -> None:
     """dpo: log-ratio. simpo: log-probability per token, no reference."""
     policy, reference, lengths = np.array([-10.0, -6.0]), np.array([-12.0, -5.0]), np.array([5, 2])
-    assert scores(get_objective("dpo", 0.1, 1.0), policy, reference, lengths).tolist() == [2.0, -1.0]
-    assert scores(get_objective("simpo", 2.0, 1.0), policy, None, lengths).tolist() == [-2.0, -3.0]
+    assert scores(DPO(0.1), policy, reference, lengths).tolist() == [2.0, -1.0]
+    assert scores(SimPO(2.0), policy, None, lengths).tolist() == [-2.0, -3.0]

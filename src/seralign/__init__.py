@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seralign.config import RunConfig, load_config
     from seralign.errors import SeralignError
     from seralign.loop import RunResult, train
-    from seralign.objectives import LogProbs, Objective, get_objective
+    from seralign.objectives import DPO, IPO, SFT, Objective, ResponseValues, SimPO, SLiC
     from seralign.policy.logprobs import response_logps
     from seralign.records import Pair, Prompt
     from seralign.report.figures import run_figures
@@ -27,16 +27,20 @@ if TYPE_CHECKING:
     from seralign.training.trainer import PreferenceTrainer
 
 _WHERE = {
-    "LogProbs": "objectives",
+    "DPO": "objectives",
+    "IPO": "objectives",
     "Objective": "objectives",
     "Pair": "records",
     "PreferenceTrainer": "training.trainer",
     "Prompt": "records",
+    "ResponseValues": "objectives",
     "Run": "store",
+    "SFT": "objectives",
+    "SLiC": "objectives",
     "RunConfig": "config",
     "RunResult": "loop",
     "SeralignError": "errors",
-    "get_objective": "objectives",
+    "SimPO": "objectives",
     "load_config": "config",
     "read_run": "store",
     "response_logps": "policy.logprobs",
@@ -46,16 +50,20 @@ _WHERE = {
 }
 
 __all__ = [
-    "LogProbs",
+    "DPO",
+    "IPO",
+    "SFT",
     "Objective",
     "Pair",
     "PreferenceTrainer",
     "Prompt",
+    "ResponseValues",
     "Run",
     "RunConfig",
     "RunResult",
+    "SLiC",
     "SeralignError",
-    "get_objective",
+    "SimPO",
     "load_config",
     "read_run",
     "response_logps",

@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 OFFLINE = "offline"
+
+Form = Literal["pair", "demonstration"]
+"""What a preference over the responses of an example can be: a pair with p, or none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def forward(
 
 def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:
     """Implicit rewards without beta [N], in nats, of responses from their log-probabilities and lengths [N]."""
-    return np.asarray(objective.score(policy, reference, lengths), dtype=np.float64)
+    return np.asarray(objective.reward(policy, reference, lengths), dtype=np.float64)
 
 
 def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[bytes]:

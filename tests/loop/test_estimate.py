@@ -39,7 +39,6 @@ from seralign.loop.planning.remedies import static_misfits, with_remedies
 from seralign.loop.planning.sizes import Guard, ladder
 from seralign.loop.planning.workload import Passes, Sampling, StageWork, Steps, workload
 from seralign.loop.prepare import base_policy, world_stage
-from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.store import Run
@@ -121,9 +120,7 @@ def prepared(run: Run, given: RunConfig) -> Setting:
     ends = end_tokens(base.source, tokenizer)
     tables = data_stage(run, config, tokenizer, ends)
     length = packed_length(base.source, config.policy)
-    loop = Loop(
-        config, run, tokenizer, ends, objective_from(config.objective), length, None, run_results(run), None, None
-    )
+    loop = Loop(config, run, tokenizer, ends, config.objective, length, None, run_results(run), None, None)
     return Setting(loop, tables, base)
 
 

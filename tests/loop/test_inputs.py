@@ -56,7 +56,7 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("crossfit.keep", 0.5, {"crossfit/review", "result"}),
     ("scoring.dtype", "bfloat16", {*SCORED, "round-2/sample"}),
     ("scoring.tokens_per_pack", 500, set(SCORED)),
-    ("scoring.gamma", 0.4, {"round-2/select", "round-2/bootstrap", "result"}),
+    ("scoring.ensemble_weight", 0.4, {"round-2/select", "round-2/bootstrap", "result"}),
     ("scoring.debias", "length", {"crossfit/review", "round-2/select", "result"}),
     ("selection.fraction", 0.5, {"round-2/select", "round-2/compose", "result"}),
     ("bootstrap.prompts", 12, {"round-2/sample", "result"}),
@@ -162,9 +162,11 @@ def test_a_run_that_is_resumed_with_another_setting_is_refused_by_the_stage_that
     """Also where the manifest, which is compared first, was changed along with it."""
     root = tmp_path / "run"
     shutil.copytree(finished.run.root, root)
-    config = replace(small_config(finished.run.root, **SHORT | {"scoring__gamma": 0.4}), out=str(root))
+    config = replace(small_config(finished.run.root, **SHORT | {"scoring__ensemble_weight": 0.4}), out=str(root))
     manifest = read_sealed(root / MANIFEST)
     given = {key: value for key, value in to_dict(config).items() if key != "out"}
     write_sealed(root / MANIFEST, manifest | {"config": given})
-    with pytest.raises(StoreError, match=r"round-2/select was made from other inputs: scoring\.gamma changed since"):
+    with pytest.raises(
+        StoreError, match=r"round-2/select was made from other inputs: scoring\.ensemble_weight changed since"
+    ):
         train(config)

@@ -16,7 +16,7 @@ from seralign.laboratory.model import build_tokenizer
 from seralign.loop import context
 from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.scoring import with_prompts
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, one
 from seralign.policy.identity import PolicySource
 from seralign.store import Run
 
@@ -40,7 +40,7 @@ def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loo
         out="never-written",
     )
     run = Run(Path("never-written"))
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     return Loop(
         config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, run_results(run), None, None
     )

@@ -409,7 +409,8 @@ def test_the_inputs_of_a_stage_name_all_that_it_reads(result: RunResult) -> None
     run = result.run
     named = {record.name: record.inputs for record in run.stages()}
     selected = run.record("round-3/select")
-    assert named["round-3/select"].keys() == {"pairs", "margins", "margins_before"}
+    settings = {"scoring.ensemble_weight", "scoring.debias", "selection", "seed"}
+    assert named["round-3/select"].keys() == {"pairs", "margins", "margins_before"} | settings
     assert named["round-3/bootstrap"]["length_slope"] == repr(selected.figures["length_slope"])
     assert named["round-3/bootstrap"]["data"] == named["round-3/select"]["pairs"] == run.record("data").digest
     for rival, stage in (("sft", "initial/evaluate"), ("round 1", "round-1/evaluate")):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from objective_pairs import margin, objective, pairs
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -22,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from seralign.objectives import LogProbs, get_objective
+from seralign.objectives import IPO, SFT, ResponseValues, SimPO
 
 # What TRL and transformers deprecate of each other is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -64,7 +65,7 @@ class Seen:
     loss: Tensor
     gradient: Tensor
     response: Tensor
-    logps: LogProbs
+    responses: ResponseValues
     token_logps: Tensor
 
 
@@ -101,15 +102,13 @@ def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, float, R
         (gradient,) = torch.autograd.grad(loss, seen["policy"])
 
         token_logps = seen["policy"].detach().clone().requires_grad_()
-        chosen, rejected = token_logps.sum(dim=1).chunk(2)
-        reference_chosen, reference_rejected = seen["reference"].detach().sum(dim=1).chunk(2)
-        chosen_length, rejected_length = inputs["completion_mask"].sum(dim=1).chunk(2)
-        logps = LogProbs(
-            chosen, rejected, reference_chosen, reference_rejected, chosen_length, rejected_length,
-            torch.ones(len(rows)),
+        lengths = inputs["completion_mask"].sum(dim=1)
+        responses = ResponseValues(
+            token_logps.sum(dim=1), seen["reference"].detach().sum(dim=1), lengths,
+            torch.arange(len(rows)).repeat(2), torch.ones(2 * len(rows)), len(rows),
         )  # fmt: skip
         response = inputs["completion_mask"][:, 1:].bool()
-        return Seen(loss.detach(), gradient, response, logps, token_logps)
+        return Seen(loss.detach(), gradient, response, responses, token_logps)
 
     return run
 
@@ -126,49 +125,34 @@ def assert_equal(ours: Tensor, seen: Seen) -> None:
 @pytest.mark.parametrize(("name", "loss_type", "beta"), [("dpo", "sigmoid", 0.3), ("slic", "hinge", 0.05)])
 def test_equals_trl(trl_dpo: Callable[[str, float, Rows], Seen], name: str, loss_type: str, beta: float) -> None:
     seen = trl_dpo(loss_type, beta, PAIRS)
-    assert seen.logps.chosen_length.tolist() == [7, 2, 3, 8]  # the end-of-sequence token counted
-    assert_equal(get_objective(name, beta, 0.0).loss(seen.logps).loss.mean(), seen)
+    assert seen.responses.first(seen.responses.lengths).tolist() == [7, 2, 3, 8]  # the end-of-sequence token counted
+    assert_equal(objective(name, beta).loss(seen.responses).mean(), seen)
 
 
 def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
     """TRL divides each log-ratio by the response's length: the paper's loss and ours, of other log-probabilities."""
     seen = trl_dpo("ipo", 0.2, PAIRS)
-    objective = get_objective("ipo", 0.2, 0.0)
-    assert seen.logps.policy_rejected is not None
-    assert seen.logps.reference_chosen is not None
-    assert seen.logps.reference_rejected is not None
-    assert seen.logps.rejected_length is not None
+    summed = seen.responses
+    assert summed.reference is not None
+    averaged = replace(summed, policy=summed.policy / summed.lengths, reference=summed.reference / summed.lengths)
+    assert_equal(IPO(0.2).loss(averaged).mean(), seen)
 
-    averaged = replace(
-        seen.logps,
-        policy_chosen=seen.logps.policy_chosen / seen.logps.chosen_length,
-        policy_rejected=seen.logps.policy_rejected / seen.logps.rejected_length,
-        reference_chosen=seen.logps.reference_chosen / seen.logps.chosen_length,
-        reference_rejected=seen.logps.reference_rejected / seen.logps.rejected_length,
-    )
-    assert_equal(objective.loss(averaged).loss.mean(), seen)
-
-    ours = objective.loss(seen.logps)
-    assert ours.margin is not None
-    torch.testing.assert_close(ours.loss.detach(), (ours.margin - 2.5) ** 2)
-    assert abs(float(ours.loss.mean()) - float(seen.loss)) > 1.0
+    ours = IPO(0.2).loss(summed)
+    torch.testing.assert_close(ours, (margin(IPO(0.2), summed) - 2.5) ** 2)
+    assert abs(float(ours.mean()) - float(seen.loss)) > 1.0
 
 
 def test_ipo_equals_trl_on_responses_of_one_token(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
     seen = trl_dpo("ipo", 0.2, ONE_TOKEN_PAIRS)
-    assert seen.logps.chosen_length.tolist() == [1, 1, 1]
-    assert_equal(get_objective("ipo", 0.2, 0.0).loss(seen.logps).loss.mean(), seen)
+    assert seen.responses.first(seen.responses.lengths).tolist() == [1, 1, 1]
+    assert_equal(IPO(0.2).loss(seen.responses).mean(), seen)
 
 
 def test_sft_equals_trl_as_a_mean_over_tokens(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
     seen = trl_dpo("sft", 0.1, PAIRS)
-    objective = get_objective("sft", 1.0, 0.0)
-    assert objective.unit == "token"
-    chosen_only = replace(
-        seen.logps, policy_rejected=None, reference_chosen=None, reference_rejected=None, rejected_length=None
-    )
-    loss = objective.loss(chosen_only).loss
-    assert_equal(loss.sum() / seen.logps.chosen_length.sum(), seen)
+    assert SFT.unit == "token"
+    loss = SFT().loss(seen.responses)
+    assert_equal(loss.sum() / seen.responses.first(seen.responses.lengths).sum(), seen)
     assert abs(float(loss.mean()) - float(seen.loss)) > 1.0  # the mean over pairs is another number
 
 
@@ -195,13 +179,14 @@ def test_simpo_equals_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = CPOTrainer.get_batch_logps(logits, labels.clone(), average_log_prob=False)  # type: ignore[arg-type]
     chosen, rejected = sums.chunk(2)
     chosen_length, rejected_length = lengths.chunk(2)
-    ours = get_objective("simpo", beta, gamma).loss(
-        LogProbs(chosen, rejected, None, None, chosen_length, rejected_length, torch.ones(4, dtype=torch.float64))
-    )
-    torch.testing.assert_close(ours.loss, losses, rtol=1e-12, atol=0)
-    torch.testing.assert_close(ours.chosen_reward, chosen_reward, rtol=1e-12, atol=0)
-    torch.testing.assert_close(ours.rejected_reward, rejected_reward, rtol=1e-12, atol=0)
+    simpo = SimPO(beta, gamma)
+    responses = pairs(chosen, rejected, None, None, chosen_length, rejected_length, torch.ones(4, dtype=torch.float64))
+    ours = simpo.loss(responses)
+    rewards = beta * simpo.reward(responses.policy, None, responses.lengths)
+    torch.testing.assert_close(ours, losses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(responses.first(rewards).detach(), chosen_reward, rtol=1e-12, atol=0)
+    torch.testing.assert_close(responses.second(rewards).detach(), rejected_reward, rtol=1e-12, atol=0)
     (expected,) = torch.autograd.grad(losses.mean(), logits, retain_graph=True)
-    (gradient,) = torch.autograd.grad(ours.loss.mean(), logits)
+    (gradient,) = torch.autograd.grad(ours.mean(), logits)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
     assert expected.abs().max() > 1e-3

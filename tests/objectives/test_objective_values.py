@@ -4,51 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from objective_pairs import PAIRWISE, margin, objective, pairs
 from torch import Tensor
 
-from seralign.config import ObjectiveConfig, ObjectiveName
+from seralign.config import load_config, to_dict
 from seralign.errors import ConfigError
-from seralign.objectives import OBJECTIVES, LogProbs, Objective, ensemble_margin, get_objective, objective_from
+from seralign.objectives import DPO, IPO, OBJECTIVES, SFT, ResponseValues, SimPO, SLiC, ensemble_margin
 
-PAIRWISE = ["dpo", "ipo", "slic", "simpo"]
 BETA = {"dpo": 0.1, "ipo": 0.1, "slic": 0.1, "simpo": 2.0}
 
 
-def one_pair(p: float = 1.0) -> LogProbs:
+def one_pair(p: float = 1.0) -> ResponseValues:
     """log pi = -10 over 5 tokens and -14 over 4; log pi_ref = -12 and -11: the example of every docstring."""
-    w, l, ref_w, ref_l, n_w, n_l, label = torch.tensor([-10, -14, -12, -11, 5, 4, p], dtype=torch.float64).split(1)  # noqa: E741
-    return LogProbs(w, l, ref_w, ref_l, n_w, n_l, label)
+    return pairs(*torch.tensor([-10, -14, -12, -11, 5, 4, p], dtype=torch.float64).split(1))
 
 
-def batch(seed: int, size: int, scale: float, dtype: torch.dtype = torch.float64) -> LogProbs:
+def batch(seed: int, size: int, scale: float, dtype: torch.dtype = torch.float64) -> ResponseValues:
     generator = np.random.default_rng(seed)
     w, l, ref_w, ref_l = torch.tensor(-scale * generator.random((4, size)), dtype=dtype)  # noqa: E741
     n_w, n_l = torch.tensor(generator.integers(1, 50, (2, size)))
-    return LogProbs(w, l, ref_w, ref_l, n_w, n_l, torch.tensor(generator.random(size), dtype=dtype))
+    return pairs(w, l, ref_w, ref_l, n_w, n_l, torch.tensor(generator.random(size), dtype=dtype))
 
 
-def reference_loss(name: str, logps: LogProbs, beta: float, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+def reference_loss(
+    name: str, responses: ResponseValues, beta: float, target_margin: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Loss [N] and its derivative by the soft margin [N], in numpy and float64, from the papers' formulas."""
-    w, l, ref_w, ref_l, n_w, n_l, p = (  # noqa: E741
-        np.asarray(t.detach(), dtype=np.float64)
-        for t in (
-            logps.policy_chosen, logps.policy_rejected, logps.reference_chosen, logps.reference_rejected,
-            logps.chosen_length, logps.rejected_length, logps.p,
-        )
-        if t is not None
-    )  # fmt: skip
+    assert responses.reference is not None
+    fields = (responses.policy, responses.reference, responses.lengths)
+    (w, l), (ref_w, ref_l), (n_w, n_l) = (  # noqa: E741
+        np.asarray(field.detach(), dtype=np.float64).reshape(2, -1) for field in fields
+    )
+    p = np.asarray(responses.preference[: responses.examples], dtype=np.float64)
     h = w / n_w - l / n_l if name == "simpo" else (w - l) - (ref_w - ref_l)
     h = h * (p - (1 - p))
     if name == "ipo":
         return (h - 0.5 / beta) ** 2, 2 * (h - 0.5 / beta)
     if name == "slic":
         return np.maximum(0, 1 - beta * h), np.where(beta * h < 1, -beta, 0.0)
-    z = beta * h - (gamma if name == "simpo" else 0.0)
+    z = beta * h - (target_margin if name == "simpo" else 0.0)
     return np.logaddexp(0, -z), -beta * np.exp(-np.logaddexp(0, z))
 
 
@@ -66,28 +64,24 @@ def reference_loss(name: str, logps: LogProbs, beta: float, gamma: float) -> tup
     ],
 )
 def test_worked_by_hand(name: str, p: float, expected: float) -> None:
-    output = get_objective(name, BETA[name], gamma=1.0).loss(one_pair(p))
-    assert output.loss.item() == pytest.approx(expected, abs=1e-6)
-    # The metrics do not know of the label: margin 5 nats (1.5 nats a token for simpo), rewards beta * score.
-    margin, chosen, rejected = (1.5, -4.0, -7.0) if name == "simpo" else (5.0, 0.2, -0.3)
-    assert output.margin is not None
-    assert output.rejected_reward is not None
-    assert output.margin.item() == pytest.approx(margin)
-    assert output.chosen_reward.item() == pytest.approx(chosen)
-    assert output.rejected_reward.item() == pytest.approx(rejected)
+    responses, own = one_pair(p), objective(name, BETA[name], 1.0)
+    assert own.loss(responses).item() == pytest.approx(expected, abs=1e-6)
+    # The margin does not know of the label: 5 nats, 1.5 nats a token for simpo.
+    assert margin(own, responses).item() == pytest.approx(1.5 if name == "simpo" else 5.0)
 
 
 def test_sft_worked_by_hand() -> None:
     chosen = torch.tensor([-10.0, -14.0], requires_grad=True)
-    logps = LogProbs(chosen, None, None, None, torch.tensor([5, 3]), None, torch.ones(2))
-    output = get_objective("sft", 1.0, 0.0).loss(logps)
-    assert output.loss.tolist() == [10.0, 14.0]
-    assert (output.loss.sum() / logps.chosen_length.sum()).item() == 3.0
-    assert output.chosen_reward.tolist() == [-10.0, -14.0]
-    assert output.margin is None
-    assert output.rejected_reward is None
-    (gradient,) = torch.autograd.grad(output.loss.sum(), chosen)
+    lengths = torch.tensor([5, 3])
+    loss = SFT().loss(ResponseValues(chosen, None, lengths, torch.arange(2), torch.ones(2), 2))
+    assert loss.tolist() == [10.0, 14.0]
+    assert (loss.sum() / lengths.sum()).item() == 3.0
+    (gradient,) = torch.autograd.grad(loss.sum(), chosen)
     assert gradient.tolist() == [-1.0, -1.0]
+
+
+def test_sft_reads_the_first_response_of_a_pair_alone() -> None:
+    assert SFT().loss(one_pair()).tolist() == [10.0]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("dpo", math.log(2)), ("ipo", 25.0), ("slic", 1.0)])
@@ -96,44 +90,37 @@ def test_step_zero_is_exact(name: str, expected: float, size: int) -> None:
     """Policy = reference: the margin is 0 and the loss its value there, to the last bit of float32."""
     logps = -100 * torch.rand(size, generator=torch.Generator().manual_seed(0))
     rejected, lengths = 0.5 * logps, torch.full((size,), 7)
-    output = get_objective(name, 0.1, 1.0).loss(
-        LogProbs(logps, rejected, logps, rejected, lengths, lengths, torch.ones(size))
-    )
-    assert output.loss.dtype == torch.float32
-    assert torch.equal(output.loss, torch.full((size,), expected))
-    assert output.margin is not None
-    assert torch.equal(output.margin, torch.zeros(size))
+    responses = pairs(logps, rejected, logps, rejected, lengths, lengths, torch.ones(size))
+    loss = objective(name, 0.1).loss(responses)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, torch.full((size,), expected))
+    assert torch.equal(margin(objective(name, 0.1), responses), torch.zeros(size))
 
 
 def test_simpo_at_margin_zero() -> None:
     """Equal mean log-probabilities over unequal lengths: log(1 + e^gamma), however likely the responses are."""
     n_w, n_l = torch.tensor([1, 2, 7, 64]), torch.tensor([4, 1, 5, 32])
-    logps = LogProbs(-1.5 * n_w, -1.5 * n_l, None, None, n_w, n_l, torch.ones(4))
-    output = get_objective("simpo", 2.0, 1.0).loss(logps)
-    assert output.margin is not None
-    assert torch.equal(output.margin, torch.zeros(4))
-    torch.testing.assert_close(output.loss, torch.full((4,), 1.3132617), rtol=2e-7, atol=0)
+    responses = pairs(-1.5 * n_w, -1.5 * n_l, None, None, n_w, n_l, torch.ones(4))
+    assert torch.equal(margin(SimPO(2.0, 1.0), responses), torch.zeros(4))
+    torch.testing.assert_close(SimPO(2.0, 1.0).loss(responses), torch.full((4,), 1.3132617), rtol=2e-7, atol=0)
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("scale", [5.0, 200.0])
 def test_value_and_gradient_equal_reference(name: str, dtype: torch.dtype, rtol: float, scale: float) -> None:
-    logps = batch(seed=3, size=500, scale=scale, dtype=dtype)
-    assert logps.policy_rejected is not None
-    assert logps.rejected_length is not None
-    logps.policy_chosen.requires_grad_()
-    logps.policy_rejected.requires_grad_()
-    output = get_objective(name, BETA[name], 0.7).loss(logps)
-    expected, slope = reference_loss(name, logps, BETA[name], 0.7)
+    responses = batch(seed=3, size=500, scale=scale, dtype=dtype)
+    responses.policy.requires_grad_()
+    loss = objective(name, BETA[name], 0.7).loss(responses)
+    expected, slope = reference_loss(name, responses, BETA[name], 0.7)
     # atol: the rounding of h itself, a difference of numbers of size `scale`, times the slope of the loss.
     atol = 4 * scale * torch.finfo(dtype).eps * np.abs(slope).max()
-    np.testing.assert_allclose(output.loss.detach(), expected, rtol=rtol, atol=atol)
+    np.testing.assert_allclose(loss.detach(), expected, rtol=rtol, atol=atol)
 
-    chosen, rejected = torch.autograd.grad(output.loss.sum(), (logps.policy_chosen, logps.policy_rejected))
-    slope = slope * (2 * logps.p.double().numpy() - 1)
-    lengths = logps.chosen_length.double().numpy(), logps.rejected_length.double().numpy()
-    per_w, per_l = (1 / lengths[0], 1 / lengths[1]) if name == "simpo" else (1.0, 1.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), responses.policy)
+    chosen, rejected = gradient.view(2, -1)
+    slope = slope * (2 * responses.preference[:500].double().numpy() - 1)
+    per_w, per_l = 1 / responses.lengths.double().numpy().reshape(2, -1) if name == "simpo" else (1.0, 1.0)
     atol = 4 * scale * torch.finfo(dtype).eps
     np.testing.assert_allclose(chosen, slope * per_w, rtol=rtol, atol=atol)
     np.testing.assert_allclose(rejected, -slope * per_l, rtol=rtol, atol=atol)
@@ -141,21 +128,13 @@ def test_value_and_gradient_equal_reference(name: str, dtype: torch.dtype, rtol:
 
 @pytest.mark.parametrize("name", PAIRWISE)
 def test_gradcheck(name: str) -> None:
-    logps = batch(seed=5, size=6, scale=4.0)
-    assert logps.policy_rejected is not None
-    objective = get_objective(name, 0.4, 0.7)
+    responses = batch(seed=5, size=6, scale=4.0)
+    own = objective(name, 0.4, 0.7)
 
-    def loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-        return objective.loss(
-            LogProbs(
-                chosen, rejected, logps.reference_chosen, logps.reference_rejected, logps.chosen_length,
-                logps.rejected_length, logps.p,
-            )
-        ).loss  # fmt: skip
+    def loss(policy: Tensor) -> Tensor:
+        return own.loss(replace(responses, policy=policy))
 
-    assert torch.autograd.gradcheck(
-        loss, (logps.policy_chosen.requires_grad_(), logps.policy_rejected.requires_grad_()), atol=1e-7
-    )
+    assert torch.autograd.gradcheck(loss, (responses.policy.requires_grad_(),), atol=1e-7)
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
@@ -164,99 +143,127 @@ def test_extreme_margins_in_float32(name: str, h: float) -> None:
     """Neither overflow nor a lost tail: value and gradient stay those of float64."""
     zero, one = torch.zeros(1), torch.ones(1)
     policy = torch.tensor([h], requires_grad=True)
-    logps = LogProbs(policy, zero, zero, zero, one, one, one)
-    output = get_objective(name, BETA[name], 1.0).loss(logps)
-    expected, slope = reference_loss(name, logps, BETA[name], 1.0)
-    (gradient,) = torch.autograd.grad(output.loss.sum(), policy)
-    assert torch.isfinite(output.loss).all()
-    np.testing.assert_allclose(output.loss.detach(), expected, rtol=1e-6, atol=1e-37)
+    responses = pairs(policy, zero, zero, zero, one, one, one)
+    loss = objective(name, BETA[name], 1.0).loss(responses)
+    expected, slope = reference_loss(name, responses, BETA[name], 1.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), policy)
+    assert torch.isfinite(loss).all()
+    np.testing.assert_allclose(loss.detach(), expected, rtol=1e-6, atol=1e-37)
     np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-37)
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_metrics_carry_no_gradient(name: str) -> None:
-    logps = batch(seed=1, size=3, scale=3.0)
-    logps.policy_chosen.requires_grad_()
-    output = get_objective(name, 0.1, 0.5).loss(logps)
-    assert output.margin is not None
-    assert output.rejected_reward is not None
-    assert output.loss.requires_grad
-    assert not any(t.requires_grad for t in (output.margin, output.chosen_reward, output.rejected_reward))
-
-
-@pytest.mark.parametrize("name", PAIRWISE)
-def test_score_is_the_reward_of_the_loss_for_tensors_arrays_and_numbers(name: str) -> None:
-    """Scoring and training share one implicit reward: the loss's own margin comes out of ``score`` on numpy."""
-    logps = batch(seed=2, size=50, scale=30.0)
-    objective = get_objective(name, 0.3, 0.5)
-    output = objective.loss(logps)
-    fields = [logps.policy_chosen, logps.policy_rejected, logps.reference_chosen, logps.reference_rejected]
-    w, l, ref_w, ref_l = (np.asarray(t) for t in fields)  # noqa: E741
-    assert logps.rejected_length is not None
-    n_w, n_l = logps.chosen_length.numpy(), logps.rejected_length.numpy()
-    assert output.margin is not None
-    assert np.array_equal(objective.score(w, ref_w, n_w) - objective.score(l, ref_l, n_l), output.margin.numpy())
-    assert np.array_equal(0.3 * objective.score(w, ref_w, n_w), output.chosen_reward.numpy())
-    number = objective.score(float(w[0]), float(ref_w[0]), float(n_w[0]))
+def test_reward_takes_tensors_arrays_and_numbers(name: str) -> None:
+    """Scoring and training share one implicit reward, to the last bit."""
+    responses, own = batch(seed=2, size=50, scale=30.0), objective(name, 0.3, 0.5)
+    tensors = (responses.policy, responses.reference, responses.lengths)
+    arrays = [np.asarray(tensor) for tensor in tensors]
+    assert np.array_equal(own.reward(*arrays), own.reward(*tensors).numpy())
+    number = own.reward(float(arrays[0][0]), float(arrays[1][0]), float(arrays[2][0]))
     assert isinstance(number, float)
-    assert number == objective.score(w, ref_w, n_w)[0]
+    assert number == own.reward(*arrays)[0]
 
 
 def test_what_each_objective_reads() -> None:
-    def reads(name: str) -> tuple[bool, bool, str]:
-        objective = get_objective(name, 0.1, 1.0)
-        return objective.uses_reference, objective.uses_rejected, objective.unit
-
-    assert {name: reads(name) for name in OBJECTIVES} == {
-        "dpo": (True, True, "pair"),
-        "ipo": (True, True, "pair"),
-        "slic": (True, True, "pair"),
-        "simpo": (False, True, "pair"),
-        "sft": (False, False, "token"),
+    found = {name: (each.uses_reference, each.reads, each.unit) for name, each in OBJECTIVES.items()}
+    assert found == {
+        "dpo": (True, "all", "example"),
+        "ipo": (True, "all", "example"),
+        "slic": (True, "all", "example"),
+        "simpo": (False, "all", "example"),
+        "sft": (False, "first", "token"),
     }
 
 
 def test_simpo_runs_without_reference_and_dpo_refuses() -> None:
-    logps = replace(one_pair(), reference_chosen=None, reference_rejected=None)
-    assert get_objective("simpo", 2.0, 1.0).loss(logps).loss.item() == pytest.approx(0.126928, abs=1e-6)
+    responses = replace(one_pair(), reference=None)
+    assert SimPO(2.0, 1.0).loss(responses).item() == pytest.approx(0.126928, abs=1e-6)
     with pytest.raises(ValueError, match="needs the reference's log-probabilities"):
-        get_objective("dpo", 0.1, 0.0).loss(logps)
+        DPO().loss(responses)
 
 
-def test_registry_and_configuration_name_the_same_objectives() -> None:
-    assert list(OBJECTIVES) == list(get_args(ObjectiveName))
-    for name in get_args(ObjectiveName):
-        objective: Objective = objective_from(ObjectiveConfig(name=name))
-        assert objective.name == name
-        assert objective.beta == ObjectiveConfig(name=name).resolved_beta
+def test_every_objective_is_configured_by_its_name() -> None:
+    for name, kind in OBJECTIVES.items():
+        rounds = {"rounds": 1} if kind.reads == "first" else {}
+        config = load_config(None, {"out": "x", "world": {}, "objective.name": name, **rounds})
+        assert config.objective.name == name
+        assert config.objective.primary == kind()
 
 
-def test_configured_beta_and_gamma_reach_the_loss() -> None:
-    simpo = objective_from(ObjectiveConfig(name="simpo", beta=4.0, gamma=2.0))
-    assert simpo.loss(one_pair()).loss.item() == pytest.approx(math.log1p(math.exp(2.0 - 4.0 * 1.5)))
-    dpo = objective_from(ObjectiveConfig(name="dpo", beta=0.5))
-    assert dpo.loss(one_pair()).loss.item() == pytest.approx(math.log1p(math.exp(-0.5 * 5)))
+def test_settings_reach_the_loss() -> None:
+    values = {"out": "x", "world": {}, "objective": {"name": "simpo", "beta": 4, "target_margin": 2}}
+    config = load_config(None, values)
+    assert config.objective.primary == SimPO(4.0, 2.0)
+    expected = math.log1p(math.exp(2.0 - 4.0 * 1.5))
+    assert config.objective.primary.loss(one_pair()).item() == pytest.approx(expected)
+    assert load_config(None, to_dict(config)) == config
+    assert DPO(0.5).loss(one_pair()).item() == pytest.approx(math.log1p(math.exp(-0.5 * 5)))
+    assert {type(IPO()), type(SLiC())} == {IPO, SLiC}
 
 
-def test_unknown_name_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"^objective.name must be one of dpo, ipo, slic, simpo, sft, got 'dop'$"):
-        get_objective("dop", 0.1, 0.0)
+def test_a_list_is_a_weighted_sum() -> None:
+    terms = [{"name": "dpo", "beta": 0.2}, {"name": "sft", "weight": 0.5}]
+    config = load_config(None, {"out": "x", "world": {}, "objective": terms})
+    found = config.objective
+    assert found.name == "dpo + 0.5 sft"
+    assert (found.reads, found.compares, found.uses_reference, found.primary) == ("all", True, True, DPO(0.2))
+    assert load_config(None, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"name": "dop"},
+            r"objective\.name must be one of dpo, ipo, slic, simpo, sft, or module:Class .* got 'dop'",
+        ),
+        ({"target_margin": 1.0}, r"objective\.target_margin is no setting of dpo; its settings are beta; leave it out"),
+        ({"name": "sft", "beta": 1.0}, r"objective\.beta is no setting of sft, which has no settings; leave it out"),
+        ({"gamma": 1.0}, r"objective\.gamma: unknown key; the gamma of simpo is objective\.target_margin"),
+        ({"beta": 0.0}, r"objective\.beta must be greater than 0, got 0\.0"),
+        ({"beta": "0.1"}, r"objective\.beta must be a number, got '0\.1'; leave out the quotes"),
+        ({"weight": 0}, r"objective\.weight must be a number above 0 and at most 1e6, got 0\.0"),
+        ([], r"objective: expected keys and values below it, or a list of such, got \[\]"),
+        ([{"name": "dpo"}, {"name": "sft", "beta": 2}], r"objective\[1\]\.beta is no setting of sft"),
+        ("dpo", r"objective: expected keys and values below it, got 'dpo'; did you mean objective\.name\?"),
+        ({"name": "nowhere:Loss"}, r"objective\.name: cannot import 'nowhere': No module named 'nowhere'"),
+        (
+            {"name": "math:pow"},
+            r"objective\.name: 'math:pow' must be a dataclass with what Objective has, without beta",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_names_the_key(values: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        load_config(None, {"out": "x", "world": {}, "objective": values})
+
+
+def test_a_class_of_ones_own_by_dotted_path() -> None:
+    values = {"name": "own_objective:Squared", "beta": 0.3}
+    config = load_config(None, {"out": "x", "world": {}, "objective": values})
+    assert config.objective.primary.beta == 0.3
+    assert config.objective.primary.loss(one_pair()).item() == pytest.approx((1 - 0.3 * 5) ** 2)
+    assert to_dict(config)["objective"] == values | {"weight": 1.0}
 
 
 def test_shapes_that_would_broadcast_are_refused() -> None:
-    column, row = torch.zeros(3, 1), torch.zeros(3)
-    with pytest.raises(ValueError, match="policy_chosen must have shape"):
-        LogProbs(column, column, None, None, column, column, column)
-    with pytest.raises(ValueError, match=r"reference_chosen must have the shape of policy_chosen, \[3\], got \[3, 1\]"):
-        LogProbs(row, row, column, row, row, row, row)
-    with pytest.raises(ValueError, match=r"p must have the shape of policy_chosen, \[3\], got \[1\]"):
-        LogProbs(row, row, None, None, row, row, torch.ones(1))
+    column, row, example = torch.zeros(3, 1), torch.zeros(4), torch.arange(2).repeat(2)
+    with pytest.raises(ValueError, match=r"policy must have shape \[R\], got \[3, 1\]"):
+        ResponseValues(column, None, column, column, column, 3)
+    with pytest.raises(ValueError, match=r"reference must have the shape of policy, \[4\], got \[3, 1\]"):
+        ResponseValues(row, column, row, example, row, 2)
+    with pytest.raises(ValueError, match=r"preference must have the shape of policy, \[4\], got \[1\]"):
+        ResponseValues(row, None, row, example, torch.ones(1), 2)
+    with pytest.raises(ValueError, match="5 examples need a response each, got 4"):
+        ResponseValues(row, None, row, example, row, 5)
+    with pytest.raises(ValueError, match="3 pairs have 6 responses, got 4"):
+        DPO().loss(ResponseValues(row, row, row, example, row, 3))
 
 
 def test_half_precision_sums_are_refused() -> None:
     row, half = torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16)
-    with pytest.raises(ValueError, match=r"policy_rejected must be float32 or float64, got torch.bfloat16"):
-        LogProbs(row, half, None, None, row, row, row)
+    with pytest.raises(ValueError, match=r"policy must be float32 or float64, got torch.bfloat16"):
+        ResponseValues(half, None, row, row, row, 1)
 
 
 def test_ensemble_margin() -> None:

@@ -252,9 +252,9 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "reference": {"model": None, "anchor": "initial"},
         "data": {"pairs": {"path": f"{name}.jsonl"}, "max_length": 512},
         "sft": None,
-        "objective": {"name": "dpo", "beta": 0.1, "gamma": None},
+        "objective": {"name": "dpo", "weight": 1.0, "beta": 0.1},
         "training": {"learning_rate": 1e-5, "epochs": 1.0, "max_steps": None, "batch_size": 16},
-        "scoring": {"gamma": 0.3, "debias": "none"},
+        "scoring": {"ensemble_weight": 0.3, "debias": "none"},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
             "writer": "policy", "samples": 4, "sampling": {"temperature": 0.7}, "shares": [0.3, 0.5, 0.6, 0.7],

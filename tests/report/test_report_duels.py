@@ -39,7 +39,7 @@ def test_the_same_prompts_are_compared_in_any_order() -> None:
 def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> None:
     one = synthetic_run(60, name="a")
     config = one.config | {
-        "objective": {"name": "dpo", "beta": None, "gamma": None},
+        "objective": {"name": "dpo", "weight": 1.0, "beta": 0.1},
         "stop": one.config["stop"] | {"min_gain": None},
         "training": one.config["training"] | {"epochs": None},
     }
@@ -51,10 +51,10 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
     keys = [row[0] for row in differences([one, lora]).rows]
     assert "policy.lora.r" in keys
     assert "policy.lora" not in keys, "null against keys below it"
-    beta = replace(other, config=config | {"objective": {"name": "dpo", "beta": 0.2, "gamma": None}})
+    beta = replace(other, config=config | {"objective": {"name": "dpo", "weight": 1.0, "beta": 0.2}})
     assert [row[0] for row in differences([one, beta]).rows] == ["objective.beta"]
     simpo = [
-        {"objective": {"name": "simpo", "beta": beta, "gamma": gamma}} for beta, gamma in ((None, 1.0), (2.0, None))
+        {"objective": {"name": "simpo", "weight": 1.0, **given}} for given in ({"target_margin": 1.0}, {"beta": 2.0})
     ]
     assert differences([replace(one, config=config | own) for own in simpo]).rows == ()
     figures = {row[0]: row[1] for row in comparison([one, other]).rows}

@@ -37,7 +37,7 @@ def supervised_run(lines: list[dict[str, Any]] = LINES, **figures: Any) -> RunCo
     ]
     training = {"round 1": lines}
     changes: dict[str, Any] = {"objective": "sft", "policies": policies, "trainings": training_losses(training, "sft")}
-    config = run.config | {"objective": {"name": "sft", "beta": None, "gamma": None}}
+    config = run.config | {"objective": {"name": "sft", "weight": 1.0}}
     return replace(run, config=config, figures=run.figures | changes | figures, training=training, alarms=())
 
 

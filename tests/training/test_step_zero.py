@@ -20,7 +20,7 @@ from seralign.files import read_table
 from seralign.laboratory.model import build_tokenizer
 from seralign.loop.context import Loop, Policy, run_results
 from seralign.loop.training import train_stage
-from seralign.objectives import get_objective
+from seralign.objectives import OBJECTIVES, one
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.store import open_run
@@ -52,7 +52,7 @@ def first_lines(
         data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
         out=str(root),
     )
-    objective = get_objective(objective_name, 0.1, 0.0)
+    objective = one(objective_name, OBJECTIVES[objective_name](0.1))
     start = Policy("start", PolicySource(str(model)), weights_digest(PolicySource(str(model))))
     longest = packed_length(start.source, config.policy)
     run = open_run(root, {}, {})

@@ -16,7 +16,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from seralign.config import TrainingConfig
 from seralign.laboratory.model import build_tokenizer
-from seralign.objectives import get_objective
+from seralign.objectives import OBJECTIVES, one
 from seralign.policy.quiet import quiet_transformers
 
 STEPS, PAIRS = 5, 8
@@ -64,7 +64,7 @@ def ours(
         max_steps=STEPS, batch_size=PAIRS, tokens_per_pack=100, learning_rate=1e-2, warmup=0.0, optimizer=optimizer,
         log_steps=1,
     )  # fmt: skip
-    objective = get_objective(name, 0.1, 0.0)
+    objective = one(name, OBJECTIVES[name]())
     policy = policy_model(model)
     data = training_data(model, pairs, objective, config)
     assert data.plan.accumulation > 1

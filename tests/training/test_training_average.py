@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from seralign.config import LoraConfig, TrainingConfig
 from seralign.errors import ConfigError
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, one
 from seralign.training.averaging import TailAverage
 
 STEPS = 10
@@ -27,7 +27,7 @@ def run(model: Path, folder: Path, average: float, lora: LoraConfig | None = Non
         max_steps=STEPS, batch_size=6, tokens_per_pack=150, learning_rate=1e-2, save_steps=4, log_steps=3, eval_steps=5,
         average=average,
     )  # fmt: skip
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     data = training_data(model, random_pairs(20), objective, config, heldout=random_pairs(5, seed=1))
     return run_training(policy_model(model, lora), folder, data, objective, config)
 

@@ -16,13 +16,12 @@ from torch.nn.functional import logsigmoid
 from training_helpers import metrics, plain_logps, policy_model, random_pairs, run_training, training_data
 
 from seralign.config import TrainingConfig
-from seralign.objectives import Objective, get_objective
-from seralign.training.batches import ReferenceLogps
+from seralign.objectives import DPO, OBJECTIVES, SFT, ObjectiveSum, SimPO, Term, one
 from seralign.training.train import TrainingData
 
 PAIRS = random_pairs(12, soft=True)
 # Some distance from the policy, so that the pairs pull with different force.
-REFERENCE = ReferenceLogps(*(np.random.default_rng(5).normal(-25, 10, size=(2, len(PAIRS)))))
+REFERENCE = np.random.default_rng(5).normal(-25, 10, size=(2, len(PAIRS)))
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -34,13 +33,13 @@ def gradient(loss: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([value.flatten() for value in found])
 
 
-def trained_gradient(model: Path, folder: Path, objective: Objective, tokens_per_pack: int) -> tuple[Tensor, int]:
+def trained_gradient(model: Path, folder: Path, objective: ObjectiveSum, tokens_per_pack: int) -> tuple[Tensor, int]:
     """The gradient of one step over all pairs, and the number of packs that it took."""
     config = TrainingConfig(
         max_steps=1, batch_size=12, tokens_per_pack=tokens_per_pack, optimizer="sgd", schedule="constant",
         learning_rate=1.0, warmup=0.0, max_grad_norm=0.0, log_steps=1,
     )  # fmt: skip
-    planned = training_data(model, PAIRS, get_objective("simpo", 1.0, 0.0), config)
+    planned = training_data(model, PAIRS, one("simpo", SimPO(1.0)), config)
     data = TrainingData(PAIRS, planned.plan, REFERENCE if objective.uses_reference else None)
     policy = policy_model(model).double()
     before = weights(policy)
@@ -57,14 +56,14 @@ def close(one: Tensor, two: Tensor, tolerance: float) -> bool:
 def test_dpo_gradient_is_that_of_the_weighted_mean_by_hand(
     tiny_model: Callable[[str], Path], tmp_path: Path, tokens_per_pack: int
 ):
-    found, packs = trained_gradient(tiny_model("llama"), tmp_path, get_objective("dpo", 0.1, 0.0), tokens_per_pack)
+    found, packs = trained_gradient(tiny_model("llama"), tmp_path, one("dpo", DPO(0.1)), tokens_per_pack)
 
     policy = policy_model(tiny_model("llama")).double()
     total = torch.zeros((), dtype=torch.float64)
     for at in range(len(PAIRS)):
         row = PAIRS[at]
-        h = (plain_logps(policy, row, "chosen_ids") - REFERENCE.chosen[at]) - (
-            plain_logps(policy, row, "rejected_ids") - REFERENCE.rejected[at]
+        h = (plain_logps(policy, row, "chosen_ids") - REFERENCE[0, at]) - (
+            plain_logps(policy, row, "rejected_ids") - REFERENCE[1, at]
         )
         total = total - row["weight"] * logsigmoid(0.1 * (2 * row["p"] - 1) * h)
     loss = total / sum(PAIRS["weight"])
@@ -76,7 +75,7 @@ def test_dpo_gradient_is_that_of_the_weighted_mean_by_hand(
 
 @pytest.mark.parametrize("name", ["dpo", "simpo", "sft"])
 def test_packing_and_accumulation_change_nothing(tiny_model: Callable[[str], Path], tmp_path: Path, name: str):
-    objective = get_objective(name, 0.5, 0.3)
+    objective = one(name, OBJECTIVES[name]())
     runs = {
         tokens: trained_gradient(tiny_model("llama"), tmp_path / str(tokens), objective, tokens)
         for tokens in (10_000, 100, 1)
@@ -86,6 +85,17 @@ def test_packing_and_accumulation_change_nothing(tiny_model: Callable[[str], Pat
     whole = runs[10_000][0]
     assert close(runs[100][0], whole, 1e-6)
     assert close(runs[1][0], whole, 1e-6)
+
+
+def test_a_sum_of_objectives_adds_their_weighted_gradients(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """Each term is a mean over its own unit: pairs for dpo, chosen tokens for sft."""
+    dpo, sft = Term("dpo", DPO(0.5)), Term("sft", SFT(), 0.25)
+    parts = {"dpo": ObjectiveSum((dpo,)), "sft": one("sft", SFT()), "sum": ObjectiveSum((dpo, sft))}
+    found = {name: trained_gradient(tiny_model("llama"), tmp_path / name, own, 100)[0] for name, own in parts.items()}
+    assert close(found["sum"], found["dpo"] + 0.25 * found["sft"], 1e-6)
+    losses = {name: metrics(tmp_path / name)[0]["loss"] for name in parts}
+    assert losses["sum"] == pytest.approx(losses["dpo"] + 0.25 * losses["sft"], rel=1e-6)
+    assert metrics(tmp_path / "sum")[0]["margins"] == metrics(tmp_path / "dpo")[0]["margins"]
 
 
 @pytest.mark.parametrize("tokens_per_pack", [10_000, 60])
@@ -98,7 +108,7 @@ def test_sft_is_transformers_own_loss_over_tokens(
         max_steps=1, batch_size=8, tokens_per_pack=tokens_per_pack, optimizer="sgd", schedule="constant",
         learning_rate=1.0, warmup=0.0, max_grad_norm=0.0, log_steps=1,
     )  # fmt: skip
-    objective = get_objective("sft", 1.0, 0.0)
+    objective = one("sft", SFT())
     policy = policy_model(tiny_model("llama")).double()
     before = weights(policy)
     run_training(policy, tmp_path, training_data(tiny_model("llama"), pairs, objective, config), objective, config)

@@ -25,9 +25,8 @@ from transformers import AutoModelForCausalLM
 
 from seralign.config import TrainingConfig
 from seralign.laboratory.model import build_tokenizer
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, SFT, SimPO, one
 from seralign.training import train as training
-from seralign.training.batches import ReferenceLogps
 from seralign.training.train import TrainingData
 
 PAIRS = random_pairs(10, seed=7, soft=True)
@@ -38,21 +37,21 @@ NAMES = {
 }  # fmt: skip
 
 
-def by_hand(model: nn.Module, pairs: Dataset, reference: ReferenceLogps) -> dict[str, float]:
+def by_hand(model: nn.Module, pairs: Dataset, reference: np.ndarray) -> dict[str, float]:
     """DPO's metrics with beta 0.1, pair by pair: the loss weighted, everything else a plain mean over pairs."""
     lines = []
     weights = []
     for at in range(len(pairs)):
         row = pairs[at]
         chosen, rejected = (plain_logps(model, row, name).item() for name in ("chosen_ids", "rejected_ids"))
-        h = (chosen - reference.chosen[at]) - (rejected - reference.rejected[at])
+        h = (chosen - reference[0, at]) - (rejected - reference[1, at])
         weights.append(row["weight"])
         lines.append(
             {
                 "loss": row["weight"] * math.log1p(math.exp(-0.1 * (2 * row["p"] - 1) * h)),
                 "margins": h,
-                "rewards/chosen": 0.1 * (chosen - reference.chosen[at]),
-                "rewards/rejected": 0.1 * (rejected - reference.rejected[at]),
+                "rewards/chosen": 0.1 * (chosen - reference[0, at]),
+                "rewards/rejected": 0.1 * (rejected - reference[1, at]),
                 "rewards/margins": 0.1 * h,
                 "rewards/accuracies": float(h > 0),
                 "logps/chosen": chosen,
@@ -65,8 +64,8 @@ def by_hand(model: nn.Module, pairs: Dataset, reference: ReferenceLogps) -> dict
     return means | {"loss": sum(line["loss"] for line in lines) / sum(weights)}
 
 
-def some_reference(pairs: Dataset) -> ReferenceLogps:
-    return ReferenceLogps(*np.random.default_rng(3).normal(-25, 10, size=(2, len(pairs))))
+def some_reference(pairs: Dataset) -> np.ndarray:
+    return np.random.default_rng(3).normal(-25, 10, size=(2, len(pairs)))
 
 
 @pytest.mark.parametrize("tokens_per_pack", [10_000, 100, 1])
@@ -77,8 +76,8 @@ def test_a_line_of_training_is_the_mean_over_its_pairs_by_hand(
         max_steps=1, batch_size=10, tokens_per_pack=tokens_per_pack, learning_rate=1e-9, warmup=0.0, log_steps=1
     )
     reference = some_reference(PAIRS)
-    plan = training_data(tiny_model("llama"), PAIRS, get_objective("simpo", 1.0, 0.0), config).plan
-    objective = get_objective("dpo", 0.1, 0.0)
+    plan = training_data(tiny_model("llama"), PAIRS, one("simpo", SimPO(1.0)), config).plan
+    objective = one("dpo", DPO(0.1))
     run_training(policy_model(tiny_model("llama")), tmp_path, TrainingData(PAIRS, plan, reference), objective, config)
 
     (line,) = metrics(tmp_path)
@@ -91,7 +90,7 @@ def test_a_line_of_training_is_the_mean_over_its_pairs_by_hand(
 def test_a_line_covers_all_steps_since_the_one_before(tiny_model: Callable[[str], Path], tmp_path: Path):
     """Ten pairs in five steps of two, a line after steps 2, 4 and the last: 4, 4 and 2 pairs, hence the lengths."""
     config = TrainingConfig(batch_size=2, learning_rate=1e-9, log_steps=2)
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     data = training_data(tiny_model("llama"), PAIRS, objective, config)
     run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
 
@@ -105,7 +104,7 @@ def test_a_line_covers_all_steps_since_the_one_before(tiny_model: Callable[[str]
 
 def test_sft_has_a_mean_over_tokens_and_no_margins(tiny_model: Callable[[str], Path], tmp_path: Path):
     config = TrainingConfig(max_steps=1, batch_size=10, learning_rate=1e-9, warmup=0.0, log_steps=1)
-    objective = get_objective("sft", 1.0, 0.0)
+    objective = one("sft", SFT())
     data = training_data(tiny_model("llama"), PAIRS, objective, config, heldout=HELDOUT)
     run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
 
@@ -130,7 +129,7 @@ def test_a_weight_counts_relative_to_the_mean_of_the_whole_table(
     Only ratios matter. The gradient is that of the pairs alone, times the same factor.
     """
     weights = np.array([1.0, 1.0, 1.0, 5.0])
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     config = TrainingConfig(
         batch_size=batch_size, learning_rate=1e-9, warmup=0.0, log_steps=1, max_grad_norm=0.0, tokens_per_pack=1
     )
@@ -157,7 +156,7 @@ def test_heldout_pairs_are_measured_against_their_own_reference(
     config = TrainingConfig(
         max_steps=5, batch_size=4, tokens_per_pack=tokens_per_pack, learning_rate=1e-2, eval_steps=2
     )
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     model = tiny_model("llama")
     data = training_data(model, PAIRS, objective, config, heldout=HELDOUT)
     figures = run_training(policy_model(model), tmp_path, data, objective, config)
@@ -173,7 +172,7 @@ def test_heldout_pairs_are_measured_against_their_own_reference(
 
 def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path: Path):
     """The same weights with and without evaluations between; mode and random state are as they were."""
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     model = tiny_model("gpt2")
     found = []
     for name, eval_steps in (("with", 1), ("without", None)):
@@ -204,9 +203,9 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
 def test_a_number_that_is_none_is_null_in_the_metrics(tiny_model: Callable[[str], Path], tmp_path: Path):
     """A loss that is not finite is shown, not averaged away, and the lines stay JSON."""
     config = TrainingConfig(max_steps=1, batch_size=10, log_steps=1)
-    objective = get_objective("dpo", 0.1, 0.0)
-    plan = training_data(tiny_model("llama"), PAIRS, get_objective("simpo", 1.0, 0.0), config).plan
-    broken = ReferenceLogps(np.full(10, -np.inf), np.full(10, -1.0))
+    objective = one("dpo", DPO(0.1))
+    plan = training_data(tiny_model("llama"), PAIRS, one("simpo", SimPO(1.0)), config).plan
+    broken = np.stack([np.full(10, -np.inf), np.full(10, -1.0)])
     policy = policy_model(tiny_model("llama"))
     figures = run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)
 

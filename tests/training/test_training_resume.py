@@ -13,7 +13,7 @@ from training_helpers import metrics, policy_model, random_pairs, run_training, 
 
 from seralign.config import LoraConfig, TrainingConfig
 from seralign.errors import StoreError
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, one
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.trainer import PreferenceTrainer
 
@@ -31,7 +31,7 @@ class Killed(BaseException):
 
 def run(model: Path, folder: Path, lora: LoraConfig | None = None, **changed: Any) -> dict[str, Any]:
     config = TrainingConfig(**(SETTINGS | changed))
-    objective = get_objective("dpo", 0.1, 0.0)
+    objective = one("dpo", DPO(0.1))
     data = training_data(model, random_pairs(20), objective, config, heldout=random_pairs(5, seed=1))
     return run_training(policy_model(model, lora), folder, data, objective, config)
 

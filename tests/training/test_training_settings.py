@@ -18,14 +18,14 @@ from transformers import TrainingArguments
 
 from seralign.config import PolicyConfig, TrainingConfig
 from seralign.errors import ConfigError
-from seralign.objectives import get_objective
+from seralign.objectives import DPO, one
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.training.arguments import check_rates, check_settings, training_arguments
 from seralign.training.plan import Plan
 
 PLAN = Plan([], steps=7, accumulation=3, world_size=1)
-DPO = get_objective("dpo", 0.1, 0.0)
+LOSS = one("dpo", DPO(0.1))
 
 
 def arguments(heldout: bool = False, **settings: Any) -> TrainingArguments:
@@ -61,8 +61,8 @@ def test_an_extra_setting_reaches_the_optimizer(tiny_model: Callable[[str], Path
     for beta in (0.9, 0.5):
         config = TrainingConfig(max_steps=3, batch_size=4, learning_rate=1e-2, extra={"adam_beta1": beta})
         policy = policy_model(tiny_model("llama"))
-        data = training_data(tiny_model("llama"), random_pairs(8), DPO, config)
-        run_training(policy, tmp_path / str(beta), data, DPO, config)
+        data = training_data(tiny_model("llama"), random_pairs(8), LOSS, config)
+        run_training(policy, tmp_path / str(beta), data, LOSS, config)
         found.append(torch.cat([value.detach().flatten() for value in policy.parameters()]))
 
     assert arguments(extra={"adam_beta2": 0.5, "dataloader_num_workers": 2}).adam_beta2 == 0.5
@@ -175,10 +175,10 @@ def test_float16_on_a_cpu_is_refused():
 def test_float16_weights_are_refused(tiny_model: Callable[[str], Path], tmp_path: Path):
     config = TrainingConfig(max_steps=1)
     model = load_model(PolicySource(str(tiny_model("llama"))), PolicyConfig(), "float16", trainable=True)
-    data = training_data(tiny_model("llama"), random_pairs(4), DPO, config)
+    data = training_data(tiny_model("llama"), random_pairs(4), LOSS, config)
 
     with pytest.raises(ConfigError, match=r"^policy\.dtype: float16 weights cannot be trained"):
-        run_training(model, tmp_path, data, DPO, config)
+        run_training(model, tmp_path, data, LOSS, config)
 
 
 @pytest.mark.parametrize("section", ["training", "sft"])
@@ -301,7 +301,7 @@ def test_one_step_trains(tiny_model: Callable[[str], Path], tmp_path: Path):
     config = TrainingConfig(max_steps=1, batch_size=4, learning_rate=0.01, log_steps=1)
     model = policy_model(tiny_model("llama"))
     before = torch.cat([value.detach().flatten().clone() for value in model.parameters()])
-    run_training(model, tmp_path, training_data(tiny_model("llama"), random_pairs(4), DPO, config), DPO, config)
+    run_training(model, tmp_path, training_data(tiny_model("llama"), random_pairs(4), LOSS, config), LOSS, config)
 
     assert metrics(tmp_path)[0]["learning_rate"] == 0.01
     moved = torch.cat([value.detach().flatten() for value in model.parameters()]) - before
@@ -345,9 +345,9 @@ def test_tensorboard_writes_each_training_to_its_own_folder(tiny_model: Callable
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = TrainingConfig(max_steps=2, batch_size=4, log_steps=1, report_to=["tensorboard"])
-    data = training_data(tiny_model("llama"), random_pairs(8), DPO, config, heldout=random_pairs(4, seed=1))
+    data = training_data(tiny_model("llama"), random_pairs(8), LOSS, config, heldout=random_pairs(4, seed=1))
     for name in ("one", "two"):
-        run_training(policy_model(tiny_model("llama")), tmp_path / name, data, DPO, config)
+        run_training(policy_model(tiny_model("llama")), tmp_path / name, data, LOSS, config)
 
     for name in ("one", "two"):
         events = EventAccumulator(str(tmp_path / name / "logs"))
@@ -361,9 +361,9 @@ def test_training_writes_nothing_on_the_users_terminal_but_its_bar(
     tiny_model: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     config = TrainingConfig(max_steps=4, batch_size=4, save_steps=2, log_steps=1)
-    data = training_data(tiny_model("llama"), random_pairs(8), DPO, config, heldout=random_pairs(4, seed=1))
+    data = training_data(tiny_model("llama"), random_pairs(8), LOSS, config, heldout=random_pairs(4, seed=1))
     capfd.readouterr()
-    run_training(policy_model(tiny_model("llama")), tmp_path, data, DPO, config)
+    run_training(policy_model(tiny_model("llama")), tmp_path, data, LOSS, config)
 
     output = capfd.readouterr()
     assert output.out == ""

@@ -26,14 +26,14 @@ from seralign.config import LoraConfig, PolicyConfig, TrainingConfig
 from seralign.data.table import PAIR_FEATURES
 from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.model import build_tokenizer
-from seralign.objectives import Objective
+from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
 from seralign.responses import Responses
 from seralign.scoring import ScoringPolicy, logps
-from seralign.training.batches import ReferenceLogps, row_sizes
+from seralign.training.batches import row_sizes
 from seralign.training.plan import Pack, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -90,26 +90,26 @@ def random_pairs(count: int, seed: int = 0, *, soft: bool = False) -> datasets.D
 
 def reference_logps(
     model: Path, table: datasets.Dataset, packs: list[Pack], config: TrainingConfig, dtype: str = "float32"
-) -> ReferenceLogps:
+) -> np.ndarray:
     """As the loop computes them where training starts from the reference: anew, in the trainer's packs."""
     load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype)
     both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
     precision = "float32" if config.precision == "auto" else config.precision
     policy = ScoringPolicy("reference", "digest", load, dtype, precision)
     found = logps(Responses(table, ("chosen_ids", "rejected_ids")), both, policy, None, exact=True)
-    return ReferenceLogps(found[: len(table)], found[len(table) :])
+    return found.reshape(2, -1)
 
 
 def training_data(
     model: Path,
     table: datasets.Dataset,
-    objective: Objective,
+    objective: ObjectiveSum,
     config: TrainingConfig,
     heldout: datasets.Dataset | None = None,
     seed: int = 0,
 ) -> TrainingData:
     """Plan and reference of a training that starts from the reference, ``model``."""
-    sizes = row_sizes(table, objective.uses_rejected)
+    sizes = row_sizes(table, objective.reads)
     longest = packed_length(PolicySource(str(model)), PolicyConfig())
     plan = plan_training(sizes, config, seed, packed_length=longest, world_size=distributed.world_size())
     held = None if heldout is None else heldout_packs(heldout, objective, config, longest)
@@ -129,7 +129,7 @@ def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0) -> 
 
 
 def run_training(
-    model: nn.Module, folder: Path, data: TrainingData, objective: Objective, config: TrainingConfig
+    model: nn.Module, folder: Path, data: TrainingData, objective: ObjectiveSum, config: TrainingConfig
 ) -> dict[str, Any]:
     """One training in ``folder``; returns its figures."""
     folder.mkdir(exist_ok=True)

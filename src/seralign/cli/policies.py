@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seralign.config.checks import fraction, positive, require
+from seralign.checks import fraction, positive, require
 
 if TYPE_CHECKING:
     from seralign.config import SamplingConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from seralign.checks import require
 from seralign.cli.console import tell
 from seralign.cli.merge import tell_merge
 from seralign.cli.policies import add_which, which_policy
-from seralign.config.checks import require
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 from seralign.store import read_run

@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from seralign.checks import positive
 from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
-from seralign.config.checks import positive
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError, StoreError
 

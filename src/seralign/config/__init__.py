@@ -14,7 +14,7 @@ from seralign.config.rounds import (
 )
 from seralign.config.run import RunConfig
 from seralign.config.sampling import LOCAL, SamplingConfig
-from seralign.config.training import ObjectiveConfig, ObjectiveName, TrainingConfig
+from seralign.config.training import TrainingConfig
 
 __all__ = [
     "LOCAL",
@@ -23,8 +23,6 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "LoraConfig",
-    "ObjectiveConfig",
-    "ObjectiveName",
     "OwnWorldConfig",
     "PolicyConfig",
     "ReferenceConfig",

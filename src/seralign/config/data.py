@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seralign.config.checks import positive, require
+from seralign.checks import positive, require
 from seralign.config.sampling import SamplingConfig
 from seralign.errors import ConfigError
 

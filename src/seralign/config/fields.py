@@ -8,6 +8,8 @@ import types
 import typing
 from typing import Any
 
+from seralign.objectives import OBJECTIVES, ObjectiveSum
+
 
 @functools.cache
 def type_hints(kind: type) -> dict[str, Any]:
@@ -31,11 +33,20 @@ def value_of(hint: Any) -> Any | None:
     return None if mapping is None else typing.get_args(mapping)[1]
 
 
+def keys_below(kind: type) -> dict[str, Any]:
+    """The keys of a section with their types: fields of its dataclass, those of all objectives for ``objective``."""
+    if kind is ObjectiveSum:
+        settings = [keys_below(objective) for objective in OBJECTIVES.values()]
+        return {"name": str, "weight": float} | {key: hint for keys in settings for key, hint in keys.items()}
+    hints = type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
 @functools.cache
 def all_keys(kind: type, prefix: str = "") -> dict[str, Any]:
     """Every key with its type, sections before what is in them."""
     found = {}
-    for name, hint in type_hints(kind).items():
+    for name, hint in keys_below(kind).items():
         found[f"{prefix}{name}"] = hint
         part = dataclass_of(hint)
         if part is not None:

@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 
 import docstring_parser
 
-from seralign.config.fields import alternatives, dataclass_of, type_hints
+from seralign.config.fields import alternatives, dataclass_of, keys_below, type_hints
 from seralign.config.hints import type_at, unknown_key
 from seralign.config.recipes import DEFAULT, RECIPES
 from seralign.config.run import RunConfig
 from seralign.config.yaml12 import parse_yaml
 from seralign.errors import ConfigError
+from seralign.objectives import OBJECTIVES, ObjectiveSum
 
 CONFIG, RECIPE, PRINT = "config", "recipe", "print_config"
 
@@ -100,6 +101,9 @@ class _Help(argparse.HelpFormatter):
 
 
 def _add_section(parser: argparse.ArgumentParser, kind: type, prefix: str) -> None:
+    if kind is ObjectiveSum:
+        _add_objectives(parser, prefix)
+        return
     docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
     about = {param.arg_name: param.description or "" for param in docs.params}
     group = parser.add_argument_group(prefix.rstrip(".") or "run", _text(docs.short_description or ""))
@@ -114,6 +118,27 @@ def _add_section(parser: argparse.ArgumentParser, kind: type, prefix: str) -> No
         part = dataclass_of(hint)
         if part is not None:
             _add_section(parser, part, f"{prefix}{name}.")
+
+
+def _add_objectives(parser: argparse.ArgumentParser, prefix: str) -> None:
+    about = "The loss of the rounds; a file may have a list of objectives with weights, which are added."
+    group = parser.add_argument_group(prefix.rstrip("."), about)
+    names = ", ".join(OBJECTIVES)
+    helps = {
+        "name": f"{names}, or module:Class of your own (default: dpo)",
+        "weight": "what the loss counts in a sum (default: 1.0)",
+    }
+    for key, hint in keys_below(ObjectiveSum).items():
+        owners = [
+            f"{name} {_default(field.default)}"
+            for name, objective in OBJECTIVES.items()
+            for field in dataclasses.fields(objective)  # pyright: ignore
+            if field.name == key
+        ]
+        group.add_argument(
+            f"--{prefix}{key}", metavar=_metavar(hint), default=argparse.SUPPRESS,
+            help=helps.get(key, f"setting of, with defaults: {', '.join(owners)}"),
+        )  # fmt: skip
 
 
 def _metavar(hint: Any) -> str:

@@ -39,7 +39,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "data.system": ("system_prompt", "default_system"),
     "objective.name": ("loss_type", "loss", "pref_loss", "objective_type", "rl", "algorithm", "method"),
     "objective.beta": ("pref_beta", "dpo_beta", "rl_beta", "kl_coef", "kl_beta"),
-    "objective.gamma": ("simpo_gamma", "gamma_beta_ratio", "simpo_gamma_beta_ratio"),
+    "objective.target_margin": ("simpo_gamma", "gamma_beta_ratio", "simpo_gamma_beta_ratio"),
     "training.learning_rate": ("lr", "learningrate", "peak_lr"),
     "training.schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "scheduler_type"),
     "training.warmup": ("warmup_ratio", "warmup_steps", "num_warmup_steps", "warmup_fraction"),
@@ -75,6 +75,7 @@ INSTEAD: dict[str, str] = {
     "is the better response (soft labels, docs/data.md)",
     "gradient_accumulation_steps": "nothing is accumulated by hand: training.batch_size is the pairs of a whole step, "
     "training.tokens_per_pack what is in memory at once",
+    "gamma": "the gamma of simpo is objective.target_margin, that of the reward ensemble scoring.ensemble_weight",
     "lora_dropout": "there is no dropout: policy and reference are compared on the same network",
     "dropout": "there is no dropout: policy and reference are compared on the same network",
     "reference_free": "objective.name: simpo is the objective without a reference",

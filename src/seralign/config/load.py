@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from seralign.config.flags import CONFIG, PRINT, read_flags, unknown_argument
+from seralign.config.objective import plain, read_objective
 from seralign.config.paths import expanded
 from seralign.config.recipes import with_recipe
 from seralign.config.run import RunConfig
@@ -73,7 +74,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """The configuration as nested plain values, every default written out."""
-    return dataclasses.asdict(config)
+    return dataclasses.asdict(config) | {"objective": plain(config.objective)}
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -96,6 +97,8 @@ def _built(values: dict[str, Any], path: str | Path | None) -> RunConfig:
             place = values.get(section) if section else values
             if isinstance(place, dict) and isinstance(given := place.get(name), str) and given.startswith("~"):
                 place[name] = expanded(given)
+        if "objective" in values:
+            values = values | {"objective": read_objective(values["objective"])}
         return build(RunConfig, values)
     except ConfigError as error:
         raise error if path is None else ConfigError(f"{path}: {error}") from None
@@ -107,6 +110,8 @@ def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
         child = values.get(parent)
+        if isinstance(child, list):
+            raise ConfigError(f"{dotted}: {parent} is a list in the file; change it there")
         if not isinstance(child, dict):
             child = values[parent] = {}
         values = child

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from seralign.config.checks import positive, require
+from seralign.checks import positive, require
 from seralign.config.training import DataType
 from seralign.errors import ConfigError
 

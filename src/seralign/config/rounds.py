@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seralign.config.checks import fraction, positive, require
+from seralign.checks import fraction, positive, require
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
@@ -22,7 +22,8 @@ class ScoringConfig:
             weights cast to it. ``auto`` takes the faster of ``float32`` and ``bfloat16``.
         tokens_per_pack: Most tokens in one forward pass, counted as in training.
         cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
-        gamma: Weight of the policy before the last in the ensembled margin, (1 - gamma) h1 + gamma h2.
+        ensemble_weight: Weight w of the policy before the last in the ensembled margin, (1 - w) h1 + w h2; gamma in
+            the paper.
         debias: ``length`` takes from margins and rewards the part that the length of the responses explains, before
             pairs are selected or made by them.
     """
@@ -30,12 +31,12 @@ class ScoringConfig:
     dtype: Precision = "auto"
     tokens_per_pack: int = 4096
     cache: str | None = None
-    gamma: float = 0.3
+    ensemble_weight: float = 0.3
     debias: Literal["none", "length"] = "length"
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
-        require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]", self.gamma)
+        require(0.0 <= self.ensemble_weight <= 1.0, "ensemble_weight", "in [0, 1]", self.ensemble_weight)
 
 
 @dataclass(frozen=True)

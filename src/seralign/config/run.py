@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from seralign.config.checks import require
+from seralign.checks import require
 from seralign.config.data import DataConfig, WorldConfig
 from seralign.config.policy import PolicyConfig, ReferenceConfig
 from seralign.config.rounds import (
@@ -16,8 +16,9 @@ from seralign.config.rounds import (
     StopConfig,
 )
 from seralign.config.sampling import SamplingConfig
-from seralign.config.training import ObjectiveConfig, TrainingConfig
+from seralign.config.training import TrainingConfig
 from seralign.errors import ConfigError
+from seralign.objectives import DPO, ObjectiveSum, one
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunConfig:
         reference: The policy that implicit rewards are measured against.
         data: Pairs, prompts, demonstrations.
         sft: Train a supervised policy first, with these settings; it becomes the starting policy and the reference.
-        objective: The loss of the rounds.
+        objective: The loss of the rounds, or a list of them, which are added.
         crossfit: A review of the data before round 1, by copies of the policy; null for none.
         training: Training of each round.
         scoring: Log-probabilities of the data and the reward ensemble.
@@ -50,7 +51,7 @@ class RunConfig:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sft: TrainingConfig | None = None
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: ObjectiveSum = field(default_factory=lambda: one("dpo", DPO()))
     crossfit: CrossfitConfig | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
@@ -69,10 +70,11 @@ class RunConfig:
                 raise ConfigError("policy.model is missing: a folder or a model's name on the hub (or set world)")
             if self.data.pairs is None:
                 raise ConfigError("data.pairs is missing: a file or a data set's name on the hub (or set world)")
-        if self.objective.name == "sft" and self.rounds > 1:
-            raise ConfigError("objective.name: sft has no margin to review pairs by; set rounds: 1 or another name")
-        if self.objective.name == "sft" and self.crossfit is not None:
-            raise ConfigError("crossfit: sft has no margin to review pairs by; leave crossfit out")
+        if not self.objective.compares and self.rounds > 1:
+            name = self.objective.name
+            raise ConfigError(f"objective.name: {name} has no margin to review pairs by; set rounds: 1 or another name")
+        if not self.objective.compares and self.crossfit is not None:
+            raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; leave crossfit out")
         if self.stop.metric == "win_rate" and self.evaluation.prompts == 0:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:
@@ -88,15 +90,11 @@ class RunConfig:
     @property
     def supervised(self) -> bool:
         """Whether anything in the run is trained on demonstrations."""
-        return self.sft is not None or self.objective.name == "sft"
+        return self.sft is not None or not self.objective.compares
 
     def resolved(self) -> RunConfig:
         """The same run, with the value in place of a null that stands for one."""
-        objective, data = self.objective, self.data
-        if objective.name != "sft":
-            objective = replace(objective, beta=objective.resolved_beta)
-        if objective.name == "simpo":
-            objective = replace(objective, gamma=objective.resolved_gamma)
+        data = self.data
         bootstrap, world = self.bootstrap, self.world
         if bootstrap is not None:
             bootstrap = replace(bootstrap, sampling=_limited(bootstrap.sampling, bootstrap.sampling.limit))
@@ -107,7 +105,6 @@ class RunConfig:
         return replace(
             self,
             data=replace(data, max_prompt_length=data.prompt_limit),
-            objective=objective,
             training=self.training.resolved(),
             sft=None if self.sft is None else self.sft.resolved(),
             bootstrap=bootstrap,

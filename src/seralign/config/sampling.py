@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from seralign.config.checks import fraction, positive
+from seralign.checks import fraction, positive
 from seralign.config.secrets import refuse_secrets
 
 # What ``max_new_tokens: null`` stands for where no other section says.

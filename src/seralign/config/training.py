@@ -1,59 +1,16 @@
-"""The objective, and one training."""
+"""One training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from seralign.config.checks import positive, require
+from seralign.checks import positive, require
 from seralign.config.secrets import refuse_secrets
 from seralign.errors import ConfigError
 
 DataType = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-ObjectiveName = Literal["dpo", "ipo", "slic", "simpo", "sft"]
-
-
-DEFAULT_BETA: dict[str, float] = {"dpo": 0.1, "ipo": 0.1, "slic": 0.1, "simpo": 2.0, "sft": 1.0}
-
-
-DEFAULT_SIMPO_GAMMA = 1.0
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """The loss of the rounds.
-
-    Args:
-        name: ``dpo``, ``ipo``, ``slic``, ``simpo`` or ``sft``.
-        beta: Strength of the implicit reward. Default: 0.1, and 2.0 for ``simpo``.
-        gamma: Target reward margin of ``simpo`` (default 1.0); no other objective has one.
-    """
-
-    name: ObjectiveName = "dpo"
-    beta: float | None = None
-    gamma: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.beta is not None:
-            positive(self.beta, "beta")
-            require(self.beta <= 1e6, "beta", "at most 1e6", self.beta)
-            if self.name == "sft":
-                raise ConfigError("beta: sft has no implicit reward, so no beta; leave it out")
-        if self.gamma is not None and self.name != "simpo":
-            raise ConfigError(f"gamma is the target margin of simpo; {self.name} has none; leave it out")
-
-    @property
-    def resolved_beta(self) -> float:
-        """``beta``, or the objective's default."""
-        return DEFAULT_BETA[self.name] if self.beta is None else self.beta
-
-    @property
-    def resolved_gamma(self) -> float:
-        """``gamma``, or the objective's default."""
-        return DEFAULT_SIMPO_GAMMA if self.gamma is None else self.gamma
 
 
 @dataclass(frozen=True)

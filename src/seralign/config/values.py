@@ -43,7 +43,9 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
                 raise ConfigError(dotted_key(key, str(name), value))
             raise ConfigError(unknown_key(f"{prefix}{name}{_first_below(value)}"))
         part = dataclass_of(hints[name])
-        if part is None or (value is None and type(None) in alternatives(hints[name])):
+        if part is not None and isinstance(value, part):
+            arguments[name] = value
+        elif part is None or (value is None and type(None) in alternatives(hints[name])):
             arguments[name] = typed(hints[name], value, f"{prefix}{name}")
         else:
             default = getattr(base, name) if base is not None else _default(fields[name])

@@ -19,7 +19,7 @@ from seralign.config import RunConfig, SamplingConfig
 from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import Scorer
 from seralign.loop.inputs import settings, tokenizer_inputs
-from seralign.objectives import Objective
+from seralign.objectives import ObjectiveSum
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.progress import say
@@ -59,7 +59,7 @@ class Loop:
     run: Run
     tokenizer: PreTrainedTokenizerBase
     end_tokens: frozenset[int]
-    objective: Objective
+    objective: ObjectiveSum
     packed_length: int
     cache: LogpCache | None
     results: Results

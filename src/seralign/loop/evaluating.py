@@ -90,7 +90,7 @@ def evaluate_stage(
             kl = ratios if config.sampling.temperature == 1.0 and config.sampling.top_p == 1.0 else None
         rates = _win_rates(loop, policy, samples, prompts, rivals, folder)
         margins, differences = None, None
-        if len(heldout) and loop.objective.uses_rejected:
+        if len(heldout) and loop.objective.compares:
             scores = pair_scores(loop, policy, reference, heldout)
             margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
         figures = summarise(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seralign import distributed
+from seralign import distributed, objectives
 from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
 from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
@@ -20,7 +20,6 @@ from seralign.loop.data import Tables
 from seralign.loop.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
 from seralign.loop.own_world import make_own_world
 from seralign.loop.training import train_stage
-from seralign.objectives import get_objective
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
 from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
@@ -88,7 +87,7 @@ def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
         pairs=demonstrations,
         pairs_digest=tables.digest,
         heldout=tables.heldout,
-        objective=get_objective("sft", 1.0, 0.0),
+        objective=objectives.one("sft", objectives.SFT()),
         config=config.sft,
         section="sft",
     )

@@ -13,6 +13,7 @@ import yaml
 
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig, to_dict
+from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
 from seralign.data.table import read_table as read_prompts
 from seralign.errors import ModelError
@@ -40,7 +41,8 @@ RESULT = "result"
 _KEPT = 0.9
 # Settings that the model card speaks of.
 _CARD = (
-    "rounds", "objective", "reference.anchor", "crossfit", "scoring.gamma", "scoring.debias", "selection", "bootstrap",
+    "rounds", "objective", "reference.anchor", "crossfit", "scoring.ensemble_weight", "scoring.debias", "selection",
+    "bootstrap",
 )  # fmt: skip
 
 
@@ -174,7 +176,7 @@ def model_card(
     elif config.data.pairs is not None and not is_built_in:
         datasets = _files(config.data.pairs)
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    head["tags"] = ["seralign", "preference-optimization", config.objective.name]
+    head["tags"] = ["seralign", "preference-optimization", *(term.name for term in config.objective.terms)]
     head["tags"] += ["sera"] if config.rounds > 1 else []
     if base_model is not None:
         head["base_model"] = base_model
@@ -182,8 +184,6 @@ def model_card(
     whole = to_dict(config)
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
     method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
-    settings = "" if objective.name == "sft" else f", beta {objective.resolved_beta:g}"
-    settings += f", gamma {objective.resolved_gamma:g}" if objective.name == "simpo" else ""
     anchor = ", moved to the previous round's policy each round" if config.reference.anchor == "previous" else ""
     chosen = f"this is {figures['policy']} of {config.rounds}"
     if figures["reason"]:
@@ -194,7 +194,7 @@ def model_card(
         f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
         f"- **Data**: {datasets}, {found['data']['pairs']} pairs",
         f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{found['reference']['digest']}`{anchor}",
-        f"- **Objective**: {objective.name}{settings}",
+        f"- **Objective**: {described(whole['objective'])}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: {chosen}",

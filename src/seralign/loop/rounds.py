@@ -69,7 +69,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         loop, f"{prefix}/score", policy=policy, reference=reference, pairs=pairs, pairs_digest=pairs_digest
     )
     inputs = {"pairs": pairs_digest, "margins": scored.digest}
-    inputs |= loop.settings("scoring.gamma", "scoring.debias", "selection", "seed")
+    inputs |= loop.settings("scoring.ensemble_weight", "scoring.debias", "selection", "seed")
     if scorers.before is not None:
         inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
 
@@ -80,7 +80,7 @@ def review(loop: Loop, index: int, scorers: Scorers, pairs: datasets.Dataset, pa
         if scorers.before is not None:
             before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
         longer = length_difference(pairs)
-        margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma))
+        margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
         p = np.array(pairs["p"][:])
         slope = length_slope(margins, longer, p) if loop.config.scoring.debias == "length" else 0.0
         margins = margins - slope * longer
@@ -163,14 +163,16 @@ def bootstrap(
     """
     prefix, slope = f"round-{index}", float(selected.figures["length_slope"])
     inputs = {"data": pairs_digest, "length_slope": repr(slope), "candidates": sampled.digest} | scorers.digests()
-    inputs |= loop.settings(*SCORING, "objective", "scoring.gamma", "bootstrap.selection", "seed")
+    inputs |= loop.settings(*SCORING, "objective", "scoring.ensemble_weight", "bootstrap.selection", "seed")
 
     def work(folder: Path) -> dict[str, Any]:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
         responses = Responses(with_prompts(table, prompts), ("ids",))
         last = implicit_scores(loop, *scorers.last, responses).score
         before = None if scorers.before is None else implicit_scores(loop, *scorers.before, responses).score
-        rewards = np.asarray(ensemble_margin(last, before, loop.config.scoring.gamma)) - slope * responses.lengths
+        rewards = (
+            np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight)) - slope * responses.lengths
+        )
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():
             write_pairs(folder / GENERATED, generated_pairs(index, prompts, table, found))

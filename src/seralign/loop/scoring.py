@@ -52,8 +52,8 @@ def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray
 def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> ResponseScores:
     """Responses under a policy, against the policy's own reference."""
     own = policy_logps(loop, policy, responses)
-    against = policy_logps(loop, reference, responses) if loop.objective.uses_reference else None
-    return ResponseScores(own, scores(loop.objective, own, against, responses.lengths))
+    against = policy_logps(loop, reference, responses) if loop.objective.primary.uses_reference else None
+    return ResponseScores(own, scores(loop.objective.primary, own, against, responses.lengths))
 
 
 def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:

@@ -47,7 +47,7 @@ from seralign.loop.result import RESULT, result_stage
 from seralign.loop.rounds import Scorers, bootstrap, compose, review, sample, training_pairs
 from seralign.loop.tokens import token_stage
 from seralign.loop.training import check_sections, check_trainings, train_stage
-from seralign.objectives import objective_from
+from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
@@ -106,7 +106,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     judge = run_judge(config, found, results)
     check_samplers(config, base, tokenizer, ends)
     reference_source(config, base.source)
-    objective, length = objective_from(config.objective), packed_length(base.source, config.policy)
+    objective, length = config.objective, packed_length(base.source, config.policy)
     cache = None
     if distributed.is_main():
         cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
@@ -225,12 +225,14 @@ def _baseline(
 
 
 def first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
-    """What round 1 trains on: all pairs; demonstrations where the objective is ``sft`` and there are any."""
-    return _first(loop.objective.name, tables)
+    """What round 1 trains on: all pairs; demonstrations where the objective compares no responses and there are any."""
+    return _first(loop.objective, tables)
 
 
-def _first(objective: str, tables: Tables) -> datasets.Dataset:
-    return tables.demonstrations if objective == "sft" and tables.demonstrations is not None else tables.pairs
+def _first(objective: ObjectiveSum, tables: Tables) -> datasets.Dataset:
+    if not objective.compares and tables.demonstrations is not None:
+        return tables.demonstrations
+    return tables.pairs
 
 
 def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, Policy, dict[str, str]], StageRecord]:
@@ -273,7 +275,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     """
     _check_stop(config, judge, tables)
     demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
-    check_trainings(config, demonstrations=len(demonstrations), pairs=len(_first(config.objective.name, tables)))
+    check_trainings(config, demonstrations=len(demonstrations), pairs=len(_first(config.objective, tables)))
 
 
 def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:

@@ -16,7 +16,7 @@ from seralign.config import RunConfig, TrainingConfig
 from seralign.files import write_json, write_table
 from seralign.loop.context import SAVED, Loop, Policy
 from seralign.loop.inputs import FORWARD
-from seralign.objectives import Objective
+from seralign.objectives import ObjectiveSum
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.progress import say
 from seralign.records import content_id
@@ -25,7 +25,7 @@ from seralign.scoring import logps
 from seralign.sealed import is_sealed, read_sealed_table, write_sealed_table
 from seralign.store import SCRATCH, StageRecord
 from seralign.training.arguments import check_rates, check_settings
-from seralign.training.batches import ReferenceLogps, row_sizes
+from seralign.training.batches import row_sizes
 from seralign.training.plan import Pack, Plan, count_steps, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -41,7 +41,7 @@ def train_stage(
     pairs: datasets.Dataset,
     pairs_digest: str,
     heldout: datasets.Dataset,
-    objective: Objective,
+    objective: ObjectiveSum,
     config: TrainingConfig,
     section: str = "training",
 ) -> StageRecord:
@@ -59,7 +59,7 @@ def train_stage(
     def work(folder: Path) -> dict[str, Any]:
         table = pairs.select_columns(_TOKENS)
         plan = plan_training(
-            row_sizes(table, objective.uses_rejected),
+            row_sizes(table, objective.reads),
             config,
             loop.seed(name),
             packed_length=loop.packed_length,
@@ -143,8 +143,8 @@ def first_packs(plan: Plan) -> list[Pack]:
 
 def _reference(
     loop: Loop, file: Path, table: datasets.Dataset, packs: list[Pack], start: Policy, reference: Policy
-) -> ReferenceLogps:
-    """Reference log-probabilities of a table's pairs, kept in the stage for a training that is taken up again.
+) -> np.ndarray:
+    """Reference log-probabilities [2, rows] of a table's pairs, kept in the stage for a training that is resumed.
 
     Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
     step 0 are zero to the last bit. A pair that training never comes to (``max_steps`` below an epoch) is not scored:
@@ -163,7 +163,7 @@ def _reference(
     stored = read_sealed_table(part)
     if distributed.is_main():
         write_table(file, {name: stored[name] for name in stored.column_names})
-    return ReferenceLogps(stored["chosen"].to_numpy(), stored["rejected"].to_numpy())
+    return np.stack([stored["chosen"].to_numpy(), stored["rejected"].to_numpy()])
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:

@@ -1,144 +1,130 @@
-"""One record in, one record out: what every objective reads and returns, and how it is put together.
+"""What an objective is, and what it reads: values of responses, and a preference over those of each example.
 
-N pairs; w is the preferred (chosen) response of a pair, l the dispreferred (rejected) one.
+Legend: N examples, R responses of all of them.
 
-The implicit reward of a response is ``beta * score``, and the margin of a pair is
-``h = score(w) - score(l)``, in nats and without beta. Each objective has one ``score``; training, scoring,
-selection and bootstrapping all call that one.
+The implicit reward of a response is ``beta * objective.reward(...)``, and the margin of a pair is the difference of
+``reward`` of its two responses, in nats and without beta. Training, scoring, selection and bootstrapping all call this
+one ``reward``.
 
-Soft labels take the geometric form (2409.06691): ``h`` is replaced by ``(2p - 1) h``, with p the probability
-that w is the better response. So p = 1 is the plain objective to the last bit, p < 1/2 is the swapped pair with
-1 - p, and at p = 1/2 the loss is a constant and its gradient is zero, whatever the objective.
+Soft labels take the geometric form (2409.06691): the margin ``h`` is replaced by ``(2p - 1) h``, with p the probability
+that the first response of the pair is the better one. So p = 1 is the plain objective to the last bit, p < 1/2 is the
+swapped pair with 1 - p, and at p = 1/2 the loss is a constant and its gradient is zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
+from seralign.records import Form
 
-Array = TypeVar("Array", Tensor, np.ndarray, float)
+if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
+    import numpy as np
+    from torch import Tensor
+
+Array = TypeVar("Array", "Tensor", "np.ndarray", float)
 
 
 @dataclass(frozen=True, slots=True)
-class LogProbs:
-    """Log-probabilities of N pairs under the policy and the reference.
+class ResponseValues:
+    """Responses of N examples under the policy and the reference, R in all.
+
+    The first responses of all examples come first, in the order of the examples, then the second ones, and so on. A
+    pair's first response is the chosen one.
 
     Args:
-        policy_chosen: log pi(y_w | x), summed over the response tokens, in nats; float32 or float64 [N].
-        policy_rejected: log pi(y_l | x) [N]; None where the objective reads the chosen response alone.
-        reference_chosen: log pi_ref(y_w | x) [N]; None for an objective without reference.
-        reference_rejected: log pi_ref(y_l | x) [N]; None like ``reference_chosen`` or ``policy_rejected``.
-        chosen_length: |y_w|, response tokens [N], any number type.
-        rejected_length: |y_l| [N]; None like ``policy_rejected``.
-        p: Probability in [0, 1] that the chosen response is the better one [N].
+        policy: The policy's value of each response, float32 or float64 [R]: log pi(y|x), summed over the response
+            tokens, in nats.
+        reference: log pi_ref(y|x) [R]; None for objectives without reference.
+        lengths: Response tokens [R], any number type.
+        example: The example that each response belongs to, 0 to N - 1, int64 [R].
+        preference: What the example says of each response [R]. For a pair: the probability that it is the better one.
+        examples: N.
 
     Raises:
-        ValueError: a tensor is not [N], which would broadcast silently, or a log-probability is in half precision,
-            where a sum over a response has lost its digits.
+        ValueError: a tensor is not [R], which would broadcast silently; a value is in half precision, where a sum
+            over a response has lost its digits; or there are fewer responses than examples.
     """
 
-    policy_chosen: Tensor
-    policy_rejected: Tensor | None
-    reference_chosen: Tensor | None
-    reference_rejected: Tensor | None
-    chosen_length: Tensor
-    rejected_length: Tensor | None
-    p: Tensor
+    policy: Tensor
+    reference: Tensor | None
+    lengths: Tensor
+    example: Tensor
+    preference: Tensor
+    examples: int
 
     def __post_init__(self) -> None:
-        shape = self.policy_chosen.shape
+        shape = self.policy.shape
         if len(shape) != 1:
-            raise ValueError(f"policy_chosen must have shape [N], got {list(shape)}")
-        logps = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
-        for name in (*logps, "chosen_length", "rejected_length", "p"):
+            raise ValueError(f"policy must have shape [R], got {list(shape)}")
+        for name in ("reference", "lengths", "example", "preference"):
             value: Tensor | None = getattr(self, name)
-            if value is None:
-                continue
-            if value.shape != shape:
-                raise ValueError(f"{name} must have the shape of policy_chosen, {list(shape)}, got {list(value.shape)}")
-            if name in logps and value.dtype not in (torch.float32, torch.float64):
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{name} must have the shape of policy, {list(shape)}, got {list(value.shape)}")
+        for name in ("policy", "reference"):
+            value = getattr(self, name)
+            if value is not None and str(value.dtype) not in ("torch.float32", "torch.float64"):
                 raise ValueError(f"{name} must be float32 or float64, got {value.dtype}")
+        if shape[0] < self.examples:
+            raise ValueError(f"{self.examples} examples need a response each, got {shape[0]}")
+
+    def first(self, of_response: Tensor) -> Tensor:
+        """[N] of [R]: the first response of each example, the chosen one of a pair."""
+        return of_response[: self.examples]
+
+    def second(self, of_response: Tensor) -> Tensor:
+        """[N] of [R]: the second response of each example, the rejected one of a pair.
+
+        Raises:
+            ValueError: not every example is a pair.
+        """
+        if len(of_response) != 2 * self.examples:
+            raise ValueError(f"{self.examples} pairs have {2 * self.examples} responses, got {len(of_response)}")
+        return of_response[self.examples :]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectiveOutput:
-    """Loss and metrics of N pairs.
+class Objective(Protocol):
+    """A preference objective: a frozen dataclass whose fields are its settings.
 
-    Args:
-        loss: Loss of each pair [N]; the only field with a gradient.
-        chosen_reward: Implicit reward of the chosen response, beta * score [N].
-        rejected_reward: Implicit reward of the rejected response [N]; None where the objective does not read it.
-        margin: h = score(w) - score(l) [N], without beta and without the soft label; None like ``rejected_reward``.
+    Attributes:
+        beta: Strength of the implicit reward: reward = beta * ``reward``.
+        forms: Forms of preference that the loss takes.
+        reads: ``all`` responses of an example, or the ``first`` one alone.
+        uses_reference: ``reward`` needs the reference's log-probabilities.
+        unit: What the loss of a step is averaged over. ``example``: sum of weight * loss over the number of examples.
+            ``token``: sum of weight * loss over the sum of the first responses' lengths. Weights are relative to their
+            mean over the whole training table, so that an example's weight counts whatever its company in the step.
     """
 
-    loss: Tensor
-    chosen_reward: Tensor
-    rejected_reward: Tensor | None
-    margin: Tensor | None
+    forms: ClassVar[frozenset[Form]]
+    reads: ClassVar[Literal["all", "first"]]
+    uses_reference: ClassVar[bool]
+    unit: ClassVar[Literal["example", "token"]]
+
+    @property
+    def beta(self) -> float: ...
+
+    def reward(self, policy: Array, reference: Array | None, length: Array) -> Array:
+        """Implicit reward without beta [R], in nats, of responses from (log pi, log pi_ref, tokens), each [R].
+
+        Works on tensors, numpy arrays and numbers alike.
+        """
+        ...
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        """Loss of each example [N], differentiable in ``responses.policy``."""
+        ...
 
 
-class Score(Protocol):
-    """Implicit reward without beta of responses, in nats: (log pi, log pi_ref, tokens), each [N], to [N].
-
-    Works on tensors, numpy arrays and numbers alike.
-    """
-
-    def __call__(self, policy: Array, reference: Array | None, length: Array) -> Array: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A preference objective with its settings.
-
-    Args:
-        name: Name in the configuration.
-        beta: Strength of the implicit reward: reward = beta * score.
-        uses_reference: ``score`` needs the reference's log-probabilities.
-        uses_rejected: ``loss`` reads the rejected response.
-        unit: What the loss of a step is averaged over: ``pair``, sum of weight * loss over the number of pairs;
-            ``token``, sum of weight * loss over the sum of chosen_length. Weights are relative to their mean over
-            the whole training table, so that a pair's weight counts whatever its company in the step.
-        score: Implicit reward without beta.
-        loss: Loss and metrics of N pairs. Differentiable in the policy's log-probabilities.
-    """
-
-    name: str
-    beta: float
-    uses_reference: bool
-    uses_rejected: bool
-    unit: Literal["pair", "token"]
-    score: Score
-    loss: Callable[[LogProbs], ObjectiveOutput]
-
-
-def log_ratio(policy: Array, reference: Array | None, length: Array) -> Array:
+def log_ratio(policy: Array, reference: Array | None) -> Array:
     """rho(y) = log pi(y|x) - log pi_ref(y|x), in nats (2305.18290, the reward of equation 5 without beta)."""
     if reference is None:
         raise ValueError("the log-ratio needs the reference's log-probabilities, got None")
     return policy - reference
 
 
-def pairwise(
-    name: str, beta: float, uses_reference: bool, score: Score, of_margin: Callable[[Tensor], Tensor]
-) -> Objective:
-    """An objective that depends on a pair through its margin alone: loss = of_margin((2p - 1) h)."""
-
-    def loss(logps: LogProbs) -> ObjectiveOutput:
-        if logps.policy_rejected is None or logps.rejected_length is None:
-            raise ValueError(f"{name} compares two responses: policy_rejected and rejected_length must be given")
-        chosen = score(logps.policy_chosen, logps.reference_chosen, logps.chosen_length)
-        rejected = score(logps.policy_rejected, logps.reference_rejected, logps.rejected_length)
-        margin = chosen - rejected
-        return ObjectiveOutput(
-            loss=of_margin((2 * logps.p - 1) * margin),
-            chosen_reward=beta * chosen.detach(),
-            rejected_reward=beta * rejected.detach(),
-            margin=margin.detach(),
-        )
-
-    return Objective(name, beta, uses_reference, uses_rejected=True, unit="pair", score=score, loss=loss)
+def soft_margin(objective: Objective, responses: ResponseValues) -> Tensor:
+    """(2p - 1) h [N] of pairs (2409.06691), with h the difference of ``objective.reward`` of their responses."""
+    rewards = objective.reward(responses.policy, responses.reference, responses.lengths)
+    margin = responses.first(rewards) - responses.second(rewards)
+    return (2 * responses.first(responses.preference) - 1) * margin

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from seralign.objectives.base import Objective, log_ratio, pairwise
+from seralign.objectives.base import Array, ResponseValues, log_ratio, soft_margin
+from seralign.objectives.settings import check_beta
+from seralign.records import Form
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def ipo(beta: float) -> Objective:
+@dataclass(frozen=True)
+class IPO:
     """IPO: (h - 1 / (2 beta))^2 (2310.12036, equation 17, where beta is called tau).
 
     Log-probabilities are summed over the response, as in the paper. TRL's ``ipo`` divides each log-ratio by its
@@ -19,9 +26,25 @@ def ipo(beta: float) -> Objective:
 
     Worked by hand, beta = 0.1, target 5: log pi = -10 (w) and -14 (l), log pi_ref = -12 and -11 give h = 5 and the
     loss 0. With p = 0.8, 0.6 h = 3 and the loss is (3 - 5)^2 = 4. At h = 0 it is 25.
+
+    Args:
+        beta: Strength of the implicit reward; the margin is drawn to 1 / (2 beta).
     """
 
-    def of_margin(h: Tensor) -> Tensor:
-        return (h - 1 / (2 * beta)).square()
+    beta: float = 0.1
 
-    return pairwise("ipo", beta, uses_reference=True, score=log_ratio, of_margin=of_margin)
+    forms: ClassVar[frozenset[Form]] = frozenset({"pair"})
+    reads: ClassVar[Literal["all", "first"]] = "all"
+    uses_reference: ClassVar[bool] = True
+    unit: ClassVar[Literal["example", "token"]] = "example"
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def reward(self, policy: Array, reference: Array | None, length: Array) -> Array:
+        """The log-ratio, in nats."""
+        return log_ratio(policy, reference)
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        """[N]."""
+        return (soft_margin(self, responses) - 1 / (2 * self.beta)).square()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from seralign.objectives.base import Objective, log_ratio, pairwise
+from seralign.objectives.base import Array, ResponseValues, log_ratio, soft_margin
+from seralign.objectives.settings import check_beta
+from seralign.records import Form
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def slic(beta: float) -> Objective:
+@dataclass(frozen=True)
+class SLiC:
     """SLiC's hinge on the log-ratios: max(0, 1 - beta h) (2309.06657, the ``hinge-norm`` loss; TRL's ``hinge``).
 
     SLiC-HF's own loss (2305.10425) has no reference and adds a supervised term; it is another objective.
@@ -19,9 +25,25 @@ def slic(beta: float) -> Objective:
 
     Worked by hand, beta = 0.1: log pi = -10 (w) and -14 (l), log pi_ref = -12 and -11 give h = 5 and the loss 0.5.
     With p = 0.8, 0.6 h = 3 and the loss is 0.7. At h = 0 it is 1; from h = 10 on it is 0.
+
+    Args:
+        beta: Strength of the implicit reward; the hinge closes at the margin 1 / beta.
     """
 
-    def of_margin(h: Tensor) -> Tensor:
-        return torch.relu(1 - beta * h)
+    beta: float = 0.1
 
-    return pairwise("slic", beta, uses_reference=True, score=log_ratio, of_margin=of_margin)
+    forms: ClassVar[frozenset[Form]] = frozenset({"pair"})
+    reads: ClassVar[Literal["all", "first"]] = "all"
+    uses_reference: ClassVar[bool] = True
+    unit: ClassVar[Literal["example", "token"]] = "example"
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def reward(self, policy: Array, reference: Array | None, length: Array) -> Array:
+        """The log-ratio, in nats."""
+        return log_ratio(policy, reference)
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        """[N]."""
+        return (1 - self.beta * soft_margin(self, responses)).relu()

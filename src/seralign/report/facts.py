@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
-from seralign.config.training import DEFAULT_BETA
 from seralign.report.contents import RunContents
 from seralign.report.supervised import data_lines
 from seralign.tables import number, percent
@@ -26,11 +26,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
         anchor = config["reference"]["anchor"]
         moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
         found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))
-    objective = config["objective"]
-    beta = objective["beta"] if objective["beta"] is not None else DEFAULT_BETA[objective["name"]]
-    found.append(
-        ("Objective", [objective["name"] if objective["name"] == "sft" else f"{objective['name']}, beta {beta:g}"])
-    )
+    found.append(("Objective", [described(config["objective"])]))
     found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
     return found
@@ -106,9 +102,10 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
     plain = ", without what length explains" if scoring["debias"] == "length" else ""
+    ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
         f"recipe {name}" if name else "keys of no recipe",
-        f"offline pairs: {_rule(config['selection'])}, margins with gamma {scoring['gamma']:g}{plain}",
+        f"offline pairs: {_rule(config['selection'])}, {ensemble}{plain}",
     ]
     if not bootstrap:
         return [*lines, "no generated pairs"]

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from seralign.config.objective import plain_name
 from seralign.errors import StoreError
 from seralign.report.alarms import run_alarms
 from seralign.report.trainings import training_losses
@@ -45,7 +46,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     figures = {
         "run": str(run.root),
         "finished": result is not None,
-        "objective": config["objective"]["name"],
+        "objective": plain_name(config["objective"]),
         "data": _figures(records.get("data")),
         "crossfit": _figures(records.get("crossfit/review")) or None,
         "base": _figures(records.get("base")) or None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seralign.config.checks import positive, require
+from seralign.checks import positive, require
 from seralign.config.yaml12 import parse_yaml, read_yaml
 from seralign.errors import ConfigError
 

@@ -26,7 +26,6 @@ from seralign.loop.context import Loop, Policy
 from seralign.loop.data import data_stage
 from seralign.loop.precision import settled
 from seralign.loop.prepare import WORLD, base_policy, world_stage
-from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
@@ -125,7 +124,7 @@ def _measured(
     home, asked = _ready(cell.exam, root, root, model=config.policy.model)
     tokenizer = load_tokenizer(supervised.source, config.policy)
     ends = end_tokens(supervised.source, tokenizer)
-    objective, run = objective_from(config.objective), Run(cell.folder(root) / RUN)
+    objective, run = config.objective, Run(cell.folder(root) / RUN)
     length = packed_length(supervised.source, config.policy)
     # What is asked is the world's; whose implicit reward it is, the run's.
     settings = replace(asked, objective=config.objective, policy=config.policy)

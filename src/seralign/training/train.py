@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, one_line
-from seralign.objectives import Objective
+from seralign.objectives import ObjectiveSum
 from seralign.packs import fill
 from seralign.policy.abilities import abilities
 from seralign.policy.quiet import quiet_transformers
@@ -29,7 +29,7 @@ from seralign.progress import Bar, bar, say
 from seralign.store import SCRATCH
 from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
-from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators, row_sizes
+from seralign.training.batches import PackDataset, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
@@ -38,21 +38,21 @@ from seralign.training.trainer import PreferenceTrainer
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Pairs to train on and to hold out, each with its reference log-probabilities where the objective has one."""
+    """Pairs to train on and to hold out, each with log-probabilities [2, rows] of the reference where it is read."""
 
     pairs: datasets.Dataset
     plan: Plan
-    reference: ReferenceLogps | None
+    reference: np.ndarray | None
     heldout: datasets.Dataset | None = None
     heldout_packs: list[Pack] | None = None
-    heldout_reference: ReferenceLogps | None = None
+    heldout_reference: np.ndarray | None = None
 
 
 def heldout_packs(
-    heldout: datasets.Dataset, objective: Objective, config: TrainingConfig, packed_length: int
+    heldout: datasets.Dataset, objective: ObjectiveSum, config: TrainingConfig, packed_length: int
 ) -> list[Pack]:
     """Packs of the held-out pairs."""
-    sizes = row_sizes(heldout, objective.uses_rejected)
+    sizes = row_sizes(heldout, objective.reads)
     return [Pack(rows) for rows in fill(np.arange(len(heldout)), sizes, config.tokens_per_pack, packed_length)]
 
 
@@ -60,7 +60,7 @@ def train(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     data: TrainingData,
-    objective: Objective,
+    objective: ObjectiveSum,
     config: TrainingConfig,
     folder: Path,
     *,
@@ -139,7 +139,7 @@ def _trainer(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     data: TrainingData,
-    objective: Objective,
+    objective: ObjectiveSum,
     config: TrainingConfig,
     scratch: Path,
     section: str,

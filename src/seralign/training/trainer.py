@@ -10,46 +10,51 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from seralign import distributed
-from seralign.objectives import LogProbs, Objective, ObjectiveOutput
-from seralign.training.batches import PackDataset, forward_logps, pack_logprobs
+from seralign.objectives import Objective, ObjectiveSum, ResponseValues
+from seralign.policy.logprobs import response_logps
+from seralign.training.batches import PackDataset, ResponseModel, model_inputs, response_values
 
 
 class PreferenceTrainer(Trainer):
-    """Trains a policy on planned packs of pairs.
+    """Trains a model on planned packs of examples.
 
     Everything but the loss and its metrics is ``transformers.Trainer``'s: optimizer, schedule, mixed precision,
-    accumulation, checkpoints, resume, trackers, FSDP, DeepSpeed. The loss of a step is the mean over its pairs
-    (tokens, for ``sft``), each times its weight relative to the table's mean weight, whatever the packing, the
-    accumulation and the number of processes.
+    accumulation, checkpoints, resume, trackers, FSDP, DeepSpeed. The loss of a step is, for each term of the
+    objective, the mean over its examples (tokens, for ``sft``), each times its weight relative to the table's mean
+    weight, whatever the packing, the accumulation and the number of processes.
 
     Args:
         objective: The loss.
+        values: The model's value of each response of a pack: its summed log-probability, unless something else is
+            trained.
         kwargs: As for ``Trainer``; ``train_dataset`` and ``eval_dataset`` are a
             ``seralign.training.batches.PackDataset`` each, the batch size of ``args`` is 1 (one pack).
     """
 
-    def __init__(self, objective: Objective, **kwargs: Any) -> None:
+    def __init__(self, objective: ObjectiveSum, *, values: ResponseModel = response_logps, **kwargs: Any) -> None:
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
+        self.values = values
         self.loss_is_scaled_for_ga = True
-        self._sums = _Sums()
+        self._sums = _Sums(objective)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This pack's share of the step's loss. Processes' gradients are averaged, hence the factor."""
-        loss = self._pack(model, inputs, self._sums) / inputs["denominator"] * distributed.world_size()
+        sums = zip(self.objective.terms, self._pack(model, inputs, self._sums), inputs["denominators"], strict=True)
+        loss = sum(term.weight * loss / denominator for term, loss, denominator in sums) * distributed.world_size()
         return (loss, {}) if return_outputs else loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Loss and metrics on the held-out packs, over all processes, each pair counted once."""
+        """Loss and metrics on the held-out packs, over all processes, each example counted once."""
         packs: PackDataset = self.eval_dataset if eval_dataset is None else eval_dataset  # pyright: ignore
         model: Any = self.model
         was_training = model.training
         model.eval()
-        sums = _Sums()
+        sums = _Sums(self.objective)
         for start in range(0, len(packs), distributed.world_size()):
             at = start + distributed.rank()
             inputs = self._prepare_inputs(packs[min(at, len(packs) - 1)])
@@ -67,39 +72,48 @@ class PreferenceTrainer(Trainer):
         """Add the metrics since the last line to a line of training."""
         if "loss" in logs:
             logs = logs | self._sums.means()
-            self._sums = _Sums()
+            self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
-    def _pack(self, model: nn.Module, inputs: dict[str, Tensor], sums: _Sums) -> Tensor:
-        """The weighted loss of a pack, summed over its pairs."""
-        logps = pack_logprobs(inputs, *forward_logps(model, inputs, self.objective.uses_rejected))
-        output = self.objective.loss(logps)
-        weight = inputs["weight"].to(output.loss.dtype)
-        loss = (output.loss * weight).sum()
+    def _pack(self, model: nn.Module, inputs: dict[str, Tensor], sums: _Sums) -> list[Tensor]:
+        """The weighted loss of a pack by each term, summed over its examples."""
+        responses = response_values(inputs, self.values(model, **model_inputs(inputs)))
+        weight = inputs["weight"].to(responses.policy.dtype)
         counted = weight > 0
-        units = (counted * logps.chosen_length if self.objective.unit == "token" else counted).sum()
-        sums.add(loss.detach(), units, counted, _metrics(logps, output))
-        return loss
+        losses, units = [], []
+        for term in self.objective.terms:
+            losses.append((term.objective.loss(responses) * weight).sum())
+            by_token = term.objective.unit == "token"
+            units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
+        sums.add([loss.detach() for loss in losses], units, counted, _metrics(self.objective.primary, responses))
+        return losses
 
 
 class _Sums:
-    """Sums of loss and metrics over packs, left on the device until a line of metrics is due."""
+    """Sums of losses and metrics over packs, left on the device until a line of metrics is due."""
 
-    def __init__(self) -> None:
+    def __init__(self, objective: ObjectiveSum) -> None:
+        self._weights = [term.weight for term in objective.terms]
         self._sums: defaultdict[str, Any] = defaultdict(float)
 
-    def add(self, loss: Tensor, units: Tensor, counted: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Add a pack: its summed loss and what that is divided by, and each metric [N] of the counted pairs."""
-        values = {name: value[counted].sum() for name, value in metrics.items()}
-        for name, value in (values | {"loss": loss, "units": units, "count": counted.sum()}).items():
+    def add(self, losses: list[Tensor], units: list[Tensor], counted: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Add a pack: each term's summed loss and what that is divided by, and each metric [N] of counted examples."""
+        values = {name: value[counted].sum() for name, value in metrics.items()} | {"count": counted.sum()}
+        for number, (loss, own) in enumerate(zip(losses, units, strict=True)):
+            values |= {f"loss {number}": loss, f"units {number}": own}
+        for name, value in values.items():
             self._sums[name] = self._sums[name] + value
 
     def means(self) -> dict[str, float]:
-        """Means over all pairs (or tokens, the loss of ``sft``) of all processes."""
+        """Means over all examples (or tokens, the loss of ``sft``) of all processes."""
         parts = distributed.gather({name: float(value) for name, value in self._sums.items()})
-        names = sorted({name for part in parts for name in part} - {"units", "count"})
-        total = {name: sum(part.get(name, 0.0) for part in parts) for name in [*names, "units", "count"]}
-        return {name: total[name] / total["units" if name == "loss" else "count"] for name in names}
+        total = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
+        loss = sum(
+            weight * total.pop(f"loss {number}") / total.pop(f"units {number}")
+            for number, weight in enumerate(self._weights)
+        )
+        count = total.pop("count")
+        return dict(sorted(({name: value / count for name, value in total.items()} | {"loss": loss}).items()))
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -107,19 +121,20 @@ def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return item
 
 
-def _metrics(logps: LogProbs, output: ObjectiveOutput) -> dict[str, Tensor]:
-    """Metrics of each pair [N], by the names that TRL gives them; ``margins`` is h in nats, without beta."""
-    values = {
-        "lengths/chosen": logps.chosen_length,
-        "lengths/rejected": logps.rejected_length,
-        "logps/chosen": logps.policy_chosen,
-        "logps/rejected": logps.policy_rejected,
-        "rewards/chosen": output.chosen_reward,
-        "rewards/rejected": output.rejected_reward,
-        "margins": output.margin,
-    }
-    if output.margin is not None and output.rejected_reward is not None:
-        values["rewards/margins"] = output.chosen_reward - output.rejected_reward
+def _metrics(objective: Objective, responses: ResponseValues) -> dict[str, Tensor]:
+    """Metrics of each example [N], by the names that TRL gives them; ``margins`` is h in nats, without beta."""
+    policy, lengths = responses.policy.detach(), responses.lengths
+    reward = objective.reward(policy, responses.reference, lengths)
+    sides = {"chosen": responses.first}
+    if objective.reads == "all":
+        sides["rejected"] = responses.second
+    found = {}
+    for side, of in sides.items():
+        found |= {f"lengths/{side}": of(lengths), f"logps/{side}": of(policy)}
+        found[f"rewards/{side}"] = objective.beta * of(reward)
+    if objective.reads == "all":
+        found["margins"] = responses.first(reward) - responses.second(reward)
+        found["rewards/margins"] = found["rewards/chosen"] - found["rewards/rejected"]
         # A tie is half right: at step 0 of a reference objective nothing is known, which is not 0% accuracy.
-        values["rewards/accuracies"] = 0.5 * (1 + output.margin.sign())
-    return {name: value.detach() for name, value in values.items() if value is not None}
+        found["rewards/accuracies"] = 0.5 * (1 + found["margins"].sign())
+    return found

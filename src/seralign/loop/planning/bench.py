@@ -17,7 +17,7 @@ from seralign.loop.planning.costs import Costs, SamplingCosts, StepCosts, memory
 from seralign.loop.planning.estimate import Measured
 from seralign.loop.planning.measure import ladder, measure_passes, measure_sampling, measure_steps
 from seralign.loop.sera import first_pairs
-from seralign.objectives import get_objective
+from seralign.objectives import SFT, one
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
 from seralign.policy.release import free
@@ -79,8 +79,8 @@ class Bench:
         table, objective, name = first_pairs(loop, tables), loop.objective, "round-1/train"
         if section == "sft":
             table = tables.pairs if tables.demonstrations is None else tables.demonstrations
-            objective, name = get_objective("sft", 1.0, 0.0), "sft"
-        sizes = row_sizes(table, objective.uses_rejected)
+            objective, name = one("sft", SFT()), "sft"
+        sizes = row_sizes(table, objective.reads)
         plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)
         packs = _rising([pack.rows for pack in plan.packs], lambda rows: int(sizes.packed[rows].sum()))
         load = partial(

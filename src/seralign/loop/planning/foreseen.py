@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import datasets
 import numpy as np
@@ -104,12 +104,10 @@ def sampled(name: str, prompts: datasets.Dataset, samples: int, length: int) -> 
     return Foreseen([f"{name}:{number}".encode() for number in range(len(numbers))], lengths, whole, numbers)
 
 
-def table_rows(table: datasets.Dataset, with_rejected: bool) -> TrainingRows:
+def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> TrainingRows:
     """All rows of a table."""
-    columns = ("chosen_ids", "rejected_ids")[: 1 + with_rejected]
-    return TrainingRows(
-        row_sizes(table, with_rejected), column_lengths(table, "prompt_ids"), foreseen(table, columns).keys
-    )
+    columns = ("chosen_ids", "rejected_ids") if reads == "all" else ("chosen_ids",)
+    return TrainingRows(row_sizes(table, reads), column_lengths(table, "prompt_ids"), foreseen(table, columns).keys)
 
 
 def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:

@@ -36,7 +36,7 @@ from seralign.loop.planning.costs import (
     peak,
 )
 from seralign.loop.planning.sizes import Guard, ladder
-from seralign.objectives import Objective
+from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import abilities
 from seralign.policy.decoding import CACHE_BYTES
 from seralign.policy.forward import inner_model
@@ -49,7 +49,7 @@ from seralign.policy.release import free
 from seralign.policy.sampling import SamplingParams, sample
 from seralign.responses import Responses
 from seralign.training.arguments import training_arguments
-from seralign.training.batches import PackDataset, ReferenceLogps, loss_denominators
+from seralign.training.batches import PackDataset, loss_denominators
 from seralign.training.plan import Pack, Plan
 from seralign.training.trainer import PreferenceTrainer
 
@@ -96,7 +96,7 @@ def measure_steps(
     table: datasets.Dataset,
     packs: Sequence[np.ndarray],
     accumulation: int,
-    objective: Objective,
+    objective: ObjectiveSum,
     config: TrainingConfig,
     scratch: Path,
     section: str,
@@ -112,8 +112,7 @@ def measure_steps(
     rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
     table = datasets.concatenate_datasets([table, *short])
     plan = Plan([Pack(rows) for rows in rising for _ in range(times)], len(rising), times, 1)
-    none = np.zeros(len(table))
-    reference = ReferenceLogps(none, none) if objective.uses_reference else None
+    reference = np.zeros((2, len(table))) if objective.uses_reference else None
     data = PackDataset(
         table, plan.packs, objective, abilities(model).longest, reference, loss_denominators(table, plan, objective)
     )

@@ -31,7 +31,6 @@ from seralign.loop.precision import PRECISION, settle, settled
 from seralign.loop.prepare import WORLD, base_policy, policies_stage, world_stage
 from seralign.loop.sera import check_tables
 from seralign.loop.training import check_sections
-from seralign.objectives import objective_from
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES, end_tokens, load_tokenizer
@@ -144,7 +143,7 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     config = settled(config, (begun or run.record(PRECISION)).figures["precision"])
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
-    scorer, objective = run_scorer(run, config, None), objective_from(config.objective)
+    scorer, objective = run_scorer(run, config, None), config.objective
     results = run_results(run)  # planning asks nobody, so there is nothing to store
     judge = run_judge(config, scorer, results)
     check_samplers(config, base, tokenizer, ends)

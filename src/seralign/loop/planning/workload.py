@@ -34,7 +34,7 @@ from seralign.loop.planning.foreseen import (
 )
 from seralign.loop.sera import INITIAL, first_pairs
 from seralign.loop.training import first_packs
-from seralign.objectives import Objective, get_objective
+from seralign.objectives import SFT, ObjectiveSum, one
 from seralign.responses import plan_scoring
 from seralign.selection import select
 from seralign.training.plan import plan_training
@@ -136,8 +136,8 @@ class _Walk:
         initial = base
         if config.sft is not None:
             demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
-            sft = get_objective("sft", 1.0, 0.0)
-            rows = table_rows(demonstrations, with_rejected=False)
+            sft = one("sft", SFT())
+            rows = table_rows(demonstrations, reads="first")
             found.append(self.train("sft", "sft", config.sft, sft, rows, base, None))
             initial = replace(base, name="sft", digest="sft")
         reference = initial if given is None else given
@@ -148,7 +148,7 @@ class _Walk:
             kept = _kept(len(tables.pairs), SelectionConfig(fraction=config.crossfit.keep), loop.seed("crossfit"))
             walk = replace(self, tables=replace(tables, pairs=tables.pairs.select(kept.tolist())))
         policies, references, steps = [initial], [reference], 0
-        rows = table_rows(first_pairs(loop, walk.tables), loop.objective.uses_rejected)
+        rows = table_rows(first_pairs(loop, walk.tables), loop.objective.reads)
         for index in range(1, config.rounds + 1):
             start = policies[-1] if config.policy.start == "previous" else initial
             anchor = policies[-1] if config.reference.anchor == "previous" and index > 1 else reference
@@ -167,7 +167,7 @@ class _Walk:
             references.append(anchor)
         if config.evaluation.baseline:
             again = replace(config.training, max_steps=steps, epochs=None)
-            rows = table_rows(tables.pairs, loop.objective.uses_rejected)
+            rows = table_rows(tables.pairs, loop.objective.reads)
             found.append(self.train("baseline/train", "training", again, loop.objective, rows, initial, reference))
             baseline = replace(base, name="baseline", digest="baseline")
             found.append(self.evaluate("baseline/evaluate", baseline, reference))
@@ -176,7 +176,7 @@ class _Walk:
     def crossfit(self, config: CrossfitConfig, initial: Policy, reference: Policy) -> list[StageWork]:
         """A training without each fold of the pairs, and their scoring by who has not seen them."""
         loop, pairs, found = self.loop, self.tables.pairs, []
-        fold, rows = pair_folds(loop, pairs, config), table_rows(pairs, loop.objective.uses_rejected)
+        fold, rows = pair_folds(loop, pairs, config), table_rows(pairs, loop.objective.reads)
         passes: tuple[Passes, ...] = ()
         for number in range(config.folds):
             name, others = fold_stage(number), some_rows(rows, np.flatnonzero(fold != number))
@@ -213,14 +213,14 @@ class _Walk:
         name: str,
         section: str,
         config: TrainingConfig,
-        objective: Objective,
+        objective: ObjectiveSum,
         rows: TrainingRows,
         start: Policy,
         anchor: Policy | None,
     ) -> StageWork:
         loop, table = self.loop, self.tables.heldout
         plan = plan_training(rows.sizes, config, loop.seed(name), packed_length=loop.packed_length, section=section)
-        held = table_rows(table, objective.uses_rejected) if len(table) else None
+        held = table_rows(table, objective.reads) if len(table) else None
         held_packs = heldout_packs(table, objective, config, loop.packed_length) if len(table) else []
         passes = []
         if anchor is not None and objective.uses_reference:
@@ -255,7 +255,7 @@ class _Walk:
             lengths = self.lengths.within(loop.config.answer_tokens)
             sampling = _sampling("evaluation", prompts, config.sampling, 1, lengths)
             passes += self._scored(sampled(name, prompts, 1, lengths.mean), [policy, reference])
-        if len(self.tables.heldout) and loop.objective.uses_rejected:
+        if len(self.tables.heldout) and loop.objective.compares:
             passes += self.scores(foreseen(self.tables.heldout, ("chosen_ids", "rejected_ids")), [policy, reference])
         loads = len(passes) + (sampling is not None)
         return StageWork(name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
@@ -271,7 +271,7 @@ class _Walk:
 
     def scores(self, responses: Foreseen, policies: Sequence[Policy]) -> tuple[Passes, ...]:
         """Forward passes for implicit rewards: under policies, each followed by its reference."""
-        return self._scored(responses, policies if self.loop.objective.uses_reference else policies[::2])
+        return self._scored(responses, policies if self.loop.objective.primary.uses_reference else policies[::2])
 
     def _scored(self, responses: Foreseen, policies: Sequence[Policy]) -> tuple[Passes, ...]:
         loop = self.loop

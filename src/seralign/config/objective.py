@@ -1,0 +1,94 @@
+"""The section ``objective``: a name with settings of its own, or a list of such, each with a weight."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+from seralign.checks import require
+from seralign.config.fields import keys_below
+from seralign.config.hints import unknown_key
+from seralign.config.values import build, shown, typed
+from seralign.errors import ConfigError
+from seralign.objectives import OBJECTIVES, Objective, ObjectiveSum, Term, sum_name
+from seralign.plugins import load_plugin
+
+KEY = "objective"
+DEFAULT = "dpo"
+
+
+def read_objective(values: Any) -> ObjectiveSum:
+    """The objective of a training from plain values: a mapping, or a list of mappings.
+
+    Each has ``name`` (of :data:`seralign.objectives.OBJECTIVES`, or ``module:Class`` for a class of one's own),
+    ``weight``, and the settings that the objective has.
+
+    Raises:
+        ConfigError: a name or key is unknown, or a value cannot be honoured; names the whole key.
+    """
+    if isinstance(values, list):
+        if not values:
+            raise ConfigError(f"{KEY}: expected keys and values below it, or a list of such, got []")
+        return ObjectiveSum(tuple(_term(one, f"{KEY}[{place}]") for place, one in enumerate(values)))
+    return ObjectiveSum((_term(values, KEY),))
+
+
+def plain(objective: ObjectiveSum) -> dict[str, Any] | list[dict[str, Any]]:
+    """Plain values that :func:`read_objective` reads back equal."""
+    terms = [
+        {"name": term.name, "weight": term.weight} | dataclasses.asdict(term.objective)  # pyright: ignore
+        for term in objective.terms
+    ]
+    return terms[0] if len(terms) == 1 else terms
+
+
+def described(values: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """Plain values of an objective in words, with all settings: ``dpo, beta 0.1``."""
+    terms = values if isinstance(values, list) else [values]
+    words = []
+    for term in terms:
+        settings = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in term.items() if key not in ("name", "weight")]  # fmt: skip
+        weight = [] if len(terms) == 1 else [f"weight {term['weight']:g}"]
+        words.append(", ".join([term["name"], *settings, *weight]))
+    return " + ".join(words)
+
+
+def plain_name(values: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """The name of an objective from its plain values, as :attr:`~seralign.objectives.ObjectiveSum.name`."""
+    terms = values if isinstance(values, list) else [values]
+    return sum_name([(term["name"], term["weight"]) for term in terms])
+
+
+def _term(values: Any, key: str) -> Term:
+    if not isinstance(values, dict):
+        meant = f"; did you mean {KEY}.name?" if isinstance(values, str) else ""
+        raise ConfigError(f"{key}: expected keys and values below it, got {shown(values)}{meant}")
+    settings = dict(values)
+    name = typed(str, settings.pop("name", DEFAULT), f"{key}.name")
+    weight = typed(float, settings.pop("weight", 1.0), f"{key}.weight")
+    require(0.0 < weight <= 1e6, f"{key}.weight", "a number above 0 and at most 1e6", weight)
+    kind = _class(name, key)
+    own = keys_below(kind)
+    for unknown in (found for found in settings if found not in own):
+        if unknown in keys_below(ObjectiveSum):
+            has = f"; its settings are {', '.join(own)}" if own else ", which has no settings"
+            raise ConfigError(f"{key}.{unknown} is no setting of {name}{has}; leave it out")
+        raise ConfigError(unknown_key(f"{KEY}.{unknown}").replace(f"{KEY}.", f"{key}.", 1))
+    return Term(name, build(kind, settings, key), weight)
+
+
+def _class(name: str, key: str) -> type[Objective]:
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if ":" not in name:
+        raise ConfigError(
+            f"{key}.name must be one of {', '.join(OBJECTIVES)}, or module:Class for a class of your own, got {name!r}"
+        )
+    kind: Any = load_plugin(name, f"{key}.name", "class")
+    needed = ("beta", "forms", "reads", "uses_reference", "unit", "reward", "loss")
+    missing = [what for what in needed if not hasattr(kind, what)]
+    if not dataclasses.is_dataclass(kind) or not isinstance(kind, type) or missing:
+        lacking = f", without {', '.join(missing)}" if missing else ""
+        raise ConfigError(f"{key}.name: {name!r} must be a dataclass with what Objective has{lacking}")
+    return cast(type[Objective], kind)

@@ -1,0 +1,30 @@
+"""An objective of one's own, as a user would write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from seralign.objectives import ResponseValues
+from seralign.objectives.base import Array, log_ratio, soft_margin
+from seralign.records import Form
+
+
+@dataclass(frozen=True)
+class Squared:
+    """(1 - beta h)^2."""
+
+    beta: float = 0.1
+
+    forms: ClassVar[frozenset[Form]] = frozenset({"pair"})
+    reads: ClassVar[Literal["all", "first"]] = "all"
+    uses_reference: ClassVar[bool] = True
+    unit: ClassVar[Literal["example", "token"]] = "example"
+
+    def reward(self, policy: Array, reference: Array | None, length: Array) -> Array:
+        return log_ratio(policy, reference)
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        return (1 - self.beta * soft_margin(self, responses)).square()
