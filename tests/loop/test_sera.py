@@ -315,7 +315,7 @@ def test_another_scorer_is_refused_at_resume(tmp_path: Path) -> None:
     run = train(small_config(tmp_path / "run", **small), scorer=shorter).run
     before = run.record("result").digest
     assert train(small_config(tmp_path / "run", **small), scorer=shorter).run.record("result").digest == before
-    with pytest.raises(StoreError, match=r"evaluation\.scorer changed since"):
+    with pytest.raises(StoreError, match=r"other inputs: scorer changed since"):
         train(small_config(tmp_path / "run", **small), scorer=longer)
 
 
