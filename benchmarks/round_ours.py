@@ -64,7 +64,8 @@ def config_of(job: RoundJob) -> RunConfig:
             "selection.fraction": job.keep,
             "bootstrap": {
                 "samples": job.samples,
-                "sampling": {"temperature": 1.0, "max_new_tokens": job.max_new_tokens},
+                "temperature": 1.0,
+                "max_new_tokens": job.max_new_tokens,
                 "selection": {"fraction": job.keep_generated},
                 "shares": [job.share],
             },

@@ -14,6 +14,8 @@ from typing import Any
 import docstring_parser
 
 from seralign.config import RunConfig
+from seralign.config.fields import Key, keys_below, section_keys
+from seralign.config.flags import about, described
 from seralign.config.recipes import DEFAULT, RECIPES
 from seralign.objectives import OBJECTIVES, ObjectiveSum
 from seralign.studies.config import dotted
@@ -88,7 +90,7 @@ def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:
     places.setdefault(kind, []).append(prefix)
     if kind is ObjectiveSum:
         return
-    for name, hint in typing.get_type_hints(kind).items():
+    for name, hint in keys_below(kind).items():
         part = _dataclass(hint)
         if part is not None:
             _find(part, f"{prefix}{name}.", places)
@@ -97,15 +99,10 @@ def _find(kind: type, prefix: str, places: dict[type, list[str]]) -> None:
 def _section(kind: type, prefixes: list[str]) -> str:
     if kind is ObjectiveSum:
         return _objectives()
-    docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
-    about = {param.arg_name: param.description or "" for param in docs.params}
+    docs = described(kind)
     title = ", ".join(f"`{prefix[:-1]}`" for prefix in prefixes if prefix) or "The run"
     intro = " ".join(filter(None, (docs.short_description, docs.long_description)))
-    hints = typing.get_type_hints(kind)
-    rows = [
-        (f"`{field.name}`", _type(hints[field.name]), _default(field, hints), _text(about.get(field.name, "")))
-        for field in dataclasses.fields(kind)
-    ]
+    rows = [(f"`{key.name}`", _type(key.hint), _default(key), _text(about(key))) for key in section_keys(kind)]
     lines = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(row).rstrip() + " |" for row in rows]
     return "\n".join([f"## {title}", "", _text(intro), "", *lines, ""])
@@ -154,24 +151,20 @@ def _type(hint: Any) -> str:
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}[hint]
 
 
-def _default(field: dataclasses.Field[Any], hints: dict[str, Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-        part = _dataclass(hints[field.name])
-        if part is None:
-            return f"`{value}`"
-        if part is ObjectiveSum:
-            return f"`name: {value.name}`"
-        # What stands here differently from the section's own defaults.
-        plain = part()
-        changed = {f.name: getattr(value, f.name) for f in dataclasses.fields(part)
-                   if getattr(value, f.name) != getattr(plain, f.name)}  # fmt: skip
-        return ", ".join(f"`{name}: {new}`" for name, new in changed.items()) or "its own defaults"
-    if field.default is dataclasses.MISSING:
+def _default(key: Key) -> str:
+    part = _dataclass(key.hint)
+    if key.default is dataclasses.MISSING:
         return "must be given"
-    if field.default is None or isinstance(field.default, bool):
-        return "null" if field.default is None else f"`{str(field.default).lower()}`"
-    return f"`{field.default}`"
+    if key.default is None or isinstance(key.default, bool):
+        return "null" if key.default is None else f"`{str(key.default).lower()}`"
+    if part is None:
+        return f"`{key.default}`"
+    if part is ObjectiveSum:
+        return f"`name: {key.default.name}`"
+    # What stands here differently from the section's own defaults.
+    own = {each.name: each.default for each in section_keys(part)}
+    given = {each.name: each.default for each in section_keys(part, key.default)}
+    return ", ".join(f"`{name}: {new}`" for name, new in given.items() if new != own[name]) or "its own defaults"
 
 
 def _text(text: str) -> str:

@@ -31,8 +31,8 @@ def main(folder: Path) -> None:
             "sft": training,
             "objective.name": "dpo",
             "training": training | {"learning_rate": 3e-4},
-            "bootstrap": {"samples": 4, "sampling": {"temperature": 1.0, "max_new_tokens": 26, "batch_size": 100}},
-            "evaluation": {"prompts": 100, "sampling": {"batch_size": 100}},
+            "bootstrap": {"samples": 4, "temperature": 1.0, "max_new_tokens": 26, "batch_size": 100},
+            "evaluation": {"prompts": 100, "batch_size": 100},
             "stop.metric": "never",
         }
     )

@@ -16,7 +16,7 @@ VALID: dict[str, Any] = {
     "recipe": "sera", "out": "runs/x", "rounds": 2, "policy": {"model": "m", "lora": {"r": 8}},
     "data": {"pairs": {"path": "pairs.jsonl", "columns": {"chosen": "good"}}, "max_length": 512},
     "objective": {"name": "dpo", "beta": 0.1}, "training": {"learning_rate": 1e-6, "batch_size": 4},
-    "bootstrap": {"sampling": {"max_new_tokens": 128}, "shares": [0.3, 0.5]}, "stop": {"metric": "never"},
+    "bootstrap": {"max_new_tokens": 128, "shares": [0.3, 0.5]}, "stop": {"metric": "never"},
 }  # fmt: skip
 
 

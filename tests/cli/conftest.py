@@ -45,7 +45,7 @@ def lora_run(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         "objective.beta": 0.1,
         "training": {"learning_rate": 0.01, "max_steps": 3, "batch_size": 4},
         "bootstrap": None,
-        "evaluation": {"prompts": 1, "sampling": {"max_new_tokens": 8}, "token_pairs": 0},
+        "evaluation": {"prompts": 1, "max_new_tokens": 8, "token_pairs": 0},
     }
     train(load_config(None, overrides))
     return folder / "talk"

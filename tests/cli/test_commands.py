@@ -44,7 +44,7 @@ def config(world: Path, tmp_path: Path) -> dict[str, Any]:
         "policy": {"model": str(world / "model")},
         "data": {"pairs": {"path": str(tmp_path / "pairs.jsonl")}, "max_length": 48, "heldout_fraction": 0.2},
         "training": training,
-        "evaluation": {"prompts": 4, "sampling": {"max_new_tokens": 16}},
+        "evaluation": {"prompts": 4, "max_new_tokens": 16},
     }
 
 
@@ -146,7 +146,7 @@ def test_bad_data_is_one_clear_error(
         (["--stop.metric", "win_rate", "--rounds", "2", "--bootstrap", "null"], ["stop.metric", "evaluation.scorer"]),
         (["--evaluation.scorer", "no_such_module:score"], ["evaluation.scorer", "no_such_module"]),
         (["--training.extra", "{bf16: true}"], ["training.extra.bf16"]),
-        (["--rounds", "2"], ["bootstrap.sampling.max_new_tokens", "data.max_length, 48"]),
+        (["--rounds", "2"], ["bootstrap.max_new_tokens", "data.max_length, 48"]),
     ],
 )
 def test_bad_options_are_one_clear_error(

@@ -34,7 +34,7 @@ def file(world: Path, tmp_path: Path) -> Path:
         "policy": {"model": str(world / "model")},
         "data": {"pairs": {"path": str(world / "pairs.jsonl")}, "max_length": 48, "heldout_fraction": 0.2},
         "training": {"max_steps": 2, "batch_size": 8, "save_steps": 1},
-        "evaluation": {"prompts": 4, "sampling": {"max_new_tokens": 16}},
+        "evaluation": {"prompts": 4, "max_new_tokens": 16},
     }
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -51,7 +51,7 @@ def test_a_plan_is_a_table_and_leaves_no_run(file: Path, tmp_path: Path, capsys:
         "4 answers",
         "packed",
         "it fits",
-        "evaluation.sampling.max_new",
+        "evaluation.max_new_tokens",
     ):
         assert word in out
     assert "sft" not in out
@@ -75,7 +75,7 @@ def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFix
     assert plan["misfits"] == []
     (note,) = (note for note in plan["notes"] if "how long sampled responses" in note)
     mean = int(note.partition("chosen responses (")[2].split()[0])
-    assert f"{min(mean, 16)} tokens in evaluation (evaluation.sampling.max_new_tokens: 16)" in note
+    assert f"{min(mean, 16)} tokens in evaluation (evaluation.max_new_tokens: 16)" in note
 
 
 def test_what_does_not_fit_ends_with_1_and_a_setting(

@@ -24,8 +24,8 @@ SMALL: dict[str, Any] = {
         "precision": "float32",
     },
     "scoring": {"tokens_per_pack": 600, "dtype": "float32"},
-    "bootstrap": {"samples": 3, "sampling": {"temperature": 1.0, "max_new_tokens": 24, "batch_size": 8}},
-    "evaluation": {"prompts": 16, "baseline": True, "sampling": {"batch_size": 8, "max_new_tokens": 24}},
+    "bootstrap": {"samples": 3, "temperature": 1.0, "max_new_tokens": 24, "batch_size": 8},
+    "evaluation": {"prompts": 16, "baseline": True, "batch_size": 8, "max_new_tokens": 24},
     "stop.metric": "never",
 }  # fmt: skip
 

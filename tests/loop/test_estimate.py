@@ -397,15 +397,15 @@ def test_a_smaller_batch_is_found_and_fits(setting: Setting) -> None:
     config, costs = setting.loop.config, measured()
     memory = 3000  # of which 1700 for 8 x 3 rows of 50 bytes, and 3 for each token after the tenth
     found = {misfit.what: misfit for misfit in misfits(config, setting.work(), costs, memory)}
-    misfit = found["bootstrap.sampling.batch_size"]
-    size = misfit.settings["bootstrap.sampling.batch_size"]
+    misfit = found["bootstrap.batch_size"]
+    size = misfit.settings["bootstrap.batch_size"]
     assert 1 <= size < 8
     changed = with_settings(config, misfit.settings)
     again = misfits(replace(config, **changed), setting.work(**changed), costs, memory)
-    assert "bootstrap.sampling.batch_size" not in [misfit.what for misfit in again]
-    changed = with_settings(config, {"bootstrap.sampling.batch_size": size + 1})
+    assert "bootstrap.batch_size" not in [misfit.what for misfit in again]
+    changed = with_settings(config, {"bootstrap.batch_size": size + 1})
     again = misfits(replace(config, **changed), setting.work(**changed), costs, memory)
-    assert "bootstrap.sampling.batch_size" in [misfit.what for misfit in again]
+    assert "bootstrap.batch_size" in [misfit.what for misfit in again]
 
 
 def test_enough_memory_fits(setting: Setting) -> None:

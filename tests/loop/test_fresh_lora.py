@@ -58,7 +58,7 @@ def config(folder: Path, **values: Any) -> RunConfig:
         "scoring.dtype": "float32",
         "rounds": 2,
         "bootstrap": None,
-        "evaluation": {"prompts": 1, "sampling": {"max_new_tokens": 4}, "token_pairs": 0},
+        "evaluation": {"prompts": 1, "max_new_tokens": 4, "token_pairs": 0},
         "stop.metric": "never",
     }
     return load_config(None, given | {key.replace("__", "."): value for key, value in values.items()})

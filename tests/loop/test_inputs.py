@@ -61,11 +61,11 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("selection.fraction", 0.5, {"round-2/select", "round-2/compose", "result"}),
     ("bootstrap.prompts", 12, {"round-2/sample", "result"}),
     ("bootstrap.samples", 4, {"round-2/sample", "result"}),
-    ("bootstrap.sampling.temperature", 0.9, {"round-2/sample", "result"}),
+    ("bootstrap.temperature", 0.9, {"round-2/sample", "result"}),
     ("bootstrap.selection.fraction", 0.5, {"round-2/bootstrap", "round-2/compose", "result"}),
     ("bootstrap.shares", [0.2], {"round-2/compose", "result"}),
     ("evaluation.prompts", 12, set(LOOKS)),
-    ("evaluation.sampling.temperature", 0.9, set(LOOKS)),
+    ("evaluation.temperature", 0.9, set(LOOKS)),
     ("evaluation.token_pairs", 4, set(TOKENS)),
     ("stop.min_gain", 0.1, set(DECIDED)),
     ("seed", 1, {"sft", *TRAINED, "crossfit/review", *LOOKS, "round-2/sample", *REVIEW}),
@@ -148,7 +148,8 @@ def test_the_scorer_is_an_input_of_the_evaluations(finished: RunResult, monkeypa
 
     config = small_config(finished.run.root, **SHORT)
     found = changed_inputs(finished, inputs_of(config, monkeypatch, finished, lengths))
-    assert found == {stage: {"evaluation.scorer"} for stage in LOOKS}
+    # The world scored before; the function is named as it was given, by the argument of train.
+    assert found == {stage: {"world", "scorer"} for stage in LOOKS}
 
 
 def test_each_copy_has_pairs_of_its_own(finished: RunResult) -> None:

@@ -50,11 +50,11 @@ def config(**overrides: Any) -> RunConfig:
         "world": {
             "name": "own", "pairs": 50, "prompts": 12, "heldout": 8, "validation": 4, "spurious_strength": 0.0,
             "own": {"prompts": {"path": "prompts.jsonl"}, "scorer": "my_gold:score",
-                    "sampling": {"max_new_tokens": 56}},
+                    "max_new_tokens": 56},
         },
         "data.max_length": 60,
         "training": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 8},
-        "bootstrap": {"samples": 2, "sampling": {"temperature": 1.0, "max_new_tokens": 56}},
+        "bootstrap": {"samples": 2, "temperature": 1.0, "max_new_tokens": 56},
         "evaluation": {"prompts": 8},
         "stop.metric": "never",
     }  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_world_of_something_else_is_refused(here: Path, change: Any, says: str
 def test_what_does_not_fit_is_named(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy\.model is missing: it writes the responses of world\.name: own"):
         world_stage(Run(here / "a"), config(policy__model=None))
-    with pytest.raises(ConfigError, match=r"world\.own\.sampling\.max_new_tokens is 56: with the longest prompt of 4"):
+    with pytest.raises(ConfigError, match=r"world\.own\.max_new_tokens is 56: with the longest prompt of 4"):
         world_stage(Run(here / "b"), config(data__max_length=59))
     with pytest.raises(ConfigError, match=r"leave none of the 36 prompts"):
         world_stage(Run(here / "c"), config(world__heldout=40))

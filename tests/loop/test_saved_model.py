@@ -30,7 +30,7 @@ def own_config(out: Path, model: Path, words: str = "w3 w4", **values: Any) -> A
         "out": str(out), "policy.model": str(model), "data.pairs": {"path": str(out.parent / "pairs.jsonl")},
         "rounds": 1, "data.max_length": 32, "stop.metric": "never", "training.precision": "float32",
         "training": {"max_steps": 2, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32"},
-        "evaluation": {"prompts": 1, "sampling": {"max_new_tokens": 4}, "token_pairs": 0}, "scoring.dtype": "float32",
+        "evaluation": {"prompts": 1, "max_new_tokens": 4, "token_pairs": 0}, "scoring.dtype": "float32",
     }  # fmt: skip
     del given["training.precision"]
     return load_config(None, given | values)

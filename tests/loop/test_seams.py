@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, policy, settings, key):
         if settings.top_p < 1:
             raise ConfigError(f"{key}.top_p must be 1 with this engine, got {settings.top_p}")
-        self._policy, self._words = policy, settings.options["words"]
+        self._policy, self._words = policy, settings.engine_options["words"]
 
     def sample(self, requests, watch=None):
         for request in requests:
@@ -79,11 +79,11 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def config(out: Path, **overrides: Any) -> Any:
-    sampling = {"engine": "my_seams:Engine", "options": {"words": 2}, "max_new_tokens": 24}
+    sampling = {"engine": "my_seams:Engine", "engine_options": {"words": 2}, "max_new_tokens": 24}
     judged = {"judge": "my_seams:Judge", "judge_options": {"says": 0.75}}
     return small_config(
-        out, rounds=2, sft=None, bootstrap={"samples": 2, "sampling": sampling},
-        evaluation={"prompts": 6, "sampling": sampling, **judged}, **overrides,
+        out, rounds=2, sft=None, bootstrap={"samples": 2, **sampling},
+        evaluation={"prompts": 6, **sampling, **judged}, **overrides,
     )  # fmt: skip
 
 
@@ -118,10 +118,10 @@ def test_a_run_samples_and_judges_by_what_its_configuration_names(mine: Any, tmp
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"evaluation__sampling__top_p": 0.5}, r"evaluation\.sampling\.top_p must be 1 with this engine, got 0\.5"),
+        ({"evaluation__top_p": 0.5}, r"evaluation\.top_p must be 1 with this engine, got 0\.5"),
         (
-            {"bootstrap__sampling__options": {}},
-            r"bootstrap\.sampling\.engine: my_seams:Engine failed: KeyError",
+            {"bootstrap__engine_options": {}},
+            r"bootstrap\.engine: my_seams:Engine failed: KeyError",
         ),
         ({"evaluation__judge": "my_seams:None_"}, r"evaluation\.judge: module 'my_seams' has no class 'None_'"),
         ({"evaluation__judge_options": {}}, r"evaluation\.judge: my_seams:Judge failed: KeyError: 'says'"),

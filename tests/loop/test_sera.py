@@ -288,7 +288,7 @@ def test_harm_is_said_by_the_interval_in_the_terminal_and_in_the_report(
 def test_the_mix_makes_room_by_the_rule_that_kept(tmp_path: Path, rule: str) -> None:
     """Whatever the rule keeps, offline pairs go for generated ones that are there, and as the rule would."""
     overrides = {"rounds": 2, "evaluation__baseline": False, "selection": {"rule": rule, "fraction": 0.8}}
-    overrides["bootstrap"] = {"samples": 3, "sampling": {"temperature": 1.0, "max_new_tokens": 24}, "shares": [0.5],
+    overrides["bootstrap"] = {"samples": 3, "temperature": 1.0, "max_new_tokens": 24, "shares": [0.5],
                               "selection": {"rule": "all"}}  # fmt: skip
     run = train(small_config(tmp_path / "run", **overrides)).run
     rows = read_table(run.path("round-2/compose", "training.parquet")).to_pylist()
@@ -356,7 +356,7 @@ def test_a_reference_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 def test_generated_pairs_stay_within_max_length(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"bootstrap\.sampling\.max_new_tokens is 24: with the longest prompt of 6"):
+    with pytest.raises(ConfigError, match=r"bootstrap\.max_new_tokens is 24: with the longest prompt of 6"):
         train(small_config(tmp_path / "run", data__max_length=28))
 
 

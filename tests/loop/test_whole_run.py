@@ -25,7 +25,7 @@ RUN: dict[str, Any] = {
     "data": {"max_length": 48, "heldout_fraction": 0.2},
     "training": {"learning_rate": 1e-3, "max_steps": 4, "batch_size": 16, "save_steps": 3, "precision": "float32"},
     "scoring": {"dtype": "float32"},
-    "bootstrap": {"samples": 3, "sampling": {"max_new_tokens": 24}},
+    "bootstrap": {"samples": 3, "max_new_tokens": 24},
     "evaluation": {"prompts": 16},
     "stop": {"metric": "never"},
 }

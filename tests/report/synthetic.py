@@ -257,7 +257,7 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "scoring": {"ensemble_weight": 0.3, "debias": "none"},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
-            "writer": "policy", "samples": 4, "sampling": {"temperature": 0.7}, "shares": [0.3, 0.5, 0.6, 0.7],
+            "writer": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
             "selection": {"rule": "top", "fraction": 0.6, "threshold": None},
         },
         "evaluation": {"prompts": 200},

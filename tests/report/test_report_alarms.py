@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
 import pytest
 
 from seralign.config import RunConfig
+from seralign.config.fields import all_keys
 from seralign.report.alarms import ADVICE, Alarm, run_alarms
 
 START: dict[str, Any] = {
@@ -230,21 +230,8 @@ def test_held_out_pairs_are_the_measure_where_there_are_any() -> None:
     assert trained(round_1=[line(None), line(-10.0), line(-10.0, length=None), line(-10.5)]) == []
 
 
-def keys(kind: Any, prefix: str = "") -> set[str]:
-    """Every configuration key by its dotted name."""
-    import typing
-
-    found = set()
-    for name, hint in typing.get_type_hints(kind).items():
-        found.add(prefix + name)
-        for part in (hint, *typing.get_args(hint)):
-            if dataclasses.is_dataclass(part):
-                found |= keys(part, f"{prefix}{name}.")
-    return found
-
-
 @pytest.mark.parametrize("kind", ADVICE)
 def test_advice_names_keys_that_there_are(kind: str) -> None:
     named = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b", ADVICE[kind])) | set(re.findall(r"\b(rounds): ", ADVICE[kind]))
     assert named, "advice without a key to turn"
-    assert named <= keys(RunConfig)
+    assert named <= set(all_keys(RunConfig))

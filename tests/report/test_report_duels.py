@@ -44,7 +44,7 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
         "training": one.config["training"] | {"epochs": None},
     }
     config["data"] = config["data"] | {"max_prompt_length": 384}
-    config["evaluation"] = config["evaluation"] | {"sampling": {"max_new_tokens": 256}}
+    config["evaluation"] = config["evaluation"] | {"max_new_tokens": 256}
     other = replace(one, name="b", config=config)
     assert differences([one, other]).rows == ()
     lora = replace(other, config=config | {"policy": config["policy"] | {"lora": {"r": 8}}})

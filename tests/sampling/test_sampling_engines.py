@@ -62,7 +62,7 @@ class Sampling:
             return tiny.make_model()
 
         config = SamplingConfig(batch_size=batch_size, max_new_tokens=6, **settings)
-        sampler = make_sampler(policy_of(load), config, "bootstrap.sampling")
+        sampler = make_sampler(policy_of(load), config, "bootstrap")
         with closing(Results(folder / "results.sqlite")) as results:
             return sample_candidates(
                 prompts, sampler, params_of(config, 2), policy=policy, end_tokens=ENDS, seed=seed, results=results,
@@ -175,7 +175,7 @@ class Echo:
 
 
 def echo(engine: Any, folder: Path, prompts: datasets.Dataset) -> pa.Table:
-    sampler = CheckedSampler(engine, "bootstrap.sampling.engine", "mine:Echo")
+    sampler = CheckedSampler(engine, "bootstrap.engine", "mine:Echo")
     params = params_of(SamplingConfig(max_new_tokens=6), 2)
     with closing(Results(folder / "results.sqlite")) as results:
         return sample_candidates(
@@ -186,7 +186,7 @@ def echo(engine: Any, folder: Path, prompts: datasets.Dataset) -> pa.Table:
 def test_an_engine_answers_in_any_order_and_keeps_what_it_answered_before_it_failed(tmp_path: Path) -> None:
     prompts, engine = tiny.prompts_table(), Echo()
     engine.die_after = 5
-    says = r"^bootstrap\.sampling\.engine: mine:Echo failed: ConnectionError: the server is gone \(test_\w+\.py line \d"
+    says = r"^bootstrap\.engine: mine:Echo failed: ConnectionError: the server is gone \(test_\w+\.py line \d"
     with pytest.raises(ConfigError, match=says):
         echo(engine, tmp_path, prompts)
     assert len(engine.asked) == 5
@@ -219,7 +219,7 @@ def test_answers_that_break_the_contract_are_refused(wrong: Any, says: str, tmp_
             for request, candidates in super().sample(requests, watch):
                 yield from wrong(request, candidates)
 
-    with pytest.raises(ConfigError, match=rf"^bootstrap\.sampling\.engine: mine:Echo.*{says}"):
+    with pytest.raises(ConfigError, match=rf"^bootstrap\.engine: mine:Echo.*{says}"):
         echo(Wrong(), tmp_path, tiny.prompts_table())
 
 
@@ -248,15 +248,15 @@ def test_an_engine_says_how_it_is_asked(attribute: str, value: Any, says: str) -
     [
         (
             {"engine": "vlm"},
-            r"evaluation\.sampling\.engine must be one of local, or module:class of your own, got",
+            r"evaluation\.engine must be one of local, or module:class of your own, got",
         ),
-        ({"engine": "no_such_module:X"}, r"evaluation\.sampling\.engine: cannot import 'no_such_module'"),
-        ({"engine": "tiny:Nothing"}, r"evaluation\.sampling\.engine: module 'tiny' has no class 'Nothing'"),
-        ({"engine": "tiny:EOS"}, r"evaluation\.sampling\.engine: module 'tiny' has no class 'EOS'"),
-        ({"engine": "tiny:make_model"}, r"evaluation\.sampling\.engine: tiny:make_model failed: "),
-        ({"options": {"url": "x"}}, r"evaluation\.sampling\.options: engine local has none, got url"),
+        ({"engine": "no_such_module:X"}, r"evaluation\.engine: cannot import 'no_such_module'"),
+        ({"engine": "tiny:Nothing"}, r"evaluation\.engine: module 'tiny' has no class 'Nothing'"),
+        ({"engine": "tiny:EOS"}, r"evaluation\.engine: module 'tiny' has no class 'EOS'"),
+        ({"engine": "tiny:make_model"}, r"evaluation\.engine: tiny:make_model failed: "),
+        ({"engine_options": {"url": "x"}}, r"evaluation\.engine_options: engine local has none, got url"),
     ],
 )
 def test_an_engine_that_cannot_be_is_refused_before_it_is_asked(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=f"^{says}"):
-        make_sampler(policy_of(), SamplingConfig(**settings), "evaluation.sampling")
+        make_sampler(policy_of(), SamplingConfig(**settings), "evaluation")

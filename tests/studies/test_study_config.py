@@ -60,7 +60,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 
 
 def test_a_key_takes_the_place_of_the_keys_below_it() -> None:
-    base = {"bootstrap.samples": 4, "bootstrap.sampling.temperature": 1.0, "rounds": 3}
+    base = {"bootstrap.samples": 4, "bootstrap.temperature": 1.0, "rounds": 3}
 
     assert merged(base, {"bootstrap": None}) == {"rounds": 3, "bootstrap": None}
     # What is laid over last stands last: the loader assigns in this order.

@@ -85,7 +85,7 @@ def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) ->
 
     settings = sampling(given, first)
     reader = load_reader(policy, system=given.system, plain=given.plain)
-    return _Talk(make_speaker(policy, reader, settings, "evaluation.sampling"), params_of(settings, 1))
+    return _Talk(make_speaker(policy, reader, settings, "evaluation"), params_of(settings, 1))
 
 
 def _converse(talks: list[_Talk], seed: int) -> None:

@@ -75,7 +75,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
         asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
     how = "turns of a conversation" if reader.chat else "plain text to continue"
     say(f"{policy.name}: {len(asked)} prompts; plain text is taken as {how}")
-    speaker = make_speaker(policy, reader, settings, "evaluation.sampling")
+    speaker = make_speaker(policy, reader, settings, "evaluation")
     answered = list(
         sample_answers(
             speaker,

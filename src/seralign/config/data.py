@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from seralign.checks import positive, require
+from seralign.config.fields import INLINE
 from seralign.config.sampling import SamplingConfig
 from seralign.errors import ConfigError
 
@@ -117,7 +118,7 @@ class OwnWorldConfig:
 
     prompts: SourceConfig
     scorer: str
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig, metadata=INLINE)
     style_token: str | None = None
 
     def __post_init__(self) -> None:

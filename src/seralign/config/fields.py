@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from seralign.objectives import OBJECTIVES, ObjectiveSum
@@ -33,13 +34,49 @@ def value_of(hint: Any) -> Any | None:
     return None if mapping is None else typing.get_args(mapping)[1]
 
 
+# Metadata of a field whose dataclass has no section of its own: its keys stand beside those of its owner.
+INLINE = {"inline": True}
+
+
+def is_inline(field: dataclasses.Field[Any]) -> bool:
+    """Whether the keys of a field's dataclass stand in the section that the field is in."""
+    return "inline" in field.metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of a section: its type, its default (``dataclasses.MISSING`` where it has none), and its dataclass."""
+
+    name: str
+    hint: Any
+    default: Any
+    owner: type
+
+
+def section_keys(kind: type, values: Any = None) -> Iterator[Key]:
+    """The keys of a section.
+
+    Args:
+        kind: Its dataclass.
+        values: An instance whose values are the defaults; by default the dataclass's own.
+    """
+    hints = type_hints(kind)
+    for field in dataclasses.fields(kind):
+        default = field.default if values is None else getattr(values, field.name)
+        if values is None and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if is_inline(field):
+            yield from section_keys(hints[field.name], default)
+        else:
+            yield Key(field.name, hints[field.name], default, kind)
+
+
 def keys_below(kind: type) -> dict[str, Any]:
-    """The keys of a section with their types: fields of its dataclass, those of all objectives for ``objective``."""
+    """The keys of a section with their types; those of all objectives for ``objective``."""
     if kind is ObjectiveSum:
         settings = [keys_below(objective) for objective in OBJECTIVES.values()]
         return {"name": str, "weight": float} | {key: hint for keys in settings for key, hint in keys.items()}
-    hints = type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {key.name: key.hint for key in section_keys(kind)}
 
 
 @functools.cache

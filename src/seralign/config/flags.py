@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import docstring_parser
 
-from seralign.config.fields import alternatives, dataclass_of, keys_below, type_hints
+from seralign.config.fields import Key, alternatives, dataclass_of, keys_below, section_keys
 from seralign.config.hints import type_at, unknown_key
 from seralign.config.recipes import DEFAULT, RECIPES
 from seralign.config.run import RunConfig
@@ -104,20 +104,29 @@ def _add_section(parser: argparse.ArgumentParser, kind: type, prefix: str) -> No
     if kind is ObjectiveSum:
         _add_objectives(parser, prefix)
         return
-    docs = docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
-    about = {param.arg_name: param.description or "" for param in docs.params}
-    group = parser.add_argument_group(prefix.rstrip(".") or "run", _text(docs.short_description or ""))
-    hints = type_hints(kind)
-    for field in dataclasses.fields(kind):
-        default = "" if field.default is dataclasses.MISSING else f" (default: {_default(field.default)})"
+    group = parser.add_argument_group(prefix.rstrip(".") or "run", _text(described(kind).short_description or ""))
+    keys = list(section_keys(kind))
+    for key in keys:
+        has_default = key.default is not dataclasses.MISSING and dataclass_of(key.hint) is None
+        default = f" (default: {_default(key.default)})" if has_default else ""
         group.add_argument(
-            f"--{prefix}{field.name}", metavar=_metavar(hints[field.name]), default=argparse.SUPPRESS,
-            help=_text(about.get(field.name, "")) + default.replace("%", "%%"),
+            f"--{prefix}{key.name}", metavar=_metavar(key.hint), default=argparse.SUPPRESS,
+            help=_text(about(key)) + default.replace("%", "%%"),
         )  # fmt: skip
-    for name, hint in hints.items():
-        part = dataclass_of(hint)
+    for key in keys:
+        part = dataclass_of(key.hint)
         if part is not None:
-            _add_section(parser, part, f"{prefix}{name}.")
+            _add_section(parser, part, f"{prefix}{key.name}.")
+
+
+def described(kind: type) -> docstring_parser.Docstring:
+    """The parsed docstring of a dataclass."""
+    return docstring_parser.parse(kind.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+
+
+def about(key: Key) -> str:
+    """What a key is, from the docstring of its dataclass."""
+    return next((param.description or "" for param in described(key.owner).params if param.arg_name == key.name), "")
 
 
 def _add_objectives(parser: argparse.ArgumentParser, prefix: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from seralign.config.fields import is_inline
 from seralign.config.flags import CONFIG, PRINT, read_flags, unknown_argument
 from seralign.config.objective import plain, read_objective
 from seralign.config.paths import expanded
@@ -18,6 +19,7 @@ from seralign.config.run import RunConfig
 from seralign.config.values import build
 from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
+from seralign.objectives import ObjectiveSum
 
 
 def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -74,7 +76,24 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """The configuration as nested plain values, every default written out."""
-    return dataclasses.asdict(config) | {"objective": plain(config.objective)}
+    return plain_values(config)
+
+
+def plain_values(value: Any) -> Any:
+    """A part of a configuration as plain values, by the keys that it is read from."""
+    if isinstance(value, ObjectiveSum):
+        return plain(value)
+    if isinstance(value, dict):
+        return {name: plain_values(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain_values(part) for part in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        part = plain_values(getattr(value, field.name))
+        found |= part if is_inline(field) else {field.name: part}
+    return found
 
 
 def to_yaml(config: RunConfig) -> str:

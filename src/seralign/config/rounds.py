@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from seralign.checks import fraction, positive, require
+from seralign.config.fields import INLINE
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
@@ -106,7 +107,7 @@ class BootstrapConfig:
 
     writer: Literal["policy", "previous", "initial"] = "initial"
     samples: int = 4
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7))
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3])
@@ -146,7 +147,7 @@ class EvaluationConfig:
     """
 
     prompts: int = 200
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(batch_size=32))
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(batch_size=32), metadata=INLINE)
     scorer: str | None = None
     judge: str | None = None
     judge_options: dict[str, Any] = field(default_factory=dict)

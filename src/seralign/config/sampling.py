@@ -1,4 +1,4 @@
-"""How responses are sampled: one section, wherever a run samples."""
+"""How responses are sampled: the same keys in every section that samples."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class SamplingConfig:
         temperature: Sampling temperature.
         top_p: Nucleus of the sampling distribution.
         max_new_tokens: Longest response in tokens; a longer one is unfinished and makes no pair. Default: 256; in
-            ``evaluation.sampling``, that of ``bootstrap.sampling``.
+            ``evaluation``, that of ``bootstrap``.
         batch_size: Prompts sampled together.
         engine: What samples: ``local``, the policy in this process; or ``module:class`` of your own (CONTRIBUTING.md).
-        options: The engine's own settings; ``local`` has none. Secrets are refused: a run's files have the
+        engine_options: The engine's own settings; ``local`` has none. Secrets are refused: a run's files have the
             configuration.
     """
 
@@ -34,7 +34,7 @@ class SamplingConfig:
     max_new_tokens: int | None = None
     batch_size: int = 16
     engine: str = LOCAL
-    options: dict[str, Any] = field(default_factory=dict)
+    engine_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive(self.temperature, "temperature")
@@ -42,7 +42,7 @@ class SamplingConfig:
         if self.max_new_tokens is not None:
             positive(self.max_new_tokens, "max_new_tokens")
         positive(self.batch_size, "batch_size")
-        refuse_secrets(self.options, "options")
+        refuse_secrets(self.engine_options, "engine_options")
 
     @property
     def limit(self) -> int:

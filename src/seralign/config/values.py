@@ -7,7 +7,7 @@ import math
 import typing
 from typing import Any
 
-from seralign.config.fields import alternatives, dataclass_of, type_hints
+from seralign.config.fields import alternatives, dataclass_of, is_inline, keys_below, type_hints
 from seralign.config.hints import dotted_key, type_at, unknown_key
 from seralign.errors import ConfigError
 
@@ -37,8 +37,14 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
     prefix = f"{key}." if key else ""
     hints, fields = type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
     arguments = {}
+    for name, field in fields.items():
+        if is_inline(field):
+            own = {key: values[key] for key in keys_below(hints[name]) if key in values}
+            values = {key: value for key, value in values.items() if key not in own}
+            default = getattr(base, name) if base is not None else _default(field)
+            arguments[name] = build(hints[name], own, key, default)
     for name, value in values.items():
-        if name not in fields:
+        if name not in fields or is_inline(fields[name]):
             if "." in str(name) and type_at(f"{prefix}{name}") is not None:
                 raise ConfigError(dotted_key(key, str(name), value))
             raise ConfigError(unknown_key(f"{prefix}{name}{_first_below(value)}"))

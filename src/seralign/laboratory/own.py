@@ -116,7 +116,7 @@ def sampled_pairs(
     if not found:
         raise DataError(
             f"world.own: no two responses to {len(prompts)} prompts make a pair ({_told(left_out)}); raise "
-            "world.own.sampling.max_new_tokens or temperature, or give a policy.model that answers"
+            "world.own.max_new_tokens or temperature, or give a policy.model that answers"
         )
     found = found[:count]
     asked = [prompt.text for prompt, _, _ in found]

@@ -189,7 +189,7 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
     if config.evaluation.prompts:
         _check_room(
             tables.heldout_prompts,
-            "evaluation.sampling.max_new_tokens",
+            "evaluation.max_new_tokens",
             config.answer_tokens,
             window,
             "the model's positions",
@@ -197,7 +197,7 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
     if config.rounds > 1 and bootstrap is not None:
         room = min(window, data.max_length)
         tokens = bootstrap.sampling.limit
-        _check_room(tables.prompts, "bootstrap.sampling.max_new_tokens", tokens, room, "data.max_length")
+        _check_room(tables.prompts, "bootstrap.max_new_tokens", tokens, room, "data.max_length")
 
 
 def _check_room(prompts: datasets.Dataset, key: str, tokens: int, room: int, what: str) -> None:

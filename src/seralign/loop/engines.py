@@ -50,9 +50,9 @@ def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
     """The sections by which the rounds of a run sample, by their whole names."""
     found = {}
     if config.rounds > 1 and config.bootstrap is not None:
-        found["bootstrap.sampling"] = config.bootstrap.sampling
+        found["bootstrap"] = config.bootstrap.sampling
     if config.evaluation.prompts:
-        found["evaluation.sampling"] = config.evaluation.sampling
+        found["evaluation"] = config.evaluation.sampling
     return found
 
 

@@ -18,7 +18,7 @@ from seralign.files import write_table
 from seralign.intervals import Interval
 from seralign.loop.comparing import SAMPLES, answers_of, compare, prompts_by_id
 from seralign.loop.context import Loop, Policy
-from seralign.loop.inputs import SCORING
+from seralign.loop.inputs import SCORING, sampling_keys
 from seralign.loop.scoring import pair_scores, policy_logps, with_prompts
 from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.scoring import Responses
@@ -62,7 +62,8 @@ def evaluate_stage(
     """
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "evaluation.sampling")
+    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts")
+    inputs |= loop.settings(*sampling_keys("evaluation"))
     inputs |= loop.tokenizer_inputs
     if loop.scorer is not None:
         inputs[loop.scorer.key] = loop.scorer.digest
@@ -113,7 +114,7 @@ def _sample(loop: Loop, policy: Policy, prompts: datasets.Dataset) -> pa.Table:
     sampling = loop.config.evaluation.sampling
     return sample_candidates(
         prompts,
-        loop.sampler(policy, sampling, "evaluation.sampling"),
+        loop.sampler(policy, sampling, "evaluation"),
         params_of(sampling, 1, loop.config.answer_tokens),
         policy=policy.digest,
         end_tokens=loop.end_tokens,

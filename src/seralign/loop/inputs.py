@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from functools import reduce
+from operator import getitem
 
 from transformers import PreTrainedTokenizerBase
 
-from seralign.config import RunConfig, to_dict
+from seralign.config import RunConfig, SamplingConfig, to_dict
 from seralign.records import content_id
 
 # How rows of text become tokens.
@@ -23,7 +25,12 @@ SCORING = (*FORWARD, "scoring.dtype", "scoring.tokens_per_pack")
 def settings(config: RunConfig, *keys: str) -> dict[str, str]:
     """Digests of settings by their dotted key, a section whole. Where a null stands for a value, it is that value's."""
     values = to_dict(config.resolved())
-    return {key: content_id(_value(values, key)) for key in keys}
+    return {key: content_id(reduce(getitem, key.split("."), values)) for key in keys}
+
+
+def sampling_keys(section: str) -> list[str]:
+    """The keys of a section that say how it samples."""
+    return [f"{section}.{field.name}" for field in fields(SamplingConfig)]
 
 
 def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
@@ -34,10 +41,3 @@ def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[i
         "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
         "policy.model's end tokens": content_id(sorted(end_tokens)),
     }
-
-
-def _value(values: dict[str, Any], key: str) -> Any:
-    found: Any = values
-    for part in key.split("."):
-        found = found[part]
-    return found

@@ -49,7 +49,7 @@ def make_own_world(
     ends = end_tokens(source, tokenizer)
     load = partial(load_model, source, config.policy, sampling_dtype(config))
     sampled = sampled_policy(config, policy, tokenizer, ends, load)
-    make_sampler(sampled, sampling, "world.own.sampling")  # refuses what it cannot honour, before any work
+    make_sampler(sampled, sampling, "world.own")  # refuses what it cannot honour, before any work
     file = folder / SCRATCH / "prompts.arrow"
     if distributed.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def make_own_world(
     def sample(name: str, prompts: datasets.Dataset, samples: int) -> Sequence[Candidate]:
         table = sample_candidates(
             prompts,
-            make_sampler(sampled, sampling, "world.own.sampling"),
+            make_sampler(sampled, sampling, "world.own"),
             params_of(sampling, samples),
             policy=policy.digest,
             end_tokens=ends,
@@ -97,6 +97,6 @@ def _check_room(config: RunConfig, world: OwnWorld, prompts: datasets.Dataset) -
     longest, room = int(column_lengths(prompts, "ids").max()), config.data.max_length
     if longest + world.own.sampling.limit > room:
         raise ConfigError(
-            f"world.own.sampling.max_new_tokens is {world.own.sampling.limit}: with the longest prompt of {longest} "
+            f"world.own.max_new_tokens is {world.own.sampling.limit}: with the longest prompt of {longest} "
             f"tokens that is more than data.max_length, {room}; lower it or data.max_prompt_length"
         )

@@ -27,7 +27,7 @@ from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
 from seralign.files import read_table, write_table
 from seralign.loop.context import Loop, Policy
-from seralign.loop.inputs import FORWARD, SCORING
+from seralign.loop.inputs import FORWARD, SCORING, sampling_keys
 from seralign.loop.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
 from seralign.objectives import ensemble_margin
 from seralign.progress import say
@@ -117,13 +117,13 @@ def sample(
     """Let a policy answer the round's prompts, several times each."""
     name = f"round-{index}/sample"
     inputs = {"data": pairs_digest, "policy": policy.digest} | loop.tokenizer_inputs
-    drawing = ("bootstrap.prompts", "bootstrap.samples", "bootstrap.sampling", "seed")
+    drawing = ("bootstrap.prompts", "bootstrap.samples", *sampling_keys("bootstrap"), "seed")
     inputs |= loop.settings(*FORWARD, "scoring.dtype", *drawing)
 
     def work(folder: Path) -> dict[str, Any]:
         table = sample_candidates(
             prompts,
-            loop.sampler(policy, config.sampling, "bootstrap.sampling"),
+            loop.sampler(policy, config.sampling, "bootstrap"),
             params_of(config.sampling, config.samples),
             policy=policy.digest,
             end_tokens=loop.end_tokens,

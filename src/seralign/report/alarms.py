@@ -47,7 +47,7 @@ ADVICE = {
     "diversity": "Raise objective.beta, lower training.learning_rate, or lower bootstrap.shares.",
     "repetition": "Raise objective.beta or lower training.learning_rate; the policies of earlier rounds are kept in "
     "round-N/train.",
-    "unfinished": "Raise bootstrap.sampling.max_new_tokens and evaluation.sampling.max_new_tokens, or see whether the "
+    "unfinished": "Raise bootstrap.max_new_tokens and evaluation.max_new_tokens, or see whether the "
     "policy goes in circles.",
     "kl": "Raise objective.beta, lower training.learning_rate, or train less (rounds, training.epochs).",
     "harm": "Lower training.learning_rate or train less (training.epochs), and see that chosen and rejected are the "
@@ -59,8 +59,8 @@ ADVICE = {
     "baseline": "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).",
     "length_bias": "Set scoring.debias: length, as recipe: steady does, to select without what length explains; or try "
     "simpo, whose reward is a mean over tokens.",
-    "alike": "There is little to choose from: raise bootstrap.sampling.temperature or bootstrap.samples.",
-    "few": "Give more prompts (data.prompts, bootstrap.prompts), raise bootstrap.sampling.max_new_tokens where answers "
+    "alike": "There is little to choose from: raise bootstrap.temperature or bootstrap.samples.",
+    "few": "Give more prompts (data.prompts, bootstrap.prompts), raise bootstrap.max_new_tokens where answers "
     "are cut off, or lower bootstrap.shares.",
     "saturated": "They teach nothing more: train less (training.epochs), or keep harder pairs (selection.rule: "
     "middle).",

@@ -111,7 +111,7 @@ def round_lines(config: dict[str, Any]) -> list[str]:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
     answers = f"{bootstrap['samples']} answers a prompt by {_WRITERS[bootstrap['writer']]}"
-    rule, temperature = _rule(bootstrap["selection"]), bootstrap["sampling"]["temperature"]
+    rule, temperature = _rule(bootstrap["selection"]), bootstrap["temperature"]
     made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
     return [*lines, made]
 

@@ -79,7 +79,7 @@ def _no_path(runs: Sequence[RunContents]) -> str:
     if all(policy["kl"] is None for policy in policies):
         return (
             "No distance is known: the log-ratios of answers estimate KL only where they were sampled at "
-            "evaluation.sampling.temperature 1 and top_p 1, from all of the policy's distribution."
+            "evaluation.temperature 1 and top_p 1, from all of the policy's distribution."
         )
     return "No reward to set against the distance: no scores (evaluation.scorer) and no margins on held-out pairs."
 

@@ -14,7 +14,7 @@ ADVICE = {
     "repeat themselves.",
     "repetition": "Lower training.learning_rate or train less (training.epochs), and see whether the demonstrations "
     "repeat themselves.",
-    "unfinished": "Raise evaluation.sampling.max_new_tokens, or see in seralign inspect whether the demonstrations end "
+    "unfinished": "Raise evaluation.max_new_tokens, or see in seralign inspect whether the demonstrations end "
     "with the model's end token.",
     "harm": "Lower training.learning_rate or train less (training.epochs), and read some of the answers and of the "
     "demonstrations.",

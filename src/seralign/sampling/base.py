@@ -85,8 +85,8 @@ class Sampler(Protocol):
     section ``SamplingConfig``, and the section's whole name for messages (``bootstrap.sampling``). It is called once at
     the start of a run, for every section that names it, with the policy that the run begins with; and again for each
     policy that is sampled. So it has to be cheap: no model is loaded and no server started before the first request. A
-    setting that the engine cannot honour, of ``settings`` or of its own in ``settings.options``, is refused there with
-    a ``ConfigError`` that begins with the key.
+    setting that the engine cannot honour, of ``settings`` or of its own in ``settings.engine_options``, is refused
+    there with a ``ConfigError`` that begins with the key.
 
     ``identity`` names everything about the engine that can change what it answers: its name and version, data type,
     device. Results of one identity are not taken for those of another.

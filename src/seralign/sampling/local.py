@@ -24,8 +24,10 @@ class LocalSampler:
     """
 
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
-        if settings.options:
-            raise ConfigError(f"{key}.options: engine local has none, got {', '.join(sorted(settings.options))}")
+        if settings.engine_options:
+            raise ConfigError(
+                f"{key}.engine_options: engine local has none, got {', '.join(sorted(settings.engine_options))}"
+            )
         self._policy = policy
         self._settings = settings
 

@@ -87,7 +87,7 @@ def _answers(
     settings = replace(usual, temperature=temperature, top_p=1.0, batch_size=size)
     found = sample_candidates(
         prompts,
-        loop.sampler(sampler, settings, "evaluation.sampling"),
+        loop.sampler(sampler, settings, "evaluation"),
         params_of(settings, ask.draws, loop.config.answer_tokens),
         policy=sampler.digest,
         end_tokens=loop.end_tokens,

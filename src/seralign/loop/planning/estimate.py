@@ -155,7 +155,7 @@ def misfits(config: RunConfig, work: Sequence[StageWork], measured: Measured, me
                           ("evaluation", config.evaluation.sampling.batch_size)):  # fmt: skip
         sampling = [stage.sampling for stage in work if stage.sampling and stage.sampling.section == section]
         if sampling and measured.sampling is not None and size:
-            found += _batch_misfit(f"{section}.sampling.batch_size", sampling, measured.sampling, limit)
+            found += _batch_misfit(f"{section}.batch_size", sampling, measured.sampling, limit)
     return found
 
 

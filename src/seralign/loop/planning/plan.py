@@ -273,7 +273,7 @@ def _notes(
         if config.rounds > 1 and config.bootstrap is not None:
             limits["bootstrap"] = config.bootstrap.sampling.limit
         guesses = ", ".join(
-            f"{guess.within(limit).mean} tokens in {section} ({section}.sampling.max_new_tokens: {limit})"
+            f"{guess.within(limit).mean} tokens in {section} ({section}.max_new_tokens: {limit})"
             for section, limit in limits.items()
         )
         notes.append(
