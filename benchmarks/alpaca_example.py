@@ -54,8 +54,8 @@ def measure(pairs: Path, scratch: Path, precision: str) -> dict[str, Any]:
     from seralign.policy.abilities import packed_length
     from seralign.policy.identity import PolicySource
     from seralign.policy.load import end_tokens, load_model, load_tokenizer
-    from seralign.responses import Responses, plan_scoring
-    from seralign.scoring import ScoringPolicy, logps
+    from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+    from seralign.rewards.responses import Responses, plan_scoring
     from seralign.training.batches import row_sizes
     from seralign.training.plan import plan_training
     from seralign.training.train import TrainingData, train

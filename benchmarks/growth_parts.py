@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.workers import peak_memory_mb
-from seralign.cache import LogpCache
 from seralign.config import DataConfig, ScoringConfig, SelectionConfig, SourceConfig
 from seralign.data.prepare import prepare_pairs
 from seralign.data.table import read_table
@@ -31,9 +30,10 @@ from seralign.policy.head import linear_logps
 from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import pack_sequences, pad_sequences
-from seralign.responses import Responses, plan_scoring
-from seralign.scoring import ScoringPolicy, logps
-from seralign.selection import select
+from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+from seralign.rewards.responses import Responses, plan_scoring
+from seralign.rewards.selection import select
+from seralign.runs.cache import LogpCache
 
 PATHS = {"packed": pack_sequences, "padded": pad_sequences}
 CANDIDATE_TOKENS = (400, 80)

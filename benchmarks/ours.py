@@ -32,13 +32,13 @@ from seralign.config import DataConfig, PolicyConfig, ScoringConfig, SourceConfi
 from seralign.data.content import Example
 from seralign.data.prepare import prepare_pairs
 from seralign.data.tokens import Encoder, make_encoder
-from seralign.loop.scoring import with_prompts
 from seralign.objectives import DPO, one
+from seralign.pipeline.scoring import with_prompts
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
-from seralign.responses import Responses, plan_scoring
-from seralign.scoring import ScoringPolicy, logps
+from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+from seralign.rewards.responses import Responses, plan_scoring
 from seralign.training.batches import row_sizes
 from seralign.training.plan import Plan, plan_training
 from seralign.training.train import TrainingData, train

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seralign.store import Run, read_run
+from seralign.runs import Run, read_run
 
 
 def command(out: Path) -> list[str]:

@@ -13,7 +13,7 @@ from fuzz.target import Target
 from fuzz.values import damaged
 from seralign.report.contents import run_contents
 from seralign.report.text import run_tables
-from seralign.store import read_run
+from seralign.runs import read_run
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def _one_processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("seralign.loop.precision.processor_rates", lambda shape: Rates(float32=50.0, bfloat16=50.0))
+        patch.setattr("seralign.pipeline.precision.processor_rates", lambda shape: Rates(float32=50.0, bfloat16=50.0))
         yield
 
 

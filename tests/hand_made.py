@@ -12,10 +12,10 @@ import pyarrow as pa
 from seralign.config import load_config, to_dict
 from seralign.data.table import write_pairs, write_prompts
 from seralign.evaluation.summary import PolicyFigures
-from seralign.files import write_table
 from seralign.intervals import Interval
 from seralign.records import OFFLINE, Pair
-from seralign.store import Run, open_run
+from seralign.runs import Run, open_run
+from seralign.runs.files import write_table
 
 CONFIG: dict[str, Any] = {"rounds": 3, "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
 

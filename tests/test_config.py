@@ -41,46 +41,48 @@ def test_the_default_recipe_is_what_the_defaults_are() -> None:
 
 def test_the_paper_has_a_recipe() -> None:
     config = load_config(None, {**WORLD, "recipe": "sera"})
-    assert (config.scoring.debias, config.scoring.ensemble_weight) == ("none", 0.3)
+    assert (config.scoring.length_correction, config.scoring.ensemble_weight) == ("none", 0.3)
     assert config.bootstrap is not None
-    assert (config.bootstrap.writer, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
+    assert (config.bootstrap.sample_from, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
     assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
 
 
 def test_a_configuration_tells_its_recipe() -> None:
-    for name in ("sera", "steady"):
+    for name in ("sera", "sera_stable"):
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name}))) == name
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name, "bootstrap": None}))) == name
-    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.debias": "length"}))
+    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.length_correction": "length"}))
     assert recipe_name(mixed) is None
-    del mixed["scoring"]["debias"], mixed["bootstrap"]["writer"]
+    del mixed["scoring"]["length_correction"], mixed["bootstrap"]["sample_from"]
     assert recipe_name(mixed) == "sera"
 
 
 def test_keys_that_are_given_win_over_those_of_the_recipe(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("{recipe: steady, out: r, world: {}, bootstrap: {samples: 8, shares: [0.5]}}", encoding="utf-8")
+    file.write_text("{recipe: sera_stable, out: r, world: {}, bootstrap: {samples: 8, shares: [0.5]}}", "utf-8")
 
     for config in (load_config(file), parse_config(config_parser(prog="seralign"), [str(file)])[0]):
-        assert config.scoring.debias == "length"
+        assert config.scoring.length_correction is True
         assert config.bootstrap is not None
-        assert (config.bootstrap.samples, config.bootstrap.writer) == (8, "initial")
+        assert (config.bootstrap.samples, config.bootstrap.sample_from) == (8, "initial")
         assert config.bootstrap.shares == [0.5]
-    flags = ["--scoring.debias", "none", "--bootstrap", "null"]
+    flags = ["--scoring.length_correction", "none", "--bootstrap", "null"]
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), *flags])
-    assert (config.scoring.debias, config.bootstrap) == ("none", None)
-    assert load_config(file, {"scoring.debias": "none"}).scoring.debias == "none"
+    assert (config.scoring.length_correction, config.bootstrap) == ("none", None)
+    assert load_config(file, {"scoring.length_correction": "none"}).scoring.length_correction is False
 
 
 def test_a_flag_names_the_recipe_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("{recipe: steady, out: r, world: {}}", encoding="utf-8")
+    file.write_text("{recipe: sera_stable, out: r, world: {}}", encoding="utf-8")
 
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), "--recipe", "sera"])
     assert config == load_config(file, {"recipe": "sera"})
-    assert config.scoring.debias == "none"
-    config, _ = parse_config(config_parser(prog="seralign"), ["--recipe=steady", "--out", "r", "--world.noise", "0.2"])
-    assert config.scoring.debias == "length"
+    assert config.scoring.length_correction is False
+    config, _ = parse_config(
+        config_parser(prog="seralign"), ["--recipe=sera_stable", "--out", "r", "--world.noise", "0.2"]
+    )
+    assert config.scoring.length_correction is True
 
 
 def test_a_section_that_is_opened_again_has_the_recipes_keys(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_a_section_that_is_opened_again_has_the_recipes_keys(tmp_path: Path) -> 
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), "--bootstrap.samples", "6"])
     assert config == load_config(file, {"bootstrap.samples": 6})
     assert config.bootstrap is not None
-    assert (config.bootstrap.samples, config.bootstrap.writer) == (6, "policy")
+    assert (config.bootstrap.samples, config.bootstrap.sample_from) == (6, "policy")
 
 
 def test_a_configuration_is_printed_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,9 +122,9 @@ def test_overrides_are_not_changed() -> None:
     ("text", "says"),
     [
         ("sft: {batch_sze: 3}", "sft.batch_sze: unknown key; did you mean sft.batch_size?"),
-        ("recipe: dpo", "recipe must be one of sera, steady, got 'dpo'"),
+        ("recipe: dpo", "recipe must be one of sera, sera_stable, got 'dpo'"),
         ("scoring: null", "scoring: expected keys and values below it, got null"),
-        ("recipe: {}", "recipe must be one of sera, steady, got {}"),
+        ("recipe: {}", "recipe must be one of sera, sera_stable, got {}"),
         ("objective: dpo", "objective: expected keys and values below it, got 'dpo'; did you mean objective.name?"),
         ("rounds: [1]", "rounds must be a whole number, got [1]"),
         ("sft: {batch_size: x}", "sft.batch_size must be a whole number, got 'x'"),

@@ -23,9 +23,9 @@ from seralign.cli.main import main
 from seralign.config import load_config, to_dict
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
-from seralign.files import read_table
 from seralign.report.figures import run_figures
-from seralign.store import read_run
+from seralign.runs import read_run
+from seralign.runs.files import read_table
 from seralign.studies.cells import check_study
 from seralign.studies.config import load_study, study_from
 
@@ -114,7 +114,7 @@ def test_the_quickstart_runs_in_small(tmp_path: Path) -> None:
         **{f"{stage}.{key}": value for stage in ("sft", "training") for key, value in short.items()},
         "evaluation.prompts": 16,
     }
-    from seralign.loop import train
+    from seralign.pipeline import train
 
     result = train(load_config(QUICKSTART, overrides))
     figures = figures_of(tmp_path / "run")

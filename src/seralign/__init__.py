@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seralign.config import RunConfig, load_config
     from seralign.errors import SeralignError
-    from seralign.loop import RunResult, train
     from seralign.objectives import DPO, IPO, SFT, Objective, ResponseValues, SimPO, SLiC
+    from seralign.pipeline import RunResult, train
     from seralign.policy.logprobs import response_logps
     from seralign.records import Pair, Prompt
     from seralign.report.figures import run_figures
-    from seralign.selection import select
-    from seralign.store import Run, read_run
+    from seralign.rewards.selection import select
+    from seralign.runs import Run, read_run
     from seralign.training.trainer import PreferenceTrainer
 
 _WHERE = {
@@ -34,19 +34,19 @@ _WHERE = {
     "PreferenceTrainer": "training.trainer",
     "Prompt": "records",
     "ResponseValues": "objectives",
-    "Run": "store",
+    "Run": "runs",
     "SFT": "objectives",
     "SLiC": "objectives",
     "RunConfig": "config",
-    "RunResult": "loop",
+    "RunResult": "pipeline",
     "SeralignError": "errors",
     "SimPO": "objectives",
     "load_config": "config",
-    "read_run": "store",
+    "read_run": "runs",
     "response_logps": "policy.logprobs",
     "run_figures": "report.figures",
-    "select": "selection",
-    "train": "loop",
+    "select": "rewards.selection",
+    "train": "pipeline",
 }
 
 __all__ = [

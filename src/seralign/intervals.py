@@ -81,7 +81,7 @@ def share_interval(outcomes: ArrayLike, groups: Sequence[str] | None = None, lev
 def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> Interval | None:
     """Share of prompts on which a scores higher than b [N], ties counted half; ``None`` for no prompts.
 
-    The unit is the prompt: its outcome is 1, 1/2 or 0. The interval is that of :func:`share_interval`.
+    The unit is the prompt: its outcome is 1, 1/2 or 0. The interval is that of ``share_interval``.
 
     Raises:
         ValueError: A score is not finite, or the two are not equally many.

@@ -36,12 +36,12 @@ def printable(text: str) -> str:
 
 
 def printable_line(text: str) -> str:
-    """:func:`printable` text on a single line; newlines and tabs are shown as escapes, too."""
+    """``printable`` text on a single line; newlines and tabs are shown as escapes, too."""
     return re.sub("[\n\t]", _escape, printable(text))
 
 
 def error_line(text: str) -> str:
-    """An error as :func:`printable_line`; the middle of a longer one than anyone reads is left out."""
+    """An error as ``printable_line``; the middle of a longer one than anyone reads is left out."""
     line = printable_line(text)
     if len(line) <= _LONGEST:
         return line
@@ -50,7 +50,7 @@ def error_line(text: str) -> str:
 
 
 def console(*, stderr: bool = False, width_in_files: int) -> Console:
-    """A console that shows whatever it is given as :func:`printable` text.
+    """A console that shows whatever it is given as ``printable`` text.
 
     Args:
         stderr: Standard error in place of standard output.

@@ -22,7 +22,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lora_run(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two rounds that trained an adapter on conversations. Read only."""
-    from seralign.loop import train
+    from seralign.pipeline import train
 
     folder = tmp_path_factory.mktemp("lora")
     rows = [

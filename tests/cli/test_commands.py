@@ -244,7 +244,7 @@ def test_a_folder_of_something_else_is_left_alone(
 def test_a_full_disk_loses_nothing(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import seralign.loop.evaluating as evaluating
+    import seralign.pipeline.evaluating as evaluating
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.cli.main import main
-from seralign.files import partial_folder
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.quiet import quiet_transformers
+from seralign.runs.files import partial_folder
 
 IDS = torch.tensor([[5, 9, 77, 200, 31, 4, 118]])
 
@@ -185,7 +185,7 @@ def test_weights_that_changed_since_are_refused(
 def test_an_adapter_on_another_base_is_refused(
     lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seralign.loop import publishing
+    from seralign.pipeline import publishing
 
     monkeypatch.setattr(publishing, "weights_digest", lambda source: "of another base")
     assert main(["merge", str(lora_run), "--out", str(tmp_path / "whole")]) == 2

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-import seralign.loop.planning.plan as planning
+import seralign.pipeline.plan.plan as planning
 from seralign.cli.main import main
 from seralign.cli.plan import _bytes, _time, _told
 from seralign.config import WorldConfig
 from seralign.laboratory.world import make_world
-from seralign.loop.planning.estimate import Misfit
+from seralign.pipeline.plan.estimate import Misfit
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_mistakes_are_one_clear_error(
     assert says in error
 
 
-def test_show_has_the_alarms_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_has_the_warnings_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hand_made import add_policy
 
     run = new_run(tmp_path / "run")
@@ -86,8 +86,8 @@ def test_show_has_the_alarms_as_text_and_as_json(tmp_path: Path, capsys: pytest.
     add_policy(run, "initial", "initial")
     add_policy(run, "round-1", "round 1", length=25.0)
     assert main(["show", str(run.root), "--json"]) == 0
-    (alarm,) = json.loads(capsys.readouterr().out)["alarms"]
-    assert (alarm["kind"], alarm["where"], alarm["value"], alarm["limit"]) == ("length", "round 1", 2.5, 1.3)
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert (warning["kind"], warning["where"], warning["value"], warning["limit"]) == ("length", "round 1", 2.5, 1.3)
     assert main(["show", str(run.root)]) == 0
     shown = capsys.readouterr().out
     assert "Answers of round 1 are 2.5 times as long as initial's: 25.0 tokens." in shown

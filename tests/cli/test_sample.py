@@ -14,11 +14,11 @@ from seralign.cli.main import main
 from seralign.config import DataConfig, PolicyConfig
 from seralign.data.table import write_prompts
 from seralign.errors import DataError
-from seralign.files import partial_folder
-from seralign.loop.asking import load_reader, read
-from seralign.loop.saved import SavedPolicy
+from seralign.pipeline.asking import load_reader, read
+from seralign.pipeline.saved import SavedPolicy
 from seralign.policy.identity import PolicySource
 from seralign.records import Prompt
+from seralign.runs.files import partial_folder
 
 FLAGS = ("--max_new_tokens", "6", "--temperature", "0.9", "--seed", "3")
 ROWS: list[Any] = [

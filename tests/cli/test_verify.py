@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hand_made import whole_run
 
-from seralign.cache import LogpCache, response_key
 from seralign.cli.main import main
+from seralign.runs.cache import LogpCache, response_key
 
 
 def test_a_run_as_it_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

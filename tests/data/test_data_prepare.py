@@ -30,7 +30,7 @@ from seralign.data.prepare import (
 from seralign.data.table import PAIR_FEATURES, PROMPT_FEATURES, prompts_of, read_table, to_pair, to_prompt, write_pairs
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
-from seralign.loop.data import remarks
+from seralign.pipeline.data import remarks
 from seralign.records import OFFLINE, Pair, Prompt, content_id
 
 ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"

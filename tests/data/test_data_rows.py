@@ -284,7 +284,7 @@ def test_dates_of_a_table_are_text() -> None:
     assert raw.prompt == ({**user("Q"), "sent": ["2026-11-28"]},)
 
 
-def test_pictures_are_refused() -> None:
+def test_charts_are_refused() -> None:
     assert "images is not empty" in refusal({**CHAT, "images": ["a.png"]})
     assert pair({**CHAT, "images": []}).unread == ("images",)
 

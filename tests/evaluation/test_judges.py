@@ -18,7 +18,7 @@ from seralign.evaluation.scores import TOGETHER, StoredScorer
 from seralign.evaluation.win_rates import decide, turned, win_rate
 from seralign.intervals import win_rate as win_rate_of_scores
 from seralign.records import Prompt
-from seralign.results import Results
+from seralign.runs.results import Results
 
 ANSWERS = [("aaa", "b"), ("a", "bbb"), ("aa", "bb"), ("aaaa", "b")]
 COMPARISONS = [Comparison(Prompt(f"p{at}", f"prompt {at}", (at,)), *pair) for at, pair in enumerate(ANSWERS)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.evaluation.mechanism import generated_figures, label_figures, margin_figures, selection_figures
+from seralign.evaluation.label_quality import generated_figures, label_figures, margin_figures, selection_figures
 
 
 def test_label_figures_by_hand() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seralign.config import load_config, to_dict
 from seralign.errors import ConfigError
-from seralign.objectives import DPO, IPO, OBJECTIVES, SFT, ResponseValues, SimPO, SLiC, ensemble_margin
+from seralign.objectives import DPO, IPO, OBJECTIVES, SFT, ResponseValues, SimPO, SLiC
 
 BETA = {"dpo": 0.1, "ipo": 0.1, "slic": 0.1, "simpo": 2.0}
 
@@ -264,16 +264,3 @@ def test_half_precision_sums_are_refused() -> None:
     row, half = torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match=r"policy must be float32 or float64, got torch.bfloat16"):
         ResponseValues(half, None, row, row, row, 1)
-
-
-def test_ensemble_margin() -> None:
-    assert ensemble_margin(2.0, -1.0, 0.3) == pytest.approx(1.1)
-    h1, h2 = np.array([2.0, 0.1, -3.0]), np.array([-1.0, 0.7, 5.0])
-    np.testing.assert_allclose(ensemble_margin(h1, h2, 0.3), [1.1, 0.28, -0.6], rtol=1e-14)
-    assert np.array_equal(ensemble_margin(h1, h2, 0.0), h1)
-    assert np.array_equal(ensemble_margin(h1, h2, 1.0), h2)
-    assert ensemble_margin(h1, None, 0.3) is h1
-    assert torch.equal(
-        ensemble_margin(torch.from_numpy(h1), torch.from_numpy(h2), 0.3),
-        torch.from_numpy(ensemble_margin(h1, h2, 0.3)),
-    )

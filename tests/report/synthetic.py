@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seralign.report.alarms import Alarm
 from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 from seralign.report.trainings import training_losses
+from seralign.report.warnings import RunWarning
 
 _SYLLABLES = (
     "ka",
@@ -62,8 +62,8 @@ def synthetic_run(
         name=name,
         config=_config(rounds, name),
         figures=_figures(table, rounds, name),
-        alarms=(
-            Alarm(
+        warnings=(
+            RunWarning(
                 "length", f"round {rounds}", 1.8, 1.3,
                 f"Answers of round {rounds} are 1.8 times as long as the starting policy's.",
                 "Try objective.name: simpo.",
@@ -202,7 +202,7 @@ def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
             for place, stage in enumerate([*stages, "result"])
         ],
         "notes": ["No held-out pairs were looked at twice."],
-        "alarms": [],
+        "warnings": [],
     }
 
 
@@ -249,15 +249,15 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "seed": 0,
         "rounds": rounds,
         "policy": {"model": "a/model", "adapter": None, "lora": None},
-        "reference": {"model": None, "anchor": "initial"},
+        "reference": {"model": None, "update": "never"},
         "data": {"pairs": {"path": f"{name}.jsonl"}, "max_length": 512},
         "sft": None,
         "objective": {"name": "dpo", "weight": 1.0, "beta": 0.1},
         "training": {"learning_rate": 1e-5, "epochs": 1.0, "max_steps": None, "batch_size": 16},
-        "scoring": {"ensemble_weight": 0.3, "debias": "none"},
+        "scoring": {"ensemble_weight": 0.3, "length_correction": False},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
-            "writer": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
+            "sample_from": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
             "selection": {"rule": "top", "fraction": 0.6, "threshold": None},
         },
         "evaluation": {"prompts": 200},

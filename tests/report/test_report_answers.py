@@ -15,7 +15,7 @@ from hand_made import add_stage, new_run
 from seralign.errors import StoreError
 from seralign.evaluation.summary import PolicyFigures
 from seralign.report.answers import Answer, Answers, PackedAnswers, pack_answers, read_answers
-from seralign.store import Run
+from seralign.runs import Run
 
 
 def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], scores: list[float] | None) -> None:

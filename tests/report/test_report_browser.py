@@ -177,7 +177,7 @@ def test_a_script_that_came_in_would_not_run(browser: Any, run: RunContents, tmp
 
 def test_without_scripts_the_figures_are_still_there(browser: Any, run: RunContents, tmp_path: Path) -> None:
     found = View(browser, saved(tmp_path, run), java_script_enabled=False)
-    assert found.page.locator("#glance .tiles .value").first.is_visible()
+    assert found.page.locator("#summary .tiles .value").first.is_visible()
     assert found.page.locator("#count").inner_text().startswith("The list of pairs needs JavaScript")
     assert not found.page.locator("#filters").is_visible()
     assert found.page.locator("#margins noscript").inner_text().startswith("The charts need JavaScript")
@@ -604,8 +604,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, run: RunConte
             for other in boxes[:place]:
                 assert one["x"] >= other["x"] + other["width"] or one["y"] >= other["y"] + other["height"]
     page.set_viewport_size({"width": 390, "height": 844})
-    until(page, "document.querySelector('#glance .scroll').classList.contains('wider')")
-    hint = "getComputedStyle(document.querySelector('#glance .scroll'), '::before').content"
+    until(page, "document.querySelector('#summary .scroll').classList.contains('wider')")
+    hint = "getComputedStyle(document.querySelector('#summary .scroll'), '::before').content"
     assert "Scroll sideways" in page.evaluate(hint)
     page.tap("#row-1 td")
     until(page, "Math.abs(document.getElementById('pair').getBoundingClientRect().top - 60) < 60")

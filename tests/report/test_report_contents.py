@@ -27,19 +27,19 @@ from hand_made import (
 
 from seralign.data.table import write_pairs
 from seralign.errors import StoreError
-from seralign.files import write_table
 from seralign.records import oriented
 from seralign.report.charts import Over
+from seralign.report.charts_pairs import pair_charts
+from seralign.report.charts_training import work_charts
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts
 from seralign.report.figures import run_figures, training_metrics
-from seralign.report.glance import rounds_table
 from seralign.report.page import write_report
 from seralign.report.pairs import DROPPED, LEFT_OUT, sample_pairs
-from seralign.report.pictures_pairs import pair_pictures
-from seralign.report.pictures_training import work_pictures
 from seralign.report.reviews import reviews
-from seralign.store import Run, read_run
+from seralign.report.summary import rounds_table
+from seralign.runs import Run, read_run
+from seralign.runs.files import write_table
 
 
 @pytest.fixture(scope="module")
@@ -163,21 +163,21 @@ def test_metrics_of_every_training_by_name(run: Run) -> None:
     assert contents.config["data"]["pairs"]["path"] == "pairs.jsonl"
 
 
-def test_figures_hold_the_alarms_and_go_through_json(run: Run) -> None:
+def test_figures_hold_the_warnings_and_go_through_json(run: Run) -> None:
     contents = run_contents(run)
     assert json.loads(json.dumps(contents.figures, allow_nan=False)) == run_figures(run)
     # Round 3 asked for half of its pairs to be generated: a third is more than half of that.
-    assert contents.alarms == ()
+    assert contents.warnings == ()
     assert contents.figures["rounds"][2]["tokens"] == {"pairs": 2}
 
 
-def test_a_round_with_next_to_no_generated_pairs_has_an_alarm(tmp_path: Path) -> None:
+def test_a_round_with_next_to_no_generated_pairs_has_an_warning(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a")])
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     add_mix(run, 2, {"a": True, "round2-x": True}, share=0.1, wanted=0.3)
-    (alarm,) = run_contents(run).alarms
-    assert (alarm.kind, alarm.where, alarm.value, alarm.limit) == ("few", "round 2", 0.1, 0.15)
+    (warning,) = run_contents(run).warnings
+    assert (warning.kind, warning.where, warning.value, warning.limit) == ("few", "round 2", 0.1, 0.15)
 
 
 def notes_of(run: Run) -> str:
@@ -189,7 +189,7 @@ def test_a_run_that_only_began(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     contents = run_contents(run)
     assert contents.pairs is None
-    assert (contents.pairs_total, contents.tables, contents.training, contents.alarms) == (0, (), {}, ())
+    assert (contents.pairs_total, contents.tables, contents.training, contents.warnings) == (0, (), {}, ())
     assert "no stage is done" in notes_of(run)
 
 
@@ -223,19 +223,19 @@ def test_what_a_round_would_train_on_is_selected_and_no_more(tmp_path: Path) -> 
     contents = run_contents(run)
     (review,) = reviews(contents)
     assert (review.trained, review.kept.tolist()) == (False, [True, True, False])
-    margins, lengths, correlations = pair_pictures([contents], Over(("run",)))
+    margins, lengths, correlations = pair_charts([contents], Over(("run",)))
     assert [key.label for key in margins.legend] == ["selected, offline", "selected, generated", "dropped"]
-    assert [picture.panels[0].title for picture in (margins, lengths)] == ["Round 2, not trained"] * 2
-    for picture in (margins, lengths, correlations):
-        assert picture.table is not None
-        words = " ".join((*picture.table.columns, *picture.table.rows[-1], *(key.label for key in picture.legend)))
+    assert [chart.panels[0].title for chart in (margins, lengths)] == ["Round 2, not trained"] * 2
+    for chart in (margins, lengths, correlations):
+        assert chart.table is not None
+        words = " ".join((*chart.table.columns, *chart.table.rows[-1], *(key.label for key in chart.legend)))
         assert "trained on" not in words
         assert "round 2, not trained: selected" in words
-    (shares,) = [picture for picture in work_pictures([contents], Over(("run",))) if picture.key == "shares"]
+    (shares,) = [chart for chart in work_charts([contents], Over(("run",))) if chart.key == "shares"]
     assert "round 2" not in str(shares.table)
     add_training(run, "round-2/train", [{"loss": 2.0, "step": 1}])
     assert rows_of(run_contents(run).pairs)["a"]["kept"] == ["kept"]
-    assert pair_pictures([run_contents(run)], Over(("run",)))[0].legend[0].label == "trained on, offline"
+    assert pair_charts([run_contents(run)], Over(("run",)))[0].legend[0].label == "trained on, offline"
 
 
 def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_supervised_run_alone(tmp_path: Path) -> None:
     add_policy(run, "round-1", "round 1")
     contents = run_contents(run)
     assert list(contents.training) == ["sft", "round 1"]
-    assert contents.alarms == ()
+    assert contents.warnings == ()
     notes = notes_of(run)
     for words in ("objective is sft", "No scorer", "Nothing is held out"):
         assert words in notes
@@ -329,4 +329,4 @@ def test_win_rates_of_the_result_are_those_shown(tmp_path: Path) -> None:
     add_stage(run, "data", {"heldout": 0, "pairs": 1})
     found = run_figures(run, rates)
     assert found["policies"][1]["win_rates"]["initial"]["mean"] == 0.4
-    assert [alarm["kind"] for alarm in found["alarms"]] == ["harm"]
+    assert [warning["kind"] for warning in found["warnings"]] == ["harm"]

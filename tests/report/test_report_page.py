@@ -20,21 +20,21 @@ from synthetic import synthetic_run, with_texts
 
 from seralign.errors import SeralignError
 from seralign.report import page
-from seralign.report.alarms import Alarm
 from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
+from seralign.report.charts_pairs import pair_charts
+from seralign.report.charts_rounds import policy_charts
+from seralign.report.charts_training import work_charts
 from seralign.report.compare import cautions, comparison, differences
 from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
 from seralign.report.format import visible
-from seralign.report.glance import headline, rounds_table, tiles
 from seralign.report.page import write_report
-from seralign.report.pictures_pairs import pair_pictures
-from seralign.report.pictures_rounds import policy_pictures
-from seralign.report.pictures_training import work_pictures
 from seralign.report.reviews import correlation, reviews
+from seralign.report.summary import headline, rounds_table, tiles
 from seralign.report.text import policies_markdown
 from seralign.report.verdict import verdict
+from seralign.report.warnings import RunWarning
 from seralign.tables import duration, number, percent, signed
 
 VENDOR = Path(page.__file__).parent / "templates" / "vendor"
@@ -212,13 +212,13 @@ def test_people_who_cannot_see_it_find_their_way(pages: str, request: pytest.Fix
     assert all("data-chart" not in figure or "<details><summary>" in figure for figure in figures), "no table to read"
 
 
-def test_what_a_run_did_is_said_at_a_glance(one: tuple[Page, str]) -> None:
+def test_what_a_run_did_is_said_at_a_summary(one: tuple[Page, str]) -> None:
     found, _ = one
     assert found.text("h1") == ["synthetic"]
     body = " ".join(found.text("main"))
     assert "DPO on 150 preference pairs, 3 rounds; the result is round 3." in " ".join(found.text("header"))
     assert "Answers of round 3 are 1.8 times as long as the starting policy's. Try objective.name: simpo." in body
-    assert "length Answers of round 3" in body, "the kind of an alarm, as the documentation names it"
+    assert "length Answers of round 3" in body, "the kind of an warning, as the documentation names it"
     assert "dropped: 12 response too long, 8 tie" in body
     assert "All rounds done" in body
     assert "No held-out pairs were looked at twice." in body
@@ -273,7 +273,7 @@ def test_more_runs_than_colours_are_refused(tmp_path: Path) -> None:
 
 def bare(**figures: Any) -> RunContents:
     run = synthetic_run(rounds=1)
-    return replace(run, figures=run.figures | figures, alarms=())
+    return replace(run, figures=run.figures | figures, warnings=())
 
 
 def test_a_run_of_one_round_says_what_it_has_not(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_run_of_one_round_says_what_it_has_not(tmp_path: Path) -> None:
     text = " ".join(found.text("main"))
     assert json.loads(found.script("pairs-0"))["first_all"], "all pairs are those that round 1 trained on"
     assert "No pair has been scored: reviewing begins with round 2." in text
-    assert "No alarms" in text
+    assert "No warnings" in text
     assert "No round used generated pairs." in text
     assert json.loads(found.script("pairs-0"))["rounds"] == []
 
@@ -298,10 +298,10 @@ def test_a_run_that_was_killed_at_once_gives_a_report(tmp_path: Path) -> None:
         "No policy has been evaluated yet",
         "No pairs yet",
         "No stage is done yet",
-        "Nothing has been measured yet, so there are no alarms to tell.",
+        "Nothing has been measured yet, so there are no warnings to tell.",
     ):
         assert sentence in text
-    assert "No alarms" not in text
+    assert "No warnings" not in text
     assert headline(run) == "DPO, no data read yet, 0 of 1 rounds; there is no result yet."
     assert not [attributes for _, attributes in found.elements if "data-chart" in attributes]
 
@@ -329,7 +329,7 @@ def test_lines_of_training_are_thinned(name: str) -> None:
     run = synthetic_run(name="long")
     rewards = {f"{name}rewards/chosen": 0.5, f"{name}rewards/rejected": 0.1}
     run = replace(run, training={"round 1": [rewards | {"step": step} for step in range(5000)]})
-    rewarded = work_pictures([run], Over((run.name,)))[0]
+    rewarded = work_charts([run], Over((run.name,)))[0]
     steps = sorted({row["step"] for row in rewarded.panels[0].spec["data"]["values"]})
     assert (len(steps), steps[0], steps[-1]) == (250, 0, 4999)
 
@@ -364,14 +364,14 @@ def test_evaluated_policies_without_some_figures_say_which(
     run = synthetic_run()
     policies = [policy | missing for policy in run.figures["policies"]]
     run = replace(run, figures=run.figures | {"policies": policies})
-    pictures = policy_pictures([run], Over((run.name,)))
-    assert [picture.key for picture in pictures] == ["path", "wins", "responses"]
-    for picture, said in zip(pictures, (path, wins, responses), strict=True):
-        assert said in picture.reading
-        assert "No policy has been evaluated yet" not in picture.reading
-        assert picture.table is not None
-        assert len(picture.table.rows) >= 4
-    assert not pictures[0].panels
+    charts = policy_charts([run], Over((run.name,)))
+    assert [chart.key for chart in charts] == ["path", "wins", "responses"]
+    for chart, said in zip(charts, (path, wins, responses), strict=True):
+        assert said in chart.reading
+        assert "No policy has been evaluated yet" not in chart.reading
+        assert chart.table is not None
+        assert len(chart.table.rows) >= 4
+    assert not charts[0].panels
 
 
 def changed(run: RunContents, role: str, **figures: Any) -> RunContents:
@@ -409,11 +409,11 @@ def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
     assert (percent(None), number(1e30, 1)[:5], number(12345.5, 0)) == ("–", "1,000", "12,346")
     wins = changed(synthetic_run(), "round-3", win_rates={"sft": {"mean": 0.6025, "low": 0.58, "high": 0.625, "n": 9}})
     tile = next(tile for tile in tiles(wins) if tile.label == "Wins against sft")
-    picture = policy_pictures([wins], Over(("a",)))[1]
-    assert picture.table is not None
-    assert (tile.value, picture.table.rows[3][1]) == ("60.3%", "0.603 ± 0.023 against sft")
-    values = [row["said_mean"] for row in picture.panels[0].spec["data"]["values"]]
-    assert values[-1] == "60.3%", "also where the picture is pointed at"
+    chart = policy_charts([wins], Over(("a",)))[1]
+    assert chart.table is not None
+    assert (tile.value, chart.table.rows[3][1]) == ("60.3%", "0.603 ± 0.023 against sft")
+    values = [row["said_mean"] for row in chart.panels[0].spec["data"]["values"]]
+    assert values[-1] == "60.3%", "also where the chart is pointed at"
 
 
 def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> N
     assert "The starting policies are others (weights a: 1a1a1a1a, b: 2b2b2b2b): wins" in starts
     marked = [row[0] for row in comparison(runs).rows if row[0].endswith(" *")]
     assert marked == ["Score *", "Wins against sft *", "Distance from the reference *", "Answer length *"]
-    assert "distinct-2, which falls with it, do not compare" in policy_pictures(runs, Over(("a", "b")))[2].reading
+    assert "distinct-2, which falls with it, do not compare" in policy_charts(runs, Over(("a", "b")))[2].reading
     found, _ = written(tmp_path, *runs)
     assert prompts in " ".join(found.text("main"))
 
@@ -439,7 +439,7 @@ def test_stages_are_in_the_order_of_a_run_also_of_several() -> None:
     second = synthetic_run(name="b")
     world = {"name": "world", "seconds": 5.0, "peak_memory_mb": 1.0}
     second = replace(second, figures=second.figures | {"stages": [*second.figures["stages"], world]})
-    costs = work_pictures([synthetic_run(name="a"), second], Over(("a", "b")))[2]
+    costs = work_charts([synthetic_run(name="a"), second], Over(("a", "b")))[2]
     order = costs.panels[0].spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert order[:5] == ["world", "data", "policies", "initial/evaluate", "round-1/train"]
     assert order[-1] == "result"
@@ -457,7 +457,7 @@ def test_ticks_have_as_many_digits_as_tell_them_apart(low: float, high: float, d
 def test_an_axis_of_zeros_is_short() -> None:
     run = synthetic_run()
     policies = [policy | {"unfinished": 0.0} for policy in run.figures["policies"]]
-    panel = policy_pictures([replace(run, figures=run.figures | {"policies": policies})], Over(("a",)))[2].panels[3]
+    panel = policy_charts([replace(run, figures=run.figures | {"policies": policies})], Over(("a",)))[2].panels[3]
     assert panel.spec["layer"][1]["encoding"]["y"]["scale"]["domain"] == [0.0, 0.05]
 
 
@@ -472,15 +472,15 @@ def test_the_baseline_has_one_name() -> None:
         run, figures=run.figures | {"policies": policies}, training=run.training | {"baseline": run.training["round 1"]}
     )
     name = "dpo alone, as many steps"
-    path, wins, responses = policy_pictures([run], Over(("a",)))
+    path, wins, responses = policy_charts([run], Over(("a",)))
     assert path.legend[-1].label == name
     assert f"Wins against {name}" in [panel.title for panel in wins.panels]
     assert f"“alone” is {name}." in wins.reading
-    for picture in (path, wins, responses):
-        assert picture.table is not None
-        assert picture.table.rows[1][0] == name
+    for chart in (path, wins, responses):
+        assert chart.table is not None
+        assert chart.table.rows[1][0] == name
     assert f"0.300 ± 0.050 against {name}" in str(wins.table)
-    rewards = work_pictures([run], Over(("a",)))[0]
+    rewards = work_charts([run], Over(("a",)))[0]
     assert rewards.panels[-1].title == name
     assert rewards.table is not None
     assert rewards.table.rows[-1][0] == name
@@ -495,11 +495,11 @@ def test_no_text_becomes_markup_or_code(tmp_path: Path) -> None:
     run = with_texts(synthetic_run(name=NASTY), prompt=TEXT, chosen=TEXT)
     figures = run.figures | {"notes": [NASTY], "stopped": NASTY}
     figures["policies"] = [policy | {"name": NASTY} for policy in figures["policies"]]
-    alarm = Alarm("x", NASTY, 1.0, 1.0, NASTY, NASTY)
+    warning = RunWarning("x", NASTY, 1.0, 1.0, NASTY, NASTY)
     run = replace(
         run,
         figures=figures,
-        alarms=(alarm,),
+        warnings=(warning,),
         config=run.config | {NASTY: NASTY},
         tables=(NASTY,),
     )
@@ -674,14 +674,14 @@ def test_colours_that_were_dropped_for_bytes_are_said(tmp_path: Path, monkeypatc
     assert "No pair has token colours" not in said
 
 
-def test_pictures_of_a_sample_say_so(one: tuple[Page, str], tmp_path: Path) -> None:
+def test_charts_of_a_sample_say_so(one: tuple[Page, str], tmp_path: Path) -> None:
     found, _ = written(tmp_path, synthetic_run(total=123_456))
     said = " ".join(found.text("figcaption"))
     assert said.count("a sample of 200 of 123,456 pairs") == 3
     assert "Margins in nats, of a sample of 200 of 123,456 pairs" in found.text("caption")
     assert "a sample of 200" not in " ".join(one[0].text("figcaption") + one[0].text("caption"))
     runs = [synthetic_run(total=123_456, name="a"), synthetic_run(name="b")]
-    assert "of a sample of 200 of 123,456 pairs of a." in pair_pictures(runs, Over(("a", "b")))[0].reading
+    assert "of a sample of 200 of 123,456 pairs of a." in pair_charts(runs, Over(("a", "b")))[0].reading
 
 
 @pytest.mark.parametrize(("pairs", "most"), [(0, 3.0), (5_000, 3.0), (100_000, 30.0), (10**6, 30.0)])
@@ -714,7 +714,7 @@ def test_the_same_contents_give_the_same_bytes_and_replace_the_file(tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-# The pictures' figures
+# The charts' figures
 
 
 def four_pairs() -> RunContents:
@@ -736,7 +736,7 @@ def test_margins_are_counted_once_each_by_round_and_fate() -> None:
     assert (second.index, third.index) == (2, 3)
     assert second.margin.tolist() == [-1.0, 1.0, 2.0, 4.0]
     assert third.generated.tolist() == [False] * 4 + [True]
-    margins, lengths, _ = pair_pictures([run], Over((run.name,)))
+    margins, lengths, _ = pair_charts([run], Over((run.name,)))
     assert margins.table is not None
     assert margins.table.rows[0] == ("round 2", "4", "3", "0", "2.00", "−1.00", "25.0%")
     assert margins.table.rows[1] == ("round 3", "5", "4", "1", "2.50", "0.50", "0.0%")
@@ -758,7 +758,7 @@ def test_far_margins_share_the_outermost_bar() -> None:
     rows = run.pairs.to_pylist()
     rows[7]["margins"] = [1e6]
     run = replace(run, pairs=pa.Table.from_pylist(rows, run.pairs.schema))
-    margins, lengths, _ = pair_pictures([run], Over((run.name,)))
+    margins, lengths, _ = pair_charts([run], Over((run.name,)))
     bars = margins.panels[0].spec["data"]["values"]
     assert sum(row["n"] for row in bars) == 3000
     assert max(row["high"] for row in bars) < 20
@@ -769,7 +769,7 @@ def test_far_margins_share_the_outermost_bar() -> None:
 
 def test_compared_runs_are_told_apart_by_colour_and_their_series_by_dashes() -> None:
     runs = [synthetic_run(name="a"), synthetic_run(name="b", seed=1)]
-    margins = pair_pictures(runs, Over(("a", "b")))[0]
+    margins = pair_charts(runs, Over(("a", "b")))[0]
     lines = margins.panels[0].spec["layer"][0]["encoding"]
     assert lines["color"]["scale"] == {"domain": ["a", "b"], "range": ["var(--run-1)", "var(--run-2)"]}
     assert lines["strokeDash"]["scale"] == {"domain": ["trained on", "scored"], "range": [[1, 0], [4, 3]]}

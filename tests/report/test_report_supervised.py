@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from synthetic import synthetic_run
 
-from seralign.report.alarms import run_alarms
 from seralign.report.charts import Over
+from seralign.report.charts_losses import loss_charts
 from seralign.report.contents import RunContents
 from seralign.report.facts import facts
-from seralign.report.glance import headline, tiles
 from seralign.report.page import write_report
-from seralign.report.pictures_losses import loss_pictures
+from seralign.report.summary import headline, tiles
 from seralign.report.trainings import losses_table, training_losses
+from seralign.report.warnings import run_warnings
 
 LINES: list[dict[str, Any]] = [
     {"eval_loss": 3.0, "step": 0},
@@ -38,7 +38,7 @@ def supervised_run(lines: list[dict[str, Any]] = LINES, **figures: Any) -> RunCo
     training = {"round 1": lines}
     changes: dict[str, Any] = {"objective": "sft", "policies": policies, "trainings": training_losses(training, "sft")}
     config = run.config | {"objective": {"name": "sft", "weight": 1.0}}
-    return replace(run, config=config, figures=run.figures | changes | figures, training=training, alarms=())
+    return replace(run, config=config, figures=run.figures | changes | figures, training=training, warnings=())
 
 
 def test_losses_and_perplexity_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_losses_and_perplexity_by_hand() -> None:
 
 def test_every_training_has_curves_of_loss_and_learning_rate() -> None:
     run = replace(synthetic_run(60, rounds=1), training={"sft": LINES, "round 1": LINES, "baseline": LINES})
-    losses, rates = loss_pictures([run], Over((run.name,)))
+    losses, rates = loss_charts([run], Over((run.name,)))
     names = ["SFT", "Round 1", "dpo alone, as many steps"]
     assert [panel.title for panel in losses.panels] == [panel.title for panel in rates.panels] == names
     points = [(row["step"], row["loss"], row["series"]) for row in losses.panels[0].spec["data"]["values"]]
@@ -102,7 +102,7 @@ def warnings(objective: str, lines: list[dict[str, Any]], **policy: Any) -> dict
     }  # fmt: skip
     policies = [start, start | {"role": "round-1", "name": "round 1"} | policy]
     figures = {"objective": objective, "policies": policies, "rounds": [], "data": {"heldout": 10}}
-    return {alarm.kind: alarm.advice for alarm in run_alarms(figures, {"round 1": lines})}
+    return {warning.kind: warning.advice for warning in run_warnings(figures, {"round 1": lines})}
 
 
 def test_the_distance_that_sft_goes_is_no_warning_and_advice_fits() -> None:

@@ -12,11 +12,13 @@ import pytest
 from hand_made import add_data, interval, new_run, pair, whole_run
 from rich.console import Console
 
-from seralign.report.alarms import Alarm
 from seralign.report.figures import run_figures
-from seralign.report.text import alarms_markdown, policies_markdown, run_tables
+from seralign.report.text import policies_markdown, run_tables, warnings_markdown
+from seralign.report.warnings import RunWarning
 
-ALARM = asdict(Alarm("kl", "round 3", 12.0, 10.0, "Answers are [bold]12 nats[/bold] away.", "Raise objective.beta."))
+WARNING = asdict(
+    RunWarning("kl", "round 3", 12.0, 10.0, "Answers are [bold]12 nats[/bold] away.", "Raise objective.beta.")
+)
 
 
 def shown(figures: dict[str, Any], width: int = 200) -> list[str]:
@@ -74,16 +76,16 @@ def test_where_it_began_and_ended(figures: dict[str, Any]) -> None:
     assert "4 pairs to train on, 10 held out; dropped 1 tie" in text
     assert "result: round 3 in " in text
     assert "(all rounds done)" in text
-    assert "alarms" not in text
+    assert "warnings" not in text
 
 
-def test_alarms_are_told_in_full_and_are_no_markup(figures: dict[str, Any]) -> None:
-    narrow = " ".join(" ".join(shown(figures | {"alarms": [ALARM]}, width=60)).split())
-    assert "alarms kl" in narrow
+def test_warnings_are_told_in_full_and_are_no_markup(figures: dict[str, Any]) -> None:
+    narrow = " ".join(" ".join(shown(figures | {"warnings": [WARNING]}, width=60)).split())
+    assert "warnings kl" in narrow
     for word in ("[bold]12", "nats[/bold]", "away.", "Raise", "objective.beta."):
         assert word in narrow
-    assert alarms_markdown([ALARM]) == "- Answers are [bold]12 nats[/bold] away. Raise objective.beta."
-    assert alarms_markdown([]) == "None of the figures is beyond its limit."
+    assert warnings_markdown([WARNING]) == "- Answers are [bold]12 nats[/bold] away. Raise objective.beta."
+    assert warnings_markdown([]) == "None of the figures is beyond its limit."
 
 
 def test_a_run_that_was_killed_says_so(tmp_path: Path) -> None:

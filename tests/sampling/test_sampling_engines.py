@@ -20,7 +20,7 @@ from seralign.data.table import PROMPT_FEATURES
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource
 from seralign.records import Candidate, Prompt
-from seralign.results import Results, check_results
+from seralign.runs.results import Results, check_results
 from seralign.sampling import Request, SampledPolicy, candidates_of, local, make_sampler, params_of, sample_candidates
 from seralign.sampling.checked import CheckedSampler
 

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import pytest
 
 from seralign.cli.main import main
-from seralign.files import file_digest
+from seralign.runs.files import file_digest
 from seralign.studies.cells import plan_study
-from seralign.studies.divergence import best_of_kl
+from seralign.studies.kl import best_of_kl
 from seralign.studies.results import read_study
 from seralign.studies.running import _begin
 from seralign.studies.runs import supervised_run
@@ -32,15 +32,15 @@ SMALL = {
     "base.bootstrap.prompts": "8",
     "supervised.training": "{max_steps: 4, batch_size: 16}",
     "methods.dpo.grid": "{objective.beta: [0.4, 0.1], training.max_steps: [2]}",
-    "methods.steady.set": "{rounds: 2, training.max_steps: 2}",
-    "methods.steady.grid": "{objective.beta: [0.1]}",
+    "methods.sera_stable.set": "{rounds: 2, training.max_steps: 2}",
+    "methods.sera_stable.grid": "{objective.beta: [0.1]}",
     "methods.sera.set": "{rounds: 3, training.max_steps: 2}",
     "methods.sera.grid": "{objective.beta: [0.1]}",
     "methods.top.set": "{rounds: 2, training.max_steps: 2}",
     "methods.top.grid": "{objective.beta: [0.1]}",
     "methods.noise_free.grid": "{objective.beta: [0.1]}",
 }
-METHODS = ["supervised", "dpo", "steady", "sera", "top", "best_of", "noise_free"]
+METHODS = ["supervised", "dpo", "sera_stable", "sera", "top", "best_of", "noise_free"]
 
 
 def command(out: Path, **changes: str) -> list[str]:
@@ -95,7 +95,7 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
     rounds = figures(study, capsys)["worlds"]["A"]["rounds"]
 
     assert {name: list(by_round) for name, by_round in rounds.items()} == {
-        "steady": ["round-1", "round-2"],
+        "sera_stable": ["round-1", "round-2"],
         "sera": ["round-1", "round-2", "round-3"],
         "top": ["round-1", "round-2"],
     }

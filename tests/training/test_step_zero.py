@@ -16,14 +16,14 @@ import pytest
 from training_helpers import random_pairs
 
 from seralign.config import DataConfig, LoraConfig, PolicyConfig, RunConfig, SourceConfig, TrainingConfig
-from seralign.files import read_table
 from seralign.laboratory.model import build_tokenizer
-from seralign.loop.context import Loop, Policy, run_results
-from seralign.loop.training import train_stage
 from seralign.objectives import OBJECTIVES, one
+from seralign.pipeline.context import Loop, Policy, run_results
+from seralign.pipeline.training import train_stage
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.store import open_run
+from seralign.runs import open_run
+from seralign.runs.files import read_table
 
 # PEFT still asks for the old name, and tells how it reads GPT-2's transposed weights.
 pytestmark = [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
-from seralign.packs import Sizes, fill
+from seralign.policy.packs import Sizes, fill
 from seralign.training.plan import Plan, plan_training
 
 lengths_of = st.lists(st.integers(2, 60), min_size=1, max_size=60).map(np.array)

@@ -31,8 +31,8 @@ from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
-from seralign.responses import Responses
-from seralign.scoring import ScoringPolicy, logps
+from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+from seralign.rewards.responses import Responses
 from seralign.training.batches import row_sizes
 from seralign.training.plan import Pack, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train

@@ -17,8 +17,8 @@ from seralign.terminal import printable
 
 if TYPE_CHECKING:
     from seralign.data.content import Message
-    from seralign.loop.asking import Speaker
-    from seralign.loop.saved import SavedPolicy
+    from seralign.pipeline.asking import Speaker
+    from seralign.pipeline.saved import SavedPolicy
     from seralign.policy.sampling import SamplingParams
     from seralign.records import Candidate
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     add_sampling(parser)
     given = parser.parse_args(arguments)
 
-    from seralign.loop.saved import saved_policy
+    from seralign.pipeline.saved import saved_policy
 
     policies = [saved_policy(given.policy, which_policy(given))]
     if given.beside is not None:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 def _beside(name: str, run: str) -> SavedPolicy:
     """The other policy: of the same run where the name says so, but a folder of that name comes first."""
-    from seralign.loop.saved import saved_policy
+    from seralign.pipeline.saved import saved_policy
 
     if not Path(name).exists():
         if name.isdigit():
@@ -80,7 +80,7 @@ def _beside(name: str, run: str) -> SavedPolicy:
 
 def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) -> _Talk:
     """Both policies are sampled alike, by the settings of the first one's run."""
-    from seralign.loop.asking import load_reader, make_speaker
+    from seralign.pipeline.asking import load_reader, make_speaker
     from seralign.sampling import params_of
 
     settings = sampling(given, first)
@@ -159,7 +159,7 @@ def _exchange(talks: list[_Talk], text: str, seed: int) -> None:
 
 
 def _ask(talk: _Talk, text: str, seed: int, printer: _Printer | None) -> Candidate:
-    from seralign.loop.asking import answer, read, turn
+    from seralign.pipeline.asking import answer, read, turn
 
     reader = talk.speaker.reader
     said = (*talk.messages, turn("user", text)) if reader.chat else text

@@ -53,7 +53,7 @@ def print_file(config: RunConfig, examples: int) -> None:
     from seralign.cli.console import stdout
     from seralign.data.prepare import prepare_demonstrations, prepare_pairs, prepare_prompts
     from seralign.data.tokens import make_encoder
-    from seralign.loop.prepare import base_source
+    from seralign.pipeline.prepare import base_source
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
 
@@ -96,11 +96,11 @@ def print_data(config: RunConfig, examples: int) -> None:
 
     from seralign.cli.console import stdout
     from seralign.data.tokens import make_encoder
-    from seralign.loop.data import read_data
-    from seralign.loop.prepare import base_source, world_stage
+    from seralign.pipeline.data import read_data
+    from seralign.pipeline.prepare import base_source, world_stage
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
-    from seralign.store import Run
+    from seralign.runs import Run
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -132,7 +132,7 @@ def _source(name: str, source: dict[str, Any]) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    from seralign.loop.data import remarks
+    from seralign.pipeline.data import remarks
 
     yield Text(f"data.{name}: {source['source']}", style="bold")
     yield Text(f"  read {source['read']}, kept {source['kept']}, soft labels {100 * source['soft']:.1f}%")

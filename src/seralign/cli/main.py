@@ -22,7 +22,7 @@ commands:
   inspect FILE --model M                 the same for one file, without a configuration
   plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
   show RUN [--json]                      what a run did, round by round, and what should worry you
-  report RUN [RUN ...] [--open]          the same with pictures and every pair, as one HTML file
+  report RUN [RUN ...] [--open]          the same with charts and every pair, as one HTML file
   chat RUN [--round N] [--beside M]      talk to the result, or to a round, alone or beside another policy
   sample RUN --prompts FILE [--out FILE] answers of a policy to a file of prompts, as lines of JSON
   merge RUN --out FOLDER                 an adapter and its base as one whole model

@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder to write")
     given = parser.parse_args(arguments)
 
-    from seralign.loop.publishing import merge_policy
-    from seralign.loop.saved import saved_policy
+    from seralign.pipeline.publishing import merge_policy
+    from seralign.pipeline.saved import saved_policy
 
     policy = saved_policy(given.policy, which_policy(given))
     tell_merge(merge_policy(policy, given.out), policy.name)

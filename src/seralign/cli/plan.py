@@ -15,8 +15,8 @@ from seralign.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from seralign.loop.planning import RunPlan
-    from seralign.loop.planning.estimate import Misfit, StageEstimate
+    from seralign.pipeline.plan import RunPlan
+    from seralign.pipeline.plan.estimate import Misfit, StageEstimate
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         raise ConfigError("seralign plan measures one process: start it without a launcher")
 
     from seralign.cli.console import stdout
-    from seralign.loop.planning import plan_run
+    from seralign.pipeline.plan import plan_run
 
     try:
         plan = plan_run(config)
@@ -106,7 +106,7 @@ def _basis(stage: StageEstimate) -> str:
     """What the figures of a stage rest on."""
     if stage.extrapolated is None or stage.done:
         return ""
-    from seralign.loop.planning.estimate import NEARLY
+    from seralign.pipeline.plan.estimate import NEARLY
 
     return "measured" if stage.extrapolated <= NEARLY else f"extrapolated {stage.extrapolated:.2g}x"
 

@@ -10,7 +10,7 @@ from seralign.checks import fraction, positive, require
 
 if TYPE_CHECKING:
     from seralign.config import SamplingConfig
-    from seralign.loop.saved import SavedPolicy, Which
+    from seralign.pipeline.saved import SavedPolicy, Which
 
 PLACES = "a run's folder, a folder with a model or an adapter, or a model's name on the hub"
 

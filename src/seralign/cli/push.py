@@ -11,7 +11,7 @@ from seralign.cli.merge import tell_merge
 from seralign.cli.policies import add_which, which_policy
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
-from seralign.store import read_run
+from seralign.runs import read_run
 
 
 def main(arguments: list[str]) -> None:
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="with --dry-run: keep what would be uploaded here")
     given = parser.parse_args(arguments)
 
-    from seralign.loop.publishing import REPO, publishable, upload
-    from seralign.loop.saved import run_policy
+    from seralign.pipeline.publishing import REPO, publishable, upload
+    from seralign.pipeline.saved import run_policy
 
     for flag, name in (("--repo", given.repo), ("--base_model", given.base_model)):
         require(name is None or REPO.fullmatch(name) is not None, flag, "of the form OWNER/NAME", name)

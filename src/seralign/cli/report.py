@@ -8,7 +8,7 @@ from seralign.cli.console import tell
 from seralign.config.flags import Parser
 from seralign.config.paths import expanded
 from seralign.errors import ConfigError, StoreError
-from seralign.store import read_run
+from seralign.runs import read_run
 
 # The page of several runs; that of one lies in its folder.
 SEVERAL = "seralign-report.html"

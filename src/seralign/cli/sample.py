@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     if given.limit is not None and given.prompts is None:
         raise ConfigError("--limit goes with --prompts")
 
-    from seralign.files import disk_errors, partial_folder
+    from seralign.runs.files import disk_errors, partial_folder
 
     if given.out is None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -53,12 +53,12 @@ def main(arguments: list[str]) -> None:
 
 def _sample(given: argparse.Namespace, folder: Path) -> None:
     from seralign.config import SourceConfig
-    from seralign.files import write_atomic
-    from seralign.loop.answers import Asked, sample_answers
-    from seralign.loop.asking import load_reader, make_speaker, read, read_file
-    from seralign.loop.saved import saved_policy
+    from seralign.pipeline.answers import Asked, sample_answers
+    from seralign.pipeline.asking import load_reader, make_speaker, read, read_file
+    from seralign.pipeline.saved import saved_policy
     from seralign.policy.identity import weights_digest
     from seralign.progress import say
+    from seralign.runs.files import write_atomic
     from seralign.sampling import params_of
 
     policy = saved_policy(given.policy, which_policy(given))

@@ -6,7 +6,7 @@ import json
 
 from seralign.cli.console import stdout
 from seralign.config.flags import Parser
-from seralign.store import Run, read_run
+from seralign.runs import Run, read_run
 
 
 def main(arguments: list[str]) -> None:

@@ -21,7 +21,7 @@ def run_training(config: RunConfig) -> None:
     from seralign import distributed
     from seralign.cli.console import tell
     from seralign.cli.show import print_run
-    from seralign.loop import train
+    from seralign.pipeline import train
     from seralign.report.contents import REPORT
 
     result = train(config)

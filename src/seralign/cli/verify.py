@@ -10,7 +10,7 @@ from typing import Any
 from seralign.cli.console import stdout
 from seralign.config.flags import Parser
 from seralign.errors import StoreError
-from seralign.store import Checked, Run, check_run, read_manifest, run_size
+from seralign.runs import Checked, Run, check_run, read_manifest, run_size
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def _cache(run: Run) -> list[Checked]:
         config: dict[str, Any] = read_manifest(run.root)["config"]
     except StoreError:
         config = {}
-    from seralign.cache import check_cache
+    from seralign.runs.cache import check_cache
 
     path = Path(config.get("scoring", {}).get("cache") or run.root / "cache" / "logps.sqlite")
     if not path.is_file():
@@ -56,7 +56,7 @@ def _cache(run: Run) -> list[Checked]:
 
 def _results(run: Run) -> list[Checked]:
     """The run's store of results, where it has one."""
-    from seralign.results import RESULTS, check_results
+    from seralign.runs.results import RESULTS, check_results
 
     path = run.root / RESULTS
     if not path.is_file():

@@ -46,7 +46,7 @@ def config_parser(prog: str, **kwargs: Any) -> Parser:
 
 
 def brief_parser(prog: str, **kwargs: Any) -> Parser:
-    """A parser that :func:`seralign.config.parse_config` reads any key with, too, but whose help lists none of them."""
+    """A parser that ``seralign.config.parse_config`` reads any key with, too, but whose help lists none of them."""
     parser = Parser(prog, formatter_class=_Help, **kwargs)
     parser.add_argument(f"--{PRINT}", action="store_true", help="print every key with its value, and do nothing")
     return parser

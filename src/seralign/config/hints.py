@@ -26,7 +26,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "policy.attention": ("attn_implementation", "flash_attention", "flash_attn", "use_flash_attention_2"),
     "reference.model": ("ref_model", "reference_model", "ref_model_name_or_path", "ref_model_path"),
     "reference.adapter": ("ref_adapter_name", "ref_model_adapters", "reference_adapter"),
-    "reference.anchor": ("sync_ref_model", "ref_model_sync_steps", "ref_model_mixup_alpha"),
+    "reference.update": ("sync_ref_model", "ref_model_sync_steps", "ref_model_mixup_alpha"),
     "data.pairs.path": ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "data_file", "data_files",
                         "train_file", "train_dataset", "train_data", "dataset_dir"),
     "data.pairs.name": ("dataset_config", "subset", "dataset_config_name"),

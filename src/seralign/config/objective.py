@@ -20,7 +20,7 @@ DEFAULT = "dpo"
 def read_objective(values: Any) -> ObjectiveSum:
     """The objective of a training from plain values: a mapping, or a list of mappings.
 
-    Each has ``name`` (of :data:`seralign.objectives.OBJECTIVES`, or ``module:Class`` for a class of one's own),
+    Each has ``name`` (of ``seralign.objectives.OBJECTIVES``, or ``module:Class`` for a class of one's own),
     ``weight``, and the settings that the objective has.
 
     Raises:
@@ -34,7 +34,7 @@ def read_objective(values: Any) -> ObjectiveSum:
 
 
 def plain(objective: ObjectiveSum) -> dict[str, Any] | list[dict[str, Any]]:
-    """Plain values that :func:`read_objective` reads back equal."""
+    """Plain values that ``read_objective`` reads back equal."""
     terms = [
         {"name": term.name, "weight": term.weight} | dataclasses.asdict(term.objective)  # pyright: ignore
         for term in objective.terms
@@ -55,7 +55,7 @@ def described(values: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 
 def plain_name(values: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """The name of an objective from its plain values, as :attr:`~seralign.objectives.ObjectiveSum.name`."""
+    """The name of an objective from its plain values, as ``name``."""
     terms = values if isinstance(values, list) else [values]
     return sum_name([(term["name"], term["weight"]) for term in terms])
 

@@ -79,13 +79,13 @@ class ReferenceConfig:
         model: A folder or hub name; by default the weights that the policy starts from (after ``sft``).
         revision: Commit or tag on the hub.
         adapter: An adapter on ``model``.
-        anchor: ``initial`` keeps one reference for all rounds; ``previous`` takes the previous round's policy.
+        update: ``never`` keeps one reference for all rounds; ``each_round`` takes the previous round's policy.
     """
 
     model: str | None = None
     revision: str | None = None
     adapter: str | None = None
-    anchor: Literal["initial", "previous"] = "initial"
+    update: Literal["never", "each_round"] = "never"
 
     def __post_init__(self) -> None:
         if self.adapter and not self.model:

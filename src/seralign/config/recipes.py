@@ -7,21 +7,21 @@ from typing import Any, Literal, get_args
 
 from seralign.errors import ConfigError
 
-RecipeName = Literal["sera", "steady"]
+RecipeName = Literal["sera", "sera_stable"]
 
 # What the dataclasses' defaults are, which a test holds.
-DEFAULT: RecipeName = "steady"
+DEFAULT: RecipeName = "sera_stable"
 
 RECIPES: dict[str, dict[str, Any]] = {
     # As published, 2410.09362: the last policy writes, its own margins judge, and what it made grows in the mixture.
     "sera": {
-        "scoring": {"debias": "none"},
-        "bootstrap": {"writer": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
+        "scoring": {"length_correction": False},
+        "bootstrap": {"sample_from": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
     },
     # docs/evidence.md has what each of these does.
-    "steady": {
-        "scoring": {"debias": "length"},
-        "bootstrap": {"writer": "initial", "shares": [0.3]},
+    "sera_stable": {
+        "scoring": {"length_correction": True},
+        "bootstrap": {"sample_from": "initial", "shares": [0.3]},
     },
 }
 

@@ -25,7 +25,7 @@ class ScoringConfig:
         cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
         ensemble_weight: Weight w of the policy before the last in the ensembled margin, (1 - w) h1 + w h2; gamma in
             the paper.
-        debias: ``length`` takes from margins and rewards the part that the length of the responses explains, before
+        length_correction: Take from margins and rewards the part that the length of the responses explains, before
             pairs are selected or made by them.
     """
 
@@ -33,7 +33,7 @@ class ScoringConfig:
     tokens_per_pack: int = 4096
     cache: str | None = None
     ensemble_weight: float = 0.3
-    debias: Literal["none", "length"] = "length"
+    length_correction: bool = True
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
@@ -95,9 +95,9 @@ class BootstrapConfig:
     """Pairs that are made of sampled answers, by the policies' own rewards.
 
     Args:
-        writer: Who answers the prompts: the last ``policy``; the ``previous`` one, a round before it; or the
-            ``initial`` one, that round 1 began with. Whoever writes, the last policies judge. The further a policy has
-            moved from the reference, the less its own reward can tell its answers apart.
+        sample_from: The policy that answers the prompts: the last one (``policy``), the one before it (``previous``),
+            or the one that round 1 started from (``initial``). The reward policies are the last ones in any case. The
+            further a policy has moved from the reference, the less its own reward can tell its answers apart.
         samples: Responses per prompt (R).
         sampling: How they are sampled.
         prompts: Number of prompts each round, drawn anew; by default all.
@@ -105,7 +105,7 @@ class BootstrapConfig:
         shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
     """
 
-    writer: Literal["policy", "previous", "initial"] = "initial"
+    sample_from: Literal["policy", "previous", "initial"] = "initial"
     samples: int = 4
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None

@@ -22,9 +22,9 @@ from seralign.config import SourceConfig
 from seralign.data.hub_errors import no_network, refusal
 from seralign.data.readers.files import DELIMITERS, KINDS, DataFile, file_format
 from seralign.errors import DataError
-from seralign.files import write_json
 from seralign.progress import say
 from seralign.records import content_id
+from seralign.runs.files import write_json
 
 _DOWNLOADS = 8
 # What every configuration of ``datasets`` has; the other fields are options of its readers.

@@ -47,7 +47,7 @@ def ranked_right(margins: ArrayLike) -> np.ndarray:
 
 
 def margin_accuracy(margins: ArrayLike) -> float | None:
-    """The mean of :func:`ranked_right`: the share of pairs with a margin above zero, ties half; ``None`` for no
+    """The mean of ``ranked_right``: the share of pairs with a margin above zero, ties half; ``None`` for no
     margins."""
     found = ranked_right(margins)
     return float(np.mean(found)) if found.size else None

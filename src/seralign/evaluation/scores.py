@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seralign.evaluation.scorer import Scorer
-from seralign.results import Results, result_key
+from seralign.runs.results import Results, result_key
 
 # Responses that the scorer gets at once; a killed evaluation loses the scores of so many at most.
 TOGETHER = 256

@@ -63,7 +63,7 @@ class PolicyFigures:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> PolicyFigures:
-        """The record that :meth:`to_dict` wrote."""
+        """The record that ``to_dict`` wrote."""
         intervals = {key: Interval(**content[key]) for key in _INTERVALS if content[key] is not None}
         rates = {rival: Interval(**rate) for rival, rate in content["win_rates"].items()}
         return cls(**{**content, **intervals, "win_rates": rates})

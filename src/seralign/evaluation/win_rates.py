@@ -10,7 +10,7 @@ from seralign.errors import ConfigError
 from seralign.evaluation.judges import Comparison, Judge, Verdict
 from seralign.intervals import Interval, share_interval
 from seralign.progress import say
-from seralign.results import Results, result_key
+from seralign.runs.results import Results, result_key
 
 
 def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str) -> list[Verdict]:
@@ -48,7 +48,7 @@ def win_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Interval | Non
     """The mean probability that the first response is the better one, over the comparisons with a verdict.
 
     Of a judge that says 1, 0 and 0.5 it is the share of wins with ties counted half: wins on 2 of 4 prompts, 1 tie and
-    1 loss give (2 + 0.5) / 4 = 0.625. The interval is that of :func:`seralign.intervals.share_interval`. None where
+    1 loss give (2 + 0.5) / 4 = 0.625. The interval is that of ``seralign.intervals.share_interval``. None where
     there is no verdict.
     """
     return share_interval(

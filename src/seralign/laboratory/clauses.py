@@ -113,7 +113,7 @@ def draw_world(config: WorldConfig) -> ClauseWorld:
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ClauseWorld:
-    """The world that :meth:`ClauseWorld.key` was taken from."""
+    """The world that ``ClauseWorld.key`` was taken from."""
     return ClauseWorld(config, np.array(key["table"], dtype=np.int64))
 
 

@@ -50,7 +50,7 @@ class Grammar(Protocol):
         ...
 
     def key(self) -> dict[str, Any]:
-        """What :meth:`score` needs besides the configuration, as JSON."""
+        """What ``score`` needs besides the configuration, as JSON."""
         ...
 
     def prompt_grid(self) -> np.ndarray:
@@ -85,7 +85,7 @@ def bootstrap_prompts(world: Grammar) -> Rows:
 
 
 def offline_pairs(world: Grammar) -> Rows:
-    """Labelled pairs to train on; the columns are those of :func:`labelled_rows`."""
+    """Labelled pairs to train on; the columns are those of ``labelled_rows``."""
     rng = stream(world.config, PAIRS)
     return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[0], world.config.pairs))
 
@@ -97,7 +97,7 @@ def heldout_pairs(world: Grammar) -> Rows:
 
 
 def validation_pairs(world: Grammar) -> Rows:
-    """As :func:`heldout_pairs`, on prompts that those do not have: settings are chosen on these, reported on those.
+    """As ``heldout_pairs``, on prompts that those do not have: settings are chosen on these, reported on those.
 
     Raises:
         ConfigError: The two ask for more prompts than there are.

@@ -65,7 +65,7 @@ class SumWorld:
     points: float = float(TERMS)
 
     def key(self) -> dict[str, Any]:
-        """The false beliefs; :meth:`score` does without."""
+        """The false beliefs; ``score`` does without."""
         return {"beliefs": self.beliefs.tolist(), "known": self.known.tolist()}
 
     def prompt_grid(self) -> np.ndarray:
@@ -137,7 +137,7 @@ def draw_world(config: WorldConfig) -> SumWorld:
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> SumWorld:
-    """The world that :meth:`SumWorld.key` was taken from."""
+    """The world that ``SumWorld.key`` was taken from."""
     return SumWorld(config, np.array(key["beliefs"], dtype=np.int64), np.array(key["known"], dtype=bool))
 
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from seralign.config import OwnWorldConfig, RunConfig, SourceConfig, WorldConfig
 from seralign.errors import StoreError
-from seralign.files import write_atomic
 from seralign.laboratory import clauses, grammar, own, sums
 from seralign.laboratory.grammar import Grammar, Rows
 from seralign.laboratory.labels import surface
 from seralign.laboratory.model import save_model
 from seralign.records import content_id
+from seralign.runs.files import write_atomic
 
 VERSION = 2
 WORLD_FILE = "world.json"
@@ -39,7 +39,7 @@ class World(Protocol):
         ...
 
     def key(self) -> dict[str, Any]:
-        """What :meth:`score` needs besides the configuration, as JSON."""
+        """What ``score`` needs besides the configuration, as JSON."""
         ...
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:

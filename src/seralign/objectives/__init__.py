@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from seralign.objectives.base import Objective, ResponseValues
 from seralign.objectives.dpo import DPO
-from seralign.objectives.ensemble import ensemble_margin
 from seralign.objectives.ipo import IPO
 from seralign.objectives.sft import SFT
 from seralign.objectives.simpo import SimPO
@@ -22,7 +21,6 @@ __all__ = [
     "SLiC",
     "SimPO",
     "Term",
-    "ensemble_margin",
     "one",
     "sum_name",
 ]

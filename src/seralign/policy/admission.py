@@ -1,6 +1,6 @@
 """Whether a folder or a hub's model can be a policy, told from its settings alone: no weights are read, no code is run.
 
-A model that passes may still attend to later tokens, which only a forward pass shows: :mod:`seralign.policy.abilities`.
+A model that passes may still attend to later tokens, which only a forward pass shows: ``seralign.policy.abilities``.
 """
 
 from __future__ import annotations

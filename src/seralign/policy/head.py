@@ -44,7 +44,7 @@ def linear_logps(layer: nn.Linear, hidden: Tensor, targets: Tensor, cap: float |
 def module_logps(
     forward: Callable[[Tensor], Tensor], vocabulary: int, hidden: Tensor, targets: Tensor, cap: float | None = None
 ) -> Tensor:
-    """As :func:`linear_logps`, for an output layer of any kind (an adapter on it, quantised weights): ``forward`` maps
+    """As ``linear_logps``, for an output layer of any kind (an adapter on it, quantised weights): ``forward`` maps
     [C, W] to [C, V], and is called again in the backward pass."""
     rows = _chunk_rows(hidden, vocabulary)
 

@@ -115,7 +115,7 @@ def weights_digest(source: PolicySource) -> str:
     over; paths and library versions do not. An adapter's digest contains its base's.
 
     Args:
-        source: Local folders, from :func:`fetch`.
+        source: Local folders, from ``fetch``.
 
     Raises:
         ModelError: a file is missing or corrupt.
@@ -128,7 +128,7 @@ def weights_digest(source: PolicySource) -> str:
 
 
 def adapter_digest(folder: Path) -> str:
-    """As :func:`weights_digest`, of an adapter without its base.
+    """As ``weights_digest``, of an adapter without its base.
 
     Raises:
         ModelError: a file is missing or corrupt.

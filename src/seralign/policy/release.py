@@ -27,6 +27,6 @@ def free() -> None:
 
 
 def free_before(folder: Path) -> None:
-    """:func:`free`, before a model is loaded from a folder, unless it is small."""
+    """``free``, before a model is loaded from a folder, unless it is small."""
     if sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= _WORTH:
         free()

@@ -46,7 +46,7 @@ def sample(
     often padded beyond them, and such an id would be no text. The random numbers of a response depend on the seed, the
     prompt's id and the response's index alone, so that other prompts beside it change nothing but rounding.
 
-    A model is sampled the fastest way that gives its own answers (:mod:`seralign.policy.ways`).
+    A model is sampled the fastest way that gives its own answers (``seralign.policy.ways``).
 
     Args:
         model: A causal language model.
@@ -102,7 +102,7 @@ def _known_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def _draw_known(
     logits_RV: Tensor, uniform_R: Tensor, known: frozenset[int], temperature: float, top_p: float
 ) -> Tensor:
-    """:func:`draw` among the ids that have a token."""
+    """``draw`` among the ids that have a token."""
     absent_A = _absent(known, logits_RV.shape[1], logits_RV.device)
     if len(absent_A):
         logits_RV = logits_RV.index_fill(1, absent_A, -torch.inf)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from seralign.errors import ModelError
-from seralign.files import write_json
 from seralign.policy.identity import ADAPTER_SETTINGS, SETTINGS, PolicySource, open_tensors, read_json, weight_files
 from seralign.policy.load import DTYPES
+from seralign.runs.files import write_json
 
 _NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig
 
 from seralign.errors import StoreError
-from seralign.files import write_json
 from seralign.policy.identity import PolicySource
+from seralign.runs.files import write_json
 
 # Seconds of the probe. What one try takes is less: a second attempt at each precision is always made.
 _SECONDS = 1.0

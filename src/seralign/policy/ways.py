@@ -57,7 +57,7 @@ def sample_ids(
 
 
 def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]) -> Tensor:
-    """:func:`decode` by transformers' ``generate``, which encodes a prompt once a response and keeps any cache."""
+    """``decode`` by transformers' ``generate``, which encodes a prompt once a response and keeps any cache."""
     device = next(model.parameters()).device
     input_ids, attention_mask = pad_left(prompts)
     choose = _Choose(draw, uniform_RN, input_ids.shape[1])
@@ -84,7 +84,7 @@ def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw,
 def decode_plainly(
     model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]
 ) -> Tensor:
-    """:func:`decode` without a cache, for prompts of equal length: a whole forward pass for each token."""
+    """``decode`` without a cache, for prompts of equal length: a whole forward pass for each token."""
     device = next(model.parameters()).device
     ids_RT = torch.tensor([list(prompt) for prompt in prompts]).repeat_interleave(len(uniform_RN) // len(prompts), 0)
     ids_RT = ids_RT.to(device)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from seralign.files import read_table
 from seralign.report.format import called
 from seralign.report.template_ends import template_ends
-from seralign.store import Run
+from seralign.runs import Run
+from seralign.runs.files import read_table
 
 SAMPLES = "samples.parquet"
 # Most prompts that are read, evenly over those of the evaluation.
@@ -71,7 +71,7 @@ def read_answers(run: Run, policies: Sequence[dict[str, Any]], result: str | Non
 
     Args:
         run: The run.
-        policies: Their figures, as in :func:`seralign.report.figures.run_figures`.
+        policies: Their figures, as in ``seralign.report.figures.run_figures``.
         result: Name of the policy that is the result.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a picture of the report is made of, and the Vega-Lite pieces that all of them share.
+"""What a chart of the report is made of, and the Vega-Lite pieces that all of them share.
 
 Charts are Vega-Lite specifications, drawn in the browser as SVG. Vega rather than Plotly: it has two thirds of the size
 of Plotly's smallest bundle, it draws under a Content-Security-Policy without ``unsafe-eval`` (its expressions are
@@ -24,7 +24,7 @@ LINE = {"type": "line", "strokeWidth": 1.75, "point": {"size": 22, "filled": Tru
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a picture's legend: ``colour`` is a CSS variable's name, ``shape`` how it is drawn.
+    """An entry of a chart's legend: ``colour`` is a CSS variable's name, ``shape`` how it is drawn.
 
     ``shape`` is one of ``area``, ``line``, ``dashed``, ``dot``, ``diamond``, ``triangle``.
     """
@@ -43,17 +43,17 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the report: one or more charts, how to read them, and the same figures as a table.
+class Chart:
+    """A chart of the report: one or more panels, how to read them, and the same figures as a table.
 
     Args:
-        key: The picture's anchor in the page.
+        key: The chart's anchor in the page.
         title: Its heading.
         reading: How to read it, in a sentence or two.
         panels: Its charts; none where there is nothing to draw, and then ``reading`` says why.
         legend: What colours and shapes mean.
         table: The figures.
-        half: Whether another picture has room beside it.
+        half: Whether another chart has room beside it.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Over:
-    """The runs that pictures lay over each other, by the names that the page gives them.
+    """The runs that charts lay over each other, by the names that the page gives them.
 
     One run: colours tell its series apart. Several: colours tell the runs apart, and dashes the series.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from seralign.config import load_config, to_dict
 from seralign.report.contents import RunContents
-from seralign.report.glance import HELDOUT_ACCURACY, tiles
+from seralign.report.summary import HELDOUT_ACCURACY, tiles
 from seralign.tables import ABSENT, Table
 
 # What a mark behind a name in the table of the runs points to.

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from seralign.report.alarms import Alarm
 from seralign.report.answers import Answers, read_answers
 from seralign.report.figures import round_numbers, run_figures, training_metrics
 from seralign.report.pairs import read_pairs
-from seralign.store import Run, read_manifest
+from seralign.report.warnings import RunWarning
+from seralign.runs import Run, read_manifest
 
 # Where the page of a run lies, in its folder.
 REPORT = "report.html"
@@ -35,7 +35,7 @@ class RunContents:
         name: The folder's name.
         config: As in ``run.json``.
         figures: All figures by name, as ``seralign.report.figures.run_figures`` gives them.
-        alarms: What should worry the user.
+        warnings: What should worry the user.
         training: Rows of ``metrics.jsonl`` by training: ``sft``, ``round 1``, ..., ``baseline``.
         pairs: The pairs of the run, offline and generated, one row each (see ``seralign.report.pairs.read_pairs``);
             None before there are data.
@@ -47,7 +47,7 @@ class RunContents:
     name: str
     config: dict[str, Any]
     figures: dict[str, Any]
-    alarms: tuple[Alarm, ...]
+    warnings: tuple[RunWarning, ...]
     training: dict[str, list[dict[str, float]]]
     pairs: pa.Table | None
     pairs_total: int
@@ -67,7 +67,7 @@ def run_contents(run: Run, limit: int = 100_000) -> RunContents:
         name=run.root.resolve().name,
         config=read_manifest(run.root)["config"],
         figures=figures,
-        alarms=tuple(Alarm(**alarm) for alarm in figures["alarms"]),
+        warnings=tuple(RunWarning(**warning) for warning in figures["warnings"]),
         training=training_metrics(run),
         pairs=pairs,
         pairs_total=total,

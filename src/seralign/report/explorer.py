@@ -58,7 +58,7 @@ def pack_pairs(pairs: pa.Table, total: int, most: int) -> Packed:
     """Pack the pairs of a run into at most ``most`` bytes; where not one fits, the blocks are those of no pairs.
 
     Args:
-        pairs: The pairs, columns as in :func:`seralign.report.pairs.read_pairs`.
+        pairs: The pairs, columns as in ``seralign.report.pairs.read_pairs``.
         total: Pairs of the run, in the table or not.
         most: Bytes that the blocks may take in the page.
     """

@@ -10,7 +10,11 @@ from seralign.report.contents import RunContents
 from seralign.report.supervised import data_lines
 from seralign.tables import number, percent
 
-_WRITERS = {"initial": "the starting policy", "policy": "the last policy", "previous": "the policy before the last"}
+_SAMPLED_FROM = {
+    "initial": "the starting policy",
+    "policy": "the last policy",
+    "previous": "the policy before the last",
+}
 
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
@@ -23,8 +27,8 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     if base := figures["base"]:
         found.append(("Base", [merged_line(base)]))
     if (reference := figures["reference"]) and figures["objective"] != "sft":
-        anchor = config["reference"]["anchor"]
-        moved = "; each round takes the previous round's policy" if anchor == "previous" else ""
+        update = config["reference"]["update"]
+        moved = "; each round takes the previous round's policy" if update == "each_round" else ""
         found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))
     found.append(("Objective", [described(config["objective"])]))
     found.append(("Training", _training(config)))
@@ -101,7 +105,7 @@ def _training(config: dict[str, Any]) -> list[str]:
 def round_lines(config: dict[str, Any]) -> list[str]:
     """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
-    plain = ", without what length explains" if scoring["debias"] == "length" else ""
+    plain = ", without what length explains" if scoring["length_correction"] else ""
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
         f"recipe {name}" if name else "keys of no recipe",
@@ -110,7 +114,7 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     if not bootstrap:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
-    answers = f"{bootstrap['samples']} answers a prompt by {_WRITERS[bootstrap['writer']]}"
+    answers = f"{bootstrap['samples']} answers a prompt by {_SAMPLED_FROM[bootstrap['sample_from']]}"
     rule, temperature = _rule(bootstrap["selection"]), bootstrap["temperature"]
     made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
     return [*lines, made]

@@ -8,9 +8,9 @@ from typing import Any
 
 from seralign.config.objective import plain_name
 from seralign.errors import StoreError
-from seralign.report.alarms import run_alarms
 from seralign.report.trainings import training_losses
-from seralign.store import Run, StageRecord, read_manifest
+from seralign.report.warnings import run_warnings
+from seralign.runs import Run, StageRecord, read_manifest
 from seralign.tables import counted
 
 # How the note of a run begins that has no result yet; the page says it in a place of its own.
@@ -31,7 +31,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each round's stages, by stage; null for
     one that is not there), ``stopped``, ``result``, ``trainings``
     (``seralign.report.trainings.training_losses``), ``stages`` (seconds and peak memory), ``notes`` (what the run
-    lacks, in words), ``alarms`` (``seralign.report.alarms.Alarm``).
+    lacks, in words), ``warnings`` (``seralign.report.warnings.RunWarning``).
 
     Args:
         run: The run.
@@ -69,7 +69,7 @@ def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, 
     training = training_metrics(run)
     figures["trainings"] = training_losses(training, figures["objective"])
     figures["notes"] = _notes(figures, config)
-    figures["alarms"] = [asdict(alarm) for alarm in run_alarms(figures, training)]
+    figures["warnings"] = [asdict(warning) for warning in run_warnings(figures, training)]
     return figures
 
 

@@ -25,22 +25,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seralign.errors import SeralignError
-from seralign.files import write_atomic
-from seralign.report import compare, glance
+from seralign.report import compare, summary
 from seralign.report.answers import Answers, pack_answers
 from seralign.report.charts import RUN_COLOURS, Over
+from seralign.report.charts_losses import loss_charts
+from seralign.report.charts_pairs import pair_charts
+from seralign.report.charts_rounds import NO_ANSWERS, policy_charts
+from seralign.report.charts_training import work_charts
 from seralign.report.contents import RunContents
 from seralign.report.duels import duels
 from seralign.report.explorer import pack_pairs
 from seralign.report.facts import facts
 from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
-from seralign.report.pictures_losses import loss_pictures
-from seralign.report.pictures_pairs import pair_pictures
-from seralign.report.pictures_rounds import NO_ANSWERS, policy_pictures
-from seralign.report.pictures_training import work_pictures
 from seralign.report.trainings import losses_table
 from seralign.report.verdict import verdict
+from seralign.runs.files import write_atomic
 from seralign.tables import Table, without_empty
 
 # Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
@@ -52,7 +52,7 @@ LEAST = 200_000
 # Bytes of answers that all runs of a page may have together.
 ANSWERS = 500_000
 
-# The pictures, first to last.
+# The charts, first to last.
 ORDER = (
     "margins",
     "lengths",
@@ -95,14 +95,14 @@ def write_report(runs: Sequence[RunContents], path: Path) -> None:
 def render(runs: Sequence[RunContents], folder: Path) -> str:
     """The page as text; ``folder`` is where it will be."""
     over = Over(tuple(run.name for run in runs))
-    pictures = [*pair_pictures(runs, over), *policy_pictures(runs, over)]
-    pictures += [*loss_pictures(runs, over), *work_pictures(runs, over)]
+    charts = [*pair_charts(runs, over), *policy_charts(runs, over)]
+    charts += [*loss_charts(runs, over), *work_charts(runs, over)]
     supervised = all(run.figures["objective"] == "sft" for run in runs)
     if supervised:
         # What speaks of pairs, margins and references has nothing to say of supervised training.
-        pictures = [picture for picture in pictures if picture.key in SUPERVISED and picture.panels]
+        charts = [chart for chart in charts if chart.key in SUPERVISED and chart.panels]
     order = SUPERVISED if supervised else ORDER
-    pictures.sort(key=lambda picture: order.index(picture.key))
+    charts.sort(key=lambda chart: order.index(chart.key))
     numbers = count()
     environment = Environment(
         loader=PackageLoader("seralign.report"),
@@ -114,7 +114,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     )
     style = _source(environment, "report.css")
     scripts = [_source(environment, name) for name in (*_VENDOR, *_OWN)]
-    views = [(picture, [(next(numbers), panel) for panel in picture.panels]) for picture in pictures]
+    views = [(chart, [(next(numbers), panel) for panel in chart.panels]) for chart in charts]
     answers = [
         _answers(run, run.answers, place, ANSWERS // len(runs))
         for place, run in enumerate(runs)
@@ -127,15 +127,15 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "several": over.several,
         "supervised": supervised,
         "run_keys": over.legend("area"),
-        "runs": [_glance(run) for run in runs],
+        "runs": [_summary(run) for run in runs],
         "differences": compare.differences(runs) if over.several else None,
         "comparison": compare.comparison(runs) if over.several else None,
         "cautions": [*compare.cautions(runs), *duel_notes] if over.several else [],
         "duels": duel_table,
-        "pictures": views,
+        "charts": views,
         "answers": answers,
         "no_answers": NO_ANSWERS,
-        "charts": _json([panel.spec for picture in pictures for panel in picture.panels]),
+        "specs": _json([panel.spec for chart in charts for panel in chart.panels]),
         "style": style,
         "scripts": scripts,
         "licences": _source(environment, "vendor/LICENSES.txt"),
@@ -166,16 +166,16 @@ def _named(runs: Sequence[RunContents]) -> list[RunContents]:
     return named
 
 
-def _glance(run: RunContents) -> dict[str, Any]:
+def _summary(run: RunContents) -> dict[str, Any]:
     return {
         "name": run.name,
-        "headline": glance.headline(run),
-        "tiles": glance.tiles(run),
+        "headline": summary.headline(run),
+        "tiles": summary.tiles(run),
         "notes": [note for note in run.figures["notes"] if not note.startswith(UNFINISHED)],
         "finished": run.figures["finished"],
-        "measured": glance.measured(run),
+        "measured": summary.measured(run),
         "verdict": verdict(run),
-        "alarms": run.alarms,
+        "warnings": run.warnings,
         "rounds": _work(run),
         "facts": facts(run),
         "configuration": compare.configuration(run),
@@ -185,7 +185,7 @@ def _glance(run: RunContents) -> dict[str, Any]:
 def _work(run: RunContents) -> Table | None:
     """What the run's rounds did; of supervised training its losses."""
     if run.figures["objective"] != "sft":
-        return glance.rounds_table(run)
+        return summary.rounds_table(run)
     table = without_empty(losses_table([(one["called"], one) for one in run.figures["trainings"]]))
     return table if table.rows else None
 

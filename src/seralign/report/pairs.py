@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seralign.files import read_stream, read_table
-from seralign.store import Run
+from seralign.runs import Run
+from seralign.runs.files import read_stream, read_table
 
 # Why a pair was dropped that the selection had kept.
 LEFT_OUT = "left out by the mix"
@@ -49,7 +49,7 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     Args:
         run: The run.
         rounds: Numbers of its rounds.
-        limit: Most rows; see :func:`sample_pairs`.
+        limit: Most rows; see ``sample_pairs``.
     """
     if not run.exists("data"):
         return None, 0

@@ -1,4 +1,4 @@
-"""What each round thought of the pairs, as arrays: the figures behind the pictures of pairs."""
+"""What each round thought of the pairs, as arrays: the figures behind the charts of pairs."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from seralign.report.facts import crossfit_lines, merged_line
 from seralign.report.format import ACCURACY, called
-from seralign.report.glance import accuracy
+from seralign.report.summary import accuracy
 from seralign.report.trainings import losses_table
 from seralign.tables import ABSENT, Table, counted, interval, markdown, number, percent, terminal, without_empty
 
@@ -39,16 +39,16 @@ def run_tables(figures: dict[str, Any]) -> RenderableType:
     parts.append(Text(f"{seconds:,.0f} s of work, peak memory {memory:,.0f} MB"))
     parts += [Text(note) for note in figures["notes"]]
     parts.append(Text(_ending(figures)))
-    if figures["alarms"]:
-        parts += [Text(""), _alarms(figures["alarms"])]
+    if figures["warnings"]:
+        parts += [Text(""), _warnings(figures["warnings"])]
     return Group(*parts)
 
 
-def alarms_markdown(alarms: list[dict[str, Any]]) -> str:
-    """The alarms as a Markdown list, or a sentence where there are none."""
-    if not alarms:
+def warnings_markdown(warnings: list[dict[str, Any]]) -> str:
+    """The warnings as a Markdown list, or a sentence where there are none."""
+    if not warnings:
         return "None of the figures is beyond its limit."
-    return "\n".join(f"- {alarm['text']} {alarm['advice']}" for alarm in alarms)
+    return "\n".join(f"- {warning['text']} {warning['advice']}" for warning in warnings)
 
 
 def policies_markdown(policies: list[dict[str, Any]]) -> str:
@@ -137,11 +137,13 @@ def _policy_row(figures: dict[str, Any], rivals: list[str]) -> tuple[str, ...]:
     )
 
 
-def _alarms(alarms: list[dict[str, Any]]) -> rich.table.Table:
+def _warnings(warnings: list[dict[str, Any]]) -> rich.table.Table:
     table = rich.table.Table.grid(padding=(0, 2))
-    table.title, table.title_justify, table.title_style = "alarms", "left", "bold"
-    for alarm in alarms:
-        table.add_row(Text(alarm["kind"], style="bold"), Text.assemble((alarm["text"], "yellow"), " ", alarm["advice"]))
+    table.title, table.title_justify, table.title_style = "warnings", "left", "bold"
+    for warning in warnings:
+        table.add_row(
+            Text(warning["kind"], style="bold"), Text.assemble((warning["text"], "yellow"), " ", warning["advice"])
+        )
     return table
 
 

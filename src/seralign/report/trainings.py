@@ -55,7 +55,7 @@ def training_losses(training: Mapping[str, Sequence[Mapping[str, Any]]], objecti
 
 
 def losses_table(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    """Losses as :func:`training_losses` gives them, each with what its row is called."""
+    """Losses as ``training_losses`` gives them, each with what its row is called."""
     columns = ("training", "steps", "loss: first", "last", "held out: first", "lowest", "last", "perplexity")
     cells = []
     for name, one in rows:

@@ -13,7 +13,7 @@ from seralign.config import SamplingConfig
 from seralign.policy.identity import PolicySource
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
-from seralign.results import result_key
+from seralign.runs.results import result_key
 
 # Gets the text of a response so far, as it grows.
 Watch = Callable[[str], None]
@@ -81,7 +81,7 @@ class Request:
 class Sampler(Protocol):
     """An engine that samples from one policy: prompts in, candidates out.
 
-    An engine is a class, or a function, that is called with ``(policy, settings, key)``: a :class:`SampledPolicy`, the
+    An engine is a class, or a function, that is called with ``(policy, settings, key)``: a ``SampledPolicy``, the
     section ``SamplingConfig``, and the section's whole name for messages (``bootstrap.sampling``). It is called once at
     the start of a run, for every section that names it, with the policy that the run begins with; and again for each
     policy that is sampled. So it has to be cheap: no model is loaded and no server started before the first request. A

@@ -13,7 +13,7 @@ from seralign.data.table import column_lengths, to_prompt
 from seralign.policy.sampling import SamplingParams
 from seralign.progress import bar
 from seralign.records import Candidate
-from seralign.results import Results
+from seralign.runs.results import Results
 from seralign.sampling.base import Request, Sampler
 
 CANDIDATE_SCHEMA = pa.schema(

@@ -49,7 +49,7 @@ class LocalSampler:
     def sample(
         self, requests: Iterable[Request], watch: Watch | None = None
     ) -> Iterator[tuple[Request, list[Candidate]]]:
-        """See :meth:`seralign.sampling.Sampler.sample`; in the order of the requests.
+        """See ``seralign.sampling.Sampler.sample``; in the order of the requests.
 
         Raises:
             ModelError: the model's logits are no distribution (NaN or infinity).

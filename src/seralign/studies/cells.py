@@ -25,7 +25,7 @@ from seralign.config import RunConfig, StopConfig, load_config
 from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 from seralign.records import content_id
-from seralign.store import Run
+from seralign.runs import Run
 from seralign.studies.config import SUPERVISED, MethodConfig, StudyConfig, merged
 
 STUDY, ABOUT, FIGURES, GOLD, ERROR = "study.json", "cell.json", "figures.json", "gold.parquet", "error.txt"

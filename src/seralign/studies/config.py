@@ -1,6 +1,6 @@
 """The configuration of a study: which worlds, seeds, methods and settings. Imports no torch.
 
-A method is a configuration of the product: dotted keys of :class:`seralign.config.RunConfig` laid over those of the
+A method is a configuration of the product: dotted keys of ``seralign.config.RunConfig`` laid over those of the
 study. Nothing is implemented a second time.
 """
 
@@ -123,7 +123,7 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """A study from a YAML file and overrides.
 
     Args:
-        path: YAML file; every key is a field of :class:`StudyConfig`.
+        path: YAML file; every key is a field of ``StudyConfig``.
         overrides: Dotted path to value, e.g. ``{"seeds": [0], "base.training.max_steps": 20,
             "methods.dpo.grid.objective.beta": [0.1]}``; they win over the file.
 
@@ -158,7 +158,7 @@ def study_from(values: Mapping[str, Any]) -> StudyConfig:
 
 
 def to_dict(study: StudyConfig) -> dict[str, Any]:
-    """The study as plain values; :func:`study_from` makes it again."""
+    """The study as plain values; ``study_from`` makes it again."""
     return dataclasses.asdict(study)
 
 

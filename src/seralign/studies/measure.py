@@ -10,15 +10,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from seralign.evaluation.mechanism import margin_figures
+from seralign.evaluation.label_quality import margin_figures
 from seralign.evaluation.metrics import distinct_n, margin_accuracy, repetition
 from seralign.laboratory.world import Truth
-from seralign.loop.context import Loop, Policy
-from seralign.loop.scoring import implicit_scores, pair_scores, with_prompts
-from seralign.responses import Responses
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.scoring import implicit_scores, pair_scores, with_prompts
+from seralign.rewards.responses import Responses
 from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.studies.cells import Ask
-from seralign.studies.divergence import best_of_kl, response_kls
+from seralign.studies.kl import best_of_kl, response_kls
 
 SPLITS = ("validation", "test")
 

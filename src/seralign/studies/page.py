@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seralign.files import write_atomic
+from seralign.runs.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.frontier import undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
@@ -18,7 +18,7 @@ def write_page(figures: dict[str, Any], page: Path) -> None:
     """Write the page, and its plots into a folder beside it that has its name.
 
     Args:
-        figures: From :func:`seralign.studies.results.study_figures`.
+        figures: From ``seralign.studies.results.study_figures``.
         page: The Markdown file.
     """
     folder = page.parent / page.stem

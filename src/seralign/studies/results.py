@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from seralign.errors import StoreError
-from seralign.files import read_table
 from seralign.records import content_id
+from seralign.runs.files import read_table
 from seralign.studies.cells import FIGURES, GOLD, STUDY, Cell, Setting, is_finished, plan_study
 from seralign.studies.compare import TEST, VALIDATION, Trial, Trials, compare_world
 from seralign.studies.config import SUPERVISED, StudyConfig, study_from
-from seralign.studies.lasting import Round, lasting
+from seralign.studies.later_rounds import Round, lasting
 from seralign.studies.stopping import Seen, stopping
 
 _RANKING = ("accuracy", "gold_accuracy", "margin_length_correlation", "margin_gold_correlation")
@@ -43,11 +43,11 @@ def study_figures(root: str | Path) -> dict[str, Any]:
     """All figures of a study, finished or not, by name, as JSON values.
 
     Keys: ``study``, ``cells`` and ``finished`` (numbers), ``seconds`` of all finished cells, ``baseline``,
-    ``ceiling``, ``seeds``, ``stopping`` (:func:`seralign.studies.stopping.stopping`, of all runs with three rounds or
+    ``ceiling``, ``seeds``, ``stopping`` (``seralign.studies.stopping.stopping``, of all runs with three rounds or
     more) and ``worlds``: by name ``temperatures`` (the rows of
-    :func:`seralign.studies.compare.compare_world` by method), ``points`` (by temperature and method the mean KL and
+    ``seralign.studies.compare.compare_world`` by method), ``points`` (by temperature and method the mean KL and
     gold of each setting on test prompts) and, by method with several rounds, at the values that were chosen at
-    temperature 1, ``rounds`` (what each round did) and ``lasting`` (:func:`seralign.studies.lasting.lasting`).
+    temperature 1, ``rounds`` (what each round did) and ``lasting`` (``seralign.studies.later_rounds.lasting``).
     """
     root = Path(root)
     study = read_study(root)

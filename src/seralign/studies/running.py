@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from seralign.errors import SeralignError, StoreError
-from seralign.files import disk_errors, locked, write_json
 from seralign.progress import bar
+from seralign.runs.files import disk_errors, locked, write_json
 from seralign.studies.cells import ERROR, STUDY, Cell, check_study, errors_of, is_finished, is_over, plan_study
 from seralign.studies.config import StudyConfig, to_dict
 

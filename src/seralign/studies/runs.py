@@ -16,26 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seralign.cache import LogpCache
 from seralign.config import RunConfig, SourceConfig
 from seralign.evaluation.scorer import ScoreFunction, Scorer, make_scorer
-from seralign.files import write_json, write_table
 from seralign.laboratory.world import load_world, read_truth
-from seralign.loop import train
-from seralign.loop.context import Loop, Policy
-from seralign.loop.data import data_stage
-from seralign.loop.precision import settled
-from seralign.loop.prepare import WORLD, base_policy, world_stage
+from seralign.pipeline import train
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.data import data_stage
+from seralign.pipeline.precision import settled
+from seralign.pipeline.prepare import WORLD, base_policy, world_stage
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.records import content_id
-from seralign.results import Results
-from seralign.store import Run, read_manifest
+from seralign.runs import Run, read_manifest
+from seralign.runs.cache import LogpCache
+from seralign.runs.files import write_json, write_table
+from seralign.runs.results import Results
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
+from seralign.studies.label_quality import round_mechanism
 from seralign.studies.measure import Exam, measure
-from seralign.studies.mechanism import round_mechanism
 
 _PARTS = "parts"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seralign.config import StopConfig
-from seralign.stopping import RoundGain, decide
+from seralign.pipeline.stopping import RoundGain, decide
 
 # Changes of accuracy on held-out pairs, against the best round so far, that count as a gain.
 TOLERANCES = (0.0, -0.02, -0.05, -0.1)

@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from seralign.errors import BusyError, SeralignError
-from seralign.files import locked, write_atomic
 from seralign.progress import say
+from seralign.runs.files import locked, write_atomic
 from seralign.studies.cells import ERROR, STUDY, Cell, is_over, plan_study
 from seralign.studies.config import study_from
 from seralign.studies.runs import run_cell, supervised_run

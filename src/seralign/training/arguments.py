@@ -28,7 +28,7 @@ def check_settings(config: TrainingConfig, section: str) -> None:
     """Have transformers judge the settings of a section before any work.
 
     Raises:
-        ConfigError: as :func:`training_arguments`; a tracker is unknown or not installed; the schedule cannot be made
+        ConfigError: as ``training_arguments``; a tracker is unknown or not installed; the schedule cannot be made
             with its ``lr_scheduler_kwargs``.
     """
     # How many steps there will be is not known yet; no schedule depends on it for being one.

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from seralign.data.table import column_lengths
 from seralign.objectives import ObjectiveSum, ResponseValues
-from seralign.packs import Sizes
 from seralign.policy.packing import BATCH_NAMES, make_batch
+from seralign.policy.packs import Sizes
 from seralign.policy.precision import exact_dtype
 from seralign.training.plan import Pack, Plan
 
 ResponseModel = Callable[..., Tensor]
-"""The model and the tensors of a pack, as :func:`~seralign.policy.packing.make_batch` makes them, to one value a
+"""The model and the tensors of a pack, as ``make_batch`` makes them, to one value a
 response [R]."""
 
 
@@ -30,7 +30,7 @@ class PackDataset(torch.utils.data.Dataset):
     """The packs of a plan as a map-style data set: one item is one forward pass.
 
     Args:
-        pairs: Rows with the columns of :class:`seralign.records.Pair`.
+        pairs: Rows with the columns of ``seralign.records.Pair``.
         packs: What goes together.
         objective: Says which responses are read.
         packed_length: The longest sequence that the model takes in packed rows.
@@ -101,7 +101,7 @@ def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: ObjectiveS
 
 
 def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
-    """The objective's input, from a pack of :class:`PackDataset` and the model's values of its responses [R]."""
+    """The objective's input, from a pack of ``PackDataset`` and the model's values of its responses [R]."""
     like = {name: batch[name].to(values.dtype) for name in ("lengths", "preference", "reference") if name in batch}
     return ResponseValues(
         policy=values,

@@ -10,9 +10,9 @@ from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
 from seralign.errors import StoreError, one_line
-from seralign.files import file_digest
-from seralign.sealed import read_sealed, write_sealed
-from seralign.store import CHECKPOINT_MARKER
+from seralign.runs import CHECKPOINT_MARKER
+from seralign.runs.files import file_digest
+from seralign.runs.sealed import read_sealed, write_sealed
 
 
 class CheckpointMarker(TrainerCallback):

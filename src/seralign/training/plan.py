@@ -15,7 +15,7 @@ import numpy as np
 
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
-from seralign.packs import Sizes, fill
+from seralign.policy.packs import Sizes, fill
 
 
 @dataclass(frozen=True, slots=True)

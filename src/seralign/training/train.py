@@ -22,11 +22,11 @@ from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, one_line
 from seralign.objectives import ObjectiveSum
-from seralign.packs import fill
 from seralign.policy.abilities import abilities
+from seralign.policy.packs import fill
 from seralign.policy.quiet import quiet_transformers
 from seralign.progress import Bar, bar, say
-from seralign.store import SCRATCH
+from seralign.runs import SCRATCH
 from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, loss_denominators, row_sizes

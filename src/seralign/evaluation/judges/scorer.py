@@ -27,7 +27,7 @@ class ScorerJudge:
         return f"scorer {self._scorer.scorer.digest}"
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
-        """See :meth:`seralign.evaluation.judges.Judge.judge`.
+        """See ``seralign.evaluation.judges.Judge.judge``.
 
         Raises:
             ConfigError: the scorer fails, or returns something else than one finite number a response.

@@ -28,7 +28,7 @@
     text: { fontSize: 11, fill: "var(--ink)" },
     bar: { cornerRadiusEnd: 1 },
   };
-  const specs = JSON.parse(document.getElementById("charts").textContent);
+  const specs = JSON.parse(document.getElementById("chart-specs").textContent);
   const tip = element("div", { class: "tip", hidden: "", "aria-hidden": "true" });
   document.body.append(tip);
 

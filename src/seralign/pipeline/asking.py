@@ -1,0 +1,214 @@
+"""Asking a saved policy: prompts as it was trained to read them, answers as it samples them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from transformers import PreTrainedTokenizerBase
+
+from seralign.config import SamplingConfig, SourceConfig
+from seralign.data.content import Content, Example, Message
+from seralign.data.formats import read_prompt
+from seralign.data.place import reading
+from seralign.data.raw import Drop
+from seralign.data.sources import load_rows
+from seralign.data.table import CHUNK, read_table
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.errors import ConfigError, DataError, ModelError
+from seralign.pipeline.data import DATA
+from seralign.pipeline.saved import SavedPolicy
+from seralign.policy.admission import model_settings, positions
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.sampling import SamplingParams
+from seralign.records import Candidate, Prompt, content_id
+from seralign.runs import Run
+from seralign.sampling import Request, SampledPolicy, Sampler, make_sampler
+
+# Prompts of a run that are looked at to tell whether they are conversations.
+_LOOKED_AT = 20
+_NO_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a policy reads prompts.
+
+    Args:
+        tokenizer: With its chat template, if it has one.
+        encoder: Turns prompts into token ids, none cut.
+        end_tokens: Ids that end a response.
+        chat: Whether plain text becomes a user's turn of a conversation.
+        example: A prompt that the run was trained on, of one line, which can be asked as it is written; None for
+            conversations and without a run.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    end_tokens: frozenset[int]
+    chat: bool
+    example: str | None
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A policy that answers. ``window``: most tokens of prompt and answer together."""
+
+    name: str
+    sampler: Sampler
+    reader: Reader
+    window: int
+
+
+def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool = False) -> Reader:
+    """The tokenizer of a policy, and whether it is talked to in turns.
+
+    It is where the tokenizer has a chat template, but for a run that was trained on plain text.
+
+    Args:
+        policy: Whose.
+        system: A system message in place of the run's.
+        plain: Take prompts as plain text to continue, whatever there is a template for.
+
+    Raises:
+        ConfigError: a system message for plain text.
+    """
+    tokenizer = load_tokenizer(policy.source, policy.loading)
+    ends = end_tokens(policy.source, tokenizer)
+    data = replace(
+        policy.data, max_length=_NO_LIMIT, max_prompt_length=_NO_LIMIT - 1, overlong="drop",
+        system=system if system is not None else policy.data.system,
+    )  # fmt: skip
+    encoder = make_encoder(tokenizer, data, ends)
+    chat = not plain and tokenizer.chat_template is not None and _in_turns(policy.run, encoder)
+    if not chat:
+        if system is not None:
+            raise ConfigError(f"--system goes with conversations; {policy.name} continues plain text")
+        data = replace(data, system=None, chat_template_kwargs={})
+    example = None if chat else next((text for text in _prompts(policy.run) if text.isprintable()), None)
+    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example)
+
+
+def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, key: str) -> Speaker:
+    """The policy as it is sampled, with the weights that it trains with; it is loaded at the first prompt.
+
+    Args:
+        policy: Whom to ask.
+        reader: How it reads prompts.
+        settings: Who samples, and how.
+        key: What messages about them begin with.
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot honour a setting.
+    """
+    loading = policy.loading
+    load = partial(load_model, policy.source, loading, loading.dtype)
+    attention = loading.attention or "default"
+    sampled = SampledPolicy(
+        policy.name, policy.source, loading.dtype, attention, reader.tokenizer, reader.end_tokens, load
+    )
+    window = positions(model_settings(policy.source, loading))
+    return Speaker(policy.name, make_sampler(sampled, settings, key), reader, window)
+
+
+def read(reader: Reader, content: Content, where: str) -> Prompt:
+    """A prompt as token ids; plain text as a user's turn where the policy is talked to in turns.
+
+    Raises:
+        DataError: it is empty, or the template or the tokenizer refuses it.
+    """
+    if isinstance(content, str) and reader.chat:
+        content = (turn("user", content),)
+    found = _encoded(reader, [Example(content, (), where)])[0]
+    if isinstance(found, str):
+        raise DataError(f"{where}: {found}{_such_as(reader)}")
+    return found
+
+
+def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[Content | None, Prompt | str]]:
+    """Every row of a source as a prompt, in order: as text or messages, and as token ids or why it cannot be asked.
+
+    Args:
+        reader: How the policy reads prompts.
+        source: Rows as ``data.prompts`` has them.
+        key: What names the source, for messages.
+
+    Raises:
+        DataError: the source cannot be read, or a row is no prompt.
+    """
+    rows, how = load_rows(source, key).located(), reading(reader.encoder.data, key)
+    while chunk := list(islice(rows, CHUNK)):
+        raws = [read_prompt(row, where, how) for row, where in chunk]
+        examples = [Example(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]
+        prompts = iter(_encoded(reader, examples))
+        yield from ((None, raw.reason) if isinstance(raw, Drop) else (raw.prompt, next(prompts)) for raw in raws)
+
+
+def _encoded(reader: Reader, examples: list[Example]) -> list[Prompt | str]:
+    try:
+        encoded = reader.encoder.encode(examples)
+    except DataError as error:
+        raise DataError(f"{error}{_such_as(reader)}") from None
+    return [
+        found if isinstance(found, str) else Prompt(content_id(found.prompt_ids), found.prompt, found.prompt_ids)
+        for found in encoded
+    ]
+
+
+def _such_as(reader: Reader) -> str:
+    """What a prompt looks like that can be asked."""
+    return "" if reader.example is None else f"; a prompt of the run is, for example: {reader.example}"
+
+
+def turn(role: str, text: str) -> Message:
+    """A message of a conversation."""
+    return {"role": role, "content": text}
+
+
+def answer(
+    speaker: Speaker, prompt: Prompt, params: SamplingParams, seed: int, watch: Callable[[str], None] | None = None
+) -> Candidate:
+    """One sampled answer, of at most the tokens that there is room for.
+
+    Args:
+        speaker: Who answers.
+        prompt: From ``read``.
+        params: ``samples`` is 1.
+        seed: The same seed and prompt give the same answer.
+        watch: Gets the answer's text so far, as it grows; not called by an engine that gives whole answers only.
+
+    Raises:
+        DataError: the prompt leaves no room for an answer.
+        ModelError: the model's logits are no distribution.
+    """
+    room = speaker.window - len(prompt.ids)
+    if room < 1:
+        raise DataError(f"the prompt has {len(prompt.ids)} tokens, and {speaker.name} takes {speaker.window} in all")
+    params = replace(params, max_new_tokens=min(params.max_new_tokens, room))
+    request = Request("", speaker.sampler.identity, (prompt,), params, speaker.reader.end_tokens, seed)
+    [(_, [candidate])] = speaker.sampler.sample([request], watch)
+    return candidate
+
+
+def _in_turns(run: Run | None, encoder: Encoder) -> bool:
+    """Whether the prompts that a run was trained on end as its chat template ends a prompt; True where none can say."""
+    texts = _prompts(run)
+    if not texts:
+        return True
+    word = "hello"
+    try:
+        asked = encoder.encode([Example((turn("user", word),), (), "a message")])[0]
+    except (DataError, ModelError):
+        return True
+    ending = "" if isinstance(asked, str) else asked.prompt.rpartition(word)[2]
+    return any(text.endswith(ending) for text in texts)
+
+
+def _prompts(run: Run | None) -> list[str]:
+    """Some prompts that a run was trained on, as its model read them."""
+    if run is None or not run.exists(DATA):
+        return []
+    seen = read_table(run.path(DATA, "prompts.arrow")).select_columns(["text"])
+    return seen[: min(_LOOKED_AT, len(seen))]["text"]

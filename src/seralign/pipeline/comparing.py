@@ -1,0 +1,44 @@
+"""The answers of two policies to the same prompts, compared by the run's judge."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import datasets
+
+from seralign.data.table import to_prompt
+from seralign.evaluation.judges import Comparison, Verdict
+from seralign.evaluation.win_rates import decide
+from seralign.pipeline.context import Loop
+from seralign.records import Prompt
+from seralign.runs.files import read_table
+
+SAMPLES = "samples.parquet"
+
+
+def answers_of(loop: Loop, stage: str) -> dict[str, str]:
+    """A policy's answers by prompt, from its evaluation; empty where it answered nothing."""
+    path = loop.run.path(stage, SAMPLES)
+    if not path.is_file():
+        return {}
+    table = read_table(path, ["prompt_id", "text"])
+    return dict(zip(table["prompt_id"].to_pylist(), table["text"].to_pylist(), strict=True))
+
+
+def prompts_by_id(prompts: datasets.Dataset) -> dict[str, Prompt]:
+    """The prompts of a table."""
+    found = (to_prompt(cast(dict[str, Any], row)) for row in prompts)
+    return {prompt.prompt_id: prompt for prompt in found}
+
+
+def compare(
+    loop: Loop, prompts: dict[str, Prompt], own: dict[str, str], theirs: dict[str, str], label: str
+) -> dict[str, Verdict]:
+    """Verdicts by prompt: whether ``own`` answer is better than ``theirs``. The main process alone calls it.
+
+    Raises:
+        ConfigError: the judge fails, or decides nothing.
+    """
+    assert loop.judge is not None
+    comparisons = [Comparison(prompts[name], text, theirs[name]) for name, text in own.items()]
+    return dict(zip(own, decide(loop.judge, comparisons, loop.results, label), strict=True))

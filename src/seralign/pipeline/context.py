@@ -1,0 +1,180 @@
+"""What all stages of a run share, and how a stage is run once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from seralign import distributed
+from seralign.config import RunConfig, SamplingConfig
+from seralign.evaluation.judges import Judge
+from seralign.evaluation.scorer import Scorer
+from seralign.objectives import ObjectiveSum
+from seralign.pipeline.inputs import settings, tokenizer_inputs
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import load_model
+from seralign.progress import say
+from seralign.rewards.cached_logprobs import ScoringPolicy
+from seralign.runs import Run, StageRecord
+from seralign.runs.cache import LogpCache
+from seralign.runs.results import RESULTS, Results
+from seralign.sampling import SampledPolicy, Sampler, make_sampler
+
+# The folder of a training stage with what it trained.
+SAVED = "policy"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy of the run: its name, where it is, the digest of its weights, and the stage that trained it, if any."""
+
+    name: str
+    source: PolicySource
+    digest: str
+    stage: str | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        """For a stage's figures."""
+        return {"name": self.name, "source": str(self.source), "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run at work.
+
+    ``packed_length`` is the longest sequence that the policy takes in packed rows, 0 where it takes none. ``cache`` is
+    the main process's; ``results`` is used by the main process alone;
+    ``scorer`` is None where nothing scores responses, ``judge`` where nothing compares them.
+    """
+
+    config: RunConfig
+    run: Run
+    tokenizer: PreTrainedTokenizerBase
+    end_tokens: frozenset[int]
+    objective: ObjectiveSum
+    packed_length: int
+    cache: LogpCache | None
+    results: Results
+    scorer: Scorer | None
+    judge: Judge | None
+
+    def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
+        """The record of a stage: read back if it has finished, else made by ``work(folder)``, which returns figures."""
+        return run_stage(self.run, name, inputs, work)
+
+    def settings(self, *keys: str) -> dict[str, str]:
+        """Digests of settings that a stage reads, by their dotted key, for its inputs."""
+        return settings(self.config, *keys)
+
+    @cached_property
+    def tokenizer_inputs(self) -> dict[str, str]:
+        """Digests of the tokenizer and the end tokens, for the inputs of a stage that reads them."""
+        return tokenizer_inputs(self.tokenizer, self.end_tokens)
+
+    def seed(self, *what: object) -> int:
+        """A seed of its own for everything random, from the run's seed."""
+        text = ":".join(str(part) for part in (self.config.seed, *what))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
+
+    def sampler(self, policy: Policy, settings: SamplingConfig, key: str) -> Sampler:
+        """The engine that a section names, for a policy; ``key`` is the section's whole name.
+
+        Raises:
+            ConfigError: there is no such engine, or it cannot honour a setting.
+        """
+        return make_sampler(self.sampled_policy(policy), settings, key)
+
+    def sampled_policy(self, policy: Policy) -> SampledPolicy:
+        """A policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
+        load = self._loader(policy, sampling_dtype(self.config))
+        return sampled_policy(self.config, policy, self.tokenizer, self.end_tokens, load)
+
+    def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
+        """A policy's model, as ``load_model`` loads it, after checking its files by digest.
+
+        Raises:
+            StoreError: a file of the stage that trained it has changed.
+        """
+        if policy.stage is not None:
+            self.run.path(policy.stage, SAVED)
+        return load_model(policy.source, self.config.policy, dtype, **how)
+
+    def scoring_policy(self, policy: Policy) -> ScoringPolicy:
+        """A policy to score data with, in the precision of scoring: in float32 the weights, too, are float32; mixed
+        precision is that of training, so that one does not compute again what the other has."""
+        precision = self.config.scoring.dtype
+        weights = "float32" if precision == "float32" else self.config.policy.dtype
+        load = self._loader(policy, weights)
+        return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention)
+
+    def training_policy(self, policy: Policy) -> ScoringPolicy:
+        """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
+        config = self.config
+        return ScoringPolicy(
+            policy.name,
+            policy.digest,
+            self._loader(policy, config.policy.dtype),
+            config.policy.dtype,
+            config.training.precision,
+            self._attention,
+        )
+
+    def _loader(self, policy: Policy, weights: str) -> Callable[[], nn.Module]:
+        return partial(self.load, policy, weights)
+
+    @property
+    def _attention(self) -> str:
+        return self.config.policy.attention or ("packed" if self.packed_length else "default")
+
+
+def sampling_dtype(config: RunConfig) -> str:
+    """Data type of the weights that are sampled from; ``auto`` that is not settled yet counts as none given."""
+    return "bfloat16" if config.scoring.dtype == "bfloat16" else config.policy.dtype
+
+
+def sampled_policy(
+    config: RunConfig,
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    load: Callable[[], nn.Module],
+) -> SampledPolicy:
+    """A policy as engines get it; ``load`` loads it with weights of ``sampling_dtype``."""
+    dtype, attention = sampling_dtype(config), config.policy.attention or "default"
+    return SampledPolicy(policy.name, policy.source, dtype, attention, tokenizer, end_tokens, load)
+
+
+def run_results(run: Run) -> Results:
+    """The store of a run's results."""
+    return Results(run.root / RESULTS)
+
+
+def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
+    """Run a stage unless it has finished. All processes call it; the main one alone touches the folder.
+
+    Raises:
+        StoreError: the stage finished with other inputs, or its files are harmed.
+    """
+    if distributed.is_main():
+        run.recover(name)
+    if distributed.broadcast(run.exists(name)):
+        return distributed.broadcast(run.verify(name, inputs) if distributed.is_main() else run.record(name))
+    started = time.monotonic()
+    say(f"[{name}]")
+    if distributed.is_main():
+        run.begin(name, inputs)
+    distributed.barrier()
+    figures = work(run.partial(name))
+    distributed.barrier()
+    if distributed.is_main():
+        run.commit(name, inputs, figures, time.monotonic() - started)
+    distributed.barrier()
+    return run.record(name)

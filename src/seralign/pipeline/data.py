@@ -1,0 +1,209 @@
+"""The data stage: every source as tokens, split, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from seralign import distributed
+from seralign.config import RunConfig, SourceConfig
+from seralign.data.columns import listed_names
+from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
+from seralign.data.sources import fingerprint
+from seralign.data.table import column_arrays, column_lengths, prompts_of, read_table, write_prompts, write_subset
+from seralign.data.tokens import Encoder, make_encoder
+from seralign.errors import ConfigError, ModelError
+from seralign.pipeline.context import run_stage
+from seralign.pipeline.inputs import ENCODING, settings, tokenizer_inputs
+from seralign.policy.adapters import vocabulary_rows
+from seralign.policy.admission import model_settings, positions
+from seralign.policy.identity import PolicySource
+from seralign.progress import say
+from seralign.runs import Run
+
+DATA = "data"
+DEMONSTRATIONS = "demonstrations.arrow"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The run's data, memory-mapped; ``digest`` names their contents."""
+
+    pairs: datasets.Dataset
+    heldout: datasets.Dataset
+    prompts: datasets.Dataset
+    heldout_prompts: datasets.Dataset
+    demonstrations: datasets.Dataset | None
+    digest: str
+
+
+def data_stage(
+    run: Run,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    check: Callable[[Tables], None] = lambda _: None,
+) -> Tables:
+    """Read, tokenize and split the data.
+
+    All checks of what was read come before the stage is finished: a finished stage binds the folder to its
+    configuration, with the mistake in it.
+
+    Args:
+        run: The run.
+        config: Its configuration.
+        tokenizer: Of the policy.
+        end_tokens: Tokens that end a response.
+        check: Further checks of the tables, which raises what is wrong with them.
+
+    Raises:
+        DataError: A source cannot be read.
+        ConfigError: Prompts and answers do not fit the model's window.
+        ModelError: The data have tokens that the model has no embedding for.
+    """
+    sources = _sources(config)
+    inputs = {key: fingerprint(source, key) for key, source in sources.items()}
+    inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
+    inputs |= settings(config, *ENCODING) | tokenizer_inputs(tokenizer, end_tokens)
+    if config.data.heldout is None:
+        inputs |= settings(config, "data.heldout_fraction", "seed")
+    encoder = make_encoder(tokenizer, config.data, end_tokens)
+
+    def work(folder: Path) -> dict[str, Any]:
+        figures = read_data(config, encoder, folder) if distributed.is_main() else {}
+        distributed.barrier()
+        tables = _tables(folder.joinpath, (folder / DEMONSTRATIONS).exists(), "")
+        _check_window(config, tables)
+        _check_tokens(config, tables, tokenizer)
+        check(tables)
+        return figures
+
+    record = run_stage(run, DATA, inputs, work)
+    _tell(record.figures)
+    return _tables(partial(run.path, DATA), DEMONSTRATIONS in record.outputs, record.digest)
+
+
+def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write the tables of a run's data into a folder; returns counts and lengths by source."""
+    data, sources = config.data, _sources(config)
+    reports: dict[str, DataReport] = {}
+    pairs, reports["pairs"] = prepare_pairs(sources["data.pairs"], encoder, folder / "pairs.arrow", "data.pairs")
+    if data.heldout is not None:
+        heldout, reports["heldout"] = prepare_pairs(data.heldout, encoder, folder / "heldout.arrow", "data.heldout")
+    else:
+        train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
+        (folder / "pairs.arrow").rename(folder / "all.arrow")
+        pairs = write_subset(folder / "pairs.arrow", read_table(folder / "all.arrow"), train_ids)
+        heldout = write_subset(folder / "heldout.arrow", read_table(folder / "all.arrow"), heldout_ids)
+        (folder / "all.arrow").unlink()
+    if data.prompts is not None:
+        _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / "prompts.arrow", "data.prompts")
+    else:
+        write_prompts(folder / "prompts.arrow", prompts_of(pairs))
+    write_prompts(folder / "heldout_prompts.arrow", prompts_of(heldout))
+    if "data.demonstrations" in sources:
+        _, reports["demonstrations"] = prepare_demonstrations(
+            sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
+        )
+    prompts = read_table(folder / "prompts.arrow")
+    trained = set(pairs.unique("prompt_id")) | set(prompts.unique("prompt_id"))
+    shared = len(trained & set(heldout.unique("prompt_id"))) if len(heldout) else 0
+    return {
+        "pairs": len(pairs),
+        "heldout": len(heldout),
+        "heldout_prompts_also_trained_on": shared,
+        "sources": {name: report.to_dict() for name, report in reports.items()},
+    }
+
+
+def remarks(name: str, source: dict[str, Any]) -> list[str]:
+    """What is to be said of a source beside its counts, a line each."""
+    unread = [f"columns not read: {listed_names(source['unread'])}"] if source["unread"] else []
+    return [f"data.{name}: {remark}" for remark in (*unread, *source["remarks"])]
+
+
+def _tell(figures: dict[str, Any]) -> None:
+    for name, source in figures["sources"].items():
+        counts = [f"{count} {reason}" for what in ("dropped", "noted") for reason, count in source[what].items()]
+        told = f" ({', '.join(counts)})" if counts else ""
+        say(f"data.{name}: {source['kept']} of {source['read']} rows kept{told}")
+        for line in remarks(name, source):
+            say(line)
+    if shared := figures["heldout_prompts_also_trained_on"]:
+        say(f"warning: {shared} held-out prompts are also trained on or sampled for training")
+
+
+def _sources(config: RunConfig) -> dict[str, SourceConfig]:
+    """The sources that the run reads, by configuration key."""
+    names = ["pairs", "heldout", "prompts"] + (["demonstrations"] if config.supervised else [])
+    found = {f"data.{name}": getattr(config.data, name) for name in names}
+    return {key: source for key, source in found.items() if source is not None}
+
+
+def _tables(path: Callable[[str], Path], has_demonstrations: bool, digest: str) -> Tables:
+    def table(name: str) -> datasets.Dataset:
+        return read_table(path(f"{name}.arrow"))
+
+    return Tables(
+        pairs=table("pairs"),
+        heldout=table("heldout"),
+        prompts=table("prompts"),
+        heldout_prompts=table("heldout_prompts"),
+        demonstrations=table("demonstrations") if has_demonstrations else None,
+        digest=digest,
+    )
+
+
+def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse data with tokens that the model's embedding has no row for; unused tokens of the tokenizer do no harm."""
+    policy = config.policy
+    rows = vocabulary_rows(PolicySource(str(policy.model), policy.revision, policy.adapter), policy)
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    parts = [(table, name) for table in (tables.pairs, tables.heldout) for name in columns]
+    parts += [(table, "ids") for table in (tables.prompts, tables.heldout_prompts)]
+    if tables.demonstrations is not None:
+        parts += [(tables.demonstrations, name) for name in columns if name in tables.demonstrations.column_names]
+    for table, name in parts:
+        largest = max((int(ids.max()) for ids in column_arrays(table, name) if len(ids)), default=-1)
+        if largest >= rows:
+            text = tokenizer.convert_ids_to_tokens(largest)
+            raise ModelError(
+                f"policy.tokenizer: the data has token {largest} ({text!r}), and the model's embedding {rows} rows; "
+                "give the tokenizer that belongs to the model, or resize the model's embedding and save it"
+            )
+
+
+def _check_window(config: RunConfig, tables: Tables) -> None:
+    """Refuse lengths that the model has no positions for, before hours of work."""
+    settings = model_settings(PolicySource(str(config.policy.model), config.policy.revision), config.policy)
+    window = positions(settings)
+    data, bootstrap = config.data, config.bootstrap
+    if data.max_length > window:
+        raise ConfigError(f"data.max_length is {data.max_length}, but the model has {window} positions")
+    if config.evaluation.prompts:
+        _check_room(
+            tables.heldout_prompts,
+            "evaluation.max_new_tokens",
+            config.answer_tokens,
+            window,
+            "the model's positions",
+        )
+    if config.rounds > 1 and bootstrap is not None:
+        room = min(window, data.max_length)
+        tokens = bootstrap.sampling.limit
+        _check_room(tables.prompts, "bootstrap.max_new_tokens", tokens, room, "data.max_length")
+
+
+def _check_room(prompts: datasets.Dataset, key: str, tokens: int, room: int, what: str) -> None:
+    longest = int(column_lengths(prompts, "ids").max(initial=0))
+    if longest + tokens > room:
+        raise ConfigError(
+            f"{key} is {tokens}: with the longest prompt of {longest} tokens that is more than {what}, {room}; "
+            "lower it or data.max_prompt_length"
+        )

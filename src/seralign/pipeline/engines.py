@@ -1,0 +1,70 @@
+"""The engines that the configuration of a run names: who samples, who scores, who judges."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from transformers import PreTrainedTokenizerBase
+
+from seralign.config import RunConfig, SamplingConfig
+from seralign.evaluation.judges import SCORER, Judge, make_judge
+from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
+from seralign.evaluation.scores import StoredScorer
+from seralign.laboratory.world import load_world
+from seralign.pipeline.context import Policy, sampled_policy, sampling_dtype
+from seralign.pipeline.prepare import WORLD
+from seralign.policy.load import load_model
+from seralign.runs import Run
+from seralign.runs.results import Results
+from seralign.sampling import make_sampler
+
+
+def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
+    """What scores responses: a function that was given, that of the configuration, or the world's; None without one.
+
+    Raises:
+        ConfigError: the function is missing or fails to load; names its key.
+    """
+    if given is not None:
+        return make_scorer(given, getattr(given, "__qualname__", repr(given)), "scorer")
+    if config.evaluation.scorer is not None:
+        return load_scorer(config.evaluation.scorer, "evaluation.scorer")
+    if config.world is not None:
+        key = "world" if config.world.own is None else "world.own.scorer"
+        return make_scorer(load_world(run.path(WORLD)).score, "world", key, settings=run.record(WORLD).digest)
+    return None
+
+
+def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Judge | None:
+    """Who decides win rates: the judge of the configuration, or the scorer; None without either.
+
+    Raises:
+        ConfigError: there is no such judge, or it cannot honour an option; names the key.
+    """
+    stored = None if scorer is None else StoredScorer(scorer, results)
+    name = config.evaluation.judge or (None if scorer is None else SCORER)
+    return None if name is None else make_judge(name, config.evaluation.judge_options, stored)
+
+
+def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
+    """The sections by which the rounds of a run sample, by their whole names."""
+    found = {}
+    if config.rounds > 1 and config.bootstrap is not None:
+        found["bootstrap"] = config.bootstrap.sampling
+    if config.evaluation.prompts:
+        found["evaluation"] = config.evaluation.sampling
+    return found
+
+
+def check_samplers(
+    config: RunConfig, base: Policy, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]
+) -> None:
+    """Refuse a sampling engine that there is not, or that cannot honour a setting, before any model runs.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    load = partial(load_model, base.source, config.policy, sampling_dtype(config))
+    policy = sampled_policy(config, base, tokenizer, end_tokens, load)
+    for section, settings in sampled_sections(config).items():
+        make_sampler(policy, settings, section)

@@ -1,0 +1,160 @@
+"""Measuring what the work of a run costs, on its own data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from seralign.config import LOCAL, BootstrapConfig, EvaluationConfig, PolicyConfig, TrainingConfig
+from seralign.objectives import SFT, one
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.data import Tables
+from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory_used
+from seralign.pipeline.plan.estimate import Measured
+from seralign.pipeline.plan.measure import ladder, measure_passes, measure_sampling, measure_steps
+from seralign.pipeline.run import first_pairs
+from seralign.policy.abilities import abilities
+from seralign.policy.load import load_model
+from seralign.policy.release import free
+from seralign.progress import say
+from seralign.rewards.responses import Responses, plan_scoring
+from seralign.sampling import params_of
+from seralign.training.batches import row_sizes
+from seralign.training.plan import plan_training
+
+# Seconds of all measurements, of which each has a part; loading the model comes on top, once for each of them.
+SECONDS = 36.0
+# Parts of a measurement: steps go forward and backward, and must be right where most of the time goes.
+_STEPS, _OTHERS = 3, 1
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the work of a run is measured."""
+
+    loop: Loop
+    tables: Tables
+    base: Policy
+
+    def measure(self, memory: int) -> tuple[Measured, int]:
+        """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
+        config = self.loop.config
+        began = time.monotonic()
+        weights = self.loop.scoring_policy(self.base).weights
+        model = self._load(weights)
+        loading, longest = time.monotonic() - began, abilities(model).longest
+        kinds = {"scoring": (weights, config.scoring.dtype)}
+        kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
+        say("timing forward passes")
+        sections, distinct = self._sections(), len(set(kinds.values()))
+        part = SECONDS / (_STEPS * len(sections) + _OTHERS * (distinct + (self._sampled is not None)))
+        by_kind: dict[tuple[str, str], Costs] = {}
+        for kind, precision in dict.fromkeys(kinds.values()):
+            if kind != weights:
+                del model
+                free()
+                model, weights = self._load(kind), kind
+            by_kind[kind, precision] = self._passes(model, precision, memory, _OTHERS * part)
+        del model
+        free()
+        passes = {name: by_kind[kind] for name, kind in kinds.items()}
+        sampling = self._sampling(passes["scoring"], memory, _OTHERS * part)
+        steps = {
+            name: self.steps(name, settings, config.policy, memory, _STEPS * part)
+            for name, settings in sections.items()
+        }
+        return Measured(passes, steps, sampling, loading), longest
+
+    def steps(
+        self, section: str, settings: TrainingConfig, policy: PolicyConfig, memory: int, seconds: float
+    ) -> StepCosts:
+        """What optimizer steps of a section cost with these settings, tried for so many seconds."""
+        say(f"timing steps of {section}")
+        loop, tables = self.loop, self.tables
+        table, objective, name = first_pairs(loop, tables), loop.objective, "round-1/train"
+        if section == "sft":
+            table = tables.pairs if tables.demonstrations is None else tables.demonstrations
+            objective, name = one("sft", SFT()), "sft"
+        sizes = row_sizes(table, objective.reads)
+        plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)
+        packs = _rising([pack.rows for pack in plan.packs], lambda rows: int(sizes.packed[rows].sum()))
+        load = partial(
+            load_model,
+            self.base.source,
+            policy,
+            policy.dtype,
+            trainable=True,
+            lora=policy.lora,
+        )
+        scratch = loop.run.root / "steps"
+        return measure_steps(
+            load,
+            loop,
+            table,
+            packs,
+            plan.accumulation,
+            objective,
+            settings,
+            scratch,
+            section,
+            _half_way(memory),
+            seconds,
+        )
+
+    def _load(self, dtype: str) -> Any:
+        config = self.loop.config.policy
+        return load_model(self.base.source, config, dtype, lora=config.lora)
+
+    def _passes(self, model: Any, precision: str, memory: int, seconds: float) -> Costs:
+        responses = Responses(self.tables.pairs, ("chosen_ids", "rejected_ids"))
+        packs = plan_scoring(responses, self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
+        rising = _rising(packs, lambda pack: int(responses.whole_lengths[pack].sum()))
+        return measure_passes(model, precision, responses, rising, _half_way(memory), seconds)
+
+    @property
+    def _sampled(self) -> BootstrapConfig | EvaluationConfig | None:
+        """The section whose sampling is measured: the first that samples in this process; None where none does."""
+        config, tables = self.loop.config, self.tables
+        sections: list[tuple[BootstrapConfig | EvaluationConfig, int]] = []
+        if config.rounds > 1 and config.bootstrap is not None:
+            sections.append((config.bootstrap, len(tables.prompts)))
+        if config.evaluation.prompts:
+            sections.append((config.evaluation, len(tables.heldout_prompts)))
+        return next((section for section, prompts in sections if prompts and section.sampling.engine == LOCAL), None)
+
+    def _sampling(self, passes: Costs, memory: int, seconds: float) -> SamplingCosts | None:
+        section = self._sampled
+        if section is None:
+            return None
+        is_bootstrap = isinstance(section, BootstrapConfig)
+        prompts = self.tables.prompts if is_bootstrap else self.tables.heldout_prompts
+        say("timing sampling")
+        params = replace(params_of(section.sampling, section.samples if is_bootstrap else 1), max_new_tokens=1)
+        model, batch_size = self.loop.sampled_policy(self.base).load(), section.sampling.batch_size
+        found = measure_sampling(
+            model, self.loop, prompts, params, batch_size, passes.bytes, _half_way(memory), seconds
+        )
+        del model
+        free()
+        return found
+
+    def _sections(self) -> dict[str, TrainingConfig]:
+        config = self.loop.config
+        return ({"sft": config.sft} if config.sft is not None else {}) | {"training": config.training}
+
+
+def _rising(packs: Sequence[np.ndarray], tokens: Callable[[np.ndarray], int]) -> list[np.ndarray]:
+    """What to measure: parts of the largest pack and two packs of usual size, smallest first."""
+    ordered = sorted(packs, key=tokens)
+    usual = [ordered[len(ordered) * part // 3] for part in (1, 2)] if len(ordered) > 2 else []
+    return sorted([*ladder(ordered[-1]), *usual], key=tokens)
+
+
+def _half_way(memory: int) -> float:
+    used = memory_used()
+    return used + (memory - used) / 2

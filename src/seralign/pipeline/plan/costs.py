@@ -1,0 +1,156 @@
+"""What work costs: lines through measured points, and the memory of this process.
+
+On a CPU the peak is that of resident memory, which the kernel counts to the page; what the allocator keeps of freed
+memory is in it, as it will be in the run. On a GPU it is what torch has allocated, without what fragmentation takes.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate import PartialState
+
+
+@dataclass(frozen=True)
+class Line:
+    """``base + slope * x``, neither of them negative."""
+
+    base: float
+    slope: float
+
+    def at(self, x: float) -> float:
+        """The value at ``x``."""
+        return self.base + self.slope * x
+
+    def reaches(self, y: float) -> int:
+        """The largest whole ``x`` whose value is at most ``y``; below 0 where even 0 is too much."""
+        if y < self.base:
+            return -1
+        return int((y - self.base) / self.slope) if self.slope > 0 else 2**62
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one pass, by its tokens: seconds, and the peak memory of the process in bytes; ``largest`` is the most tokens
+    that were tried."""
+
+    seconds: Line
+    bytes: Line
+    largest: int
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Of training.
+
+    Args:
+        pack: Of a pack, forward and backward.
+        optimizer: Seconds of the optimizer's part of a step.
+        setup: Seconds of loading the policy and setting up the trainer.
+        whole: Peak bytes of a step over one row: what the optimizer needs, whatever the pack.
+        saved_bytes: Of a saved policy.
+        state_bytes: Of the optimizer's state.
+    """
+
+    pack: Costs
+    optimizer: float
+    setup: float
+    whole: int
+    saved_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class SamplingCosts:
+    """Of sampling.
+
+    Args:
+        prompt: Seconds of a prompt's token.
+        step: Seconds of a step, however many rows it has.
+        row: Seconds of a row in a step.
+        prefill: Peak bytes by the tokens of all prompts of a batch.
+        bytes: Peak bytes by the rows of a batch when each has ``measured`` tokens.
+        measured: Tokens of a row, prompt and response.
+        largest: The most rows that were tried.
+        token_bytes: Bytes that one more token of a row takes.
+        most_bytes: The most that the tokens of all rows may take.
+    """
+
+    prompt: float
+    step: float
+    row: float
+    prefill: Line
+    bytes: Line
+    measured: int
+    largest: int
+    token_bytes: int
+    most_bytes: int
+
+
+def memory_at_hand() -> int:
+    """Bytes that this process may have in all on its device: what it has, and what is free."""
+    device: Any = PartialState().device
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # the limit of a container, where there is one
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return free + psutil.Process().memory_info().rss
+
+
+def memory_used() -> int:
+    """Bytes that this process has now."""
+    device: Any = PartialState().device
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew. Where the system cannot (not Linux), sizes that rise make it tell the truth still."""
+    device: Any = PartialState().device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """The most bytes that this process has had since ``forget_peak``."""
+    device: Any = PartialState().device
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def fit_seconds(points: Sequence[tuple[int, float]]) -> Line:
+    """The line nearest to (tokens, seconds); through 0 where the points tell no more."""
+    x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    if len(set(x.tolist())) > 1:
+        slope, base = np.polyfit(x, y, 1)
+        if base >= 0 and slope >= 0:
+            return Line(float(base), float(slope))
+    return Line(0.0, float(y.sum() / x.sum()))
+
+
+def fit_bytes(points: Sequence[tuple[int, int]], idle: int) -> Line:
+    """The lowest line with the slope of (tokens, peak bytes) that is below no point; from ``idle`` where there is but
+    one."""
+    x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    if len(set(x.tolist())) > 1:
+        slope = max(0.0, float(np.polyfit(x, y, 1)[0]))
+    else:
+        slope = max(0.0, float((y.max() - idle) / x[0]))
+    return Line(float((y - slope * x).max()), slope)

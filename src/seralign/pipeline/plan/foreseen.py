@@ -1,0 +1,162 @@
+"""Responses before they are there: their lengths, what goes through the model together, and what the cache will have.
+
+Responses that are in the data are known to the token. Of those that a policy is still to sample, only the prompt is
+known: they are given a length, and keys of their own.
+
+Legend: N responses, B forward passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import datasets
+import numpy as np
+
+from seralign.data.table import column_lengths
+from seralign.policy.packs import Sizes
+from seralign.rewards.responses import Responses
+from seralign.training.batches import row_sizes
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of responses that are not sampled yet: the mean, and the longest of a batch."""
+
+    mean: int
+    longest: int
+
+    def within(self, limit: int) -> Lengths:
+        """The same, where sampling ends at ``limit`` tokens."""
+        return Lengths(min(self.mean, limit), min(self.longest, limit))
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Responses to score, by the names under which ``seralign.rewards.responses.plan_scoring`` reads them, [N] each."""
+
+    keys: list[bytes]
+    lengths: np.ndarray
+    whole_lengths: np.ndarray
+    prompts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def as_responses(self) -> Responses:
+        """Itself, for functions that ask for nothing but lengths, prompts and keys."""
+        return cast(Responses, self)
+
+    def tokens(self, numbers: np.ndarray, longest: int) -> int:
+        """Tokens of one forward pass over some responses; padded where one is longer than ``longest``."""
+        width = int(self.whole_lengths[numbers].max())
+        if width > longest:
+            return width * len(numbers)
+        _, first = np.unique(self.prompts[numbers], return_index=True)
+        shared = self.whole_lengths[numbers][first] - self.lengths[numbers][first]
+        return int(self.lengths[numbers].sum() + shared.sum())
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows to train on: their sizes, tokens of their prompts [rows], and keys of their responses (all chosen ones, then
+    all rejected ones)."""
+
+    sizes: Sizes
+    prompts: np.ndarray
+    keys: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def tokens(self, rows: np.ndarray, longest: int) -> int:
+        """Tokens of one forward pass over some rows; padded where a sequence is longer than ``longest``."""
+        width = int(self.sizes.longest[rows].max())
+        whole = self.sizes.packed[rows].sum() if width <= longest else width * self.sizes.sequences[rows].sum()
+        return int(whole)
+
+    def largest(self, longest: int) -> int:
+        """Tokens of the largest row alone in a forward pass."""
+        sizes = self.sizes
+        return int(np.where(sizes.longest <= longest, sizes.packed, sizes.longest * sizes.sequences).max())
+
+    def apart(self, rows: np.ndarray) -> int:
+        """Tokens of some rows where each response is given its prompt and nothing is padded."""
+        sizes = self.sizes
+        return int((sizes.packed[rows] + (sizes.sequences[rows] - 1) * self.prompts[rows]).sum())
+
+
+def foreseen(table: datasets.Dataset, columns: tuple[str, ...]) -> Foreseen:
+    """The responses of a table."""
+    found = Responses(table, columns)
+    return Foreseen(found.keys, found.lengths, found.whole_lengths, found.prompts)
+
+
+def sampled(name: str, prompts: datasets.Dataset, samples: int, length: int) -> Foreseen:
+    """``samples`` responses of ``length`` tokens to each prompt, the responses to a prompt one after the other."""
+    numbers = np.repeat(np.arange(len(prompts)), samples)
+    lengths = np.full(len(numbers), length)
+    whole = np.repeat(column_lengths(prompts, "ids"), samples) + lengths
+    return Foreseen([f"{name}:{number}".encode() for number in range(len(numbers))], lengths, whole, numbers)
+
+
+def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> TrainingRows:
+    """All rows of a table."""
+    columns = ("chosen_ids", "rejected_ids") if reads == "all" else ("chosen_ids",)
+    return TrainingRows(row_sizes(table, reads), column_lengths(table, "prompt_ids"), foreseen(table, columns).keys)
+
+
+def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:
+    """The rows with these numbers, of pairs."""
+    sizes = Sizes(*(column[chosen] for column in _columns(rows.sizes)))
+    keys = [rows.keys[at] for at in np.concatenate([chosen, chosen + len(rows)])]
+    return TrainingRows(sizes, rows.prompts[chosen], keys)
+
+
+def made_pairs(candidates: Foreseen, samples: int, chosen: np.ndarray) -> TrainingRows:
+    """Pairs from two of the candidates of each of some prompts."""
+    first = chosen * samples
+    lengths, shared = candidates.lengths[first], (candidates.whole_lengths - candidates.lengths)[first]
+    sizes = Sizes(shared + 2 * lengths, shared + lengths, np.full_like(shared, 2))
+    return TrainingRows(sizes, shared, [candidates.keys[at] for at in np.concatenate([first, first + 1])])
+
+
+def joined(own: TrainingRows, made: TrainingRows) -> TrainingRows:
+    """Two tables of pairs, one after the other."""
+    columns = zip(_columns(own.sizes), _columns(made.sizes), strict=True)
+    halves = (own.keys[: len(own)], made.keys[: len(made)], own.keys[len(own) :], made.keys[len(made) :])
+    return TrainingRows(
+        Sizes(*(np.concatenate(pair) for pair in columns)),
+        np.concatenate([own.prompts, made.prompts]),
+        [key for half in halves for key in half],
+    )
+
+
+class Cache:
+    """What the log-probability cache will have: the keys of responses, by policy."""
+
+    def __init__(self) -> None:
+        self._known: defaultdict[str, set[bytes]] = defaultdict(set)
+
+    def missing(
+        self, policy: str, keys: Sequence[bytes], packs: Sequence[np.ndarray], *, exact: bool = False
+    ) -> list[np.ndarray]:
+        """The packs that ``seralign.rewards.cached_logprobs.logps`` will compute, which are known from then on."""
+        known = self._known[policy]
+        names = [_company(keys, pack) if exact else {keys[number] for number in pack} for pack in packs]
+        todo = [place for place, own in enumerate(names) if not own <= known]
+        for place in todo:
+            known |= names[place] | {keys[number] for number in packs[place]}
+        return [packs[place] for place in todo]
+
+
+def _company(keys: Sequence[bytes], pack: np.ndarray) -> set[bytes]:
+    return {hashlib.blake2b(b"".join(keys[number] for number in pack), digest_size=16).digest()}
+
+
+def _columns(sizes: Sizes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return sizes.packed, sizes.longest, sizes.sequences

@@ -1,0 +1,162 @@
+"""The stages before the rounds: the world, the supervised policy, who the reference is."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from seralign import distributed, objectives
+from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
+from seralign.data.sources import fingerprint
+from seralign.errors import ConfigError
+from seralign.laboratory.own import OwnWorld
+from seralign.laboratory.world import make_world, supplied
+from seralign.pipeline.context import SAVED, Loop, Policy, run_results, run_stage
+from seralign.pipeline.data import Tables
+from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
+from seralign.pipeline.own_world import make_own_world
+from seralign.pipeline.training import train_stage
+from seralign.policy.adapters import vocabulary_rows
+from seralign.policy.admission import check_mergeable, check_model
+from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
+from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.saving import saved_dtype
+from seralign.records import content_id
+from seralign.runs import Run, StageRecord
+
+WORLD = "world"
+SFT = "sft"
+POLICIES = "policies"
+
+
+def world_stage(run: Run, config: RunConfig) -> RunConfig:
+    """Make the world, and let it supply what the configuration leaves out.
+
+    Raises:
+        ModelError: A model that the configuration gives is none that can be trained; it is found before the world is
+            made.
+    """
+    world = config.world
+    if world is None:
+        return config
+    if config.policy.model is not None:
+        check_model(fetch(base_source(config)), config.policy)
+    if world.own is not None:
+        _own_world_stage(run, config, world, world.own)
+    else:
+
+        def work(folder: Path) -> dict[str, Any]:
+            if distributed.is_main():
+                make_world(world, folder)
+            return {}
+
+        run_stage(run, WORLD, {"world": content_id(dataclasses.asdict(world))}, work)
+    return supplied(config, run.path(WORLD))
+
+
+def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWorldConfig) -> None:
+    if config.policy.model is None:
+        raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
+    made, policy = OwnWorld(world), base_policy(config)
+    tokenizer = load_tokenizer(policy.source, config.policy)
+    inputs = {"world": content_id(dataclasses.asdict(world)), "policy.model": policy.digest}
+    inputs |= {
+        "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
+        "world.own.scorer": made.key()["scorer"],
+    } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
+    inputs |= settings(config, *ENCODING, *FORWARD, "scoring.dtype")
+    with closing(run_results(run)) as results:
+        run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy, results))
+
+
+def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
+    """Train the supervised policy that the rounds start from, where the configuration asks for one."""
+    config = loop.config
+    if config.sft is None:
+        return base
+    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
+    record = train_stage(
+        loop,
+        SFT,
+        start=base,
+        reference=None,
+        pairs=demonstrations,
+        pairs_digest=tables.digest,
+        heldout=tables.heldout,
+        objective=objectives.one("sft", objectives.SFT()),
+        config=config.sft,
+        section="sft",
+    )
+    return trained(loop, SFT, "sft", base, record)
+
+
+def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, Policy]:
+    """Name the starting policy and the reference, and record their weights' digests."""
+    source = reference_source(loop.config, initial.source)
+    reference = replace(initial, name="reference") if source is None else Policy("reference", source, _digest(source))
+    inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
+    # Only here and now it is known whether a name is a folder's or the hub's.
+    named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model), "dtype": saved_dtype(base.source)}}
+    figures = named | {"initial": initial.to_dict(), "reference": reference.to_dict()}
+    loop.stage(POLICIES, inputs, lambda folder: figures)
+    return initial, reference
+
+
+def reference_source(config: RunConfig, policy: PolicySource) -> PolicySource | None:
+    """The model that ``reference`` names, None where it names none.
+
+    Raises:
+        ModelError: There is no such model, or it is none that can score.
+        ConfigError: Its vocabulary is not the policy's.
+    """
+    given = config.reference
+    if given.model is None:
+        return None
+    source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
+    check_model(source, config.policy, "reference")
+    _check_vocabulary(policy, source, config.policy)
+    return source
+
+
+def base_policy(config: RunConfig) -> Policy:
+    """The model (and adapter) that the configuration names, hashed."""
+    source = fetch(base_source(config))
+    check_model(source, config.policy)
+    if config.policy.merges:
+        check_mergeable(source, config.policy)
+    return Policy("initial", source, _digest(source))
+
+
+def base_source(config: RunConfig) -> PolicySource:
+    """The model (and adapter) as the configuration names it."""
+    return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
+
+
+def _digest(source: PolicySource) -> str:
+    """The digest of a policy's weights; one process reads the files."""
+    return distributed.broadcast(weights_digest(source) if distributed.is_main() else "")
+
+
+def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: PolicyConfig) -> None:
+    sizes = [vocabulary_rows(source, config) for source in (policy, reference)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"reference.model has a vocabulary of {sizes[1]} tokens and the policy one of {sizes[0]}; "
+            "implicit rewards need the same tokens under both"
+        )
+
+
+def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:
+    """The policy that a training stage saved."""
+    return Policy(name, trained_source(loop.run.root / stage / SAVED, start.source), record.figures["digest"], stage)
+
+
+def trained_source(folder: Path, start: PolicySource) -> PolicySource:
+    """What a training that began with ``start`` saved in a folder: a whole model, or an adapter on the same model."""
+    if not (folder / "adapter_config.json").is_file():
+        return PolicySource(str(folder.absolute()))
+    return PolicySource(start.model, adapter=str(folder.absolute()))

@@ -1,0 +1,145 @@
+"""The policies that can be asked, merged and published: those of a run, and models of other origin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from seralign.config import DataConfig, PolicyConfig, RunConfig, load_config
+from seralign.errors import ConfigError, ModelError, StoreError
+from seralign.laboratory.world import supplied
+from seralign.pipeline.base import on_merged
+from seralign.pipeline.prepare import SFT, WORLD, base_source, trained_source
+from seralign.pipeline.result import RESULT
+from seralign.policy.admission import check_kind
+from seralign.policy.identity import PolicySource, fetch
+from seralign.runs import Run, read_manifest, read_run
+
+Which = int | Literal["result", "start", "baseline"]
+
+_ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy on disk, and what belongs to it.
+
+    Args:
+        name: For people: ``round 2 of runs/first``.
+        source: Local folders.
+        folder: The folder that holds what was saved last: the adapter, or the whole model.
+        loading: How its tokenizer and its model are loaded.
+        data: How its prompts become tokens.
+        run: The run that trained it; None for a model of other origin.
+        config: That run's configuration, with what a world supplied.
+        stage: The stage of the run that saved it; None where the run began with it.
+    """
+
+    name: str
+    source: PolicySource
+    folder: Path
+    loading: PolicyConfig
+    data: DataConfig
+    run: Run | None = None
+    config: RunConfig | None = None
+    stage: str | None = None
+
+
+def saved_policy(place: str, which: Which = "result") -> SavedPolicy:
+    """A policy by the place that a user names.
+
+    Args:
+        place: A run's folder, a folder with a model or an adapter, or a model's name on the hub.
+        which: Of a run: its result, a round, the policy that the rounds started from, or the baseline.
+
+    Raises:
+        StoreError: the run has no such policy yet; the message says which it has.
+        ModelError: there is no model or adapter.
+        ConfigError: a round is asked for where there is no run.
+    """
+    if (Path(place) / "run.json").is_file():
+        return run_policy(read_run(place), which)
+    if which != "result":
+        raise ConfigError(f"{place}: no run here (run.json is missing), so there is no {_named(which)}")
+    if Path(place).is_dir() and not any((Path(place) / name).is_file() for name in (_ADAPTER, "config.json")):
+        raise ModelError(f"{place}: neither a run (run.json) nor a model (config.json) nor an adapter ({_ADAPTER})")
+    return _model(place)
+
+
+def run_policy(run: Run, which: Which = "result") -> SavedPolicy:
+    """A policy of a run, finished or not.
+
+    Raises:
+        StoreError: the run has no such policy yet; the message says which it has.
+    """
+    config = run_config(run)
+    stages = _stages(run)
+    if which not in stages:
+        found = ", ".join(_named(other) for other in stages) or "none yet"
+        raise StoreError(f"{run.root}: the run has no {_named(which)}; it has: {found}")
+    stage = stages[which]
+    name = f"{_named(which)} of {run.root}"
+    if which == "result":
+        name = f"{run.record(RESULT).figures['policy']} of {run.root}, its result"
+    base = fetch(base_source(config))
+    start = base if not run.exists(SFT) else trained_source(run.path(SFT, "policy"), base)
+    if stage is None:
+        return SavedPolicy(name, base, Path(base.adapter or base.model), config.policy, config.data, run, config)
+    folder = run.path(stage) if stage == RESULT else run.path(stage, "policy")
+    source = trained_source(folder, base if stage == SFT else start)
+    return SavedPolicy(name, source, folder, _own_tokenizer(folder, config.policy), config.data, run, config, stage)
+
+
+def run_config(run: Run) -> RunConfig:
+    """The configuration of a run, with what its world supplied and the model that an adapter was merged into."""
+    config = load_config(None, read_manifest(run.root)["config"] | {"out": str(run.root)})
+    return on_merged(config if config.world is None else supplied(config, run.path(WORLD)), run)
+
+
+def _stages(run: Run) -> dict[Which, str | None]:
+    """The stages of a run that saved its policies, the result first; None for the model that the run began with."""
+    numbers = sorted(
+        int(number) for folder in run.root.glob("round-*") if (number := folder.name.removeprefix("round-")).isdigit()
+    )
+    supervised = run_config(run).sft is not None
+    stages: dict[Which, str | None] = {"result": RESULT}
+    for number in numbers:
+        stages[number] = f"round-{number}/train"
+    stages["baseline"], stages["start"] = "baseline/train", SFT if supervised else None
+    return {which: stage for which, stage in stages.items() if stage is None or run.exists(stage)}
+
+
+def _named(which: Which) -> str:
+    return f"round {which}" if isinstance(which, int) else {"start": "starting policy"}.get(which, which)
+
+
+def _model(place: str) -> SavedPolicy:
+    given = PolicySource(place)
+    if (Path(place) / _ADAPTER).is_file():
+        given = _on_its_base(Path(place))
+    source = fetch(given, "")
+    check_kind(source, PolicyConfig())
+    folder = Path(source.adapter or source.model)
+    return SavedPolicy(place, source, folder, _own_tokenizer(folder, PolicyConfig()), DataConfig())
+
+
+def _on_its_base(folder: Path) -> PolicySource:
+    """An adapter on the model that its settings name."""
+    try:
+        settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
+        base, revision = settings["base_model_name_or_path"], settings.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / _ADAPTER}: cannot be read as an adapter's settings ({error})") from None
+    if not base:
+        raise ModelError(f"{folder / _ADAPTER}: names no model that the adapter is for (base_model_name_or_path)")
+    beside = folder / base  # in a run, the base is named by its place beside the result
+    return PolicySource(str(beside.resolve() if beside.is_dir() else base), revision, str(folder))
+
+
+def _own_tokenizer(folder: Path, loading: PolicyConfig) -> PolicyConfig:
+    """With the tokenizer and the chat template that were saved with a policy, where they were."""
+    if not (folder / "tokenizer_config.json").is_file():
+        return loading
+    return replace(loading, tokenizer=str(folder), chat_template=None)

@@ -1,0 +1,105 @@
+"""Policies over the run's tables: log-probabilities, margins, and the margins table of a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign import distributed
+from seralign.errors import StoreError
+from seralign.evaluation.metrics import margin_accuracy
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.inputs import SCORING
+from seralign.rewards.cached_logprobs import logps, scores
+from seralign.rewards.responses import Responses, plan_scoring
+from seralign.runs import StageRecord
+from seralign.runs.files import read_table, write_table
+
+MARGINS = "margins.parquet"
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin h in nats."""
+
+    chosen_logp: np.ndarray
+    rejected_logp: np.ndarray
+    chosen_length: np.ndarray
+    rejected_length: np.ndarray
+    margin: np.ndarray
+
+
+@dataclass(frozen=True)
+class ResponseScores:
+    """Responses under a policy, [N] each: log-probability, and implicit reward without beta, in nats."""
+
+    logp: np.ndarray
+    score: np.ndarray
+
+
+def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
+    """Log-probabilities [N] of responses, in the precision of scoring."""
+    packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
+    return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
+
+
+def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> ResponseScores:
+    """Responses under a policy, against the policy's own reference."""
+    own = policy_logps(loop, policy, responses)
+    against = policy_logps(loop, reference, responses) if loop.objective.primary.uses_reference else None
+    return ResponseScores(own, scores(loop.objective.primary, own, against, responses.lengths))
+
+
+def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
+    """Margins of all pairs of a table under a policy."""
+    responses = Responses(pairs, ("chosen_ids", "rejected_ids"))
+    found = implicit_scores(loop, policy, reference, responses)
+    (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
+    return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
+
+
+def score_stage(
+    loop: Loop, name: str, *, policy: Policy, reference: Policy, pairs: datasets.Dataset, pairs_digest: str
+) -> StageRecord:
+    """Margins of the offline pairs under the policy of the round before."""
+    inputs = {"pairs": pairs_digest, "policy": policy.digest, "reference": reference.digest}
+    inputs |= loop.settings(*SCORING, "objective")
+
+    def work(folder: Path) -> dict[str, Any]:
+        before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
+        found = pair_scores(loop, policy, reference, pairs)
+        if distributed.is_main():
+            columns = {"pair_id": pairs["pair_id"][:], **vars(found)}
+            write_table(folder / MARGINS, columns)
+        after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
+        return {
+            "margin_mean": float(found.margin.mean()),
+            "accuracy": margin_accuracy(found.margin),
+            "cache_hits": after[0] - before[0],
+            "cache_misses": after[1] - before[1],
+        }
+
+    return loop.stage(name, inputs, work)
+
+
+def read_margins(path: Path, pair_ids: list[str]) -> np.ndarray:
+    """The margins [N] that a scoring stage stored, checked to be those of the given pairs."""
+    table = read_table(path, ["pair_id", "margin"])
+    if table["pair_id"].to_pylist() != pair_ids:
+        raise StoreError(f"{path}: holds the margins of other pairs")
+    return table["margin"].to_numpy()
+
+
+def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
+    """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts."""
+    given = cast(pa.Table, prompts.with_format("arrow")[:])
+    rows = pc.index_in(candidates["prompt_id"], value_set=given["prompt_id"])  # pyright: ignore
+    table = candidates.append_column("prompt_ids", given["ids"].take(rows))
+    # Without a fingerprint given, datasets would pickle the whole table to make one; nothing here is cached by it.
+    return datasets.Dataset(table.append_column("prompt", given["text"].take(rows)), fingerprint="candidates")

@@ -1,0 +1,131 @@
+"""The token stage: where in its responses a round's policy moved away from the reference, for some of the pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from seralign import distributed
+from seralign.data.table import read_table as read_pairs
+from seralign.data.templates import decode
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.inputs import SCORING
+from seralign.pipeline.rounds import GENERATED, SELECTION
+from seralign.policy.logprobs import response_token_logps
+from seralign.progress import bar
+from seralign.rewards.cached_logprobs import forward
+from seralign.rewards.responses import Responses, plan_scoring
+from seralign.runs import StageRecord
+from seralign.runs.files import read_table, write_table
+
+TOKENS = "tokens.parquet"
+# What a decoder gives for bytes that are not a whole character yet.
+_INCOMPLETE = "\ufffd"
+
+
+def token_stage(
+    loop: Loop, index: int, *, policy: Policy, reference: Policy, pairs: datasets.Dataset, data_digest: str
+) -> StageRecord:
+    """Log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
+
+    They are of ``evaluation.token_pairs`` pairs, up to half of them generated in the round, and add up to the
+    responses' log-ratios. One process computes: it is a small part of what scoring all pairs takes.
+    """
+    prefix = f"round-{index}"
+    inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
+    inputs |= loop.settings(*SCORING, "evaluation.token_pairs") | loop.tokenizer_inputs
+    stages = [name for name in ("select", "bootstrap") if loop.run.exists(f"{prefix}/{name}")]
+    inputs |= {name: loop.run.record(f"{prefix}/{name}").digest for name in stages}
+
+    def work(folder: Path) -> dict[str, Any]:
+        table = chosen_pairs(loop, prefix, pairs, loop.config.evaluation.token_pairs)
+        if distributed.is_main():
+            write_table(folder / TOKENS, _columns(loop, policy, reference, table))
+        return {"pairs": len(table)}
+
+    return loop.stage(f"{prefix}/tokens", inputs, work)
+
+
+def chosen_pairs(loop: Loop, prefix: str, pairs: datasets.Dataset, count: int) -> datasets.Dataset:
+    """The pairs to look at: up to half of ``count`` generated in the round, offline ones for the rest."""
+    tables = []
+    if loop.run.exists(f"{prefix}/bootstrap"):
+        made = read_pairs(loop.run.path(f"{prefix}/bootstrap", GENERATED))
+        tables.append(made.select(spread(_margins(loop, f"{prefix}/bootstrap"), count // 2).tolist()))
+        count -= len(tables[0])
+    is_reviewed = loop.run.exists(f"{prefix}/select")
+    margins = _margins(loop, f"{prefix}/select") if is_reviewed else np.zeros(len(pairs))
+    return datasets.concatenate_datasets([pairs.select(spread(margins, count).tolist()), *tables])
+
+
+def spread(margins: np.ndarray, count: int) -> np.ndarray:
+    """Rows [min(count, N)] to look at: a quarter with the largest margins, a quarter with the smallest, the rest evenly
+    between; ``margins`` [N]."""
+    order = np.argsort(-margins, kind="stable")
+    if count >= len(order):
+        return order
+    ends = count // 4
+    middle = order[ends : len(order) - ends]
+    wanted = count - 2 * ends
+    between = middle[np.arange(wanted) * len(middle) // max(wanted, 1)]
+    return np.concatenate([order[:ends], between, order[len(order) - ends :]])
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """The text that each token adds; joined they are the text of all. A character of several tokens is the last one's.
+
+    Decoders drop or add spaces at the start of a text, so each token is decoded together with the one before it.
+    """
+    texts = []
+    start = read = 0
+    for end in range(1, len(ids) + 1):
+        text = decode(tokenizer, ids[start:end])
+        if text.endswith(_INCOMPLETE) and end < len(ids):
+            texts.append("")
+            continue
+        texts.append(text[len(decode(tokenizer, ids[start:read])) :])
+        start, read = read, end
+    return texts
+
+
+def _margins(loop: Loop, stage: str) -> np.ndarray:
+    return read_table(loop.run.path(stage, SELECTION), ["margin"])["margin"].to_numpy()
+
+
+def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Dataset) -> dict[str, Any]:
+    """``pair_id``, and for each side the tokens as text and their log-ratios."""
+    responses = Responses(table, ("chosen_ids", "rejected_ids"))
+    own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
+    ratios = [mine - theirs for mine, theirs in zip(own, against, strict=True)]
+    columns: dict[str, Any] = {"pair_id": table["pair_id"][:]}
+    for place, side in enumerate(("chosen", "rejected")):
+        texts = [token_texts(loop.tokenizer, ids) for ids in table[f"{side}_ids"]]
+        columns[f"{side}_tokens"] = pa.array(texts, pa.list_(pa.string()))
+        mine = ratios[place * len(table) : (place + 1) * len(table)]
+        columns[f"{side}_ratios"] = pa.array(mine, pa.list_(pa.float32()))
+    return columns
+
+
+def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.ndarray]:
+    """For each response the log-probability of each of its tokens, in the precision of scoring."""
+    packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
+    scoring = loop.scoring_policy(policy)
+    model = scoring.load().eval()
+    found: dict[bytes, np.ndarray] = {}
+    with bar(f"tokens, {policy.name}", sum(map(len, packs)), "response") as line:
+        for pack in packs:
+            flat = forward(model, responses, pack, scoring, _of_tokens)
+            parts = np.split(flat, np.cumsum(responses.lengths[pack])[:-1])
+            found |= dict(zip([responses.keys[number] for number in pack], parts, strict=True))
+            line.advance(len(pack))
+    return [found[key] for key in responses.keys]
+
+
+def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Tensor) -> Tensor:
+    return response_token_logps(model, **batch)

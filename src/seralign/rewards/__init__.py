@@ -1,0 +1,1 @@
+"""Implicit rewards of responses, and what they decide: labels, selection and pairs."""

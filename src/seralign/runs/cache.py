@@ -1,0 +1,153 @@
+"""The log-probability cache: what a policy gave a response is computed once.
+
+Keyed by content, never by a path or a data set's name: the digest of the policy's weights, what computes with them
+(precision, attention, versions, device), and the token ids of prompt and response. One SQLite file; each pack of
+results is one transaction, so a killed process loses at most the pack that it was computing.
+
+A row has its value twice and a checksum of policy, response and value. SQLite has no checksums of its own: without
+them a value that was changed on the disk would be read as if it had been computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seralign.progress import say
+from seralign.runs.database import database_errors, integrity, open_database, reading_database
+
+# The seal: the value's 8 bytes again, and the checksum.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS logps (
+    policy TEXT, response BLOB, logp REAL NOT NULL, seal BLOB NOT NULL, PRIMARY KEY (policy, response)
+) WITHOUT ROWID
+"""
+_CHUNK = 500
+_DOUBLE = struct.Struct("<d")
+
+
+def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[int] | np.ndarray) -> bytes:
+    """Identity of a response to a prompt: a 128-bit digest of both lists of token ids."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(len(prompt_ids).to_bytes(8, "little"))
+    digest.update(np.asarray(prompt_ids, dtype=np.int64).tobytes())
+    digest.update(np.asarray(response_ids, dtype=np.int64).tobytes())
+    return digest.digest()
+
+
+class LogpCache:
+    """Summed response log-probabilities by policy and response.
+
+    ``hits`` and ``misses`` count what was asked for since the cache was opened. A row that was changed on the disk is
+    mended from its second value, or removed, which is a miss; a warning counts such rows.
+
+    Raises:
+        StoreError: the file is no cache, or is corrupt; deleting it loses time and nothing else.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.hits = 0
+        self.misses = 0
+        with self._errors():
+            self._db = open_database(self.path, _SCHEMA)
+
+    def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
+        """Log-probabilities [N] in nats, NaN where there is none yet."""
+        found: dict[bytes, float] = {}
+        seal, harmed = _sealer(policy.encode()), []
+        with self._errors():
+            for start in range(0, len(keys), _CHUNK):
+                chunk = list(keys[start : start + _CHUNK])
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT response, logp, seal FROM logps WHERE policy = ? AND response IN ({marks})"
+                for row in self._db.execute(query, [policy, *chunk]):
+                    value, is_harmed = _unsealed(seal, *row)
+                    if is_harmed:
+                        harmed.append((*row, value))
+                    if value is not None:
+                        found[row[0]] = value
+        if harmed:
+            self._mend(policy, harmed)
+        values = np.array([found.get(key, np.nan) for key in keys], dtype=np.float64)
+        missing = int(np.isnan(values).sum())
+        self.misses += missing
+        self.hits += len(keys) - missing
+        return values
+
+    def put(self, policy: str, keys: Iterable[bytes], values: Iterable[float]) -> None:
+        """Store log-probabilities in one transaction. What is there already stays: a value never changes."""
+        seal = _sealer(policy.encode())
+        rows = [(policy, key, float(value), seal(key, float(value))) for key, value in zip(keys, values, strict=True)]
+        with self._errors(), self._db:
+            self._db.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?, ?, ?)", rows)
+
+    def _mend(self, policy: str, rows: list[tuple[Any, ...]]) -> None:
+        """Write a harmed row anew where its value is known, else remove it. Another process may have done so before."""
+        seal = _sealer(policy.encode())
+        mended = [(value, seal(key, value), policy, key, old) for key, _, old, value in rows if value is not None]
+        lost = [(policy, key, old) for key, _, old, value in rows if value is None]
+        say(
+            f"warning: {self.path}: {len(rows)} log-probabilities were changed on the disk since they were written; "
+            f"{len(mended)} were restored, {len(lost)} are computed again"
+        )
+        with self._errors(), self._db:
+            self._db.executemany(
+                "UPDATE logps SET logp = ?, seal = ? WHERE (policy, response, seal) = (?, ?, ?)", mended
+            )
+            self._db.executemany("DELETE FROM logps WHERE (policy, response, seal) = (?, ?, ?)", lost)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(self.path, "log-probability cache")
+
+
+def check_cache(path: Path) -> tuple[int, list[str]]:
+    """Read a whole cache, without writing: its rows, and what is wrong with it."""
+    harmed = rows = 0
+    try:
+        with reading_database(path) as db:
+            problems = integrity(db)
+            for policy, *row in db.execute("SELECT policy, response, logp, seal FROM logps"):
+                rows += 1
+                harmed += _unsealed(_sealer(policy), *row)[1]
+    except sqlite3.Error as error:
+        return rows, [f"cannot be read: {error}"]
+    return rows, problems + ([f"{harmed} rows were changed since they were written"] if harmed else [])
+
+
+def _sealer(policy: bytes) -> Callable[[bytes, float], bytes]:
+    """Makes the seals of a policy's rows: the value's bytes, and a checksum of policy, response and value."""
+    of_policy = hashlib.blake2b(policy, digest_size=8)
+
+    def seal(key: bytes, value: float) -> bytes:
+        plain = _DOUBLE.pack(value)
+        digest = of_policy.copy()
+        digest.update(key)
+        digest.update(plain)
+        return plain + digest.digest()
+
+    return seal
+
+
+def _unsealed(seal: Callable[[bytes, float], bytes], key: Any, logp: Any, sealed: Any) -> tuple[float | None, bool]:
+    """A row's value, from either place that the checksum bears out; None without one. And whether the row is harmed."""
+    if not (isinstance(key, bytes) and isinstance(logp, float) and isinstance(sealed, bytes) and len(sealed) == 16):
+        return None, True
+    if seal(key, logp) == sealed:
+        return logp, False
+    (again,) = _DOUBLE.unpack(sealed[:8])
+    for value in (again, logp):
+        if seal(key, value)[8:] == sealed[8:]:
+            return value, True
+    return None, True

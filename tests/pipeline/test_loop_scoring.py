@@ -1,0 +1,85 @@
+"""Candidates joined with their prompts, and what a policy is scored and sampled with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+import torch
+
+from seralign.config import DataConfig, PolicyConfig, RunConfig, ScoringConfig, SourceConfig, TrainingConfig
+from seralign.data.table import PROMPT_FEATURES
+from seralign.laboratory.model import build_tokenizer
+from seralign.objectives import DPO, one
+from seralign.pipeline import context
+from seralign.pipeline.context import Loop, Policy, run_results
+from seralign.pipeline.scoring import with_prompts
+from seralign.policy.identity import PolicySource
+from seralign.runs import Run
+
+
+def test_candidates_are_joined_with_their_prompts_by_id() -> None:
+    rows = {"prompt_id": ["a", "b", "c", "d"], "text": ["A", "B", "C", "D"], "ids": [[1], [2, 2], [3, 3, 3], [4]]}
+    prompts = datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES).select([3, 1, 2])
+    candidates = pa.table({"prompt_id": ["b", "b", "d", "c", "d"], "index": [0, 1, 0, 0, 1], "ids": [[7]] * 5})
+    joined = with_prompts(candidates, prompts)
+    assert joined["prompt_ids"][:] == [[2, 2], [2, 2], [4], [3, 3, 3], [4]]
+    assert joined["prompt"][:] == ["B", "B", "D", "C", "D"]
+    assert joined["index"][:] == [0, 1, 0, 0, 1]
+
+
+def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loop:
+    config = RunConfig(
+        policy=PolicyConfig(model="model", **policy),
+        data=DataConfig(pairs=SourceConfig("never-read.jsonl")),
+        scoring=ScoringConfig(dtype=dtype),
+        training=TrainingConfig(precision="bfloat16"),
+        out="never-written",
+    )
+    run = Run(Path("never-written"))
+    objective = one("dpo", DPO(0.1))
+    return Loop(
+        config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, run_results(run), None, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights"),
+    [
+        ("float32", ["float32", "float32", "float32"]),
+        ("bfloat16", ["float32", "float32", "bfloat16"]),
+        ("float16", ["float32", "float32", "float32"]),
+    ],
+)
+def test_scoring_training_and_sampling_have_their_own_precision(
+    dtype: str, weights: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load_model(source: PolicySource, config: PolicyConfig, dtype: str) -> torch.nn.Module:
+        loaded.append(dtype)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(context, "load_model", load_model)
+    loop, policy = a_loop(dtype=dtype), Policy("policy", PolicySource("model"), "digest")
+    scoring, training = loop.scoring_policy(policy), loop.training_policy(policy)
+    for load in (scoring.load, training.load, loop.sampled_policy(policy).load):
+        load()
+    assert loaded == weights
+    assert (scoring.weights, scoring.precision) == (weights[0], dtype)
+    assert (training.weights, training.precision) == ("float32", "bfloat16")
+
+
+def test_training_and_scoring_in_the_same_precision_share_what_they_compute() -> None:
+    loop, policy = a_loop(dtype="bfloat16"), Policy("policy", PolicySource("model"), "digest")
+    assert loop.scoring_policy(policy).key == loop.training_policy(policy).key
+
+
+def test_the_attention_of_the_configuration_is_part_of_the_key() -> None:
+    policy = Policy("policy", PolicySource("model"), "digest")
+    loops = [a_loop(), a_loop(packed_length=99), a_loop(attention="eager"), a_loop(attention="sdpa")]
+    keys = {make(policy).key for loop in loops for make in (loop.scoring_policy, loop.training_policy)}
+    assert len(keys) == 8

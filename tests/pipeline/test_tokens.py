@@ -1,0 +1,155 @@
+"""Log-ratios token by token: they add up to the margins, and their texts to the responses; and the report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_run import small_config
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from seralign.data.table import read_table as read_pairs
+from seralign.data.templates import decode
+from seralign.pipeline import RunResult, train
+from seralign.pipeline.tokens import spread, token_texts
+from seralign.report.contents import run_contents
+from seralign.report.figures import run_figures
+from seralign.runs.files import read_table
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Two rounds and the scores of a third, of which 20 pairs a round are looked at."""
+    small = {"evaluation__baseline": False, "sft": None, "evaluation__token_pairs": 20}
+    return train(small_config(tmp_path_factory.mktemp("tokens") / "run", **small))
+
+
+def test_ratios_add_up_to_the_margin_under_the_rounds_policy(result: RunResult) -> None:
+    """Round 3 scores all offline pairs under the policy of round 2, whose tokens round 2 kept."""
+    tokens = read_table(result.run.path("round-2/tokens", "tokens.parquet")).to_pylist()
+    scored = read_table(result.run.path("round-3/score", "margins.parquet")).to_pylist()
+    margins = {row["pair_id"]: row["margin"] for row in scored}
+    own = [row for row in tokens if row["pair_id"] in margins]
+    assert len(own) >= 10
+    found = [sum(row["chosen_ratios"]) - sum(row["rejected_ratios"]) for row in own]
+    np.testing.assert_allclose(found, [margins[row["pair_id"]] for row in own], atol=1e-4)
+    assert np.ptp(found) > 0.01
+
+
+def test_each_round_looks_at_offline_and_generated_pairs(result: RunResult) -> None:
+    for index in (1, 2, 3):
+        stage = f"round-{index}/tokens"
+        names = read_table(result.run.path(stage, "tokens.parquet"))["pair_id"].to_pylist()
+        made = [name for name in names if name.startswith(f"round{index}-")]
+        assert len(set(names)) == len(names) == result.run.record(stage).figures["pairs"] == 20
+        there = len(read_pairs(result.run.path(f"round-{index}/bootstrap", "generated.arrow"))) if index > 1 else 0
+        assert len(made) == min(10, there)
+
+
+def test_the_pairs_of_largest_and_smallest_margin_are_looked_at(result: RunResult) -> None:
+    table = read_table(result.run.path("round-3/select", "selection.parquet")).to_pylist()
+    ranked = [row["pair_id"] for row in sorted(table, key=lambda row: row["rank"])]
+    names = set(read_table(result.run.path("round-3/tokens", "tokens.parquet"))["pair_id"].to_pylist())
+    assert {*ranked[:2], *ranked[-2:]} <= names
+
+
+def test_texts_and_ratios_have_one_entry_a_token(result: RunResult) -> None:
+    pairs = {row["pair_id"]: row for row in read_pairs(result.run.path("data", "pairs.arrow"))}  # pyright: ignore
+    tokenizer = AutoTokenizer.from_pretrained(result.policy)
+    for row in read_table(result.run.path("round-1/tokens", "tokens.parquet")).to_pylist():
+        for side in ("chosen", "rejected"):
+            ids = pairs[row["pair_id"]][f"{side}_ids"]
+            assert len(row[f"{side}_tokens"]) == len(row[f"{side}_ratios"]) == len(ids)
+            assert "".join(row[f"{side}_tokens"]) == decode(tokenizer, ids)
+
+
+def test_the_report_reads_them(result: RunResult) -> None:
+    table = run_contents(result.run).pairs
+    assert table is not None
+    rows = [row for row in table.to_pylist() if row["tokens_round"] == 3]
+    assert len(rows) == 20
+    for row in rows:
+        assert row["chosen_length"] == len(row["chosen_tokens"])
+        assert len(row["margins"]) == len(row["kept"]) == 2
+    assert {row["disagreement"] is None for row in rows} == {False}
+
+
+def test_figures_of_the_mechanism(result: RunResult) -> None:
+    """Each from the tables of its round, computed again."""
+    entry = run_figures(result.run)["rounds"][2]
+    for stage, file in (("select", "data/pairs.arrow"), ("bootstrap", "round-3/bootstrap/generated.arrow")):
+        pairs = read_pairs(result.run.root / file)
+        table = read_table(result.run.path(f"round-3/{stage}", "selection.parquet"))
+        longer = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in pairs])  # pyright: ignore
+        margins, kept = table["margin"].to_numpy(), table["kept"].to_numpy(zero_copy_only=False)
+        figures = entry[stage]
+        for name, rows in (("", slice(None)), ("_kept", kept)):
+            expected = np.corrcoef(margins[rows], longer[rows])[0, 1]
+            assert figures[f"margin_length_correlation{name}"] == pytest.approx(expected)
+        assert 0 <= figures["similarity_kept"] < 1
+    assert 0 < entry["sample"]["distinct_2"] <= 1
+
+
+def test_without_token_pairs_there_is_no_stage(tmp_path: Path) -> None:
+    small = {"rounds": 1, "evaluation__baseline": False, "sft": None, "evaluation__token_pairs": 0}
+    run = train(small_config(tmp_path / "run", **small)).run
+    assert not run.exists("round-1/tokens")
+
+
+def test_a_failing_report_is_said_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import seralign.pipeline.reporting as reporting
+
+    def broken(*_: object) -> None:
+        raise ValueError("no chart")
+
+    monkeypatch.setattr(reporting, "run_contents", broken)
+    small = {"rounds": 2, "evaluation__baseline": False, "sft": None}
+    run = train(small_config(tmp_path / "run", **small)).run
+    assert run.exists("result")
+    assert not (run.root / "report.html").exists()
+    assert capsys.readouterr().err.count("no report was written (ValueError: no chart)") == 1
+
+
+# --- the parts
+
+
+def test_spread_takes_both_ends_and_what_is_between() -> None:
+    margins = np.array([0.0, 10.0, 1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0, 5.0, 11.0])
+    found = spread(margins, 8)
+    assert margins[found].tolist() == [11.0, 10.0, 9.0, 7.0, 5.0, 3.0, 1.0, 0.0]
+    assert sorted(spread(margins, 12)) == sorted(spread(margins, 100)) == list(range(12))
+    assert spread(margins, 0).tolist() == []
+    assert margins[spread(margins, 1)].tolist() == [11.0]
+    assert spread(np.zeros(9), 4).tolist() == [0, 1, 4, 8]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    symbols = ["</s>", *sorted(ByteLevel.alphabet())]
+    tokenizer = Tokenizer(BPE({symbol: number for number, symbol in enumerate(symbols)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+
+
+@pytest.mark.parametrize("text", ["two words", "é\U0001f984!", "\U0001f984", " a  b\n", "\ufffdx", ""])
+def test_texts_of_tokens_join_to_the_text(text: str) -> None:
+    tokenizer = byte_tokenizer()
+    ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    texts = token_texts(tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts) == text + "</s>" == decode(tokenizer, ids)
+    if text == "é\U0001f984!":
+        assert texts == ["", "é", "", "", "", "\U0001f984", "!", "</s>"]
+
+
+def test_a_response_that_was_cut_inside_a_character() -> None:
+    tokenizer = byte_tokenizer()
+    ids = tokenizer("a\U0001f984")["input_ids"][:-1]
+    assert "".join(token_texts(tokenizer, ids)) == decode(tokenizer, ids)

@@ -1,0 +1,121 @@
+"""The default recipe as users run it: a YAML file and the command line, by one process and by two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from seralign.config import WorldConfig, load_config, to_dict
+from seralign.config.recipes import recipe_name
+from seralign.laboratory.world import make_world
+from seralign.runs import Run, read_run
+from seralign.runs.files import read_table
+
+# Nothing but sizes, and what the machine's load would choose: all else is the default.
+RUN: dict[str, Any] = {
+    "out": "run",
+    "data": {"max_length": 48, "heldout_fraction": 0.2},
+    "training": {"learning_rate": 1e-3, "max_steps": 4, "batch_size": 16, "save_steps": 3, "precision": "float32"},
+    "scoring": {"dtype": "float32"},
+    "bootstrap": {"samples": 3, "max_new_tokens": 24},
+    "evaluation": {"prompts": 16},
+    "stop": {"metric": "never"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, pairs in its language, and a configuration that names them as a user would."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_world(WorldConfig(pairs=80, demonstrations=8, prompts=8, heldout=8), folder)
+    given = RUN | {"policy": {"model": "model"}, "data": RUN["data"] | {"pairs": {"path": "pairs.jsonl"}}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    return folder
+
+
+def command(folder: Path, out: str, *launcher: str) -> Run:
+    """``seralign train run.yaml`` in the folder, as a process of its own."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    whole = [sys.executable, *launcher, "-m", "seralign.cli.main", "train", "run.yaml", "--out", out]
+    done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return read_run(folder / out)
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> Run:
+    return command(folder, "one")
+
+
+def column(run: Run, stage: str, file: str, name: str) -> list[Any]:
+    return read_table(run.path(stage, file))[name].to_pylist()
+
+
+def test_the_default_recipe_runs_from_a_file(folder: Path, one: Run) -> None:
+    config = to_dict(load_config(folder / "run.yaml", {"policy.model": str(folder / "model")}))
+    assert recipe_name(config) == "sera_stable"
+    names = ["evaluate", "train", "tokens", "decide", "score", "select", "sample", "bootstrap", "compose"]
+    first = {f"round-1/{name}" for name in names[:4]}
+    later = {f"round-{index}/{name}" for index in (2, 3) for name in names}
+    expected = {"precision", "data", "policies", "initial/evaluate", "result"} | first | later
+    assert {record.name for record in one.stages()} == expected
+
+    # 64 of 80 pairs are trained on, give or take the pairs of a prompt; 70% are kept.
+    pairs = one.record("data").figures["pairs"]
+    assert 60 <= pairs <= 68
+    for index in (2, 3):
+        figures = {name: one.record(f"round-{index}/{name}").figures for name in names}
+        assert figures["select"]["kept"] == int(0.7 * pairs + 0.5)
+        assert figures["select"]["length_slope"] != 0.0
+        assert figures["sample"]["sampled_from"] == "initial"
+        assert figures["bootstrap"]["kept"] == int(0.6 * figures["bootstrap"]["pairs"] + 0.5) > 0
+        mixed = figures["compose"]
+        assert mixed["share_wanted"] == 0.3
+        assert mixed["offline"] + mixed["generated"] == figures["train"]["pairs"]
+        used = column(one, f"round-{index}/compose", "training.parquet", "used")
+        assert sum(used) == figures["train"]["pairs"]
+        assert figures["train"]["steps"] == 4
+    # One reference for all rounds, each policy another.
+    digests = [one.record(f"round-{index}/train").figures["digest"] for index in (1, 2, 3)]
+    assert len({*digests, one.record("policies").figures["reference"]["digest"]}) == 4
+    assert [one.record(f"round-{index}/train").inputs["reference"] for index in (1, 2, 3)] == [
+        one.record("policies").figures["reference"]["digest"]
+    ] * 3
+    assert one.record("result").figures["policy"] == "round 3"
+    assert one.record("result").figures["digest"] == digests[2]
+    assert (one.root / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.timeout(280)
+def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
+    """Their sums differ in the last digits alone, which are too small here to choose another pair or token."""
+    two = command(folder, "two", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert [record.name for record in one.stages()] == [record.name for record in two.stages()]
+    for record in one.stages():
+        for name in record.outputs:
+            if name.endswith("selection.parquet") or name.endswith("training.parquet"):
+                for key in ("pair_id", "kept", "reason", "used", "origin"):
+                    if key in read_table(one.path(record.name, name)).column_names:
+                        assert column(one, record.name, name, key) == column(two, record.name, name, key)
+            elif name.endswith("candidates.parquet"):
+                assert column(one, record.name, name, "ids") == column(two, record.name, name, "ids")
+            elif name.endswith(".safetensors"):
+                own, other = (load_file(run.path(record.name, name)) for run in (one, two))
+                assert max(float((own[key] - other[key]).abs().max()) for key in own) < 1e-5
+            elif name.endswith("metrics.jsonl"):
+                lines = [run.path(record.name, name).read_text().splitlines() for run in (one, two)]
+                for line, other in zip(*(map(json.loads, text) for text in lines), strict=True):
+                    assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert not list(two.root.rglob("*.partial"))

@@ -1,0 +1,237 @@
+"""When a figure becomes an warning: on either side of each limit, with figures made by hand."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from seralign.config import RunConfig
+from seralign.config.fields import all_keys
+from seralign.report.warnings import ADVICE, RunWarning, run_warnings
+
+START: dict[str, Any] = {
+    "role": "initial", "name": "sft", "n": 100, "length": 20.0, "distinct_2": 0.5, "repetition": 0.1,
+    "unfinished": 0.0, "kl": {"mean": 0.0}, "heldout_accuracy": None, "win_rates": {},
+}  # fmt: skip
+ROUND: dict[str, Any] = {
+    "round": 2, "select": {"margin_length_correlation": 0.1, "similarity_kept": 0.3},
+    "bootstrap": {"similarity_kept": 0.4}, "compose": {"share": 0.3, "share_wanted": 0.3},
+    "decide": None,
+}  # fmt: skip
+
+
+def after(*changes: dict[str, Any], baseline: bool = False, best: int | None = None) -> list[RunWarning]:
+    """The warnings of rounds 1, 2, ... whose policies are the starting policy with these changes; ``best`` of them is
+    the result."""
+    rounds = [
+        START | {"role": f"round-{index}", "name": f"round {index}", "heldout_accuracy": rate(0.6, 0.05)} | change
+        for index, change in enumerate(changes, start=1)
+    ]
+    policies = [START, *([START | {"role": "baseline", "name": "dpo"}] if baseline else []), *rounds]
+    decided = [] if best is None else [dict.fromkeys(ROUND) | {"round": len(changes), "decide": {"best_round": best}}]
+    return run_warnings({"policies": policies, "rounds": decided, "data": {"heldout": 400}}, {})
+
+
+def in_round(**changes: dict[str, Any]) -> list[RunWarning]:
+    """The warnings of a round whose stages have these figures besides."""
+    entry = ROUND | {stage: ROUND[stage] | figures for stage, figures in changes.items()}
+    return run_warnings({"policies": [], "rounds": [entry], "data": {}}, {})
+
+
+def rate(mean: float, half: float | None) -> dict[str, Any]:
+    low, high = (None, None) if half is None else (mean - half, mean + half)
+    return {"mean": mean, "low": low, "high": high, "n": 100}
+
+
+def test_a_run_in_which_all_is_well_has_none() -> None:
+    assert after({}, {}) == []
+    assert in_round() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "value", "limit", "says"),
+    [
+        ({"length": 27.0}, "length", 1.35, 1.3, "1.4 times as long as sft's: 27.0 tokens"),
+        ({"distinct_2": 0.3}, "diversity", 0.6, 0.7, "40% fewer different bigrams than sft's"),
+        ({"distinct_2": None}, "diversity", 0.0, 0.7, "100% fewer"),
+        ({"repetition": 0.35}, "repetition", 0.25, 0.2, "35.0% of the answers of round 1, 10.0% of sft's"),
+        ({"unfinished": 0.25}, "unfinished", 0.25, 0.2, "25.0% of the answers of round 1, 0.0% of sft's"),
+        ({"kl": {"mean": 6.5}}, "kl", 6.5, 6.0, "6.50 nats away from the reference; the budget is 6.0"),
+        (
+            {"heldout_accuracy": rate(0.44, 0.05)},
+            "harm",
+            0.44,
+            0.5,
+            "does harm: its held-out accuracy is 44.0% (39.0 to 49.0).",
+        ),
+    ],
+)
+def test_beyond_the_limit(change: dict[str, Any], kind: str, value: float, limit: float, says: str) -> None:
+    (warning,) = after(change)
+    assert (warning.kind, warning.where) == (kind, "round 1")
+    assert (warning.value, warning.limit) == pytest.approx((value, limit))
+    assert says in warning.text
+    assert warning.advice == ADVICE[kind]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"length": 26.0},
+        {"distinct_2": 0.36},
+        {"repetition": 0.29},
+        {"unfinished": 0.2},
+        {"kl": {"mean": 6.0}},
+        {"kl": None},
+        {"heldout_accuracy": rate(0.46, 0.05)},
+        {"heldout_accuracy": rate(0.1, None)},
+        {"heldout_accuracy": None},
+        # One half is within the interval: it may be chance.
+        {"win_rates": {"sft": rate(0.48, 0.05)}},
+        {"win_rates": {"sft": rate(0.1, None)}},
+        # Nothing was sampled.
+        {"n": 0, "length": None, "distinct_2": None, "repetition": None, "unfinished": None, "kl": None},
+    ],
+    ids=str,
+)
+def test_within_the_limit(change: dict[str, Any]) -> None:
+    assert after(change) == []
+
+
+def test_the_budget_of_kl_grows_with_the_answers() -> None:
+    """200 tokens may be 20 nats away, a tenth of a nat each."""
+    kinds = [warning.kind for warning in after({"length": 200.0, "kl": {"mean": 19.0}})]
+    assert kinds == ["length"]
+    limits = {warning.kind: warning.limit for warning in after({"length": 200.0, "kl": {"mean": 21.0}})}
+    assert limits["kl"] == pytest.approx(20.0)
+
+
+def test_a_loss_to_the_starting_policy_is_harm() -> None:
+    (warning,) = after({"win_rates": {"sft": rate(0.4, 0.05)}})
+    assert (warning.kind, warning.value, warning.advice) == ("harm", 0.4, ADVICE["win_rate"])
+    assert warning.text == "Round 1 does harm: it wins 40.0% (35.0 to 45.0) against the starting policy."
+
+
+def test_a_round_whose_answers_win_did_not_fall() -> None:
+    """The demo's: held-out accuracy falls beyond the intervals while gold rises, round after round."""
+    first = {"heldout_accuracy": rate(0.70, 0.02)}
+    second = {"heldout_accuracy": rate(0.60, 0.02)}
+    assert [warning.kind for warning in after(first, second)] == ["fall"]
+    assert after(first, second | {"win_rates": {"round 1": rate(0.58, 0.03)}}) == []
+    kinds = [warning.kind for warning in after(first, second | {"win_rates": {"round 1": rate(0.52, 0.03)}})]
+    assert kinds == ["fall"]
+
+
+def test_a_fall_is_below_the_best_round_with_its_whole_interval() -> None:
+    def accuracies(*means: float) -> list[RunWarning]:
+        return after(*({"heldout_accuracy": rate(mean, 0.04)} for mean in means))
+
+    assert accuracies(0.62, 0.56) == []
+    (warning,) = accuracies(0.75, 0.70, 0.65)
+    assert (warning.kind, warning.where) == ("fall", "round 3")
+    assert (warning.value, warning.limit) == pytest.approx((0.65, 0.71))
+    says = "Round 3 has a held-out accuracy of 65.0% (61.0 to 69.0); round 1, the best before it, of 75.0% (71.0 to "
+    assert warning.text == says + "79.0)."
+    assert [warning.kind for warning in accuracies(0.70, 0.40)] == ["harm", "fall"]
+
+
+def test_a_round_may_lose_to_the_one_before_it() -> None:
+    second = {"win_rates": {"sft": rate(0.6, 0.02), "round 1": rate(0.45, 0.02), "dpo": rate(0.1, 0.02)}}
+    (warning,) = after({}, second)
+    assert (warning.kind, warning.where, warning.value) == ("win_rate", "round 2", 0.45)
+    assert "wins 45.0% (43.0 to 47.0) against round 1: less than half" in warning.text
+    # Of several losses the clearest.
+    (worse,) = after({}, {}, {"win_rates": {"round 1": rate(0.3, 0.02), "round 2": rate(0.45, 0.02)}})
+    assert "against round 1: less" in worse.text
+
+
+def test_only_the_round_that_is_the_result_has_to_beat_the_baseline() -> None:
+    lost, won = {"win_rates": {"dpo": rate(0.4, 0.02)}}, {"win_rates": {"dpo": rate(0.6, 0.02)}}
+    assert after(lost, won, baseline=True, best=2) == []
+    assert after(won, lost, baseline=True, best=1) == []
+    (warning,) = after(won, lost, baseline=True, best=2)
+    assert (warning.kind, warning.where) == ("baseline", "round 2")
+    assert "against dpo alone, as many steps: less than half" in warning.text
+
+
+def test_of_each_kind_the_latest_is_told_with_the_earlier_rounds() -> None:
+    warnings = after({"length": 40.0}, {"length": 50.0, "unfinished": 0.9}, {"length": 60.0})
+    by_kind = {warning.kind: warning for warning in warnings}
+    assert set(by_kind) == {"length", "unfinished"}
+    assert by_kind["length"].value == pytest.approx(3.0)
+    assert by_kind["length"].text.endswith("So it was in round 1, round 2.")
+    assert by_kind["unfinished"].where == "round 2"
+    assert "So it was" not in by_kind["unfinished"].text
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "value", "says"),
+    [
+        ({"select": {"margin_length_correlation": 0.6}}, "length_bias", 0.6, "the longer its chosen answer"),
+        ({"select": {"margin_length_correlation": -0.6}}, "length_bias", -0.6, "the shorter its chosen answer"),
+        ({"bootstrap": {"similarity_kept": 0.85}}, "alike", 0.85, "85.0% of their bigrams in common"),
+        ({"compose": {"share": 0.14}}, "few", 0.14, "14.0% of round 2's pairs are generated; 30.0% were asked for"),
+    ],
+)
+def test_warnings_of_a_round(changes: dict[str, Any], kind: str, value: float, says: str) -> None:
+    (warning,) = in_round(**changes)
+    assert (warning.kind, warning.where, warning.value) == (kind, "round 2", value)
+    assert says in warning.text
+
+
+def test_pairs_may_be_alike_where_the_data_are() -> None:
+    assert in_round(bootstrap={"similarity_kept": 0.85}, select={"similarity_kept": 0.9}) == []
+    assert in_round(bootstrap={"similarity_kept": None}, select={"margin_length_correlation": None}) == []
+
+
+def test_a_round_that_wants_no_generated_pairs_is_not_short_of_them() -> None:
+    entry = ROUND | {"bootstrap": None, "compose": {"share": 0.0, "share_wanted": 0.0}}
+    assert run_warnings({"policies": [], "rounds": [entry], "data": {}}, {}) == []
+
+
+def trained(**rounds: list[dict[str, Any]]) -> list[RunWarning]:
+    training = {name.replace("_", " "): rows for name, rows in rounds.items()}
+    return run_warnings({"policies": [], "rounds": [], "data": {}}, training)
+
+
+def line(logp: float | None, prefix: str = "eval_", length: float | None = 10.0, **more: float) -> dict[str, Any]:
+    return {f"{prefix}logps/chosen": logp, f"{prefix}lengths/chosen": length} | more
+
+
+def test_saturated_pairs_teach_nothing() -> None:
+    rows = [line(-20.0, **{"rewards/accuracies": 0.7}), line(-20.0, **{"rewards/accuracies": 0.99})]
+    (warning,) = trained(round_1=rows, baseline=rows)
+    assert (warning.kind, warning.where, warning.value) == ("saturated", "round 1", 0.99)
+    assert trained(round_1=rows[::-1]) == []
+    # 0.98, 1.0: their mean, where the tables have the last line.
+    lines = [{"rewards/accuracies": value} for value in (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.981, 0.999)]
+    (warning,) = trained(round_1=lines)
+    assert "In the mean of the last quarter of round 1's logged steps, 99.0% of the training pairs" in warning.text
+
+
+def test_the_fall_of_the_chosen_is_counted_from_the_first_round() -> None:
+    """-20, -19.4, -18.5 nats over 10 tokens: 0.06 nats a token within each round, 0.15 in all: 1 - exp(-0.15) = 14%."""
+    first, second = [line(-18.5), line(-19.4)], [line(-19.4), line(-20.0)]
+    assert trained(round_1=first) == []
+    (warning,) = trained(round_1=first, round_2=second)
+    assert (warning.kind, warning.where) == ("chosen_logp", "round 2")
+    assert warning.value == pytest.approx(0.15)
+    assert "held-out pairs' chosen answers is 14% less likely" in warning.text
+
+
+def test_held_out_pairs_are_the_measure_where_there_are_any() -> None:
+    rows = [line(-10.0, "eval_"), line(-30.0), line(-15.0, "eval_")]
+    (warning,) = trained(round_1=rows)
+    assert warning.value == pytest.approx(0.5)
+    assert "held-out" in warning.text
+    # A line that is not finite is null in the file.
+    assert trained(round_1=[line(None), line(-10.0), line(-10.0, length=None), line(-10.5)]) == []
+
+
+@pytest.mark.parametrize("kind", ADVICE)
+def test_advice_names_keys_that_there_are(kind: str) -> None:
+    named = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b", ADVICE[kind])) | set(re.findall(r"\b(rounds): ", ADVICE[kind]))
+    assert named, "advice without a key to turn"
+    assert named <= set(all_keys(RunConfig))

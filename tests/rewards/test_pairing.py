@@ -1,0 +1,198 @@
+"""Candidates, contrasts and mixing: by hand, and as properties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seralign.records import Candidate, Prompt
+from seralign.rewards.pairing import (
+    Contrast,
+    contrasts,
+    draw_prompts,
+    generated_pair,
+    generated_pairs,
+    mix,
+)
+
+# --- contrasts
+
+
+def candidate(prompt: str, index: int, text: str, finished: bool = True) -> Candidate:
+    return Candidate(prompt, index, text, tuple(text.encode()), finished)
+
+
+def table_of(candidates: Sequence[Candidate]) -> pa.Table:
+    names = ("prompt_id", "index", "text", "ids", "finished")
+    return pa.table({name: [getattr(each, name) for each in candidates] for name in names})
+
+
+def test_best_and_worst_by_hand() -> None:
+    """Prompt a: rewards 1, 3, -2 give 3 over -2. Prompt b: the highest and the lowest reward are of no use."""
+    candidates = [
+        candidate("a", 0, "one"),
+        candidate("a", 1, "two"),
+        candidate("a", 2, "three"),
+        candidate("b", 0, "cut", finished=False),
+        candidate("b", 1, "good"),
+        candidate("b", 2, " \n"),
+        candidate("b", 3, "bad"),
+        candidate("b", 4, " good "),
+    ]
+    found, left_out = contrasts(table_of(candidates), np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
+    assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
+    assert left_out == {"unfinished": 1, "empty": 1, "repeated": 1}
+
+
+@pytest.mark.parametrize(
+    ("texts", "rewards", "reason"),
+    [
+        (["same", "same ", "\nsame"], [1.0, 2.0, 3.0], {"repeated": 2, "prompts without two responses": 1}),
+        (["", " "], [1.0, 2.0], {"empty": 2, "prompts without two responses": 1}),
+        (["only"], [1.0], {"prompts without two responses": 1}),
+        (["x", "y"], [0.5, 0.5], {"no contrast": 1}),
+    ],
+)
+def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[float], reason: dict[str, int]) -> None:
+    found, left_out = contrasts(
+        table_of([candidate("a", index, text) for index, text in enumerate(texts)]), np.array(rewards, dtype=np.float64)
+    )
+    assert found == []
+    assert left_out == reason
+
+
+def test_equal_rewards_are_ordered_by_index() -> None:
+    candidates = [candidate("a", index, text) for index, text in enumerate("wxyz")]
+    (found,), _ = contrasts(table_of(candidates), np.array([0.0, 1.0, 1.0, 0.0]))
+    assert (found.best, found.worst) == (1, 3)
+
+
+@st.composite
+def sampled(draw: st.DrawFn) -> tuple[list[Candidate], np.ndarray]:
+    """Candidates of up to four prompts with few different texts and rewards, so that everything happens."""
+    candidates = [
+        candidate(f"prompt-{prompt}", index, draw(st.sampled_from(["", " ", "x", "x ", "y", "z"])), draw(st.booleans()))
+        for prompt in range(draw(st.integers(1, 4)))
+        for index in range(draw(st.integers(1, 6)))
+    ]
+    rewards = [draw(st.sampled_from([-1.5, 0.0, 0.25, 2.0])) for _ in candidates]
+    return candidates, np.array(rewards)
+
+
+@given(sampled(), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np.ndarray], random: Any) -> None:
+    candidates, rewards = given_
+    order = list(range(len(candidates)))
+    random.shuffle(order)
+    shuffled = [candidates[at] for at in order]
+    first, first_left_out = contrasts(table_of(candidates), rewards)
+    second, second_left_out = contrasts(table_of(shuffled), rewards[order])
+    assert {(candidates[c.best], candidates[c.worst], c.margin) for c in first} == {
+        (shuffled[c.best], shuffled[c.worst], c.margin) for c in second
+    }
+    assert first_left_out == second_left_out
+
+
+@given(sampled())
+def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[list[Candidate], np.ndarray]) -> None:
+    candidates, rewards = given_
+    found, left_out = contrasts(table_of(candidates), rewards)
+    for contrast in found:
+        best, worst = candidates[contrast.best], candidates[contrast.worst]
+        assert best.prompt_id == worst.prompt_id == contrast.prompt_id
+        assert best.finished
+        assert worst.finished
+        assert best.text.strip() != worst.text.strip()
+        # Of equal texts the first alone stands for all.
+        first: dict[str, int] = {}
+        for at in sorted(range(len(candidates)), key=lambda at: candidates[at].index):
+            if candidates[at].prompt_id == contrast.prompt_id and candidates[at].finished:
+                first.setdefault(candidates[at].text.strip(), at)
+        usable = [rewards[at] for text, at in first.items() if text]
+        assert (rewards[contrast.best], rewards[contrast.worst]) == (max(usable), min(usable))
+        assert contrast.margin == max(usable) - min(usable) > 0
+    prompts = {c.prompt_id for c in candidates}
+    assert len(found) + left_out["prompts without two responses"] + left_out["no contrast"] == len(prompts)
+    assert left_out["unfinished"] == sum(not c.finished for c in candidates)
+    assert left_out["empty"] == sum(c.finished and not c.text.strip() for c in candidates)
+
+
+def test_a_generated_pair_is_named_by_round_and_content() -> None:
+    prompt = Prompt("p", "question", (1, 2))
+    pair = generated_pair(3, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
+    assert (pair.origin, pair.prompt_id, pair.prompt, pair.chosen, pair.rejected) == (
+        "generated:3", "p", "question", "good", "bad"
+    )  # fmt: skip
+    assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) == ((1, 2), tuple(b"good"), tuple(b"bad"))
+    assert (pair.p, pair.weight) == (1.0, 1.0)
+    again = generated_pair(3, prompt, candidate("p", 7, "good"), candidate("p", 5, "bad"))
+    assert again.pair_id == pair.pair_id
+    other_round = generated_pair(2, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
+    swapped = generated_pair(3, prompt, candidate("p", 0, "bad"), candidate("p", 1, "good"))
+    assert len({pair.pair_id, other_round.pair_id, swapped.pair_id}) == 3
+
+
+def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows at a time, so that there are several times; the contrasts in an order of their own."""
+    monkeypatch.setattr(bootstrapping, "CHUNK", 2)
+    prompts = prompts_table(7)
+    candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
+    found = [Contrast(candidates[at].prompt_id, at, at + 1, 1.0) for at in (9, 0, 18, 6, 3)]
+    records = {row["prompt_id"]: Prompt(row["prompt_id"], row["text"], tuple(row["ids"])) for row in map(dict, prompts)}
+    pairs = list(generated_pairs(2, prompts, table_of(candidates), found))
+    assert pairs == [
+        generated_pair(2, records[each.prompt_id], candidates[each.best], candidates[each.worst]) for each in found
+    ]
+    assert list(generated_pairs(2, prompts, table_of(candidates), [])) == []
+
+
+# --- mixing
+
+
+@pytest.mark.parametrize(
+    ("kept", "generated", "total", "share", "wanted"),
+    [
+        (8, 5, 10, 0.3, (7, 3)),
+        (100, 100, 100, 0.3, (70, 30)),
+        (70, 60, 100, 0.7, (40, 60)),
+        (70, 60, 100, 0.1, (70, 7)),  # 10 of 80 would be more than a tenth
+        (70, 1, 100, 0.7, (70, 1)),  # offline pairs make room only for pairs that are there
+        (70, 0, 100, 0.5, (70, 0)),
+        (70, 60, 100, 0.0, (70, 0)),
+        (1000, 1000, 1000, 0.29, (710, 290)),
+    ],
+)
+def test_mix_by_hand(kept: int, generated: int, total: int, share: float, wanted: tuple[int, int]) -> None:
+    assert mix(kept, generated, total, share) == wanted
+
+
+@given(st.integers(1, 50), st.integers(0, 50), st.integers(0, 20), st.floats(0.0, 0.95))
+def test_mix_never_exceeds_the_share_and_leaves_nothing_out_that_fits(
+    kept: int, generated: int, dropped: int, share: float
+) -> None:
+    total = kept + dropped
+    own, made = mix(kept, generated, total, share)
+    assert own + made <= total
+    assert made <= share * (own + made) + 1e-6
+    assert own == min(kept, total - made)
+    if made < generated:
+        one_more = min(kept, total - made - 1)
+        assert (made + 1) / (one_more + made + 1) > share - 1e-6
+
+
+def test_drawn_prompts_keep_their_order() -> None:
+    prompts = tiny.prompts_table(30)
+    for all_of_them in (None, 30, 31):
+        assert draw_prompts(prompts, all_of_them, 1) is prompts
+    assert len(draw_prompts(prompts, 0, 1)) == 0
+    drawn = [draw_prompts(prompts, 10, seed)["prompt_id"][:] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for names in drawn:
+        assert len(set(names)) == 10
+        assert names == [name for name in prompts["prompt_id"] if name in set(names)]
