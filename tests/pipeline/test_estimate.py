@@ -192,7 +192,7 @@ def test_counts_of_a_review_are_those_of_the_run(done: Done, setting: Setting, i
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"reference__update": "previous"},
+        {"reference__update": "each_round"},
         {"policy__start": "initial"},
         {"objective__name": "simpo"},
         {"data__heldout_fraction": 0.0, "world": None},
@@ -373,7 +373,9 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> dict[str, Any]
     changed: dict[str, Any] = {}
     for key, value in settings.items():
         section, name = key.split(".")
-        changed[section] = replace(changed.get(section, getattr(config, section)), **{name: value})
+        own = changed.get(section, getattr(config, section))
+        given = {name: value} if hasattr(own, name) else {"sampling": replace(own.sampling, **{name: value})}
+        changed[section] = replace(own, **given)
     return changed
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from seralign.config import OwnWorldConfig, RunConfig, SourceConfig, WorldConfig
+from seralign.config import OwnWorldConfig, RunConfig, SamplingConfig, SourceConfig, WorldConfig
 from seralign.errors import StoreError
 from seralign.laboratory import clauses, grammar, own, sums
 from seralign.laboratory.grammar import Grammar, Rows
@@ -182,7 +182,8 @@ def supplied(config: RunConfig, folder: Path) -> RunConfig:
 
 def _config(values: dict[str, Any]) -> WorldConfig:
     if (given := values["own"]) is not None:
-        values["own"] = OwnWorldConfig(**given | {"prompts": SourceConfig(**given["prompts"])})
+        sections = {"prompts": SourceConfig(**given["prompts"]), "sampling": SamplingConfig(**given["sampling"])}
+        values["own"] = OwnWorldConfig(**given | sections)
     return WorldConfig(**values)
 
 

@@ -1,5 +1,20 @@
-"""Rounds and stages in their order, recorded and resumable: the only place that knows the order."""
+"""Rounds and stages in their order, recorded and resumable: the only place that knows the order.
 
-from seralign.pipeline.run import RunResult, train
+``train`` and ``RunResult`` are imported when they are used: the modules that need no torch load without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seralign.pipeline.run import RunResult, train
 
 __all__ = ["RunResult", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'seralign.pipeline' has no attribute {name!r}")
+    return getattr(importlib.import_module("seralign.pipeline.run"), name)
