@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seralign.rewards import responses as scoring
 from seralign.rewards.responses import Responses, plan_scoring
 
 ALL = 10**9
@@ -49,6 +51,21 @@ def test_what_is_too_long_to_pack_is_padded_and_counts_as_such() -> None:
 
 def test_nothing_to_score_is_no_pack() -> None:
     assert planned(responses_of([]), 10) == []
+
+
+def test_responses_are_planned_once_for_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policy, reference and each reward policy score the same responses in the same packs."""
+    budgets = []
+
+    def counted(responses: Responses, tokens: int, longest: int) -> list[np.ndarray]:
+        budgets.append(tokens)
+        return plan_scoring(responses, tokens, longest)
+
+    monkeypatch.setattr(scoring, "plan_scoring", counted)
+    responses = responses_of([([number % 2] * 4, [number, number]) for number in range(6)])
+    found = [[sorted(pack.tolist()) for pack in responses.packs(tokens, ALL)] for tokens in (10, 10, 20, 10)]
+    assert [sorted(packs) for packs in found] == [[[0, 2, 4], [1, 3, 5]]] * 2 + [[[0, 1, 2, 3, 4, 5]]] + found[:1]
+    assert budgets == [10, 20]
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import SCORING
 from seralign.rewards.cached_logprobs import logps, scores
-from seralign.rewards.responses import Responses, plan_scoring
+from seralign.rewards.responses import Responses
 from seralign.runs import StageRecord
 from seralign.runs.files import read_table, write_table
 
@@ -45,7 +45,7 @@ class ResponseScores:
 
 def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
     """Log-probabilities [N] of responses, in the precision of scoring."""
-    packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
+    packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
     return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
 
 

@@ -20,7 +20,7 @@ from seralign.pipeline.rounds import GENERATED, SELECTION
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
 from seralign.rewards.cached_logprobs import forward
-from seralign.rewards.responses import Responses, plan_scoring
+from seralign.rewards.responses import Responses
 from seralign.runs import StageRecord
 from seralign.runs.files import read_table, write_table
 
@@ -114,7 +114,7 @@ def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Data
 
 def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.ndarray]:
     """For each response the log-probability of each of its tokens, in the precision of scoring."""
-    packs = plan_scoring(responses, loop.config.scoring.tokens_per_pack, loop.packed_length)
+    packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
     scoring = loop.scoring_policy(policy)
     model = scoring.load().eval()
     found: dict[bytes, np.ndarray] = {}

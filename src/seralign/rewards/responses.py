@@ -59,6 +59,17 @@ class Responses:
         """[N] tokens of each response together with its prompt."""
         return np.tile(column_lengths(self.table, "prompt_ids"), len(self.columns)) + self.lengths
 
+    def packs(self, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
+        """``plan_scoring`` of these responses; for the same budget they are planned once, whoever scores them."""
+        budget = (tokens_per_pack, packed_length)
+        if budget not in self._plans:
+            self._plans[budget] = plan_scoring(self, *budget)
+        return self._plans[budget]
+
+    @cached_property
+    def _plans(self) -> dict[tuple[int, int], list[np.ndarray]]:
+        return {}
+
     @cached_property
     def _tables(self) -> dict[str, datasets.Dataset]:
         return {name: self.table.select_columns(["prompt_ids", name]) for name in self.columns}
