@@ -70,7 +70,7 @@ def measure(pairs: Path, scratch: Path, precision: str) -> dict[str, Any]:
     encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
     table, _ = prepare_pairs(replace(config.data.pairs, path=str(pairs)), encoder, scratch / "pairs.arrow", "--pairs")
 
-    responses = Responses(table, ("chosen_ids", "rejected_ids"))
+    responses = Responses(table)
     longest = packed_length(source, config.policy)
     packs = plan_scoring(responses, config.scoring.tokens_per_pack, longest)
     policy = ScoringPolicy("policy", "", lambda: load_model(source, config.policy, "float32"), precision=precision)

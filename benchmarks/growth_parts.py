@@ -65,7 +65,7 @@ def scoring_stage(table: Path, cache: Path, vocabulary: int) -> dict[str, Any]:
     )
     longest = abilities(model).longest
     with measured() as found:
-        responses = Responses(read_table(table), ("chosen_ids", "rejected_ids"))
+        responses = Responses(read_table(table))
         packs = plan_scoring(responses, ScoringConfig().tokens_per_pack, longest)
         store = LogpCache(cache)
         values = logps(responses, packs, ScoringPolicy("policy", "growth", lambda: model), store)

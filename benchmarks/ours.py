@@ -96,7 +96,7 @@ def training(job: Job) -> Actions:
 
     return {
         "tokens": lambda: _tokens(table),
-        "lengths": lambda: Responses(table, ("chosen_ids", "rejected_ids")).lengths.tolist(),
+        "lengths": lambda: Responses(table).lengths.tolist(),
         "order": lambda: [whole.step_rows(step).tolist() for step in range(whole.steps)],
         "run": run,
     }
@@ -107,8 +107,8 @@ def scoring(job: Job) -> Actions:
     table = _pairs(job)
     return {
         "tokens": lambda: _tokens(table),
-        "lengths": lambda: Responses(table, ("chosen_ids", "rejected_ids")).lengths.tolist(),
-        "run": _scorer(job, ("model",), lambda count: Responses(_first(table, count), ("chosen_ids", "rejected_ids"))),
+        "lengths": lambda: Responses(table).lengths.tolist(),
+        "run": _scorer(job, ("model",), lambda count: Responses(_first(table, count))),
     }
 
 
@@ -139,8 +139,8 @@ def candidates(job: Job) -> Actions:
     table = with_prompts(pa.table(rows), datasets.Dataset.from_dict(prompts))
     return {
         "tokens": lambda: [digest(row["prompt_ids"], row["ids"]) for row in table],  # pyright: ignore
-        "lengths": lambda: Responses(table, ("ids",)).lengths.tolist(),
-        "run": _scorer(job, ("model", "reference"), lambda count: Responses(_first(table, count * each), ("ids",))),
+        "lengths": lambda: Responses(table).lengths.tolist(),
+        "run": _scorer(job, ("model", "reference"), lambda count: Responses(_first(table, count * each))),
     }
 
 
@@ -179,7 +179,7 @@ def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> np.ndarray:
     file = job.folder / "reference.npy"
     if not file.exists():
         packs = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in plan.packs if pack.counts]
-        np.save(file, logps(Responses(table, ("chosen_ids", "rejected_ids")), packs, policy, None))
+        np.save(file, logps(Responses(table), packs, policy, None))
     return np.load(file).reshape(2, -1)
 
 

@@ -50,7 +50,7 @@ def policy_of(model: nn.Module, **precision: str) -> ScoringPolicy:
 
 
 def two_columns(count: int = 20, seed: int = 0) -> Responses:
-    return Responses(tiny.pairs_table(count, seed), ("chosen_ids", "rejected_ids"))
+    return Responses(tiny.pairs_table(count, seed))
 
 
 def with_repetitions() -> Responses:
@@ -66,7 +66,7 @@ def with_repetitions() -> Responses:
     table = datasets.Dataset.from_dict(
         {"prompt_ids": [prompt for prompt, _ in rows] * 2, "ids": [response for _, response in rows] * 2}
     )
-    return Responses(table, ("ids",))
+    return Responses(table)
 
 
 def packs_of(responses: Responses, size: int, seed: int = 1) -> list[np.ndarray]:
@@ -85,7 +85,7 @@ def test_responses_are_numbered_column_by_column() -> None:
     table = datasets.Dataset.from_dict(
         {"prompt_ids": [[1], [2, 2]], "chosen_ids": [[3], [4]], "rejected_ids": [[5, 5], [6, 6, 6]]}
     )
-    responses = Responses(table, ("chosen_ids", "rejected_ids"))
+    responses = Responses(table)
     assert len(responses) == 4
     assert responses.sequences(np.arange(4)) == [([1], [3]), ([2, 2], [4]), ([1], [5, 5]), ([2, 2], [6, 6, 6])]
     assert responses.sequences(np.array([3, 0, 3])) == [([2, 2], [6, 6, 6]), ([1], [3]), ([2, 2], [6, 6, 6])]
@@ -97,7 +97,7 @@ def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
     """More rows than are read at once, also of a table that only points into another."""
     table = tiny.pairs_table(10_100)
     for part in (table, table.select(np.random.default_rng(0).permutation(10_100)[:10_050]), table.select([])):
-        responses = Responses(part, ("chosen_ids", "rejected_ids"))
+        responses = Responses(part)
         pairs = [pair for name in responses.columns for pair in zip(part["prompt_ids"], part[name], strict=True)]
         assert len(responses) == len(pairs)
         assert responses.keys == [response_key(prompt, response) for prompt, response in pairs]
@@ -112,7 +112,7 @@ def test_a_key_does_not_depend_on_the_width_of_the_numbers() -> None:
     )
     wide = datasets.Dataset.from_dict(ids)
     assert narrow.data.table.schema != wide.data.table.schema
-    assert Responses(narrow, ("ids",)).keys == Responses(wide, ("ids",)).keys == [response_key([1, 2], [3, 70000])]
+    assert Responses(narrow).keys == Responses(wide).keys == [response_key([1, 2], [3, 70000])]
 
 
 def test_values_are_those_of_an_independent_computation_in_order(cache: LogpCache) -> None:
@@ -171,7 +171,7 @@ def test_another_library_or_device_shares_nothing(
 
 
 def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda:1")))
+    monkeypatch.setattr("seralign.policy.machine.PartialState", lambda: SimpleNamespace(device=torch.device("cuda:1")))
     keys = set()
     for name in ("H200", "A100"):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: f"{name} of {device}")
@@ -187,7 +187,7 @@ def test_responses_in_no_pack_are_neither_computed_nor_asked_for(exact: bool, ca
     Equal responses have one value; the value in a certain pack is that of no other.
     """
     table = datasets.Dataset.from_dict({"prompt_ids": [[1]] * 7, "ids": [[3], [4, 4]] * 3 + [[5]]})
-    responses = Responses(table, ("ids",))
+    responses = Responses(table)
     packs = [np.array([3, 2]), np.array([4, 0])]
     found = logps(responses, packs, policy_of(Uneven()), cache, exact=exact)
     assert np.isnan(found).tolist() == [False, exact, False, False, False, exact, True]

@@ -17,7 +17,7 @@ ALL = 10**9
 def responses_of(rows: list[tuple[list[int], list[int]]]) -> Responses:
     columns = {"prompt_ids": [prompt for prompt, _ in rows], "ids": [response for _, response in rows]}
     features = datasets.Features(dict.fromkeys(columns, datasets.List(datasets.Value("int64"))))
-    return Responses(datasets.Dataset.from_dict(columns, features), ("ids",))
+    return Responses(datasets.Dataset.from_dict(columns, features))
 
 
 def planned(responses: Responses, budget: int, longest: int = ALL) -> list[list[int]]:

@@ -96,7 +96,7 @@ def reference_logps(
     both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
     precision = "float32" if config.precision == "auto" else config.precision
     policy = ScoringPolicy("reference", "digest", load, dtype, precision)
-    found = logps(Responses(table, ("chosen_ids", "rejected_ids")), both, policy, None, exact=True)
+    found = logps(Responses(table), both, policy, None, exact=True)
     return found.reshape(2, -1)
 
 

@@ -19,6 +19,7 @@ from seralign.records import Pair, Prompt
 CHUNK = 250
 # Rows of one column read at once; they stay Arrow's.
 _READ = 10_000
+_SIDES = ("chosen_ids", "rejected_ids")
 
 PAIR_FEATURES = Features(
     {name: Value("string") for name in ("pair_id", "prompt_id", "origin", "prompt", "chosen", "rejected")}
@@ -58,9 +59,45 @@ def column_lengths(table: Dataset, column: str) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
 
 
+def training_columns(table: Dataset) -> Dataset:
+    """A table without its texts: what a training reads."""
+    return table.select_columns(["pair_id", "prompt_ids", "chosen_ids", "rejected_ids", "p", "weight"])
+
+
+def largest_token(table: Dataset) -> int:
+    """The largest token id of a table of examples or prompts; -1 where it has none."""
+    names = [name for name in ("prompt_ids", "ids", *_SIDES) if name in table.column_names]
+    return max((int(ids.max()) for name in names for ids in column_arrays(table, name) if len(ids)), default=-1)
+
+
+def example_ids(table: Dataset) -> list[str]:
+    """The ids of a table's examples [N]."""
+    return table["pair_id"][:]
+
+
+def pair_labels(pairs: Dataset) -> np.ndarray:
+    """p [N]: the probability that the first response of each pair is the better one."""
+    return np.array(pairs["p"][:], dtype=np.float64)
+
+
+def response_lengths(table: Dataset, place: int) -> np.ndarray:
+    """Tokens of one response of each example [N]: of the first one where ``place`` is 0."""
+    return column_lengths(table, _SIDES[place])
+
+
+def response_ids(table: Dataset, place: int) -> Iterator[np.ndarray]:
+    """The token ids of one response of each example, int64 [length] each; see ``column_arrays``."""
+    return column_arrays(table, _SIDES[place])
+
+
+def response_texts(table: Dataset, place: int) -> list[str]:
+    """The texts of one response of each example [N]."""
+    return table[("chosen", "rejected")[place]][:]
+
+
 def length_difference(pairs: Dataset) -> np.ndarray:
-    """Tokens of the chosen less those of the rejected response of each pair [N]."""
-    return (column_lengths(pairs, "chosen_ids") - column_lengths(pairs, "rejected_ids")).astype(np.float64)
+    """Tokens of the first less those of the second response of each pair [N]."""
+    return (response_lengths(pairs, 0) - response_lengths(pairs, 1)).astype(np.float64)
 
 
 def column_arrays(table: Dataset, column: str) -> Iterator[np.ndarray]:

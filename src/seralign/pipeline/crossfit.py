@@ -12,7 +12,7 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.data.table import column_arrays, length_difference, to_pair, write_pairs
+from seralign.data.table import column_arrays, example_ids, length_difference, pair_labels, to_pair, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.pipeline.context import Loop, Policy
@@ -94,7 +94,7 @@ def _review(
     for number, copy in enumerate(copies):
         own = np.flatnonzero(fold == number)
         margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
-    given = np.array(pairs["p"][:])
+    given = pair_labels(pairs)
     if loop.config.scoring.length_correction == "length":
         longer = length_difference(pairs)
         margins -= length_slope(margins, longer, given) * longer
@@ -109,7 +109,7 @@ def _review(
     swapped = p < 0.5
     rule = SelectionConfig(fraction=config.keep)
     margins = np.where(swapped, -margins, margins)
-    selection = select(pairs["pair_id"][:], margins, rule, loop.seed("crossfit", "select"))
+    selection = select(example_ids(pairs), margins, rule, loop.seed("crossfit", "select"))
     if distributed.is_main():
         reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
         write_table(folder / REVIEW, selection.table() | reviewed)

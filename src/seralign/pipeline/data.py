@@ -16,7 +16,7 @@ from seralign.config import RunConfig, SourceConfig
 from seralign.data.columns import listed_names
 from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
 from seralign.data.sources import fingerprint
-from seralign.data.table import column_arrays, column_lengths, prompts_of, read_table, write_prompts, write_subset
+from seralign.data.table import column_lengths, largest_token, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.pipeline.context import run_stage
@@ -164,13 +164,9 @@ def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokeni
     """Refuse data with tokens that the model's embedding has no row for; unused tokens of the tokenizer do no harm."""
     policy = config.policy
     rows = vocabulary_rows(PolicySource(str(policy.model), policy.revision, policy.adapter), policy)
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    parts = [(table, name) for table in (tables.pairs, tables.heldout) for name in columns]
-    parts += [(table, "ids") for table in (tables.prompts, tables.heldout_prompts)]
-    if tables.demonstrations is not None:
-        parts += [(tables.demonstrations, name) for name in columns if name in tables.demonstrations.column_names]
-    for table, name in parts:
-        largest = max((int(ids.max()) for ids in column_arrays(table, name) if len(ids)), default=-1)
+    parts = (tables.pairs, tables.heldout, tables.prompts, tables.heldout_prompts, tables.demonstrations)
+    for table in parts:
+        largest = -1 if table is None else largest_token(table)
         if largest >= rows:
             text = tokenizer.convert_ids_to_tokens(largest)
             raise ModelError(

@@ -78,7 +78,7 @@ def evaluate_stage(
         kl = None
         if len(candidates):
             table = with_prompts(samples, prompts)
-            responses = Responses(table, ("ids",))
+            responses = Responses(table)
             own = policy_logps(loop, policy, responses)
             columns = {column: samples[column] for column in samples.column_names}
             columns |= {"prompt": table["prompt"][:], "logp": own}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.config import BootstrapConfig, SelectionConfig
-from seralign.data.table import length_difference, write_pairs
+from seralign.data.table import example_ids, length_difference, pair_labels, response_ids, write_pairs
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
@@ -76,14 +76,14 @@ def review(
         inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
 
     def work(folder: Path) -> dict[str, Any]:
-        ids = pairs["pair_id"][:]
+        ids = example_ids(pairs)
         last = read_margins(loop.run.path(f"{prefix}/score", MARGINS), ids)
         before = None
         if reward_policies.before is not None:
             before = read_margins(loop.run.path(f"round-{index - 1}/score", MARGINS), ids)
         longer = length_difference(pairs)
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
-        p = np.array(pairs["p"][:])
+        p = pair_labels(pairs)
         slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction == "length" else 0.0
         margins = margins - slope * longer
         selection = select(ids, margins, loop.config.selection, loop.seed(prefix, "select"))
@@ -173,7 +173,7 @@ def bootstrap(
 
     def work(folder: Path) -> dict[str, Any]:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
-        responses = Responses(with_prompts(table, prompts), ("ids",))
+        responses = Responses(with_prompts(table, prompts))
         last = implicit_scores(loop, *reward_policies.last, responses).score
         before = (
             None if reward_policies.before is None else implicit_scores(loop, *reward_policies.before, responses).score
@@ -187,7 +187,7 @@ def bootstrap(
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
         margins = np.array([contrast.margin for contrast in found])
-        selection = select(pairs["pair_id"][:], margins, config.selection, loop.seed(prefix, "bootstrap"))
+        selection = select(example_ids(pairs), margins, config.selection, loop.seed(prefix, "bootstrap"))
         if distributed.is_main():
             write_table(
                 folder / "rewards.parquet",
@@ -255,7 +255,7 @@ def training_pairs(loop: Loop, index: int, pairs: datasets.Dataset, has_generate
     wanted = {row["pair_id"] for row in composed if row["used"]}
     chosen = []
     for table in tables:
-        rows = [row for row, pair_id in enumerate(table["pair_id"]) if pair_id in wanted]
+        rows = [row for row, pair_id in enumerate(example_ids(table)) if pair_id in wanted]
         if rows:
             chosen.append(table.select(rows))
     return datasets.concatenate_datasets(chosen)
@@ -288,8 +288,9 @@ def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:
 def _similarity(pairs: datasets.Dataset) -> float | None:
     """Mean similarity of chosen and rejected, of at most ``_LOOKED_AT`` pairs spread over the table."""
     some = pairs.select(range(0, len(pairs), max(1, len(pairs) // _LOOKED_AT)))
-    sides = zip(some["chosen_ids"], some["rejected_ids"], strict=True)
-    values = [value for value in (similarity(chosen, rejected) for chosen, rejected in sides) if value is not None]
+    sides = zip(response_ids(some, 0), response_ids(some, 1), strict=True)
+    found = (similarity(chosen.tolist(), rejected.tolist()) for chosen, rejected in sides)
+    values = [value for value in found if value is not None]
     return float(np.mean(values)) if values else None
 
 

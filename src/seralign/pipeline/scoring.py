@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign import distributed
+from seralign.data.table import example_ids
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
@@ -58,7 +59,7 @@ def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Re
 
 def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
     """Margins of all pairs of a table under a policy."""
-    responses = Responses(pairs, ("chosen_ids", "rejected_ids"))
+    responses = Responses(pairs)
     found = implicit_scores(loop, policy, reference, responses)
     (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
     return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
@@ -75,7 +76,7 @@ def score_stage(
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         found = pair_scores(loop, policy, reference, pairs)
         if distributed.is_main():
-            columns = {"pair_id": pairs["pair_id"][:], **vars(found)}
+            columns = {"pair_id": example_ids(pairs), **vars(found)}
             write_table(folder / MARGINS, columns)
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         return {

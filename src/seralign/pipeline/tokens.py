@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
+from seralign.data.table import example_ids, response_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
@@ -100,12 +101,12 @@ def _margins(loop: Loop, stage: str) -> np.ndarray:
 
 def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Dataset) -> dict[str, Any]:
     """``pair_id``, and for each side the tokens as text and their log-ratios."""
-    responses = Responses(table, ("chosen_ids", "rejected_ids"))
+    responses = Responses(table)
     own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
     ratios = [mine - theirs for mine, theirs in zip(own, against, strict=True)]
-    columns: dict[str, Any] = {"pair_id": table["pair_id"][:]}
+    columns: dict[str, Any] = {"pair_id": example_ids(table)}
     for place, side in enumerate(("chosen", "rejected")):
-        texts = [token_texts(loop.tokenizer, ids) for ids in table[f"{side}_ids"]]
+        texts = [token_texts(loop.tokenizer, ids.tolist()) for ids in response_ids(table, place)]
         columns[f"{side}_tokens"] = pa.array(texts, pa.list_(pa.string()))
         mine = ratios[place * len(table) : (place + 1) * len(table)]
         columns[f"{side}_ratios"] = pa.array(mine, pa.list_(pa.float32()))

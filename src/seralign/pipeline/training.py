@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
+from seralign.data.table import example_ids, training_columns
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import SAVED, Loop, Policy
 from seralign.pipeline.inputs import FORWARD
@@ -28,8 +29,6 @@ from seralign.training.arguments import check_rates, check_settings
 from seralign.training.batches import row_sizes
 from seralign.training.plan import Pack, Plan, count_steps, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
-
-_TOKENS = ["pair_id", "prompt_ids", "chosen_ids", "rejected_ids", "p", "weight"]
 
 
 def train_stage(
@@ -57,7 +56,7 @@ def train_stage(
         inputs["reference"] = reference.digest
 
     def work(folder: Path) -> dict[str, Any]:
-        table = pairs.select_columns(_TOKENS)
+        table = training_columns(pairs)
         plan = plan_training(
             row_sizes(table, objective.reads),
             config,
@@ -67,7 +66,7 @@ def train_stage(
             section=section,
         )
         check_rates(config, plan.steps, section)
-        held = heldout.select_columns(_TOKENS) if len(heldout) else None
+        held = training_columns(heldout) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
         if reference is not None and objective.uses_reference:
@@ -152,13 +151,18 @@ def _reference(
     """
     part = file.parent / SCRATCH / f"{file.stem}.sealed"
     if not distributed.broadcast(is_sealed(part)):
-        both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
         policy = loop.training_policy(reference)
-        responses = Responses(table, ("chosen_ids", "rejected_ids"))
-        found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
+        responses = Responses(table)
+        found = logps(
+            responses,
+            [responses.of_rows(pack.rows) for pack in packs],
+            policy,
+            loop.cache,
+            exact=start.digest == reference.digest,
+        )
         if distributed.is_main():
             chosen, rejected = (pa.array(side, from_pandas=True) for side in found.reshape(2, -1))
-            write_sealed_table(part, {"pair_id": table["pair_id"][:], "chosen": chosen, "rejected": rejected})
+            write_sealed_table(part, {"pair_id": example_ids(table), "chosen": chosen, "rejected": rejected})
         distributed.barrier()
     stored = read_sealed_table(part)
     if distributed.is_main():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import datasets
 import numpy as np
@@ -15,14 +16,29 @@ from seralign.runs.cache import response_key
 
 @dataclass(frozen=True)
 class Responses:
-    """The responses in columns of a table, numbered column by column: row r of column c is ``c * rows + r``.
+    """The responses of a table of examples, or of one of candidates.
 
-    ``table`` has ``prompt_ids`` and the named columns of response ids. Nothing is held in memory but lengths and keys,
-    each made once.
+    They are numbered place by place: the first responses of all rows, in the order of the rows, then the second ones,
+    and so on. Nothing is held in memory but lengths and keys, each made once.
+
+    Args:
+        table: Examples; or candidates with their prompts, which have one response a row.
+        reads: ``all`` responses, or the ``first`` of each row alone.
     """
 
     table: datasets.Dataset
-    columns: tuple[str, ...]
+    reads: Literal["all", "first"] = "all"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that hold them."""
+        if "ids" in self.table.column_names:
+            return ("ids",)
+        return ("chosen_ids", "rejected_ids")[: 1 if self.reads == "first" else 2]
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of the responses of some rows, those of the first place first."""
+        return np.concatenate([rows + place * len(self.table) for place in range(len(self.columns))])
 
     def __len__(self) -> int:
         return len(self.table) * len(self.columns)

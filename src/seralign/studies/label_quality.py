@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seralign.data.table import column_lengths
+from seralign.data.table import example_ids, length_difference, response_texts
 from seralign.data.table import read_table as read_pairs
 from seralign.evaluation.label_quality import generated_figures, margin_figures, selection_figures
 from seralign.evaluation.scorer import Scorer
@@ -66,10 +66,10 @@ def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:
     composed = read_table(run.path(f"{prefix}/compose", TRAINING), ["pair_id", "used"]).to_pylist()
     used = {row["pair_id"] for row in composed if row["used"]}
     made = read_pairs(run.path(f"{prefix}/bootstrap", GENERATED))
-    made = made.select([row for row, pair_id in enumerate(made["pair_id"][:]) if pair_id in used])
-    longer = (column_lengths(made, "chosen_ids") - column_lengths(made, "rejected_ids")).astype(np.float64)
+    made = made.select([row for row, pair_id in enumerate(example_ids(made)) if pair_id in used])
+    longer = length_difference(made)
     prompts = made["prompt"][:]
     if not prompts:
         return generated_figures(np.zeros(0), np.zeros(0), longer)
-    chosen, rejected = (scorer(prompts, made[side][:]) for side in ("chosen", "rejected"))
+    chosen, rejected = (scorer(prompts, response_texts(made, place)) for place in (0, 1))
     return generated_figures(chosen, rejected, longer)

@@ -97,7 +97,7 @@ def _answers(
     )
     if ask.draws == 1:
         return found
-    responses = Responses(with_prompts(found, prompts), ("ids",))
+    responses = Responses(with_prompts(found, prompts))
     return found.take(pa.array(best_rows(implicit_scores(loop, policy, supervised, responses).score, ask.draws)))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import RunConfig, SourceConfig
+from seralign.data.table import example_ids
 from seralign.evaluation.scorer import ScoreFunction, Scorer, make_scorer
 from seralign.laboratory.world import load_world, read_truth
 from seralign.pipeline import train
@@ -181,7 +182,7 @@ def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
     asked = replace(config, data=data, rounds=1, evaluation=replace(config.evaluation, prompts=1))
     with _waited(home.root):
         tables = data_stage(home, asked, loop.tokenizer, loop.end_tokens)
-    truth = read_truth(home.path(WORLD), "heldout").of(tables.pairs["pair_id"][:])
+    truth = read_truth(home.path(WORLD), "heldout").of(example_ids(tables.pairs))
     return Exam({"validation": tables.heldout_prompts, "test": tables.prompts}, tables.pairs, truth)
 
 

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from seralign.data.table import column_lengths
+from seralign.data.table import column_lengths, response_lengths
 from seralign.objectives import ObjectiveSum, ResponseValues
 from seralign.policy.packing import BATCH_NAMES, make_batch
 from seralign.policy.packs import Sizes
@@ -80,10 +80,10 @@ class PackDataset(torch.utils.data.Dataset):
 
 def row_sizes(pairs: datasets.Dataset, reads: Literal["all", "first"]) -> Sizes:
     """Sizes of the rows of a table: the prompt with the responses that are read."""
-    prompts, chosen = column_lengths(pairs, "prompt_ids"), column_lengths(pairs, "chosen_ids")
+    prompts, chosen = column_lengths(pairs, "prompt_ids"), response_lengths(pairs, 0)
     if reads == "first":
         return Sizes(prompts + chosen, prompts + chosen, np.ones_like(prompts))
-    rejected = column_lengths(pairs, "rejected_ids")
+    rejected = response_lengths(pairs, 1)
     return Sizes(prompts + chosen + rejected, prompts + np.maximum(chosen, rejected), np.full_like(prompts, 2))
 
 
@@ -94,7 +94,7 @@ def loss_denominators(pairs: datasets.Dataset, plan: Plan, objective: ObjectiveS
     With weights of mean 1 over the table, the loss of a step is sum(w_i l_i) / (mean(w) * units). The weights of the
     step itself do not divide it: they would cancel where all are equal, and in a step of one pair always.
     """
-    units = {"example": np.ones(len(pairs), dtype=np.int64), "token": column_lengths(pairs, "chosen_ids")}
+    units = {"example": np.ones(len(pairs), dtype=np.int64), "token": response_lengths(pairs, 0)}
     own = [units[term.objective.unit] for term in objective.terms]
     sums = [[float(of_row[plan.step_rows(step)].sum()) for of_row in own] for step in range(plan.steps)]
     return [sums[plan.step_of(pack)] for pack in range(len(plan.packs))]

@@ -111,7 +111,7 @@ class Bench:
         return load_model(self.base.source, config, dtype, lora=config.lora)
 
     def _passes(self, model: Any, precision: str, memory: int, seconds: float) -> Costs:
-        responses = Responses(self.tables.pairs, ("chosen_ids", "rejected_ids"))
+        responses = Responses(self.tables.pairs)
         packs = plan_scoring(responses, self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
         rising = _rising(packs, lambda pack: int(responses.whole_lengths[pack].sum()))
         return measure_passes(model, precision, responses, rising, _half_way(memory), seconds)

@@ -90,9 +90,9 @@ class TrainingRows:
         return int((sizes.packed[rows] + (sizes.sequences[rows] - 1) * self.prompts[rows]).sum())
 
 
-def foreseen(table: datasets.Dataset, columns: tuple[str, ...]) -> Foreseen:
-    """The responses of a table."""
-    found = Responses(table, columns)
+def foreseen(table: datasets.Dataset, reads: Literal["all", "first"] = "all") -> Foreseen:
+    """The responses of a table of examples."""
+    found = Responses(table, reads)
     return Foreseen(found.keys, found.lengths, found.whole_lengths, found.prompts)
 
 
@@ -106,8 +106,7 @@ def sampled(name: str, prompts: datasets.Dataset, samples: int, length: int) -> 
 
 def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> TrainingRows:
     """All rows of a table."""
-    columns = ("chosen_ids", "rejected_ids") if reads == "all" else ("chosen_ids",)
-    return TrainingRows(row_sizes(table, reads), column_lengths(table, "prompt_ids"), foreseen(table, columns).keys)
+    return TrainingRows(row_sizes(table, reads), column_lengths(table, "prompt_ids"), foreseen(table, reads).keys)
 
 
 def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:

@@ -16,7 +16,7 @@ from typing import Any
 from accelerate import PartialState
 
 from seralign.config import LOCAL, RunConfig, to_dict
-from seralign.data.table import column_lengths
+from seralign.data.table import response_lengths
 from seralign.pipeline.base import BASE
 from seralign.pipeline.context import Loop, run_results
 from seralign.pipeline.data import DATA, Tables, data_stage
@@ -181,7 +181,7 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
 
 
 def _lengths(tables: Tables) -> Lengths:
-    chosen = column_lengths(tables.pairs, "chosen_ids")
+    chosen = response_lengths(tables.pairs, 0)
     return Lengths(max(1, math.ceil(chosen.mean())), int(chosen.max()))
 
 

@@ -181,7 +181,7 @@ class _Walk:
         for number in range(config.folds):
             name, others = fold_stage(number), some_rows(rows, np.flatnonzero(fold != number))
             found.append(self.train(name, "training", loop.config.training, loop.objective, others, initial, reference))
-            own = foreseen(pairs.select(np.flatnonzero(fold == number).tolist()), ("chosen_ids", "rejected_ids"))
+            own = foreseen(pairs.select(np.flatnonzero(fold == number).tolist()))
             passes += self.scores(own, [replace(initial, name=name, digest=name), reference])
         return [*found, StageWork(CROSSFIT, len(pairs), "pairs", passes=passes, loads=len(passes))]
 
@@ -190,7 +190,7 @@ class _Walk:
     ) -> tuple[list[StageWork], TrainingRows]:
         """The stages before the training of a later round, and what it trains on."""
         loop, pairs, config, name = self.loop, self.tables.pairs, self.loop.config.bootstrap, f"round-{index}"
-        both = foreseen(pairs, ("chosen_ids", "rejected_ids"))
+        both = foreseen(pairs)
         passes = self.scores(both, reward_policies[:2])
         found = [StageWork(f"{name}/score", len(both), "responses", passes=passes, loads=len(passes))]
         kept = _kept(len(pairs), loop.config.selection, loop.seed(name, "select"))
@@ -258,14 +258,14 @@ class _Walk:
             sampling = _sampling("evaluation", prompts, config.sampling, 1, lengths)
             passes += self._scored(sampled(name, prompts, 1, lengths.mean), [policy, reference])
         if len(self.tables.heldout) and loop.objective.compares:
-            passes += self.scores(foreseen(self.tables.heldout, ("chosen_ids", "rejected_ids")), [policy, reference])
+            passes += self.scores(foreseen(self.tables.heldout), [policy, reference])
         loads = len(passes) + (sampling is not None)
         return StageWork(name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
 
     def tokens(self, index: int) -> StageWork:
         """Log-ratios by token of some pairs; offline ones stand for the generated, which are not there yet."""
         count = min(self.loop.config.evaluation.token_pairs, len(self.tables.pairs))
-        both = foreseen(self.tables.pairs.select(range(count)), ("chosen_ids", "rejected_ids"))
+        both = foreseen(self.tables.pairs.select(range(count)))
         packs = plan_scoring(both.as_responses(), self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
         tokens = np.array([both.tokens(pack, self.longest) for pack in packs])
         passes = Passes("scoring", sum(map(len, packs)), tokens, int(both.whole_lengths.max()))
