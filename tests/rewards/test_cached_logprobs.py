@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from seralign.errors import ModelError
 from seralign.objectives import DPO, SimPO
-from seralign.rewards import cached_logprobs as scoring
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps, scores
 from seralign.rewards.responses import Responses
 from seralign.runs.cache import LogpCache, response_key

@@ -141,7 +141,7 @@ def test_a_generated_pair_is_named_by_round_and_content() -> None:
 def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows at a time, so that there are several times; the contrasts in an order of their own."""
     monkeypatch.setattr("seralign.rewards.pairing.CHUNK", 2)
-    prompts = prompts_table(7)
+    prompts = tiny.prompts_table(7)
     candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
     found = [Contrast(candidates[at].prompt_id, at, at + 1, 1.0) for at in (9, 0, 18, 6, 3)]
     records = {row["prompt_id"]: Prompt(row["prompt_id"], row["text"], tuple(row["ids"])) for row in map(dict, prompts)}
