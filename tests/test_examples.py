@@ -15,17 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import yaml
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
 from seralign.cli.main import main
-from seralign.config import load_config, to_dict
+from seralign.config import SamplingConfig, load_config, to_dict
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
+from seralign.evaluation.judges import Comparison
+from seralign.evaluation.judges.checked import CheckedJudge
+from seralign.policy.identity import PolicySource
+from seralign.records import Prompt
 from seralign.report.figures import run_figures
 from seralign.runs import read_run
 from seralign.runs.files import read_table
+from seralign.sampling import Request, SampledPolicy, params_of
+from seralign.sampling.checked import CheckedSampler
 from seralign.studies.cells import check_study
 from seralign.studies.config import load_study, study_from
 
@@ -213,6 +220,23 @@ def test_the_python_page_is_true(first_run: Path) -> None:
     with contextlib.redirect_stdout(None):
         execute("docs/python.md")
     assert list(first_run.rglob("result/config.json")), "the page's run has a result"
+
+
+def test_the_extensions_of_the_page_keep_their_contracts() -> None:
+    names = execute("docs/extending.md")
+    prompt = Prompt("a", "Hi", (1, 2))
+    judge = CheckedJudge(names["Brief"]({"tolerance": 10}, "evaluation.judge", None), "evaluation.judge", "m:Brief")
+    asked = [Comparison(prompt, "x" * 20, "y"), Comparison(prompt, "x", "y" * 20), Comparison(prompt, "x", "y")]
+    assert [verdict.first_better for _, verdict in judge.judge(asked)] == [0.0, 1.0, 0.5]
+
+    names["complete"] = lambda url, source, ids, params, end_tokens, seed: [*ids, *end_tokens]
+    ends = frozenset({tiny.EOS})
+    policy = SampledPolicy("m", PolicySource("m"), "float32", "default", tiny.make_tokenizer(), ends, tiny.make_model)
+    settings = SamplingConfig(max_new_tokens=3, engine="m:Server", engine_options={"url": "here"})
+    engine = CheckedSampler(names["Server"](policy, settings, "bootstrap"), "bootstrap.engine", "m:Server")
+    request = Request("digest", engine.identity, (prompt,), params_of(settings, 2), ends, 0)
+    [(_, candidates)] = engine.sample([request])
+    assert [candidate.ids for candidate in candidates] == [(1, 2, tiny.EOS)] * 2
 
 
 READERS: dict[str, Callable[[dict[str, Any], str], Any]] = {
