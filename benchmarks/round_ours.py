@@ -15,14 +15,14 @@ from benchmarks.workers import Actions
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.context import Loop
-from seralign.pipeline.rounds import CANDIDATES, GENERATED, SELECTION, training_pairs
+from seralign.pipeline.rounds import training_pairs
 from seralign.pipeline.run import train
-from seralign.pipeline.scoring import MARGINS
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.runs import Run, read_manifest
 from seralign.runs.files import read_table, write_json
+from seralign.runs.layout import CANDIDATES, GENERATED, MARGINS, SELECTION
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
 

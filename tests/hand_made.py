@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from seralign.config import load_config, to_dict
 from seralign.data.table import write_pairs, write_prompts
-from seralign.evaluation.summary import PolicyFigures
 from seralign.intervals import Interval
 from seralign.records import OFFLINE, Pair
 from seralign.runs import Run, open_run
+from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
+from seralign.runs.typed import to_json
 
 CONFIG: dict[str, Any] = {"rounds": 3, "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
 
@@ -67,7 +68,7 @@ def add_policy(run: Run, stage: str, name: str, **figures: Any) -> None:
     }  # fmt: skip
     if given.get("score") is not None:
         columns["score"] = [given["score"].mean] * len(rows)
-    add_stage(run, f"{stage}/evaluate", PolicyFigures(name=name, **given).to_dict(), {"samples.parquet": columns})
+    add_stage(run, f"{stage}/evaluate", to_json(EvaluateFigures(name=name, **given)), {"samples.parquet": columns})
 
 
 def add_training(run: Run, stage: str, rows: Sequence[dict[str, float]]) -> None:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": {"distributed", "terminal"},
     "tables": {"terminal"},
     "harm": {"intervals", "tables"},
-    "runs": {"errors", "records", "progress"},
+    "runs": {"errors", "records", "progress", "intervals"},
     "policy": LOW,
     "data": LOW,
     "rewards": MIDDLE | {"sampling"},

@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 
 from seralign.config import DataConfig, SourceConfig
 from seralign.data.prepare import (
-    DataReport,
-    Lengths,
     prepare_demonstrations,
     prepare_pairs,
     prepare_prompts,
@@ -32,6 +30,7 @@ from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
 from seralign.pipeline.data import remarks
 from seralign.records import OFFLINE, Pair, Prompt, content_id
+from seralign.runs.figures import Lengths, SourceFigures
 
 ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 
@@ -40,7 +39,7 @@ def encoder(template: str | None = None, **data: Any) -> Encoder:
     return make_encoder(tiny.byte_bpe(template), DataConfig(**data), frozenset())
 
 
-def prepare(folder: Path, rows: list[dict], made: Encoder | None = None) -> tuple[Dataset, DataReport]:
+def prepare(folder: Path, rows: list[dict], made: Encoder | None = None) -> tuple[Dataset, SourceFigures]:
     path = folder / "d.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return prepare_pairs(SourceConfig(str(path)), made or encoder(), folder / "pairs.arrow", "data.pairs")

@@ -6,8 +6,10 @@ import math
 import pytest
 
 from seralign.errors import ModelError
-from seralign.evaluation.summary import PolicyFigures, summarise
+from seralign.evaluation.summary import summarise
 from seralign.intervals import Interval
+from seralign.runs.figures import EvaluateFigures
+from seralign.runs.typed import from_json, to_json
 
 FULL = summarise(
     "round 2",
@@ -41,13 +43,13 @@ def test_figures_by_hand() -> None:
 
 
 def test_what_is_not_given_is_none() -> None:
-    assert summarise("p", [], []) == PolicyFigures(name="p")
+    assert summarise("p", [], []) == EvaluateFigures(name="p")
     only_margins = summarise("p", [], [], margins=[1.0, -1.0], length_differences=[4, 4])
     assert only_margins.heldout_accuracy is not None
     assert only_margins.heldout_accuracy.mean == 0.5
-    assert only_margins == PolicyFigures(name="p", heldout_accuracy=only_margins.heldout_accuracy, heldout_margin=0.0)
+    assert only_margins == EvaluateFigures(name="p", heldout_accuracy=only_margins.heldout_accuracy, heldout_margin=0.0)
     one = summarise("p", [[1, 2]], [True], scores=[2.0], win_rates={})
-    assert one == PolicyFigures(
+    assert one == EvaluateFigures(
         name="p", n=1, score=Interval(2.0, None, None, 1), length=2.0, distinct_2=1.0, repetition=0.0, unfinished=0.0
     )
 
@@ -65,10 +67,10 @@ def test_pairs_of_one_prompt_say_less_than_as_many_of_several() -> None:
     assert (together.low, together.high) == pytest.approx((0.117910, 0.985365), abs=1e-6)
 
 
-@pytest.mark.parametrize("figures", [FULL, PolicyFigures("p"), summarise("q", [[1]], [False], scores=[1.0])])
-def test_json_there_and_back(figures: PolicyFigures) -> None:
-    text = json.dumps(figures.to_dict(), allow_nan=False)
-    assert PolicyFigures.from_dict(json.loads(text)) == figures
+@pytest.mark.parametrize("figures", [FULL, EvaluateFigures("p"), summarise("q", [[1]], [False], scores=[1.0])])
+def test_json_there_and_back(figures: EvaluateFigures) -> None:
+    text = json.dumps(to_json(figures), allow_nan=False)
+    assert from_json(EvaluateFigures, json.loads(text)) == figures
 
 
 def test_divergence_is_told() -> None:
@@ -82,6 +84,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="got 0 for 1"):
         summarise("p", [[1]], [])
     with pytest.raises(ValueError, match=r"score\.mean of policy 'p' must be finite, got nan"):
-        PolicyFigures("p", score=Interval(math.nan, None, None, 1))
+        EvaluateFigures("p", score=Interval(math.nan, None, None, 1))
     with pytest.raises(ValueError, match=r"win_rates\.q\.low of policy 'p' must be finite, got -inf"):
-        PolicyFigures("p", win_rates={"q": Interval(0.5, -math.inf, 1.0, 1)})
+        EvaluateFigures("p", win_rates={"q": Interval(0.5, -math.inf, 1.0, 1)})

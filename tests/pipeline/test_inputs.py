@@ -15,7 +15,7 @@ from seralign.config import RunConfig, to_dict
 from seralign.errors import StoreError
 from seralign.pipeline import RunResult, train
 from seralign.runs import Run, StageRecord
-from seralign.runs.manifest import MANIFEST
+from seralign.runs.layout import MANIFEST
 from seralign.runs.sealed import read_sealed, write_sealed
 
 SHORT: dict[str, Any] = {

@@ -16,9 +16,10 @@ from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.grammar import EOS
 from seralign.laboratory.model import build_tokenizer, save_model
 from seralign.pipeline import train
-from seralign.pipeline.prepare import WORLD, world_stage
+from seralign.pipeline.prepare import world_stage
 from seralign.policy.speed import Rates
 from seralign.runs import Run
+from seralign.runs.layout import WORLD
 
 SCORER = """
 def score(prompts, responses):

@@ -13,11 +13,12 @@ from small_run import small_config
 from seralign.config import RunConfig
 from seralign.errors import ConfigError
 from seralign.pipeline import precision, train
-from seralign.pipeline.precision import PRECISION, settle, settled
+from seralign.pipeline.precision import settle, settled
 from seralign.policy.identity import PolicySource
 from seralign.policy.speed import Rates
 from seralign.runs import Run, open_run
 from seralign.runs.files import read_table
+from seralign.runs.layout import PRECISION
 
 SLOW, FAST = Rates(float32=80.0, bfloat16=1.2), Rates(float32=187.0, bfloat16=419.0)
 AUTO: dict[str, Any] = {"training__precision": "auto", "sft__precision": "auto", "scoring__dtype": "auto"}

@@ -13,9 +13,10 @@ import pytest
 from hand_made import add_stage, new_run
 
 from seralign.errors import StoreError
-from seralign.evaluation.summary import PolicyFigures
 from seralign.report.answers import Answer, Answers, PackedAnswers, pack_answers, read_answers
 from seralign.runs import Run
+from seralign.runs.figures import EvaluateFigures
+from seralign.runs.typed import to_json
 
 
 def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], scores: list[float] | None) -> None:
@@ -28,7 +29,7 @@ def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], s
         "finished": [finished for *_, finished in rows],
     }
     columns |= {} if scores is None else {"score": scores}
-    add_stage(run, f"{role}/evaluate", PolicyFigures(role, n=len(rows)).to_dict(), {"samples.parquet": columns})
+    add_stage(run, f"{role}/evaluate", to_json(EvaluateFigures(role, n=len(rows))), {"samples.parquet": columns})
 
 
 def policy(role: str, n: int = 2, name: str | None = None) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
+from seralign.runs.layout import PAIRS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from seralign.data.tokens import Encoder
+    from seralign.runs.figures import DataFigures, SourceFigures
 
 
 def main(arguments: list[str]) -> None:
@@ -68,7 +70,7 @@ def print_file(config: RunConfig, examples: int) -> None:
     console = stdout()
     with tempfile.TemporaryDirectory() as scratch:
         _, report = prepare(config.data.pairs, encoder, Path(scratch) / "rows.arrow", f"data.{kind}")
-        for part in _source(kind, report.to_dict()):
+        for part in _source(kind, report):
             console.print(part, soft_wrap=isinstance(part, Text))
         shown = _prompts if kind == "prompts" else _examples
         for part in shown(Path(scratch) / "rows.arrow", encoder, examples):
@@ -113,37 +115,37 @@ def print_data(config: RunConfig, examples: int) -> None:
         console = stdout()
         for part in _tables(figures):
             console.print(part, soft_wrap=isinstance(part, Text))
-        for part in _examples(folder / "pairs.arrow", encoder, examples):
+        for part in _examples(folder / PAIRS, encoder, examples):
             console.print(part, soft_wrap=True)
 
 
-def _tables(figures: dict[str, Any]) -> Iterator[RenderableType]:
+def _tables(figures: DataFigures) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    for name, source in figures["sources"].items():
+    for name, source in figures.sources.items():
         yield from _source(name, source)
-    yield Text(f"{figures['pairs']} pairs to train on, {figures['heldout']} held out")
-    if shared := figures["heldout_prompts_also_trained_on"]:
+    yield Text(f"{figures.pairs} pairs to train on, {figures.heldout} held out")
+    if shared := figures.heldout_prompts_also_trained_on:
         yield Text(f"warning: {shared} held-out prompts are also trained on", style="yellow")
     yield Text("")
 
 
-def _source(name: str, source: dict[str, Any]) -> Iterator[RenderableType]:
+def _source(name: str, source: SourceFigures) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
     from seralign.pipeline.data import remarks
 
-    yield Text(f"data.{name}: {source['source']}", style="bold")
-    yield Text(f"  read {source['read']}, kept {source['kept']}, soft labels {100 * source['soft']:.1f}%")
-    for what in ("dropped", "noted"):
-        counts = ", ".join(f"{reason} {count}" for reason, count in source[what].items())
+    yield Text(f"data.{name}: {source.source}", style="bold")
+    yield Text(f"  read {source.read}, kept {source.kept}, soft labels {100 * source.soft:.1f}%")
+    for what, reasons in (("dropped", source.dropped), ("noted", source.noted)):
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         yield Text(f"  {what}: {counts or 'none'}")
     for line in remarks(name, source):
         yield Text(line, style="yellow")
     table = Table("tokens", "min", "median", "95%", "max", header_style="bold")
-    for part, lengths in source["lengths"].items():
-        table.add_row(part, *(f"{lengths[key]:g}" for key in ("min", "median", "p95", "max")))
+    for part, lengths in source.lengths.items():
+        table.add_row(part, *(f"{each:g}" for each in (lengths.min, lengths.median, lengths.p95, lengths.max)))
     yield table
 
 

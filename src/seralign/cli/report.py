@@ -9,6 +9,7 @@ from seralign.config.flags import Parser
 from seralign.config.paths import expanded
 from seralign.errors import ConfigError, StoreError
 from seralign.runs import read_run
+from seralign.runs.layout import REPORT
 
 # The page of several runs; that of one lies in its folder.
 SEVERAL = "seralign-report.html"
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     runs = [read_run(folder) for folder in given.runs]
 
-    from seralign.report.contents import REPORT, run_contents
+    from seralign.report.contents import run_contents
     from seralign.report.page import write_report
 
     default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)

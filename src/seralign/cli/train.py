@@ -22,7 +22,7 @@ def run_training(config: RunConfig) -> None:
     from seralign.cli.console import tell
     from seralign.cli.show import print_run
     from seralign.pipeline import train
-    from seralign.report.contents import REPORT
+    from seralign.runs.layout import REPORT
 
     result = train(config)
     if distributed.is_main():

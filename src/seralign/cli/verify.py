@@ -11,6 +11,7 @@ from seralign.cli.console import stdout
 from seralign.config.flags import Parser
 from seralign.errors import StoreError
 from seralign.runs import Checked, Run, check_run, read_manifest, run_size
+from seralign.runs.layout import LOGPS, MANIFEST, RESULTS
 
 
 def main(arguments: list[str]) -> int:
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the same by name")
     given = parser.parse_args(arguments)
     run = Run(Path(given.run))
-    if not (run.root / "run.json").is_file():
+    if not (run.root / MANIFEST).is_file():
         read_manifest(run.root)  # says what is missing
 
     from seralign.progress import bar
@@ -46,7 +47,7 @@ def _cache(run: Run) -> list[Checked]:
         config = {}
     from seralign.runs.cache import check_cache
 
-    path = Path(config.get("scoring", {}).get("cache") or run.root / "cache" / "logps.sqlite")
+    path = Path(config.get("scoring", {}).get("cache") or run.root / LOGPS)
     if not path.is_file():
         return []
     rows, problems = check_cache(path)
@@ -56,7 +57,7 @@ def _cache(run: Run) -> list[Checked]:
 
 def _results(run: Run) -> list[Checked]:
     """The run's store of results, where it has one."""
-    from seralign.runs.results import RESULTS, check_results
+    from seralign.runs.results import check_results
 
     path = run.root / RESULTS
     if not path.is_file():

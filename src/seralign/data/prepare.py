@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 from datasets import Dataset
@@ -27,6 +27,7 @@ from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
 from seralign.data.tokens import Encoded, Encoder
 from seralign.errors import DataError
 from seralign.records import OFFLINE, Pair, Prompt, content_id
+from seralign.runs.figures import Lengths, SourceFigures
 
 SWAPPED = "swapped"
 DUPLICATE = "duplicate"
@@ -38,41 +39,7 @@ Raw = TypeVar("Raw", RawPair, RawDemonstration, RawPrompt)
 Labelled = TypeVar("Labelled", RawPair, RawDemonstration)
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Numbers of tokens."""
-
-    min: int
-    median: float
-    p95: float
-    max: int
-
-
-@dataclass(frozen=True, slots=True)
-class DataReport:
-    """What became of a source's rows.
-
-    ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts the notes on kept rows; a row can have several.
-    ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
-    with p < 1. ``unread``: columns that no row was read from. ``remarks``: what a reader of the data should know.
-    """
-
-    source: str
-    read: int
-    kept: int
-    dropped: dict[str, int]
-    noted: dict[str, int]
-    lengths: dict[str, Lengths]
-    soft: float
-    unread: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return asdict(self)
-
-
-def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
+def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, SourceFigures]:
     """Write a source's pairs, tokenized, as an Arrow stream at ``path``; returns it memory-mapped, and the counts.
 
     A pair without an identity of its own gets the digest of its content, and ``-2``, ``-3`` … after it where the
@@ -92,12 +59,14 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
 
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
-) -> tuple[Dataset, DataReport]:
+) -> tuple[Dataset, SourceFigures]:
     """Write a source's demonstrations as pairs whose rejected response is empty; as ``prepare_pairs``."""
     return _prepare(source, encoder, path, key, read_demonstration, lambda _: (1.0, []))
 
 
-def prepare_prompts(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, DataReport]:
+def prepare_prompts(
+    source: SourceConfig, encoder: Encoder, path: Path | str, key: str
+) -> tuple[Dataset, SourceFigures]:
     """Write a source's different prompts; a repeated one is dropped and counted. As ``prepare_pairs``."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
@@ -142,7 +111,7 @@ def _prepare(
     key: str,
     read: Callable[[Row, str, Reading], Labelled | Drop],
     label: Callable[[Labelled], tuple[float, list[str]]],
-) -> tuple[Dataset, DataReport]:
+) -> tuple[Dataset, SourceFigures]:
     """Pairs and demonstrations alike; ``label`` gives a row's p and what is noted of it."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
@@ -262,13 +231,13 @@ class _Tally:
         for name, ids in zip(names, (encoded.prompt_ids, *encoded.response_ids), strict=False):
             self.lengths.setdefault(name, Counter())[len(ids)] += 1
 
-    def report(self) -> DataReport:
+    def report(self) -> SourceFigures:
         read = self.kept + self.dropped.total()
         if not self.kept:
             counts = ", ".join(f"{reason} {count}" for reason, count in self.dropped.most_common())
             unread = f"; columns not read: {listed_names(self.unread)}" if self.unread else ""
             raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
-        return DataReport(
+        return SourceFigures(
             source=self.source,
             read=read,
             kept=self.kept,

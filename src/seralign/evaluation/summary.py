@@ -1,11 +1,8 @@
-"""The figures of one evaluated policy, as a record that goes through JSON unchanged."""
+"""The figures of one evaluated policy, from its sampled responses and the held-out pairs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,60 +10,7 @@ from numpy.typing import ArrayLike
 from seralign.errors import ModelError
 from seralign.evaluation.metrics import correlation, distinct_n, ranked_right, repetition
 from seralign.intervals import Interval, mean_interval, share_interval
-
-_INTERVALS = ("score", "kl", "heldout_accuracy")
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFigures:
-    """What was measured on one policy; ``None`` where it was not measured or is undefined.
-
-    Args:
-        name: Name of the policy.
-        n: Sampled responses.
-        score: Mean score of the responses by the scorer, gold reward in the built-in world.
-        win_rates: Name of another policy to the win rate against it on the same prompts, ties half.
-        kl: Mean over the responses of log pi - log pi_ref (nats): an estimate of KL(pi, pi_ref) without bias where
-            sampling was at temperature 1 and top-p 1.
-        length: Mean length of the responses in tokens.
-        distinct_2: Different bigrams over all bigrams.
-        repetition: Share of responses in which some 4-gram occurs twice.
-        unfinished: Share of responses without an end within the length limit.
-        heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; its interval takes pairs of one
-            prompt as one group.
-        heldout_margin: Mean margin (nats) of the held-out pairs.
-        margin_length_correlation: Correlation over the held-out pairs of margin with the length of the chosen less
-            that of the rejected response.
-    """
-
-    name: str
-    n: int = 0
-    score: Interval | None = None
-    win_rates: dict[str, Interval] = field(default_factory=dict)
-    kl: Interval | None = None
-    length: float | None = None
-    distinct_2: float | None = None
-    repetition: float | None = None
-    unfinished: float | None = None
-    heldout_accuracy: Interval | None = None
-    heldout_margin: float | None = None
-    margin_length_correlation: float | None = None
-
-    def __post_init__(self) -> None:
-        for key, value in _numbers(asdict(self)):
-            if not math.isfinite(value):
-                raise ValueError(f"{key} of policy {self.name!r} must be finite, got {value}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without NaN."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> PolicyFigures:
-        """The record that ``to_dict`` wrote."""
-        intervals = {key: Interval(**content[key]) for key in _INTERVALS if content[key] is not None}
-        rates = {rival: Interval(**rate) for rival, rate in content["win_rates"].items()}
-        return cls(**{**content, **intervals, "win_rates": rates})
+from seralign.runs.figures import EvaluateFigures
 
 
 def summarise(
@@ -80,7 +24,7 @@ def summarise(
     margins: ArrayLike | None = None,
     prompt_ids: Sequence[str] | None = None,
     length_differences: ArrayLike | None = None,
-) -> PolicyFigures:
+) -> EvaluateFigures:
     """All figures of a policy; those whose input is left out are ``None``.
 
     Args:
@@ -107,7 +51,7 @@ def summarise(
                 "lower training.learning_rate or set training.max_grad_norm"
             )
     mean_margin = None if margins is None else mean_interval(margins)
-    return PolicyFigures(
+    return EvaluateFigures(
         name=name,
         n=len(responses),
         score=None if scores is None else mean_interval(scores),
@@ -123,11 +67,3 @@ def summarise(
             None if margins is None or length_differences is None else correlation(margins, length_differences)
         ),
     )
-
-
-def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _numbers(value, f"{key}.{name}" if key else name)
-    elif isinstance(content, float):
-        yield key, content

@@ -18,13 +18,13 @@ from seralign.data.sources import load_rows
 from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
-from seralign.pipeline.data import DATA
 from seralign.pipeline.saved import SavedPolicy
 from seralign.policy.admission import model_settings, positions
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt, content_id
 from seralign.runs import Run
+from seralign.runs.layout import DATA, PROMPTS
 from seralign.sampling import Request, SampledPolicy, Sampler, make_sampler
 
 # Prompts of a run that are looked at to tell whether they are conversations.
@@ -210,5 +210,5 @@ def _prompts(run: Run | None) -> list[str]:
     """Some prompts that a run was trained on, as its model read them."""
     if run is None or not run.exists(DATA):
         return []
-    seen = read_table(run.path(DATA, "prompts.arrow")).select_columns(["text"])
+    seen = read_table(run.path(DATA, PROMPTS)).select_columns(["text"])
     return seen[: min(_LOOKED_AT, len(seen))]["text"]

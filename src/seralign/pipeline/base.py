@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from seralign import distributed
 from seralign.config import RunConfig
@@ -15,8 +14,9 @@ from seralign.policy.merging import write_merged
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs import Run
+from seralign.runs.figures import BaseFigures
+from seralign.runs.layout import BASE
 
-BASE = "base"
 _MODEL = "model"
 
 
@@ -40,8 +40,8 @@ def base_stage(loop: Loop, base: Policy) -> tuple[Loop, Policy]:
     if not policy.merges:
         return loop, base
 
-    def work(folder: Path) -> dict[str, Any]:
-        figures: dict[str, Any] = {}
+    def work(folder: Path) -> BaseFigures | None:
+        figures: BaseFigures | None = None
         if distributed.is_main():
             shutil.rmtree(folder / _MODEL, ignore_errors=True)  # what a killed merge left there is half a model
             say("merging policy.adapter into policy.model, for a fresh adapter on both")
@@ -51,18 +51,19 @@ def base_stage(loop: Loop, base: Policy) -> tuple[Loop, Policy]:
                     f"warning: rounding to policy.dtype, {found.dtype}, takes half or more of what policy.adapter does;"
                     " policy.dtype: float32 keeps it"
                 )
-            figures = asdict(found) | {
-                "model": policy.model if policy.revision is None else f"{policy.model}@{policy.revision}",
-                "adapter": policy.adapter,
-                "hub": hub_name(policy.model),
-                "digest": weights_digest(PolicySource(str(folder / _MODEL))),
-            }
+            figures = BaseFigures(
+                **asdict(found),
+                model=str(policy.model) if policy.revision is None else f"{policy.model}@{policy.revision}",
+                adapter=str(policy.adapter),
+                hub=hub_name(policy.model),
+                digest=weights_digest(PolicySource(str(folder / _MODEL))),
+            )
         return distributed.broadcast(figures)
 
-    record = loop.stage(BASE, _inputs(loop, base), work)
+    loop.stage(BASE, _inputs(loop, base), work)
     config = on_merged(loop.config, loop.run)
     source = PolicySource(str(config.policy.model))
-    return replace(loop, config=config), Policy(base.name, source, record.figures["digest"])
+    return replace(loop, config=config), Policy(base.name, source, loop.run.figures(BASE, BaseFigures).digest)
 
 
 def on_merged(config: RunConfig, run: Run) -> RunConfig:

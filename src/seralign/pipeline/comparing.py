@@ -12,8 +12,7 @@ from seralign.evaluation.win_rates import decide
 from seralign.pipeline.context import Loop
 from seralign.records import Prompt
 from seralign.runs.files import read_table
-
-SAMPLES = "samples.parquet"
+from seralign.runs.layout import SAMPLES
 
 
 def answers_of(loop: Loop, stage: str) -> dict[str, str]:

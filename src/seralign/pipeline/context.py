@@ -25,11 +25,11 @@ from seralign.progress import say
 from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.runs import Run, StageRecord
 from seralign.runs.cache import LogpCache
-from seralign.runs.results import RESULTS, Results
+from seralign.runs.figures import NamedPolicy
+from seralign.runs.layout import POLICY, RESULTS
+from seralign.runs.results import Results
+from seralign.runs.typed import to_json
 from seralign.sampling import SampledPolicy, Sampler, make_sampler
-
-# The folder of a training stage with what it trained.
-SAVED = "policy"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Policy:
     digest: str
     stage: str | None = None
 
-    def to_dict(self) -> dict[str, str]:
+    def figures(self) -> NamedPolicy:
         """For a stage's figures."""
-        return {"name": self.name, "source": str(self.source), "digest": self.digest}
+        return NamedPolicy(self.name, str(self.source), self.digest)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Loop:
     scorer: Scorer | None
     judge: Judge | None
 
-    def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
-        """The record of a stage: read back if it has finished, else made by ``work(folder)``, which returns figures."""
+    def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
+        """The record of a stage, as ``run_stage`` makes it."""
         return run_stage(self.run, name, inputs, work)
 
     def settings(self, *keys: str) -> dict[str, str]:
@@ -104,7 +104,7 @@ class Loop:
             StoreError: a file of the stage that trained it has changed.
         """
         if policy.stage is not None:
-            self.run.path(policy.stage, SAVED)
+            self.run.path(policy.stage, POLICY)
         return load_model(policy.source, self.config.policy, dtype, **how)
 
     def scoring_policy(self, policy: Policy) -> ScoringPolicy:
@@ -157,8 +157,15 @@ def run_results(run: Run) -> Results:
     return Results(run.root / RESULTS)
 
 
-def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], dict[str, Any]]) -> StageRecord:
+def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
     """Run a stage unless it has finished. All processes call it; the main one alone touches the folder.
+
+    Args:
+        run: The run.
+        name: Of the stage.
+        inputs: Digests of all that it reads, by name.
+        work: Fills the folder that it is given, and returns the stage's figures, a dataclass of
+            ``seralign.runs.figures``; those of the main process are kept.
 
     Raises:
         StoreError: the stage finished with other inputs, or its files are harmed.
@@ -175,6 +182,6 @@ def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path]
     figures = work(run.partial(name))
     distributed.barrier()
     if distributed.is_main():
-        run.commit(name, inputs, figures, time.monotonic() - started)
+        run.commit(name, inputs, to_json(figures), time.monotonic() - started)
     distributed.barrier()
     return run.record(name)

@@ -25,16 +25,9 @@ from seralign.records import content_id, oriented
 from seralign.rewards.crossfit import calibrate, folds, soft_labels
 from seralign.rewards.length_correction import length_slope
 from seralign.rewards.selection import select
+from seralign.runs.figures import CrossfitFigures
 from seralign.runs.files import read_table, write_table
-
-CROSSFIT = "crossfit/review"
-REVIEW = "review.parquet"
-REVIEWED = "pairs.arrow"
-
-
-def fold_stage(number: int) -> str:
-    """The stage that trains the copy without the pairs of a fold, which is counted from 0."""
-    return f"crossfit/fold-{number + 1}"
+from seralign.runs.layout import CROSSFIT, PAIRS, REVIEW, fold_stage
 
 
 def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> np.ndarray:
@@ -80,13 +73,13 @@ def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, 
     record = loop.stage(CROSSFIT, inputs, lambda folder: _review(loop, tables.pairs, fold, copies, reference, folder))
     table = read_table(loop.run.path(CROSSFIT, REVIEW), ["kept"])
     kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
-    pairs = read_pairs(loop.run.path(CROSSFIT, REVIEWED))
+    pairs = read_pairs(loop.run.path(CROSSFIT, PAIRS))
     return replace(tables, pairs=pairs.select(kept.tolist()), digest=content_id([tables.digest, record.digest]))
 
 
 def _review(
     loop: Loop, pairs: datasets.Dataset, fold: np.ndarray, copies: list[Policy], reference: Policy, folder: Path
-) -> dict[str, Any]:
+) -> CrossfitFigures:
     """Margins under who has not seen the pair, labels from them, and which pairs stay."""
     config = loop.config.crossfit
     assert config is not None
@@ -114,13 +107,13 @@ def _review(
         reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
         write_table(folder / REVIEW, selection.table() | reviewed)
         labelled = zip(map(to_pair, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
-        write_pairs(folder / REVIEWED, (oriented(pair, label) for pair, label in labelled))
-    return {
-        "pairs": len(fold),
-        "kept": len(selection.kept),
-        "copies": len(copies),
-        "scale": scale,
-        "accuracy": accuracy,
-        "swapped": float(np.mean(swapped)),
-        "certainty": float(np.mean(np.abs(2 * p - 1))),
-    }
+        write_pairs(folder / PAIRS, (oriented(pair, label) for pair, label in labelled))
+    return CrossfitFigures(
+        pairs=len(fold),
+        kept=len(selection.kept),
+        copies=len(copies),
+        scale=scale,
+        accuracy=accuracy,
+        swapped=float(np.mean(swapped)),
+        certainty=float(np.mean(np.abs(2 * p - 1))),
+    )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
 from seralign.data.columns import listed_names
-from seralign.data.prepare import DataReport, prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
+from seralign.data.prepare import prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
 from seralign.data.sources import fingerprint
 from seralign.data.table import column_lengths, largest_token, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
@@ -26,9 +25,8 @@ from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
 from seralign.progress import say
 from seralign.runs import Run
-
-DATA = "data"
-DEMONSTRATIONS = "demonstrations.arrow"
+from seralign.runs.figures import DataFigures, SourceFigures
+from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ def data_stage(
         inputs |= settings(config, "data.heldout_fraction", "seed")
     encoder = make_encoder(tokenizer, config.data, end_tokens)
 
-    def work(folder: Path) -> dict[str, Any]:
-        figures = read_data(config, encoder, folder) if distributed.is_main() else {}
+    def work(folder: Path) -> DataFigures | None:
+        figures = read_data(config, encoder, folder) if distributed.is_main() else None
         distributed.barrier()
         tables = _tables(folder.joinpath, (folder / DEMONSTRATIONS).exists(), "")
         _check_window(config, tables)
@@ -85,57 +83,52 @@ def data_stage(
         return figures
 
     record = run_stage(run, DATA, inputs, work)
-    _tell(record.figures)
+    _tell(run.read_figures(record, DataFigures))
     return _tables(partial(run.path, DATA), DEMONSTRATIONS in record.outputs, record.digest)
 
 
-def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> dict[str, Any]:
+def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
     """Write the tables of a run's data into a folder; returns counts and lengths by source."""
     data, sources = config.data, _sources(config)
-    reports: dict[str, DataReport] = {}
-    pairs, reports["pairs"] = prepare_pairs(sources["data.pairs"], encoder, folder / "pairs.arrow", "data.pairs")
+    reports: dict[str, SourceFigures] = {}
+    pairs, reports["pairs"] = prepare_pairs(sources["data.pairs"], encoder, folder / PAIRS, "data.pairs")
     if data.heldout is not None:
-        heldout, reports["heldout"] = prepare_pairs(data.heldout, encoder, folder / "heldout.arrow", "data.heldout")
+        heldout, reports["heldout"] = prepare_pairs(data.heldout, encoder, folder / HELDOUT, "data.heldout")
     else:
         train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
-        (folder / "pairs.arrow").rename(folder / "all.arrow")
-        pairs = write_subset(folder / "pairs.arrow", read_table(folder / "all.arrow"), train_ids)
-        heldout = write_subset(folder / "heldout.arrow", read_table(folder / "all.arrow"), heldout_ids)
+        (folder / PAIRS).rename(folder / "all.arrow")
+        pairs = write_subset(folder / PAIRS, read_table(folder / "all.arrow"), train_ids)
+        heldout = write_subset(folder / HELDOUT, read_table(folder / "all.arrow"), heldout_ids)
         (folder / "all.arrow").unlink()
     if data.prompts is not None:
-        _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / "prompts.arrow", "data.prompts")
+        _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / PROMPTS, "data.prompts")
     else:
-        write_prompts(folder / "prompts.arrow", prompts_of(pairs))
-    write_prompts(folder / "heldout_prompts.arrow", prompts_of(heldout))
+        write_prompts(folder / PROMPTS, prompts_of(pairs))
+    write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
     if "data.demonstrations" in sources:
         _, reports["demonstrations"] = prepare_demonstrations(
             sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
         )
-    prompts = read_table(folder / "prompts.arrow")
+    prompts = read_table(folder / PROMPTS)
     trained = set(pairs.unique("prompt_id")) | set(prompts.unique("prompt_id"))
     shared = len(trained & set(heldout.unique("prompt_id"))) if len(heldout) else 0
-    return {
-        "pairs": len(pairs),
-        "heldout": len(heldout),
-        "heldout_prompts_also_trained_on": shared,
-        "sources": {name: report.to_dict() for name, report in reports.items()},
-    }
+    return DataFigures(len(pairs), len(heldout), shared, reports)
 
 
-def remarks(name: str, source: dict[str, Any]) -> list[str]:
-    """What is to be said of a source beside its counts, a line each."""
-    unread = [f"columns not read: {listed_names(source['unread'])}"] if source["unread"] else []
-    return [f"data.{name}: {remark}" for remark in (*unread, *source["remarks"])]
+def remarks(name: str, source: SourceFigures) -> list[str]:
+    """What a reader of the data should know of a source beside its counts, a line each."""
+    unread = [f"columns not read: {listed_names(source.unread)}"] if source.unread else []
+    return [f"data.{name}: {remark}" for remark in (*unread, *source.remarks)]
 
 
-def _tell(figures: dict[str, Any]) -> None:
-    for name, source in figures["sources"].items():
-        counts = [f"{count} {reason}" for what in ("dropped", "noted") for reason, count in source[what].items()]
-        told = f" ({', '.join(counts)})" if counts else ""
-        say(f"data.{name}: {source['kept']} of {source['read']} rows kept{told}")
+def _tell(figures: DataFigures) -> None:
+    for name, source in figures.sources.items():
+        counts = [f"{count} {reason}" for what in (source.dropped, source.noted) for reason, count in what.items()]
+        shown = f" ({', '.join(counts)})" if counts else ""
+        say(f"data.{name}: {source.kept} of {source.read} rows kept{shown}")
         for line in remarks(name, source):
             say(line)
-    if shared := figures["heldout_prompts_also_trained_on"]:
+    if shared := figures.heldout_prompts_also_trained_on:
         say(f"warning: {shared} held-out prompts are also trained on or sampled for training")
 
 

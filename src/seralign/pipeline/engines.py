@@ -12,9 +12,9 @@ from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_
 from seralign.evaluation.scores import StoredScorer
 from seralign.laboratory.world import load_world
 from seralign.pipeline.context import Policy, sampled_policy, sampling_dtype
-from seralign.pipeline.prepare import WORLD
 from seralign.policy.load import load_model
 from seralign.runs import Run
+from seralign.runs.layout import WORLD
 from seralign.runs.results import Results
 from seralign.sampling import make_sampler
 

@@ -15,16 +15,17 @@ from seralign.evaluation.scores import StoredScorer
 from seralign.evaluation.summary import summarise
 from seralign.evaluation.win_rates import win_rate
 from seralign.intervals import Interval
-from seralign.pipeline.comparing import SAMPLES, answers_of, compare, prompts_by_id
+from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import SCORING, sampling_keys
 from seralign.pipeline.scoring import pair_scores, policy_logps, with_prompts
 from seralign.rewards.cached_logprobs import Responses
 from seralign.runs import StageRecord
+from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
+from seralign.runs.layout import SAMPLES, VERDICTS
 from seralign.sampling import candidates_of, params_of, sample_candidates
 
-VERDICTS = "verdicts.parquet"
 _VERDICTS = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -71,7 +72,7 @@ def evaluate_stage(
         inputs["evaluation.judge"] = loop.judge.identity
     inputs |= {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in rivals.items()}
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> EvaluateFigures:
         samples = _sample(loop, policy, prompts)
         candidates = candidates_of(samples)
         rewards = _score(loop, samples, prompts)
@@ -94,7 +95,7 @@ def evaluate_stage(
         if len(heldout) and loop.objective.compares:
             scores = pair_scores(loop, policy, reference, heldout)
             margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
-        figures = summarise(
+        return summarise(
             policy.name,
             [candidate.ids for candidate in candidates],
             [candidate.finished for candidate in candidates],
@@ -105,7 +106,6 @@ def evaluate_stage(
             prompt_ids=heldout["prompt_id"][:] if margins is not None else None,
             length_differences=differences,
         )
-        return figures.to_dict()
 
     return loop.stage(name, inputs, work)
 

@@ -14,9 +14,10 @@ from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import DTYPES, load_tokenizer
 from seralign.policy.merging import Merged, write_merged
 from seralign.runs.files import disk_errors, partial_folder
+from seralign.runs.layout import RECORD
 
 # What belongs to a run or to a stage rather than to the model.
-LEFT_BEHIND = ("stage.json", "README.md", "*.bin", "*.partial", ".*")
+LEFT_BEHIND = (RECORD, "README.md", "*.bin", "*.partial", ".*")
 
 
 def write_whole(policy: SavedPolicy, folder: Path, card: Callable[[str], str]) -> Merged | None:

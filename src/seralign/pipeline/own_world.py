@@ -23,14 +23,13 @@ from seralign.pipeline.context import Policy, sampled_policy, sampling_dtype
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.progress import say
 from seralign.records import Candidate
-from seralign.runs import SCRATCH
+from seralign.runs.figures import WorldFigures
+from seralign.runs.layout import PROMPTS, SCRATCH
 from seralign.runs.results import Results
 from seralign.sampling import candidates_of, make_sampler, params_of, sample_candidates
 
 
-def make_own_world(
-    config: RunConfig, world: OwnWorld, policy: Policy, results: Results, folder: Path
-) -> dict[str, Any]:
+def make_own_world(config: RunConfig, world: OwnWorld, policy: Policy, results: Results, folder: Path) -> WorldFigures:
     """Sample, score, label and write a world into a stage's folder; all processes sample, the first one writes.
 
     A ``scoring.dtype`` that is given counts, as for the answers of the rounds; what ``auto`` would find does not: a
@@ -50,7 +49,7 @@ def make_own_world(
     load = partial(load_model, source, config.policy, sampling_dtype(config))
     sampled = sampled_policy(config, policy, tokenizer, ends, load)
     make_sampler(sampled, sampling, "world.own")  # refuses what it cannot honour, before any work
-    file = folder / SCRATCH / "prompts.arrow"
+    file = folder / SCRATCH / PROMPTS
     if distributed.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
         prepare_prompts(world.own.prompts, make_encoder(tokenizer, config.data, ends), file, "world.own.prompts")
@@ -88,9 +87,9 @@ def make_own_world(
                 reasons = ", ".join(f"{number} {reason}" for reason, number in left_out[name].items())
                 say(f"world, {name}: {len(files[name])} pairs for {count}; left out: {reasons}")
     if not distributed.is_main():
-        return {}
+        return WorldFigures()
     write_world(world, files, folder)
-    return {"rows": {name: len(rows) for name, rows in files.items()}, "left_out": left_out}
+    return WorldFigures({name: len(rows) for name, rows in files.items()}, left_out)
 
 
 def _check_room(config: RunConfig, world: OwnWorld, prompts: datasets.Dataset) -> None:

@@ -15,8 +15,9 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.speed import Rates, model_shape, processor_name, processor_rates
 from seralign.progress import say
 from seralign.runs import Run
+from seralign.runs.figures import PrecisionFigures
+from seralign.runs.layout import PRECISION
 
-PRECISION = "precision"
 # From this factor on a slower precision is worth a word.
 _SLOW = 1.5
 
@@ -29,13 +30,14 @@ def settle(run: Run, config: RunConfig, source: PolicySource) -> RunConfig:
     """
     rates = _rates(config, source)
 
-    def found(_: object) -> dict[str, Any]:
+    def found(_: object) -> PrecisionFigures:
         if rates is None:
-            return {"precision": _device_precision(), "processor": None, "gflops": None}
-        return {"precision": rates.fast, "processor": processor_name(), "gflops": vars(rates)}
+            return PrecisionFigures(_device_precision(), None, None)
+        return PrecisionFigures(rates.fast, processor_name(), vars(rates))
 
     begun = distributed.broadcast(run.exists(PRECISION))
-    fast = str(run_stage(run, PRECISION, {}, found).figures["precision"])
+    run_stage(run, PRECISION, {}, found)
+    fast = run.figures(PRECISION, PrecisionFigures).precision
     if rates is not None:
         if begun and "auto" in _chosen(config).values():
             _tell_slow("the run began with", fast, rates, "it is kept, so that the run ends with the same result")

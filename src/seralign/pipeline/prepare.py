@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from seralign import distributed, objectives
 from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
@@ -15,7 +14,7 @@ from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world, supplied
-from seralign.pipeline.context import SAVED, Loop, Policy, run_results, run_stage
+from seralign.pipeline.context import Loop, Policy, run_results, run_stage
 from seralign.pipeline.data import Tables
 from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
 from seralign.pipeline.own_world import make_own_world
@@ -27,10 +26,9 @@ from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.policy.saving import saved_dtype
 from seralign.records import content_id
 from seralign.runs import Run, StageRecord
-
-WORLD = "world"
-SFT = "sft"
-POLICIES = "policies"
+from seralign.runs.figures import BasePolicy, PoliciesFigures, TrainFigures, WorldFigures
+from seralign.runs.layout import POLICIES, POLICY, SFT, WORLD
+from seralign.runs.typed import to_json
 
 
 def world_stage(run: Run, config: RunConfig) -> RunConfig:
@@ -49,10 +47,10 @@ def world_stage(run: Run, config: RunConfig) -> RunConfig:
         _own_world_stage(run, config, world, world.own)
     else:
 
-        def work(folder: Path) -> dict[str, Any]:
+        def work(folder: Path) -> WorldFigures:
             if distributed.is_main():
                 make_world(world, folder)
-            return {}
+            return WorldFigures()
 
         run_stage(run, WORLD, {"world": content_id(dataclasses.asdict(world))}, work)
     return supplied(config, run.path(WORLD))
@@ -100,8 +98,10 @@ def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, P
     reference = replace(initial, name="reference") if source is None else Policy("reference", source, _digest(source))
     inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
     # Only here and now it is known whether a name is a folder's or the hub's.
-    named = {"base": base.to_dict() | {"hub": hub_name(loop.config.policy.model), "dtype": saved_dtype(base.source)}}
-    figures = named | {"initial": initial.to_dict(), "reference": reference.to_dict()}
+    named = BasePolicy(
+        **to_json(base.figures()), hub=hub_name(loop.config.policy.model), dtype=saved_dtype(base.source)
+    )
+    figures = PoliciesFigures(named, initial.figures(), reference.figures())
     loop.stage(POLICIES, inputs, lambda folder: figures)
     return initial, reference
 
@@ -152,7 +152,8 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
 
 def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:
     """The policy that a training stage saved."""
-    return Policy(name, trained_source(loop.run.root / stage / SAVED, start.source), record.figures["digest"], stage)
+    digest = loop.run.read_figures(record, TrainFigures).digest
+    return Policy(name, trained_source(loop.run.root / stage / POLICY, start.source), digest, stage)
 
 
 def trained_source(folder: Path, start: PolicySource) -> PolicySource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 import yaml
 
 from seralign.errors import ConfigError, ModelError, StoreError, brief
-from seralign.pipeline.base import BASE
 from seralign.pipeline.merging import LEFT_BEHIND, write_whole
-from seralign.pipeline.prepare import POLICIES
 from seralign.pipeline.result import model_card
-from seralign.pipeline.saved import SavedPolicy
+from seralign.pipeline.saved import SavedPolicy, saved_digest
 from seralign.policy.identity import hub_name, portable, read_json, weights_digest
 from seralign.policy.merging import Merged
+from seralign.runs.figures import BaseFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
+from seralign.runs.layout import BASE, POLICIES, RESULT
 from seralign.tables import code
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
@@ -111,7 +112,7 @@ def check_weights(policy: SavedPolicy) -> None:
     """
     if policy.run is None or policy.stage is None:
         return
-    if weights_digest(policy.source) != policy.run.record(policy.stage).figures["digest"]:
+    if weights_digest(policy.source) != saved_digest(policy.run, policy.stage):
         raise StoreError(
             f"{policy.folder}: the weights (or those of the model below the adapter, {policy.source.model}) are not "
             "the ones that the run recorded; put them back as they were"
@@ -125,8 +126,8 @@ def base_of(policy: SavedPolicy, *, is_adapter: bool) -> str | None:
     """
     if policy.run is not None:
         if _has_merged_base(policy) and not is_adapter:
-            return policy.run.record(BASE).figures["hub"]
-        return policy.run.record(POLICIES).figures["base"]["hub"]
+            return policy.run.figures(BASE, BaseFigures).hub
+        return policy.run.figures(POLICIES, PoliciesFigures).base.hub
     if policy.source.adapter is None:
         return None
     return hub_name(read_json(policy.folder / _ADAPTER).get("base_model_name_or_path"))
@@ -140,9 +141,10 @@ def card_of(policy: SavedPolicy, digest: str, *, is_adapter: bool, base_model: s
     """The model card of a policy whose weights have a digest."""
     if policy.run is None or policy.config is None:
         return _plain_card(policy, digest, base_model)
-    record = None if policy.stage is None else policy.run.record(policy.stage)
-    figures = {"reason": "", "win_rates": None} | ({} if record is None else record.figures)
-    figures |= {"policy": figures.get("policy", policy.name.partition(" of ")[0]), "digest": digest}
+    if policy.stage == RESULT:
+        figures = replace(policy.run.figures(RESULT, ResultFigures), digest=digest)
+    else:
+        figures = ResultFigures(policy.name.partition(" of ")[0], digest, "", {}, "", None, None)
     return model_card(policy.run, policy.config, figures, is_adapter=is_adapter, base_model=base_model)
 
 

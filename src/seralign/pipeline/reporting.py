@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from seralign import distributed
 from seralign.progress import say_once
-from seralign.report.contents import REPORT, run_contents
+from seralign.report.contents import run_contents
 from seralign.runs import Run
+from seralign.runs.layout import REPORT
 
 
 def report(run: Run) -> None:

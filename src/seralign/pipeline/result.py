@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,9 @@ from seralign.config.recipes import recipe_name
 from seralign.data.table import read_table as read_prompts
 from seralign.errors import ModelError
 from seralign.evaluation.win_rates import turned, win_rate
-from seralign.pipeline.base import BASE
+from seralign.intervals import Interval
 from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
-from seralign.pipeline.context import SAVED, Loop, Policy
-from seralign.pipeline.data import DATA
-from seralign.pipeline.prepare import POLICIES
+from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.stopping import Decision
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
 from seralign.policy.saving import cast_saved, kept_change, saved_dtype
@@ -33,10 +31,12 @@ from seralign.report.figures import run_figures
 from seralign.report.format import ACCURACY
 from seralign.report.text import policies_markdown, warnings_markdown
 from seralign.runs import Run, StageRecord
+from seralign.runs.figures import BaseFigures, EvaluateFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
+from seralign.runs.layout import BASE, DATA, HELDOUT_PROMPTS, POLICIES, POLICY, RESULT
+from seralign.runs.typed import to_json
 from seralign.tables import code, percent
 
-RESULT = "result"
 # Below this share of the change that is left after rounding, the result is worth a warning.
 _KEPT = 0.9
 # Settings that the model card speaks of.
@@ -58,42 +58,48 @@ def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) 
     inputs["policy.model"] = loop.run.record(POLICIES).inputs["policy.model"]
     inputs |= loop.settings("policy.save_dtype", *_CARD) | loop.tokenizer_inputs
 
-    def work(folder: Path) -> dict[str, Any]:
-        figures: dict[str, Any] = {
-            "policy": best.name,
-            "digest": best.digest,
-            "reason": decision.reason,
-            "win_rates": {},
-        }
+    def work(folder: Path) -> ResultFigures | None:
+        figures: ResultFigures | None = None
         if distributed.is_main():
-            figures["win_rates"] = _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")])
+            rates = _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")])
             card = shutil.ignore_patterns("README.md")
-            shutil.copytree(loop.run.path(stage, SAVED), folder, ignore=card, dirs_exist_ok=True)
+            shutil.copytree(loop.run.path(stage, POLICY), folder, ignore=card, dirs_exist_ok=True)
             _name_base(loop, best, folder)
-            figures |= _in_its_dtype(loop, best, initial, folder)
+            cast = _in_its_dtype(loop, best, initial, folder)
+            figures = ResultFigures(best.name, cast.digest, decision.reason, rates, cast.dtype, cast.kept, cast.before)
             (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
         return distributed.broadcast(figures)
 
     return loop.stage(RESULT, inputs, work)
 
 
-def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> dict[str, Any]:
-    """Bring the result to the data type that is asked for; which one that is, the digest of what is there now, and how
-    much of the training is left in it."""
+@dataclass(frozen=True)
+class _Cast:
+    """The data type and digest of the saved weights; where they were cast, the digest before, and the share of the
+    training's change that is left."""
+
+    dtype: str
+    digest: str
+    before: str | None = None
+    kept: float | None = None
+
+
+def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> _Cast:
+    """Cast the result to the data type that is asked for."""
     config = loop.config.policy
-    base = loop.run.record(POLICIES).figures["base"]
-    asked = base["dtype"] if config.save_dtype == "auto" else config.save_dtype
+    base = loop.run.figures(POLICIES, PoliciesFigures).base
+    asked = base.dtype if config.save_dtype == "auto" else config.save_dtype
     is_adapter = best.source.adapter is not None
     own = saved_dtype(PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder)))
     if asked == own:
-        return {"dtype": own}
+        return _Cast(own, best.digest)
     # An adapter begins at 0, where every data type is as fine as the change itself.
     kept = None if is_adapter else kept_change(Path(initial.source.model), folder, asked)
     try:
         cast_saved(folder, asked)
     except ModelError as error:
         say(f"warning: the result stays in {own}: {error}")
-        return {"dtype": own}
+        return _Cast(own, best.digest)
     how = "as the model came" if config.save_dtype == "auto" else "by policy.save_dtype"
     say(f"the result is saved in {asked}, {how}; trained in {own}")
     if kept is not None and kept < _KEPT:
@@ -102,7 +108,7 @@ def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> di
             "the policy that was evaluated; policy.save_dtype: float32 keeps all of it"
         )
     source = PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder))
-    return {"dtype": asked, "kept_change": kept, "trained_digest": best.digest, "digest": weights_digest(source)}
+    return _Cast(asked, weights_digest(source), best.digest, kept)
 
 
 def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
@@ -114,60 +120,58 @@ def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
         write_json(settings, read_json(settings) | {"base_model_name_or_path": place})
 
 
-def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Any]]:
+def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Interval]]:
     """Win rate with its interval of every evaluated policy against every other. A comparison is judged once, as the
     evaluation of the later policy had it; the other way its verdict is turned."""
     if loop.judge is None:
         return {}
-    answers = {loop.run.record(stage).figures["name"]: answers_of(loop, stage) for stage in stages}
+    answers = {loop.run.figures(stage, EvaluateFigures).name: answers_of(loop, stage) for stage in stages}
     answers = {name: texts for name, texts in answers.items() if texts}
-    prompts = prompts_by_id(read_prompts(loop.run.path(DATA, "heldout_prompts.arrow")))
-    rates: dict[str, dict[str, Any]] = {name: {} for name in answers}
+    prompts = prompts_by_id(read_prompts(loop.run.path(DATA, HELDOUT_PROMPTS)))
+    rates: dict[str, dict[str, Interval]] = {name: {} for name in answers}
     for earlier, later in combinations(answers, 2):
         found = compare(loop, prompts, answers[later], answers[earlier], f"{later} against {earlier}").values()
         for own, other, verdicts in ((later, earlier, found), (earlier, later, map(turned, found))):
             rate = win_rate(list(verdicts))
             if rate is not None:
-                rates[own][other] = rate.to_dict()
+                rates[own][other] = rate
     return {name: {rival: found[rival] for rival in rates if rival in found} for name, found in rates.items()}
 
 
-def _dtype(figures: dict[str, Any]) -> str:
+def _dtype(figures: ResultFigures) -> str:
     """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
-    if "trained_digest" not in figures:
+    if figures.trained_digest is None:
         return ""
-    kept = figures["kept_change"]
+    kept = figures.kept_change
     left = f", {percent(kept, 0)} of what the rounds changed is left" if kept is not None and kept < _KEPT else ""
     return (
-        f"{figures['dtype']}, rounded from those that the figures below are of (sha256 `{figures['trained_digest']}`)"
-        f"{left}, "
+        f"{figures.dtype}, rounded from those that the figures below are of (sha256 `{figures.trained_digest}`){left}, "
     )
 
 
-def _result_card(loop: Loop, figures: dict[str, Any], folder: Path) -> str:
-    is_adapter = (folder / "adapter_config.json").is_file()
-    base = loop.run.record(POLICIES).figures["base"]["hub"]
+def _result_card(loop: Loop, figures: ResultFigures, folder: Path) -> str:
+    is_adapter = (folder / ADAPTER_SETTINGS).is_file()
+    base = loop.run.figures(POLICIES, PoliciesFigures).base.hub
     return model_card(loop.run, loop.config, figures, is_adapter=is_adapter, base_model=base)
 
 
-def model_card(
-    run: Run, config: RunConfig, figures: dict[str, Any], *, is_adapter: bool, base_model: str | None
-) -> str:
+def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapter: bool, base_model: str | None) -> str:
     """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
 
     Args:
         run: Where the policy was trained.
         config: The run's, with what a world supplied.
-        figures: Of the stage ``result``: ``policy``, ``digest``, ``reason`` and ``win_rates``; without a reason the
-            card is that of a round.
+        figures: Of the stage ``result``; without a reason the card is that of a round.
         is_adapter: Whether the card is that of an adapter, or of a whole model.
         base_model: Name on the hub of the model that the run began with; None where it is not there.
     """
-    found = run_figures(run, figures["win_rates"])
+    found = run_figures(
+        run, {own: {rival: to_json(rate) for rival, rate in rates.items()} for own, rates in figures.win_rates.items()}
+    )
     own = None if config.world is None else config.world.own
     is_built_in = config.world is not None and own is None
-    base = run.record(POLICIES).figures["base"]
-    name = "the built-in world" if is_built_in else code(base_model or Path(base["source"]).name)
+    base = run.figures(POLICIES, PoliciesFigures).base
+    name = "the built-in world" if is_built_in else code(base_model or Path(base.source).name)
     if run.exists(BASE):
         name = _merged_base(run, is_built_in)
     datasets = "the built-in world"
@@ -185,9 +189,9 @@ def model_card(
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
     method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
     update = ", moved to the previous round's policy each round" if config.reference.update == "each_round" else ""
-    chosen = f"this is {figures['policy']} of {config.rounds}"
-    if figures["reason"]:
-        chosen = f"the result is {figures['policy']} ({figures['reason']})"
+    chosen = f"this is {figures.policy} of {config.rounds}"
+    if figures.reason:
+        chosen = f"the result is {figures.policy} ({figures.reason})"
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
@@ -198,7 +202,7 @@ def model_card(
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: {chosen}",
-        f"- **Weights**: {_dtype(figures)}sha256 `{figures['digest']}`\n",
+        f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
         "## Figures\n",
         policies_markdown(found["policies"]),
         "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
@@ -211,9 +215,9 @@ def model_card(
 
 def _merged_base(run: Run, is_built_in: bool) -> str:
     """What the run began with, where that was a model with an adapter merged into it."""
-    given = run.record(BASE).figures
-    model = "the built-in world" if is_built_in else code(given["hub"] or portable(given["model"]))
-    return f"{model} with the adapter {code(portable(given['adapter']))} merged into it"
+    given = run.figures(BASE, BaseFigures)
+    model = "the built-in world" if is_built_in else code(given.hub or portable(given.model))
+    return f"{model} with the adapter {code(portable(given.adapter))} merged into it"
 
 
 def _files(source: SourceConfig) -> str:
@@ -227,9 +231,9 @@ def _reference(run: Run, config: RunConfig) -> str:
     given = config.reference
     if given.model is not None:
         return " + ".join(portable(part) for part in (given.model, given.adapter) if part is not None)
-    figures, root = run.record(POLICIES).figures, str(run.root.absolute()) + os.sep
-    named = {figures["base"]["source"]: figures["base"]["hub"] or ""}
-    parts = figures["reference"]["source"].split(" + ")
+    figures, root = run.figures(POLICIES, PoliciesFigures), str(run.root.absolute()) + os.sep
+    named = {figures.base.source: figures.base.hub or ""}
+    parts = figures.reference.source.split(" + ")
     return " + ".join(
         named.get(part) or (part.removeprefix(root) if part.startswith(root) else portable(part)) for part in parts
     )

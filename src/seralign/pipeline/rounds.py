@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -20,7 +19,7 @@ from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import FORWARD, SCORING, sampling_keys
-from seralign.pipeline.scoring import MARGINS, implicit_scores, read_margins, score_stage, with_prompts
+from seralign.pipeline.scoring import implicit_scores, read_margins, score_stage, with_prompts
 from seralign.progress import say
 from seralign.records import OFFLINE
 from seralign.rewards.cached_logprobs import Responses
@@ -34,14 +33,12 @@ from seralign.rewards.pairing import (
 )
 from seralign.rewards.selection import KEPT, select
 from seralign.runs import StageRecord
+from seralign.runs.figures import BootstrapFigures, ComposeFigures, SampleFigures, SelectFigures
 from seralign.runs.files import read_table, write_table
+from seralign.runs.layout import CANDIDATES, GENERATED, MARGINS, REWARDS, SELECTION, TRAINING
 from seralign.sampling import params_of, sample_candidates
 from seralign.tables import counted
 
-SELECTION = "selection.parquet"
-CANDIDATES = "candidates.parquet"
-GENERATED = "generated.arrow"
-TRAINING = "training.parquet"
 # Figures of diversity are of so many pairs or responses at least; more would not tell more.
 _LOOKED_AT = 1000
 
@@ -75,7 +72,7 @@ def review(
     if reward_policies.before is not None:
         inputs["margins_before"] = loop.run.record(f"round-{index - 1}/score").digest
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> SelectFigures:
         ids = example_ids(pairs)
         last = read_margins(loop.run.path(f"{prefix}/score", MARGINS), ids)
         before = None
@@ -96,19 +93,19 @@ def review(
         if distributed.is_main():
             write_table(folder / SELECTION, selection.table() | {"disagreement": _disagreement(last, before)})
         kept = np.array([reason == KEPT for reason in selection.reasons])
-        return {
-            "pairs": len(ids),
-            "kept": int(kept.sum()),
-            "margin_mean": float(margins.mean()),
-            "margin_mean_kept": float(margins[kept].mean()),
-            "margin_smallest_kept": float(margins[kept].min()),
-            "length_slope": slope,
-            "margin_length_correlation": correlation(margins, longer),
-            "margin_length_correlation_kept": correlation(margins[kept], longer[kept]),
-            "length_difference": float(longer.mean()),
-            "length_difference_kept": float(longer[kept].mean()),
-            "similarity_kept": _similarity(pairs.select(np.flatnonzero(kept).tolist())),
-        }
+        return SelectFigures(
+            pairs=len(ids),
+            kept=int(kept.sum()),
+            margin_mean=float(margins.mean()),
+            margin_mean_kept=float(margins[kept].mean()),
+            margin_smallest_kept=float(margins[kept].min()),
+            length_slope=slope,
+            margin_length_correlation=correlation(margins, longer),
+            margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
+            length_difference=float(longer.mean()),
+            length_difference_kept=float(longer[kept].mean()),
+            similarity_kept=_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+        )
 
     return loop.stage(f"{prefix}/select", inputs, work)
 
@@ -122,7 +119,7 @@ def sample(
     drawing = ("bootstrap.prompts", "bootstrap.samples", *sampling_keys("bootstrap"), "seed")
     inputs |= loop.settings(*FORWARD, "scoring.dtype", *drawing)
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> SampleFigures:
         table = sample_candidates(
             prompts,
             loop.sampler(policy, config.sampling, "bootstrap"),
@@ -137,14 +134,14 @@ def sample(
             write_table(folder / CANDIDATES, {column: table[column] for column in table.column_names})
         lengths = pc.list_value_length(table["ids"]).to_numpy()  # pyright: ignore
         finished = table["finished"].to_pylist()
-        return {
-            "sampled_from": policy.name,
-            "prompts": len(prompts),
-            "responses": len(table),
-            "length": float(np.mean(lengths)),
-            "unfinished": 1.0 - float(np.mean(finished)),
-            "distinct_2": distinct_n(_first_answers(table), 2),
-        }
+        return SampleFigures(
+            sampled_from=policy.name,
+            prompts=len(prompts),
+            responses=len(table),
+            length=float(np.mean(lengths)),
+            unfinished=1.0 - float(np.mean(finished)),
+            distinct_2=distinct_n(_first_answers(table), 2),
+        )
 
     return loop.stage(name, inputs, work)
 
@@ -163,7 +160,7 @@ def bootstrap(
 
     Where the review took from the margins what length explains of them, the rewards lose it too.
     """
-    prefix, slope = f"round-{index}", float(selected.figures["length_slope"])
+    prefix, slope = f"round-{index}", loop.run.read_figures(selected, SelectFigures).length_slope
     inputs = {
         "data": pairs_digest,
         "length_slope": repr(slope),
@@ -171,7 +168,7 @@ def bootstrap(
     } | reward_policies.digests()
     inputs |= loop.settings(*SCORING, "objective", "scoring.ensemble_weight", "bootstrap.selection", "seed")
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> BootstrapFigures:
         table = read_table(loop.run.path(f"{prefix}/sample", CANDIDATES))
         responses = Responses(with_prompts(table, prompts))
         last = implicit_scores(loop, *reward_policies.last, responses).score
@@ -190,7 +187,7 @@ def bootstrap(
         selection = select(example_ids(pairs), margins, config.selection, loop.seed(prefix, "bootstrap"))
         if distributed.is_main():
             write_table(
-                folder / "rewards.parquet",
+                folder / REWARDS,
                 {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
             )
             h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
@@ -200,16 +197,16 @@ def bootstrap(
             say(f"{prefix}: no prompt gave a pair ({why}); this round trains on offline pairs alone")
         longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
-        return {
-            "pairs": len(pairs),
-            "kept": int(kept.sum()),
-            "left_out": dict(left_out),
-            "margin_mean": float(margins.mean()) if len(pairs) else None,
-            "length_difference": float(longer.mean()) if len(pairs) else None,
-            "margin_length_correlation": correlation(margins, longer),
-            "margin_length_correlation_kept": correlation(margins[kept], longer[kept]),
-            "similarity_kept": _similarity(pairs.select(np.flatnonzero(kept).tolist())),
-        }
+        return BootstrapFigures(
+            pairs=len(pairs),
+            kept=int(kept.sum()),
+            left_out=dict(left_out),
+            margin_mean=float(margins.mean()) if len(pairs) else None,
+            length_difference=float(longer.mean()) if len(pairs) else None,
+            margin_length_correlation=correlation(margins, longer),
+            margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
+            similarity_kept=_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+        )
 
     return loop.stage(f"{prefix}/bootstrap", inputs, work)
 
@@ -225,14 +222,15 @@ def compose(
     if config is not None:
         inputs |= loop.settings("bootstrap.selection", "bootstrap.shares")
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> ComposeFigures:
         kept = {OFFLINE: _kept(loop.run.path(f"{prefix}/select", SELECTION))}
         if bootstrapped is not None:
             kept[f"generated:{index}"] = _kept(loop.run.path(f"{prefix}/bootstrap", SELECTION))
         share = config.share(index) if config is not None else 0.0
         rules = [loop.config.selection] + ([] if config is None else [config.selection])
         sizes = [len(margins) for margins in kept.values()]
-        counts = mix(sizes[0], sum(sizes[1:]), selected.figures["pairs"], share)
+        pairs = loop.run.read_figures(selected, SelectFigures).pairs
+        counts = mix(sizes[0], sum(sizes[1:]), pairs, share)
         rows = []
         for (origin, margins), rule, count in zip(kept.items(), rules, counts, strict=False):
             used = _fewer(margins, rule, count, loop.seed(prefix, "compose", origin))
@@ -241,7 +239,7 @@ def compose(
             columns = zip(*rows, strict=True)
             write_table(folder / TRAINING, dict(zip(("pair_id", "origin", "margin", "used"), columns, strict=True)))
         own, made = counts
-        return {"offline": own, "generated": made, "share": made / (own + made), "share_wanted": share}
+        return ComposeFigures(own, made, made / (own + made), share)
 
     return loop.stage(f"{prefix}/compose", inputs, work)
 

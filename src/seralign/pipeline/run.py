@@ -22,7 +22,6 @@ from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import ScoreFunction
 from seralign.harm import Harm, harm
-from seralign.intervals import Interval
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.base import base_stage
 from seralign.pipeline.context import Loop, Policy, run_results
@@ -32,7 +31,6 @@ from seralign.pipeline.engines import check_samplers, run_judge, run_scorer
 from seralign.pipeline.evaluating import evaluate_stage
 from seralign.pipeline.precision import settle
 from seralign.pipeline.prepare import (
-    WORLD,
     base_policy,
     policies_stage,
     reference_source,
@@ -41,7 +39,7 @@ from seralign.pipeline.prepare import (
     world_stage,
 )
 from seralign.pipeline.reporting import report
-from seralign.pipeline.result import RESULT, result_stage
+from seralign.pipeline.result import result_stage
 from seralign.pipeline.rounds import RewardPolicies, bootstrap, compose, review, sample, training_pairs
 from seralign.pipeline.stopping import Decision, RoundGain, decide
 from seralign.pipeline.tokens import token_stage
@@ -53,9 +51,9 @@ from seralign.records import content_id
 from seralign.rewards.pairing import draw_prompts
 from seralign.runs import Run, StageRecord, open_run, read_manifest
 from seralign.runs.cache import LogpCache
+from seralign.runs.figures import ComposeFigures, DecideFigures, EvaluateFigures, ResultFigures, TrainFigures
 from seralign.runs.files import disk_errors, locked
-
-INITIAL = "initial/evaluate"
+from seralign.runs.layout import INITIAL_EVALUATION, LOGPS, RESULT, WORLD
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class RunResult:
 
     run: Run
     policy: Path
-    figures: dict[str, Any]
+    figures: ResultFigures
 
 
 def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
@@ -109,7 +107,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
     objective, length = config.objective, packed_length(base.source, config.policy)
     cache = None
     if distributed.is_main():
-        cache = LogpCache(config.scoring.cache or run.root / "cache" / "logps.sqlite")
+        cache = LogpCache(config.scoring.cache or run.root / LOGPS)
     try:
         tables = data_stage(run, config, tokenizer, ends, partial(check_tables, config, judge))
         config = settle(run, config, base.source)
@@ -127,7 +125,7 @@ def _train(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> RunResul
 def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> RunResult:
     config = loop.config
     evaluate = _evaluator(loop, tables, reference)
-    evaluate(INITIAL, initial, {})
+    evaluate(INITIAL_EVALUATION, initial, {})
     given = tables
     if config.crossfit is not None:
         tables = crossfitted(loop, given, initial, reference, config.crossfit)
@@ -156,10 +154,12 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
             objective=loop.objective,
             config=config.training,
         )
-        steps += record.figures["steps"]
+        steps += loop.run.read_figures(record, TrainFigures).steps
         policy = trained(loop, stage, f"round {index}", start, record)
-        rivals = {initial.name: INITIAL} | {f"round {past}": f"round-{past}/evaluate" for past in range(1, index)}
-        figures = evaluate(f"round-{index}/evaluate", policy, rivals).figures
+        rivals = {initial.name: INITIAL_EVALUATION} | {
+            f"round {past}": f"round-{past}/evaluate" for past in range(1, index)
+        }
+        figures = loop.run.read_figures(evaluate(f"round-{index}/evaluate", policy, rivals), EvaluateFigures)
         if config.evaluation.token_pairs:
             token_stage(loop, index, policy=policy, reference=reference, pairs=tables.pairs, data_digest=tables.digest)
         policies.append(policy)
@@ -167,7 +167,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
         history.append(_gain(index, figures, initial))
         decision = decide(history, config.stop, config.rounds)
         harmed = _harm(figures, initial)
-        outcome = asdict(decision) | {"harm": None if harmed is None else harmed.text}
+        outcome = DecideFigures(**asdict(decision), harm=None if harmed is None else harmed.text)
         is_new = not loop.run.exists(f"round-{index}/decide")
         inputs = {"policy": policy.digest, "evaluations": content_id([asdict(gain) for gain in history])}
         inputs |= loop.settings("stop", "rounds")
@@ -182,7 +182,7 @@ def _rounds(loop: Loop, tables: Tables, initial: Policy, reference: Policy) -> R
     best = policies[decision.best_round]
     record = result_stage(loop, best, decision, initial)
     report(loop.run)
-    return RunResult(loop.run, loop.run.root / RESULT, record.figures)
+    return RunResult(loop.run, loop.run.root / RESULT, loop.run.read_figures(record, ResultFigures))
 
 
 def _reviewed(
@@ -197,7 +197,7 @@ def _reviewed(
         sampled = sample(loop, index, sources[config.sample_from], prompts, tables.digest, config)
         made = bootstrap(loop, index, reward_policies, prompts, tables.digest, selected, sampled, config)
     composed = compose(loop, index, selected, made, config)
-    has_generated = composed.figures["generated"] > 0
+    has_generated = loop.run.read_figures(composed, ComposeFigures).generated > 0
     digest = content_id([tables.digest, None if made is None else made.digest, composed.digest])
     return training_pairs(loop, index, tables.pairs, has_generated), digest
 
@@ -223,7 +223,7 @@ def _baseline(
         config=replace(loop.config.training, max_steps=steps, epochs=None),
     )
     policy = trained(loop, "baseline/train", loop.objective.name, initial, record)
-    evaluate("baseline/evaluate", policy, {initial.name: INITIAL})
+    evaluate("baseline/evaluate", policy, {initial.name: INITIAL_EVALUATION})
 
 
 def first_pairs(loop: Loop, tables: Tables) -> datasets.Dataset:
@@ -256,17 +256,16 @@ def _evaluator(loop: Loop, tables: Tables, reference: Policy) -> Callable[[str, 
     return evaluate
 
 
-def _gain(index: int, figures: dict[str, Any], initial: Policy) -> RoundGain:
-    accuracy = figures["heldout_accuracy"]
-    rates = {name: rate["mean"] for name, rate in figures["win_rates"].items()}
+def _gain(index: int, figures: EvaluateFigures, initial: Policy) -> RoundGain:
+    accuracy = figures.heldout_accuracy
+    rates = {name: rate.mean for name, rate in figures.win_rates.items()}
     numbers = {initial.name: 0} | {f"round {past}": past for past in range(1, index)}
-    mean = None if accuracy is None else accuracy["mean"]
+    mean = None if accuracy is None else accuracy.mean
     return RoundGain(index, mean, {numbers[name]: rate for name, rate in rates.items()})
 
 
-def _harm(figures: dict[str, Any], initial: Policy) -> Harm | None:
-    rates = (figures["heldout_accuracy"], figures["win_rates"].get(initial.name))
-    return harm(*(None if rate is None else Interval(**rate) for rate in rates))
+def _harm(figures: EvaluateFigures, initial: Policy) -> Harm | None:
+    return harm(figures.heldout_accuracy, figures.win_rates.get(initial.name))
 
 
 def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:

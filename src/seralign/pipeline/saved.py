@@ -11,11 +11,12 @@ from seralign.config import DataConfig, PolicyConfig, RunConfig, load_config
 from seralign.errors import ConfigError, ModelError, StoreError
 from seralign.laboratory.world import supplied
 from seralign.pipeline.base import on_merged
-from seralign.pipeline.prepare import SFT, WORLD, base_source, trained_source
-from seralign.pipeline.result import RESULT
+from seralign.pipeline.prepare import base_source, trained_source
 from seralign.policy.admission import check_kind
 from seralign.policy.identity import PolicySource, fetch
 from seralign.runs import Run, read_manifest, read_run
+from seralign.runs.figures import ResultFigures, TrainFigures
+from seralign.runs.layout import BASELINE, MANIFEST, POLICY, RESULT, SFT, TRAIN, WORLD, round_of, round_stage, training
 
 Which = int | Literal["result", "start", "baseline"]
 
@@ -59,7 +60,7 @@ def saved_policy(place: str, which: Which = "result") -> SavedPolicy:
         ModelError: there is no model or adapter.
         ConfigError: a round is asked for where there is no run.
     """
-    if (Path(place) / "run.json").is_file():
+    if (Path(place) / MANIFEST).is_file():
         return run_policy(read_run(place), which)
     if which != "result":
         raise ConfigError(f"{place}: no run here (run.json is missing), so there is no {_named(which)}")
@@ -82,12 +83,12 @@ def run_policy(run: Run, which: Which = "result") -> SavedPolicy:
     stage = stages[which]
     name = f"{_named(which)} of {run.root}"
     if which == "result":
-        name = f"{run.record(RESULT).figures['policy']} of {run.root}, its result"
+        name = f"{run.figures(RESULT, ResultFigures).policy} of {run.root}, its result"
     base = fetch(base_source(config))
-    start = base if not run.exists(SFT) else trained_source(run.path(SFT, "policy"), base)
+    start = base if not run.exists(SFT) else trained_source(run.path(SFT, POLICY), base)
     if stage is None:
         return SavedPolicy(name, base, Path(base.adapter or base.model), config.policy, config.data, run, config)
-    folder = run.path(stage) if stage == RESULT else run.path(stage, "policy")
+    folder = run.path(stage) if stage == RESULT else run.path(stage, POLICY)
     source = trained_source(folder, base if stage == SFT else start)
     return SavedPolicy(name, source, folder, _own_tokenizer(folder, config.policy), config.data, run, config, stage)
 
@@ -98,16 +99,21 @@ def run_config(run: Run) -> RunConfig:
     return on_merged(config if config.world is None else supplied(config, run.path(WORLD)), run)
 
 
+def saved_digest(run: Run, stage: str) -> str:
+    """The digest of the weights that a stage saved."""
+    if stage == RESULT:
+        return run.figures(stage, ResultFigures).digest
+    return run.figures(stage, TrainFigures).digest
+
+
 def _stages(run: Run) -> dict[Which, str | None]:
     """The stages of a run that saved its policies, the result first; None for the model that the run began with."""
-    numbers = sorted(
-        int(number) for folder in run.root.glob("round-*") if (number := folder.name.removeprefix("round-")).isdigit()
-    )
+    numbers = sorted(index for folder in run.root.iterdir() if (index := round_of(folder.name)) is not None)
     supervised = run_config(run).sft is not None
     stages: dict[Which, str | None] = {"result": RESULT}
     for number in numbers:
-        stages[number] = f"round-{number}/train"
-    stages["baseline"], stages["start"] = "baseline/train", SFT if supervised else None
+        stages[number] = round_stage(number, TRAIN)
+    stages["baseline"], stages["start"] = training(BASELINE), SFT if supervised else None
     return {which: stage for which, stage in stages.items() if stage is None or run.exists(stage)}
 
 

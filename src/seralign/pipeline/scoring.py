@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import datasets
 import numpy as np
@@ -20,9 +20,9 @@ from seralign.pipeline.inputs import SCORING
 from seralign.rewards.cached_logprobs import logps, scores
 from seralign.rewards.responses import Responses
 from seralign.runs import StageRecord
+from seralign.runs.figures import ScoreFigures
 from seralign.runs.files import read_table, write_table
-
-MARGINS = "margins.parquet"
+from seralign.runs.layout import MARGINS
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,19 @@ def score_stage(
     inputs = {"pairs": pairs_digest, "policy": policy.digest, "reference": reference.digest}
     inputs |= loop.settings(*SCORING, "objective")
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> ScoreFigures:
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         found = pair_scores(loop, policy, reference, pairs)
         if distributed.is_main():
             columns = {"pair_id": example_ids(pairs), **vars(found)}
             write_table(folder / MARGINS, columns)
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
-        return {
-            "margin_mean": float(found.margin.mean()),
-            "accuracy": margin_accuracy(found.margin),
-            "cache_hits": after[0] - before[0],
-            "cache_misses": after[1] - before[1],
-        }
+        return ScoreFigures(
+            margin_mean=float(found.margin.mean()),
+            accuracy=margin_accuracy(found.margin),
+            cache_hits=after[0] - before[0],
+            cache_misses=after[1] - before[1],
+        )
 
     return loop.stage(name, inputs, work)
 

@@ -17,15 +17,15 @@ from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import SCORING
-from seralign.pipeline.rounds import GENERATED, SELECTION
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
 from seralign.rewards.cached_logprobs import forward
 from seralign.rewards.responses import Responses
 from seralign.runs import StageRecord
+from seralign.runs.figures import TokensFigures
 from seralign.runs.files import read_table, write_table
+from seralign.runs.layout import GENERATED, SELECTION, TOKEN_RATIOS
 
-TOKENS = "tokens.parquet"
 # What a decoder gives for bytes that are not a whole character yet.
 _INCOMPLETE = "\ufffd"
 
@@ -44,11 +44,11 @@ def token_stage(
     stages = [name for name in ("select", "bootstrap") if loop.run.exists(f"{prefix}/{name}")]
     inputs |= {name: loop.run.record(f"{prefix}/{name}").digest for name in stages}
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> TokensFigures:
         table = chosen_pairs(loop, prefix, pairs, loop.config.evaluation.token_pairs)
         if distributed.is_main():
-            write_table(folder / TOKENS, _columns(loop, policy, reference, table))
-        return {"pairs": len(table)}
+            write_table(folder / TOKEN_RATIOS, _columns(loop, policy, reference, table))
+        return TokensFigures(len(table))
 
     return loop.stage(f"{prefix}/tokens", inputs, work)
 

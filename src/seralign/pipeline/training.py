@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,15 +14,17 @@ from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
 from seralign.data.table import example_ids, training_columns
 from seralign.objectives import ObjectiveSum
-from seralign.pipeline.context import SAVED, Loop, Policy
+from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import FORWARD
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.rewards.cached_logprobs import logps
 from seralign.rewards.responses import Responses
-from seralign.runs import SCRATCH, StageRecord
+from seralign.runs import StageRecord
+from seralign.runs.figures import TrainFigures
 from seralign.runs.files import write_json, write_table
+from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT, SCRATCH
 from seralign.runs.sealed import is_sealed, read_sealed_table, write_sealed_table
 from seralign.training.arguments import check_rates, check_settings
 from seralign.training.batches import row_sizes
@@ -55,7 +56,7 @@ def train_stage(
     if reference is not None and objective.uses_reference:
         inputs["reference"] = reference.digest
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> TrainFigures:
         table = training_columns(pairs)
         plan = plan_training(
             row_sizes(table, objective.reads),
@@ -70,16 +71,16 @@ def train_stage(
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
         if reference is not None and objective.uses_reference:
-            own = _reference(loop, folder / "reference.parquet", table, first_packs(plan), start, reference)
+            own = _reference(loop, folder / REFERENCE, table, first_packs(plan), start, reference)
             if held is not None and held_packs is not None:
-                file = folder / "reference_heldout.parquet"
+                file = folder / REFERENCE_HELDOUT
                 held_own = _reference(loop, file, held, held_packs, start, reference)
         data = TrainingData(table, plan, own, held, held_packs, held_own)
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(name, "training")
         _seed_everything(seed)
         model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter)
-        figures = train(
+        measured = train(
             model,
             loop.tokenizer,
             data,
@@ -89,15 +90,15 @@ def train_stage(
             section=section,
             seed=seed,
             label=f"training, {name}",
-            log_folder=loop.run.root / "logs" / name,
+            log_folder=loop.run.root / LOGS / name,
         )
-        digest = _saved_digest(loop, folder / SAVED, start)
+        digest = _saved_digest(loop, folder / POLICY, start)
         if digest == start.digest:
             say(
                 f"warning: {name} changed no weight: its updates were too small for the weights' data type; raise "
                 f"{section}.learning_rate, or give policy.dtype: float32"
             )
-        return figures | {"digest": digest}
+        return TrainFigures(**vars(measured), digest=digest)
 
     return loop.stage(name, inputs, work)
 

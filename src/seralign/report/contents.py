@@ -13,9 +13,6 @@ from seralign.report.pairs import read_pairs
 from seralign.report.warnings import RunWarning
 from seralign.runs import Run, read_manifest
 
-# Where the page of a run lies, in its folder.
-REPORT = "report.html"
-
 # Tables that hold pairs, by stage; those of rounds are below the round's folder.
 _TABLES = {
     "data": ("pairs.arrow",),

@@ -14,8 +14,9 @@ exists is read back, never made again, and refused when its inputs are others no
 """
 
 from seralign.runs.check import Checked, check_run, run_size
+from seralign.runs.layout import CHECKPOINT_MARKER, SCRATCH
 from seralign.runs.manifest import FORMAT, open_run, read_manifest, read_run
-from seralign.runs.stages import CHECKPOINT_MARKER, SCRATCH, Run, StageRecord
+from seralign.runs.stages import Run, StageRecord
 
 __all__ = [
     "CHECKPOINT_MARKER",

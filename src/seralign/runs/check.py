@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seralign.errors import StoreError
-from seralign.runs.manifest import MANIFEST, read_manifest
+from seralign.runs.layout import CHECKPOINT_MARKER, INPUTS, MANIFEST, RECORD, SCRATCH
+from seralign.runs.manifest import read_manifest
 from seralign.runs.sealed import is_sealed, read_sealed
-from seralign.runs.stages import CHECKPOINT_MARKER, INPUTS, RECORD, SCRATCH, Run, files_of, harm, stage_folders
+from seralign.runs.stages import Run, files_of, harm, stage_folders
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seralign.errors import BusyError, StoreError
+from seralign.runs.layout import LOCK
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -83,9 +84,9 @@ def locked(root: Path) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = (root / "lock").open("w")
+        lock = (root / LOCK).open("w")
     except IsADirectoryError:
-        raise StoreError(f"{root / 'lock'}: a folder where the run's lock file has to be; remove it") from None
+        raise StoreError(f"{root / LOCK}: a folder where the run's lock file has to be; remove it") from None
     except OSError as error:
         raise _no_write(root, error) from None
     with lock:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seralign.errors import StoreError
+from seralign.runs.layout import LOCK, MANIFEST
 from seralign.runs.sealed import read_sealed, write_sealed
 from seralign.runs.stages import Run, stage_folders
 
-FORMAT = 2
-MANIFEST = "run.json"
+# Raised whenever a folder of an earlier version could not be read.
+FORMAT = 3
 
 
 def open_run(
@@ -42,7 +43,7 @@ def open_run(
         if not changed:
             return Run(root)
     # A run that was killed while it began has left the lock and a torn manifest.
-    elif root.is_dir() and any(entry.name not in ("lock", f"{MANIFEST}.tmp") for entry in root.iterdir()):
+    elif root.is_dir() and any(entry.name not in (LOCK, f"{MANIFEST}.tmp") for entry in root.iterdir()):
         raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
     root.mkdir(parents=True, exist_ok=True)
     write_sealed(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})

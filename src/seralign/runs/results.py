@@ -24,8 +24,6 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID
 """
 _CHUNK = 500
-# The file, in a run's folder.
-RESULTS = "cache/results.sqlite"
 
 
 def result_key(kind: str, content: Any) -> bytes:

@@ -7,25 +7,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from seralign.errors import StoreError
 from seralign.records import content_id
 from seralign.runs.files import file_digest, sync
+from seralign.runs.layout import INPUTS, RECORD, SCRATCH
 from seralign.runs.sealed import read_sealed, write_sealed
+from seralign.runs.typed import from_json
 
-RECORD = "stage.json"
-SCRATCH = "scratch"
-INPUTS = "inputs.json"
-# Beside the files of a checkpoint, which it names with their digests.
-CHECKPOINT_MARKER = "complete.json"
+Figures = TypeVar("Figures")
 
 
 @dataclass(frozen=True)
 class StageRecord:
     """What a finished stage read, wrote and found.
 
-    ``inputs`` name to digest; ``outputs`` file to sha256; ``figures`` JSON values by name; ``seconds`` of the
+    ``inputs`` name to digest; ``outputs`` file to sha256; ``figures`` JSON values by name
+    (``Run.figures`` reads them as a dataclass); ``seconds`` of the
     process that finished it, ``peak_memory_mb`` of that process so far.
     """
 
@@ -91,6 +90,24 @@ class Run:
         if record.name != stage:
             raise _corrupt(path, path.parent, f"the record of another stage, {record.name}")
         return record
+
+    def figures(self, stage: str, kind: type[Figures]) -> Figures:
+        """The figures of a finished stage, as their dataclass in ``seralign.runs.figures``.
+
+        Raises:
+            StoreError: the record is missing or corrupt, or does not hold these figures.
+        """
+        return self.read_figures(self.record(stage), kind)
+
+    def read_figures(self, record: StageRecord, kind: type[Figures]) -> Figures:
+        """The figures of a record, as ``figures`` gives them."""
+        try:
+            return from_json(kind, record.figures)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.root / record.name / RECORD}: no figures of this version: {error}. Show the run with the "
+                "version of seralign that made it, or make it again in another folder (--out)"
+            ) from None
 
     def stages(self) -> list[StageRecord]:
         """Records of all finished stages, in the order in which they finished."""

@@ -11,11 +11,9 @@ from seralign.data.table import read_table as read_pairs
 from seralign.evaluation.label_quality import generated_figures, margin_figures, selection_figures
 from seralign.evaluation.scorer import Scorer
 from seralign.laboratory.world import Truth
-from seralign.pipeline.crossfit import CROSSFIT, REVIEW
-from seralign.pipeline.rounds import GENERATED, SELECTION, TRAINING
-from seralign.pipeline.scoring import MARGINS
 from seralign.runs import Run
 from seralign.runs.files import read_table
+from seralign.runs.layout import CROSSFIT, GENERATED, MARGINS, REVIEW, SELECTION, TRAINING
 
 
 def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[str, Any]:

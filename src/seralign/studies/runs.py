@@ -24,7 +24,8 @@ from seralign.pipeline import train
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.data import data_stage
 from seralign.pipeline.precision import settled
-from seralign.pipeline.prepare import WORLD, base_policy, world_stage
+from seralign.pipeline.prepare import base_policy, world_stage
+from seralign.pipeline.saved import saved_digest
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
@@ -33,6 +34,7 @@ from seralign.records import content_id
 from seralign.runs import Run, read_manifest
 from seralign.runs.cache import LogpCache
 from seralign.runs.files import write_json, write_table
+from seralign.runs.layout import MANIFEST, WORLD
 from seralign.runs.results import Results
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
 from seralign.studies.label_quality import round_mechanism
@@ -79,7 +81,7 @@ def _train(config: RunConfig, scorer: ScoreFunction | None = None) -> None:
     """Train a run; one that was begun before its study was moved begins again, as its paths lead nowhere."""
     assert config.data.pairs is not None
     root = Path(config.out)
-    if (root / "run.json").is_file():
+    if (root / MANIFEST).is_file():
         began = read_manifest(root)["config"]["data"]["pairs"]
         if began["path"] != config.data.pairs.path:
             _remove(root)
@@ -165,7 +167,7 @@ def _policy(loop: Loop, ask: Ask, supervised: Policy) -> Policy:
     is_adapter = (folder / "adapter_config.json").is_file()
     adapted = replace(supervised.source, adapter=str(folder))
     source = adapted if is_adapter else PolicySource(str(folder))
-    return Policy(ask.policy, source, loop.run.record(stage).figures["digest"])
+    return Policy(ask.policy, source, saved_digest(loop.run, stage))
 
 
 def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:

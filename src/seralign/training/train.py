@@ -26,7 +26,7 @@ from seralign.policy.abilities import abilities
 from seralign.policy.packs import fill
 from seralign.policy.quiet import quiet_transformers
 from seralign.progress import Bar, bar, say
-from seralign.runs import SCRATCH
+from seralign.runs.layout import HELDOUT_PREFIX, LOSS, METRICS, POLICY, SCRATCH
 from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, loss_denominators, row_sizes
@@ -34,6 +34,8 @@ from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
 from seralign.training.trainer import PreferenceTrainer
+
+HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class TrainingData:
     heldout: datasets.Dataset | None = None
     heldout_packs: list[Pack] | None = None
     heldout_reference: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training measured: ``train`` is the last line of training metrics, ``heldout_first`` and ``heldout`` the
+    held-out ones before and after it (empty without held-out pairs)."""
+
+    steps: int
+    pairs: int
+    train: dict[str, float | None]
+    heldout_first: dict[str, float | None]
+    heldout: dict[str, float | None]
 
 
 def heldout_packs(
@@ -68,7 +82,7 @@ def train(
     seed: int,
     label: str,
     log_folder: Path,
-) -> dict[str, Any]:
+) -> Trained:
     """Train ``model`` in place and save it to ``folder/policy``, with ``folder/metrics.jsonl`` beside it.
 
     Checkpoints are kept in ``folder/scratch``; called again after it was killed, with the model that it was first
@@ -87,8 +101,7 @@ def train(
         log_folder: Where TensorBoard's events go.
 
     Returns:
-        Figures: ``steps``, ``pairs``, ``train`` (the last line of training metrics), ``heldout_first`` and
-        ``heldout`` (held-out metrics before and after training).
+        What was measured.
 
     Raises:
         ConfigError: a setting that transformers lacks, refuses or cannot honour here.
@@ -113,26 +126,26 @@ def train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if average is not None:
             average.apply()
-        measured = average is None and _last(trainer.state.log_history, "eval_loss").get("step") == data.plan.steps
+        measured = average is None and _last(trainer.state.log_history, HELDOUT_LOSS).get("step") == data.plan.steps
         if data.heldout is not None and not measured:
             trainer.evaluate()
-        trainer.save_model(str(folder / "policy"))
+        trainer.save_model(str(folder / POLICY))
     # The closing line tells the time of this process alone, which says nothing after a resumption.
     history = [_finite(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
     if distributed.is_main():
         # Holds a pickle; everything in it is in the run's configuration.
-        (folder / "policy" / "training_args.bin").unlink(missing_ok=True)
+        (folder / POLICY / "training_args.bin").unlink(missing_ok=True)
         # A resumed training has read the first lines from its checkpoint, in another order of keys.
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
-        (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        (folder / METRICS).write_text(lines, encoding="utf-8")
     distributed.barrier()
-    return {
-        "steps": data.plan.steps,
-        "pairs": len(data.pairs),
-        "train": _last(history, "loss"),
-        "heldout_first": next((entry for entry in history if "eval_loss" in entry), {}),
-        "heldout": _last(history, "eval_loss"),
-    }
+    return Trained(
+        steps=data.plan.steps,
+        pairs=len(data.pairs),
+        train=_last(history, LOSS),
+        heldout_first=next((entry for entry in history if HELDOUT_LOSS in entry), {}),
+        heldout=_last(history, HELDOUT_LOSS),
+    )
 
 
 def _trainer(

@@ -17,9 +17,8 @@ from accelerate import PartialState
 
 from seralign.config import LOCAL, RunConfig, to_dict
 from seralign.data.table import response_lengths
-from seralign.pipeline.base import BASE
 from seralign.pipeline.context import Loop, run_results
-from seralign.pipeline.data import DATA, Tables, data_stage
+from seralign.pipeline.data import Tables, data_stage
 from seralign.pipeline.engines import check_samplers, run_judge, run_scorer, sampled_sections
 from seralign.pipeline.plan.bench import SECONDS, Bench
 from seralign.pipeline.plan.costs import memory_at_hand
@@ -27,8 +26,8 @@ from seralign.pipeline.plan.estimate import MARGIN, NEARLY, Measured, Misfit, St
 from seralign.pipeline.plan.foreseen import Lengths
 from seralign.pipeline.plan.remedies import count_weights, static_misfits, with_remedies
 from seralign.pipeline.plan.workload import StageWork, workload
-from seralign.pipeline.precision import PRECISION, settle, settled
-from seralign.pipeline.prepare import WORLD, base_policy, policies_stage, world_stage
+from seralign.pipeline.precision import settle, settled
+from seralign.pipeline.prepare import base_policy, policies_stage, world_stage
 from seralign.pipeline.run import check_tables
 from seralign.pipeline.training import check_sections
 from seralign.policy.abilities import packed_length
@@ -36,6 +35,8 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES, end_tokens, load_tokenizer
 from seralign.progress import say
 from seralign.runs import Run, StageRecord, read_manifest
+from seralign.runs.figures import PrecisionFigures
+from seralign.runs.layout import BASE, DATA, MANIFEST, PRECISION, WORLD
 from seralign.training.arguments import nominal_arguments
 
 # The model is loaded and hashed, written, and loaded and hashed again.
@@ -140,7 +141,8 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
     base = base_policy(config)
     begun = done.get(PRECISION)
     settle(run, config, base.source)  # tells what is slow here, also where the run has begun elsewhere
-    config = settled(config, (begun or run.record(PRECISION)).figures["precision"])
+    found = run.read_figures(begun or run.record(PRECISION), PrecisionFigures)
+    config = settled(config, found.precision)
     tokenizer = load_tokenizer(base.source, config.policy)
     ends = end_tokens(base.source, tokenizer)
     scorer, objective = run_scorer(run, config, None), config.objective
@@ -188,7 +190,7 @@ def _lengths(tables: Tables) -> Lengths:
 def _done(config: RunConfig) -> dict[str, StageRecord]:
     """Stages that the run's folder has, where they are this run's."""
     root = Path(config.out)
-    if not (root / "run.json").is_file():
+    if not (root / MANIFEST).is_file():
         return {}
     own = {key: value for key, value in json.loads(json.dumps(to_dict(config))).items() if key != "out"}
     if read_manifest(root)["config"] != own:

@@ -18,7 +18,7 @@ from seralign.config import LOCAL, CrossfitConfig, SamplingConfig, SelectionConf
 from seralign.data.table import column_lengths
 from seralign.objectives import SFT, ObjectiveSum, one
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.crossfit import CROSSFIT, fold_stage, pair_folds
+from seralign.pipeline.crossfit import pair_folds
 from seralign.pipeline.data import Tables
 from seralign.pipeline.plan.foreseen import (
     Cache,
@@ -32,11 +32,12 @@ from seralign.pipeline.plan.foreseen import (
     some_rows,
     table_rows,
 )
-from seralign.pipeline.run import INITIAL, first_pairs
+from seralign.pipeline.run import first_pairs
 from seralign.pipeline.training import first_packs
 from seralign.rewards.pairing import draw_prompts, mix
 from seralign.rewards.responses import plan_scoring
 from seralign.rewards.selection import select
+from seralign.runs.layout import CROSSFIT, INITIAL_EVALUATION, fold_stage
 from seralign.training.plan import plan_training
 from seralign.training.train import heldout_packs
 
@@ -141,7 +142,7 @@ class _Walk:
             found.append(self.train("sft", "sft", config.sft, sft, rows, base, None))
             initial = replace(base, name="sft", digest="sft")
         reference = initial if given is None else given
-        found += [self.evaluate(INITIAL, initial, reference)]
+        found += [self.evaluate(INITIAL_EVALUATION, initial, reference)]
         walk = self
         if config.crossfit is not None:
             found += self.crossfit(config.crossfit, initial, reference)

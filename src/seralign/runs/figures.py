@@ -1,0 +1,300 @@
+"""The figures of each kind of stage: a frozen dataclass each, kept as JSON in ``stage.json`` by the same names.
+
+Margins, log-ratios and KL are in nats, lengths in tokens; shares, accuracies and correlations have no unit. A figure
+is None where it was not measured or is not defined, such as a correlation of equal values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from seralign.intervals import Interval
+
+# A line of metrics.jsonl: numbers by name (see seralign.runs.layout); None in place of one that is not finite.
+Metrics = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Numbers of tokens."""
+
+    min: int
+    median: float
+    p95: float
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """What became of a source's rows.
+
+    ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts the notes on kept rows; a row can have several.
+    ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
+    with p < 1. ``unread``: columns that no row was read from. ``remarks``: what a reader of the data should know.
+    """
+
+    source: str
+    read: int
+    kept: int
+    dropped: dict[str, int]
+    noted: dict[str, int]
+    lengths: dict[str, Lengths]
+    soft: float
+    unread: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFigures:
+    """Of ``data``: pairs to train on and held out, prompts that are in both, and each source by its name."""
+
+    pairs: int
+    heldout: int
+    heldout_prompts_also_trained_on: int
+    sources: dict[str, SourceFigures]
+
+
+@dataclass(frozen=True, slots=True)
+class WorldFigures:
+    """Of ``world``: rows of each file, and possible pairs that were left out, by reason. Empty for a built-in world."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionFigures:
+    """Of ``precision``: what ``auto`` stands for, and why: the processor, and its GFLOP/s a core by data type."""
+
+    precision: str
+    processor: str | None
+    gflops: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFigures:
+    """Of ``base``: ``policy.adapter`` merged into ``policy.model``.
+
+    ``hub`` is the model's name on the hub, if it has one. ``difference`` is the mean distance (nats) of ``tokens``
+    log-probabilities from those of model and adapter, ``change`` from those of the model alone.
+    """
+
+    dtype: str
+    tokens: int
+    difference: float
+    change: float
+    model: str
+    adapter: str
+    hub: str | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy's name, where it is, and the digest of its weights."""
+
+    name: str
+    source: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BasePolicy:
+    """The model that the run was given; ``hub``: its name there, if it has one; ``dtype``: of its stored weights."""
+
+    name: str
+    source: str
+    digest: str
+    hub: str | None
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesFigures:
+    """Of ``policies``: the model as given, the policy that the rounds start from, and the reference."""
+
+    base: BasePolicy
+    initial: NamedPolicy
+    reference: NamedPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class TrainFigures:
+    """Of a training: ``train`` is the last logged line of training metrics, ``heldout_first`` and ``heldout`` the
+    held-out ones before and after it (empty without held-out pairs); ``digest`` is that of the trained weights."""
+
+    steps: int
+    pairs: int
+    train: dict[str, float | None]
+    heldout_first: dict[str, float | None]
+    heldout: dict[str, float | None]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFigures:
+    """Of ``score``: margins of the offline pairs under the last policy, and the share of them above zero."""
+
+    margin_mean: float
+    accuracy: float
+    cache_hits: int
+    cache_misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelectFigures:
+    """Of ``select``: the offline pairs in play and kept. ``length_slope`` is in nats a token; ``length_difference`` is
+    the mean of chosen less rejected tokens; ``similarity_kept`` the mean share of bigrams that both have in common."""
+
+    pairs: int
+    kept: int
+    margin_mean: float
+    margin_mean_kept: float
+    margin_smallest_kept: float
+    length_slope: float
+    margin_length_correlation: float | None
+    margin_length_correlation_kept: float | None
+    length_difference: float
+    length_difference_kept: float
+    similarity_kept: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFigures:
+    """Of ``sample``: what the policy ``sampled_from`` answered to the round's prompts."""
+
+    sampled_from: str
+    prompts: int
+    responses: int
+    length: float
+    unfinished: float
+    distinct_2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapFigures:
+    """Of ``bootstrap``: generated pairs, those kept, and prompts that gave none, by reason."""
+
+    pairs: int
+    kept: int
+    left_out: dict[str, int]
+    margin_mean: float | None
+    length_difference: float | None
+    margin_length_correlation: float | None
+    margin_length_correlation_kept: float | None
+    similarity_kept: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeFigures:
+    """Of ``compose``: pairs to train on by origin, the share of generated ones, and the share that was asked for."""
+
+    offline: int
+    generated: int
+    share: float
+    share_wanted: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokensFigures:
+    """Of ``tokens``: pairs whose tokens have log-ratios."""
+
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecideFigures:
+    """Of ``decide``: whether the rounds end and why, the best round so far, and what the round did harm to, if any."""
+
+    stop: bool
+    reason: str
+    best_round: int
+    harm: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CrossfitFigures:
+    """Of ``crossfit/review``: pairs judged and kept by copies of the policy.
+
+    ``scale`` turns margins into labels, ``accuracy`` is the share of pairs that the copies order as labelled,
+    ``swapped`` the share whose label changed sides, ``certainty`` the mean of |2p - 1|.
+    """
+
+    pairs: int
+    kept: int
+    copies: int
+    scale: float
+    accuracy: float
+    swapped: float
+    certainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFigures:
+    """Of ``result``: whose policy it is and why, its weights, and win rates of every policy against every other.
+
+    Where the weights were cast to another ``dtype``, ``trained_digest`` is the digest before, and ``kept_change`` the
+    share of the training's change that is left (None for an adapter).
+    """
+
+    policy: str
+    digest: str
+    reason: str
+    win_rates: dict[str, dict[str, Interval]]
+    dtype: str
+    kept_change: float | None
+    trained_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateFigures:
+    """Of an evaluation: what was measured on one policy.
+
+    Args:
+        name: Name of the policy.
+        n: Sampled responses.
+        score: Their mean score by the scorer, gold reward in the built-in world.
+        win_rates: Name of another policy to the win rate against it on the same prompts, ties half.
+        kl: Mean over the responses of log pi - log pi_ref (nats): an estimate of KL(pi, pi_ref) without bias where
+            sampling was at temperature 1 and top-p 1.
+        length: Mean length of the responses in tokens.
+        distinct_2: Different bigrams over all bigrams.
+        repetition: Share of responses in which some 4-gram occurs twice.
+        unfinished: Share of responses without an end within the length limit.
+        heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; pairs of a prompt are one group.
+        heldout_margin: Mean margin (nats) of the held-out pairs.
+        margin_length_correlation: Correlation over the held-out pairs of margin with the length of the chosen less
+            that of the rejected response.
+
+    Raises:
+        ValueError: a figure is not finite.
+    """
+
+    name: str
+    n: int = 0
+    score: Interval | None = None
+    win_rates: dict[str, Interval] = field(default_factory=dict)
+    kl: Interval | None = None
+    length: float | None = None
+    distinct_2: float | None = None
+    repetition: float | None = None
+    unfinished: float | None = None
+    heldout_accuracy: Interval | None = None
+    heldout_margin: float | None = None
+    margin_length_correlation: float | None = None
+
+    def __post_init__(self) -> None:
+        for key, value in _numbers(asdict(self)):
+            if not math.isfinite(value):
+                raise ValueError(f"{key} of policy {self.name!r} must be finite, got {value}")
+
+
+def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, float):
+            yield prefix + key, value
