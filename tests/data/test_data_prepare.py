@@ -31,6 +31,7 @@ from seralign.errors import DataError
 from seralign.pipeline.data import remarks
 from seralign.records import OFFLINE, Pair, Prompt, content_id
 from seralign.runs.figures import Lengths, SourceFigures
+from seralign.runs.typed import from_json, to_json
 
 ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 
@@ -80,7 +81,7 @@ def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
     assert report.dropped == {"identical responses": 1, "tie": 1, "empty response": 1}
     assert report.noted == {"swapped": 1, "duplicate": 1, "one response starts the other": 1}
     assert report.lengths["prompt"] == Lengths(1, 1.0, 1.0, 1)
-    assert json.loads(json.dumps(report.to_dict()))["lengths"]["chosen"]["max"] == report.lengths["chosen"].max
+    assert from_json(SourceFigures, json.loads(json.dumps(to_json(report)))) == report
 
 
 def test_lengths_are_summed_up(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_columns_that_no_row_is_read_from_are_listed(tmp_path: Path) -> None:
     rows = [row("q", "a", "b", source="s", empty=None), row("r", "a", "b", p=0.9, score=1, p_b=0.5)]
     _, report = prepare(tmp_path, rows)
     assert report.unread == ("source", "empty", "score", "p_b")
-    assert remarks("pairs", report.to_dict()) == ["data.pairs: columns not read: source, empty, score, p_b"]
+    assert remarks("pairs", report) == ["data.pairs: columns not read: source, empty, score, p_b"]
     with pytest.raises(DataError, match=r"none of its 1 rows can be used: no prompt column and .* not read: frage$"):
         prepare(tmp_path, [{"frage": "q", "chosen": "a", "rejected": "b"}])
 
@@ -146,7 +147,7 @@ def test_plain_text_on_a_tokenizer_with_a_chat_template_is_remarked(tmp_path: Pa
     assert prepare(tmp_path, rows)[1].remarks == ()
     template = encoder(tiny.CHATML)
     _, report = prepare(tmp_path, rows, template)
-    assert remarks("pairs", report.to_dict()) == [
+    assert remarks("pairs", report) == [
         "data.pairs: the tokenizer has a chat template that plain text does not use "
         "(data.as_chat: true makes conversations of it)"
     ]

@@ -84,7 +84,7 @@ def test_a_mistake_leaves_the_folder_free(
     with pytest.raises(error, match=message):
         seralign.train(seralign.load_config(None, config | mistake))
     assert not list((tmp_path / "run").rglob("stage.json"))
-    assert seralign.train(seralign.load_config(None, config)).figures["policy"] == "round 1"
+    assert seralign.train(seralign.load_config(None, config)).figures.policy == "round 1"
 
 
 @pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps:UserWarning")

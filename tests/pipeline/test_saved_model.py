@@ -44,9 +44,9 @@ def test_the_result_has_the_data_type_that_the_model_came_in(asked: str, wanted:
     assert json.loads((found.policy / "config.json").read_text())["dtype"] == wanted
     trained = tmp_path / "run" / "round-1" / "train" / "policy"
     assert json.loads((trained / "config.json").read_text())["dtype"] == "float32"
-    assert found.figures["digest"] == weights_digest(PolicySource(str(found.policy)))
-    assert (found.figures["digest"] == weights_digest(PolicySource(str(trained)))) == (wanted == "float32")
-    assert found.figures["digest"] in (found.policy / "README.md").read_text()
+    assert found.figures.digest == weights_digest(PolicySource(str(found.policy)))
+    assert (found.figures.digest == weights_digest(PolicySource(str(trained)))) == (wanted == "float32")
+    assert found.figures.digest in (found.policy / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("rate", "lost"), [(1e-7, True), (1e-2, False)])
@@ -57,7 +57,7 @@ def test_a_change_that_rounding_takes_back_is_a_warning(
     cast_saved(tmp_path / "model", "bfloat16")
     values = {"training.learning_rate": rate, "training.warmup": 0.0}
     found = train(own_config(tmp_path / "run", tmp_path / "model", **values))
-    assert (found.figures["kept_change"] < 0.1) == lost
+    assert (found.figures.kept_change < 0.1) == lost
     assert ("warning: rounding to bfloat16 leaves" in capsys.readouterr().err) == lost
     assert ("of what the rounds changed is left" in (found.policy / "README.md").read_text()) == lost
 

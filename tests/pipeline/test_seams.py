@@ -95,7 +95,7 @@ def test_a_run_samples_and_judges_by_what_its_configuration_names(mine: Any, tmp
     assert {name: (rate["mean"], rate["n"]) for name, rate in figures["win_rates"].items()} == {
         "initial": (0.75, 6), "round 1": (0.75, 6),
     }  # fmt: skip
-    assert whole.figures["win_rates"]["initial"]["round 2"]["mean"] == 0.25
+    assert whole.figures.win_rates["initial"]["round 2"].mean == 0.25
     assert figures["score"] is not None, "the world's scorer still scores"
     verdicts = read_table(whole.run.path("round-2/evaluate", "verdicts.parquet")).to_pylist()
     assert len(verdicts) == 12

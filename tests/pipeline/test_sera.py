@@ -25,7 +25,9 @@ from seralign.pipeline.result import model_card
 from seralign.report.figures import run_figures
 from seralign.rewards.length_correction import length_slope
 from seralign.runs import Run
+from seralign.runs.figures import ResultFigures
 from seralign.runs.files import read_table
+from seralign.runs.layout import COLUMNS, place
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_names_in_the_card_are_text(result: RunResult, tmp_path: Path) -> None:
     config = replace(
         config, world=None, policy=replace(config.policy, model="m"), data=replace(config.data, pairs=source)
     )
-    figures = result.run.record("result").figures
+    figures = result.run.figures("result", ResultFigures)
     _, head, body = model_card(Run(root), config, figures, is_adapter=False, base_model=None).split("---\n", 2)
     assert yaml.safe_load(head)["library_name"] == "transformers"
     shown = MarkdownIt("commonmark").enable("table").render(body)
@@ -125,6 +127,18 @@ def test_a_round_trains_on_both_kinds_and_never_on_held_out_prompts(result: RunR
         assert set(origins) == {"offline", f"generated:{index}"}
         assert origins.count(f"generated:{index}") / len(origins) <= most
         assert not held & set(read_pairs(run.path(f"round-{index}/bootstrap", "generated.arrow"))["prompt_id"])
+
+
+def test_tables_have_the_columns_of_the_layout(result: RunResult) -> None:
+    tables = sorted(path for path in result.run.root.rglob("*.parquet") if "scratch" not in path.parts)
+    assert {path.name for path in tables} == COLUMNS.keys() - {"review.parquet"}
+    for path in tables:
+        assert tuple(read_table(path).column_names) == COLUMNS[path.name], path
+
+
+def test_every_stage_has_a_place_in_the_order_of_a_run(result: RunResult) -> None:
+    names = [record.name for record in result.run.stages()]
+    assert sorted(names, key=place) == names
 
 
 def test_figures_have_names(result: RunResult) -> None:

@@ -139,7 +139,7 @@ class ScoreFigures:
     """Of ``score``: margins of the offline pairs under the last policy, and the share of them above zero."""
 
     margin_mean: float
-    accuracy: float
+    accuracy: float | None
     cache_hits: int
     cache_misses: int
 
