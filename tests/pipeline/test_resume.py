@@ -86,7 +86,7 @@ _REVIEWED = {
     "overrides",
     [
         {},
-        {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__length_correction": "length"},
+        {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__length_correction": True},
         _REVIEWED,
     ],
 )

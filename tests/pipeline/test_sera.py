@@ -189,7 +189,7 @@ def test_every_objective_goes_round(tmp_path: Path, name: str) -> None:
 
 
 def test_the_reference_may_move_and_the_start_may_stay(tmp_path: Path) -> None:
-    overrides = {"evaluation__baseline": False, "reference__update": "previous", "policy__start": "initial"}
+    overrides = {"evaluation__baseline": False, "reference__update": "each_round", "policy__start": "initial"}
     run = train(small_config(tmp_path / "run", **overrides)).run
     digest = {index: run.record(f"round-{index}/train").figures["digest"] for index in (1, 2, 3)}
     initial = run.record("policies").figures["initial"]["digest"]
@@ -398,7 +398,7 @@ def test_which_policy_samples_the_responses(tmp_path: Path, sample_from: str, sa
 
 
 def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> None:
-    run = train(small_config(tmp_path / "run", scoring__length_correction="length", rounds=2)).run
+    run = train(small_config(tmp_path / "run", scoring__length_correction=True, rounds=2)).run
     plain = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
     raw = np.array(plain["margin"])
     longer = np.array(plain["chosen_length"], dtype=float) - np.array(plain["rejected_length"])
