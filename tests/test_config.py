@@ -41,7 +41,7 @@ def test_the_default_recipe_is_what_the_defaults_are() -> None:
 
 def test_the_paper_has_a_recipe() -> None:
     config = load_config(None, {**WORLD, "recipe": "sera"})
-    assert (config.scoring.length_correction, config.scoring.ensemble_weight) == ("none", 0.3)
+    assert (config.scoring.length_correction, config.scoring.ensemble_weight) == (False, 0.3)
     assert config.bootstrap is not None
     assert (config.bootstrap.sample_from, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
     assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
@@ -51,7 +51,7 @@ def test_a_configuration_tells_its_recipe() -> None:
     for name in ("sera", "sera_stable"):
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name}))) == name
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name, "bootstrap": None}))) == name
-    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.length_correction": "length"}))
+    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.length_correction": True}))
     assert recipe_name(mixed) is None
     del mixed["scoring"]["length_correction"], mixed["bootstrap"]["sample_from"]
     assert recipe_name(mixed) == "sera"
@@ -66,10 +66,10 @@ def test_keys_that_are_given_win_over_those_of_the_recipe(tmp_path: Path) -> Non
         assert config.bootstrap is not None
         assert (config.bootstrap.samples, config.bootstrap.sample_from) == (8, "initial")
         assert config.bootstrap.shares == [0.5]
-    flags = ["--scoring.length_correction", "none", "--bootstrap", "null"]
+    flags = ["--scoring.length_correction", "false", "--bootstrap", "null"]
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), *flags])
-    assert (config.scoring.length_correction, config.bootstrap) == ("none", None)
-    assert load_config(file, {"scoring.length_correction": "none"}).scoring.length_correction is False
+    assert (config.scoring.length_correction, config.bootstrap) == (False, None)
+    assert load_config(file, {"scoring.length_correction": False}).scoring.length_correction is False
 
 
 def test_a_flag_names_the_recipe_before_the_file(tmp_path: Path) -> None:

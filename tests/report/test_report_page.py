@@ -206,7 +206,7 @@ def test_people_who_cannot_see_it_find_their_way(pages: str, request: pytest.Fix
     assert charts
     assert all(attributes["role"] == "img" and len(attributes["aria-label"]) > 20 for attributes in charts)
     assert [int(attributes["data-chart"]) for attributes in charts] == list(range(len(charts)))
-    assert len(json.loads(found.script("charts"))) == len(charts)
+    assert len(json.loads(found.script("chart-specs"))) == len(charts)
     figures = re.findall("<figure.*?</figure>", request.getfixturevalue(pages)[1], re.DOTALL)
     assert len(figures) == 11
     assert all("data-chart" not in figure or "<details><summary>" in figure for figure in figures), "no table to read"
@@ -313,7 +313,7 @@ def test_figures_that_are_no_numbers_do_not_stop_the_report(tmp_path: Path) -> N
     # As the line comes out of metrics.jsonl.
     training: Any = {"round 1": json.loads(json.dumps(lines))}
     found, _ = written(tmp_path, replace(run, training=training))
-    charts = json.loads(found.script("charts"), parse_constant=pytest.fail)
+    charts = json.loads(found.script("chart-specs"), parse_constant=pytest.fail)
     rows = [row for spec in charts for row in spec["data"]["values"] if "where" in row]
     by = {(series, where): set() for series in ("chosen", "rejected") for where in ("training", "held out")}
     for row in rows:
@@ -339,7 +339,7 @@ def test_lines_of_training_are_thinned(name: str) -> None:
     [
         (
             {"kl": None},
-            "estimate KL only where they were sampled at evaluation.sampling.temp",
+            "estimate KL only where they were sampled at evaluation.temp",
             "Points with 95%",
             "",
         ),
@@ -515,8 +515,8 @@ def test_no_text_becomes_markup_or_code(tmp_path: Path) -> None:
     assert text.count("{{ 7 * 7 }}") > 5
     assert "</script><script>alert" not in text
     assert not re.search("[\u202e\x07\udcff]", text)
-    charts = json.loads(found.script("charts"))
-    assert not re.search("[<>&]", found.script("charts")), "nothing there could end the script or begin another"
+    charts = json.loads(found.script("chart-specs"))
+    assert not re.search("[<>&]", found.script("chart-specs")), "nothing there could end the script or begin another"
     values = [value for spec in charts for row in spec["data"]["values"] for value in row.values()]
     assert NASTY in values, "a policy's name, whole and as it is"
     assert visible(NASTY) in values, "the run's name, as the page shows it"
