@@ -17,8 +17,9 @@ from seralign.evaluation.win_rates import win_rate
 from seralign.intervals import Interval
 from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.heldout import heldout_scores
 from seralign.pipeline.inputs import SCORING, sampling_keys
-from seralign.pipeline.scoring import pair_scores, policy_logps, with_prompts
+from seralign.pipeline.scoring import policy_logps, with_prompts
 from seralign.rewards.cached_logprobs import Responses
 from seralign.runs import StageRecord
 from seralign.runs.figures import EvaluateFigures
@@ -63,7 +64,7 @@ def evaluate_stage(
     """
     config = loop.config.evaluation
     inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts")
+    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "training.tokens_per_pack")
     inputs |= loop.settings(*sampling_keys("evaluation"))
     inputs |= loop.tokenizer_inputs
     if loop.scorer is not None:
@@ -93,7 +94,7 @@ def evaluate_stage(
         rates = _win_rates(loop, policy, samples, prompts, rivals, folder)
         margins, differences = None, None
         if len(heldout) and loop.objective.compares:
-            scores = pair_scores(loop, policy, reference, heldout)
+            scores = heldout_scores(loop, policy, reference, heldout)
             margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
         return summarise(
             policy.name,

@@ -44,23 +44,27 @@ class ResponseScores:
     score: np.ndarray
 
 
-def policy_logps(loop: Loop, policy: Policy, responses: Responses) -> np.ndarray:
-    """Log-probabilities [N] of responses, in the precision of scoring."""
-    packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
-    return logps(responses, packs, loop.scoring_policy(policy), loop.cache)
+def policy_logps(loop: Loop, policy: Policy, responses: Responses, packs: list[np.ndarray] | None = None) -> np.ndarray:
+    """Log-probabilities [N] of responses, in the precision of scoring; in the given packs to the last bit."""
+    planned = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length) if packs is None else packs
+    return logps(responses, planned, loop.scoring_policy(policy), loop.cache, exact=packs is not None)
 
 
-def implicit_scores(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> ResponseScores:
+def implicit_scores(
+    loop: Loop, policy: Policy, reference: Policy, responses: Responses, packs: list[np.ndarray] | None = None
+) -> ResponseScores:
     """Responses under a policy, against the policy's own reference."""
-    own = policy_logps(loop, policy, responses)
-    against = policy_logps(loop, reference, responses) if loop.objective.primary.uses_reference else None
+    own = policy_logps(loop, policy, responses, packs)
+    against = policy_logps(loop, reference, responses, packs) if loop.objective.primary.uses_reference else None
     return ResponseScores(own, scores(loop.objective.primary, own, against, responses.lengths))
 
 
-def pair_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
+def pair_scores(
+    loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset, packs: list[np.ndarray] | None = None
+) -> PairScores:
     """Margins of all pairs of a table under a policy."""
     responses = Responses(pairs)
-    found = implicit_scores(loop, policy, reference, responses)
+    found = implicit_scores(loop, policy, reference, responses, packs)
     (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
     return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
 

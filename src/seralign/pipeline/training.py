@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import datasets
@@ -15,6 +15,7 @@ from seralign.config import RunConfig, TrainingConfig
 from seralign.data.table import example_ids, training_columns
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.heldout import keep_heldout, known_heldout
 from seralign.pipeline.inputs import FORWARD
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.progress import say
@@ -75,7 +76,10 @@ def train_stage(
             if held is not None and held_packs is not None:
                 file = folder / REFERENCE_HELDOUT
                 held_own = _reference(loop, file, held, held_packs, start, reference)
-        data = TrainingData(table, plan, own, held, held_packs, held_own)
+        before = None
+        if held is not None and held_packs is not None and objective.compares:
+            before = known_heldout(loop, start, held, held_packs)
+        data = TrainingData(table, plan, own, held, held_packs, held_own, before)
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(name, "training")
         _seed_everything(seed)
@@ -93,12 +97,23 @@ def train_stage(
             log_folder=loop.run.root / LOGS / name,
         )
         digest = _saved_digest(loop, folder / POLICY, start)
+        if held is not None and held_packs is not None and objective.compares:
+            for step, policy in ((0, start), (plan.steps, replace(start, digest=digest))):
+                if step in measured.heldout_values:
+                    keep_heldout(loop, policy, held, held_packs, measured.heldout_values[step])
         if digest == start.digest:
             say(
                 f"warning: {name} changed no weight: its updates were too small for the weights' data type; raise "
                 f"{section}.learning_rate, or give policy.dtype: float32"
             )
-        return TrainFigures(**vars(measured), digest=digest)
+        return TrainFigures(
+            steps=measured.steps,
+            pairs=measured.pairs,
+            train=measured.train,
+            heldout_first=measured.heldout_first,
+            heldout=measured.heldout,
+            digest=digest,
+        )
 
     return loop.stage(name, inputs, work)
 

@@ -105,6 +105,32 @@ def logps(
     return values[place]
 
 
+def known_logps(
+    responses: Responses, packs: Sequence[np.ndarray], policy: ScoringPolicy, cache: LogpCache | None
+) -> np.ndarray | None:
+    """Log-probabilities [N] of responses that were computed in these very packs before; None where one was not."""
+    found = None
+    if cache is not None:
+        values = cache.get(policy.key, _keys_in_packs(responses.keys, packs))
+        found = None if np.isnan(values).any() else values
+    return distributed.broadcast(found)
+
+
+def keep_logps(
+    responses: Responses,
+    packs: Sequence[np.ndarray],
+    policy: ScoringPolicy,
+    cache: LogpCache | None,
+    values: np.ndarray,
+) -> None:
+    """Store log-probabilities [N] that training computed in these packs, as ``logps`` would have; none that is not
+    finite."""
+    if cache is None or not np.isfinite(values).all():
+        return
+    for keys in (responses.keys, _keys_in_packs(responses.keys, packs)):
+        cache.put(policy.key, keys, values)
+
+
 def forward(
     model: nn.Module,
     responses: Responses,

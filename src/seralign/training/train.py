@@ -40,7 +40,11 @@ HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Pairs to train on and to hold out, each with log-probabilities [2, rows] of the reference where it is read."""
+    """Pairs to train on and to hold out, each with log-probabilities [2, rows] of the reference where it is read.
+
+    ``heldout_first``: log-probabilities of the held-out responses [K, rows] under the policy as training begins, from
+    the same packs; None where they are to be measured.
+    """
 
     pairs: datasets.Dataset
     plan: Plan
@@ -48,18 +52,24 @@ class TrainingData:
     heldout: datasets.Dataset | None = None
     heldout_packs: list[Pack] | None = None
     heldout_reference: np.ndarray | None = None
+    heldout_first: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a training measured: ``train`` is the last line of training metrics, ``heldout_first`` and ``heldout`` the
-    held-out ones before and after it (empty without held-out pairs)."""
+    held-out ones before and after it (empty without held-out pairs).
+
+    ``heldout_values``: log-probabilities of the held-out responses [K, rows] by step, as far as this call measured them
+    with the whole model on one device.
+    """
 
     steps: int
     pairs: int
     train: dict[str, float | None]
     heldout_first: dict[str, float | None]
     heldout: dict[str, float | None]
+    heldout_values: dict[int, np.ndarray]
 
 
 def heldout_packs(
@@ -145,6 +155,7 @@ def train(
         train=_last(history, LOSS),
         heldout_first=next((entry for entry in history if HELDOUT_LOSS in entry), {}),
         heldout=_last(history, HELDOUT_LOSS),
+        heldout_values={} if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled else trainer.heldout_values,
     )
 
 
@@ -170,6 +181,7 @@ def _trainer(
         with _tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
                 objective=objective,
+                first_values=data.heldout_first,
                 model=model,
                 args=arguments,
                 train_dataset=packs,

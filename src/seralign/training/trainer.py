@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
@@ -12,6 +13,7 @@ from transformers import Trainer
 from seralign import distributed
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
 from seralign.policy.logprobs import response_logps
+from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, ResponseModel, model_inputs, response_values
 
 
@@ -27,14 +29,26 @@ class PreferenceTrainer(Trainer):
         objective: The loss.
         values: The model's value of each response of a pack: its summed log-probability, unless something else is
             trained.
+        first_values: The values of the held-out responses [K, rows] before the first step, where they are known: the
+            evaluation at step 0 runs no model then.
         kwargs: As for ``Trainer``; ``train_dataset`` and ``eval_dataset`` are a
             ``seralign.training.batches.PackDataset`` each, the batch size of ``args`` is 1 (one pack).
     """
 
-    def __init__(self, objective: ObjectiveSum, *, values: ResponseModel = response_logps, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        objective: ObjectiveSum,
+        *,
+        values: ResponseModel = response_logps,
+        first_values: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
         self.values = values
+        # Of the held-out responses [K, rows], by the step at which they were measured.
+        self.heldout_values = dict[int, np.ndarray]()
+        self._first_values = first_values
         self.loss_is_scaled_for_ga = True
         self._sums = _Sums(objective)
 
@@ -42,7 +56,8 @@ class PreferenceTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This pack's share of the step's loss. Processes' gradients are averaged, hence the factor."""
-        sums = zip(self.objective.terms, self._pack(model, inputs, self._sums), inputs["denominators"], strict=True)
+        losses = self._pack(inputs, self.values(model, **model_inputs(inputs)), self._sums)
+        sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
         loss = sum(term.weight * loss / denominator for term, loss, denominator in sums) * distributed.world_size()
         return (loss, {}) if return_outputs else loss
 
@@ -51,18 +66,30 @@ class PreferenceTrainer(Trainer):
     ) -> dict[str, float]:
         """Loss and metrics on the held-out packs, over all processes, each example counted once."""
         packs: PackDataset = self.eval_dataset if eval_dataset is None else eval_dataset  # pyright: ignore
+        known = self._first_values if eval_dataset is None and self.state.global_step == 0 else None
         model: Any = self.model
         was_training = model.training
         model.eval()
-        sums = _Sums(self.objective)
+        sums, found = _Sums(self.objective), dict[int, np.ndarray]()
         for start in range(0, len(packs), distributed.world_size()):
             at = start + distributed.rank()
-            inputs = self._prepare_inputs(packs[min(at, len(packs) - 1)])
+            pack = min(at, len(packs) - 1)
+            inputs = self._prepare_inputs(packs[pack])
             if at >= len(packs):  # processes that share one model (FSDP) must all run it equally often
                 inputs["weight"] = torch.zeros_like(inputs["weight"])
             with torch.no_grad(), self.compute_loss_context_manager():
-                self._pack(model, inputs, sums)
+                if known is None:
+                    values = self.values(model, **model_inputs(inputs))
+                else:
+                    own = known[:, packs.packs[pack].rows].reshape(-1)
+                    values = torch.as_tensor(own, dtype=exact_dtype(inputs["weight"].device)).to(
+                        inputs["weight"].device
+                    )
+                self._pack(inputs, values, sums)
+                found[pack] = values.double().cpu().numpy()
         model.train(was_training)
+        if eval_dataset is None:
+            self.heldout_values[self.state.global_step] = _by_row(packs, found)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in sums.means().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -75,9 +102,9 @@ class PreferenceTrainer(Trainer):
             self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
-    def _pack(self, model: nn.Module, inputs: dict[str, Tensor], sums: _Sums) -> list[Tensor]:
-        """The weighted loss of a pack by each term, summed over its examples."""
-        responses = response_values(inputs, self.values(model, **model_inputs(inputs)))
+    def _pack(self, inputs: dict[str, Tensor], values: Tensor, sums: _Sums) -> list[Tensor]:
+        """The weighted loss of a pack by each term, summed over its examples, from its responses' values [R]."""
+        responses = response_values(inputs, values)
         weight = inputs["weight"].to(responses.policy.dtype)
         counted = weight > 0
         losses, units = [], []
@@ -114,6 +141,15 @@ class _Sums:
         )
         count = total.pop("count")
         return dict(sorted(({name: value / count for name, value in total.items()} | {"loss": loss}).items()))
+
+
+def _by_row(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
+    """The values of all responses [K, rows] from those of each process's packs, which have K a row."""
+    every = {pack: values for own in distributed.gather(found) for pack, values in own.items()}
+    made = np.full((len(every[0]) // len(packs.packs[0].rows), len(packs.pairs)), np.nan)
+    for pack, values in every.items():
+        made[:, packs.packs[pack].rows] = values.reshape(len(made), -1)
+    return made
 
 
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

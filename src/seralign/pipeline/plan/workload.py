@@ -38,7 +38,7 @@ from seralign.rewards.pairing import draw_prompts, mix
 from seralign.rewards.responses import plan_scoring
 from seralign.rewards.selection import select
 from seralign.runs.layout import CROSSFIT, INITIAL_EVALUATION, fold_stage
-from seralign.training.plan import plan_training
+from seralign.training.plan import Pack, plan_training
 from seralign.training.train import heldout_packs
 
 
@@ -160,7 +160,7 @@ class _Walk:
                 found += reviewed
             train = self.train(f"round-{index}/train", "training", config.training, loop.objective, own, start, against)
             steps += train.count
-            policy = replace(base, name=f"round {index}", digest=f"round {index}")
+            policy = replace(base, name=f"round {index}", digest=train.name)
             found += [train, self.evaluate(f"round-{index}/evaluate", policy, reference)]
             if config.evaluation.token_pairs:
                 found.append(walk.tokens(index))
@@ -169,8 +169,9 @@ class _Walk:
         if config.evaluation.baseline:
             again = replace(config.training, max_steps=steps, epochs=None)
             rows = table_rows(tables.pairs, loop.objective.reads)
-            found.append(self.train("baseline/train", "training", again, loop.objective, rows, initial, reference))
-            baseline = replace(base, name="baseline", digest="baseline")
+            train = self.train("baseline/train", "training", again, loop.objective, rows, initial, reference)
+            found.append(train)
+            baseline = replace(base, name="baseline", digest=train.name)
             found.append(self.evaluate("baseline/evaluate", baseline, reference))
         return found
 
@@ -229,13 +230,19 @@ class _Walk:
         if against is not None and objective.uses_reference:
             policy, exact = loop.training_policy(against).key, start.digest == against.digest
             for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
-                both = [np.concatenate([pack.rows, pack.rows + len(data or ())]) for pack in packs]
+                both = _pair_packs(packs, len(data or ()))
                 todo = [] if data is None else self.cache.missing(policy, data.keys, both, exact=exact)
                 if data is not None and todo:
                     passes.append(self._forward(section, data, [pack[: len(pack) // 2] for pack in todo]))
         loads = 1 + len(passes)
         if held is not None:
-            times = 1 + (1 if config.eval_steps is None else math.ceil(plan.steps / config.eval_steps))
+            times = 1 if config.eval_steps is None else math.ceil(plan.steps / config.eval_steps)
+            both = _pair_packs(held_packs, len(table))
+            before, after = (loop.training_policy(each).key for each in (start, replace(start, digest=name)))
+            is_known = objective.compares and not self.cache.missing(before, held.keys, both, exact=True)
+            times += not is_known
+            if objective.compares:
+                self.cache.missing(after, held.keys, both, exact=True)
             passes.append(self._forward(section, held, [pack.rows for pack in held_packs] * times))
         tokens = np.array([rows.tokens(pack.rows, self.longest) for pack in plan.packs])
         apart = np.array([rows.apart(pack.rows) for pack in plan.packs])
@@ -259,7 +266,9 @@ class _Walk:
             sampling = _sampling("evaluation", prompts, config.sampling, 1, lengths)
             passes += self._scored(sampled(name, prompts, 1, lengths.mean), [policy, reference])
         if len(self.tables.heldout) and loop.objective.compares:
-            passes += self.scores(foreseen(self.tables.heldout), [policy, reference])
+            table = self.tables.heldout
+            packs = heldout_packs(table, loop.objective, loop.config.training, loop.packed_length)
+            passes += self.scores(foreseen(table), [policy, reference], _pair_packs(packs, len(table)))
         loads = len(passes) + (sampling is not None)
         return StageWork(name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
 
@@ -272,25 +281,39 @@ class _Walk:
         passes = Passes("scoring", sum(map(len, packs)), tokens, int(both.whole_lengths.max()))
         return StageWork(f"round-{index}/tokens", count, "pairs", passes=(passes, passes), loads=2)
 
-    def scores(self, responses: Foreseen, policies: Sequence[Policy]) -> tuple[Passes, ...]:
-        """Forward passes for implicit rewards: under policies, each followed by its reference."""
-        return self._scored(responses, policies if self.loop.objective.primary.uses_reference else policies[::2])
+    def scores(
+        self, responses: Foreseen, policies: Sequence[Policy], packs: list[np.ndarray] | None = None
+    ) -> tuple[Passes, ...]:
+        """Forward passes for implicit rewards, under policies, each followed by its reference; in the trainer's packs
+        where they are given."""
+        policies = policies if self.loop.objective.primary.uses_reference else policies[::2]
+        return self._scored(responses, policies, packs)
 
-    def _scored(self, responses: Foreseen, policies: Sequence[Policy]) -> tuple[Passes, ...]:
-        loop = self.loop
-        packs = plan_scoring(responses.as_responses(), loop.config.scoring.tokens_per_pack, loop.packed_length)
+    def _scored(
+        self, responses: Foreseen, policies: Sequence[Policy], given: list[np.ndarray] | None = None
+    ) -> tuple[Passes, ...]:
+        loop, exact = self.loop, given is not None
+        budget, packs = "training", given
+        if packs is None:
+            budget = "scoring"
+            packs = plan_scoring(responses.as_responses(), loop.config.scoring.tokens_per_pack, loop.packed_length)
         found = []
         for policy in policies:
-            todo = self.cache.missing(loop.scoring_policy(policy).key, responses.keys, packs)
+            todo = self.cache.missing(loop.scoring_policy(policy).key, responses.keys, packs, exact=exact)
             if todo:
                 tokens = np.array([responses.tokens(pack, self.longest) for pack in todo])
-                found.append(Passes("scoring", sum(map(len, todo)), tokens, int(responses.whole_lengths.max())))
+                found.append(Passes(budget, sum(map(len, todo)), tokens, int(responses.whole_lengths.max())))
         return tuple(found)
 
     def _forward(self, section: str, data: TrainingRows, packs: list[np.ndarray]) -> Passes:
         tokens = np.array([data.tokens(pack, self.longest) for pack in packs])
         responses = sum(int(data.sizes.sequences[pack].sum()) for pack in packs)
         return Passes(section, responses, tokens, data.largest(self.longest))
+
+
+def _pair_packs(packs: Sequence[Pack], rows: int) -> list[np.ndarray]:
+    """Packs of rows as packs of responses: the first ones of a pack's rows, then the second ones."""
+    return [np.concatenate([pack.rows, pack.rows + rows]) for pack in packs]
 
 
 def _sampling(

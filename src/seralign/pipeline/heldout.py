@@ -1,0 +1,45 @@
+"""Held-out pairs under the policies of a run: computed once, by the training or by the evaluation that comes first.
+
+Both put the pairs through a model in the same packs, so their numbers are the same to the last bit. Where training has
+another precision than scoring, each computes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.scoring import PairScores, pair_scores
+from seralign.rewards.cached_logprobs import keep_logps, known_logps
+from seralign.rewards.responses import Responses
+from seralign.training.plan import Pack
+from seralign.training.train import heldout_packs
+
+
+def heldout_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
+    """Margins of held-out pairs, in the precision of scoring."""
+    packs = heldout_packs(pairs, loop.objective, loop.config.training, loop.packed_length)
+    return pair_scores(loop, policy, reference, pairs, _packs(Responses(pairs), packs))
+
+
+def known_heldout(loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack]) -> np.ndarray | None:
+    """Log-probabilities [2, rows] as the trainer would measure them under a policy, where all are in the cache."""
+    responses = Responses(pairs)
+    found = known_logps(responses, _packs(responses, packs), loop.training_policy(policy), loop.cache)
+    return None if found is None else found.reshape(2, -1)
+
+
+def keep_heldout(
+    loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack], values: np.ndarray
+) -> None:
+    """Put log-probabilities [2, rows] into the cache that the trainer measured under a policy."""
+    responses = Responses(pairs)
+    own = _packs(responses, packs)
+    keep_logps(responses, own, loop.training_policy(policy), loop.cache, values.reshape(-1))
+
+
+def _packs(responses: Responses, packs: Sequence[Pack]) -> list[np.ndarray]:
+    return [responses.of_rows(pack.rows) for pack in packs]

@@ -1,0 +1,106 @@
+"""Held-out pairs go through a policy once, whoever asks first: the training or the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_run import small_config
+
+import seralign.pipeline.context as context
+import seralign.rewards.cached_logprobs as scoring
+import seralign.training.trainer as trainer
+from seralign.config import RunConfig
+from seralign.data.table import read_table
+from seralign.pipeline import train
+from seralign.runs import Run
+from seralign.runs.cache import response_key
+
+SHORT = {"evaluation__baseline": False, "evaluation__token_pairs": 0, "evaluation__prompts": 0, "sft": None,
+         "rounds": 2, "training__max_steps": 2}  # fmt: skip
+
+
+def forward_passes(config: RunConfig, patched: pytest.MonkeyPatch) -> tuple[Run, dict[str, int]]:
+    """A run, and how many held-out responses went through a model in each of its stages."""
+    found: dict[str, int] = {}
+    stage, keys = "", set[bytes]()
+    forward, values, say = scoring.forward, trainer.response_logps, context.say
+
+    def watch_stage(text: str) -> None:
+        nonlocal stage
+        stage = text.strip("[]")
+        say(text)
+
+    def watch_scoring(model: Any, responses: Any, pack: np.ndarray, *rest: Any) -> np.ndarray:
+        if not keys:
+            table = read_table(Path(config.out) / "data" / "heldout.arrow")
+            keys.update(response_key(row["prompt_ids"], row[side]) for row in table  # pyright: ignore
+                        for side in ("chosen_ids", "rejected_ids"))  # fmt: skip
+        found[stage] = found.get(stage, 0) + sum(responses.keys[number] in keys for number in pack)
+        return forward(model, responses, pack, *rest)
+
+    def watch_trainer(model: Any, **batch: Any) -> Any:
+        if not model.training:
+            found[f"{stage}, trainer"] = found.get(f"{stage}, trainer", 0) + len(batch["lengths"])
+        return values(model, **batch)
+
+    patched.setattr(context, "say", watch_stage)
+    patched.setattr(scoring, "forward", watch_scoring)
+    patched.setattr(
+        trainer.PreferenceTrainer.__init__, "__kwdefaults__", {"values": watch_trainer, "first_values": None}
+    )
+    run = train(config).run
+    return run, {name: count for name, count in found.items() if count}
+
+
+@pytest.mark.parametrize("start", ["previous", "initial"])
+def test_each_policy_sees_the_heldout_pairs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    """The reference in its evaluation, each trained policy after its last step."""
+    run, passes = forward_passes(small_config(tmp_path / "run", **SHORT, policy__start=start), monkeypatch)
+    count = 2 * run.record("data").figures["heldout"]
+    assert count
+    assert passes == {"initial/evaluate": count, "round-1/train, trainer": count, "round-2/train, trainer": count}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"training__precision": "bfloat16", "scoring__dtype": "bfloat16"},
+        {"policy__lora": {"r": 2}},
+        {"training__average": 0.5},
+        {"training__eval_steps": 1},
+    ],
+    ids=["float32", "bfloat16", "lora", "average", "eval_steps"],
+)
+def test_what_training_measured_is_what_scoring_finds_to_the_last_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """The same evaluations, once from what training left in the cache and once computed anew."""
+    config = small_config(tmp_path / "run", **SHORT | {"rounds": 1}, **settings)
+    kept = train(config).run
+    monkeypatch.setattr("seralign.pipeline.training.keep_heldout", lambda *_: None)
+    monkeypatch.setattr("seralign.pipeline.training.known_heldout", lambda *_: None)
+    anew, passes = forward_passes(small_config(tmp_path / "anew", **SHORT | {"rounds": 1}, **settings), monkeypatch)
+    assert passes["round-1/evaluate"] == 2 * anew.record("data").figures["heldout"]
+    for stage in ("round-1/train", "round-1/evaluate"):
+        assert kept.record(stage).figures == anew.record(stage).figures
+    lines = [(run.path("round-1/train") / "metrics.jsonl").read_text("utf-8") for run in (kept, anew)]
+    assert [line for line in lines[0].splitlines() if "eval_" in line] == [
+        line for line in lines[1].splitlines() if "eval_" in line
+    ]
+    # What training measures is what the evaluation says.
+    measured, said = kept.record("round-1/train").figures["heldout"], kept.record("round-1/evaluate").figures
+    assert measured["eval_margins"] == pytest.approx(said["heldout_margin"], rel=1e-12)
+    assert measured["eval_rewards/accuracies"] == pytest.approx(said["heldout_accuracy"]["mean"], rel=1e-12)
+
+
+def test_another_precision_of_scoring_computes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"training__precision": "bfloat16", "scoring__dtype": "float32", "rounds": 1}
+    run, passes = forward_passes(small_config(tmp_path / "run", **SHORT | settings), monkeypatch)
+    count = 2 * run.record("data").figures["heldout"]
+    assert passes["round-1/evaluate"] == count
+    measured, said = run.record("round-1/train").figures["heldout"], run.record("round-1/evaluate").figures
+    assert measured["eval_margins"] != said["heldout_margin"]
