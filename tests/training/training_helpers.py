@@ -131,9 +131,9 @@ def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0) -> 
 def run_training(
     model: nn.Module, folder: Path, data: TrainingData, objective: ObjectiveSum, config: TrainingConfig
 ) -> dict[str, Any]:
-    """One training in ``folder``; returns its figures."""
+    """One training in ``folder``; returns what it measured."""
     folder.mkdir(exist_ok=True)
-    return train(
+    found = train(
         model,
         build_tokenizer(),
         data,
@@ -145,6 +145,7 @@ def run_training(
         label="test",
         log_folder=folder / "logs",
     )
+    return vars(found)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
