@@ -115,6 +115,17 @@ def test_a_run_samples_and_judges_by_what_its_configuration_names(mine: Any, tmp
         assert read_table(killed.run.path(stage, file)).equals(read_table(whole.run.path(stage, file)))
 
 
+@pytest.mark.usefixtures("mine")
+def test_the_result_asks_no_judge_for_what_no_evaluation_judged(tmp_path: Path) -> None:
+    """A judge may cost money: the baseline's answers were compared with the start's alone."""
+    rates = train(config(tmp_path / "run", evaluation__baseline=True)).figures.win_rates
+    assert {name: sorted(found) for name, found in rates.items()} == {
+        "initial": ["dpo", "round 1", "round 2"], "round 1": ["initial", "round 2"],
+        "round 2": ["initial", "round 1"], "dpo": ["initial"],
+    }  # fmt: skip
+    assert (rates["dpo"]["initial"].mean, rates["initial"]["dpo"].mean) == (0.75, 0.25)
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

@@ -7,7 +7,7 @@ from dataclasses import replace
 from synthetic import synthetic_run
 
 from seralign.report.answers import Answer, Answers
-from seralign.report.compare import comparison, differences
+from seralign.report.compare import cautions, comparison, differences
 from seralign.report.contents import RunContents
 from seralign.report.duels import duels
 
@@ -60,3 +60,25 @@ def test_null_and_its_default_are_no_difference_and_figures_have_intervals() -> 
     figures = {row[0]: row[1] for row in comparison([one, other]).rows}
     assert figures["Held-out accuracy"] == "65.0% (57.0% to 73.0%)"
     assert figures["Score"] == "0.300 (0.250 to 0.350)"
+
+
+def test_runs_with_different_judges_are_named() -> None:
+    """Wins hang on the judge, and on the scorer only where it is the judge."""
+
+    def with_keys(run: RunContents, **keys: object) -> RunContents:
+        return replace(run, config=run.config | {"evaluation": run.config["evaluation"] | keys})
+
+    def marked(*runs: RunContents) -> list[str]:
+        return [row[0] for row in comparison(runs).rows if row[0].endswith(" *")]
+
+    one, other = synthetic_run(name="a"), synthetic_run(name="b", seed=1)
+    paid = [with_keys(run, judge="m:Judge", judge_options={"model": "x"}) for run in (one, other)]
+    assert cautions(paid) == []
+    assert cautions([one, with_keys(other, judge="scorer")]) == []
+    told = ["Wins come from other judges (evaluation.judge, evaluation.judge_options): they cannot be compared."]
+    assert cautions([one, paid[1]]) == told
+    assert cautions([paid[0], with_keys(paid[1], judge_options={"model": "y"})]) == told
+    assert marked(one, paid[1]) == ["Wins against sft *"]
+    scored = [with_keys(run, scorer=f"m:{run.name}") for run in paid]
+    assert cautions(scored) == ["Scores come from other scorers (evaluation.scorer, world): they cannot be compared."]
+    assert marked(*scored) == ["Score *"]

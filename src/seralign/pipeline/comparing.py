@@ -9,10 +9,11 @@ import datasets
 from seralign.data.table import to_prompt
 from seralign.evaluation.judges import Comparison, Verdict
 from seralign.evaluation.win_rates import decide
+from seralign.intervals import outcomes
 from seralign.pipeline.context import Loop
 from seralign.records import Prompt
 from seralign.runs.files import read_table
-from seralign.runs.layout import SAMPLES
+from seralign.runs.layout import SAMPLES, VERDICTS
 
 
 def answers_of(loop: Loop, stage: str) -> dict[str, str]:
@@ -28,6 +29,32 @@ def prompts_by_id(prompts: datasets.Dataset) -> dict[str, Prompt]:
     """The prompts of a table."""
     found = (to_prompt(cast(dict[str, Any], row)) for row in prompts)
     return {prompt.prompt_id: prompt for prompt in found}
+
+
+def stored_verdicts(loop: Loop, stage: str) -> dict[str, list[Verdict]]:
+    """The verdicts of an evaluation by rival, in the order of the prompts; nothing is asked."""
+    path = loop.run.path(stage, VERDICTS)
+    found: dict[str, list[Verdict]] = {}
+    if path.is_file():
+        for row in read_table(path, ["rival", "first_better"]).to_pylist():
+            found.setdefault(row["rival"], []).append(Verdict(row["first_better"]))
+    return found
+
+
+def verdicts_by_score(loop: Loop, own: str, theirs: str) -> list[Verdict]:
+    """The verdicts that the scores of two evaluations give on the prompts of both; nothing is asked."""
+    one, other = (_scores(loop, stage) for stage in (own, theirs))
+    shared = [name for name in one if name in other]
+    better = outcomes([one[name] for name in shared], [other[name] for name in shared])
+    return [Verdict(float(value)) for value in better]
+
+
+def _scores(loop: Loop, stage: str) -> dict[str, float]:
+    path = loop.run.path(stage, SAMPLES)
+    if not path.is_file():
+        return {}
+    table = read_table(path, ["prompt_id", "score"])
+    return dict(zip(table["prompt_id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
 def compare(

@@ -15,11 +15,11 @@ from seralign import distributed
 from seralign.config import RunConfig, SourceConfig, to_dict
 from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
-from seralign.data.table import read_table as read_prompts
 from seralign.errors import ModelError
+from seralign.evaluation.judges.scorer import ScorerJudge
 from seralign.evaluation.win_rates import turned, win_rate
 from seralign.intervals import Interval
-from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
+from seralign.pipeline.comparing import stored_verdicts, verdicts_by_score
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.stopping import Decision
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
@@ -33,7 +33,7 @@ from seralign.report.text import policies_markdown, warnings_markdown
 from seralign.runs import Run, StageRecord
 from seralign.runs.figures import BaseFigures, EvaluateFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
-from seralign.runs.layout import BASE, DATA, HELDOUT_PROMPTS, POLICIES, POLICY, RESULT
+from seralign.runs.layout import BASE, POLICIES, POLICY, RESULT
 from seralign.runs.typed import to_json
 from seralign.tables import code, percent
 
@@ -121,20 +121,22 @@ def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
 
 
 def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Interval]]:
-    """Win rate with its interval of every evaluated policy against every other. A comparison is judged once, as the
-    evaluation of the later policy had it; the other way its verdict is turned."""
+    """Win rate with its interval of every evaluated policy against every other, as far as their evaluations judged
+    them: a judge may cost money, so none is asked here. The other way round a verdict is turned. Where the scorer
+    judges, the scores of all answers are there, and so are all win rates."""
     if loop.judge is None:
         return {}
-    answers = {loop.run.figures(stage, EvaluateFigures).name: answers_of(loop, stage) for stage in stages}
-    answers = {name: texts for name, texts in answers.items() if texts}
-    prompts = prompts_by_id(read_prompts(loop.run.path(DATA, HELDOUT_PROMPTS)))
-    rates: dict[str, dict[str, Interval]] = {name: {} for name in answers}
-    for earlier, later in combinations(answers, 2):
-        found = compare(loop, prompts, answers[later], answers[earlier], f"{later} against {earlier}").values()
-        for own, other, verdicts in ((later, earlier, found), (earlier, later, map(turned, found))):
-            rate = win_rate(list(verdicts))
+    by_score = isinstance(loop.judge, ScorerJudge)
+    names = {stage: loop.run.figures(stage, EvaluateFigures).name for stage in stages}
+    rates: dict[str, dict[str, Interval]] = {name: {} for name in names.values()}
+    for earlier, later in combinations(names, 2):
+        found = stored_verdicts(loop, later).get(names[earlier], [])
+        if by_score and not found:
+            found = verdicts_by_score(loop, later, earlier)
+        for own, other, verdicts in ((later, earlier, found), (earlier, later, [turned(each) for each in found])):
+            rate = win_rate(verdicts)
             if rate is not None:
-                rates[own][other] = rate
+                rates[names[own]][names[other]] = rate
     return {name: {rival: found[rival] for rival in rates if rival in found} for name, found in rates.items()}
 
 

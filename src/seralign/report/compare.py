@@ -51,6 +51,7 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     heldout = [(run.figures["data"] or {}).get("heldout") for run in runs]
     digests = {role: [(run.figures.get(role) or {}).get("digest") for run in runs] for role in ("initial", "reference")}
     scorers = [_scorer(run.config) for run in runs]
+    judges = [_judge(run.config) for run in runs]
     found = []
     if _differ(prompts):
         found.append((
@@ -76,8 +77,15 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
             ("Distance from the reference", HELDOUT_ACCURACY),
         ))  # fmt: skip
     if _differ(scorers):
-        found.append(("Scores come from other scorers (evaluation.scorer, world): they and wins cannot be compared.",
-                      ("Score", "Wins")))  # fmt: skip
+        wins = ("Wins",) if None in judges else ()
+        found.append((
+            f"Scores come from other scorers (evaluation.scorer, world): they {'and wins ' if wins else ''}cannot be "
+            "compared.",
+            ("Score", *wins),
+        ))  # fmt: skip
+    if any(judge != judges[0] for judge in judges):
+        found.append(("Wins come from other judges (evaluation.judge, evaluation.judge_options): they cannot be "
+                      "compared.", ("Wins",)))  # fmt: skip
     return found
 
 
@@ -96,6 +104,12 @@ def _scorer(config: dict[str, Any]) -> Any:
     """What scores answers: a scorer of one's own, or the truth of a world, which does not depend on who labels."""
     world = config.get("world") or {}
     return config["evaluation"].get("scorer") or [world.get(key) for key in ("name", "seed", "own")]
+
+
+def _judge(config: dict[str, Any]) -> list[Any] | None:
+    """Who decides the wins, with its settings; None where it is the scorer."""
+    name = config["evaluation"].get("judge")
+    return None if name in (None, "scorer") else [name, config["evaluation"].get("judge_options")]
 
 
 def _differ(values: Sequence[Any]) -> bool:
