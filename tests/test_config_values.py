@@ -95,12 +95,12 @@ def test_every_section_takes_keys_only(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("rounds", "3", "rounds must be a whole number, got '3'; leave out the quotes"),
+        ("rounds", "3", "rounds must be a whole number, got '3'; remove the quotes"),
         ("rounds", True, "rounds must be a whole number, got true"),
         ("rounds", 2.0, "rounds must be a whole number, got 2.0"),
         ("seed", 2**63, "seed must be a whole number of at most 2147483647, got 9223372036854775808"),
         ("data.max_length", 10**18, "data.max_length must be a whole number of at most 2147483647"),
-        ("training.learning_rate", "1e-6", "training.learning_rate must be a number, got '1e-6'; leave out the quotes"),
+        ("training.learning_rate", "1e-6", "training.learning_rate must be a number, got '1e-6'; remove the quotes"),
         ("training.learning_rate", float("inf"), "training.learning_rate must be a finite number, got inf"),
         ("training.learning_rate", 1e300, "training.learning_rate must be a number between 1e-30 and 1e+30 in size"),
         ("training.gradient_checkpointing", "yes", "training.gradient_checkpointing must be true or false, got 'yes'"),
@@ -110,7 +110,7 @@ def test_every_section_takes_keys_only(key: str) -> None:
         ("data.pairs.columns", {"chosen": 1}, "data.pairs.columns.chosen must be text, got 1"),
         ("training.extra", {"a": {"b": [float("nan")]}}, "training.extra.a.b[0] must be a finite number, got nan"),
         ("training.extra", {1: 2}, "training.extra: a key below it must be text, got 1; put it in quotes"),
-        ("data.pairs", "a.jsonl", "data.pairs: expected keys and values below it, got 'a.jsonl'; did you mean"),
+        ("data.pairs", "a.jsonl", "data.pairs: expected a section with keys and values, got 'a.jsonl'; did you mean"),
         ("data.pairs", {}, "data.pairs.path is missing"),
         ("out", "", "out must not be empty"),
         ("policy.model", "", "policy.model must not be empty; leave it out"),
@@ -154,8 +154,8 @@ def test_what_yaml_1_1_reads_otherwise_is_refused(text: str, tmp_path: Path) -> 
     file.write_text(f"out: x\nworld:\n  seed: 3\n  noise: {text}\n")
     with pytest.raises(ConfigError) as error:
         load_config(file)
-    assert str(error.value).startswith(f"{file}: world.noise (line 4): {text} is one thing in YAML 1.1")
-    with pytest.raises(ConfigError, match=r"^seed: .* in quotes if text is meant$"):
+    assert str(error.value).startswith(f"{file}: world.noise (line 4): {text} has different meanings in YAML 1.1")
+    with pytest.raises(ConfigError, match=r"^seed: .* in quotes if you mean text$"):
         parse_config(config_parser(prog="seralign"), ["--out", "x", "--world", "{}", "--seed", text])
     assert parse_yaml(f"a: '{text}'") == {"a": text}
 
@@ -168,9 +168,9 @@ def test_what_yaml_1_1_reads_otherwise_is_refused(text: str, tmp_path: Path) -> 
         ("a:\n\tb: 1\n",
          "not valid YAML: found character '\\t' that cannot start any token (line 2); indent with spaces"),
         ("a: *b\n", "not valid YAML: found undefined alias 'b' (line 1)"),
-        ("a: &a [*a]\n", "a[0] (line 1): an alias stands for what it is part of"),
+        ("a: &a [*a]\n", "a[0] (line 1): an alias refers to a value that contains it"),
         ("a: !!python/object/apply:os.system [ls]\n", "a (line 1): the tag tag:yaml.org,2002:python/object/apply:os."),
-        ("a: !mine 1\n", "a (line 1): the tag !mine cannot stand in a configuration"),
+        ("a: !mine 1\n", "a (line 1): the tag !mine is not allowed in a configuration"),
         ("a: !!timestamp 2024-05-01\n", "a (line 1): the tag tag:yaml.org,2002:timestamp"),
         ("a: !!int x\n", "not valid YAML: invalid literal for int"),
         ("{[1]: 2}\n", "the value (line 1): a key must be text"),
@@ -278,7 +278,7 @@ def test_a_dotted_key_in_a_file_says_how_to_nest_it(text: str, says: str, tmp_pa
         ("lora_r", "did you mean policy.lora.r?"),
         ("lora.r", "did you mean policy.lora.r?"),
         ("beta", "did you mean objective.beta?"),
-        ("gamma", "objective.target_margin, that of the reward ensemble scoring.ensemble_weight"),
+        ("gamma", "objective.target_margin, and that of the reward ensemble is scoring.ensemble_weight"),
         ("max_steps", "did you mean training.max_steps?"),
         ("max_prompt_length", "did you mean data.max_prompt_length?"),
         ("training.max_seq_length", "did you mean data.max_length?"),
@@ -358,7 +358,7 @@ def test_flags_are_read_in_order_and_as_the_key_has_it() -> None:
         (["--rounds", "--seed", "1"], "rounds: the value is missing; give it as --rounds VALUE"),
         (["--rounds", "["], "rounds: not valid YAML"),
         (["run.yaml", "other.yaml"], "other.yaml: not an option; seralign --help lists them"),
-        (["a.yaml", "--config", "b.yaml"], "one configuration file is read, given are a.yaml, b.yaml"),
+        (["a.yaml", "--config", "b.yaml"], "only one configuration file can be given, got a.yaml, b.yaml"),
         (["-x"], "-x: not an option"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_mistake_leaves_the_folder_of_a_world_free(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("section", ["training", "sft"])
 def test_a_secret_is_refused_and_not_repeated(section: str, extra: dict[str, Any], tmp_path: Path):
-    with pytest.raises(ConfigError, match=rf"^{section}\.extra\.[\w.\[\]]+: .*belongs in the environment") as caught:
+    with pytest.raises(ConfigError, match=rf"^{section}\.extra\.[\w.\[\]]+: .*set it in the environment") as caught:
         small_config(tmp_path / "run", **{f"{section}__extra": extra})
     for value in ("anything", "hf_", "12345", "sk-", "word@", "abcdef01", "github_pat"):
         assert value not in str(caught.value).replace("HF_TOKEN", "")

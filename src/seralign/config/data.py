@@ -1,4 +1,4 @@
-"""What the data are, and the worlds that stand in for them."""
+"""Data sources, and the worlds that can replace them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seralign.errors import ConfigError
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 """The roles of messages that chat templates know."""
-# What whoever renders a chat template gives it, so no setting can.
+# Arguments that the renderer passes to a chat template, so no setting may have these names.
 RESERVED_SETTINGS = (
     "messages", "conversation", "conversations", "tools", "documents", "chat_template", "add_generation_prompt",
     "continue_final_message", "return_assistant_tokens_mask", "tokenize",
@@ -21,15 +21,17 @@ RESERVED_SETTINGS = (
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where rows come from.
+    """A source of rows.
 
     Args:
         path: A local .json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst) or .parquet file, a list of files, a
-            glob, a folder of files of one format, a folder that ``save_to_disk`` wrote, or a name on the hub.
-        name: Configuration (subset) of a hub data set.
-        split: Split of a hub data set, or of a ``DatasetDict`` that ``save_to_disk`` wrote.
-        revision: Commit or tag of a hub data set; recorded as resolved.
-        columns: Our column name to the file's, e.g. ``{chosen: good, rejected: bad}``.
+            glob, a folder of files of one format, a folder written by ``save_to_disk``, or the name of a dataset on
+            the hub.
+        name: Configuration (subset) of a hub dataset.
+        split: Split of a hub dataset, or of a ``DatasetDict`` written by ``save_to_disk``.
+        revision: Commit or tag of a hub dataset. The resolved commit is recorded.
+        columns: Mapping from the names that seralign uses to the names in the file, e.g. ``{chosen: good, rejected:
+            bad}``.
         limit: Read only the first rows.
     """
 
@@ -46,26 +48,26 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Pairs, prompts and demonstrations, and how they become tokens.
+    """Pairs, prompts and demonstrations, and how they are tokenized.
 
     Args:
         pairs: Preference pairs to train on.
-        heldout: Pairs for held-out metrics; by default ``heldout_fraction`` of the prompts of ``pairs``.
-        heldout_fraction: Share of prompts set aside when ``heldout`` is not given.
-        prompts: Prompts for bootstrapping; by default the prompts of ``pairs``.
-        demonstrations: Prompt and response rows for ``sft``; by default the chosen responses of ``pairs``.
-        max_length: Most tokens of prompt and response together.
-        max_prompt_length: Most tokens of a prompt. Default: three quarters of ``max_length``.
-        overlong: What happens to a prompt or response beyond its limit: ``cut`` keeps the end of the prompt and the
+        heldout: Pairs for held-out metrics. Default: ``heldout_fraction`` of the prompts of ``pairs``.
+        heldout_fraction: Share of the prompts that is held out if ``heldout`` is not given.
+        prompts: Prompts for bootstrapping. Default: the prompts of ``pairs``.
+        demonstrations: Rows of prompt and response for ``sft``. Default: the chosen responses of ``pairs``.
+        max_length: Maximum number of tokens of prompt and response together.
+        max_prompt_length: Maximum number of tokens of a prompt. Default: three quarters of ``max_length``.
+        overlong: What to do with a prompt or response that is too long: ``cut`` keeps the end of the prompt and the
             start of the response, ``drop`` drops the pair.
-        format: ``auto`` takes text as it is; ``hh`` reads text of ``Human:`` and ``Assistant:`` turns, as HH-RLHF has
-            it, as conversations.
-        as_chat: Make plain prompts and responses turns of a conversation, for a model with a chat template.
-        system: A system message put before every conversation that has none.
-        roles: Roles of messages by another name to ours, e.g. ``{client: user}``; well-known ones (human, gpt …) need
-            none.
-        chat_template_kwargs: Settings of the chat template, e.g. ``{enable_thinking: false}``; a column of this name
-            has them for a row.
+        format: ``auto`` reads text as it is. ``hh`` reads text with ``Human:`` and ``Assistant:`` turns, as in HH-RLHF,
+            as conversations.
+        as_chat: Read plain prompts and responses as turns of a conversation, for a model with a chat template.
+        system: A system message that is put before every conversation without one.
+        roles: Mapping from other names of roles to the names that seralign uses, e.g. ``{client: user}``. Well-known
+            names (human, gpt …) are mapped already.
+        chat_template_kwargs: Settings of the chat template, e.g. ``{enable_thinking: false}``. A column of this name
+            overrides them for a row.
     """
 
     pairs: SourceConfig | None = None
@@ -87,7 +89,7 @@ class DataConfig:
             require(ours in (*ROLES, theirs), f"roles.{theirs}", f"one of {', '.join(ROLES)}", ours)
         for name in self.chat_template_kwargs:
             if name in RESERVED_SETTINGS:
-                raise ConfigError(f"chat_template_kwargs.{name} is no setting of a template; leave it out")
+                raise ConfigError(f"chat_template_kwargs.{name} is not a setting of a template; leave it out")
         require(0.0 <= self.heldout_fraction < 1.0, "heldout_fraction", "in [0, 1)", self.heldout_fraction)
         require(self.max_length >= 2, "max_length", "at least 2", self.max_length)
         limit = self.max_prompt_length
@@ -100,20 +102,22 @@ class DataConfig:
 
     @property
     def prompt_limit(self) -> int:
-        """Most tokens of a prompt."""
+        """Maximum number of tokens of a prompt."""
         return self.max_prompt_length or max(1, self.max_length * 3 // 4)
 
 
 @dataclass(frozen=True)
 class OwnWorldConfig:
-    """A world of one's own: any prompts and any gold scorer. ``policy.model`` writes the responses, with weights in
-    ``policy.dtype``, or bfloat16 where ``scoring.dtype: bfloat16`` is given; ``auto`` changes no world.
+    """A world with your own prompts and your own gold scorer. ``policy.model`` samples the responses. Its weights are
+    in ``policy.dtype``, or in bfloat16 if ``scoring.dtype: bfloat16`` is set; ``scoring.dtype: auto`` does not change
+    the world.
 
     Args:
-        prompts: Rows of prompts; they are split into those to train on, held-out ones and validation.
-        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores: the gold reward.
+        prompts: Rows of prompts. They are split into training, held-out and validation prompts.
+        scorer: ``module:function``, the gold reward: a function that takes a list of prompts and a list of responses
+            and returns one score for each response.
         sampling: How the responses are sampled.
-        style_token: The word that ``world.spurious``, ``style`` or ``position``, looks for.
+        style_token: The word that ``world.spurious: style`` or ``position`` counts.
     """
 
     prompts: SourceConfig
@@ -129,30 +133,32 @@ class OwnWorldConfig:
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """A world: prompts, responses and a known gold reward, made on the spot, with a labeller who sees it dimly.
+    """A world: prompts, responses and a known gold reward, generated by seralign, with a labeller that follows the gold
+    reward imperfectly.
 
-    It supplies what the configuration leaves out: pairs, held-out pairs, prompts, demonstrations, model, tokenizer
-    and scorer; ``own`` supplies no demonstrations, no model and no tokenizer.
+    A world supplies what the configuration leaves out: pairs, held-out pairs, prompts, demonstrations, model,
+    tokenizer, scorer. ``own`` supplies no demonstrations, no model and no tokenizer.
 
     Args:
-        name: ``clauses``, a language with a hidden table of values; ``sums``, additions with their working shown; or
-            ``own``, prompts and a scorer of your own.
-        pairs: Offline preference pairs.
-        demonstrations: Supervised texts. Default: 20000; ``own`` has none.
-        prompts: Prompts for bootstrapping; ``own`` has at most its own.
-        heldout: Held-out pairs; their prompts are the evaluation's.
-        validation: Pairs to choose settings on; their prompts are in no other file.
+        name: ``clauses``, a language with a hidden table of values; ``sums``, additions with intermediate steps; or
+            ``own``, your own prompts and scorer.
+        pairs: Number of offline preference pairs.
+        demonstrations: Number of supervised texts. Default: 20000; ``own`` has none.
+        prompts: Number of prompts for bootstrapping; ``own`` has at most as many as its source.
+        heldout: Number of held-out pairs. Their prompts are used for evaluation.
+        validation: Number of pairs for choosing settings. Their prompts are in no other file.
         noise: Probability that a label is flipped.
-        gold_strength: How strongly the labeller follows the gold reward, in log-odds a point.
-        spurious: What the labeller also likes and gold ignores: ``length`` in words, ``style`` (how often a style token
-            occurs), or ``position`` (how early it first stands: the share of the words that follow it).
-        spurious_strength: How strongly, in log-odds a unit of it.
-        soft_labels: Pairs carry ``p``, the labeller's probability (noise included), and no label is drawn.
-        off_policy_share: Share of the responses by another writer than that of the demonstrations. Default: 0.5;
+        gold_strength: How strongly the labeller follows the gold reward, in log-odds per point.
+        spurious: A feature that the labeller prefers and the gold reward ignores: ``length`` in words, ``style`` (how
+            often a style token occurs), or ``position`` (how early the style token first occurs: the share of the words
+            after it).
+        spurious_strength: How strongly the labeller prefers the feature, in log-odds per unit.
+        soft_labels: Pairs have ``p``, the probability of the labeller including the noise, and no label is drawn.
+        off_policy_share: Share of the responses from a writer other than that of the demonstrations. Default: 0.5;
             ``own`` has no other writer.
-        off_policy_writer: ``careless`` makes more slips; ``stranger`` works in an order that no demonstration has.
+        off_policy_writer: ``careless`` makes more errors; ``stranger`` works in an order that no demonstration has.
             Default: ``careless``.
-        seed: Seed of the world; the run's seed does not change it.
+        seed: Seed of the world. The seed of the run does not change it.
         own: Prompts and scorer of the world ``own``.
     """
 
@@ -178,7 +184,7 @@ class WorldConfig:
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         require(0.0 <= self.noise <= 1.0, "noise", "in [0, 1]", self.noise)
         if (self.name == "own") != (self.own is not None):
-            raise ConfigError(f"own goes with name: own, and only with it (name is {self.name!r})")
+            raise ConfigError(f"own and name: own must be set together (name is {self.name!r})")
         if self.demonstrations is not None:
             positive(self.demonstrations, "demonstrations")
         share = self.off_policy_share
@@ -187,9 +193,9 @@ class WorldConfig:
             return
         for key in ("demonstrations", "off_policy_share", "off_policy_writer"):
             if getattr(self, key) is not None:
-                raise ConfigError(f"{key}: policy.model writes all of the world own; leave it out")
+                raise ConfigError(f"{key}: in the world own, policy.model samples all responses; leave it out")
         if self.spurious != "length" and self.own.style_token is None:
-            raise ConfigError(f"own.style_token is missing: spurious: {self.spurious} looks for it")
+            raise ConfigError(f"own.style_token is missing: spurious: {self.spurious} needs it")
 
     @property
     def resolved_demonstrations(self) -> int:

@@ -29,17 +29,17 @@ def dataclass_of(hint: Any) -> type | None:
 
 
 def value_of(hint: Any) -> Any | None:
-    """The type of the values where a type is a mapping with names of the user's own."""
+    """The type of the values, if a type is a mapping with names chosen by the user."""
     mapping = next((part for part in alternatives(hint) if typing.get_origin(part) is dict), None)
     return None if mapping is None else typing.get_args(mapping)[1]
 
 
-# Metadata of a field whose dataclass has no section of its own: its keys stand beside those of its owner.
+# Metadata of a field whose dataclass has no section of its own: its keys are in the section of the field.
 INLINE = {"inline": True}
 
 
 def is_inline(field: dataclasses.Field[Any]) -> bool:
-    """Whether the keys of a field's dataclass stand in the section that the field is in."""
+    """Whether the keys of a field's dataclass are in the section of the field."""
     return "inline" in field.metadata
 
 

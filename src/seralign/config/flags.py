@@ -21,13 +21,13 @@ CONFIG, RECIPE, PRINT = "config", "recipe", "print_config"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of arguments whose complaints are errors like all others."""
+    """An argument parser that raises ``ConfigError``."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; {self.prog} --help lists what there is")
+        raise ConfigError(f"{message}; {self.prog} --help lists the options")
 
 
 def config_parser(prog: str, **kwargs: Any) -> Parser:
@@ -37,23 +37,23 @@ def config_parser(prog: str, **kwargs: Any) -> Parser:
     """
     parser = brief_parser(prog, **kwargs)
     parser.add_argument(
-        f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of keys; flags win over it"
+        f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="YAML file with keys; flags override it"
     )
-    recipes = f"defaults of some keys under one name: {', '.join(RECIPES)} (default: {DEFAULT}); sera is the paper's"
+    recipes = f"a named set of defaults: {', '.join(RECIPES)} (default: {DEFAULT}); sera is the method of the paper"
     parser.add_argument(f"--{RECIPE}", metavar="NAME", default=argparse.SUPPRESS, help=recipes)
     _add_section(parser, RunConfig, "")
     return parser
 
 
 def brief_parser(prog: str, **kwargs: Any) -> Parser:
-    """A parser that ``seralign.config.parse_config`` reads any key with, too, but whose help lists none of them."""
+    """A parser for ``seralign.config.parse_config`` that accepts every key, but does not list them in its help."""
     parser = Parser(prog, formatter_class=_Help, **kwargs)
-    parser.add_argument(f"--{PRINT}", action="store_true", help="print every key with its value, and do nothing")
+    parser.add_argument(f"--{PRINT}", action="store_true", help="print all keys with their values, and exit")
     return parser
 
 
 def read_flags(arguments: list[str]) -> tuple[list[tuple[str, Any]], list[str]]:
-    """Keys with their values in the order of a command line, and the arguments that are none.
+    """Split a command line into keys with values, in their order, and other arguments.
 
     Raises:
         ConfigError: a value is missing or cannot be read; names the key.
@@ -77,7 +77,7 @@ def read_flags(arguments: list[str]) -> tuple[list[tuple[str, Any]], list[str]]:
 
 
 def unknown_argument(argument: str, parser: argparse.ArgumentParser) -> str:
-    """The message about an argument that nothing takes."""
+    """The message about an unknown argument."""
     if not argument.startswith("--"):
         return f"{argument}: not an option; {parser.prog} --help lists them"
     own = [option[2:] for action in parser._actions for option in action.option_strings if "." not in option]
@@ -89,7 +89,7 @@ def _value(hint: Any, text: str, key: str) -> Any:
     verbatim = any(kind is str or typing.get_origin(kind) is typing.Literal for kind in kinds)
     if verbatim and text == "null" and type(None) in kinds:
         return None
-    # A file's name may begin with a bracket, too.
+    # The name of a file may begin with a bracket, too.
     in_brackets = text.lstrip().startswith("[") and text.rstrip().endswith("]")
     of_list = any(typing.get_origin(kind) is list for kind in kinds) and in_brackets
     return text if verbatim and not of_list else parse_yaml(text, key)
@@ -125,7 +125,7 @@ def described(kind: type) -> docstring_parser.Docstring:
 
 
 def about(key: Key) -> str:
-    """What a key is, from the docstring of its dataclass."""
+    """The description of a key, from the docstring of its dataclass."""
     return next((param.description or "" for param in described(key.owner).params if param.arg_name == key.name), "")
 
 
@@ -146,7 +146,7 @@ def _add_objectives(parser: argparse.ArgumentParser, prefix: str) -> None:
         ]
         group.add_argument(
             f"--{prefix}{key}", metavar=_metavar(hint), default=argparse.SUPPRESS,
-            help=helps.get(key, f"setting of, with defaults: {', '.join(owners)}"),
+            help=helps.get(key, f"setting of these objectives, with defaults: {', '.join(owners)}"),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What is said to a key that there is not: the key that was meant, with its whole path."""
+"""Messages about unknown keys: which key was probably meant, with its whole path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from seralign.config.fields import all_keys, dataclass_of, value_of
 from seralign.config.run import RunConfig
 
-# Names that other tools have (TRL, LLaMA-Factory, axolotl) to ours.
+# Our keys, and the names that other tools (TRL, LLaMA-Factory, axolotl) use for them.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "out": ("output_dir", "out_dir", "output", "run_dir", "save_dir"),
     "seed": ("random_seed", "data_seed", "random_state"),
@@ -69,33 +69,35 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _OURS = {theirs: ours for ours, names in SYNONYMS.items() for theirs in names}
 
-# Names for which there is no key, and what there is.
+# Names of other tools for which there is no key, and what to do instead.
 INSTEAD: dict[str, str] = {
-    "label_smoothing": "labels that may be wrong are given pair by pair: p in the data is the probability that chosen "
-    "is the better response (soft labels, docs/data.md)",
-    "gradient_accumulation_steps": "nothing is accumulated by hand: training.batch_size is the pairs of a whole step, "
-    "training.tokens_per_pack what is in memory at once",
-    "gamma": "the gamma of simpo is objective.target_margin, that of the reward ensemble scoring.ensemble_weight",
-    "lora_dropout": "there is no dropout: policy and reference are compared on the same network",
-    "dropout": "there is no dropout: policy and reference are compared on the same network",
+    "label_smoothing": "soft labels are set per pair: p in the data is the probability that chosen is the better "
+    "response (docs/data.md)",
+    "gradient_accumulation_steps": "gradients are accumulated automatically: training.batch_size is the number of "
+    "pairs in a step, and training.tokens_per_pack limits the tokens in memory",
+    "gamma": "the gamma of simpo is objective.target_margin, and that of the reward ensemble is "
+    "scoring.ensemble_weight",
+    "lora_dropout": "dropout is always disabled, so that policy and reference can be compared",
+    "dropout": "dropout is always disabled, so that policy and reference can be compared",
     "reference_free": "objective.name: simpo is the objective without a reference",
-    "precompute_ref_log_probs": "log-probabilities of the reference are always computed once, and kept (scoring.cache)",
-    "resume_from_checkpoint": "the same command again goes on where the run was",
-    "overwrite_output_dir": "the same command again goes on where the run was; for another run give another out",
-    "packing": "rows are packed wherever the model allows it (training.tokens_per_pack)",
-    "sample_packing": "rows are packed wherever the model allows it (training.tokens_per_pack)",
+    "precompute_ref_log_probs": "log-probabilities of the reference are always computed once and stored "
+    "(scoring.cache)",
+    "resume_from_checkpoint": "give the same command again to resume the run",
+    "overwrite_output_dir": "give the same command again to resume the run; for a new run, set another out",
+    "packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
+    "sample_packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
     "load_in_4bit": "weights are not quantized; policy.dtype and policy.lora save memory",
     "load_in_8bit": "weights are not quantized; policy.dtype and policy.lora save memory",
 }
 _INSTEAD_ALIASES = {"gradient_accumulation": "gradient_accumulation_steps", "label_smoothing_factor": "label_smoothing",
                     "ref_free": "reference_free", "auto_resume_from_checkpoints": "resume_from_checkpoint",
                     "smoothing": "label_smoothing", "grad_accum": "gradient_accumulation_steps"}  # fmt: skip
-# Sections that have the same keys as another one, which comes first to mind.
+# Sections with the same keys as another section, which is suggested instead.
 _SECOND = {"sft.": "training.", "bootstrap.selection.": "selection.", "data.heldout.": "data.pairs."}
 
 
 def unknown_key(key: str, others: list[str] | None = None) -> str:
-    """The message about a key that there is not.
+    """The message about an unknown key.
 
     Args:
         key: The whole key, with dots.

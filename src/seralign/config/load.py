@@ -1,4 +1,4 @@
-"""Reading a configuration: YAML, then dotted overrides, unknown keys refused."""
+"""Read a configuration: a YAML file, then dotted overrides. Unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from seralign.objectives import ObjectiveSum
 
 
 def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """A run's configuration from a YAML file and overrides.
+    """Read the configuration of a run from a YAML file and overrides.
 
     Args:
-        path: YAML file; every key is a field of ``RunConfig``, or ``recipe``, a name of
+        path: YAML file. Each key is a field of ``RunConfig``, or ``recipe``, the name of one of
             ``seralign.config.recipes.RECIPES``.
-        overrides: Dotted key to value, e.g. ``{"objective.name": "ipo", "rounds": 2}``; they win over the file.
+        overrides: Mapping from dotted keys to values, e.g. ``{"objective.name": "ipo", "rounds": 2}``. They override
+            the file.
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown, or a value cannot be honoured; names the key.
+        ConfigError: the file cannot be read, a key is unknown, or a value is not allowed; names the key.
     """
     values = {} if path is None else read_yaml(Path(path))
     for key, value in (overrides or {}).items():
@@ -40,18 +41,18 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
 
 
 def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[RunConfig, dict[str, Any]]:
-    """A run's configuration from a command line: an optional YAML file first, then flags.
+    """Read the configuration of a run from a command line: an optional YAML file, then flags.
 
     Args:
         parser: From ``config_parser``.
         arguments: ``[run.yaml] [--key value ...]``.
 
     Returns:
-        The configuration, and the values of arguments that the command added to the parser.
+        The configuration, and the values of the arguments that the command added to the parser.
 
     Raises:
-        ConfigError: as ``load_config``.
-        SystemExit: the configuration was to be printed, and was.
+        ConfigError: see ``load_config``.
+        SystemExit: ``--print_config`` was given, and the configuration has been printed.
     """
     if arguments and not arguments[0].startswith("-"):
         arguments = [f"--{CONFIG}={arguments[0]}", *arguments[1:]]
@@ -61,7 +62,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
         raise ConfigError(unknown_argument(unknown[0], parser))
     paths = [value for key, value in flags if key == CONFIG]
     if len(paths) > 1:
-        raise ConfigError(f"one configuration file is read, given are {', '.join(paths)}")
+        raise ConfigError(f"only one configuration file can be given, got {', '.join(paths)}")
     values = read_yaml(Path(paths[0])) if paths else {}
     for key, value in flags:
         if key != CONFIG:
@@ -75,12 +76,12 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The configuration as nested plain values, every default written out."""
+    """The configuration as nested plain values, with all defaults."""
     return plain_values(config)
 
 
 def plain_values(value: Any) -> Any:
-    """A part of a configuration as plain values, by the keys that it is read from."""
+    """A part of a configuration as plain values, with the keys of the YAML file."""
     if isinstance(value, ObjectiveSum):
         return plain(value)
     if isinstance(value, dict):
@@ -97,11 +98,11 @@ def plain_values(value: Any) -> Any:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML, every default written out; ``load_config`` reads it back equal."""
+    """The configuration as YAML, with all defaults. ``load_config`` reads it back as an equal configuration."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-# Keys with a path on this machine, in which ~ is the home folder; the readers of data see to their own.
+# Keys with a local path, in which ~ is the home folder. The data readers expand their own paths.
 _PATHS = (
     "out", "policy.model", "policy.tokenizer", "policy.chat_template", "policy.adapter", "reference.model",
     "reference.adapter", "scoring.cache",

@@ -1,4 +1,4 @@
-"""The section ``objective``: a name with settings of its own, or a list of such, each with a weight."""
+"""The section ``objective``: one objective with its settings, or a list of objectives with weights."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ DEFAULT = "dpo"
 
 
 def read_objective(values: Any) -> ObjectiveSum:
-    """The objective of a training from plain values: a mapping, or a list of mappings.
+    """Read the objective of a training from plain values: a mapping, or a list of mappings.
 
-    Each has ``name`` (of ``seralign.objectives.OBJECTIVES``, or ``module:Class`` for a class of one's own),
-    ``weight``, and the settings that the objective has.
+    Each mapping has ``name`` (one of ``seralign.objectives.OBJECTIVES``, or ``module:Class`` of your own), ``weight``,
+    and the settings of the objective.
 
     Raises:
-        ConfigError: a name or key is unknown, or a value cannot be honoured; names the whole key.
+        ConfigError: a name or key is unknown, or a value is not allowed; names the whole key.
     """
     if isinstance(values, list):
         if not values:
-            raise ConfigError(f"{KEY}: expected keys and values below it, or a list of such, got []")
+            raise ConfigError(f"{KEY}: expected a section with keys and values, or a list of sections, got []")
         return ObjectiveSum(tuple(_term(one, f"{KEY}[{place}]") for place, one in enumerate(values)))
     return ObjectiveSum((_term(values, KEY),))
 
 
 def plain(objective: ObjectiveSum) -> dict[str, Any] | list[dict[str, Any]]:
-    """Plain values that ``read_objective`` reads back equal."""
+    """Plain values that ``read_objective`` reads back as an equal objective."""
     terms = [
         {"name": term.name, "weight": term.weight} | dataclasses.asdict(term.objective)  # pyright: ignore
         for term in objective.terms
@@ -43,7 +43,7 @@ def plain(objective: ObjectiveSum) -> dict[str, Any] | list[dict[str, Any]]:
 
 
 def described(values: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """Plain values of an objective in words, with all settings: ``dpo, beta 0.1``."""
+    """The plain values of an objective as text, with all settings: ``dpo, beta 0.1``."""
     terms = values if isinstance(values, list) else [values]
     words = []
     for term in terms:
@@ -55,7 +55,7 @@ def described(values: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 
 def plain_name(values: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """The name of an objective from its plain values, as ``name``."""
+    """The name of an objective, from its plain values."""
     terms = values if isinstance(values, list) else [values]
     return sum_name([(term["name"], term["weight"]) for term in terms])
 
@@ -63,7 +63,7 @@ def plain_name(values: dict[str, Any] | list[dict[str, Any]]) -> str:
 def _term(values: Any, key: str) -> Term:
     if not isinstance(values, dict):
         meant = f"; did you mean {KEY}.name?" if isinstance(values, str) else ""
-        raise ConfigError(f"{key}: expected keys and values below it, got {shown(values)}{meant}")
+        raise ConfigError(f"{key}: expected a section with keys and values, got {shown(values)}{meant}")
     settings = dict(values)
     name = typed(str, settings.pop("name", DEFAULT), f"{key}.name")
     weight = typed(float, settings.pop("weight", 1.0), f"{key}.weight")
@@ -73,7 +73,7 @@ def _term(values: Any, key: str) -> Term:
     for unknown in (found for found in settings if found not in own):
         if unknown in keys_below(ObjectiveSum):
             has = f"; its settings are {', '.join(own)}" if own else ", which has no settings"
-            raise ConfigError(f"{key}.{unknown} is no setting of {name}{has}; leave it out")
+            raise ConfigError(f"{key}.{unknown} is not a setting of {name}{has}; remove it")
         raise ConfigError(unknown_key(f"{KEY}.{unknown}").replace(f"{KEY}.", f"{key}.", 1))
     return Term(name, build(kind, settings, key), weight)
 
@@ -89,6 +89,6 @@ def _class(name: str, key: str) -> type[Objective]:
     needed = ("beta", "forms", "reads", "uses_reference", "unit", "reward", "loss")
     missing = [what for what in needed if not hasattr(kind, what)]
     if not dataclasses.is_dataclass(kind) or not isinstance(kind, type) or missing:
-        lacking = f", without {', '.join(missing)}" if missing else ""
-        raise ConfigError(f"{key}.name: {name!r} must be a dataclass with what Objective has{lacking}")
+        lacking = f"; missing: {', '.join(missing)}" if missing else ""
+        raise ConfigError(f"{key}.name: {name!r} must be a dataclass with the members of Objective{lacking}")
     return cast(type[Objective], kind)

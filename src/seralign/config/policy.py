@@ -12,11 +12,11 @@ from seralign.errors import ConfigError
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """A fresh LoRA adapter.
+    """A new LoRA adapter.
 
     Args:
         r: Rank.
-        alpha: Scale: the adapter's output counts ``alpha / r``.
+        alpha: Scale. The output of the adapter is multiplied by ``alpha / r``.
         target_modules: Names of modules as in PEFT, or ``all-linear``.
     """
 
@@ -35,22 +35,23 @@ class PolicyConfig:
     """The model that is trained.
 
     Args:
-        model: A folder or a model's name on the hub.
+        model: A folder, or the name of a model on the hub.
         revision: Commit or tag on the hub.
-        tokenizer: Folder or name of the tokenizer; by default the one that was saved with the adapter, if any, or
-            else the model's.
-        chat_template: A Jinja chat template, or the path of a file with one, in place of the tokenizer's.
-        adapter: A trained PEFT adapter to go on from; the reference is then a frozen copy of it. With ``lora`` it is
-            merged into the model before anything is trained, and stays as it is.
-        lora: Train a fresh LoRA adapter; the reference is then the model without it.
-        dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates;
-            for mixed precision keep ``float32`` here and set ``training.precision``.
-        save_dtype: Data type of the weights in ``result``; ``auto`` is the one that the model came in. The rounds keep
-            theirs in ``dtype``, so that none of them loses small updates.
-        attention: Attention implementation of transformers. By default rows are packed and prompts shared where the
-            architecture allows it, and the model's own choice is taken elsewhere; with a name, rows are padded.
+        tokenizer: Folder or name of the tokenizer. Default: the one that was saved with the adapter, if any, or else
+            that of the model.
+        chat_template: A Jinja chat template, or the path of a file with one. It replaces the tokenizer's template.
+        adapter: A trained PEFT adapter to train further. The reference is a frozen copy of it. With ``lora``, it is
+            merged into the model before training, and is not trained itself.
+        lora: Train a new LoRA adapter. The reference is the model without it.
+        dtype: Data type of the weights in training and sampling. Training ``bfloat16`` weights loses small updates. For
+            mixed precision, keep ``float32`` here and set ``training.precision``.
+        save_dtype: Data type of the weights in ``result``. ``auto`` is the data type that the model came in. The rounds
+            keep their weights in ``dtype``, so that no small updates are lost.
+        attention: Attention implementation of transformers. By default, rows are packed and prompts are shared if the
+            architecture allows it; otherwise the default implementation of the model is used. If an implementation is
+            named here, rows are padded.
         trust_remote_code: Run code that comes with the model.
-        start: Each round starts from the ``previous`` round's policy or from the ``initial`` one.
+        start: Each round starts from the policy of the ``previous`` round, or from the ``initial`` policy.
     """
 
     model: str | None = None
@@ -67,19 +68,19 @@ class PolicyConfig:
 
     @property
     def merges(self) -> bool:
-        """Whether a trained adapter is merged into the model, for a fresh one to be trained on both."""
+        """Whether a trained adapter is merged into the model before a new adapter is trained."""
         return self.adapter is not None and self.lora is not None
 
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """The policy that implicit rewards are measured against.
+    """The policy relative to which implicit rewards are measured.
 
     Args:
-        model: A folder or hub name; by default the weights that the policy starts from (after ``sft``).
+        model: A folder, or the name of a model on the hub. Default: the starting policy (after ``sft``).
         revision: Commit or tag on the hub.
         adapter: An adapter on ``model``.
-        update: ``never`` keeps one reference for all rounds; ``each_round`` takes the previous round's policy.
+        update: ``never`` keeps one reference for all rounds. ``each_round`` uses the policy of the previous round.
     """
 
     model: str | None = None
@@ -89,4 +90,4 @@ class ReferenceConfig:
 
     def __post_init__(self) -> None:
         if self.adapter and not self.model:
-            raise ConfigError("adapter needs model, the one that it was trained on")
+            raise ConfigError("adapter needs model: set the model that it was trained on")

@@ -1,4 +1,4 @@
-"""Recipes: keys of a run under one name, laid under those that are given. Imports no torch."""
+"""Recipes: named sets of keys, which keys of the user override. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from seralign.errors import ConfigError
 
 RecipeName = Literal["sera", "sera_stable"]
 
-# What the dataclasses' defaults are, which a test holds.
+# The recipe whose keys are the defaults of the dataclasses; a test checks this.
 DEFAULT: RecipeName = "sera_stable"
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # As published, 2410.09362: the last policy writes, its own margins judge, and what it made grows in the mixture.
+    # As published (2410.09362): responses are sampled from the last policy, and the share of generated pairs grows.
     "sera": {
         "scoring": {"length_correction": False},
         "bootstrap": {"sample_from": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
     },
-    # docs/evidence.md has what each of these does.
+    # The effect of each key is in docs/evidence.md.
     "sera_stable": {
         "scoring": {"length_correction": True},
         "bootstrap": {"sample_from": "initial", "shares": [0.3]},
@@ -27,7 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def with_recipe(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested values without the key ``recipe``, laid over the keys of the recipe that it names.
+    """Nested values with the keys of the recipe that ``recipe`` names; the given values override them.
 
     Raises:
         ConfigError: there is no recipe of that name.
@@ -48,9 +48,9 @@ def recipe_keys(name: Any) -> dict[str, Any]:
 
 
 def recipe_name(config: dict[str, Any]) -> str | None:
-    """The recipe whose keys a whole configuration has, nested as ``to_dict`` gives it; None where no recipe does.
+    """The recipe that a complete configuration (nested, from ``to_dict``) follows, or None.
 
-    Keys of a section that is null say nothing. A run that could not name a key did what the paper does.
+    Sections that are null are ignored. A key that is absent counts as the value of the paper.
     """
     paper = RECIPES["sera"]
     for name, sections in RECIPES.items():

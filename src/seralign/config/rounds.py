@@ -1,4 +1,4 @@
-"""What a round does to the data, how policies are measured, and when the rounds end."""
+"""Settings of scoring, selection, bootstrapping and evaluation, and of when the rounds end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ScoringConfig:
     """Log-probabilities of the data under the policies, and the reward ensemble.
 
     Args:
-        dtype: Precision of the forward passes that score. ``bfloat16`` and ``float16`` are mixed precision over the
-            policy's own weights, in which rounding can reorder close margins; in ``bfloat16`` answers are sampled with
-            weights cast to it. ``auto`` takes the faster of ``float32`` and ``bfloat16``.
-        tokens_per_pack: Most tokens in one forward pass, counted as in training.
-        cache: File of the log-probability cache; by default in the run. Give one file to several runs to share.
-        ensemble_weight: Weight w of the policy before the last in the ensembled margin, (1 - w) h1 + w h2; gamma in
-            the paper.
-        length_correction: Take from margins and rewards the part that the length of the responses explains, before
-            pairs are selected or made by them.
+        dtype: Precision of the forward passes for scoring. ``bfloat16`` and ``float16`` mean mixed precision with the
+            policy's own weights; rounding can then change the order of close margins. With ``bfloat16``, answers are
+            sampled with weights cast to it. ``auto`` uses the faster of ``float32`` and ``bfloat16``.
+        tokens_per_pack: Maximum number of tokens in one forward pass, counted as in ``training``.
+        cache: File of the log-probability cache. Default: a file in the run. Several runs can share one file.
+        ensemble_weight: Weight w of the policy before the last in the ensembled margin, (1 - w) h1 + w h2. It is gamma
+            in the paper.
+        length_correction: Subtract from margins and rewards the part that the length of the responses explains, before
+            pairs are selected or generated with them.
     """
 
     dtype: Precision = "auto"
@@ -45,10 +45,10 @@ class SelectionConfig:
     """Which scored pairs are kept.
 
     Args:
-        rule: ``top``, ``middle`` or ``bottom`` fraction by margin, ``threshold`` on the margin, ``random`` fraction,
-            or ``all``.
-        fraction: Share kept by the fraction rules.
-        threshold: Smallest margin kept (nats) by the threshold rule.
+        rule: ``top``, ``middle`` or ``bottom``: a fraction of the pairs, ranked by margin. ``threshold``: pairs with at
+            least this margin. ``random``: a random fraction. ``all``: all pairs.
+        fraction: Share of the pairs that is kept by the rules with a fraction.
+        threshold: Smallest margin in nats that the rule ``threshold`` keeps.
     """
 
     rule: Literal["top", "middle", "bottom", "threshold", "random", "all"] = "top"
@@ -59,21 +59,21 @@ class SelectionConfig:
         fraction(self.fraction, "fraction")
         if (self.rule == "threshold") != (self.threshold is not None):
             raise ConfigError(
-                "threshold goes with rule: threshold, and only with it "
+                "threshold and rule: threshold must be set together "
                 f"(rule is {self.rule!r}, threshold is {self.threshold!r})"
             )
 
 
 @dataclass(frozen=True)
 class CrossfitConfig:
-    """A review of the data before round 1, by copies of the policy that have not seen the pairs that they judge.
+    """A review of the data before round 1, by copies of the policy that were not trained on the pairs that they score.
 
     Args:
-        folds: Number of copies. Each is trained, as round 1 is, on all pairs but those of its own fold of the prompts,
-            and gives those their margins. So many trainings come before round 1.
-        trust: Probability that a label of the data is right by itself. At 0.5 the margins alone make the labels; at 1
-            hard labels stay as they are.
-        keep: Share of the pairs that stay, those with the largest margins in favour of what the new label prefers.
+        folds: Number of copies. Each copy is trained like round 1, on all pairs except those of its own fold of the
+            prompts, and scores the pairs of its fold. This adds as many trainings before round 1.
+        trust: Probability that a label of the data is right, without looking at the pair. At 0.5, the new labels come
+            from the margins alone. At 1, hard labels do not change.
+        keep: Share of the pairs that is kept: those with the largest margins in favour of the new label.
     """
 
     folds: int = 4
@@ -92,17 +92,19 @@ class CrossfitConfig:
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """Pairs that are made of sampled answers, by the policies' own rewards.
+    """Pairs that are generated from sampled responses, by the implicit rewards of the policies.
 
     Args:
-        sample_from: The policy that answers the prompts: the last one (``policy``), the one before it (``previous``),
-            or the one that round 1 started from (``initial``). The reward policies are the last ones in any case. The
-            further a policy has moved from the reference, the less its own reward can tell its answers apart.
+        sample_from: The policy that responses are sampled from: the last policy (``policy``), the one before it
+            (``previous``), or the policy that round 1 started from (``initial``). The reward policies are always the
+            last ones. The further a policy is from the reference, the less its implicit reward can distinguish its own
+            responses.
         samples: Responses per prompt (R).
         sampling: How they are sampled.
-        prompts: Number of prompts each round, drawn anew; by default all.
+        prompts: Number of prompts in each round, drawn again each time. Default: all prompts.
         selection: Which of the generated pairs are kept.
-        shares: Share of generated pairs in the training data of rounds 2, 3, ...; the last one holds on.
+        shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
+            rounds.
     """
 
     sample_from: Literal["policy", "previous", "initial"] = "initial"
@@ -133,17 +135,18 @@ class EvaluationConfig:
     """What is measured after each round.
 
     Args:
-        prompts: Held-out prompts that each policy answers.
+        prompts: Number of held-out prompts that each policy answers.
         sampling: How the answers are sampled.
-        scorer: ``module:function`` that takes lists of prompts and of responses and returns scores. The built-in world
-            brings its own.
-        judge: Who decides which of two answers is better, for the win rates: ``scorer``, the one with the higher score;
-            or ``module:class`` of your own (CONTRIBUTING.md). By default ``scorer``, where there is one.
-        judge_options: The judge's own settings; ``scorer`` has none. Secrets are refused: a run's files have the
-            configuration.
-        baseline: Also train the objective on all pairs with as many steps as all rounds, to compare with.
-        token_pairs: Pairs of each round, up to half of them generated, whose log-ratios are kept token by token for
-            the report; 0 for none.
+        scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one
+            score for each response. A built-in world has its own.
+        judge: Decides which of two answers is better, for the win rates: ``scorer``, the answer with the higher score,
+            or ``module:class`` of your own (docs/extending.md). Default: ``scorer``, if there is a scorer.
+        judge_options: Settings of the judge; ``scorer`` has none. Secrets are refused, because the files of a run
+            contain the configuration.
+        baseline: Also train a baseline for comparison: the objective on all pairs, with as many steps as all rounds
+            together.
+        token_pairs: Number of pairs in each round whose token log-ratios are stored for the report, up to half of them
+            generated; 0 for none.
     """
 
     prompts: int = 200
@@ -159,7 +162,7 @@ class EvaluationConfig:
         require(self.token_pairs >= 0, "token_pairs", "at least 0", self.token_pairs)
         refuse_secrets(self.judge_options, "judge_options")
         if self.judge_options and self.judge is None:
-            raise ConfigError("judge_options go with judge, which names whom they are for")
+            raise ConfigError("judge_options need judge: set the judge that they are for")
         require(
             self.scorer is None or self.scorer.count(":") == 1,
             "scorer",
@@ -170,16 +173,16 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class StopConfig:
-    """When the rounds end before the last.
+    """When the rounds end early.
 
     Args:
-        metric: ``margin_accuracy`` on held-out pairs, ``win_rate`` against the best round so far (needs a scorer),
+        metric: ``margin_accuracy`` on held-out pairs; ``win_rate`` against the best round so far, which needs a scorer;
             or ``never``.
-        min_gain: What a round has to be above the best one so far to count as a gain; for ``win_rate``, above one
-            half. The result is the last round with a gain. By default 0 for ``win_rate`` and -0.05 for
-            ``margin_accuracy``: on pairs that others wrote it falls a little while answers still get better
-            (docs/evidence.md).
-        patience: Rounds without gain in a row that end the run.
+        min_gain: A round gains if its metric is more than this above that of the best round so far; for ``win_rate``,
+            more than this above one half. The result is the last round that gained. Default: 0 for ``win_rate``, and
+            -0.05 for ``margin_accuracy``, because the accuracy on pairs that others wrote falls a little while answers
+            still get better (docs/evidence.md).
+        patience: Number of consecutive rounds without a gain after which the run ends.
     """
 
     metric: Literal["margin_accuracy", "win_rate", "never"] = "margin_accuracy"
@@ -191,6 +194,6 @@ class StopConfig:
 
     @property
     def least_gain(self) -> float:
-        """``min_gain``, or what stands for it."""
+        """``min_gain``, or its default."""
         default = -0.05 if self.metric == "margin_accuracy" else 0.0
         return default if self.min_gain is None else self.min_gain

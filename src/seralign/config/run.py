@@ -1,4 +1,4 @@
-"""A whole run."""
+"""The configuration of a run."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from seralign.objectives import DPO, ObjectiveSum, one
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run: one folder, one command, round after round.
+    """The configuration of a run.
 
     Args:
-        out: The run's folder.
+        out: The folder of the run.
         seed: Seed of everything random in the run.
-        rounds: Number of rounds; the first trains on all pairs, each later one reviews, samples and trains again.
+        rounds: Number of rounds. The first trains on all pairs; each later round scores, selects, samples and trains.
         policy: The model that is trained.
-        reference: The policy that implicit rewards are measured against.
+        reference: The policy relative to which implicit rewards are measured.
         data: Pairs, prompts, demonstrations.
-        sft: Train a supervised policy first, with these settings; it becomes the starting policy and the reference.
-        objective: The loss of the rounds, or a list of them, which are added.
+        sft: Train a supervised policy first, with these settings. It becomes the starting policy and the reference.
+        objective: The loss of the rounds: one objective, or a list of objectives that are added.
         crossfit: A review of the data before round 1, by copies of the policy; null for none.
         training: Training of each round.
-        scoring: Log-probabilities of the data and the reward ensemble.
+        scoring: Log-probabilities of the data, and the reward ensemble.
         selection: Which offline pairs a round keeps.
-        bootstrap: Pairs that are made of sampled answers; null for none.
+        bootstrap: Pairs generated from sampled responses; null for none.
         evaluation: What is measured after each round.
-        stop: When the rounds end before the last.
-        world: A world with a known gold reward in place of files.
+        stop: When the rounds end early.
+        world: A world with a known gold reward, in place of files.
     """
 
     out: str
@@ -67,18 +67,18 @@ class RunConfig:
         require(self.rounds >= 1, "rounds", "at least 1", self.rounds)
         if self.world is None:
             if self.policy.model is None:
-                raise ConfigError("policy.model is missing: a folder or a model's name on the hub (or set world)")
+                raise ConfigError("policy.model is missing: a folder or the name of a model on the hub (or set world)")
             if self.data.pairs is None:
-                raise ConfigError("data.pairs is missing: a file or a data set's name on the hub (or set world)")
+                raise ConfigError("data.pairs is missing: a file or the name of a dataset on the hub (or set world)")
         if not self.objective.compares and self.rounds > 1:
             name = self.objective.name
-            raise ConfigError(f"objective.name: {name} has no margin to review pairs by; set rounds: 1 or another name")
+            raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
         if not self.objective.compares and self.crossfit is not None:
-            raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; leave crossfit out")
+            raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
         if self.stop.metric == "win_rate" and self.evaluation.prompts == 0:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:
-            raise ConfigError("data.demonstrations are for sft; give the section sft, or objective.name: sft")
+            raise ConfigError("data.demonstrations are for sft: set the section sft, or objective.name: sft")
         precisions = {"training": self.training.precision, "sft": self.sft.precision if self.sft else "float32"}
         for section, precision in precisions.items():
             if precision == "float16" and self.policy.dtype != "float32":
@@ -89,11 +89,11 @@ class RunConfig:
 
     @property
     def supervised(self) -> bool:
-        """Whether anything in the run is trained on demonstrations."""
+        """Whether a training of the run uses demonstrations."""
         return self.sft is not None or not self.objective.compares
 
     def resolved(self) -> RunConfig:
-        """The same run, with the value in place of a null that stands for one."""
+        """The same configuration, with each null replaced by the value that it means."""
         data = self.data
         bootstrap, world = self.bootstrap, self.world
         if bootstrap is not None:
@@ -115,7 +115,7 @@ class RunConfig:
 
     @property
     def answer_tokens(self) -> int:
-        """Longest answer of the evaluation: its own limit, or that of bootstrapping."""
+        """Maximum number of tokens of an answer: the limit of the evaluation, or that of bootstrapping."""
         if self.evaluation.sampling.max_new_tokens is not None or self.bootstrap is None:
             return self.evaluation.sampling.limit
         return self.bootstrap.sampling.limit

@@ -8,7 +8,7 @@ from typing import Any
 from seralign.checks import fraction, positive
 from seralign.config.secrets import refuse_secrets
 
-# What ``max_new_tokens: null`` stands for where no other section says.
+# The value of ``max_new_tokens: null``, unless another section sets it.
 MAX_NEW_TOKENS = 256
 # The engine that samples with the policy in this process.
 LOCAL = "local"
@@ -20,13 +20,14 @@ class SamplingConfig:
 
     Args:
         temperature: Sampling temperature.
-        top_p: Nucleus of the sampling distribution.
-        max_new_tokens: Longest response in tokens; a longer one is unfinished and makes no pair. Default: 256; in
-            ``evaluation``, that of ``bootstrap``.
-        batch_size: Prompts sampled together.
-        engine: What samples: ``local``, the policy in this process; or ``module:class`` of your own (CONTRIBUTING.md).
-        engine_options: The engine's own settings; ``local`` has none. Secrets are refused: a run's files have the
-            configuration.
+        top_p: Nucleus sampling: the smallest set of tokens with at least this probability.
+        max_new_tokens: Maximum number of tokens of a response. A longer response is unfinished and makes no pair.
+            Default: 256; in ``evaluation``, the value of ``bootstrap``.
+        batch_size: Number of prompts sampled together.
+        engine: The sampling engine: ``local``, the model in this process, or ``module:class`` of your own
+            (docs/extending.md).
+        engine_options: Settings of the engine; ``local`` has none. Secrets are refused, because the files of a run
+            contain the configuration.
     """
 
     temperature: float = 1.0
@@ -46,5 +47,5 @@ class SamplingConfig:
 
     @property
     def limit(self) -> int:
-        """``max_new_tokens``, or what stands for it."""
+        """``max_new_tokens``, or its default."""
         return MAX_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens

@@ -1,4 +1,4 @@
-"""Refusing secrets in a configuration, which every run stores in clear."""
+"""Refuse secrets in a configuration, because every run stores it in clear text."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _NAME = re.compile(
     r"(?:^|[_\-.])(?:token|secret|password|passwd|passphrase|credentials?|api_?key|access_?key|private_?key)(?:$|[_\-.])",
     re.IGNORECASE,
 )
-# Tokens by the prefixes that their issuers give them, for scanners to find; keys of Weights & Biases are 40 hex digits.
+# Tokens with well-known prefixes; keys of Weights & Biases are 40 hex digits.
 _VALUE = re.compile(
     r"\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_\-]{16,}|\bgh[opsur]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
     r"|\bglpat-[\w\-]{16,}|\bAKIA[A-Z0-9]{16}\b|\bAIza[\w\-]{30,}|\bxox[abprs]-[\w\-]{10,}|\bwandb_v\d+_\w{16,}"
     r"|^[0-9a-f]{40}$|\beyJ[\w\-]{10,}\.[\w\-]{10,}\.|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s@]+@"
 )
 _ADVICE = (
-    "it looks like a secret, and a run's folder stores the configuration in clear; it belongs in the environment "
-    "(HF_TOKEN, WANDB_API_KEY …); leave it out here"
+    "this looks like a secret, and a run stores its configuration in clear text; remove it, and set it in the "
+    "environment (HF_TOKEN, WANDB_API_KEY …)"
 )
 
 
 def refuse_secrets(values: Any, key: str) -> None:
-    """Raise ``ConfigError``, with the path of the key and without its value, for what is a secret by name or form."""
+    """Raise ``ConfigError`` for values that look like secrets, by name or by form. Names the key, not the value."""
     if isinstance(values, dict):
         for name, value in values.items():
             path = f"{key}.{name}"

@@ -1,4 +1,4 @@
-"""One training."""
+"""Settings of a training."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training: optimizer, schedule, batches, checkpoints.
+    """Settings of a training: optimizer, schedule, batches, checkpoints.
 
     Args:
         learning_rate: Peak learning rate.
-        schedule: Learning-rate schedule by transformers' name.
-        warmup: Share of the steps over which the rate rises from 0, rounded down to whole steps.
-        epochs: Times that each pair is seen. Give this or ``max_steps``; by default 1.
-        max_steps: Number of optimizer steps instead of ``epochs``.
+        schedule: Learning-rate schedule, by its name in transformers.
+        warmup: Share of the steps over which the learning rate rises from 0, rounded down to whole steps.
+        epochs: How often each pair is seen. Set this or ``max_steps``. Default: 1.
+        max_steps: Number of optimizer steps, in place of ``epochs``.
         batch_size: Pairs per optimizer step, over all processes.
-        tokens_per_pack: Most tokens in one forward pass; a step is split into as many passes as that takes. A prompt
-            counts once for all its responses, or padding counts where the model cannot pack rows. Changes memory,
-            never the loss.
-        precision: ``bfloat16`` and ``float16`` train in mixed precision, over the policy's own weights. ``auto`` takes
-            the faster of ``float32`` and ``bfloat16``, found by a probe of a second when the run begins.
-        weight_decay: AdamW's decay.
-        max_grad_norm: Gradient clipping; 0 for none.
-        average: Share of the last steps whose weights are averaged into the policy; 0 keeps those of the last step.
-        optimizer: Optimizer by transformers' name.
+        tokens_per_pack: Maximum number of tokens in one forward pass. A step is split into as many passes as needed. A
+            prompt counts once for all its responses. If the model cannot pack rows, padding counts instead. This
+            changes the memory, never the loss.
+        precision: ``bfloat16`` and ``float16`` train in mixed precision, with the policy's own weights. ``auto`` uses
+            the faster of ``float32`` and ``bfloat16``, found by a probe of about a second when the run begins.
+        weight_decay: Weight decay of AdamW.
+        max_grad_norm: Maximum norm of the gradient; 0 for no clipping.
+        average: Share of the last steps over which the weights of the policy are averaged; 0 uses the weights of the
+            last step.
+        optimizer: Optimizer, by its name in transformers.
         gradient_checkpointing: Recompute activations to save memory.
-        save_steps: Steps between checkpoints; a killed run goes on from the last one.
+        save_steps: Steps between checkpoints. A run that was killed resumes from the last checkpoint.
         log_steps: Steps between lines of metrics.
-        eval_steps: Steps between held-out evaluations; by default only before and after training.
-        report_to: Trackers by transformers' names, e.g. ``[tensorboard, wandb]``. Their packages, and the login to
-            wandb and comet_ml, are checked before the run begins.
-        extra: Any other field of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …). Secrets are refused:
-            they belong in the environment (``HF_TOKEN``).
+        eval_steps: Steps between held-out evaluations. Default: only before and after training.
+        report_to: Trackers, by their names in transformers, e.g. ``[tensorboard, wandb]``. Their packages, and the
+            login to wandb and comet_ml, are checked before the run begins.
+        extra: Other fields of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …). Secrets are refused; set
+            them in the environment (``HF_TOKEN``).
     """
 
     learning_rate: float = 1e-6
@@ -69,8 +70,8 @@ class TrainingConfig:
             if getattr(self, key) is not None:
                 positive(getattr(self, key), key)
         if self.epochs is not None and self.max_steps is not None:
-            raise ConfigError("epochs and max_steps exclude each other: give one of them")
-        # A greater one makes the weights infinite within steps.
+            raise ConfigError("epochs and max_steps exclude each other: set one of them")
+        # A larger learning rate makes the weights infinite within a few steps.
         require(self.learning_rate <= 10.0, "learning_rate", "at most 10", self.learning_rate)
         for key in ("weight_decay", "max_grad_norm"):
             require(getattr(self, key) >= 0.0, key, "at least 0", getattr(self, key))
@@ -80,10 +81,10 @@ class TrainingConfig:
         refuse_secrets(self.extra, "extra")
 
     def resolved(self) -> TrainingConfig:
-        """The same training, with the number of epochs where it follows from them."""
+        """The same settings, with the default of ``epochs`` filled in if ``max_steps`` is not set."""
         return self if self.max_steps is not None else replace(self, epochs=self.resolved_epochs)
 
     @property
     def resolved_epochs(self) -> float:
-        """``epochs``, one where neither ``epochs`` nor ``max_steps`` is given."""
+        """``epochs``, or 1 if neither ``epochs`` nor ``max_steps`` is set."""
         return 1.0 if self.epochs is None else self.epochs

@@ -1,4 +1,4 @@
-"""Values of the types that the dataclasses say, checked in one place; every message begins with the whole key."""
+"""Checks that values have the types of the dataclasses; every message begins with the whole key."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from seralign.config.fields import alternatives, dataclass_of, is_inline, keys_b
 from seralign.config.hints import dotted_key, type_at, unknown_key
 from seralign.errors import ConfigError
 
-# Counts, lengths and seeds beyond it do not fit the integers of some library or other.
+# Larger counts, lengths and seeds do not fit the integers of some library.
 MAX_INTEGER = 2**31 - 1
-# Between them and their inverses numbers stay finite and apart from 0 in float32, multiplied with any logit.
+# Within these bounds, a number and its inverse stay finite and nonzero in float32, also multiplied with any logit.
 MAX_NUMBER, MIN_NUMBER = 1e30, 1e-30
 _MAY_BE_EMPTY = {"data.system"}
 
@@ -24,16 +24,15 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
     Args:
         kind: The dataclass; its fields may be dataclasses themselves.
         values: Keys to values.
-        key: The whole key that the values stand under; empty for a run's own.
-        base: An instance that supplies what is not given, in place of the defaults of ``kind``.
+        key: The whole key of the section; empty for the top level.
+        base: An instance that supplies missing values, in place of the defaults of ``kind``.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value has another type or cannot be honoured; names the whole
-            key.
+        ConfigError: a key is unknown or missing, or a value has the wrong type or is not allowed; names the whole key.
     """
     if not isinstance(values, dict):
         first = f"; did you mean {key}.{dataclasses.fields(kind)[0].name}?" if isinstance(values, str) else ""
-        raise ConfigError(f"{key}: expected keys and values below it, got {shown(values)}{first}")
+        raise ConfigError(f"{key}: expected a section with keys and values, got {shown(values)}{first}")
     prefix = f"{key}." if key else ""
     hints, fields = type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
     arguments = {}
@@ -67,10 +66,10 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
 
 
 def typed(hint: Any, value: Any, key: str) -> Any:
-    """The value, where it is one of the type; whole numbers become numbers.
+    """The value, if it has the type; integers become floats where the type is float.
 
     Raises:
-        ConfigError: it is not one; names the key.
+        ConfigError: it has another type; names the key.
     """
     kinds = alternatives(hint)
     if value is None and type(None) in kinds:
@@ -98,17 +97,17 @@ def typed(hint: Any, value: Any, key: str) -> Any:
             return _number(value, key)
     rule = " or ".join(_called(kind) for kind in kinds)
     quoted = isinstance(value, str) and bool({int, float, bool} & set(kinds)) and _reads_as_number(value)
-    raise ConfigError(f"{key} must be {rule}, got {shown(value)}{'; leave out the quotes' if quoted else ''}")
+    raise ConfigError(f"{key} must be {rule}, got {shown(value)}{'; remove the quotes' if quoted else ''}")
 
 
 def shown(value: Any) -> str:
-    """A value as a file has it, cut where it is long."""
+    """A value as it is written in a file, shortened if it is long."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _first_below(value: Any) -> str:
-    """The first key below an unknown one, which may tell where it belongs."""
+    """The first key below an unknown key, which helps to find where it belongs."""
     return f".{next(iter(value))}" if isinstance(value, dict) and value else ""
 
 
@@ -152,7 +151,7 @@ def _text(value: str, key: str) -> str:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """Values of settings that are passed on; they are stored as JSON."""
+    """Values of settings that are passed to other libraries; they are stored as JSON."""
     if isinstance(value, dict):
         _check_names(value, key)
         return {name: _plain(part, f"{key}.{name}") for name, part in value.items()}

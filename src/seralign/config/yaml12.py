@@ -1,7 +1,7 @@
-"""Reading YAML by the core schema of YAML 1.2; what YAML 1.1 reads as something else is refused, not guessed.
+"""Read YAML by the core schema of YAML 1.2. Values that YAML 1.1 reads differently are refused.
 
-PyYAML parses; its resolvers are those of YAML 1.1, where ``010`` is 8, ``1:30`` is 90, ``no`` is false and ``1e-6`` is
-text.
+PyYAML parses the text. Its own resolvers follow YAML 1.1, where ``010`` is 8, ``1:30`` is 90, ``no`` is false and
+``1e-6`` is text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seralign.config.paths import expanded
 from seralign.errors import ConfigError, one_line
 
 MAX_BYTES = 1_000_000
-# Values, each alias counted with everything that it stands for: a few lines of aliases of aliases make billions.
+# Number of values after expanding aliases: a few lines of nested aliases can expand to billions.
 MAX_VALUES = 100_000
 
 _TAG = "tag:yaml.org,2002:"
@@ -30,12 +30,12 @@ _RESOLVED = {
     "merge": r"<<",
 }
 _TAGS = {f"{_TAG}{name}" for name in (*_RESOLVED, "str", "seq", "map")}
-# Plain values that YAML 1.1 and 1.2 read differently, and what to say of them.
+# Unquoted values that YAML 1.1 and 1.2 read differently, and the advice for each.
 _TWO_READINGS = {
-    r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF": "write true or false, or put it in quotes if text is meant",
-    r"[-+]?0[0-9_]+|0o[0-7]+|0b[01_]+": "write it as a plain decimal number, or put it in quotes if text is meant",
-    r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?": "write a plain number, or put it in quotes if text is meant",
-    r"[-+]?(?=[0-9._]*_)[0-9][0-9_]*(?:\.[0-9_]*)?": "write it without underscores, or in quotes if text is meant",
+    r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF": "write true or false, or put it in quotes if you mean text",
+    r"[-+]?0[0-9_]+|0o[0-7]+|0b[01_]+": "write it as a plain decimal number, or put it in quotes if you mean text",
+    r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?": "write a plain number, or put it in quotes if you mean text",
+    r"[-+]?(?=[0-9._]*_)[0-9][0-9_]*(?:\.[0-9_]*)?": "write it without underscores, or in quotes if you mean text",
 }
 
 
@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a nested dict.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds what ``parse_yaml`` refuses; names file and
+        ConfigError: the file cannot be read, is not YAML, or has content that ``parse_yaml`` refuses; names file and
             key.
     """
     try:
@@ -54,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is no configuration")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is too large for a configuration")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,11 +71,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, key: str = "") -> Any:
-    """Plain values of YAML text, which stands at ``key``.
+    """Plain values of the YAML text of a key.
 
     Raises:
-        ConfigError: the text is not YAML, has a key twice, a tag of its own, a value that YAML 1.1 and 1.2 read
-            differently, or more aliases or levels than a configuration has; names the key.
+        ConfigError: the text is not YAML, or has a duplicate key, a tag, a value that YAML 1.1 and 1.2 read
+            differently, or too many aliases or levels; names the key.
     """
     where = f"{key}: " if key else ""
     try:
@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class _Checks:
-    """Refuse what would be read quietly as something that was not meant."""
+    """Refuses values that would silently be read as something else."""
 
     lines: bool
     sizes: dict[int, int] = field(default_factory=dict)
@@ -115,11 +115,11 @@ class _Checks:
         """The number of values in a checked node, which is part of the nodes ``above``."""
         identity = id(node)
         if identity in above:
-            raise ConfigError(f"{self.at(node, key)}: an alias stands for what it is part of")
+            raise ConfigError(f"{self.at(node, key)}: an alias refers to a value that contains it")
         if identity in self.sizes:
             return self.sizes[identity]
         if node.tag not in _TAGS:
-            raise ConfigError(f"{self.at(node, key)}: the tag {node.tag} cannot stand in a configuration")
+            raise ConfigError(f"{self.at(node, key)}: the tag {node.tag} is not allowed in a configuration")
         above, size = (*above, identity), 1
         if isinstance(node, yaml.ScalarNode):
             self.scalar(node, key)
@@ -128,12 +128,12 @@ class _Checks:
         else:
             size += sum(self.size(part, f"{key}[{place}]", above) for place, part in enumerate(node.value))
         if size > MAX_VALUES:
-            raise ConfigError(f"{self.at(node, key)}: more than {MAX_VALUES:,} values, with those of aliases counted")
+            raise ConfigError(f"{self.at(node, key)}: more than {MAX_VALUES:,} values, after expanding aliases")
         self.sizes[identity] = size
         return size
 
     def parts(self, node: yaml.MappingNode, key: str) -> Iterator[tuple[str, yaml.Node]]:
-        """The values of a mapping, each with its whole key; no key is there twice."""
+        """The values of a mapping, each with its whole key. Duplicate keys are refused."""
         seen: dict[str, int] = {}
         for name, value in node.value:
             if not isinstance(name, yaml.ScalarNode):
@@ -147,10 +147,10 @@ class _Checks:
             yield below, value
 
     def scalar(self, node: yaml.ScalarNode, key: str) -> None:
-        """A plain value has one reading."""
+        """Refuse an unquoted value that YAML 1.1 and 1.2 read differently."""
         for pattern, advice in _TWO_READINGS.items() if node.style is None else ():
             if re.fullmatch(pattern, node.value):
-                text = f"{node.value} is one thing in YAML 1.1 and another in YAML 1.2"
+                text = f"{node.value} has different meanings in YAML 1.1 and YAML 1.2"
                 raise ConfigError(f"{self.at(node, key)}: {text}; {advice}")
 
     def at(self, node: yaml.Node, key: str) -> str:
@@ -167,7 +167,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
 
 _Loader.yaml_implicit_resolvers = {}
 for _name, _pattern in _RESOLVED.items():
-    # The first letters of the pattern's values are a shortcut that PyYAML can do without.
+    # None: no index by the first letter of the value.
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), None)
 for _name in ("int", "float"):
     _Loader.add_constructor(f"{_TAG}{_name}", _number)

@@ -28,7 +28,7 @@ class IPO:
     loss 0. With p = 0.8, 0.6 h = 3 and the loss is (3 - 5)^2 = 4. At h = 0 it is 25.
 
     Args:
-        beta: Strength of the implicit reward; the margin is drawn to 1 / (2 beta).
+        beta: Strength of the implicit reward. The target of the margin is 1 / (2 beta).
     """
 
     beta: float = 0.1

@@ -30,7 +30,7 @@ class SimPO:
 
     Args:
         beta: Strength of the implicit reward.
-        target_margin: The margin of rewards from which the loss is small, the paper's gamma.
+        target_margin: Target margin between the rewards, gamma in the paper.
     """
 
     beta: float = 2.0

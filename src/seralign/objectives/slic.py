@@ -27,7 +27,7 @@ class SLiC:
     With p = 0.8, 0.6 h = 3 and the loss is 0.7. At h = 0 it is 1; from h = 10 on it is 0.
 
     Args:
-        beta: Strength of the implicit reward; the hinge closes at the margin 1 / beta.
+        beta: Strength of the implicit reward. The loss is 0 from the margin 1 / beta on.
     """
 
     beta: float = 0.1
