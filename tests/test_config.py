@@ -125,7 +125,7 @@ def test_overrides_are_not_changed() -> None:
         ("recipe: dpo", "recipe must be one of sera, sera_stable, got 'dpo'"),
         ("scoring: null", "scoring: expected a section with keys and values, got null"),
         ("recipe: {}", "recipe must be one of sera, sera_stable, got {}"),
-        ("objective: dpo", "objective: expected a section with keys and values, got 'dpo'; did you mean objective.name?"),
+        ("objective: dpo", "objective: expected a section with keys and values, got 'dpo'; did you mean objective"),
         ("rounds: [1]", "rounds must be a whole number, got [1]"),
         ("sft: {batch_size: x}", "sft.batch_size must be a whole number, got 'x'"),
         (
@@ -134,7 +134,7 @@ def test_overrides_are_not_changed() -> None:
         ),
         ("objective: {beta: -1}", "objective.beta must be greater than 0, got -1.0"),
         ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta is not a setting of sft"),
-        ("objective: {name: sft}", "objective.name: sft has no margin to review pairs by"),
+        ("objective: {name: sft}", "objective.name: sft has no margin to select pairs by"),
         ("reference: {adapter: a}", "reference.adapter needs model"),
         ("training: {epochs: 1, max_steps: 2}", "training.epochs and max_steps exclude each other"),
         ("selection: {rule: threshold}", "selection.threshold and rule: threshold must be set together"),

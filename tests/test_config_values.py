@@ -86,7 +86,7 @@ def test_every_key_honours_a_value_or_says_why_not(key: str) -> None:
 def test_every_section_takes_keys_only(key: str) -> None:
     a_list = [] if key == "objective" else [[{}]]
     for value in ("text", 1, True, [], *a_list, float("nan")):
-        with pytest.raises(ConfigError, match=f"^{key}: expected keys and values below it"):
+        with pytest.raises(ConfigError, match=f"^{key}: expected a section with keys and values"):
             load_config(None, with_value(key, value))
     with pytest.raises(ConfigError, match=f"^{key}.frobnicate: unknown key; known below {key}: {key}"):
         load_config(None, with_value(f"{key}.frobnicate", 1))
@@ -287,7 +287,7 @@ def test_a_dotted_key_in_a_file_says_how_to_nest_it(text: str, says: str, tmp_pa
         ("training.batchsize", "did you mean training.batch_size?"),
         ("training.learning-rate", "did you mean training.learning_rate?"),
         ("objective.label_smoothing", "p in the data is the probability that chosen is the better response"),
-        ("training.gradient_accumulation_steps", "training.batch_size is the pairs of a whole step"),
+        ("training.gradient_accumulation_steps", "training.batch_size is the number of pairs in a step"),
         ("exmples", "did you mean examples?"),
         ("rounds.x", "did you mean rounds?"),
     ],

@@ -257,7 +257,7 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
 
 def _mapping(value: Any, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{key}: expected keys and values below it, got {value!r}")
+        raise ConfigError(f"{key}: expected a section with keys and values, got {value!r}")
     return value
 
 
