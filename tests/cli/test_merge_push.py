@@ -104,7 +104,7 @@ def test_a_merge_that_goes_wrong_leaves_nothing(
 
 def test_a_whole_model_is_copied(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(chat_model), "--out", str(tmp_path / "copy")]) == 0
-    assert "nothing to merge, it is copied" in capsys.readouterr().out
+    assert "nothing to merge, so it is copied" in capsys.readouterr().out
     weights = [(folder / "model.safetensors").read_bytes() for folder in (chat_model, tmp_path / "copy")]
     assert weights[0] == weights[1]
 
@@ -125,12 +125,12 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     arguments = ["merge", str(lora_run), "--out", str(tmp_path / "whole")]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {mine}: is there already, and it is not what a seralign merge")
+    assert error.startswith(f"error: {mine}: already exists, and was not left behind by an interrupted seralign merge")
     assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("thesis.tex", "years of work")]
     shutil.rmtree(mine)
     mine.write_text("years of work")
     assert main(arguments) == 2
-    assert f"{mine}: is there already" in capsys.readouterr().err
+    assert f"{mine}: already exists" in capsys.readouterr().err
     assert mine.read_text() == "years of work"
     mine.unlink()
     (tmp_path / "elsewhere").mkdir()

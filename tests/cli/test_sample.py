@@ -62,7 +62,7 @@ def test_every_row_has_a_line(
     assert found[0]["responses"][0] != found[0]["responses"][1]
     assert found[2]["responses"] == []
     assert "1024 positions" in found[2]["left_out"]
-    assert "1 of 5 prompts were not asked" in capsys.readouterr().err
+    assert "1 of 5 prompts were not answered" in capsys.readouterr().err
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["answers.jsonl", "prompts.jsonl"]
 
 
@@ -108,7 +108,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     out = tmp_path / "answers.jsonl"
     arguments = ["sample", str(chat_model), "--prompts", str(prompts), "--out", str(out), *FLAGS]
     assert main(arguments) == 2
-    assert f"error: {mine}: is there already, and it is not what a seralign sample" in capsys.readouterr().err
+    assert f"error: {mine}: already exists, and was not left behind by" in capsys.readouterr().err
     assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("sampling.json", "mine")]
     (mine / "sampling.json").unlink()
     with partial_folder(mine, "seralign sample"):
@@ -158,7 +158,7 @@ def test_one_prompt_goes_to_standard_output(chat_model: Path, capsys: pytest.Cap
         (("--prompt", "", "--plain"), ["--prompt", "empty prompt"]),
         (("--prompt", "x" * 1100), ["1024 positions"]),
         (("--prompt", "x", "--samples", "0"), ["--samples"]),
-        (("--prompt", "x", "--out", "{there}"), ["is there already"]),
+        (("--prompt", "x", "--out", "{there}"), ["already exists"]),
     ],
 )
 def test_mistakes_are_one_line(

@@ -18,7 +18,7 @@ def test_a_run_as_it_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
     cache.put("policy", [response_key([1], [2])], [-1.0])
     cache.close()
     assert main(["verify", str(run.root)]) == 0
-    assert "all as written" in capsys.readouterr().out
+    assert "nothing has changed" in capsys.readouterr().out
     assert main(["verify", str(run.root), "--json"]) == 0
     found = {part["name"]: part for part in json.loads(capsys.readouterr().out)}
     assert found["data"]["files"] == 4

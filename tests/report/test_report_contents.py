@@ -258,7 +258,7 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_a_file_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("a page")
-    with pytest.raises(StoreError, match=r"report\.html: no run, but a file; give the run's folder"):
+    with pytest.raises(StoreError, match=r"report\.html: this is a file; give the folder of a run"):
         read_run(tmp_path / "report.html")
 
 

@@ -243,8 +243,8 @@ def test_a_changed_value_is_restored_to_the_last_bit_and_told(
     assert cache.get("policy", keys).tolist() == values.tolist()
     assert (cache.hits, cache.misses) == (20, 0)
     told = " ".join(capsys.readouterr().err.split())
-    assert f"warning: {path}: 10 log-probabilities were changed on the disk since they were written" in told
-    assert "10 were restored, 0 are computed again" in told
+    assert f"warning: {path}: 10 log-probabilities were changed on the disk" in told
+    assert "10 were restored, and 0 are computed again" in told
     assert cache.get("policy", keys).tolist() == values.tolist()
     assert capsys.readouterr().err == ""
     cache.close()

@@ -70,7 +70,7 @@ def test_figures_of_another_version_are_one_clear_error(change: Any, said: str, 
     run.begin("data", {})
     run.commit("data", {}, content, 1.0)
     where = tmp_path / "data" / "stage.json"
-    with pytest.raises(StoreError, match=f"^{where}: no figures of this version: {said}.*--out"):
+    with pytest.raises(StoreError, match=f"^{where}: not the figures of this version: {said}.*--out"):
         run.figures("data", DataFigures)
 
 

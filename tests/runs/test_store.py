@@ -213,7 +213,7 @@ def test_a_record_covers_its_figures_and_its_place(run: Run) -> None:
     path = run.root / "first" / "stage.json"
     whole = path.read_text()
     path.write_text(whole.replace('"loss": 0.5', '"loss": 0.25'))
-    with pytest.raises(StoreError, match=f"^{path}: the record cannot be read .its content does not fit its digest"):
+    with pytest.raises(StoreError, match=f"^{path}: the record cannot be read .its content does not match its digest"):
         run.record("first")
     path.write_text(whole)
     (run.root / "first").rename(run.root / "second")
@@ -236,7 +236,7 @@ def test_an_edited_configuration_is_named(run: Run) -> None:
     path = run.root / "run.json"
     path.write_text(path.read_text().replace("1e-06", "1e-05"))
     for read in (lambda: read_run(run.root), lambda: open_run(run.root, CONFIG, {})):
-        with pytest.raises(StoreError, match=f"^{path}: cannot be read: its content does not fit its digest"):
+        with pytest.raises(StoreError, match=f"^{path}: cannot be read: its content does not match its digest"):
             read()
 
 
@@ -363,7 +363,7 @@ def test_another_configuration_is_refused_and_every_changed_key_named(run: Run) 
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(StoreError, match=f"^{tmp_path} is not empty and holds no run"):
+    with pytest.raises(StoreError, match=f"^{tmp_path} is not empty and is not a run"):
         open_run(tmp_path, CONFIG, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -149,7 +149,7 @@ def test_a_row_that_was_changed_on_the_disk_is_asked_again(
     assert len(sampling.batches) == before + 1
     assert sampling.batches[before] in sampling.batches[:before]
     told = " ".join(capsys.readouterr().err.split())
-    assert f"warning: {path}: 1 results were changed on the disk; they are asked again" in told
+    assert f"warning: {path}: 1 results were changed on the disk; they are requested again" in told
     assert check_results(path) == (4, [])
 
 

@@ -1,4 +1,4 @@
-"""``seralign chat``: talk to a policy, alone or beside another one."""
+"""``seralign chat``: chat with a policy, or with two policies side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ASK = "> "
 
 @dataclass
 class _Talk:
-    """A policy and what was said with it so far."""
+    """A policy and the conversation with it so far."""
 
     speaker: Speaker
     params: SamplingParams
@@ -36,11 +36,11 @@ class _Talk:
 
 
 def main(arguments: list[str]) -> int:
-    """``RUN [--round N | --start] [--beside M] [--key value ...]``; 0, or 130 where the user interrupted."""
+    """``RUN [--round N | --start] [--beside M] [--key value ...]``; 0, or 130 if the user interrupted."""
     parser = Parser(
         "seralign chat",
-        description="Talk to a policy: each line is a prompt, and the conversation continues until /new; /quit or "
-        "Ctrl-D ends it, Ctrl-C stops an answer. Prompts are read from a pipe as well, a line each, and "
+        description="Chat with a policy. Each line is a prompt, and /new starts a new conversation. /quit or Ctrl-D "
+        "ends the chat, and Ctrl-C stops an answer. Prompts can also be read from a pipe, one per line; they are "
         "printed before their answers.",
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--beside",
         metavar="M",
-        help=f"answer each prompt by this one, too: a round's number, start or baseline of the same run, or {PLACES}",
+        help="also answer each prompt with this policy: the number of a round, start or baseline of the same run, or "
+        f"{PLACES}",
     )
     add_sampling(parser)
     given = parser.parse_args(arguments)
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _beside(name: str, run: str) -> SavedPolicy:
-    """The other policy: of the same run where the name says so, but a folder of that name comes first."""
+    """The second policy: one of the same run, or any other. If a folder of that name exists, it comes first."""
     from seralign.pipeline.saved import saved_policy
 
     if not Path(name).exists():
@@ -79,7 +80,7 @@ def _beside(name: str, run: str) -> SavedPolicy:
 
 
 def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) -> _Talk:
-    """Both policies are sampled alike, by the settings of the first one's run."""
+    """Both policies are sampled with the settings of the first one's run."""
     from seralign.pipeline.asking import load_reader, make_speaker
     from seralign.sampling import params_of
 
@@ -93,12 +94,12 @@ def _converse(talks: list[_Talk], seed: int) -> None:
         from seralign.progress import say
 
         for talk in talks:
-            how = "in turns" if talk.speaker.reader.chat else "plain text, each prompt by itself"
+            how = "conversation" if talk.speaker.reader.chat else "plain text, each prompt alone"
             say(f"{talk.speaker.name} ({how})")
         example = talks[0].speaker.reader.example
         if example is not None:
             say(f"a prompt of the run is, for example: {example}")
-        say(f"{NEW} begins another conversation; {QUIT} or Ctrl-D ends")
+        say(f"{NEW} starts a new conversation; {QUIT} or Ctrl-D ends")
     for line in _prompts():
         if line == NEW:
             for talk in talks:
@@ -116,15 +117,15 @@ def _converse(talks: list[_Talk], seed: int) -> None:
 
 
 def _complain(error: BaseException) -> None:
-    """Tell a person and let them go on; a script ends here."""
+    """At a terminal, print the error and continue; in a script, end."""
     if not sys.stdin.isatty():
         raise error
-    text = "stopped; the last turn is forgotten" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
+    text = "stopped; the last turn is discarded" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
     print(f"\n{printable(text)}", file=sys.stderr)
 
 
 def _prompts() -> Iterator[str]:
-    """What the user types, or the lines of a pipe; empty ones are passed over."""
+    """What the user types, or the lines of a pipe. Empty lines are skipped."""
     if sys.stdin.isatty():
         import readline  # noqa: F401  gives input() a history and the arrow keys
 
@@ -138,13 +139,13 @@ def _prompts() -> Iterator[str]:
                 yield line.strip()
     for line in sys.stdin:
         if line.strip():
-            # What a person types is on the terminal; a pipe's prompts would be missing from the transcript.
+            # Typed prompts are on the terminal already; those of a pipe would be missing from the transcript.
             print(f"{ASK}{printable(line.strip())}", flush=True)
             yield line.strip()
 
 
 def _exchange(talks: list[_Talk], text: str, seed: int) -> None:
-    """Ask, show the answers, and remember them."""
+    """Answer a prompt, print the answers, and add them to the conversations."""
     if len(talks) == 1:
         printer = _Printer()
         found = [_ask(talks[0], text, seed, printer)]
@@ -177,7 +178,7 @@ class _Printer:
         self._shown = ""
 
     def show(self, text: str) -> None:
-        """The text so far; a character whose bytes are not all there yet waits, and so does a space at the end."""
+        """The text so far. Incomplete characters and spaces at the end are printed later."""
         whole = text.rstrip().rstrip("\ufffd")
         if whole.startswith(self._shown):
             sys.stdout.write(printable(whole[len(self._shown) :]))
@@ -185,7 +186,7 @@ class _Printer:
             self._shown = whole
 
     def end(self, text: str) -> None:
-        """The whole text; where its end is another than what was shown, the text is printed again."""
+        """The whole text. If it differs from what was printed, it is printed again."""
         rest = text[len(self._shown) :] if text.startswith(self._shown) else "\n" + text
         print(printable(rest.rstrip()), flush=True)
 

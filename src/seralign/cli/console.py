@@ -1,4 +1,4 @@
-"""Standard output, where every command prints to: what it is given can do nothing to a terminal."""
+"""The console for standard output. Control characters in its input are escaped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from seralign import terminal
 
 
 def stdout() -> Console:
-    """A console; output that goes to a file has no width of its own, and 80 columns would cut tables."""
+    """A console. In a file, its width is 160 columns, because 80 would cut tables."""
     return terminal.console(width_in_files=160)
 
 
 def tell(text: str) -> None:
-    """A line of plain text, however long."""
+    """Print one line of plain text of any length."""
     stdout().print(Text(terminal.printable(text)), soft_wrap=True)

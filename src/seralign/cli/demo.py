@@ -1,4 +1,4 @@
-"""``seralign demo``: the whole loop on a small built-in task; nothing is read and nothing is downloaded."""
+"""``seralign demo``: all rounds on a small built-in task; it needs no data and downloads nothing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def main(arguments: list[str]) -> None:
     parser = brief_parser(
         prog="seralign demo",
         usage="seralign demo [--out DIR] [--key value ...]",
-        description="Run the whole loop on a small built-in task: supervised fine-tuning, three rounds, and DPO with "
-        "as many steps to compare with. It takes a few minutes on a CPU and reads and downloads nothing. The same "
-        "command again continues the run, or shows the finished one. --print_config prints its configuration, from "
-        "which one of your own may begin.",
-        epilog="Every key of a run is a flag, too, as in --rounds 1 or --objective.name ipo: seralign train --help "
-        "lists them, and docs/configuration.md has them as a table.",
+        description="Run a small built-in task from start to end: supervised fine-tuning, three rounds, and DPO with "
+        "as many steps for comparison. It takes a few minutes on a CPU, needs no data and downloads nothing. Give the "
+        "same command again to resume the run, or to show the finished run. --print_config prints its configuration, "
+        "as a start for your own.",
+        epilog="Every key of a run is also a flag, such as --rounds 1 or --objective.name ipo. seralign train --help "
+        "and docs/configuration.md list them.",
     )
     parser.add_argument(
-        "--out", metavar="DIR", default=argparse.SUPPRESS, help="the run's folder (default: runs/quickstart)"
+        "--out", metavar="DIR", default=argparse.SUPPRESS, help="the folder of the run (default: runs/quickstart)"
     )
     with as_file(files("seralign") / "quickstart.yaml") as file:
         config, _ = parse_config(parser, [str(file), *arguments])

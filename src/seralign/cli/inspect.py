@@ -1,4 +1,4 @@
-"""``seralign inspect``: what the data look like as tokens, before any training."""
+"""``seralign inspect``: show the data as tokens, before any training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def main(arguments: list[str]) -> None:
     parser = config_parser(
         prog="seralign inspect",
         usage="seralign inspect [RUN.yaml | FILE --model M] [--examples N] [--key value ...]",
-        description="Read and tokenize the data of a run, and show what comes out; or a file of pairs, demonstrations "
-        "or prompts by itself, as the model M would read it. Writes nothing to the run.",
+        description="Read and tokenize the data of a run, and show counts, lengths and examples. Or show one file of "
+        "pairs, demonstrations or prompts, as the model M would read it. Nothing is written to the run.",
     )
-    parser.add_argument("--examples", type=int, default=2, help="pairs to show in full")
+    parser.add_argument("--examples", type=int, default=2, help="number of examples to show in full (default: 2)")
     if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix.lower() not in (".yaml", ".yml"):
         _inspect_file(parser, arguments[0], arguments[1:])
         return
@@ -37,19 +37,19 @@ def main(arguments: list[str]) -> None:
 
 
 def _inspect_file(parser: argparse.ArgumentParser, file: str, rest: list[str]) -> None:
-    """A file without a configuration; the keys of ``data`` and of ``policy`` are flags all the same."""
+    """A file without a configuration. The keys of ``data`` and ``policy`` are flags here too."""
     own = Parser(parser.prog, add_help=False)
     own.add_argument("--model")
     model, rest = own.parse_known_args(rest)
     if model.model is None and not {"-h", "--help"} & set(rest):
-        raise ConfigError(f"{file}: say which model is to read it: --model FOLDER, or its name on the hub")
+        raise ConfigError(f"{file}: set the model that is to read it: --model FOLDER, or its name on the hub")
     given = ["--out", "inspect", "--policy.model", str(model.model), "--data.pairs.path", file]
     config, extra = parse_config(parser, [*given, *rest])
     print_file(config, extra["examples"])
 
 
 def print_file(config: RunConfig, examples: int) -> None:
-    """Read and tokenize ``data.pairs`` alone, whatever its rows are, and print counts, lengths and examples."""
+    """Read and tokenize only ``data.pairs``, whatever its rows are, and print counts, lengths and examples."""
     from rich.text import Text
 
     from seralign.cli.console import stdout
@@ -78,10 +78,10 @@ def print_file(config: RunConfig, examples: int) -> None:
 
 
 def _kind(config: RunConfig) -> str:
-    """What the first row is.
+    """The kind of the first row.
 
     Raises:
-        DataError: it is no pair, no demonstration and no prompt, or of a format that is not trained on.
+        DataError: it is not a pair, a demonstration or a prompt, or its format cannot be trained on.
     """
     from seralign.data.kinds import kind_of
     from seralign.data.place import Place, reading
@@ -165,7 +165,7 @@ def _prompts(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTyp
 
 
 def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
-    """Pairs in full: what is before the border is read, what is after it counts in the loss."""
+    """Pairs in full: the prompt, a border, and the response, which the loss counts."""
     from rich.text import Text
 
     from seralign.data.table import read_table
@@ -177,7 +177,7 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
         yield Text(f"pair {row['pair_id']}  p {row['p']:g}  weight {row['weight']:g}", style="bold")  # pyright: ignore
         for side in ("chosen", "rejected"):
             if not row[f"{side}_ids"]:  # pyright: ignore
-                continue  # a demonstration has nothing rejected
+                continue  # a demonstration has no rejected response
             prompt_ids, ids = row["prompt_ids"], row[f"{side}_ids"]  # pyright: ignore
             ended = bool(ids) and ids[-1] in encoder.eos_ids
             ends = "ends with an end token" if ended else "no end token (cut)"

@@ -13,13 +13,13 @@ USAGE = """usage: seralign lab run STUDY.yaml [--jobs N] [--key value ...]
        seralign lab compare STUDY [--json]
        seralign lab report STUDY [--page FILE]
 
-Studies: worlds by seeds by methods by settings, where the true quality of every answer is known.
+Studies compare methods in worlds where the true quality of every answer is known.
 
 commands:
-  run       run, or go on with, a study; any key of the file is also an option, e.g. --seeds '[0, 1]',
+  run       start a study, or resume it; every key of the file is also a flag, e.g. --seeds '[0, 1]',
             --base.training.max_steps 50, --methods.dpo.grid.objective.beta '[0.1, 0.4]'
-  compare   every method at its best setting against the best setting of the baseline
-  report    the same as a page of Markdown with plots"""
+  compare   print a table: each method at its best setting, compared with the baseline at its best setting
+  report    write the same as a Markdown page with plots"""
 
 
 def main(arguments: list[str]) -> None:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
 def _run(arguments: list[str]) -> None:
     parser = Parser("seralign lab run", usage=USAGE.splitlines()[0][7:])
     parser.add_argument("study", metavar="STUDY.yaml")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at work, each with one thread where several")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes; if above 1, each has one thread")
     given, rest = parser.parse_known_args(arguments)
     if given.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, got {given.jobs}")
@@ -51,9 +51,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    parser = Parser("seralign lab compare", description="What a study found so far.")
-    parser.add_argument("study", metavar="STUDY", help="the study's folder")
-    parser.add_argument("--json", action="store_true", help="all figures, by name")
+    parser = Parser("seralign lab compare", description="Print the results of a study so far.")
+    parser.add_argument("study", metavar="STUDY", help="the folder of the study")
+    parser.add_argument("--json", action="store_true", help="print all figures by name")
     given = parser.parse_args(arguments)
     if given.json:
         print(json.dumps(_figures(given.study), indent=1, allow_nan=False))
@@ -62,9 +62,9 @@ def _compare(arguments: list[str]) -> None:
 
 
 def _report(arguments: list[str]) -> None:
-    parser = Parser("seralign lab report", description="What a study found, as a page with plots.")
-    parser.add_argument("study", metavar="STUDY", help="the study's folder")
-    parser.add_argument("--page", type=Path, help="the Markdown file; plots go to a folder beside it, of its name")
+    parser = Parser("seralign lab report", description="Write the results of a study as a page with plots.")
+    parser.add_argument("study", metavar="STUDY", help="the folder of the study")
+    parser.add_argument("--page", type=Path, help="the Markdown file; plots go to a folder of the same name next to it")
     given = parser.parse_args(arguments)
 
     from seralign.cli.console import tell
@@ -73,7 +73,7 @@ def _report(arguments: list[str]) -> None:
     page = given.page or Path(given.study) / "report.md"
     if not page.suffix or page.is_dir():
         raise ConfigError(
-            f"--page {page}: give the name of a Markdown file, e.g. {page}.md; plots go to a folder beside it"
+            f"--page {page}: give the name of a Markdown file, e.g. {page}.md; plots go to a folder next to it"
         )
     write_page(_figures(given.study), page)
     tell(str(page))

@@ -1,4 +1,4 @@
-"""Which command is meant, and how it ends: exit code 0, or 2 with one line for a user's mistake."""
+"""The command line: runs a command; exit code 0, or 2 with one line for a user error."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from seralign.terminal import error_line
 
 USAGE = """usage: seralign COMMAND ...
 
-Align language models with preferences, round after round (SeRA, arXiv 2410.09362).
+Align language models with preference pairs, in rounds (SeRA, arXiv 2410.09362).
 
 commands:
-  train [RUN.yaml] [--key value ...]     run, or go on with, a whole run
-  inspect [RUN.yaml] [--key value ...]   what the data look like as tokens, before any training
+  train [RUN.yaml] [--key value ...]     start a run, or resume it
+  inspect [RUN.yaml] [--key value ...]   show the data as tokens, before any training
   inspect FILE --model M                 the same for one file, without a configuration
-  plan [RUN.yaml] [--key value ...]      time, memory and disk of a run before it starts, and what will not fit
-  show RUN [--json]                      what a run did, round by round, and what should worry you
-  report RUN [RUN ...] [--open]          the same with charts and every pair, as one HTML file
-  chat RUN [--round N] [--beside M]      talk to the result, or to a round, alone or beside another policy
-  sample RUN --prompts FILE [--out FILE] answers of a policy to a file of prompts, as lines of JSON
-  merge RUN --out FOLDER                 an adapter and its base as one whole model
-  push RUN --repo OWNER/NAME             the result, with its model card, to the Hugging Face hub
-  demo [--out DIR]                       the whole loop on a small built-in task, in a few minutes
-  verify RUN [--json]                    whether every file of a run is as it was written
+  plan [RUN.yaml] [--key value ...]      estimate time, memory and disk of a run before it starts
+  show RUN [--json]                      print what each round did, and warnings
+  report RUN [RUN ...] [--open]          write the same with charts and every pair, as one HTML file
+  chat RUN [--round N] [--beside M]      chat with a policy of a run, or with two policies side by side
+  sample RUN --prompts FILE [--out FILE] answer a file of prompts, as lines of JSON
+  merge RUN --out FOLDER                 merge an adapter into its base model
+  push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
+  demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes
+  verify RUN [--json]                    check every file of a run against its digest
   lab run | compare | report ...         studies in worlds where the true quality of every answer is known
 
-seralign COMMAND --help lists a command's options."""
+seralign COMMAND --help lists the options of a command."""
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
@@ -53,9 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0; 1 for a plan that does not fit or a run that is harmed, and where the machine gave out (a file, standard
-        output, memory); 2 for a user's mistake; 130 where the user interrupted. What went wrong is told in one line
-        on standard error.
+        0: success. 1: a plan that does not fit, a damaged run, or a failure of the machine (a file, standard output,
+        memory). 2: a user error. 130: the user interrupted. Errors are printed as one line on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if sys.stdin is None:
@@ -63,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stdout is None:
-        return _failed("standard output is closed; redirect it to /dev/null if nothing is to be shown", 1)
+        return _failed("standard output is closed; redirect it to /dev/null to hide the output", 1)
     for stream in (sys.stdout, sys.stderr):
-        # An encoding without the characters of the data shows them as escapes.
+        # Characters that the encoding lacks are shown as escapes.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -75,14 +74,14 @@ def main(arguments: list[str] | None = None) -> int:
     except SeralignError as error:
         return _failed(str(error), 2)
     except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on where it was", 130, begin="")
+        return _failed("interrupted; give the same command again to resume", 130, begin="")
     except BrokenPipeError:
         _drop_output()
         return 0
     except OSError as error:
         return _failed(_told(error), 1)
     except MemoryError:
-        return _failed("out of memory; what is finished is kept, and the same command goes on from there", 1)
+        return _failed("out of memory; finished work is kept, and the same command resumes the run", 1)
 
 
 def _run(arguments: list[str]) -> int:
@@ -98,7 +97,7 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise ConfigError(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     if not sys.stderr.isatty():
-        # In a log file every redrawn bar is another line. Set before the libraries are imported.
+        # In a log file, every update of a bar is a new line. This must be set before the libraries are imported.
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return COMMANDS[name](rest) or 0
@@ -111,7 +110,7 @@ def _failed(text: str, code: int, begin: str = "error: ") -> int:
 
 
 def _told(error: OSError) -> str:
-    """What the system refused, and for which file; standard output has no name."""
+    """The error of the system and the file that it concerns; standard output has no name."""
     why = error.strerror or str(error)
     try:
         sys.stdout.flush()
@@ -123,7 +122,7 @@ def _told(error: OSError) -> str:
 
 
 def _drop_output() -> None:
-    """What is left in the buffer goes nowhere, or it would fail a second time when the interpreter ends."""
+    """Discard the rest of the buffer, or writing it would fail again when the interpreter ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""``seralign merge``: an adapter and its base as one whole model."""
+"""``seralign merge``: merge an adapter into its base model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def main(arguments: list[str]) -> None:
     """``RUN | ADAPTER [--round N | --start] --out FOLDER``"""
     parser = Parser(
         "seralign merge",
-        description="Merge an adapter into its base and write a whole model with tokenizer, chat template and model "
-        "card, in the base's data type. The log-probabilities of some tokens are compared with those of base and "
-        "adapter. A whole model is copied.",
+        description="Merge an adapter into its base model, and write a whole model with tokenizer, chat template and "
+        "model card, in the data type of the base model. The log-probabilities of some tokens are compared with those "
+        "of base model and adapter. A whole model is copied.",
     )
-    parser.add_argument("policy", metavar="RUN", help="a run's folder, or an adapter's")
+    parser.add_argument("policy", metavar="RUN", help="the folder of a run or of an adapter")
     add_which(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder to write")
     given = parser.parse_args(arguments)
@@ -31,15 +31,17 @@ def main(arguments: list[str]) -> None:
 
 
 def tell_merge(merged: object, name: str) -> None:
-    """What came of a merge, in a line or two."""
+    """Print the result of a merge, in one or two lines."""
     from seralign.policy.merging import Merged
 
     if not isinstance(merged, Merged):
-        tell(f"{name} is a whole model: there is nothing to merge, it is copied")
+        tell(f"{name} is a whole model: there is nothing to merge, so it is copied")
         return
     tell(
         f"{name}: merged in {merged.dtype}; log-probabilities of {merged.tokens} tokens differ from those of base and "
         f"adapter by {merged.difference:.2g} nats on average (the adapter changes them by {merged.change:.2g})"
     )
     if merged.loses:
-        tell(f"warning: rounding to {merged.dtype} takes half or more of what the adapter does; use the adapter itself")
+        tell(
+            f"warning: rounding to {merged.dtype} removes half or more of the adapter's effect; use the adapter itself"
+        )

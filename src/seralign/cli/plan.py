@@ -1,4 +1,4 @@
-"""``seralign plan``: what a run will take, and what of it will not fit, before it starts."""
+"""``seralign plan``: estimate time, memory and disk of a run before it starts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """``[RUN.yaml] [--json] [--key value ...]``; 0 where the run fits, 1 where it does not."""
+    """``[RUN.yaml] [--json] [--key value ...]``; 0 if the run fits, 1 if it does not."""
     parser = config_parser(
         prog="seralign plan",
         usage="seralign plan [RUN.yaml] [--json] [--key value ...]",
-        description="Estimate time, memory and disk of a run from its data and a few timed steps, and say what will "
-        "not fit and which setting would. Writes nothing to the run.",
+        description="Estimate time, memory and disk of a run from its data and a few measured steps. Name what will "
+        "not fit, and settings that would. Nothing is written to the run.",
     )
-    parser.add_argument("--json", action="store_true", help="the same figures, by name")
+    parser.add_argument("--json", action="store_true", help="print the same figures by name")
     config, extra = parse_config(parser, arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("seralign plan measures one process: start it without a launcher")
@@ -103,7 +103,7 @@ def _row(stage: StageEstimate) -> tuple[str, ...]:
 
 
 def _basis(stage: StageEstimate) -> str:
-    """What the figures of a stage rest on."""
+    """How the figures of a stage were obtained."""
     if stage.extrapolated is None or stage.done:
         return ""
     from seralign.pipeline.plan.estimate import NEARLY
@@ -112,11 +112,11 @@ def _basis(stage: StageEstimate) -> str:
 
 
 def _told(misfit: Misfit) -> str:
-    needs = f"will not fit: {misfit.what} as it is needs {_bytes(misfit.needed_bytes)}"
+    needs = f"will not fit: {misfit.what} needs {_bytes(misfit.needed_bytes)}"
     if misfit.what == "out":
-        return f"{needs} of disk; put the run elsewhere (--out), or raise training.save_steps"
+        return f"{needs} of disk; use another folder (--out), or raise training.save_steps"
     if not misfit.settings:
-        return f"{needs}; no setting was found that would: take a smaller model or a lower data.max_length"
+        return f"{needs}; no setting was found that would fit; use a smaller model or a lower data.max_length"
     settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in misfit.settings.items())
     return f"{needs}; it fits with {settings}"
 

@@ -1,4 +1,4 @@
-"""Arguments that name a policy and how it is sampled, for all commands that ask one."""
+"""Arguments that select a policy and how it is sampled, shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from seralign.config import SamplingConfig
     from seralign.pipeline.saved import SavedPolicy, Which
 
-PLACES = "a run's folder, a folder with a model or an adapter, or a model's name on the hub"
+PLACES = "the folder of a run, a model or an adapter, or the name of a model on the hub"
 
 
 def add_which(parser: argparse.ArgumentParser) -> None:
-    """``--round N`` and ``--start``: another policy of a run than its result."""
+    """Add ``--round N`` and ``--start``, which select another policy of a run than its result."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--round", type=int, metavar="N", help="the policy of a round, in place of the run's result")
-    which.add_argument("--start", action="store_true", help="the policy that the rounds started from")
+    which.add_argument(
+        "--round", type=int, metavar="N", help="use the policy of a round, in place of the result of the run"
+    )
+    which.add_argument("--start", action="store_true", help="use the policy that the rounds started from")
 
 
 def which_policy(given: argparse.Namespace) -> Which:
@@ -28,10 +30,10 @@ def which_policy(given: argparse.Namespace) -> Which:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How answers are sampled, and what prompts of plain text are."""
-    parser.add_argument("--temperature", type=float, help="by default that of the run's evaluation, or 1")
-    parser.add_argument("--top_p", type=float, help="nucleus; by default that of the run's evaluation, or 1")
-    parser.add_argument("--max_new_tokens", type=int, help="by default that of the run's evaluation, or 256")
+    """Add how answers are sampled, and whether prompts are plain text."""
+    parser.add_argument("--temperature", type=float, help="default: that of the run's evaluation, or 1")
+    parser.add_argument("--top_p", type=float, help="nucleus sampling; default: that of the run's evaluation, or 1")
+    parser.add_argument("--max_new_tokens", type=int, help="default: that of the run's evaluation, or 256")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers")
     parser.add_argument("--system", metavar="TEXT", help="a system message, in place of the run's data.system")
     parser.add_argument(
@@ -40,7 +42,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling(given: argparse.Namespace, policy: SavedPolicy) -> SamplingConfig:
-    """How the arguments say to sample; what they leave out is as the run's evaluation has it."""
+    """How to sample, by the arguments; the defaults are those of the run's evaluation."""
     from seralign.config import EvaluationConfig
 
     config = policy.config

@@ -1,4 +1,4 @@
-"""``seralign push``: a run's policy to the Hugging Face hub."""
+"""``seralign push``: upload the policy of a run to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ def main(arguments: list[str]) -> None:
     """``RUN --repo OWNER/NAME [--round N | --start] [--merged] [--private] [--dry-run] [--out FOLDER]``"""
     parser = Parser(
         "seralign push",
-        description="Upload a run's result, its tokenizer, chat template and model card to the Hugging Face hub. The "
-        "token is taken from the environment (HF_TOKEN) or from `hf auth login`.",
+        description="Upload the result of a run to the Hugging Face hub, with tokenizer, chat template and model card. "
+        "The token is taken from the environment (HF_TOKEN) or from `hf auth login`.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is not there")
-    add_which(parser)
-    parser.add_argument("--merged", action="store_true", help="an adapter merged into its base, as a whole model")
-    parser.add_argument("--private", action="store_true", help="make the repository a private one")
+    parser.add_argument("run", metavar="RUN", help="the folder of the run")
     parser.add_argument(
-        "--base_model", metavar="OWNER/NAME", help="the hub's name of the model that the run was given as a folder"
+        "--repo", required=True, metavar="OWNER/NAME", help="the repository; created if it does not exist"
     )
-    parser.add_argument("--dry-run", action="store_true", help="upload nothing, say what would be")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="with --dry-run: keep what would be uploaded here")
+    add_which(parser)
+    parser.add_argument("--merged", action="store_true", help="merge the adapter into its base model first")
+    parser.add_argument("--private", action="store_true", help="create a private repository")
+    parser.add_argument(
+        "--base_model",
+        metavar="OWNER/NAME",
+        help="the name on the hub of the base model, if the run used a local folder",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="upload nothing; list what would be uploaded")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="with --dry-run: write what would be uploaded to this folder"
+    )
     given = parser.parse_args(arguments)
 
     from seralign.pipeline.publishing import REPO, publishable, upload
@@ -39,7 +45,7 @@ def main(arguments: list[str]) -> None:
     for flag, name in (("--repo", given.repo), ("--base_model", given.base_model)):
         require(name is None or REPO.fullmatch(name) is not None, flag, "of the form OWNER/NAME", name)
     if given.out is not None and not given.dry_run:
-        raise ConfigError("--out goes with --dry-run: nothing is kept where it is uploaded")
+        raise ConfigError("--out needs --dry-run")
     policy = run_policy(read_run(given.run), which_policy(given))
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.out or Path(scratch) / "model"

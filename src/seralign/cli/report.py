@@ -1,4 +1,4 @@
-"""``seralign report``: what runs did to their data and their models, as one page that opens offline."""
+"""``seralign report``: write the report of one or several runs, as one page that works offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seralign.errors import ConfigError, StoreError
 from seralign.runs import read_run
 from seralign.runs.layout import REPORT
 
-# The page of several runs; that of one lies in its folder.
+# The page of several runs; that of one run is in its folder.
 SEVERAL = "seralign-report.html"
 
 
@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> None:
     parser = Parser(
         "seralign report", description="Write the report of a run, or of several to compare them, as one HTML file."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, finished or not")
-    parser.add_argument("--out", help=f"the file; by default RUN/report.html, for several runs {SEVERAL}")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, finished or not")
+    parser.add_argument("--out", help=f"the file (default: RUN/report.html; for several runs {SEVERAL})")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     given = parser.parse_args(arguments)
     runs = [read_run(folder) for folder in given.runs]
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)
     path = (Path(expanded(given.out)) if given.out else default).absolute()
     if path.exists() and not path.is_file():
-        raise ConfigError(f"--out {path}: a folder or a device; give the name of a file")
+        raise ConfigError(f"--out {path}: this is a folder or a device; give the name of a file")
     contents = [run_contents(run) for run in runs]
     try:
         write_report(contents, path)
@@ -43,4 +43,4 @@ def main(arguments: list[str]) -> None:
         import webbrowser
 
         if not webbrowser.open(path.as_uri()):
-            tell("no browser was found here; open the file in one")
+            tell("no browser was found; open the file yourself")

@@ -1,4 +1,4 @@
-"""``seralign sample``: a policy's answers to a file of prompts, as lines of JSON."""
+"""``seralign sample``: answer a file of prompts, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ def main(arguments: list[str]) -> None:
     """``RUN (--prompts FILE | --prompt TEXT) [--out FILE.jsonl] [--round N] [--samples R] [--key value ...]``"""
     parser = Parser(
         "seralign sample",
-        description="Sample answers to the prompts of a file, one line of JSON a row: the prompt as text or messages, "
-        "as the model reads it (rendered), and the responses, each with whether it finished. The same seed gives the "
-        "same answers. With --out, a killed sampling resumes when the same command is given again.",
+        description="Sample answers to the prompts of a file. The output has one line of JSON per row: the prompt as "
+        "text or messages, as the model reads it (rendered), and the responses, each with whether it finished. The "
+        "same seed gives the same answers. With --out, give the same command again to resume a killed sampling.",
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
     add_which(parser)
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompts", metavar="FILE", help="rows as data.prompts has them (docs/data.md)")
+    asked.add_argument("--prompts", metavar="FILE", help="a file of rows like data.prompts (docs/data.md)")
     asked.add_argument("--prompt", metavar="TEXT", help="one prompt, in place of a file")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first rows of the file")
-    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="by default standard output")
-    parser.add_argument("--samples", type=int, default=1, metavar="R", help="answers a prompt")
-    parser.add_argument("--batch_size", type=int, help="prompts sampled together; by default as the run's evaluation")
+    parser.add_argument("--limit", type=int, metavar="N", help="read only the first rows of the file")
+    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="output file (default: standard output)")
+    parser.add_argument("--samples", type=int, default=1, metavar="R", help="answers per prompt")
+    parser.add_argument(
+        "--batch_size", type=int, help="prompts sampled together (default: that of the run's evaluation)"
+    )
     add_sampling(parser)
     given = parser.parse_args(arguments)
     if given.out is not None and given.out.exists():
-        raise StoreError(f"{given.out} is there already; delete it, or give another name (--out)")
+        raise StoreError(f"{given.out} already exists; delete it, or give another name (--out)")
     if given.limit is not None and given.prompts is None:
-        raise ConfigError("--limit goes with --prompts")
+        raise ConfigError("--limit needs --prompts")
 
     from seralign.runs.files import disk_errors, partial_folder
 
@@ -74,7 +76,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
         source = SourceConfig(given.prompts, limit=given.limit)
         asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
     how = "turns of a conversation" if reader.chat else "plain text to continue"
-    say(f"{policy.name}: {len(asked)} prompts; plain text is taken as {how}")
+    say(f"{policy.name}: {len(asked)} prompts; plain text is read as {how}")
     speaker = make_speaker(policy, reader, settings, "evaluation")
     answered = list(
         sample_answers(
@@ -86,7 +88,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
             folder=folder,
         )
     )
-    # On standard output escapes in place of all but ASCII: what a model writes does nothing to a terminal.
+    # Only ASCII on standard output, so that the text of a model cannot control the terminal.
     ascii_alone = given.out is None
     text = "".join(json.dumps(one.to_dict(), ensure_ascii=ascii_alone) + "\n" for one in answered)
     if given.out is None:
@@ -94,4 +96,4 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
     else:
         write_atomic(given.out, lambda part: part.write_text(text, encoding="utf-8"))
     if left_out := sum(one.left_out is not None for one in answered):
-        say(f"warning: {left_out} of {len(asked)} prompts were not asked; left_out in their lines says why")
+        say(f"warning: {left_out} of {len(asked)} prompts were not answered; left_out in their lines says why")

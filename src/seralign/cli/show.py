@@ -1,4 +1,4 @@
-"""``seralign show``: what a run did, round by round."""
+"""``seralign show``: print what a run did, round by round."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from seralign.runs import Run, read_run
 
 def main(arguments: list[str]) -> None:
     """``RUN [--json]``"""
-    parser = Parser("seralign show", description="What a run did, round by round.")
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("--json", action="store_true", help="the same figures, by name")
+    parser = Parser("seralign show", description="Print what a run did, round by round, and warnings.")
+    parser.add_argument("run", metavar="RUN", help="the folder of the run")
+    parser.add_argument("--json", action="store_true", help="print the same figures by name")
     given = parser.parse_args(arguments)
     run = read_run(given.run)
     if given.json:
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
 
 
 def print_run(run: Run) -> None:
-    """The run's tables, on standard output."""
+    """Print the tables of a run to standard output."""
     from seralign.report.figures import run_figures
     from seralign.report.text import run_tables
 

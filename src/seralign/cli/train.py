@@ -1,4 +1,4 @@
-"""``seralign train``: run, or go on with, a whole run."""
+"""``seralign train``: start a run, or resume it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ def main(arguments: list[str]) -> None:
     parser = config_parser(
         prog="seralign train",
         usage="seralign train [RUN.yaml] [--key value ...]",
-        description="Run a whole run, or go on with one: the same command again goes on where it was.",
+        description="Start a run, or resume it: give the same command again to resume a run that was killed.",
     )
     config, _ = parse_config(parser, arguments)
     run_training(config)
 
 
 def run_training(config: RunConfig) -> None:
-    """Carry a run to its end, and print its tables and where its report is."""
+    """Start or resume a run, print its tables, and print the path of its report."""
     from seralign import distributed
     from seralign.cli.console import tell
     from seralign.cli.show import print_run

@@ -1,4 +1,4 @@
-"""``seralign verify``: every file of a run against the digests that it was written with."""
+"""``seralign verify``: check every file of a run against its digest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from seralign.runs.layout import LOGPS, MANIFEST, RESULTS
 
 
 def main(arguments: list[str]) -> int:
-    """``RUN [--json]``; 0 where all is as it was written, 1 where it is not."""
+    """``RUN [--json]``; 0 if nothing has changed, 1 otherwise."""
     parser = Parser(
         "seralign verify",
-        description="Read every file of a run and compare it with the digest that it was written with. Writes nothing. "
-        "Exit code 1 where a file is missing or harmed.",
+        description="Read every file of a run and compare it with its recorded digest. Nothing is written. The exit "
+        "code is 1 if a file is missing or damaged.",
     )
-    parser.add_argument("run", metavar="RUN", help="the run's folder, finished or not")
-    parser.add_argument("--json", action="store_true", help="the same by name")
+    parser.add_argument("run", metavar="RUN", help="the folder of the run, finished or not")
+    parser.add_argument("--json", action="store_true", help="print the same as JSON")
     given = parser.parse_args(arguments)
     run = Run(Path(given.run))
     if not (run.root / MANIFEST).is_file():
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _cache(run: Run) -> list[Checked]:
-    """The run's log-probability cache, where it has one."""
+    """The log-probability cache of the run, if it has one."""
     try:
         config: dict[str, Any] = read_manifest(run.root)["config"]
     except StoreError:
@@ -56,7 +56,7 @@ def _cache(run: Run) -> list[Checked]:
 
 
 def _results(run: Run) -> list[Checked]:
-    """The run's store of results, where it has one."""
+    """The stored results of the run, if it has any."""
     from seralign.runs.results import check_results
 
     path = run.root / RESULTS
@@ -70,7 +70,7 @@ def _print(found: list[Checked]) -> None:
     from seralign.tables import Table, terminal
 
     rows = tuple(
-        (checked.name, f"{checked.files:,}", f"{checked.size:,}", "harmed" if checked.problems else "ok")
+        (checked.name, f"{checked.files:,}", f"{checked.size:,}", "damaged" if checked.problems else "ok")
         for checked in found
     )
     console = stdout()
@@ -80,5 +80,5 @@ def _print(found: list[Checked]) -> None:
             console.print(f"{checked.name}: {problem}", markup=False, soft_wrap=True)
     harmed = sum(bool(checked.problems) for checked in found)
     files, size = sum(checked.files for checked in found), sum(checked.size for checked in found)
-    ending = "all as written" if not harmed else f"{harmed} of {len(found)} parts are not as they were written"
+    ending = "nothing has changed" if not harmed else f"{harmed} of {len(found)} parts are damaged"
     console.print(f"{files:,} files, {size:,} bytes: {ending}")

@@ -1,16 +1,17 @@
-"""The only reader and writer of a run's folder: layout, atomic stages, digests.
+"""Reads and writes the folder of a run: layout, atomic stages, digests. No other package does.
 
-A run is a folder of stages. A stage works in ``NAME.partial`` and becomes ``NAME`` by one rename, its record
-``stage.json`` inside: it is either whole or not there, and what a killed stage had finished is still in
-``NAME.partial`` when it is begun again. The record names what the stage read and wrote by digest; a stage that
-exists is read back, never made again, and refused when its inputs are others now.
+A run is a folder of stages. While a stage runs, its files are in ``NAME.partial``. When it is done, the folder is
+renamed to ``NAME`` in one step, with the record ``stage.json`` inside. So a stage is either complete or absent. If a
+stage was killed, its unfinished work is still in ``NAME.partial`` when it runs again. The record has the digests of
+everything that the stage read and wrote. An existing stage is read back and never made again; it is refused if its
+inputs have changed.
 
     RUN/run.json             configuration and versions
     RUN/data/                pairs.arrow, heldout.arrow, prompts.arrow, heldout_prompts.arrow
     RUN/sft/policy/          supervised policy
     RUN/round-2/score/       margins.parquet
     RUN/round-2/train/       policy/, metrics.jsonl, reference.parquet
-    RUN/result/              the model that the run was for
+    RUN/result/              the trained model
 """
 
 from seralign.runs.check import Checked, check_run, run_size

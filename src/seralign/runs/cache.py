@@ -1,11 +1,11 @@
-"""The log-probability cache: what a policy gave a response is computed once.
+"""The log-probability cache: each response is scored once under each policy.
 
-Keyed by content, never by a path or a data set's name: the digest of the policy's weights, what computes with them
-(precision, attention, versions, device), and the token ids of prompt and response. One SQLite file; each pack of
-results is one transaction, so a killed process loses at most the pack that it was computing.
+Keys depend on content, never on a path or the name of a dataset: the digest of the policy's weights, how they are
+computed (precision, attention, versions, device), and the token ids of prompt and response. The cache is one SQLite
+file. Each pack of results is one transaction, so a killed process loses at most the pack that it was computing.
 
-A row has its value twice and a checksum of policy, response and value. SQLite has no checksums of its own: without
-them a value that was changed on the disk would be read as if it had been computed.
+A row has its value twice, and a checksum of policy, response and value. SQLite has no checksums of its own: without
+them, a value that was changed on the disk would be read as if it had been computed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[
 class LogpCache:
     """Summed response log-probabilities by policy and response.
 
-    ``hits`` and ``misses`` count what was asked for since the cache was opened. A row that was changed on the disk is
-    mended from its second value, or removed, which is a miss; a warning counts such rows.
+    ``hits`` and ``misses`` count requests since the cache was opened. A row that was changed on the disk is restored
+    from its second value, or removed, which is a miss. A warning counts such rows.
 
     Raises:
-        StoreError: the file is no cache, or is corrupt; deleting it loses time and nothing else.
+        StoreError: the file is not a cache, or is corrupt. It can be deleted; this only costs time.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,7 +60,7 @@ class LogpCache:
             self._db = open_database(self.path, _SCHEMA)
 
     def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
-        """Log-probabilities [N] in nats, NaN where there is none yet."""
+        """Log-probabilities [N] in nats, NaN for missing ones."""
         found: dict[bytes, float] = {}
         seal, harmed = _sealer(policy.encode()), []
         with self._errors():
@@ -83,20 +83,20 @@ class LogpCache:
         return values
 
     def put(self, policy: str, keys: Iterable[bytes], values: Iterable[float]) -> None:
-        """Store log-probabilities in one transaction. What is there already stays: a value never changes."""
+        """Store log-probabilities in one transaction. Existing values are kept: a value never changes."""
         seal = _sealer(policy.encode())
         rows = [(policy, key, float(value), seal(key, float(value))) for key, value in zip(keys, values, strict=True)]
         with self._errors(), self._db:
             self._db.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?, ?, ?)", rows)
 
     def _mend(self, policy: str, rows: list[tuple[Any, ...]]) -> None:
-        """Write a harmed row anew where its value is known, else remove it. Another process may have done so before."""
+        """Rewrite a damaged row if its value is known, else remove it. Another process may have done so already."""
         seal = _sealer(policy.encode())
         mended = [(value, seal(key, value), policy, key, old) for key, _, old, value in rows if value is not None]
         lost = [(policy, key, old) for key, _, old, value in rows if value is None]
         say(
-            f"warning: {self.path}: {len(rows)} log-probabilities were changed on the disk since they were written; "
-            f"{len(mended)} were restored, {len(lost)} are computed again"
+            f"warning: {self.path}: {len(rows)} log-probabilities were changed on the disk; "
+            f"{len(mended)} were restored, and {len(lost)} are computed again"
         )
         with self._errors(), self._db:
             self._db.executemany(
@@ -113,7 +113,7 @@ class LogpCache:
 
 
 def check_cache(path: Path) -> tuple[int, list[str]]:
-    """Read a whole cache, without writing: its rows, and what is wrong with it."""
+    """Read a whole cache without writing; returns the number of rows, and its problems."""
     harmed = rows = 0
     try:
         with reading_database(path) as db:
@@ -127,7 +127,9 @@ def check_cache(path: Path) -> tuple[int, list[str]]:
 
 
 def _sealer(policy: bytes) -> Callable[[bytes, float], bytes]:
-    """Makes the seals of a policy's rows: the value's bytes, and a checksum of policy, response and value."""
+    """A function that makes the seals of a policy's rows: the bytes of the value, and a checksum of policy, response
+    and value.
+    """
     of_policy = hashlib.blake2b(policy, digest_size=8)
 
     def seal(key: bytes, value: float) -> bytes:
@@ -141,7 +143,7 @@ def _sealer(policy: bytes) -> Callable[[bytes, float], bytes]:
 
 
 def _unsealed(seal: Callable[[bytes, float], bytes], key: Any, logp: Any, sealed: Any) -> tuple[float | None, bool]:
-    """A row's value, from either place that the checksum bears out; None without one. And whether the row is harmed."""
+    """The value of a row (from the copy that the checksum confirms, or None), and whether the row is damaged."""
     if not (isinstance(key, bytes) and isinstance(logp, float) and isinstance(sealed, bytes) and len(sealed) == 16):
         return None, True
     if seal(key, logp) == sealed:

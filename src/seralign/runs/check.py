@@ -1,4 +1,4 @@
-"""Every file of a run against the digests that it was written with."""
+"""Compares every file of a run with its recorded digest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from seralign.runs.stages import Run, files_of, harm, stage_folders
 class Checked:
     """A stage, or another part of a run, that was checked.
 
-    ``files`` and ``size`` (bytes) are of what was read; ``problems`` name the harmed files, none where all is well.
+    ``files`` and ``size`` (bytes) count what was read. ``problems`` names the damaged files; it is empty if there are
+    none.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Checked:
 
 
 def check_run(run: Run, progress: Callable[[int], None] = lambda size: None) -> Iterator[Checked]:
-    """Read every file of a run that has a digest: ``run.json``, finished stages, and what unfinished ones have done.
+    """Read every file of a run that has a digest: ``run.json``, finished stages, and the work of unfinished stages.
 
     Args:
         run: The run. Nothing is written.

@@ -1,4 +1,4 @@
-"""SQLite files that a run fills while it works: opened by several processes, and refused with one clear error."""
+"""SQLite files of a run: opened by several processes, with one clear error if one cannot be used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from seralign.runs.files import full_disk
 
 
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a file, which is made where it is not there. Call it within ``database_errors``."""
+    """Open a file; create it if it does not exist. Call this within ``database_errors``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     db = _connect(str(path))
     try:
         with path.with_name(f"{path.name}-lock").open("w") as lock:
-            # The timeout does not hold for the change of the journal: of two that make the file, one would fail.
+            # The timeout does not apply to the change of the journal: if two processes create the file, one would fail.
             fcntl.flock(lock, fcntl.LOCK_EX)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
@@ -33,10 +33,10 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
 
 @contextmanager
 def database_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn errors of SQLite into one that names the file and says that it is ``what``.
+    """Turn errors of SQLite into one that names the file and what it is (``what``).
 
     Raises:
-        StoreError: the file cannot be read or written, is no such file, or is corrupt.
+        StoreError: the file cannot be read or written, is of another kind, or is corrupt.
     """
     try:
         yield
@@ -46,30 +46,30 @@ def database_errors(path: Path, what: str) -> Iterator[None]:
             raise full_disk(path.parent) from None
         if code == sqlite3.SQLITE_IOERR:
             raise StoreError(
-                f"{path}: cannot be read or written ({error}), as on a full disk. Everything finished is "
-                "kept: make room and give the same command again"
+                f"{path}: cannot be read or written ({error}), as on a full disk. Finished work is "
+                "kept: free some space and give the same command again"
             ) from None
         raise StoreError(f"{path}: the {what} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path}: not a {what}, or a corrupt one ({error}). Delete the file: it is filled again, only time is lost"
+            f"{path}: not a {what}, or a corrupt one ({error}). Delete the file; its content is computed again"
         ) from None
 
 
 @contextmanager
 def reading_database(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file to read it; nothing is written."""
+    """Open a file for reading only."""
     with closing(_connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         yield db
 
 
 def integrity(db: sqlite3.Connection) -> list[str]:
-    """What SQLite itself finds wrong with a file."""
+    """The problems that SQLite itself finds in a file."""
     return [found.decode() for (found,) in db.execute("PRAGMA integrity_check") if found != b"ok"]
 
 
 def _connect(name: str, uri: bool = False) -> sqlite3.Connection:
     db = sqlite3.connect(name, timeout=60, uri=uri)
-    # A blob that was changed into a text need not be UTF-8.
+    # A blob that was changed into text may not be UTF-8.
     db.text_factory = bytes
     return db

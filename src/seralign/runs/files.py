@@ -137,25 +137,24 @@ def partial_folder(path: Path, maker: str) -> Iterator[None]:
 def _check_own(path: Path, maker: str) -> None:
     folder = path.is_dir() and not path.is_symlink()
     try:
-        # A process that was killed as it began has left an empty folder, or a file with nothing in it.
+        # A process that was killed at its start leaves an empty folder, or an empty file.
         if folder and (not any(path.iterdir()) or (path / _OWNER).read_text(encoding="utf-8") in ("", maker)):
             return
     except (FileNotFoundError, UnicodeDecodeError):
         pass
     raise StoreError(
-        f"{path}: is there already, and it is not what a {maker} that was interrupted has left; {maker} works there "
-        "until it is done, so move it away, or give another --out"
+        f"{path}: already exists, and was not left behind by an interrupted {maker}, which needs this folder until it "
+        "is done; move it away, or give another --out"
     )
 
 
-# In a folder of unfinished work: the command that made it.
+# A file in a folder of unfinished work that names the command which made it.
 _OWNER = ".seralign"
 
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn a write that the system refuses (a full disk, a quota, a limit on the size of a file, no permission) into
-    one clear error."""
+    """Turn a failed write (full disk, quota, limit on file size, no permission) into one clear error."""
     try:
         yield
     except OSError as error:
@@ -163,24 +162,24 @@ def disk_errors(root: Path) -> Iterator[None]:
             raise _no_write(root, error) from None
         raise
     except Exception as error:
-        # Libraries that write files in their own code raise errors of their own: safetensors with the system's words,
-        # torch.save without.
+        # Libraries that write files raise errors of their own: safetensors with the message of the system, torch.save
+        # without it.
         for code in (*_FULL, errno.EIO):
             if os.strerror(code) in str(error):
                 raise _no_write(root, OSError(code, os.strerror(code))) from None
         if any(word in str(error) for word in _TORCH_SAVE):
             raise StoreError(
-                f"{root}: a checkpoint could not be written, as on a full disk (torch gives no reason). {_KEPT}"
+                f"{root}: a checkpoint could not be written; perhaps the disk is full (torch gives no reason). {_KEPT}"
             ) from None
         raise
 
 
 def full_disk(root: Path) -> StoreError:
-    """The error that says so."""
+    """The error for a full disk."""
     return _no_write(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
-# Errors of the system where there is no more room, and where a write is refused for another reason.
+# Errors of the system for a lack of space, and for other refused writes.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (
     errno.EACCES,
@@ -192,9 +191,9 @@ _REFUSED = (
     errno.ENOTEMPTY,
     errno.EIO,
 )
-# Words of torch.save's where the system refuses a write; which of them depends on when it does.
+# Parts of the messages of torch.save if a write fails, at different times.
 _TORCH_SAVE = ("PytorchStreamWriter", "inline_container", "iostream error")
-_KEPT = "Everything finished is kept: make room and give the same command again"
+_KEPT = "Finished work is kept: free some space and give the same command again"
 
 
 def _no_write(root: Path, error: OSError) -> StoreError:
@@ -205,8 +204,8 @@ def _no_write(root: Path, error: OSError) -> StoreError:
             return StoreError(f"{root}: the disk quota is used up. {_KEPT}")
         case errno.EFBIG:
             return StoreError(
-                f"{root}: a file would be larger than the limit here (ulimit -f). Everything finished is kept: raise "
-                "the limit and give the same command again"
+                f"{root}: a file would exceed the limit on file size (ulimit -f). Finished work is kept: raise the "
+                "limit and give the same command again"
             )
         case errno.EIO:
             return StoreError(f"{root}: the disk reports an error ({_where(error)}). {_KEPT}")
@@ -219,12 +218,12 @@ def _where(error: OSError) -> str:
 
 def _unreadable(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command makes them again"
+        f"{path}: {error}. Delete the folder {path.parent} and all later stages; the same command runs them again"
     )
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder on the disk before going on."""
+    """Write a file or folder to the disk before continuing."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

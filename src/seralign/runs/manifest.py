@@ -1,4 +1,4 @@
-"""``run.json``: which configuration a run's folder belongs to."""
+"""``run.json``: the configuration of a run."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from seralign.runs.layout import LOCK, MANIFEST
 from seralign.runs.sealed import read_sealed, write_sealed
 from seralign.runs.stages import Run, stage_folders
 
-# Raised whenever a folder of an earlier version could not be read.
+# Increased whenever folders of an earlier version can no longer be read.
 FORMAT = 3
 
 
 def open_run(
     root: str | Path, config: dict[str, Any], versions: dict[str, str], free: frozenset[str] = frozenset()
 ) -> Run:
-    """Open a run's folder for work, or begin one.
+    """Open the folder of a run for work, or create it.
 
     Args:
         root: The folder.
-        config: The run's configuration.
-        versions: Of the packages that it runs with.
-        free: Stages that do not bind the folder to the configuration: their inputs hold all that they depend on.
+        config: The configuration of the run.
+        versions: Versions of the packages that it runs with.
+        free: Stages that do not bind the folder to the configuration, because their inputs include all that they depend
+            on.
 
     Raises:
-        StoreError: the folder holds something else, or a run of another configuration that has finished a stage (the
-            keys are named), or ``run.json`` was changed.
+        StoreError: the folder contains something else, or a run with another configuration that has finished a stage
+            (the keys are named), or ``run.json`` was changed.
     """
     root = Path(root)
     config = {key: value for key, value in config.items() if key != "out"}
@@ -38,33 +39,33 @@ def open_run(
         if changed and any(str(folder.relative_to(root)) not in free for folder in stage_folders(root)):
             raise StoreError(
                 f"{root} holds a run of another configuration: {'; '.join(changed)}. "
-                "Go on with the configuration that it began with, or choose another folder (--out)"
+                "Use the configuration that it began with, or another folder (--out)"
             )
         if not changed:
             return Run(root)
-    # A run that was killed while it began has left the lock and a torn manifest.
+    # A run that was killed at its start leaves the lock and an incomplete manifest.
     elif root.is_dir() and any(entry.name not in (LOCK, f"{MANIFEST}.tmp") for entry in root.iterdir()):
-        raise StoreError(f"{root} is not empty and holds no run: choose another folder (--out)")
+        raise StoreError(f"{root} is not empty and is not a run; use another folder (--out)")
     root.mkdir(parents=True, exist_ok=True)
     write_sealed(manifest, {"format": FORMAT, "config": config, "versions": versions, "created": time.time()})
     return Run(root)
 
 
 def read_run(root: str | Path) -> Run:
-    """Open a run's folder for reading.
+    """Open the folder of a run for reading.
 
     Raises:
-        StoreError: the folder holds no run.
+        StoreError: the folder is not a run.
     """
     read_manifest(Path(root))
     return Run(Path(root))
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """``run.json``: format, config, versions, created.
+    """The content of ``run.json``: format, config, versions, created.
 
     Raises:
-        StoreError: the folder holds no run, or the file is not as it was written.
+        StoreError: the folder is not a run, or the file has changed since it was written.
     """
     path = root / MANIFEST
     try:
@@ -72,14 +73,14 @@ def read_manifest(root: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StoreError(f"{root}: no run here ({MANIFEST} is missing)") from None
     except NotADirectoryError:
-        raise StoreError(f"{root}: no run, but a file; give the run's folder") from None
+        raise StoreError(f"{root}: this is a file; give the folder of a run") from None
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{path}: cannot be read: {error}. Put the file back as a run of this version wrote it, "
-            "or begin the run in another folder (--out)"
+            f"{path}: cannot be read: {error}. Restore the file as a run of this version wrote it, "
+            "or start the run in another folder (--out)"
         ) from None
     if manifest.get("format") != FORMAT:
-        raise StoreError(f"{path}: not a run of this version (format {FORMAT}); choose another folder (--out)")
+        raise StoreError(f"{path}: not a run of this version (format {FORMAT}); use another folder (--out)")
     return manifest
 
 

@@ -1,7 +1,7 @@
-"""The results of a run: what sampling engines and judges answered, kept by the content of what they were asked.
+"""The stored results of a run: the answers of sampling engines and judges, keyed by the content of the request.
 
-A key covers everything that the answer depends on, so nobody asks twice for the same thing, and a stage that was
-killed asks only for what is missing. One SQLite file in the run; the main process alone uses it.
+A key covers everything that the answer depends on, so the same request is never made twice, and a stage that was killed
+requests only what is missing. The results are one SQLite file in the run; only the main process uses it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _CHUNK = 500
 
 
 def result_key(kind: str, content: Any) -> bytes:
-    """Identity of what is asked: a digest of ``kind`` and of ``content``, any JSON value."""
+    """Identity of a request: a digest of ``kind`` and of ``content``, any JSON value."""
     text = json.dumps([kind, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).digest()
 
 
 class Results:
-    """Results by key. A value is any JSON value; the file is made when the first one is asked for or stored.
+    """Results by key. A value is any JSON value. The file is created at the first access.
 
-    SQLite has no checksums: each row has its own, of key and value. A row that was changed on the disk is removed,
-    with a warning, and asked again.
+    SQLite has no checksums, so each row has one, of key and value. A row that was changed on the disk is removed with a
+    warning, and requested again.
 
     Raises:
-        StoreError: the file is of another kind, or is corrupt; deleting it loses what it has and nothing else.
+        StoreError: the file is of another kind, or is corrupt. It can be deleted; then its results are requested again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class Results:
         self._opened: sqlite3.Connection | None = None
 
     def get(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-        """The values that there are, with their keys, in no order."""
+        """The stored values with their keys, in no particular order."""
         damaged: list[bytes] = []
         for start in range(0, len(keys), _CHUNK):
             chunk = list(keys[start : start + _CHUNK])
@@ -61,12 +61,12 @@ class Results:
                 else:
                     damaged.append(key)
         if damaged:
-            say(f"warning: {self.path}: {len(damaged)} results were changed on the disk; they are asked again")
+            say(f"warning: {self.path}: {len(damaged)} results were changed on the disk; they are requested again")
             with self._errors(), self._db:
                 self._db.executemany("DELETE FROM results WHERE key = ?", [(key,) for key in damaged])
 
     def put(self, values: Mapping[bytes, Any]) -> None:
-        """Store values in one transaction. What is there already stays."""
+        """Store values in one transaction. Existing values are kept."""
         rows = []
         for key, value in values.items():
             packed = zlib.compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
@@ -91,7 +91,7 @@ class Results:
 
 
 def check_results(path: Path) -> tuple[int, list[str]]:
-    """Read a whole store, without writing: its rows, and what is wrong with it."""
+    """Read a whole store without writing; returns the number of rows, and its problems."""
     rows = damaged = 0
     try:
         with reading_database(path) as db:

@@ -1,4 +1,4 @@
-"""Files that carry a digest of their own content, so that a file that was changed is never read as if it was not."""
+"""Files with a digest of their own content, so that a changed file is detected when it is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEAL = "sha256"
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object atomically, with the digest of its content beside its keys."""
+    """Write a JSON object atomically, with a key for the digest of its content."""
     plain = json.loads(json.dumps(content, allow_nan=False))
     write_json(path, plain | {_SEAL: _digest(plain)})
 
@@ -27,7 +27,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is no such file, or its content is not what was written.
+        ValueError: the file is of another kind, or has changed since it was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -37,15 +37,15 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise ValueError(f"no JSON object with a digest ({_SEAL})")
     seal = content.pop(_SEAL)
     if seal != _digest(content):
-        raise ValueError("its content does not fit its digest, so it was changed since it was written")
+        raise ValueError("its content does not match its digest, so it has changed since it was written")
     return content
 
 
 def write_sealed_table(path: Path, columns: dict[str, Any]) -> None:
-    """Write equally long columns atomically: a line with a digest, then a Parquet file.
+    """Write columns of equal length atomically: a line with a digest, then a Parquet file.
 
-    For tables that a stage reads back before it is finished. The digests of a stage's record are not there yet, and
-    Parquet's own checksums leave out its headers.
+    This is for tables that a stage reads back before it is finished. The record of the stage does not exist yet then,
+    and the checksums of Parquet do not cover its headers.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
@@ -57,16 +57,16 @@ def read_sealed_table(path: Path) -> pa.Table:
     """Read a table that ``write_sealed_table`` wrote.
 
     Raises:
-        StoreError: the file is missing, or its content is not what was written.
+        StoreError: the file is missing, or has changed since it was written.
     """
     data = _unsealed(path)
     if data is None:
-        raise StoreError(f"{path}: missing, or changed since it was written. Delete the file; it is made again")
+        raise StoreError(f"{path}: missing, or changed since it was written. Delete the file; it is written again")
     return pq.read_table(pa.BufferReader(data))
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether the file is there with the content that ``write_sealed_table`` wrote."""
+    """Whether the file exists and has not changed since ``write_sealed_table`` wrote it."""
     return _unsealed(path) is not None
 
 

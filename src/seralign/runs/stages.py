@@ -1,4 +1,4 @@
-"""Stages of a run: begun, finished by one rename, read back by digest."""
+"""Stages of a run: begun in a partial folder, finished by one rename, read back by digest."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Figures = TypeVar("Figures")
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage read, wrote and found.
+    """The record of a finished stage.
 
-    ``inputs`` name to digest; ``outputs`` file to sha256; ``figures`` JSON values by name
-    (``Run.figures`` reads them as a dataclass); ``seconds`` of the
-    process that finished it, ``peak_memory_mb`` of that process so far.
+    ``inputs`` maps names to digests; ``outputs`` maps files to their sha256; ``figures`` has JSON values by name
+    (``Run.figures`` reads them as a dataclass); ``seconds`` is the time of the process that finished the stage, and
+    ``peak_memory_mb`` the peak memory of that process so far.
     """
 
     name: str
@@ -45,19 +45,19 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. ``root`` is its path."""
+    """The folder of a run. ``root`` is its path."""
 
     root: Path
     _read: dict[Path, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, stage: str, *parts: str) -> Path:
-        """A file or folder of a finished stage, to read it.
+        """The path of a file or folder of a finished stage, for reading.
 
-        What lies there is first compared with the digests of the stage's record, each file once in a process: about
-        a second a gigabyte.
+        The files are first compared with the digests in the record of the stage, once per process; this takes about a
+        second per gigabyte.
 
         Raises:
-            StoreError: the stage has not finished, or a file is missing or is not what the stage wrote.
+            StoreError: the stage has not finished, or a file is missing or has changed.
         """
         asked = PurePath(*parts)
         for name, digest in self.record(stage).outputs.items():
@@ -66,7 +66,7 @@ class Run:
         return self.root.joinpath(stage, *parts)
 
     def partial(self, stage: str) -> Path:
-        """The folder that a stage works in until it is finished."""
+        """The folder of a stage until it is finished."""
         folder = self.root / stage
         return folder.with_name(folder.name + ".partial")
 
@@ -100,13 +100,13 @@ class Run:
         return self.read_figures(self.record(stage), kind)
 
     def read_figures(self, record: StageRecord, kind: type[Figures]) -> Figures:
-        """The figures of a record, as ``figures`` gives them."""
+        """The figures of a record; see ``figures``."""
         try:
             return from_json(kind, record.figures)
         except ValueError as error:
             raise StoreError(
-                f"{self.root / record.name / RECORD}: no figures of this version: {error}. Show the run with the "
-                "version of seralign that made it, or make it again in another folder (--out)"
+                f"{self.root / record.name / RECORD}: not the figures of this version: {error}. Use the version "
+                "of seralign that made the run, or make it again in another folder (--out)"
             ) from None
 
     def stages(self) -> list[StageRecord]:
@@ -115,10 +115,12 @@ class Run:
         return sorted(records, key=lambda record: record.finished)
 
     def begin(self, stage: str, inputs: dict[str, str]) -> Path:
-        """The folder to work in; what an earlier, killed attempt on the same inputs left there is still in it.
+        """The folder for the work of a stage. If an earlier attempt with the same inputs was killed, its files are
+        still in it.
 
         Raises:
-            StoreError: the stage's folder is there but its record is not, or what an attempt began with is not known.
+            StoreError: the folder of the stage exists without its record, or the inputs of the earlier attempt cannot
+                be read.
         """
         final = self.root / stage
         if final.exists():
@@ -132,7 +134,7 @@ class Run:
         return folder
 
     def commit(self, stage: str, inputs: dict[str, str], figures: dict[str, Any], seconds: float) -> StageRecord:
-        """Make the work of a stage final, by one rename."""
+        """Finish a stage, by one rename."""
         folder = self.partial(stage)
         for torn in folder.rglob("*.tmp"):
             torn.unlink()
@@ -156,23 +158,23 @@ class Run:
         return record
 
     def recover(self, stage: str) -> None:
-        """Put a stage in place whose record was written, as the last thing before the process was killed perhaps."""
+        """Rename a stage whose record was written before the process was killed."""
         folder, final = self.partial(stage), self.root / stage
         if (folder / RECORD).is_file():
             if final.exists():
                 raise StoreError(f"{final} and {folder} are both finished. Delete one of the two")
             folder.replace(final)
             sync(final.parent)
-        # Only now: a stage that is killed before it is in place needs its checkpoints again.
+        # Only now: if a stage is killed before it is renamed, it needs its checkpoints again.
         shutil.rmtree(final / SCRATCH, ignore_errors=True)
 
     def verify(self, stage: str, inputs: dict[str, str]) -> StageRecord:
-        """The record of a finished stage, after checking that it was made from ``inputs`` and is unharmed.
+        """The record of a finished stage, after checking that it has these inputs and that no file has changed.
 
-        A file is read only where its size or time differs from what was recorded; ``path`` reads it in any case.
+        A file is only read if its size or modification time differs from the record; ``path`` always reads it.
 
         Raises:
-            StoreError: other inputs, or a file that is missing or has changed.
+            StoreError: the inputs differ, or a file is missing or has changed.
         """
         record = self.record(stage)
         changed = sorted(
@@ -180,8 +182,8 @@ class Run:
         )
         if changed:
             raise StoreError(
-                f"{self.root / stage} was made from other inputs: {', '.join(changed)} changed since. "
-                "Put them back as they were, or give the new run another folder (--out)"
+                f"{self.root / stage} was made from other inputs: {', '.join(changed)} changed since then. "
+                "Restore them, or use another folder for the new run (--out)"
             )
         for name, digest in record.outputs.items():
             path = self.root / stage / name
@@ -205,13 +207,13 @@ class Run:
         except (OSError, ValueError) as error:
             folder = path.parent.parent
             raise StoreError(
-                f"{path}: cannot be read ({error}), so what {folder.name} was begun with is not known. "
-                f"Delete the folder {folder}; the same command begins this stage again"
+                f"{path}: cannot be read ({error}), so the inputs of {folder.name} are not known. "
+                f"Delete the folder {folder}; the same command runs this stage again"
             ) from None
 
 
 def harm(path: Path, digest: str) -> str | None:
-    """What is wrong with a file that has to have a digest; None where nothing is."""
+    """The problem of a file that should have a digest, or None."""
     try:
         return None if file_digest(path) == digest else "its contents have changed since it was written"
     except FileNotFoundError:
@@ -221,7 +223,7 @@ def harm(path: Path, digest: str) -> str | None:
 
 
 def files_of(folder: Path) -> list[str]:
-    """Files that a stage wrote, beside its record."""
+    """The files that a stage wrote, except its record."""
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
@@ -230,7 +232,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def _follow_umask(paths: list[Path], made_here: Path) -> None:
-    """Give files the permissions that the user's umask gives. safetensors makes its files for the owner alone."""
+    """Give files the permissions of the user's umask. safetensors makes its files readable for the owner only."""
     mode = made_here.stat().st_mode & 0o666
     for path in paths:
         if path.stat().st_mode & 0o666 != mode:
@@ -238,7 +240,7 @@ def _follow_umask(paths: list[Path], made_here: Path) -> None:
 
 
 def stage_folders(folder: Path) -> Iterator[Path]:
-    """Folders of finished stages; what is inside a stage, finished or not, is not looked at."""
+    """The folders of finished stages. Folders inside a stage are not searched."""
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.endswith(".partial"):
             if (child / RECORD).is_file():
@@ -260,5 +262,5 @@ def _peak_memory_mb() -> float:
 
 def _corrupt(path: Path, stage: Path, what: str) -> StoreError:
     return StoreError(
-        f"{path}: {what}. Delete the folder {stage} and all later stages; the same command makes them again"
+        f"{path}: {what}. Delete the folder {stage} and all later stages; the same command runs them again"
     )
