@@ -237,7 +237,7 @@ def test_a_folder_of_something_else_is_left_alone(
 ) -> None:
     _folder_of_something_else(Path(config["out"]), config)
     assert run(config, tmp_path) == 2
-    assert "holds no run" in the_error(capsys)
+    assert "is not a run" in the_error(capsys)
     assert (Path(config["out"]) / "thesis.tex").read_text() == "years of work"
 
 
@@ -295,14 +295,14 @@ def test_a_report_takes_the_place_of_files_only(a_run: str, capsys: pytest.Captu
     os.mkfifo(pipe)
     for place in (pipe, tmp_path):
         assert main(["report", a_run, "--out", str(place)]) == 2
-        assert the_error(capsys) == f"error: --out {place}: a folder or a device; give the name of a file"
+        assert the_error(capsys) == f"error: --out {place}: this is a folder or a device; give the name of a file"
     assert pipe.is_fifo()
 
 
 def test_a_closed_output_is_told_before_any_work(a_run: str) -> None:
     done = seralign("show", a_run, preexec_fn=lambda: os.close(1))
     assert done.returncode == 1
-    assert done.stderr == "error: standard output is closed; redirect it to /dev/null if nothing is to be shown\n"
+    assert done.stderr == "error: standard output is closed; redirect it to /dev/null to hide the output\n"
 
 
 def test_a_reader_that_goes_away_is_no_mistake(a_run: str) -> None:
@@ -325,9 +325,9 @@ def test_characters_that_the_output_cannot_have_are_escapes(a_run: str, monkeypa
     [
         (PermissionError(13, "Permission denied", "a\nb"), 1, "error: a\\nb: Permission denied"),
         (OSError("odd"), 1, "error: odd"),
-        (MemoryError(), 1, "error: out of memory; what is finished is kept"),
+        (MemoryError(), 1, "error: out of memory; finished work is kept"),
         (DataError("row 1: \x1b"), 2, "error: row 1: \\x1b"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; give the same command again"),
     ],
 )
 def test_what_gives_out_is_one_line(

@@ -116,7 +116,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
         assert f"{mine}: another process is writing there" in capsys.readouterr().err
     (mine / ".seralign").write_text("seralign merge")
     assert main(arguments) == 2
-    assert "not what a seralign sample" in capsys.readouterr().err
+    assert "not left behind by an interrupted seralign sample" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -322,6 +322,6 @@ def test_checking_tells_of_a_file_that_is_no_cache_and_writes_nothing(tmp_path: 
 def test_a_full_disk_is_told_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LogpCache(tmp_path / "logps.sqlite")
     cache._db.execute("PRAGMA max_page_count=1")
-    with pytest.raises(StoreError, match=f"^{tmp_path}: the disk is full. Everything finished is kept"):
+    with pytest.raises(StoreError, match=f"^{tmp_path}: the disk is full. Finished work is kept"):
         cache.put("policy" * 100, keys_of(1000), [-1.0] * 1000)
     cache.close()

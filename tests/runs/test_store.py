@@ -436,7 +436,7 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_finished_stage(run: Run, mo
         patch.setattr(pq, "write_table", full_disk)
         for write in writes:
             with (
-                pytest.raises(StoreError, match=r"the disk is full\. Everything finished is kept"),
+                pytest.raises(StoreError, match=r"the disk is full\. Finished work is kept"),
                 disk_errors(run.root),
             ):
                 write(run.begin("second", {}))
@@ -449,7 +449,7 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_finished_stage(run: Run, mo
 def test_a_full_disk_is_told_also_where_a_library_words_it_in_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the disk is full"), disk_errors(tmp_path):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
-    with pytest.raises(StoreError, match=r"larger than the limit here .ulimit -f"), disk_errors(tmp_path):
+    with pytest.raises(StoreError, match=r"exceed the limit on file size .ulimit -f"), disk_errors(tmp_path):
         raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
     with pytest.raises(StoreError, match="a checkpoint could not be written"), disk_errors(tmp_path):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0")
@@ -463,7 +463,7 @@ def test_a_full_disk_is_told_also_where_a_library_words_it_in_its_own_error(tmp_
 @pytest.mark.parametrize("size", [1, 100, 10_000, 1_000_000])
 def test_what_torch_says_of_a_full_disk_is_known(size: int, tmp_path: Path) -> None:
     """In other words for a small file, which fails when it is closed, than for a large one."""
-    with pytest.raises(StoreError, match="could not be written, as on a full disk"), disk_errors(tmp_path):
+    with pytest.raises(StoreError, match="could not be written; perhaps the disk is full"), disk_errors(tmp_path):
         torch.save({"state": torch.zeros(size)}, "/dev/full")
 
 
