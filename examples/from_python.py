@@ -39,10 +39,12 @@ def main(folder: Path) -> None:
     result = seralign.train(config, scorer=shorter)
 
     print(f"{'policy':10} {'score':>8} {'wins':>6} {'words':>6} {'kl':>6}")
-    for policy in seralign.run_figures(result.run)["policies"]:
-        wins = policy["win_rates"].get("sft", {"mean": float("nan")})["mean"]
-        score, kl = policy["score"]["mean"], policy["kl"]["mean"]
-        print(f"{policy['name']:10} {score:8.2f} {wins:6.2f} {-score:6.1f} {kl:6.2f}")
+    for policy in seralign.run_figures(result.run).policies:
+        figures = policy.figures
+        wins = figures.win_rates["sft"].mean if "sft" in figures.win_rates else float("nan")
+        print(
+            f"{policy.name:10} {figures.score.mean:8.2f} {wins:6.2f} {-figures.score.mean:6.1f} {figures.kl.mean:6.2f}"
+        )
     print(f"the result: {result.policy}")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -14,9 +15,27 @@ from seralign.data.table import write_pairs, write_prompts
 from seralign.intervals import Interval
 from seralign.records import OFFLINE, Pair
 from seralign.runs import Run, open_run
-from seralign.runs.figures import EvaluateFigures
+from seralign.runs.figures import (
+    BasePolicy,
+    BootstrapFigures,
+    ComposeFigures,
+    DataFigures,
+    DecideFigures,
+    EvaluateFigures,
+    NamedPolicy,
+    PoliciesFigures,
+    ResultFigures,
+    SampleFigures,
+    ScoreFigures,
+    SelectFigures,
+    SourceFigures,
+    TokensFigures,
+    TrainFigures,
+)
 from seralign.runs.files import write_table
 from seralign.runs.typed import to_json
+
+Made = TypeVar("Made")
 
 CONFIG: dict[str, Any] = {"rounds": 3, "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
 
@@ -32,12 +51,23 @@ def pair(name: str, origin: str = OFFLINE, chosen: str = "good", rejected: str =
     return Pair(name, f"prompt of {name}", origin, f"Ask {name}", chosen, rejected, (1, 2), *ids, p=0.75)
 
 
-def add_stage(run: Run, name: str, figures: dict[str, Any] | None = None, tables: dict[str, Any] | None = None) -> None:
-    """A finished stage with Parquet tables (columns by file)."""
+def figures_of(kind: type[Made], **given: Any) -> Made:
+    """A dataclass of figures; what is not given is 0, empty, or None where the field may be."""
+    hints = get_type_hints(kind)
+    empty = {int: 0, float: 0.0, str: "", bool: False}
+    for field in fields(kind):  # pyright: ignore
+        hint = hints[field.name]
+        if field.name not in given and field.default is MISSING and field.default_factory is MISSING:
+            given[field.name] = None if type(None) in get_args(hint) else empty.get(hint, (get_origin(hint) or tuple)())
+    return kind(**given)
+
+
+def add_stage(run: Run, name: str, figures: Any, tables: dict[str, Any] | None = None) -> None:
+    """A finished stage with figures, a dataclass, and Parquet tables (columns by file)."""
     folder = run.begin(name, {})
     for file, columns in (tables or {}).items():
         write_table(folder / file, columns)
-    run.commit(name, {}, figures or {}, 1.0)
+    run.commit(name, {}, to_json(figures), 1.0)
 
 
 def add_data(run: Run, pairs: Iterable[Pair], heldout: int = 10) -> None:
@@ -46,16 +76,8 @@ def add_data(run: Run, pairs: Iterable[Pair], heldout: int = 10) -> None:
     count = write_pairs(folder / "pairs.arrow", pairs)
     write_pairs(folder / "heldout.arrow", [])
     write_prompts(folder / "prompts.arrow", [])
-    source = {
-        "source": "pairs.jsonl",
-        "read": count + 1,
-        "kept": count,
-        "dropped": {"tie": 1},
-        "noted": {},
-        "soft": 1.0,
-    }
-    figures = {"pairs": count, "heldout": heldout, "heldout_prompts_also_trained_on": 0, "sources": {"pairs": source}}
-    run.commit("data", {}, figures, 1.0)
+    source = figures_of(SourceFigures, source="pairs.jsonl", read=count + 1, kept=count, dropped={"tie": 1}, soft=1.0)
+    run.commit("data", {}, to_json(DataFigures(count, heldout, 0, {"pairs": source})), 1.0)
 
 
 def add_policy(run: Run, stage: str, name: str, **figures: Any) -> None:
@@ -68,14 +90,15 @@ def add_policy(run: Run, stage: str, name: str, **figures: Any) -> None:
     }  # fmt: skip
     if given.get("score") is not None:
         columns["score"] = [given["score"].mean] * len(rows)
-    add_stage(run, f"{stage}/evaluate", to_json(EvaluateFigures(name=name, **given)), {"samples.parquet": columns})
+    add_stage(run, f"{stage}/evaluate", EvaluateFigures(name=name, **given), {"samples.parquet": columns})
 
 
 def add_training(run: Run, stage: str, rows: Sequence[dict[str, float]]) -> None:
     """A training with these lines of metrics."""
     folder = run.begin(stage, {})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    run.commit(stage, {}, {"steps": 5, "pairs": 4, "train": dict(rows[-1]) if rows else {}}, 1.0)
+    figures = figures_of(TrainFigures, steps=5, pairs=4, train=dict(rows[-1]) if rows else {})
+    run.commit(stage, {}, to_json(figures), 1.0)
 
 
 def selection(margins: dict[str, float], kept: Iterable[str], apart: dict[str, float] | None = None) -> dict[str, Any]:
@@ -94,26 +117,26 @@ def selection(margins: dict[str, float], kept: Iterable[str], apart: dict[str, f
 def add_review(run: Run, index: int, columns: dict[str, Any], **figures: Any) -> None:
     """The selection of a round's offline pairs."""
     given = {"pairs": len(columns["pair_id"]), "kept": int(sum(columns["kept"])), "margin_mean_kept": 1.0} | figures
-    add_stage(run, f"round-{index}/score", {"accuracy": 0.6, "margin_mean": 0.5})
-    add_stage(run, f"round-{index}/select", given, {"selection.parquet": columns})
+    add_stage(run, f"round-{index}/score", figures_of(ScoreFigures, accuracy=0.6, margin_mean=0.5))
+    add_stage(run, f"round-{index}/select", figures_of(SelectFigures, **given), {"selection.parquet": columns})
 
 
 def add_generated(run: Run, index: int, pairs: Sequence[Pair], columns: dict[str, Any], **figures: Any) -> None:
     """The sampling and pairing of a round."""
-    add_stage(run, f"round-{index}/sample", {"responses": 8, "length": 9.5, "unfinished": 0.0, "distinct_2": 0.4})
+    add_stage(run, f"round-{index}/sample", figures_of(SampleFigures, responses=8, length=9.5, distinct_2=0.4))
     name = f"round-{index}/bootstrap"
     folder = run.begin(name, {})
     write_pairs(folder / "generated.arrow", pairs)
     write_table(folder / "selection.parquet", columns)
     given = {"pairs": len(pairs), "kept": int(sum(columns["kept"])), "left_out": {}, "margin_mean": 2.0}
-    run.commit(name, {}, given | figures, 1.0)
+    run.commit(name, {}, to_json(figures_of(BootstrapFigures, **(given | figures))), 1.0)
 
 
 def add_mix(run: Run, index: int, used: dict[str, bool], share: float = 0.3, wanted: float = 0.3) -> None:
     """What a round trains on."""
     origins = [f"generated:{index}" if name.startswith("round") else OFFLINE for name in used]
     columns = {"pair_id": list(used), "origin": origins, "margin": [1.0] * len(used), "used": list(used.values())}
-    figures = {"offline": 2, "generated": 1, "share": share, "share_wanted": wanted}
+    figures = ComposeFigures(2, 1, share, wanted)
     add_stage(run, f"round-{index}/compose", figures, {"training.parquet": columns})
 
 
@@ -125,7 +148,7 @@ def add_tokens(run: Run, index: int, names: Sequence[str], ratio: float) -> None
         "pair_id": list(names), "chosen_tokens": texts, "chosen_ratios": ratios,
         "rejected_tokens": texts, "rejected_ratios": ratios,
     }  # fmt: skip
-    add_stage(run, f"round-{index}/tokens", {"pairs": len(names)}, {"tokens.parquet": columns})
+    add_stage(run, f"round-{index}/tokens", TokensFigures(len(names)), {"tokens.parquet": columns})
 
 
 def interval(mean: float, half: float = 0.01) -> Interval:
@@ -140,7 +163,8 @@ def whole_run(root: Path) -> Run:
     """
     run = new_run(root)
     add_data(run, [pair(name) for name in "abcd"])
-    add_stage(run, "policies", {"reference": {"name": "reference", "source": "m", "digest": "f" * 64}})
+    named = NamedPolicy("reference", "m", "f" * 64)
+    add_stage(run, "policies", PoliciesFigures(BasePolicy("initial", "m", "e" * 64, None, "float32"), named, named))
     add_policy(run, "initial", "initial", score=interval(0.0))
     for index in (1, 2, 3):
         if index == 2:
@@ -156,7 +180,7 @@ def whole_run(root: Path) -> Run:
         add_training(run, f"round-{index}/train", [{"loss": 0.7, "step": 1}, {"loss": 0.6, "step": 2}])
         add_policy(run, f"round-{index}", f"round {index}", score=interval(0.1 * index), heldout_accuracy=interval(0.6))
         add_tokens(run, index, {1: ["a", "d"], 2: ["a", "round2-x"], 3: ["a", "round3-y"]}[index], 0.5 * index)
-        decision = {"reason": "goes on" if index < 3 else "all rounds done", "harm": None, "best_round": index}
+        decision = DecideFigures(index == 3, "goes on" if index < 3 else "all rounds done", index, None)
         add_stage(run, f"round-{index}/decide", decision)
-    add_stage(run, "result", {"policy": "round 3", "digest": "d" * 64, "win_rates": {}})
+    add_stage(run, "result", figures_of(ResultFigures, policy="round 3", digest="d" * 64))
     return run

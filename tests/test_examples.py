@@ -28,7 +28,7 @@ from seralign.evaluation.judges import Comparison
 from seralign.evaluation.judges.checked import CheckedJudge
 from seralign.policy.identity import PolicySource
 from seralign.records import Prompt
-from seralign.report.figures import run_figures
+from seralign.report.figures import figures_json, run_figures
 from seralign.runs import read_run
 from seralign.runs.files import read_table
 from seralign.sampling import Request, SampledPolicy, params_of
@@ -44,8 +44,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*
 
 
 def figures_of(out: Path | str) -> dict[str, Any]:
-    """The figures of a run that must have finished."""
-    figures = run_figures(read_run(out))
+    """The figures of a run that must have finished, as JSON."""
+    figures = figures_json(run_figures(read_run(out)))
     assert figures["finished"]
     return figures
 

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"errors", "checks", "records"},
     "config": {"errors", "checks", "objectives", "plugins", "terminal"},
     "progress": {"distributed", "terminal"},
-    "tables": {"terminal"},
+    "tables": {"terminal", "intervals"},
     "harm": {"intervals", "tables"},
     "runs": {"errors", "records", "progress", "intervals"},
     "policy": LOW,

@@ -30,7 +30,7 @@ def harm(heldout_accuracy: Interval | None, against_start: Interval | None) -> H
         ("win_rate", against_start, "it wins {} against the starting policy"),
     ):
         if rate is not None and below_half(rate):
-            return Harm(by, rate.mean, text.format(share(rate.to_dict())))
+            return Harm(by, rate.mean, text.format(share(rate)))
     return None
 
 

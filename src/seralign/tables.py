@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Generic, TypeVar
 
 import rich.table
 from rich import box
 from rich.text import Text
 
+from seralign.intervals import Interval
 from seralign.terminal import printable_line
+
+Row = TypeVar("Row")
 
 ABSENT = "–"
 
@@ -26,33 +29,59 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def without_empty(table: Table) -> Table:
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column of a table: one figure of a record.
+
+    Args:
+        title: The figure's name, the same in every table.
+        cell: The figure of a record, formatted.
+        unit: Its unit, where it has one.
+    """
+
+    title: str
+    cell: Callable[[Row], str]
+    unit: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+def table(caption: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
+    """A table with a row for each record."""
+    headings = tuple(column.heading for column in columns)
+    return Table(caption, headings, tuple(tuple(column.cell(row) for column in columns) for row in rows))
+
+
+def without_empty(given: Table) -> Table:
     """Without the columns that have nothing in any row; the first stays."""
-    used = [at for at in range(len(table.columns)) if at == 0 or any(row[at] != ABSENT for row in table.rows)]
-    rows = tuple(tuple(row[at] for at in used) for row in table.rows)
-    return Table(table.caption, tuple(table.columns[at] for at in used), rows)
+    used = [at for at in range(len(given.columns)) if at == 0 or any(row[at] != ABSENT for row in given.rows)]
+    rows = tuple(tuple(row[at] for at in used) for row in given.rows)
+    return Table(given.caption, tuple(given.columns[at] for at in used), rows)
 
 
-def terminal(table: Table, names: int = 1) -> rich.table.Table:
+def terminal(given: Table, names: int = 1) -> rich.table.Table:
     """For the terminal; the first ``names`` columns hold names, the others numbers."""
     made = rich.table.Table(
-        title=table.caption,
+        title=given.caption,
         title_justify="left",
         title_style="bold",
         header_style="bold",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for place, column in enumerate(table.columns):
+    for place, column in enumerate(given.columns):
         made.add_column(column, justify="left" if place < names else "right", overflow="fold")
-    for row in table.rows:
+    for row in given.rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
 
 
-def markdown(table: Table) -> str:
+def markdown(given: Table) -> str:
     """For a page of Markdown, without the caption."""
-    lines = [table.columns, ("---",) * len(table.columns), *table.rows]
+    lines = [given.columns, ("---",) * len(given.columns), *given.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -90,26 +119,26 @@ def _rounded(value: float, digits: int) -> Decimal:
     return written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
 
 
-def interval(value: dict[str, Any] | None, digits: int) -> str:
+def interval(value: Interval | None, digits: int) -> str:
     """A mean and half the width of its interval, or both ends of one that leans to a side (a share near 0 or 1)."""
     if value is None:
         return ABSENT
-    if value["low"] is None:
-        return number(value["mean"], digits)
-    below, above = value["mean"] - value["low"], value["high"] - value["mean"]
+    if value.low is None or value.high is None:
+        return number(value.mean, digits)
+    below, above = value.mean - value.low, value.high - value.mean
     if abs(above - below) >= 10**-digits:
-        return f"{number(value['mean'], digits)} ({number(value['low'], digits)} to {number(value['high'], digits)})"
-    return f"{number(value['mean'], digits)} ± {number((above + below) / 2, digits)}"
+        return f"{number(value.mean, digits)} ({number(value.low, digits)} to {number(value.high, digits)})"
+    return f"{number(value.mean, digits)} ± {number((above + below) / 2, digits)}"
 
 
-def share(value: dict[str, Any] | None, digits: int = 1) -> str:
+def share(value: Interval | None, digits: int = 1) -> str:
     """A share with its interval, as percentages: ``48.4% (32.9 to 64.3)``."""
     if value is None:
         return ABSENT
-    if value["low"] is None:
-        return percent(value["mean"], digits)
-    ends = " to ".join(percent(value[end], digits).removesuffix("%") for end in ("low", "high"))
-    return f"{percent(value['mean'], digits)} ({ends})"
+    if value.low is None:
+        return percent(value.mean, digits)
+    ends = " to ".join(percent(end, digits).removesuffix("%") for end in (value.low, value.high))
+    return f"{percent(value.mean, digits)} ({ends})"
 
 
 def counted(counts: Mapping[str, int]) -> str:

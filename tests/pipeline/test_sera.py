@@ -143,16 +143,17 @@ def test_every_stage_has_a_place_in_the_order_of_a_run(result: RunResult) -> Non
 
 def test_figures_have_names(result: RunResult) -> None:
     figures = run_figures(result.run)
-    assert [policy["name"] for policy in figures["policies"]] == ["sft", "dpo", "round 1", "round 2", "round 3"]
-    sft, dpo = figures["policies"][:2]
-    assert sft["kl"]["mean"] == 0.0
-    assert sft["heldout_margin"] == 0.0
-    assert sft["heldout_accuracy"]["mean"] == 0.5
-    assert dpo["win_rates"]["sft"]["mean"] + sft["win_rates"]["dpo"]["mean"] == pytest.approx(1.0)
-    assert figures["rounds"][2]["compose"]["share_wanted"] == 0.5
-    assert figures["stopped"] == "all rounds done"
+    assert [policy.name for policy in figures.policies] == ["sft", "dpo", "round 1", "round 2", "round 3"]
+    sft, dpo = (policy.figures for policy in figures.policies[:2])
+    assert sft.kl is not None
+    assert sft.heldout_accuracy is not None
+    assert (sft.kl.mean, sft.heldout_margin, sft.heldout_accuracy.mean) == (0.0, 0.0, 0.5)
+    assert dpo.win_rates["sft"].mean + sft.win_rates["dpo"].mean == pytest.approx(1.0)
+    assert figures.rounds[2].compose is not None
+    assert figures.rounds[2].compose.share_wanted == 0.5
+    assert figures.stopped == "all rounds done"
     baseline = result.run.record("baseline/train").figures
-    assert baseline["steps"] == sum(each["train"]["steps"] for each in figures["rounds"])
+    assert baseline["steps"] == sum(each.train.steps for each in figures.rounds if each.train)
 
 
 def test_step_zero_of_the_first_round_is_exact(result: RunResult) -> None:
@@ -239,7 +240,7 @@ def test_rounds_end_early_by_the_rule_and_say_why(tmp_path: Path) -> None:
     assert run.record("round-2/decide").figures["stop"] is True
     assert not run.exists("round-3/train")
     assert run.record("result").figures["policy"] == "round 1"
-    assert "no gain in margin_accuracy" in run_figures(run)["stopped"]
+    assert "no gain in margin_accuracy" in str(run_figures(run).stopped)
 
 
 def test_a_threshold_that_keeps_nothing_is_told(tmp_path: Path) -> None:
@@ -261,9 +262,9 @@ def test_a_scorer_of_ones_own(tmp_path: Path) -> None:
 def test_nothing_to_evaluate_or_to_bootstrap_is_fine(tmp_path: Path) -> None:
     overrides = {"evaluation__prompts": 0, "bootstrap": None, "rounds": 2, "evaluation__baseline": False}
     figures = run_figures(train(small_config(tmp_path / "run", **overrides)).run)
-    assert figures["policies"][-1]["n"] == 0
-    assert figures["policies"][-1]["heldout_accuracy"] is not None
-    assert figures["rounds"][1]["sample"] is None
+    assert figures.policies[-1].figures.n == 0
+    assert figures.policies[-1].figures.heldout_accuracy is not None
+    assert figures.rounds[1].sample is None
 
 
 @pytest.mark.parametrize("heldout", [3, 12])
@@ -290,11 +291,11 @@ def test_harm_is_said_by_the_interval_in_the_terminal_and_in_the_report(
     }  # fmt: skip
     run = train(small_config(tmp_path / "run", **overrides)).run
     figures = run_figures(run)
-    assert figures["policies"][-1]["heldout_accuracy"]["mean"] == 0.0
+    accuracy = figures.policies[-1].figures.heldout_accuracy
+    assert accuracy is not None
+    assert accuracy.mean == 0.0
     says = "it does harm: its held-out accuracy is 0.0% (0.0 to 24.2)"
-    assert [warning["kind"] for warning in figures["warnings"] if warning["kind"] == "harm"] == ["harm"] * (
-        heldout == 12
-    )
+    assert [warning.kind for warning in figures.warnings if warning.kind == "harm"] == ["harm"] * (heldout == 12)
     assert ("it does harm" in capsys.readouterr().err) is (heldout == 12)
     decided = run.record("round-1/decide").figures["harm"]
     assert decided == (says.removeprefix("it does harm: ") if heldout == 12 else None)

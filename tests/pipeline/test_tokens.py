@@ -20,6 +20,7 @@ from seralign.pipeline.tokens import spread, token_texts
 from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures
 from seralign.runs.files import read_table
+from seralign.runs.typed import to_json
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +82,19 @@ def test_the_report_reads_them(result: RunResult) -> None:
 
 def test_figures_of_the_mechanism(result: RunResult) -> None:
     """Each from the tables of its round, computed again."""
-    entry = run_figures(result.run)["rounds"][2]
+    entry = run_figures(result.run).rounds[2]
     for stage, file in (("select", "data/pairs.arrow"), ("bootstrap", "round-3/bootstrap/generated.arrow")):
         pairs = read_pairs(result.run.root / file)
         table = read_table(result.run.path(f"round-3/{stage}", "selection.parquet"))
         longer = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in pairs])  # pyright: ignore
         margins, kept = table["margin"].to_numpy(), table["kept"].to_numpy(zero_copy_only=False)
-        figures = entry[stage]
+        figures = to_json(getattr(entry, stage))
         for name, rows in (("", slice(None)), ("_kept", kept)):
             expected = np.corrcoef(margins[rows], longer[rows])[0, 1]
             assert figures[f"margin_length_correlation{name}"] == pytest.approx(expected)
         assert 0 <= figures["similarity_kept"] < 1
-    assert 0 < entry["sample"]["distinct_2"] <= 1
+    assert entry.sample is not None
+    assert 0 < (entry.sample.distinct_2 or 0) <= 1
 
 
 def test_without_token_pairs_there_is_no_stage(tmp_path: Path) -> None:

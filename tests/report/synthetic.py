@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seralign.intervals import Interval
 from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
+from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning, StageCost
 from seralign.report.trainings import training_losses
-from seralign.report.warnings import RunWarning
+from seralign.runs.figures import (
+    BootstrapFigures,
+    ComposeFigures,
+    DataFigures,
+    DecideFigures,
+    EvaluateFigures,
+    Metrics,
+    NamedPolicy,
+    ResultFigures,
+    SampleFigures,
+    SelectFigures,
+    SourceFigures,
+    TrainFigures,
+)
 
 _SYLLABLES = (
     "ka",
@@ -62,19 +78,12 @@ def synthetic_run(
         name=name,
         config=_config(rounds, name),
         figures=_figures(table, rounds, name),
-        warnings=(
-            RunWarning(
-                "length", f"round {rounds}", 1.8, 1.3,
-                f"Answers of round {rounds} are 1.8 times as long as the starting policy's.",
-                "Try objective.name: simpo.",
-            ),
-        ),
         training=_trainings(rounds),
         pairs=table,
         pairs_total=total or len(table),
         tables=("data/pairs.arrow", "round-2/select/selection.parquet"),
         answers=_answers(rounds),
-    )  # fmt: skip
+    )
 
 
 def _answers(rounds: int) -> Answers:
@@ -157,13 +166,13 @@ def _words(rng: np.random.Generator, vocabulary: list[str], lengths: np.ndarray)
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), words)
 
 
-def _trainings(rounds: int) -> dict[str, list[dict[str, float]]]:
+def _trainings(rounds: int) -> dict[str, list[Metrics]]:
     rng = np.random.default_rng(7)
     return {f"round {index}": _training(rng, index) for index in range(1, rounds + 1)}
 
 
-def _training(rng: np.random.Generator, index: int) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
+def _training(rng: np.random.Generator, index: int) -> list[Metrics]:
+    rows: list[dict[str, float | None]] = []
     for step in range(0, 101, 10):
         gap = index * step / 100
         if step in (0, 100):
@@ -173,75 +182,78 @@ def _training(rng: np.random.Generator, index: int) -> list[dict[str, float]]:
         rewards = {"rewards/chosen": 0.2 * gap + noise, "rewards/rejected": -0.8 * gap + noise}
         rows.append(rewards | {"loss": 0.69 - 0.1 * gap, "rewards/accuracies": 0.5 + gap / 8, "step": step})
         rows[-1]["learning_rate"] = 1e-5 * (1 - step / 100)
-    return rows
+    return [*rows]
 
 
-def _figures(table: pa.Table, rounds: int, name: str) -> dict[str, Any]:
+def _figures(table: pa.Table, rounds: int, name: str) -> RunFigures:
     offline = pc.sum(pc.equal(table["origin"], "offline")).as_py()  # pyright: ignore
-    source = {"source": "pairs.jsonl", "read": offline + 70, "kept": offline + 50, "noted": {"swapped": 3}}
-    source |= {"dropped": {"response too long": 12, "tie": 8}, "lengths": {}, "soft": 0.1}
+    source = SourceFigures(
+        "pairs.jsonl", offline + 70, offline + 50, {"response too long": 12, "tie": 8}, {"swapped": 3}, {}, 0.1, (), ()
+    )
     stages = ["data", "policies", "initial/evaluate"]
     for index in range(1, rounds + 1):
         reviewed = ["score", "select", "sample", "bootstrap", "compose"] if index > 1 else []
         stages += [f"round-{index}/{stage}" for stage in [*reviewed, "train", "evaluate", "decide"]]
-    return {
-        "run": f"runs/{name}",
-        "finished": True,
-        "objective": "dpo",
-        "data": {"pairs": offline, "heldout": 50, "sources": {"pairs": source}},
-        "base": None,
-        "reference": {"name": "reference", "source": "a/model", "digest": "0123456789abcdef" * 4},
-        "policies": [_policy(index, rounds) for index in range(rounds + 1)],
-        "rounds": [_round(index, offline, len(table) - offline, rounds) for index in range(1, rounds + 1)],
-        "stopped": "all rounds done",
-        "crossfit": None,
-        "result": {"policy": f"round {rounds}", "digest": "fedcba9876543210" * 4},
-        "trainings": training_losses(_trainings(rounds), "dpo"),
-        "stages": [
-            {"name": stage, "seconds": 2.0 + 7 * (place % 5), "peak_memory_mb": 500.0 + 40 * place}
+    return RunFigures(
+        run=f"runs/{name}",
+        objective="dpo",
+        data=DataFigures(offline, 50, 0, {"pairs": source}),
+        reference=NamedPolicy("reference", "a/model", "0123456789abcdef" * 4),
+        policies=tuple(_policy(index) for index in range(rounds + 1)),
+        rounds=tuple(_round(index, offline, len(table) - offline, rounds) for index in range(1, rounds + 1)),
+        stopped="all rounds done",
+        result=ResultFigures(f"round {rounds}", "fedcba9876543210" * 4, "all rounds done", {}, "float32", None, None),
+        trainings=training_losses(_trainings(rounds), "dpo"),
+        stages=tuple(
+            StageCost(stage, 2.0 + 7 * (place % 5), 500.0 + 40 * place)
             for place, stage in enumerate([*stages, "result"])
-        ],
-        "notes": ["No held-out pairs were looked at twice."],
-        "warnings": [],
-    }
+        ),
+        notes=("No held-out pairs were looked at twice.",),
+        warnings=(
+            RunWarning(
+                "length", f"round {rounds}", 1.8, 1.3,
+                f"Answers of round {rounds} are 1.8 times as long as the starting policy's.",
+                "Try objective.name: simpo.",
+            ),
+        ),
+    )  # fmt: skip
 
 
-def _policy(index: int, rounds: int) -> dict[str, Any]:
-    def interval(mean: float, half: float) -> dict[str, Any]:
-        return {"mean": mean, "low": mean - half, "high": mean + half, "n": 200}
+def _policy(index: int) -> EvaluatedPolicy:
+    def interval(mean: float, half: float) -> Interval:
+        return Interval(mean, mean - half, mean + half, 200)
 
-    rate = {"sft": interval(0.5 + 0.06 * index, 0.03)} if index else {}
-    figures = {"name": f"round {index}" if index else "sft", "role": f"round-{index}" if index else "initial", "n": 200}
-    figures |= {"score": interval(0.1 * index, 0.05), "win_rates": rate, "kl": interval(1.5 * index, 0.2 * index)}
-    figures |= {"length": 20.0 + 4 * index, "distinct_2": 0.8 - 0.03 * index, "repetition": 0.01 * index}
-    figures |= {"unfinished": 0.02 * index, "heldout_margin": 0.4 * index}
-    figures |= {"heldout_accuracy": interval(0.5 + 0.05 * index, 0.08)}
-    return figures | {"margin_length_correlation": 0.1 * index if index else None}
+    figures = EvaluateFigures(
+        name=f"round {index}" if index else "sft",
+        n=200,
+        score=interval(0.1 * index, 0.05),
+        win_rates={"sft": interval(0.5 + 0.06 * index, 0.03)} if index else {},
+        kl=interval(1.5 * index, 0.2 * index),
+        length=20.0 + 4 * index,
+        distinct_2=0.8 - 0.03 * index,
+        repetition=0.01 * index,
+        unfinished=0.02 * index,
+        heldout_accuracy=interval(0.5 + 0.05 * index, 0.08),
+        heldout_margin=0.4 * index,
+        margin_length_correlation=0.1 * index if index else None,
+    )
+    return EvaluatedPolicy(f"round-{index}" if index else "initial", figures)
 
 
-def _round(index: int, offline: int, made: int, rounds: int) -> dict[str, Any]:
-    train = {"steps": 100, "pairs": offline, "train": {"rewards/accuracies": 0.6 + 0.1 * index}}
-    figures: dict[str, Any] = dict.fromkeys(("score", "select", "sample", "bootstrap", "compose", "tokens"))
-    decision = {"stop": index == rounds, "reason": "goes on", "best_round": index}
-    figures |= {"round": index, "train": train, "decide": decision}
-    if index > 1:
-        new = made // (rounds - 1)
-        figures["select"] = {"pairs": offline, "kept": int(0.7 * offline), "margin_length_correlation": 0.15 * index}
-        figures["sample"] = {
-            "prompts": new,
-            "responses": 4 * new,
-            "length": 21.0,
-            "distinct_2": 0.7,
-            "unfinished": 0.03,
-        }
-        figures["bootstrap"] = {"pairs": new, "kept": int(0.6 * new), "margin_length_correlation": 0.2}
-        figures["compose"] = {
-            "offline": int(0.7 * offline),
-            "generated": int(0.6 * new),
-            "share": 0.2,
-            "share_wanted": 0.3,
-        }
-    return figures
+def _round(index: int, offline: int, made: int, rounds: int) -> RoundFigures:
+    train = TrainFigures(100, offline, {"rewards/accuracies": 0.6 + 0.1 * index}, {}, {}, "ab" * 32)
+    decide = DecideFigures(index == rounds, "all rounds done" if index == rounds else "goes on", index, None)
+    found = RoundFigures(index, train=train, evaluate=_policy(index).figures, decide=decide)
+    if index == 1:
+        return found
+    new = made // (rounds - 1)
+    return replace(
+        found,
+        select=SelectFigures(offline, int(0.7 * offline), 0.4, 0.9, 0.1, 0.0, 0.15 * index, None, 1.0, 1.5, 0.2),
+        sample=SampleFigures("round 1", new, 4 * new, 21.0, 0.03, 0.7),
+        bootstrap=BootstrapFigures(new, int(0.6 * new), {}, 1.0, 0.5, 0.2, None, 0.3),
+        compose=ComposeFigures(int(0.7 * offline), int(0.6 * new), 0.2, 0.3),
+    )
 
 
 def _config(rounds: int, name: str) -> dict[str, Any]:

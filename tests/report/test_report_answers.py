@@ -14,9 +14,9 @@ from hand_made import add_stage, new_run
 
 from seralign.errors import StoreError
 from seralign.report.answers import Answer, Answers, PackedAnswers, pack_answers, read_answers
+from seralign.report.record import EvaluatedPolicy, RunFigures
 from seralign.runs import Run
-from seralign.runs.figures import EvaluateFigures
-from seralign.runs.typed import to_json
+from seralign.runs.figures import EvaluateFigures, ResultFigures
 
 
 def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], scores: list[float] | None) -> None:
@@ -29,11 +29,16 @@ def samples(run: Run, role: str, rows: list[tuple[str, str, list[int], bool]], s
         "finished": [finished for *_, finished in rows],
     }
     columns |= {} if scores is None else {"score": scores}
-    add_stage(run, f"{role}/evaluate", to_json(EvaluateFigures(role, n=len(rows))), {"samples.parquet": columns})
+    add_stage(run, f"{role}/evaluate", EvaluateFigures(role, n=len(rows)), {"samples.parquet": columns})
 
 
-def policy(role: str, n: int = 2, name: str | None = None) -> dict[str, Any]:
-    return {"role": role, "name": name or role, "n": n}
+def policy(role: str, n: int = 2, name: str | None = None) -> EvaluatedPolicy:
+    return EvaluatedPolicy(role, EvaluateFigures(name or role, n=n))
+
+
+def figures(*policies: EvaluatedPolicy, result: str = "") -> RunFigures:
+    ended = ResultFigures(result, "", "", {}, "float32", None, None)
+    return RunFigures("run", "dpo", policies=policies, result=ended if result else None)
 
 
 def test_each_prompt_has_the_answer_of_every_policy_whatever_the_order_of_their_rows(tmp_path: Path) -> None:
@@ -42,7 +47,7 @@ def test_each_prompt_has_the_answer_of_every_policy_whatever_the_order_of_their_
     samples(run, "round-1", [("q", "four", [4, 5, 6], True), ("p", "", [], True)], [2.0, -1.0])
     samples(run, "baseline", [("p", "five", [1], True)], [0.0])
     order = [policy("initial", name="sft"), policy("baseline", 1, "dpo"), policy("round-1", name="round 1")]
-    found = read_answers(run, order, "round 1")
+    found = read_answers(run, figures(*order, result="round 1"))
     assert found == Answers(
         policies=("sft", "round 1", "dpo alone, as many steps"),
         result=1,
@@ -58,10 +63,10 @@ def test_each_prompt_has_the_answer_of_every_policy_whatever_the_order_of_their_
 
 def test_a_run_without_answers_or_scores(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
-    assert read_answers(run, [], None) is None
-    assert read_answers(run, [policy("initial", 0)], None) is None
+    assert read_answers(run, figures()) is None
+    assert read_answers(run, figures(policy("initial", 0))) is None
     samples(run, "initial", [("p", "one", [1], True)], None)
-    found = read_answers(run, [policy("initial", 1)], None)
+    found = read_answers(run, figures(policy("initial", 1)))
     assert found is not None
     assert (found.scored, found.result, found.answers[0][0]) == (False, None, Answer("one", 1, True, None))
 
@@ -71,13 +76,13 @@ def test_a_damaged_table_is_one_clear_error(tmp_path: Path) -> None:
     samples(run, "initial", [("p", "one", [1], True)], None)
     run.path("initial/evaluate", "samples.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"samples\.parquet"):
-        read_answers(run, [policy("initial", 1)], None)
+        read_answers(run, figures(policy("initial", 1)))
 
 
 def test_at_most_500_prompts_are_read_evenly(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     samples(run, "initial", [(f"p{at}", "a", [1], True) for at in range(1000)], None)
-    found = read_answers(run, [policy("initial", 1000)], None)
+    found = read_answers(run, figures(policy("initial", 1000)))
     assert found is not None
     assert (found.total, len(found.prompts), found.prompts[:2], found.prompts[-1]) == (1000, 500, ("p0", "p2"), "p998")
 

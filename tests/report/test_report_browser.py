@@ -18,6 +18,7 @@ from synthetic import synthetic_run, with_texts
 from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 from seralign.report.page import write_report
+from seralign.report.record import RunFigures
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -136,8 +137,7 @@ def rows_of(run: RunContents) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", ["two", "one round", "empty"])
 def test_nothing_fails_and_nothing_is_requested(kind: str, browser: Any, tmp_path: Path) -> None:
     single = synthetic_run(60, rounds=1)
-    nothing: dict[str, Any] = {"data": {}, "policies": [], "rounds": [], "stages": [], "result": None, "stopped": None}
-    bare = RunContents("bare", single.config, single.figures | nothing, (), {}, None, 0, ())
+    bare = RunContents("bare", single.config, RunFigures("runs/bare", "dpo"), {}, None, 0, ())
     runs = {"two": [synthetic_run(60), synthetic_run(90, name="b", seed=1)], "one round": [single], "empty": [bare]}
     found = View(browser, saved(tmp_path, *runs[kind]))
     page = found.ready()

@@ -33,13 +33,15 @@ from seralign.report.charts_pairs import pair_charts
 from seralign.report.charts_training import work_charts
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts
-from seralign.report.figures import run_figures, training_metrics
+from seralign.report.figures import figures_json, run_figures, training_metrics
 from seralign.report.page import write_report
 from seralign.report.pairs import DROPPED, LEFT_OUT, sample_pairs
 from seralign.report.reviews import reviews
 from seralign.report.summary import rounds_table
 from seralign.runs import Run, read_run
+from seralign.runs.figures import CrossfitFigures, DecideFigures, TokensFigures
 from seralign.runs.files import write_table
+from seralign.runs.typed import to_json
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +75,11 @@ def test_each_pair_is_one_row_with_what_the_rounds_thought_of_it(run: Run) -> No
 def test_labels_are_those_that_rounds_train_with(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a"), pair("b")])
-    review = {"copies": 2, "pairs": 2, "kept": 2, "accuracy": 0.6, "swapped": 0.5, "certainty": 0.5}
+    review = CrossfitFigures(2, 2, 2, 1.0, 0.6, 0.5, 0.5)
     folder = run.begin("crossfit/review", {})
     write_table(folder / "review.parquet", {"pair_id": ["b", "a"], "kept": [True, False]})
     write_pairs(folder / "pairs.arrow", [oriented(pair("a"), 0.9), oriented(pair("b"), 0.4)])
-    run.commit("crossfit/review", {}, review, 1.0)
+    run.commit("crossfit/review", {}, to_json(review), 1.0)
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     rows = rows_of(run_contents(run).pairs)
 
@@ -165,10 +167,18 @@ def test_metrics_of_every_training_by_name(run: Run) -> None:
 
 def test_figures_hold_the_warnings_and_go_through_json(run: Run) -> None:
     contents = run_contents(run)
-    assert json.loads(json.dumps(contents.figures, allow_nan=False)) == run_figures(run)
+    figures = contents.figures
+    assert figures == run_figures(run)
     # Round 3 asked for half of its pairs to be generated: a third is more than half of that.
-    assert contents.warnings == ()
-    assert contents.figures["rounds"][2]["tokens"] == {"pairs": 2}
+    assert figures.warnings == ()
+    assert figures.rounds[2].tokens == TokensFigures(2)
+    content = json.loads(json.dumps(figures_json(figures), allow_nan=False))
+    assert (content["finished"], content["result"]["policy"], content["notes"]) == (True, "round 3", [*figures.notes])
+    assert [(entry["round"], entry["tokens"]) for entry in content["rounds"]] == [(n, {"pairs": 2}) for n in (1, 2, 3)]
+    assert [(policy["role"], policy["name"]) for policy in content["policies"][:2]] == [
+        ("initial", "initial"),
+        ("round-1", "round 1"),
+    ]
 
 
 def test_a_round_with_next_to_no_generated_pairs_has_an_warning(tmp_path: Path) -> None:
@@ -176,21 +186,21 @@ def test_a_round_with_next_to_no_generated_pairs_has_an_warning(tmp_path: Path) 
     add_data(run, [pair("a")])
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     add_mix(run, 2, {"a": True, "round2-x": True}, share=0.1, wanted=0.3)
-    (warning,) = run_contents(run).warnings
+    (warning,) = run_contents(run).figures.warnings
     assert (warning.kind, warning.where, warning.value, warning.limit) == ("few", "round 2", 0.1, 0.15)
 
 
 def notes_of(run: Run) -> str:
     contents = run_contents(run)
-    return " ".join(contents.figures["notes"])
+    return " ".join(contents.figures.notes)
 
 
 def test_a_run_that_only_began(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     contents = run_contents(run)
     assert contents.pairs is None
-    assert (contents.pairs_total, contents.tables, contents.training, contents.warnings) == (0, (), {}, ())
-    assert "no stage is done" in notes_of(run)
+    assert (contents.pairs_total, contents.tables, contents.training, contents.figures.warnings) == (0, (), {}, ())
+    assert "no stage has finished" in notes_of(run)
 
 
 def test_a_run_killed_after_its_data(tmp_path: Path) -> None:
@@ -199,7 +209,7 @@ def test_a_run_killed_after_its_data(tmp_path: Path) -> None:
     run.begin("round-1/train", {})
     contents = run_contents(run)
     assert [row["margins"] for row in rows_of(contents.pairs).values()] == [[], []]
-    assert "has not finished: the last stage done is data" in notes_of(run)
+    assert "has not finished: the last finished stage is data" in notes_of(run)
     assert "No round has been trained yet" in notes_of(run)
 
 
@@ -242,12 +252,12 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a"), pair("b")])
     add_training(run, "round-1/train", [{"loss": 2.0, "step": 1}])
-    add_stage(run, "round-1/decide", {"reason": "goes on", "harm": None, "best_round": 1})
+    add_stage(run, "round-1/decide", DecideFigures(False, "goes on", 1, None))
     add_review(run, 2, selection({"a": 2.0, "b": 1.0}, "a"))
     lines = dict(facts(run_contents(run)))["Why it stopped"]
     assert lines == [
-        "It has not finished: the last stage done is round-2/select",
-        "The same command that began it goes on where it was",
+        "It has not finished: the last finished stage is round-2/select",
+        "The command that began it resumes it",
     ]
     rounds = rounds_table(run_contents(run))
     assert rounds is not None
@@ -271,7 +281,7 @@ def test_a_supervised_run_alone(tmp_path: Path) -> None:
     add_policy(run, "round-1", "round 1")
     contents = run_contents(run)
     assert list(contents.training) == ["sft", "round 1"]
-    assert contents.warnings == ()
+    assert contents.figures.warnings == ()
     notes = notes_of(run)
     for words in ("objective is sft", "No scorer", "Nothing is held out"):
         assert words in notes
@@ -325,8 +335,7 @@ def test_win_rates_of_the_result_are_those_shown(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_policy(run, "initial", "initial", score=interval(0.0))
     add_policy(run, "round-1", "round 1", score=interval(1.0))
-    rates = {"round 1": {"initial": interval(0.4, 0.05).to_dict()}}
-    add_stage(run, "data", {"heldout": 0, "pairs": 1})
+    rates = {"round 1": {"initial": interval(0.4, 0.05)}}
     found = run_figures(run, rates)
-    assert found["policies"][1]["win_rates"]["initial"]["mean"] == 0.4
-    assert [warning["kind"] for warning in found["warnings"]] == ["harm"]
+    assert found.policies[1].figures.win_rates["initial"].mean == 0.4
+    assert [warning.kind for warning in found.warnings] == ["harm"]

@@ -19,6 +19,7 @@ import pytest
 from synthetic import synthetic_run, with_texts
 
 from seralign.errors import SeralignError
+from seralign.intervals import Interval
 from seralign.report import page
 from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
@@ -30,11 +31,12 @@ from seralign.report.contents import RunContents
 from seralign.report.explorer import pack_pairs
 from seralign.report.format import visible
 from seralign.report.page import write_report
+from seralign.report.record import EvaluatedPolicy, RunFigures, RunWarning, StageCost
 from seralign.report.reviews import correlation, reviews
 from seralign.report.summary import headline, rounds_table, tiles
 from seralign.report.text import policies_markdown
 from seralign.report.verdict import verdict
-from seralign.report.warnings import RunWarning
+from seralign.runs.figures import NamedPolicy
 from seralign.tables import duration, number, percent, signed
 
 VENDOR = Path(page.__file__).parent / "templates" / "vendor"
@@ -231,13 +233,13 @@ def test_what_a_run_did_is_said_at_a_summary(one: tuple[Page, str]) -> None:
     assert values["Score"] == ("0.300", "95% interval 0.250 to 0.350; 0.000 at the start")
 
 
-def test_the_table_of_rounds_has_what_each_selected_generated_and_gained() -> None:
+def test_the_table_of_rounds_has_what_each_kept_generated_and_gained() -> None:
     table = rounds_table(synthetic_run())
     assert table is not None
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert [row["offline selected"] for row in rows] == ["all", "105 of 150", "105 of 150"]
+    assert [row["offline kept"] for row in rows] == ["all", "105 of 150", "105 of 150"]
     assert [row["generated"] for row in rows] == ["–", "25", "25"]
-    assert [row["of them used"] for row in rows] == ["–", "15", "15"]
+    assert [row["generated used"] for row in rows] == ["0", "15", "15"]
     assert [row["change, points"] for row in rows] == ["+5.0", "+5.0", "+5.0"]
 
 
@@ -273,7 +275,7 @@ def test_more_runs_than_colours_are_refused(tmp_path: Path) -> None:
 
 def bare(**figures: Any) -> RunContents:
     run = synthetic_run(rounds=1)
-    return replace(run, figures=run.figures | figures, warnings=())
+    return replace(run, figures=replace(run.figures, warnings=(), **figures))
 
 
 def test_a_run_of_one_round_says_what_it_has_not(tmp_path: Path) -> None:
@@ -287,13 +289,12 @@ def test_a_run_of_one_round_says_what_it_has_not(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_at_once_gives_a_report(tmp_path: Path) -> None:
-    nothing: dict[str, Any] = {"finished": False, "data": {}, "reference": None, "policies": [], "rounds": []}
-    nothing |= {"stopped": None, "result": None, "stages": [], "notes": ["The run has not finished: no stage is done."]}
-    run = replace(bare(**nothing), pairs=None, pairs_total=0, training={}, tables=())
+    figures = RunFigures("runs/synthetic", "dpo", notes=("The run has not finished: no stage has finished.",))
+    run = replace(bare(), figures=figures, pairs=None, pairs_total=0, training={}, tables=())
     found, _ = written(tmp_path, run)
     text = " ".join(found.text("main"))
     for sentence in (
-        "no stage is done",
+        "no stage has finished",
         "No data read yet",
         "No policy has been evaluated yet",
         "No pairs yet",
@@ -339,7 +340,7 @@ def test_lines_of_training_are_thinned(name: str) -> None:
     [
         (
             {"kl": None},
-            "estimate KL only where they were sampled at evaluation.temp",
+            "estimate KL only where they were sampled at evaluation.temperature",
             "Points with 95%",
             "",
         ),
@@ -362,8 +363,7 @@ def test_evaluated_policies_without_some_figures_say_which(
     missing: dict[str, Any], path: str, wins: str, responses: str
 ) -> None:
     run = synthetic_run()
-    policies = [policy | missing for policy in run.figures["policies"]]
-    run = replace(run, figures=run.figures | {"policies": policies})
+    run = changed(run, **missing)
     charts = policy_charts([run], Over((run.name,)))
     assert [chart.key for chart in charts] == ["path", "wins", "responses"]
     for chart, said in zip(charts, (path, wins, responses), strict=True):
@@ -374,10 +374,13 @@ def test_evaluated_policies_without_some_figures_say_which(
     assert not charts[0].panels
 
 
-def changed(run: RunContents, role: str, **figures: Any) -> RunContents:
-    """The run with other figures of one of its policies."""
-    policies = [policy | (figures if policy["role"] == role else {}) for policy in run.figures["policies"]]
-    return replace(run, figures=run.figures | {"policies": policies})
+def changed(run: RunContents, role: str | None = None, **figures: Any) -> RunContents:
+    """The run with other figures of one of its policies, or of all."""
+    policies = tuple(
+        replace(policy, figures=replace(policy.figures, **figures)) if role in (None, policy.role) else policy
+        for policy in run.figures.policies
+    )
+    return replace(run, figures=replace(run.figures, policies=policies))
 
 
 def test_a_round_that_is_better_than_the_result_is_told(tmp_path: Path) -> None:
@@ -386,20 +389,20 @@ def test_a_round_that_is_better_than_the_result_is_told(tmp_path: Path) -> None:
     better = changed(
         run,
         "round-2",
-        score={"mean": 0.31, "low": 0.26, "high": 0.36, "n": 200},
-        win_rates={"sft": {"mean": 0.8, "low": 0.77, "high": 0.83, "n": 200}},
+        score=Interval(0.31, 0.26, 0.36, 200),
+        win_rates={"sft": Interval(0.8, 0.77, 0.83, 200)},
     )
     assert verdict(better) == [
         "The result is round 3, by stop.metric: win_rate.",
         "Round 2 has a higher score (0.310 against 0.300, within the intervals) and more wins against sft (80.0% "
         "against 68.0%, beyond the intervals), at less distance from the reference (3.00 against 4.50 nats).",
     ]
-    more = {"mean": 0.7, "low": 0.62, "high": 0.78, "n": 50}
+    more = Interval(0.7, 0.62, 0.78, 50)
     (_, said) = verdict(changed(run, "round-1", heldout_accuracy=more))
     assert said.startswith("Round 1 has a higher held-out accuracy (70.0% against 65.0%, within the intervals)")
     found, _ = written(tmp_path, better)
     assert "The result is round 3, by stop.metric: win_rate. Round 2 has" in " ".join(found.text("main"))
-    assert verdict(replace(better, figures=better.figures | {"result": None})) == []
+    assert verdict(replace(better, figures=replace(better.figures, result=None))) == []
 
 
 def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
@@ -407,7 +410,7 @@ def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
     assert percent(1 - 0.3905) == percent(0.6095) == "61.0%"
     assert (percent(0.0005), number(-0.1205, 3), signed(0.25, 1)) == ("0.1%", "−0.121", "+0.3")
     assert (percent(None), number(1e30, 1)[:5], number(12345.5, 0)) == ("–", "1,000", "12,346")
-    wins = changed(synthetic_run(), "round-3", win_rates={"sft": {"mean": 0.6025, "low": 0.58, "high": 0.625, "n": 9}})
+    wins = changed(synthetic_run(), "round-3", win_rates={"sft": Interval(0.6025, 0.58, 0.625, 9)})
     tile = next(tile for tile in tiles(wins) if tile.label == "Wins against sft")
     chart = policy_charts([wins], Over(("a",)))[1]
     assert chart.table is not None
@@ -418,8 +421,8 @@ def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
 
 def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> None:
     def begun(run: RunContents, digest: str, n: int) -> RunContents:
-        run = replace(run, figures=run.figures | {"initial": {"digest": digest * 16}})
-        return replace(run, figures=run.figures | {"policies": [one | {"n": n} for one in run.figures["policies"]]})
+        run = replace(run, figures=replace(run.figures, initial=NamedPolicy("sft", "m", digest * 16)))
+        return changed(run, n=n)
 
     first, second = synthetic_run(name="a"), synthetic_run(name="b", seed=1)
     assert cautions([first, second]) == []
@@ -437,14 +440,14 @@ def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> N
 
 def test_stages_are_in_the_order_of_a_run_also_of_several() -> None:
     second = synthetic_run(name="b")
-    world = {"name": "world", "seconds": 5.0, "peak_memory_mb": 1.0}
-    second = replace(second, figures=second.figures | {"stages": [*second.figures["stages"], world]})
+    stages = (*second.figures.stages, StageCost("world", 5.0, 1.0))
+    second = replace(second, figures=replace(second.figures, stages=stages))
     costs = work_charts([synthetic_run(name="a"), second], Over(("a", "b")))[2]
     order = costs.panels[0].spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert order[:5] == ["world", "data", "policies", "initial/evaluate", "round-1/train"]
     assert order[-1] == "result"
     assert costs.table is not None
-    assert costs.table.rows[len(synthetic_run().figures["stages"])][0] == "b, world"
+    assert costs.table.rows[len(synthetic_run().figures.stages)][0] == "b, world"
 
 
 @pytest.mark.parametrize(
@@ -455,22 +458,19 @@ def test_ticks_have_as_many_digits_as_tell_them_apart(low: float, high: float, d
 
 
 def test_an_axis_of_zeros_is_short() -> None:
-    run = synthetic_run()
-    policies = [policy | {"unfinished": 0.0} for policy in run.figures["policies"]]
-    panel = policy_charts([replace(run, figures=run.figures | {"policies": policies})], Over(("a",)))[2].panels[3]
+    panel = policy_charts([changed(synthetic_run(), unfinished=0.0)], Over(("a",)))[2].panels[3]
     assert panel.spec["layer"][1]["encoding"]["y"]["scale"]["domain"] == [0.0, 0.05]
 
 
 def test_the_baseline_has_one_name() -> None:
     run = synthetic_run()
-    first = run.figures["policies"][0]
-    policies = [
-        policy | {"win_rates": policy["win_rates"] | {"dpo": policy["score"]}} for policy in run.figures["policies"]
-    ]
-    policies.insert(1, first | {"name": "dpo", "role": "baseline", "win_rates": {}})
-    run = replace(
-        run, figures=run.figures | {"policies": policies}, training=run.training | {"baseline": run.training["round 1"]}
-    )
+    for policy in run.figures.policies:
+        rates = policy.figures.win_rates | {"dpo": policy.figures.score}
+        run = changed(run, policy.role, win_rates=rates)
+    first, *rounds = run.figures.policies
+    baseline = EvaluatedPolicy("baseline", replace(first.figures, name="dpo", win_rates={}))
+    figures = replace(run.figures, policies=(first, baseline, *rounds))
+    run = replace(run, figures=figures, training=run.training | {"baseline": run.training["round 1"]})
     name = "dpo alone, as many steps"
     path, wins, responses = policy_charts([run], Over(("a",)))
     assert path.legend[-1].label == name
@@ -484,7 +484,7 @@ def test_the_baseline_has_one_name() -> None:
     assert rewards.panels[-1].title == name
     assert rewards.table is not None
     assert rewards.table.rows[-1][0] == name
-    assert f"| {name} |" in policies_markdown(policies)
+    assert f"| {name} |" in policies_markdown(figures)
 
 
 # Text that nobody may trust
@@ -493,13 +493,12 @@ def test_the_baseline_has_one_name() -> None:
 def test_no_text_becomes_markup_or_code(tmp_path: Path) -> None:
     harmless, _ = written(tmp_path, synthetic_run())
     run = with_texts(synthetic_run(name=NASTY), prompt=TEXT, chosen=TEXT)
-    figures = run.figures | {"notes": [NASTY], "stopped": NASTY}
-    figures["policies"] = [policy | {"name": NASTY} for policy in figures["policies"]]
     warning = RunWarning("x", NASTY, 1.0, 1.0, NASTY, NASTY)
+    run = changed(run, name=NASTY)
+    figures = replace(run.figures, notes=(NASTY,), stopped=NASTY, warnings=(warning,))
     run = replace(
         run,
         figures=figures,
-        warnings=(warning,),
         config=run.config | {NASTY: NASTY},
         tables=(NASTY,),
     )
@@ -696,7 +695,7 @@ def test_5000_pairs_of_long_texts_stay_below_3_mb(tmp_path: Path) -> None:
 
 def test_a_part_of_the_pairs_links_to_the_whole(tmp_path: Path) -> None:
     run = synthetic_run(total=123_456)
-    run = replace(run, figures=run.figures | {"run": str(tmp_path / "a run")})
+    run = replace(run, figures=replace(run.figures, run=str(tmp_path / "a run")))
     (tmp_path / "compared").mkdir()
     write_report([run], tmp_path / "compared" / "report.html")
     found = Page((tmp_path / "compared" / "report.html").read_text(encoding="utf-8"))

@@ -11,14 +11,19 @@ from typing import Any
 import pytest
 from synthetic import synthetic_run
 
+from seralign.intervals import Interval
 from seralign.report.charts import Over
 from seralign.report.charts_losses import loss_charts
+from seralign.report.columns import LOSS_COLUMNS, LOSSES
 from seralign.report.contents import RunContents
 from seralign.report.facts import facts
 from seralign.report.page import write_report
+from seralign.report.record import EvaluatedPolicy, RunFigures, TrainingLosses
 from seralign.report.summary import headline, tiles
-from seralign.report.trainings import losses_table, training_losses
+from seralign.report.trainings import training_losses
 from seralign.report.warnings import run_warnings
+from seralign.runs.figures import EvaluateFigures
+from seralign.tables import table
 
 LINES: list[dict[str, Any]] = [
     {"eval_loss": 3.0, "step": 0},
@@ -31,30 +36,36 @@ LINES: list[dict[str, Any]] = [
 def supervised_run(lines: list[dict[str, Any]] = LINES, **figures: Any) -> RunContents:
     """A run whose objective is sft, made of the synthetic one; no policy ranks pairs."""
     run = synthetic_run(60, rounds=1)
-    policies = [
-        policy | {"heldout_accuracy": None, "heldout_margin": None, "margin_length_correlation": None}
-        for policy in run.figures["policies"]
-    ]
+    nothing: dict[str, Any] = dict.fromkeys(("heldout_accuracy", "heldout_margin", "margin_length_correlation"))
+    policies = tuple(
+        replace(policy, figures=replace(policy.figures, **(nothing | figures))) for policy in run.figures.policies
+    )
     training = {"round 1": lines}
-    changes: dict[str, Any] = {"objective": "sft", "policies": policies, "trainings": training_losses(training, "sft")}
     config = run.config | {"objective": {"name": "sft", "weight": 1.0}}
-    return replace(run, config=config, figures=run.figures | changes | figures, training=training, warnings=())
+    changed = replace(
+        run.figures,
+        objective="sft",
+        policies=policies,
+        trainings=training_losses(training, "sft"),
+        warnings=(),
+    )
+    return replace(run, config=config, figures=changed, training=training)
 
 
 def test_losses_and_perplexity_by_hand() -> None:
     """The exponential of ln 8 is 8; the loss of dpo has none."""
     (own,) = training_losses({"round 1": LINES}, "sft")
-    assert own == {
-        "name": "round 1", "called": "Round 1", "steps": 10, "loss": {"first": 2.9, "last": 2.4},
-        "heldout_loss": {"first": 3.0, "lowest": math.log(8), "last": math.log(8)},
-        "perplexity": pytest.approx(8.0),
-    }  # fmt: skip
+    assert own.perplexity == pytest.approx(8.0)
+    assert replace(own, perplexity=8.0) == TrainingLosses(
+        "round 1", "Round 1", steps=10, first=2.9, last=2.4,
+        heldout_first=3.0, heldout_lowest=math.log(8), heldout_last=math.log(8), perplexity=8.0,
+    )  # fmt: skip
     found = training_losses({"sft": LINES, "round 1": LINES, "baseline": [{"loss": None, "step": 3}]}, "dpo")
-    assert [one["called"] for one in found] == ["SFT", "Round 1", "dpo alone, as many steps"]
-    assert [one["perplexity"] for one in found] == [pytest.approx(8.0), None, None]
-    assert (found[2]["loss"], found[2]["heldout_loss"]) == (None, None)
-    table = losses_table([("Round 1", own)])
-    assert table.rows == (("Round 1", "10", "2.900", "2.400", "3.000", "2.079", "2.079", "8.00"),)
+    assert [one.title for one in found] == ["SFT", "Round 1", "dpo alone, as many steps"]
+    assert [one.perplexity for one in found] == [pytest.approx(8.0), None, None]
+    assert (found[2].last, found[2].heldout_last) == (None, None)
+    losses = table(LOSSES, LOSS_COLUMNS, [own])
+    assert losses.rows == (("Round 1", "10", "2.900", "2.400", "3.000", "2.079", "2.079", "8.00"),)
 
 
 def test_every_training_has_curves_of_loss_and_learning_rate() -> None:
@@ -85,8 +96,7 @@ def test_no_chart_is_empty(bare: bool, tmp_path: Path) -> None:
     if bare:
         nothing = {"n": 0, "score": None, "kl": None, "win_rates": {}, "length": None, "distinct_2": None}
         nothing |= {"repetition": None, "unfinished": None}
-        policies = [policy | nothing for policy in run.figures["policies"]]
-        run = supervised_run(LINES[1:3], policies=policies)
+        run = supervised_run(LINES[1:3], **nothing)
         run = replace(run, answers=None)
     write_report([run], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -96,17 +106,25 @@ def test_no_chart_is_empty(bare: bool, tmp_path: Path) -> None:
 
 
 def warnings(objective: str, lines: list[dict[str, Any]], **policy: Any) -> dict[str, str]:
-    start = {
-        "role": "initial", "name": "initial", "n": 10, "length": 10.0, "distinct_2": 0.5, "repetition": 0.0,
-        "unfinished": 0.0, "kl": {"mean": 0.0}, "heldout_accuracy": None, "win_rates": {},
-    }  # fmt: skip
-    policies = [start, start | {"role": "round-1", "name": "round 1"} | policy]
-    figures = {"objective": objective, "policies": policies, "rounds": [], "data": {"heldout": 10}}
-    return {warning.kind: warning.advice for warning in run_warnings(figures, {"round 1": lines})}
+    start = EvaluateFigures(
+        "initial", 10, kl=Interval(0.0, None, None, 10), length=10.0, distinct_2=0.5, repetition=0.0, unfinished=0.0
+    )
+    policies = (
+        EvaluatedPolicy("initial", start),
+        EvaluatedPolicy("round-1", replace(start, name="round 1", **policy)),
+    )
+    found = run_warnings(RunFigures("run", objective, policies=policies), {"round 1": lines})
+    return {warning.kind: warning.advice for warning in found}
 
 
 def test_the_distance_that_sft_goes_is_no_warning_and_advice_fits() -> None:
-    far = {"kl": {"mean": 40.0}, "length": 20.0, "unfinished": 0.5, "distinct_2": 0.1, "repetition": 0.9}
+    far = {
+        "kl": Interval(40.0, None, None, 10),
+        "length": 20.0,
+        "unfinished": 0.5,
+        "distinct_2": 0.1,
+        "repetition": 0.9,
+    }
     assert "kl" in warnings("dpo", [], **far)
     found = warnings("sft", [], **far)
     assert set(found) == {"length", "unfinished", "diversity", "repetition"}

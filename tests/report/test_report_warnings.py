@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hand_made import figures_of
 
 from seralign.config import RunConfig
 from seralign.config.fields import all_keys
-from seralign.report.warnings import ADVICE, RunWarning, run_warnings
+from seralign.intervals import Interval
+from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning
+from seralign.report.rules import RULES
+from seralign.report.warnings import run_warnings
+from seralign.runs.figures import BootstrapFigures, ComposeFigures, DecideFigures, EvaluateFigures, SelectFigures
 
-START: dict[str, Any] = {
-    "role": "initial", "name": "sft", "n": 100, "length": 20.0, "distinct_2": 0.5, "repetition": 0.1,
-    "unfinished": 0.0, "kl": {"mean": 0.0}, "heldout_accuracy": None, "win_rates": {},
-}  # fmt: skip
-ROUND: dict[str, Any] = {
-    "round": 2, "select": {"margin_length_correlation": 0.1, "similarity_kept": 0.3},
-    "bootstrap": {"similarity_kept": 0.4}, "compose": {"share": 0.3, "share_wanted": 0.3},
-    "decide": None,
-}  # fmt: skip
+
+def rate(mean: float, half: float | None = None) -> Interval:
+    return Interval(mean, None, None, 100) if half is None else Interval(mean, mean - half, mean + half, 100)
+
+
+ADVICE = {rule.kind: rule.advice for rule in RULES}
+START = EvaluateFigures("sft", n=100, length=20.0, distinct_2=0.5, repetition=0.1, unfinished=0.0, kl=rate(0.0))
+ROUND = RoundFigures(
+    2,
+    select=figures_of(SelectFigures, margin_length_correlation=0.1, similarity_kept=0.3),
+    bootstrap=figures_of(BootstrapFigures, similarity_kept=0.4),
+    compose=ComposeFigures(0, 0, 0.3, 0.3),
+)
 
 
 def after(*changes: dict[str, Any], baseline: bool = False, best: int | None = None) -> list[RunWarning]:
     """The warnings of rounds 1, 2, ... whose policies are the starting policy with these changes; ``best`` of them is
     the result."""
-    rounds = [
-        START | {"role": f"round-{index}", "name": f"round {index}", "heldout_accuracy": rate(0.6, 0.05)} | change
-        for index, change in enumerate(changes, start=1)
-    ]
-    policies = [START, *([START | {"role": "baseline", "name": "dpo"}] if baseline else []), *rounds]
-    decided = [] if best is None else [dict.fromkeys(ROUND) | {"round": len(changes), "decide": {"best_round": best}}]
-    return run_warnings({"policies": policies, "rounds": decided, "data": {"heldout": 400}}, {})
+    policies = [EvaluatedPolicy("initial", START)]
+    if baseline:
+        policies.append(EvaluatedPolicy("baseline", replace(START, name="dpo")))
+    for index, change in enumerate(changes, start=1):
+        given = {"name": f"round {index}", "heldout_accuracy": rate(0.6, 0.05)} | change
+        policies.append(EvaluatedPolicy(f"round-{index}", replace(START, **given)))
+    decided = () if best is None else (RoundFigures(len(changes), decide=DecideFigures(True, "", best, None)),)
+    return [*run_warnings(RunFigures("run", "dpo", policies=tuple(policies), rounds=decided), {})]
 
 
 def in_round(**changes: dict[str, Any]) -> list[RunWarning]:
     """The warnings of a round whose stages have these figures besides."""
-    entry = ROUND | {stage: ROUND[stage] | figures for stage, figures in changes.items()}
-    return run_warnings({"policies": [], "rounds": [entry], "data": {}}, {})
-
-
-def rate(mean: float, half: float | None) -> dict[str, Any]:
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return {"mean": mean, "low": low, "high": high, "n": 100}
+    stages: Any = {stage: replace(getattr(ROUND, stage), **figures) for stage, figures in changes.items()}
+    return [*run_warnings(RunFigures("run", "dpo", rounds=(replace(ROUND, **stages),)), {})]
 
 
 def test_a_run_in_which_all_is_well_has_none() -> None:
@@ -58,7 +64,7 @@ def test_a_run_in_which_all_is_well_has_none() -> None:
         ({"distinct_2": None}, "diversity", 0.0, 0.7, "100% fewer"),
         ({"repetition": 0.35}, "repetition", 0.25, 0.2, "35.0% of the answers of round 1, 10.0% of sft's"),
         ({"unfinished": 0.25}, "unfinished", 0.25, 0.2, "25.0% of the answers of round 1, 0.0% of sft's"),
-        ({"kl": {"mean": 6.5}}, "kl", 6.5, 6.0, "6.50 nats away from the reference; the budget is 6.0"),
+        ({"kl": rate(6.5)}, "kl", 6.5, 6.0, "6.50 nats away from the reference; the budget is 6.0"),
         (
             {"heldout_accuracy": rate(0.44, 0.05)},
             "harm",
@@ -83,7 +89,7 @@ def test_beyond_the_limit(change: dict[str, Any], kind: str, value: float, limit
         {"distinct_2": 0.36},
         {"repetition": 0.29},
         {"unfinished": 0.2},
-        {"kl": {"mean": 6.0}},
+        {"kl": rate(6.0)},
         {"kl": None},
         {"heldout_accuracy": rate(0.46, 0.05)},
         {"heldout_accuracy": rate(0.1, None)},
@@ -102,9 +108,9 @@ def test_within_the_limit(change: dict[str, Any]) -> None:
 
 def test_the_budget_of_kl_grows_with_the_answers() -> None:
     """200 tokens may be 20 nats away, a tenth of a nat each."""
-    kinds = [warning.kind for warning in after({"length": 200.0, "kl": {"mean": 19.0}})]
+    kinds = [warning.kind for warning in after({"length": 200.0, "kl": rate(19.0)})]
     assert kinds == ["length"]
-    limits = {warning.kind: warning.limit for warning in after({"length": 200.0, "kl": {"mean": 21.0}})}
+    limits = {warning.kind: warning.limit for warning in after({"length": 200.0, "kl": rate(21.0)})}
     assert limits["kl"] == pytest.approx(20.0)
 
 
@@ -187,13 +193,13 @@ def test_pairs_may_be_alike_where_the_data_are() -> None:
 
 
 def test_a_round_that_wants_no_generated_pairs_is_not_short_of_them() -> None:
-    entry = ROUND | {"bootstrap": None, "compose": {"share": 0.0, "share_wanted": 0.0}}
-    assert run_warnings({"policies": [], "rounds": [entry], "data": {}}, {}) == []
+    entry = replace(ROUND, bootstrap=None, compose=ComposeFigures(4, 0, 0.0, 0.0))
+    assert run_warnings(RunFigures("run", "dpo", rounds=(entry,)), {}) == ()
 
 
 def trained(**rounds: list[dict[str, Any]]) -> list[RunWarning]:
     training = {name.replace("_", " "): rows for name, rows in rounds.items()}
-    return run_warnings({"policies": [], "rounds": [], "data": {}}, training)
+    return [*run_warnings(RunFigures("run", "dpo"), training)]
 
 
 def line(logp: float | None, prefix: str = "eval_", length: float | None = 10.0, **more: float) -> dict[str, Any]:

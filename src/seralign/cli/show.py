@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     run = read_run(given.run)
     if given.json:
-        from seralign.report.figures import run_figures
+        from seralign.report.figures import figures_json, run_figures
 
-        print(json.dumps(run_figures(run), indent=1, allow_nan=False))
+        print(json.dumps(figures_json(run_figures(run)), indent=1, allow_nan=False))
     else:
         print_run(run)
 

@@ -26,15 +26,14 @@ from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, r
 from seralign.policy.saving import cast_saved, kept_change, saved_dtype
 from seralign.progress import say
 from seralign.records import content_id
+from seralign.report.columns import ACCURACY
 from seralign.report.facts import crossfit_lines, round_lines
 from seralign.report.figures import run_figures
-from seralign.report.format import ACCURACY
 from seralign.report.text import policies_markdown, warnings_markdown
 from seralign.runs import Run, StageRecord
-from seralign.runs.figures import BaseFigures, EvaluateFigures, PoliciesFigures, ResultFigures
+from seralign.runs.figures import BaseFigures, DataFigures, EvaluateFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
-from seralign.runs.layout import BASE, POLICIES, POLICY, RESULT
-from seralign.runs.typed import to_json
+from seralign.runs.layout import BASE, DATA, POLICIES, POLICY, RESULT
 from seralign.tables import code, percent
 
 # Below this share of the change that is left after rounding, the result is worth a warning.
@@ -167,12 +166,11 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         is_adapter: Whether the card is that of an adapter, or of a whole model.
         base_model: Name on the hub of the model that the run began with; None where it is not there.
     """
-    found = run_figures(
-        run, {own: {rival: to_json(rate) for rival, rate in rates.items()} for own, rates in figures.win_rates.items()}
-    )
+    found = run_figures(run, figures.win_rates)
     own = None if config.world is None else config.world.own
     is_built_in = config.world is not None and own is None
-    base = run.figures(POLICIES, PoliciesFigures).base
+    policies = run.figures(POLICIES, PoliciesFigures)
+    base, reference = policies.base, policies.reference
     name = "the built-in world" if is_built_in else code(base_model or Path(base.source).name)
     if run.exists(BASE):
         name = _merged_base(run, is_built_in)
@@ -198,19 +196,19 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
         f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
-        f"- **Data**: {datasets}, {found['data']['pairs']} pairs",
-        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{found['reference']['digest']}`{update}",
+        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} pairs",
+        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}",
         f"- **Objective**: {described(whole['objective'])}",
-        *([f"- **Before round 1**: {'; '.join(crossfit_lines(found['crossfit']))}"] if found["crossfit"] else []),
+        *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
         f"- **Rounds**: {chosen}",
         f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
         "## Figures\n",
-        policies_markdown(found["policies"]),
-        "\nScores are by the run's scorer; kl is the mean log-ratio to the reference on sampled answers, in nats;",
+        policies_markdown(found),
+        "\nScores are by the run's scorer; KL is the mean log-ratio to the reference on sampled answers, in nats;",
         f"held-out {ACCURACY}. Intervals are 95%.\n",
         "## Warnings\n",
-        warnings_markdown(found["warnings"]) + "\n",
+        warnings_markdown(found.warnings) + "\n",
     ]
     return "\n".join(lines)
 

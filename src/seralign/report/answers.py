@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from seralign.report.format import called
+from seralign.report.record import RunFigures
 from seralign.report.template_ends import template_ends
 from seralign.runs import Run
 from seralign.runs.files import read_table
+from seralign.runs.layout import BASELINE, INITIAL, SAMPLES, evaluation
 
-SAMPLES = "samples.parquet"
 # Most prompts that are read, evenly over those of the evaluation.
 PROMPTS = 500
 # Longest texts in characters, prompts and answers; the first that fits is taken.
@@ -66,28 +66,27 @@ class PackedAnswers:
     block: str
 
 
-def read_answers(run: Run, policies: Sequence[dict[str, Any]], result: str | None) -> Answers | None:
+def read_answers(run: Run, figures: RunFigures) -> Answers | None:
     """The answers of a run's evaluated policies; None where nothing was sampled.
 
     Args:
         run: The run.
-        policies: Their figures, as in ``seralign.report.figures.run_figures``.
-        result: Name of the policy that is the result.
+        figures: Of the run.
 
     Raises:
         StoreError: a table is missing or corrupt.
     """
-    order = sorted(policies, key=lambda policy: (policy["role"] == "baseline", policy["role"] != "initial"))
-    shown = [policy for policy in order if policy["n"]]
+    order = sorted(figures.policies, key=lambda policy: (policy.role == BASELINE, policy.role != INITIAL))
+    shown = [policy for policy in order if policy.figures.n]
     if not shown:
         return None
-    found = [_of_policy(run, policy["role"]) for policy in shown]
+    found = [_of_policy(run, policy.role) for policy in shown]
     prompts = {prompt_id: prompt for rows, _ in found for prompt_id, (prompt, _) in rows.items()}
     ids = list(prompts)
     ids = [ids[place * len(ids) // min(PROMPTS, len(ids))] for place in range(min(PROMPTS, len(ids)))]
     return Answers(
-        policies=tuple(called(policy) for policy in shown),
-        result=next((place for place, policy in enumerate(shown) if policy["name"] == result), None),
+        policies=tuple(policy.title for policy in shown),
+        result=next((place for place, policy in enumerate(shown) if policy == figures.best), None),
         total=len(prompts),
         prompts=tuple(prompts[prompt_id] for prompt_id in ids),
         answers=tuple(tuple(rows[name][1] if name in rows else None for rows, _ in found) for name in ids),
@@ -97,7 +96,7 @@ def read_answers(run: Run, policies: Sequence[dict[str, Any]], result: str | Non
 
 def _of_policy(run: Run, role: str) -> tuple[dict[str, tuple[str, Answer]], bool]:
     """Prompt and answer by the prompt's id, and whether the answers have scores."""
-    table = read_table(run.path(f"{role}/evaluate", SAMPLES))
+    table = read_table(run.path(evaluation(role), SAMPLES))
     scored = "score" in table.column_names
     names = ["prompt_id", "prompt", "text", "ids", "finished", *(["score"] if scored else [])]
     rows = {}

@@ -204,20 +204,20 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
     values, rows = [], []
     for run in runs:
         offline = {review.index: review for review in found if review.run == run.name}
-        after = {policy["role"]: policy["margin_length_correlation"] for policy in run.figures["policies"]}
-        for entry in run.figures["rounds"]:
-            index = entry["round"]
-            figures = {"scored": (entry["select"] or {}).get("margin_length_correlation"), _TRAINED: None}
+        for entry in run.figures.rounds:
+            index = entry.index
+            scored = None if entry.select is None else entry.select.margin_length_correlation
+            figures = {"scored": scored, _TRAINED: None}
             if index in offline:
                 kept = offline[index].kept & ~offline[index].generated
                 figures[_TRAINED] = correlation(offline[index].longer[kept], offline[index].margin[kept])
-            figures["held out"] = after.get(f"round-{index}")
+            figures["held out"] = None if entry.evaluate is None else entry.evaluate.margin_length_correlation
             values += [
                 {"round": index, "r": round(value, 4), "series": name, "run": run.name}
                 for name, value in figures.items()
                 if value is not None and name in keys
             ]
-            made = (entry["bootstrap"] or {}).get("margin_length_correlation")
+            made = None if entry.bootstrap is None else entry.bootstrap.margin_length_correlation
             cells = (signed(value, 2) for value in (*figures.values(), made))
             name = _row(offline[index]) if index in offline else f"round {index}"
             rows.append((over.label(run.name, name), *cells))
@@ -238,7 +238,7 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
         "scored them, and of held-out pairs after its training. Length is a bad reason to prefer a response."
     )
     if part:
-        reading += f" What is said of those {_kept(found)} is of {part}."
+        reading += f" The figures of those {_kept(found)} are of {part}."
     columns = ("round", "offline, as scored", f"of them {_kept(found)}", "held out, after", "generated")
     table = Table("Correlation of margin and length difference", columns, tuple(rows))
     panels = (Panel("", chart(values, [level(0), lines], 210)),)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from seralign.intervals import Interval
 from seralign.report.charts import (
     POINT,
     Chart,
@@ -19,10 +21,27 @@ from seralign.report.charts import (
     share_format,
     spread,
 )
+from seralign.report.columns import (
+    ACCURACY,
+    ACCURACY_HELDOUT,
+    DISTINCT,
+    HELDOUT_ACCURACY,
+    KL,
+    LENGTH,
+    MARGIN_HELDOUT,
+    POLICY,
+    REPETITION,
+    SCORE,
+    UNFINISHED,
+    all_wins,
+    length,
+)
+from seralign.report.columns import score as decimals
 from seralign.report.contents import RunContents
-from seralign.report.format import ACCURACY, ALONE, called
-from seralign.report.summary import accuracy, is_own_reference
-from seralign.tables import ABSENT, Table, interval, number, percent, without_empty
+from seralign.report.record import ALONE, EvaluatedPolicy
+from seralign.runs.figures import EvaluateFigures, SampleFigures
+from seralign.runs.layout import BASELINE
+from seralign.tables import Column, Table, percent, table, without_empty
 
 _NONE = "No policy has been evaluated yet."
 NO_ANSWERS = "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
@@ -35,23 +54,20 @@ def policy_charts(runs: Sequence[RunContents], over: Over) -> list[Chart]:
 
 def _path(over: Over, runs: Sequence[RunContents]) -> Chart:
     title = "Reward against distance"
-    values, rows = [], []
+    values = []
     for run in runs:
-        for place, policy in enumerate(run.figures["policies"]):
-            kl, margin = policy["kl"], _alone(policy["heldout_margin"])
-            cells = (interval(kl, 2), interval(policy["score"], 3), number(policy["heldout_margin"], 2))
-            rows.append((over.label(run.name, called(policy)), *cells))
-            for kind, reward in (("score", policy["score"]), ("margin", margin)):
-                if kl is not None and reward is not None:
-                    found = _row(run, policy, reward) | {"kl": kl["mean"], "kl_low": kl["low"], "kl_high": kl["high"]}
+        for place, policy in enumerate(run.figures.policies):
+            distance, score = policy.figures.kl, policy.figures.score
+            for kind, reward in (("score", score), ("margin", _alone(policy.figures.heldout_margin))):
+                if distance is not None and reward is not None:
+                    found = _row(run, policy, reward)
+                    found |= {"kl": distance.mean, "kl_low": distance.low, "kl_high": distance.high}
                     found |= {"at": place, "kind": kind}
-                    found |= {"series": "baseline" if policy["role"] == "baseline" else "rounds"}
+                    found |= {"series": "baseline" if policy.role == BASELINE else "rounds"}
                     values.append(found)
-    table = Table(
-        "Distance and reward", ("policy", "KL (nats an answer)", "score", "held-out margin (nats)"), tuple(rows)
-    )
+    figures = _table(over, runs, "Distance and reward", (KL, SCORE, MARGIN_HELDOUT))
     if not values:
-        return Chart("path", title, _no_path(runs), table=table)
+        return Chart("path", title, _no_path(runs), table=figures)
     keys = {"rounds": Key("the rounds, in order", "kept", "line")}
     if any(value["series"] == "baseline" for value in values):
         keys["baseline"] = Key(_alone_name(runs), "made", "dot")
@@ -66,17 +82,17 @@ def _path(over: Over, runs: Sequence[RunContents]) -> Chart:
         "no longer up pays for nothing; a margin that grows while the score does not is the policy pleasing itself. "
         "Thin lines are 95% intervals."
     )
-    return Chart("path", title, reading, tuple(panels), tuple(legend), table, half=len(panels) == 1)
+    return Chart("path", title, reading, tuple(panels), tuple(legend), figures, half=len(panels) == 1)
 
 
 def _no_path(runs: Sequence[RunContents]) -> str:
     """Why no policy has both a distance and a reward."""
-    policies = [policy for run in runs for policy in run.figures["policies"]]
+    policies = _policies(runs)
     if not policies:
         return _NONE
-    if not any(policy["n"] for policy in policies):
+    if not any(policy.figures.n for policy in policies):
         return f"No distance is known. {NO_ANSWERS}"
-    if all(policy["kl"] is None for policy in policies):
+    if all(policy.figures.kl is None for policy in policies):
         return (
             "No distance is known: the log-ratios of answers estimate KL only where they were sampled at "
             "evaluation.temperature 1 and top_p 1, from all of the policy's distribution."
@@ -108,106 +124,130 @@ def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> d
 
 
 def _wins(over: Over, runs: Sequence[RunContents]) -> Chart:
-    ranked = any(policy["heldout_accuracy"] is not None for run in runs for policy in run.figures["policies"])
+    policies = _policies(runs)
+    ranked = any(policy.figures.heldout_accuracy is not None for policy in policies)
     title = "Wins, score and accuracy" if ranked else "Wins and score"
     measures: dict[str, list[dict[str, Any]]] = {}
-    rows = []
+    titles: dict[str, str] = {}
     for run in runs:
-        policies = run.figures["policies"]
-        known = {policy["name"]: called(policy) for policy in policies}
-        rivals = [policy["name"] for policy in policies if policy["role"] in ("initial", "baseline")]
-        for policy in policies:
-            figures = {f"Wins against {known[name]}": policy["win_rates"].get(name) for name in rivals}
-            figures |= {"Score": policy["score"], "Held-out accuracy": _ranked(policy)}
+        titles |= {policy.name: policy.title for policy in run.figures.policies}
+        for policy in run.figures.policies:
+            rates = policy.figures.win_rates
+            figures = {f"Wins against {rival.title}": rates.get(rival.name) for rival in run.figures.rivals}
+            figures |= {SCORE.title.capitalize(): policy.figures.score, HELDOUT_ACCURACY.capitalize(): _ranked(policy)}
             for name, value in figures.items():
                 if value is not None:
                     measures.setdefault(name, []).append(_row(run, policy, value))
-            wins = ", ".join(
-                f"{interval(value, 3)} against {known.get(name, name)}" for name, value in policy["win_rates"].items()
-            )
-            cells = (wins or ABSENT, interval(policy["score"], 3), accuracy(policy))
-            rows.append((over.label(run.name, called(policy)), *cells))
-    table = without_empty(
-        Table(f"{title} of the policies", ("policy", "wins", "score", "held-out accuracy"), tuple(rows))
-    )
+    wins = without_empty(_table(over, runs, f"{title} of the policies", (all_wins(titles), SCORE, ACCURACY_HELDOUT)))
     if not measures:
         missing = "There is nothing to compare: no scores (evaluation.scorer) and no held-out pairs."
-        return Chart("wins", title, missing if rows else _NONE, table=table)
+        return Chart("wins", title, missing if policies else _NONE, table=wins)
     panels = [
-        Panel(name, _dots(over, values, *((None, _score) if name == "Score" else (0.5, percent))))
+        Panel(name, _dots(over, values, *((None, decimals) if name == "Score" else (0.5, percent))))
         for name, values in sorted(measures.items(), key=lambda item: not item[0].startswith("Wins"))
     ]
     reading = (
         "Points with 95% intervals. The thin line is a half: neither better nor worse. Wins compare answers to the "
         f"same prompts by their score.{f' Held-out {ACCURACY}.' if ranked else ''}"
     )
-    if any(policy["role"] == "baseline" for run in runs for policy in run.figures["policies"]):
+    if any(policy.role == BASELINE for policy in policies):
         reading += f" “alone” is {_alone_name(runs)}."
-    if not any(policy["score"] for run in runs for policy in run.figures["policies"]):
+    if not any(policy.figures.score for policy in policies):
         reading = (
             f"Held-out {ACCURACY}. Points with 95% intervals; the thin line is a half. Without a scorer there are no "
             "win rates."
         )
-    return Chart("wins", title, reading, tuple(panels), tuple(over.legend("dot") if over.several else ()), table)
+    return Chart("wins", title, reading, tuple(panels), tuple(over.legend("dot") if over.several else ()), wins)
 
 
 def _responses(over: Over, runs: Sequence[RunContents]) -> Chart:
     title = "What the policies write"
-    measures = {
-        "length": ("Length (tokens)", _tokens),
-        "distinct_2": ("Different bigrams (distinct-2)", _score),
-        "repetition": ("Answers that repeat themselves", percent),
-        "unfinished": ("Answers cut at the limit", percent),
+    measures: dict[str, tuple[Callable[[EvaluateFigures], float | None], Callable[[float | None], str]]] = {
+        "Length (tokens)": (lambda figures: figures.length, length),
+        "Different bigrams (distinct-2)": (lambda figures: figures.distinct_2, decimals),
+        "Answers that repeat themselves": (lambda figures: figures.repetition, percent),
+        "Answers cut at the limit": (lambda figures: figures.unfinished, percent),
     }
-    policies = [(run, policy) for run in runs for policy in run.figures["policies"]]
+    policies = [(run, policy) for run in runs for policy in run.figures.policies]
     if not policies:
         return Chart("responses", title, _NONE)
     panels = []
-    for key, (name, said) in measures.items():
-        means = [(run, policy, _alone(policy[key])) for run, policy in policies]
+    for name, (read, shown) in measures.items():
+        means = [(run, policy, _alone(read(policy.figures))) for run, policy in policies]
         values = [_row(run, policy, mean) for run, policy, mean in means if mean is not None]
         if values:
-            panels.append(Panel(name, _dots(over, values, None, said, zero=True)))
-    rows = []
-    for run, policy in policies:
-        cells = (number(policy["length"], 1), number(policy["distinct_2"], 3), percent(policy["repetition"]))
-        label = over.label(run.name, called(policy))
-        rows.append((label, "held-out prompts", *cells, percent(policy["unfinished"])))
-    for run in runs:
-        for entry in run.figures["rounds"]:
-            if sample := entry["sample"]:
-                label = over.label(run.name, f"round {entry['round']}, sampled")
-                cells = (number(sample["length"], 1), number(sample.get("distinct_2"), 3), ABSENT)
-                rows.append((label, "training prompts", *cells, percent(sample["unfinished"])))
+            panels.append(Panel(name, _dots(over, values, None, shown, zero=True)))
+    answers = [
+        _Answers(over.label(run.name, policy.title), "held-out prompts", policy.figures) for run, policy in policies
+    ]
+    answers += [
+        _Answers(over.label(run.name, f"{entry.name}, sampled"), "training prompts", entry.sample)
+        for run in runs
+        for entry in run.figures.rounds
+        if entry.sample is not None
+    ]
     reading = "Answers to the held-out prompts. Length that grows while the rest stays the same is gained without work."
-    counts = {max(policy["n"] for policy in run.figures["policies"]) for run in runs if run.figures["policies"]}
+    counts = {max(policy.figures.n for policy in run.figures.policies) for run in runs if run.figures.policies}
     if len(counts - {0}) > 1:
         reading += " The runs answered other numbers of prompts: their distinct-2, which falls with it, do not compare."
     if not panels:
         reading = NO_ANSWERS
-    columns = ("answers of", "to", "length", "distinct-2", "repeating", "unfinished")
-    table = Table("Generated responses", columns, tuple(rows))
     legend = over.legend("dot") if over.several else ()
-    return Chart("responses", title, reading, tuple(panels), tuple(legend), table)
+    figures = table("Generated responses", _ANSWER_COLUMNS, answers)
+    return Chart("responses", title, reading, tuple(panels), tuple(legend), figures)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Answers that a policy gave: what they are called, to which prompts, and their figures."""
+
+    title: str
+    prompts: str
+    figures: EvaluateFigures | SampleFigures
+
+    @property
+    def repetition(self) -> float | None:
+        return self.figures.repetition if isinstance(self.figures, EvaluateFigures) else None
+
+
+_ANSWER_COLUMNS = (
+    Column[_Answers]("answers of", lambda one: one.title),
+    Column[_Answers]("to", lambda one: one.prompts),
+    Column[_Answers](LENGTH.title, lambda one: length(one.figures.length), LENGTH.unit),
+    Column[_Answers](DISTINCT.title, lambda one: decimals(one.figures.distinct_2)),
+    Column[_Answers](REPETITION.title, lambda one: percent(one.repetition)),
+    Column[_Answers](UNFINISHED.title, lambda one: percent(one.figures.unfinished)),
+)
+
+
+def _policies(runs: Sequence[RunContents]) -> list[EvaluatedPolicy]:
+    return [policy for run in runs for policy in run.figures.policies]
+
+
+def _table(over: Over, runs: Sequence[RunContents], caption: str, columns: Sequence[Column[EvaluatedPolicy]]) -> Table:
+    """A row for each policy of each run."""
+    found = table(caption, (POLICY, *columns), _policies(runs))
+    labels = [over.label(run.name, policy.title) for run in runs for policy in run.figures.policies]
+    return replace(found, rows=tuple((label, *row[1:]) for label, row in zip(labels, found.rows, strict=True)))
 
 
 def _dots(
     over: Over,
     values: list[dict[str, Any]],
     at: float | None,
-    said: Callable[[float | None], str],
+    shown: Callable[[float | None], str],
     *,
     zero: bool = False,
 ) -> dict[str, Any]:
-    """Means by policy with their intervals; ``at``: where a thin line crosses; ``said``: how the tables write one."""
+    """Means by policy with their intervals; ``at``: where a thin line crosses; ``shown``: how the tables write one."""
     low, high = _range(values, at, zero)
-    if said is percent and zero and high > 0.05 and not any(value["mean"] for value in values):
+    if shown is percent and zero and high > 0.05 and not any(value["mean"] for value in values):
         high = 0.05
-    values = [value | {f"said_{name}": said(value[name]) for name in ("mean", "low", "high")} for value in values]
-    shown, _ = over.series({"": Key("", "kept", "line")})
-    y = axis("mean", "", (low, high), share_format(low, high) if said is percent else None)
+    values = [value | {f"said_{name}": shown(value[name]) for name in ("mean", "low", "high")} for value in values]
+    style, _ = over.series({"": Key("", "kept", "line")})
+    y = axis("mean", "", (low, high), share_format(low, high) if shown is percent else None)
     order = sorted(dict.fromkeys(value["name"] for value in values), key=lambda name: name == "alone")
-    place = shown | {"x": names("name", order)}
+    place = style | {"x": names("name", order)}
     if over.several:
         place["xOffset"] = {"field": "run", "scale": {"domain": list(over.names)}}
     tip = over.tips(policy="policy", said_mean="value")
@@ -227,39 +267,25 @@ def _range(values: list[dict[str, Any]], at: float | None, zero: bool) -> tuple[
     return (0.0 if zero else low), high
 
 
-def _score(value: float | None) -> str:
-    return number(value, 3)
-
-
-def _tokens(value: float | None) -> str:
-    return number(value, 1)
-
-
 def _extent(values: list[dict[str, Any]], *fields: str) -> tuple[float, float]:
     return spread([value[name] for value in values for name in fields if value[name] is not None])
 
 
-def _row(run: RunContents, policy: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    figures = {name: value[name] for name in ("mean", "low", "high")}
-    return figures | {"name": _short(policy), "policy": called(policy), "run": run.name, "series": ""}
-
-
-def _short(policy: dict[str, Any]) -> str:
-    """``start``, ``1``, ``2``, ..., and ``alone`` for the objective alone: what fits below a small chart."""
-    role: str = policy["role"]
-    return {"initial": "start", "baseline": "alone"}.get(role) or role.removeprefix("round-")
+def _row(run: RunContents, policy: EvaluatedPolicy, value: Interval) -> dict[str, Any]:
+    figures = {"mean": value.mean, "low": value.low, "high": value.high}
+    return figures | {"name": policy.short, "policy": policy.title, "run": run.name, "series": ""}
 
 
 def _alone_name(runs: Sequence[RunContents]) -> str:
     """What the baselines of these runs are called, all of them together."""
-    found = {called(policy) for run in runs for policy in run.figures["policies"] if policy["role"] == "baseline"}
+    found = {policy.title for policy in _policies(runs) if policy.role == BASELINE}
     return found.pop() if len(found) == 1 else f"the objective {ALONE}"
 
 
-def _ranked(policy: dict[str, Any]) -> dict[str, Any] | None:
+def _ranked(policy: EvaluatedPolicy) -> Interval | None:
     """Held-out accuracy; that of a policy that is its own reference is one half by definition, without an interval."""
-    return _alone(0.5) if is_own_reference(policy) else policy["heldout_accuracy"]
+    return _alone(0.5) if policy.is_own_reference else policy.figures.heldout_accuracy
 
 
-def _alone(value: float | None) -> dict[str, Any] | None:
-    return None if value is None else {"mean": value, "low": None, "high": None}
+def _alone(value: float | None) -> Interval | None:
+    return None if value is None else Interval(value, None, None, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from seralign.report.charts import (
@@ -21,10 +22,12 @@ from seralign.report.charts import (
     thinned,
 )
 from seralign.report.charts_losses import POINTS, panel_name
+from seralign.report.columns import ACCURACY, GENERATED, HELDOUT_ACCURACY, MADE_SHARE, ROUND, STAGE_COLUMNS, accuracy
 from seralign.report.contents import RunContents
-from seralign.report.format import ACCURACY, ALONE
-from seralign.report.summary import accuracy
-from seralign.tables import ABSENT, Table, duration, number, percent
+from seralign.report.record import ALONE
+from seralign.runs.figures import Metrics
+from seralign.runs.layout import CHOSEN_REWARD, HELDOUT_PREFIX, LOSS, REJECTED_REWARD, STEP, TRAINING_ACCURACY, place
+from seralign.tables import ABSENT, Table, number, percent, table
 
 # A stage that took less of the run's time is shown in the table alone.
 SMALL = 0.005
@@ -37,19 +40,19 @@ def work_charts(runs: Sequence[RunContents], over: Over) -> list[Chart]:
 
 def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
     title = "Implicit rewards during training"
-    of = {"rewards/chosen": "chosen", "rewards/rejected": "rejected"}
+    of = {CHOSEN_REWARD: "chosen", REJECTED_REWARD: "rejected"}
     trainings = list(dict.fromkeys(name for run in runs for name in run.training))
     panels: dict[str, list[dict[str, Any]]] = {name: [] for name in trainings}
     rows = []
     for run in runs:
         for name, lines in run.training.items():
-            trained = [line for line in lines if "rewards/rejected" in line]
-            heldout = [line for line in lines if "eval_rewards/rejected" in line]
-            for prefix, chosen in (("", trained), ("eval_", heldout)):
+            trained = [line for line in lines if REJECTED_REWARD in line]
+            heldout = [line for line in lines if HELDOUT_PREFIX + REJECTED_REWARD in line]
+            for prefix, chosen in (("", trained), (HELDOUT_PREFIX, heldout)):
                 for line in thinned(chosen, POINTS):
                     panels[name] += [
                         {
-                            "step": line["step"],
+                            "step": line[STEP],
                             "reward": _rounded(line.get(prefix + key)),
                             "series": series,
                             "run": run.name,
@@ -58,9 +61,9 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
                         for key, series in of.items()
                     ]
             if trained:
-                what = f"{run.figures['objective']} {ALONE}" if name == "baseline" else name
-                ranked = {policy["role"]: accuracy(policy) for policy in run.figures["policies"]}
-                own = ranked.get(name.replace(" ", "-"), ABSENT)
+                what = f"{run.figures.objective} {ALONE}" if name == "baseline" else name
+                policy = run.figures.policy(name.replace(" ", "-"))
+                own = ABSENT if policy is None else accuracy(policy)
                 rows.append(_training_row(over.label(run.name, what), trained[-1], heldout[-1] if heldout else {}, own))
     shown = {name: values for name, values in panels.items() if values}
     if not shown:
@@ -71,14 +74,14 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
     style, legend = over.series(keys)
     legend = [*legend, Key("held-out pairs", "muted", "diamond")]
     tip = over.tips(series="response", where="of", step="step", reward=("reward", ".3f"))
-    place = {"x": axis("step", "step", form="d", zero=True), "y": y, "tooltip": tip}
+    channels = {"x": axis("step", "step", form="d", zero=True), "y": y, "tooltip": tip}
     line = {"mark": LINE, "transform": [{"filter": "datum.where == 'training'"}]}
     dots = {
         "mark": {"type": "point", "size": 48, "filled": True, "shape": "diamond"},
         "transform": [{"filter": "datum.where != 'training'"}],
     }
-    dots["encoding"] = place | {"color": style["color"]}
-    line["encoding"] = place | style
+    dots["encoding"] = channels | {"color": style["color"]}
+    line["encoding"] = channels | style
     reading = (
         "Beta times how much more likely the policy makes a response than the reference does. The gap between both is "
         "what training widens; where both fall, probability goes to responses that nobody wrote."
@@ -89,7 +92,7 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
         "training accuracy",
         "chosen",
         "rejected",
-        "held-out accuracy",
+        HELDOUT_ACCURACY,
         "held out: chosen",
         "rejected",
     )
@@ -104,22 +107,20 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
 
 
 def _rounded(reward: float | None) -> float | None:
-    """Null stays: metrics.jsonl has it where a training went astray, and a line of the chart a gap."""
+    """Null stays: metrics.jsonl has it where a training diverged, and the line of the chart has a gap there."""
     return None if reward is None else round(reward, 5)
 
 
-def _training_row(
-    name: str, last: Mapping[str, float | None], heldout: Mapping[str, float | None], ranked: str
-) -> tuple[str, ...]:
+def _training_row(name: str, last: Metrics, heldout: Metrics, ranked: str) -> tuple[str, ...]:
     return (
         name,
-        number(last.get("loss"), 3),
-        percent(last.get("rewards/accuracies")),
-        number(last.get("rewards/chosen"), 3),
-        number(last.get("rewards/rejected"), 3),
+        number(last.get(LOSS), 3),
+        percent(last.get(TRAINING_ACCURACY)),
+        number(last.get(CHOSEN_REWARD), 3),
+        number(last.get(REJECTED_REWARD), 3),
         ranked,
-        number(heldout.get("eval_rewards/chosen"), 3),
-        number(heldout.get("eval_rewards/rejected"), 3),
+        number(heldout.get(HELDOUT_PREFIX + CHOSEN_REWARD), 3),
+        number(heldout.get(HELDOUT_PREFIX + REJECTED_REWARD), 3),
     )
 
 
@@ -127,16 +128,19 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Chart:
     title = "Where the pairs came from"
     values, rows, waiting = [], [], []
     for run in runs:
-        for entry in run.figures["rounds"]:
-            mixed, train = entry["compose"], entry["train"]
-            if mixed is None and train is None:
+        for entry in run.figures.rounds:
+            mixed, train = entry.compose, entry.train
+            if mixed is not None:
+                offline, made = mixed.offline, mixed.generated
+            elif train is not None:
+                offline, made = train.pairs, 0
+            else:
                 continue
-            offline, made = (mixed["offline"], mixed["generated"]) if mixed else (train["pairs"], 0)
             share = made / max(offline + made, 1)
-            index = str(entry["round"])
+            index = str(entry.index)
             common = {"round": index, "run": run.name, "share": round(share, 4)}
             values += [common | {"n": offline, "series": "offline"}, common | {"n": made, "series": "generated"}]
-            wanted = percent(mixed.get("share_wanted")) if mixed else "–"
+            wanted = ABSENT if mixed is None else percent(mixed.share_wanted)
             cells = (f"{offline:,}", f"{made:,}", percent(share), wanted)
             rows.append((over.label(run.name, f"round {index}" + ("" if train else ", not trained")), *cells))
             if not train:
@@ -162,33 +166,30 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Chart:
         reading += " No round used generated pairs."
     if waiting:
         reading += f" Not trained yet, its pairs are chosen and no more: {', '.join(waiting)}."
-    table = Table(
-        "Pairs of each round's training",
-        ("round", "offline", "generated", "generated share", "wanted share"),
-        tuple(rows),
-    )
+    columns = (ROUND.title, "offline", GENERATED, MADE_SHARE.title, "share asked for")
+    shares = Table("Pairs of each round's training", columns, tuple(rows))
     panels = (Panel("", chart(values, [marks], 210)),)
-    return Chart("shares", title, reading, panels, tuple(legend), table, half=True)
+    return Chart("shares", title, reading, panels, tuple(legend), shares, half=True)
 
 
 def _costs(over: Over, runs: Sequence[RunContents]) -> Chart:
     title = "Time and memory"
-    stages = [(run, stage) for run in runs for stage in sorted(run.figures["stages"], key=_place)]
+    stages = [(run, stage) for run in runs for stage in sorted(run.figures.stages, key=lambda one: place(one.name))]
     if not stages:
         return Chart("costs", title, "No stage is done yet.")
-    total = max(sum(stage["seconds"] for stage in run.figures["stages"]) for run in runs)
-    large = [(run, stage) for run, stage in stages if stage["seconds"] >= SMALL * total]
+    total = max(run.figures.seconds for run in runs)
+    large = [(run, stage) for run, stage in stages if stage.seconds >= SMALL * total]
     values = [
         {
-            "stage": stage["name"],
-            "seconds": stage["seconds"],
-            "mb": stage["peak_memory_mb"],
+            "stage": stage.name,
+            "seconds": stage.seconds,
+            "mb": stage.peak_memory_mb,
             "run": run.name,
             "series": "",
         }
         for run, stage in large
     ]
-    order = list(dict.fromkeys(stage["name"] for _, stage in sorted(large, key=lambda one: _place(one[1]))))
+    order = list(dict.fromkeys(sorted((stage.name for _, stage in large), key=place)))
     panels = []
     for name, key, unit in (("Time", "seconds", "seconds"), ("Peak memory so far", "mb", "megabytes")):
         style, _ = over.series({"": Key("", "kept", "area")})
@@ -199,31 +200,13 @@ def _costs(over: Over, runs: Sequence[RunContents]) -> Chart:
             channels["yOffset"] = {"field": "run", "scale": {"domain": list(over.names)}}
         height = 40 + len(order) * (10 + 9 * len(over.names))
         panels.append(Panel(name, chart(values, [layer("bar", {"height": {"band": 0.7}}, channels)], height)))
-    rows = tuple(
-        (over.label(run.name, stage["name"]), duration(stage["seconds"]), f"{stage['peak_memory_mb']:,.0f} MB")
-        for run, stage in stages
-    )
     reading = (
         "Stages in the order of a run; those of less than half a percent of the time are in the table alone. Memory is "
-        "the peak of the process so far, so it only grows until a run is taken up again. Of a stage that was "
-        "interrupted and taken up again, the time is that of its last process alone."
+        "the peak of the process so far, so it only grows until a run is resumed. The time of a stage that was "
+        "interrupted and resumed is that of its last process alone."
     )
-    table = Table("All stages", ("stage", "time", "peak memory so far"), rows)
+    costs = table(
+        "All stages", STAGE_COLUMNS, [replace(stage, name=over.label(run.name, stage.name)) for run, stage in stages]
+    )
     legend = tuple(over.legend("area") if over.several else ())
-    return Chart("costs", title, reading, tuple(panels), legend, table)
-
-
-# Stages as a run goes through them; those of a round begin with the review and end with the decision.
-_FIRST = ("world", "data", "precision", "base", "sft", "policies", "initial", "crossfit")
-_IN_ROUND = ("score", "select", "sample", "bootstrap", "compose", "train", "evaluate", "tokens", "decide")
-_LAST = ("round", "baseline", "result")
-
-
-def _place(stage: dict[str, Any]) -> tuple[int, int, int]:
-    """Where a stage stands in a run, whichever of several runs it is of and however often they were taken up again."""
-    head, _, part = stage["name"].partition("/")
-    kind, _, index = head.partition("-")
-    places = (*_FIRST, *_LAST)
-    first = places.index(kind) if kind in places else len(_FIRST)
-    within = _IN_ROUND.index(part) if part in _IN_ROUND else 0
-    return first, int(index) if index.isdigit() else 0, within
+    return Chart("costs", title, reading, tuple(panels), legend, costs)

@@ -8,7 +8,8 @@ from typing import Any
 
 from seralign.config import load_config, to_dict
 from seralign.report.contents import RunContents
-from seralign.report.summary import HELDOUT_ACCURACY, tiles
+from seralign.report.summary import ACCURACY_TILE, tiles
+from seralign.runs.figures import NamedPolicy
 from seralign.tables import ABSENT, Table
 
 # What a mark behind a name in the table of the runs points to.
@@ -47,9 +48,10 @@ def cautions(runs: Sequence[RunContents]) -> list[str]:
 
 def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     """What is not the same under the figures of these runs, and which figures hang on it."""
-    prompts = [max((policy["n"] for policy in run.figures["policies"]), default=None) for run in runs]
-    heldout = [(run.figures["data"] or {}).get("heldout") for run in runs]
-    digests = {role: [(run.figures.get(role) or {}).get("digest") for run in runs] for role in ("initial", "reference")}
+    prompts = [max((policy.figures.n for policy in run.figures.policies), default=None) for run in runs]
+    heldout = [None if run.figures.data is None else run.figures.data.heldout for run in runs]
+    starts = [_digest(run.figures.initial) for run in runs]
+    references = [_digest(run.figures.reference) for run in runs]
     scorers = [_scorer(run.config) for run in runs]
     judges = [_judge(run.config) for run in runs]
     found = []
@@ -62,19 +64,19 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     if _differ(heldout):
         found.append((
             f"The held-out pairs are others ({_each(runs, heldout)}): held-out accuracies are not of the same pairs.",
-            (HELDOUT_ACCURACY,),
+            (ACCURACY_TILE,),
         ))  # fmt: skip
-    if _differ(digests["initial"]):
+    if _differ(starts):
         found.append((
-            f"The starting policies are others (weights {_each(runs, digests['initial'])}): wins against them cannot "
+            f"The starting policies are others (weights {_each(runs, starts)}): wins against them cannot "
             "be compared.",
             ("Wins",),
         ))  # fmt: skip
-    if _differ(digests["reference"]):
+    if _differ(references):
         found.append((
-            f"The references are others (weights {_each(runs, digests['reference'])}): distances from them (KL) and "
+            f"The references are others (weights {_each(runs, references)}): distances from them (KL) and "
             "held-out accuracy, which is of margins against them, cannot be compared.",
-            ("Distance from the reference", HELDOUT_ACCURACY),
+            ("Distance from the reference", ACCURACY_TILE),
         ))  # fmt: skip
     if _differ(scorers):
         wins = ("Wins",) if None in judges else ()
@@ -87,6 +89,10 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
         found.append(("Wins come from other judges (evaluation.judge, evaluation.judge_options): they cannot be "
                       "compared.", ("Wins",)))  # fmt: skip
     return found
+
+
+def _digest(policy: NamedPolicy | None) -> str | None:
+    return None if policy is None else policy.digest
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,18 +10,10 @@ import pyarrow as pa
 from seralign.report.answers import Answers, read_answers
 from seralign.report.figures import round_numbers, run_figures, training_metrics
 from seralign.report.pairs import read_pairs
-from seralign.report.warnings import RunWarning
+from seralign.report.record import RunFigures
 from seralign.runs import Run, read_manifest
-
-# Tables that hold pairs, by stage; those of rounds are below the round's folder.
-_TABLES = {
-    "data": ("pairs.arrow",),
-    "review": ("pairs.arrow",),
-    "select": ("selection.parquet",),
-    "bootstrap": ("generated.arrow", "selection.parquet"),
-    "compose": ("training.parquet",),
-    "tokens": ("tokens.parquet",),
-}
+from seralign.runs.figures import Metrics
+from seralign.runs.layout import PAIR_TABLES, part_of, round_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +23,7 @@ class RunContents:
     Args:
         name: The folder's name.
         config: As in ``run.json``.
-        figures: All figures by name, as ``seralign.report.figures.run_figures`` gives them.
-        warnings: What should worry the user.
+        figures: All figures.
         training: Rows of ``metrics.jsonl`` by training: ``sft``, ``round 1``, ..., ``baseline``.
         pairs: The pairs of the run, offline and generated, one row each (see ``seralign.report.pairs.read_pairs``);
             None before there are data.
@@ -43,9 +34,8 @@ class RunContents:
 
     name: str
     config: dict[str, Any]
-    figures: dict[str, Any]
-    warnings: tuple[RunWarning, ...]
-    training: dict[str, list[dict[str, float]]]
+    figures: RunFigures
+    training: dict[str, list[Metrics]]
     pairs: pa.Table | None
     pairs_total: int
     tables: tuple[str, ...]
@@ -64,15 +54,14 @@ def run_contents(run: Run, limit: int = 100_000) -> RunContents:
         name=run.root.resolve().name,
         config=read_manifest(run.root)["config"],
         figures=figures,
-        warnings=tuple(RunWarning(**warning) for warning in figures["warnings"]),
         training=training_metrics(run),
         pairs=pairs,
         pairs_total=total,
         tables=tuple(
             f"{record.name}/{file}"
             for record in run.stages()
-            for file in _TABLES.get(record.name.rsplit("/")[-1], ())
+            for file in PAIR_TABLES.get(record.name if round_of(record.name) is None else part_of(record.name), ())
             if file in record.outputs
         ),
-        answers=read_answers(run, figures["policies"], (figures["result"] or {}).get("policy")),
+        answers=read_answers(run, figures),
     )

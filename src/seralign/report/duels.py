@@ -19,7 +19,7 @@ def duels(runs: Sequence[RunContents]) -> tuple[Table | None, list[str]]:
         shared = [prompt for prompt in own if prompt in theirs]
         rate = win_rate([own[prompt] for prompt in shared], [theirs[prompt] for prompt in shared])
         if rate is not None:
-            rows.append((f"{one.name} against {other.name}", share(rate.to_dict()), f"{rate.n:,}"))
+            rows.append((f"{one.name} against {other.name}", share(rate), f"{rate.n:,}"))
         if own and theirs and len(shared) < max(len(own), len(theirs)) and one.name < other.name:
             notes.append(f"{one.name} and {other.name} share {len(shared):,} of their {len(own):,} and {len(theirs):,} "
                          "held-out prompts: head to head they are compared on those alone.")  # fmt: skip

@@ -7,7 +7,10 @@ from typing import Any
 from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
 from seralign.report.contents import RunContents
+from seralign.report.notes import last_stage
+from seralign.report.record import RunFigures
 from seralign.report.supervised import data_lines
+from seralign.runs.figures import BaseFigures, CrossfitFigures, DataFigures
 from seralign.tables import number, percent
 
 _SAMPLED_FROM = {
@@ -20,16 +23,16 @@ _SAMPLED_FROM = {
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     """Terms and what they are in this run, a line each."""
     figures, config = run.figures, run.config
-    found = [("Data", data_lines(figures) if figures["objective"] == "sft" else _data(figures["data"]))]
-    if review := figures["crossfit"]:
-        found.append(("Before round 1", crossfit_lines(review)))
+    found = [("Data", data_lines(figures) if figures.supervised else _data(figures.data))]
+    if figures.crossfit is not None:
+        found.append(("Before round 1", crossfit_lines(figures.crossfit)))
     found.append(("Policy", [_policy(config)]))
-    if base := figures["base"]:
-        found.append(("Base", [merged_line(base)]))
-    if (reference := figures["reference"]) and figures["objective"] != "sft":
+    if figures.base is not None:
+        found.append(("Base", [merged_line(figures.base)]))
+    if (reference := figures.reference) is not None and not figures.supervised:
         update = config["reference"]["update"]
         moved = "; each round takes the previous round's policy" if update == "each_round" else ""
-        found.append(("Reference", [f"{reference['source']}{moved}", f"weights {reference['digest'][:16]}"]))
+        found.append(("Reference", [f"{reference.source}{moved}", f"weights {reference.digest[:16]}"]))
     found.append(("Objective", [described(config["objective"])]))
     found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
@@ -47,43 +50,42 @@ def _policy(config: dict[str, Any]) -> str:
     return f"{model}, with the adapter {policy['adapter']}, which is trained further"
 
 
-def merged_line(base: dict[str, Any]) -> str:
+def merged_line(base: BaseFigures) -> str:
     """What the run began with, where it merged an adapter into the model first."""
     return (
-        f"{base['model']} with the adapter {base['adapter']} merged into it, in {base['dtype']}; log-probabilities of "
-        f"{base['tokens']} tokens moved by {base['difference']:.2g} nats on average (the adapter moves them by "
-        f"{base['change']:.2g})"
+        f"{base.model} with the adapter {base.adapter} merged into it, in {base.dtype}; log-probabilities of "
+        f"{base.tokens} tokens moved by {base.difference:.2g} nats on average (the adapter moves them by "
+        f"{base.change:.2g})"
     )
 
 
-def _ending(figures: dict[str, Any]) -> list[str]:
-    stopped, stages = figures["stopped"], figures["stages"]
-    ended = "" if stopped in (None, "goes on") else str(stopped).capitalize()
-    if figures["finished"]:
+def _ending(figures: RunFigures) -> list[str]:
+    decisions = [entry.decide for entry in figures.rounds if entry.decide is not None]
+    ended = decisions[-1].reason.capitalize() if decisions and decisions[-1].stop else ""
+    if figures.finished:
         return [ended or "No round is done"]
-    last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
-    lines = [f"It has not finished: {last}", "The same command that began it goes on where it was"]
+    lines = [f"It has not finished: {last_stage(figures)}", "The command that began it resumes it"]
     return [*lines, f"The rounds have ended: {ended.lower()}"] if ended else lines
 
 
-def _data(data: dict[str, Any]) -> list[str]:
-    if not data:
+def _data(data: DataFigures | None) -> list[str]:
+    if data is None:
         return ["No data read yet"]
-    source = data["sources"]["pairs"]
+    source = data.sources["pairs"]
     lines = [
-        f"{source['read']:,} pairs read from {source['source']}",
-        f"{data['pairs']:,} to train on, {data['heldout']:,} held out",
-        "dropped: " + (_counts(source["dropped"]) or "none"),
+        f"{source.read:,} pairs read from {source.source}",
+        f"{data.pairs:,} to train on, {data.heldout:,} held out",
+        "dropped: " + (_counts(source.dropped) or "none"),
     ]
-    return lines + ([f"noted: {_counts(source['noted'])}"] if source["noted"] else [])
+    return lines + ([f"noted: {_counts(source.noted)}"] if source.noted else [])
 
 
-def crossfit_lines(review: dict[str, Any]) -> list[str]:
+def crossfit_lines(review: CrossfitFigures) -> list[str]:
     """What the review before round 1 found and did, a line each."""
     return [
-        f"pairs judged by {review['copies']} copies of the policy that had not seen them: "
-        f"{percent(review['accuracy'])} ordered as labelled, {percent(review['kept'] / review['pairs'])} stay",
-        f"labels swapped: {percent(review['swapped'])}; mean certainty |2p − 1| {number(review['certainty'], 2)}",
+        f"pairs judged by {review.copies} copies of the policy that had not seen them: "
+        f"{percent(review.accuracy)} ordered as labelled, {percent(review.kept / review.pairs)} stay",
+        f"labels swapped: {percent(review.swapped)}; mean certainty |2p − 1| {number(review.certainty, 2)}",
     ]
 
 

@@ -1,89 +1,138 @@
-"""All figures of a run by name, gathered from its stage records."""
+"""All figures of a run, gathered from its stage records."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from seralign.config.objective import plain_name
 from seralign.errors import StoreError
+from seralign.intervals import Interval
+from seralign.report.notes import run_notes
+from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, StageCost
 from seralign.report.trainings import training_losses
 from seralign.report.warnings import run_warnings
 from seralign.runs import Run, StageRecord, read_manifest
-from seralign.tables import counted
+from seralign.runs.figures import (
+    BaseFigures,
+    BootstrapFigures,
+    ComposeFigures,
+    CrossfitFigures,
+    DataFigures,
+    DecideFigures,
+    EvaluateFigures,
+    Metrics,
+    PoliciesFigures,
+    ResultFigures,
+    SampleFigures,
+    ScoreFigures,
+    SelectFigures,
+    TokensFigures,
+    TrainFigures,
+)
+from seralign.runs.layout import (
+    BASE,
+    BASELINE,
+    BOOTSTRAP,
+    COMPOSE,
+    CROSSFIT,
+    DATA,
+    DECIDE,
+    EVALUATE,
+    INITIAL,
+    METRICS,
+    POLICIES,
+    RESULT,
+    SAMPLE,
+    SCORE,
+    SELECT,
+    SFT,
+    TOKENS,
+    TRAIN,
+    evaluation,
+    round_name,
+    round_of,
+    round_stage,
+    training,
+)
+from seralign.runs.typed import to_json
 
-# How the note of a run begins that has no result yet; the page says it in a place of its own.
-UNFINISHED = "The run has not finished"
-
-# With fewer pairs or answers, a share of one half has an interval of 40 points or more.
-FEW = 20
-
-_ROUND_STAGES = ("score", "select", "sample", "bootstrap", "compose", "train", "tokens", "decide")
+Figures = TypeVar("Figures")
 
 
-def run_figures(run: Run, win_rates: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The figures of a run, finished or not, as plain JSON values.
-
-    Keys: ``run``, ``finished``, ``objective``, ``data``, ``crossfit`` (null without one), ``base`` (what came of
-    merging an adapter into the model; null where none was), ``initial`` and ``reference`` (name, source and digest of
-    the starting policy and of the reference), ``policies`` (the starting policy, the baseline, each round: evaluation
-    figures, ``win_rates`` by rival, and ``role``), ``rounds`` (the figures of each round's stages, by stage; null for
-    one that is not there), ``stopped``, ``result``, ``trainings``
-    (``seralign.report.trainings.training_losses``), ``stages`` (seconds and peak memory), ``notes`` (what the run
-    lacks, in words), ``warnings`` (``seralign.report.warnings.RunWarning``).
+def run_figures(run: Run, win_rates: Mapping[str, Mapping[str, Interval]] | None = None) -> RunFigures:
+    """The figures of a run, finished or not.
 
     Args:
         run: The run.
         win_rates: Win rates by policy and rival, where the result's stage has not recorded them yet.
+
+    Raises:
+        StoreError: a record or a file of metrics is missing or corrupt, or of another version.
     """
     records = {record.name: record for record in run.stages()}
     config = read_manifest(run.root)["config"]
-    result = records.get("result")
-    rates = win_rates or (result.figures["win_rates"] if result else {})
-    rounds = round_numbers(run)
-    decisions = [records[f"round-{index}/decide"] for index in rounds if f"round-{index}/decide" in records]
-    figures = {
-        "run": str(run.root),
-        "finished": result is not None,
-        "objective": plain_name(config["objective"]),
-        "data": _figures(records.get("data")),
-        "crossfit": _figures(records.get("crossfit/review")) or None,
-        "base": _figures(records.get("base")) or None,
-        "initial": _figures(records.get("policies")).get("initial"),
-        "reference": _figures(records.get("policies")).get("reference"),
-        "policies": [
-            record.figures
-            | {"role": name, "win_rates": record.figures["win_rates"] | rates.get(record.figures["name"], {})}
-            for name in ["initial", "baseline", *(f"round-{index}" for index in rounds)]
-            if (record := records.get(f"{name}/evaluate")) is not None
-        ],
-        "rounds": [_round(index, records) for index in rounds],
-        "stopped": _figures(decisions[-1] if decisions else None).get("reason"),
-        "result": None if result is None else {"policy": result.figures["policy"], "digest": result.figures["digest"]},
-        "stages": [
-            {"name": record.name, "seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}
-            for record in records.values()
-        ],
-    }
-    training = training_metrics(run)
-    figures["trainings"] = training_losses(training, figures["objective"])
-    figures["notes"] = _notes(figures, config)
-    figures["warnings"] = [asdict(warning) for warning in run_warnings(figures, training)]
-    return figures
+
+    def of(stage: str, kind: type[Figures]) -> Figures | None:
+        return run.read_figures(records[stage], kind) if stage in records else None
+
+    result, policies = of(RESULT, ResultFigures), of(POLICIES, PoliciesFigures)
+    rates = win_rates or ({} if result is None else result.win_rates)
+    rounds = tuple(_round(run, index, records) for index in _rounds(records))
+    decisions = [entry.decide for entry in rounds if entry.decide is not None]
+    evaluated = []
+    for role in (INITIAL, BASELINE, *(round_name(entry.index) for entry in rounds)):
+        if found := of(evaluation(role), EvaluateFigures):
+            evaluated.append(
+                EvaluatedPolicy(role, replace(found, win_rates=found.win_rates | dict(rates.get(found.name, {}))))
+            )
+    metrics = training_metrics(run)
+    objective = plain_name(config["objective"])
+    figures = RunFigures(
+        run=str(run.root),
+        objective=objective,
+        data=of(DATA, DataFigures),
+        crossfit=of(CROSSFIT, CrossfitFigures),
+        base=of(BASE, BaseFigures),
+        initial=None if policies is None else policies.initial,
+        reference=None if policies is None else policies.reference,
+        policies=tuple(evaluated),
+        rounds=rounds,
+        stopped=decisions[-1].reason if decisions else None,
+        result=result,
+        trainings=training_losses(metrics, objective),
+        stages=tuple(StageCost(one.name, one.seconds, one.peak_memory_mb) for one in records.values()),
+    )
+    return replace(figures, notes=run_notes(figures, config), warnings=run_warnings(figures, metrics))
 
 
-def training_metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
+def figures_json(figures: RunFigures) -> dict[str, Any]:
+    """The figures by name as plain JSON values: those of ``seralign show --json``.
+
+    Each round has the figures of its stages but the evaluation, which is among ``policies``.
+    """
+    content = to_json(figures)
+    content["finished"] = figures.finished
+    content["policies"] = [{"role": policy["role"], **policy["figures"]} for policy in content["policies"]]
+    for entry in content["rounds"]:
+        entry["round"] = entry.pop("index")
+        del entry["evaluate"]
+    return content
+
+
+def training_metrics(run: Run) -> dict[str, list[Metrics]]:
     """The lines of ``metrics.jsonl`` of each finished training: ``sft``, ``round 1``, ..., ``baseline``.
 
     Raises:
         StoreError: a file is missing or corrupt.
     """
-    stages = {"sft": "sft"} | {f"round {index}": f"round-{index}/train" for index in round_numbers(run)}
+    stages = {"sft": SFT} | {f"round {index}": round_stage(index, TRAIN) for index in round_numbers(run)}
     found = {}
-    for name, stage in (stages | {"baseline": "baseline/train"}).items():
+    for name, stage in (stages | {"baseline": training(BASELINE)}).items():
         if run.exists(stage):
-            path = run.path(stage, "metrics.jsonl")
+            path = run.path(stage, METRICS)
             try:
                 found[name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             except (OSError, ValueError) as error:
@@ -96,60 +145,27 @@ def training_metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def round_numbers(run: Run) -> list[int]:
     """The rounds that have finished a stage."""
-    names = [record.name.split("/")[0] for record in run.stages()]
-    return sorted({int(name.removeprefix("round-")) for name in names if name.startswith("round-")})
+    return _rounds({record.name: record for record in run.stages()})
 
 
-def _round(index: int, records: dict[str, StageRecord]) -> dict[str, Any]:
-    return {"round": index} | {
-        stage: _figures(records.get(f"round-{index}/{stage}")) or None for stage in _ROUND_STAGES
-    }
+def _rounds(records: Mapping[str, StageRecord]) -> list[int]:
+    return sorted({index for name in records if (index := round_of(name)) is not None})
 
 
-def _figures(record: StageRecord | None) -> dict[str, Any]:
-    return {} if record is None else record.figures
+def _round(run: Run, index: int, records: Mapping[str, StageRecord]) -> RoundFigures:
+    def of(part: str, kind: type[Figures]) -> Figures | None:
+        record = records.get(round_stage(index, part))
+        return None if record is None else run.read_figures(record, kind)
 
-
-def _notes(figures: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """What a reader could look for in vain, and why it is not there."""
-    notes = []
-    stages, rounds, policies = figures["stages"], figures["rounds"], figures["policies"]
-    if not figures["finished"]:
-        last = f"the last stage done is {stages[-1]['name']}" if stages else "no stage is done"
-        notes.append(f"{UNFINISHED}: {last}. The same command goes on with it.")
-    if not any(entry["train"] for entry in rounds):
-        notes.append("No round has been trained yet.")
-    elif figures["objective"] == "sft":
-        notes.append("The objective is sft: no pairs are ranked, so there are no margins and no rewards.")
-    elif config["rounds"] == 1:
-        notes.append("One round: no pairs were reviewed, selected or generated.")
-    elif config["bootstrap"] is None:
-        notes.append("No generated pairs: bootstrap is null.")
-    for entry in rounds:
-        if entry["bootstrap"] and not entry["bootstrap"]["pairs"]:
-            why = counted(entry["bootstrap"]["left_out"]) or "no prompts"
-            notes.append(f"Round {entry['round']} made no pairs: {why}.")
-    if policies and not any(policy["n"] for policy in policies):
-        notes.append("No answers were sampled: evaluation.prompts is 0, or nothing is held out.")
-    elif policies and not any(policy["score"] for policy in policies):
-        notes.append("No scorer: there are no scores and no win rates (evaluation.scorer).")
-    notes += _few(figures)
-    if figures["data"] and not figures["data"]["heldout"] and figures["objective"] == "sft":
-        notes.append("Nothing is held out: the loss on texts that it was not trained on is not known.")
-    elif figures["data"] and not figures["data"]["heldout"]:
-        notes.append("No held-out pairs: how the policies rank pairs that they were not trained on is not known.")
-    return notes
-
-
-def _few(figures: dict[str, Any]) -> list[str]:
-    """A caution where held-out figures are of so few that they say next to nothing."""
-    heldout = (figures["data"] or {}).get("heldout", 0)
-    answers = max((policy["n"] for policy in figures["policies"]), default=0)
-    found = [(heldout, "pair", "held out"), (answers, "answer", "to held-out prompts")]
-    few = [f"{count} {what}{'' if count == 1 else 's'} {whence}" for count, what, whence in found if 0 < count < FEW]
-    if not few:
-        return []
-    return [
-        f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more pairs "
-        "(data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
-    ]
+    return RoundFigures(
+        index=index,
+        score=of(SCORE, ScoreFigures),
+        select=of(SELECT, SelectFigures),
+        sample=of(SAMPLE, SampleFigures),
+        bootstrap=of(BOOTSTRAP, BootstrapFigures),
+        compose=of(COMPOSE, ComposeFigures),
+        train=of(TRAIN, TrainFigures),
+        evaluate=of(EVALUATE, EvaluateFigures),
+        tokens=of(TOKENS, TokensFigures),
+        decide=of(DECIDE, DecideFigures),
+    )

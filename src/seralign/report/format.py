@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
-
-# What the policy is called that the objective alone trained, without the rounds: the same everywhere.
-ALONE = "alone, as many steps"
-
-# What accuracy is, wherever it is shown.
-ACCURACY = "accuracy: share of pairs whose implicit reward margin is above zero, ties half"
 
 # Control characters but newline and tab, marks that change the direction of text, characters that cannot be seen, and
 # halves of surrogate pairs. The same list is in templates/page.js. Zero-width joiners stay: scripts and emoji need
@@ -18,11 +11,6 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-
-
-def called(policy: dict[str, Any]) -> str:
-    """A policy's name for people: that of the baseline says what it is."""
-    return f"{policy['name']} {ALONE}" if policy["role"] == "baseline" else policy["name"]
 
 
 def visible(text: str) -> str:

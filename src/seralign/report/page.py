@@ -32,16 +32,17 @@ from seralign.report.charts_losses import loss_charts
 from seralign.report.charts_pairs import pair_charts
 from seralign.report.charts_rounds import NO_ANSWERS, policy_charts
 from seralign.report.charts_training import work_charts
+from seralign.report.columns import LOSS_COLUMNS, LOSSES
 from seralign.report.contents import RunContents
 from seralign.report.duels import duels
 from seralign.report.explorer import pack_pairs
 from seralign.report.facts import facts
-from seralign.report.figures import UNFINISHED
 from seralign.report.format import visible
-from seralign.report.trainings import losses_table
+from seralign.report.notes import UNFINISHED
+from seralign.report.record import RunFigures
 from seralign.report.verdict import verdict
 from seralign.runs.files import write_atomic
-from seralign.tables import Table, without_empty
+from seralign.tables import Table, table, without_empty
 
 # Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
 SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
@@ -97,7 +98,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     over = Over(tuple(run.name for run in runs))
     charts = [*pair_charts(runs, over), *policy_charts(runs, over)]
     charts += [*loss_charts(runs, over), *work_charts(runs, over)]
-    supervised = all(run.figures["objective"] == "sft" for run in runs)
+    supervised = all(run.figures.supervised for run in runs)
     if supervised:
         # What speaks of pairs, margins and references has nothing to say of supervised training.
         charts = [chart for chart in charts if chart.key in SUPERVISED and chart.panels]
@@ -171,11 +172,11 @@ def _summary(run: RunContents) -> dict[str, Any]:
         "name": run.name,
         "headline": summary.headline(run),
         "tiles": summary.tiles(run),
-        "notes": [note for note in run.figures["notes"] if not note.startswith(UNFINISHED)],
-        "finished": run.figures["finished"],
+        "notes": [note for note in run.figures.notes if not note.startswith(UNFINISHED)],
+        "finished": run.figures.finished,
         "measured": summary.measured(run),
         "verdict": verdict(run),
-        "warnings": run.warnings,
+        "warnings": run.figures.warnings,
         "rounds": _work(run),
         "facts": facts(run),
         "configuration": compare.configuration(run),
@@ -184,10 +185,10 @@ def _summary(run: RunContents) -> dict[str, Any]:
 
 def _work(run: RunContents) -> Table | None:
     """What the run's rounds did; of supervised training its losses."""
-    if run.figures["objective"] != "sft":
+    if not run.figures.supervised:
         return summary.rounds_table(run)
-    table = without_empty(losses_table([(one["called"], one) for one in run.figures["trainings"]]))
-    return table if table.rows else None
+    losses = without_empty(table(LOSSES, LOSS_COLUMNS, run.figures.trainings))
+    return losses if losses.rows else None
 
 
 def _answers(run: RunContents, answers: Answers, place: int, most: int) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def _answers(run: RunContents, answers: Answers, place: int, most: int) -> dict[
 def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dict[str, Any]:
     packed = pack_pairs(pairs, run.pairs_total, most)
     coloured = len(pairs) - pairs["tokens_round"].null_count
-    root = Path(run.figures["run"])
+    root = Path(run.figures.run)
     links = [(name, quote(os.fsencode(os.path.relpath(root / name, folder)))) for name in run.tables]
     return {
         "name": run.name,
@@ -221,10 +222,10 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
     }
 
 
-def _first_all(figures: dict[str, Any]) -> bool:
+def _first_all(figures: RunFigures) -> bool:
     """Whether round 1 trained on all offline pairs: not on demonstrations, nor on what a review before it left."""
-    trained = next((entry["train"] for entry in figures["rounds"] if entry["round"] == 1), None)
-    return bool(trained and figures["data"] and trained["pairs"] == figures["data"]["pairs"])
+    trained = next((entry.train for entry in figures.rounds if entry.index == 1), None)
+    return trained is not None and figures.data is not None and trained.pairs == figures.data.pairs
 
 
 def _sentences(header: dict[str, Any], coloured: int) -> list[str]:
@@ -267,7 +268,7 @@ def _json(value: Any) -> Markup:
 
 
 def _finite(value: Any) -> Any:
-    """Null in place of what JSON cannot say; a training that went astray has such figures."""
+    """Null in place of what JSON cannot say; a training that diverged has such figures."""
     if isinstance(value, dict):
         return {name: _finite(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):

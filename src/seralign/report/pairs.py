@@ -14,6 +14,22 @@ import pyarrow.compute as pc
 
 from seralign.runs import Run
 from seralign.runs.files import read_stream, read_table
+from seralign.runs.layout import (
+    BOOTSTRAP,
+    COMPOSE,
+    CROSSFIT,
+    DATA,
+    GENERATED,
+    PAIRS,
+    REVIEW,
+    SELECT,
+    SELECTION,
+    TOKEN_RATIOS,
+    TOKENS,
+    TRAIN,
+    TRAINING,
+    round_stage,
+)
 
 # Why a pair was dropped that the selection had kept.
 LEFT_OUT = "left out by the mix"
@@ -54,9 +70,7 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     if not run.exists("data"):
         return None, 0
     files = [_offline(run)]
-    files += [
-        run.path(f"round-{index}/bootstrap", "generated.arrow") for index in rounds if _has(run, index, "bootstrap")
-    ]
+    files += [run.path(round_stage(index, BOOTSTRAP), GENERATED) for index in rounds if _has(run, index, BOOTSTRAP)]
     table = pa.concat_tables([_plain(read_stream(file)) for file in files])
     tokens = _tokens(run, rounds)
     at = pc.index_in(table["pair_id"], value_set=tokens["pair_id"])  # pyright: ignore
@@ -94,15 +108,14 @@ def _plain(table: pa.Table) -> pa.Table:
 
 def _offline(run: Run) -> Path:
     """The table of the offline pairs as rounds train on them: with the labels of a review before round 1."""
-    reviewed = run.exists("crossfit/review")
-    return run.path("crossfit/review", "pairs.arrow") if reviewed else run.path("data", "pairs.arrow")
+    return run.path(CROSSFIT if run.exists(CROSSFIT) else DATA, PAIRS)
 
 
 def _dropped(run: Run) -> pa.ChunkedArray:
     """Ids of the pairs that a review before round 1 took out of the data."""
-    if not run.exists("crossfit/review"):
+    if not run.exists(CROSSFIT):
         return pa.chunked_array([], pa.string())
-    found = read_table(run.path("crossfit/review", "review.parquet"), ["pair_id", "kept"])
+    found = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "kept"])
     return found.filter(pc.invert(found["kept"]))["pair_id"]  # pyright: ignore
 
 
@@ -111,8 +124,8 @@ def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
     schema = pa.schema({"pair_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
     tables = [schema.empty_table()]
     for index in sorted(rounds, reverse=True):
-        if _has(run, index, "tokens"):
-            found = read_table(run.path(f"round-{index}/tokens", "tokens.parquet"))
+        if _has(run, index, TOKENS):
+            found = read_table(run.path(round_stage(index, TOKENS), TOKEN_RATIOS))
             found = found.append_column("tokens_round", pa.array(np.full(len(found), index, dtype=np.int32)))
             tables.append(found.select(schema.names).cast(schema))
     return pa.concat_tables(tables)
@@ -143,17 +156,17 @@ def _selections(run: Run, index: int) -> pa.Table:
         {"pair_id": pa.string(), "margin": pa.float64(), "reason": pa.string(), "disagreement": pa.float64()}
     )
     tables = [schema.empty_table()]
-    for stage in ("select", "bootstrap"):
+    for stage in (SELECT, BOOTSTRAP):
         if _has(run, index, stage):
-            found = read_table(run.path(f"round-{index}/{stage}", "selection.parquet"))
+            found = read_table(run.path(round_stage(index, stage), SELECTION))
             tables.append(found.select(schema.names).cast(schema))
     table = pa.concat_tables(tables)
-    if not _has(run, index, "train"):
+    if not _has(run, index, TRAIN):
         is_kept = pc.equal(table["reason"], "kept")  # pyright: ignore
         table = table.set_column(2, "reason", pc.if_else(is_kept, SELECTED, table["reason"]))  # pyright: ignore
-    if not _has(run, index, "compose"):
+    if not _has(run, index, COMPOSE):
         return table
-    mixed = read_table(run.path(f"round-{index}/compose", "training.parquet"), ["pair_id", "used"])
+    mixed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["pair_id", "used"])
     unused = mixed.filter(pc.invert(mixed["used"]))["pair_id"]  # pyright: ignore
     is_unused = pc.is_in(table["pair_id"], value_set=unused)  # pyright: ignore
     reason = pc.if_else(is_unused, LEFT_OUT, table["reason"])  # pyright: ignore
@@ -169,4 +182,4 @@ def _lists(columns: Sequence[pa.ChunkedArray], rows: int, kind: pa.DataType) -> 
 
 
 def _has(run: Run, index: int, stage: str) -> bool:
-    return run.exists(f"round-{index}/{stage}")
+    return run.exists(round_stage(index, stage))

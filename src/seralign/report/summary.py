@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from seralign.intervals import Interval
+from seralign.report.columns import (
+    ACCURACY,
+    ACCURACY_HELDOUT,
+    HELDOUT_ACCURACY,
+    KL,
+    LENGTH,
+    MADE,
+    OFFLINE_KEPT,
+    SCORE,
+    STEPS,
+    TRAINED,
+    TRAINED_ACCURACY,
+    TRAINED_MADE,
+    accuracy,
+    kl,
+    length,
+    score,
+)
 from seralign.report.contents import RunContents
-from seralign.report.format import ACCURACY
+from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures
 from seralign.report.supervised import demonstrations, dropped, heldout_loss
-from seralign.tables import ABSENT, Table, duration, interval, number, percent, share, signed, without_empty
+from seralign.runs.figures import DataFigures
+from seralign.runs.layout import round_name
+from seralign.tables import ABSENT, Column, Table, duration, percent, signed, table, without_empty
 
-HELDOUT_ACCURACY = "Held-out accuracy"
+ACCURACY_TILE = HELDOUT_ACCURACY.capitalize()
 
 
 @dataclass(frozen=True)
@@ -27,184 +47,118 @@ class Tile:
 def headline(run: RunContents) -> str:
     """What the run did, in one sentence."""
     figures = run.figures
-    if figures["objective"] == "sft":
-        return _supervised_headline(figures)
-    done = sum(1 for entry in figures["rounds"] if entry["train"])
+    result = "there is no result yet" if figures.result is None else f"the result is {figures.result.policy}"
+    if figures.supervised:
+        count = demonstrations(figures)
+        on = "not trained yet" if count is None else f"on {count:,} demonstrations"
+        return f"Supervised fine-tuning (SFT), {on}; {result}."
+    done = sum(1 for entry in figures.rounds if entry.train is not None)
     planned = run.config["rounds"]
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
-    pairs = f" on {_trained_on(figures):,} preference pairs" if figures["data"] else ", no data read yet"
-    return f"{figures['objective'].upper()}{pairs}, {rounds}; {_result(figures)}."
+    data = figures.data
+    pairs = ", no data read yet" if data is None else f" on {_trained_on(figures, data):,} preference pairs"
+    return f"{figures.objective.upper()}{pairs}, {rounds}; {result}."
 
 
-def _supervised_headline(figures: dict[str, Any]) -> str:
-    count = demonstrations(figures)
-    on = "not trained yet" if count is None else f"on {count:,} demonstrations"
-    return f"Supervised fine-tuning (SFT), {on}; {_result(figures)}."
-
-
-def _result(figures: dict[str, Any]) -> str:
-    return f"the result is {figures['result']['policy']}" if figures["result"] else "there is no result yet"
-
-
-def _trained_on(figures: dict[str, Any]) -> int:
+def _trained_on(figures: RunFigures, data: DataFigures) -> int:
     """Offline pairs that the rounds begin with."""
-    return (figures["crossfit"] or {"kept": figures["data"]["pairs"]})["kept"]
+    return data.pairs if figures.crossfit is None else figures.crossfit.kept
 
 
 def tiles(run: RunContents) -> list[Tile]:
     """The figures that are read first; those that the run does not have are left out."""
     figures = run.figures
     found = []
-    if figures["data"]:
-        found.append(_data_tile(figures))
-    if figures["objective"] == "sft" and (loss := heldout_loss(figures)):
+    if figures.data is not None:
+        found.append(_data_tile(figures, figures.data))
+    if figures.supervised and (loss := heldout_loss(figures)):
         found.append(Tile("Held-out loss", *loss))
-    made = [entry["compose"]["generated"] for entry in figures["rounds"] if entry["compose"]]
+    made = [entry.compose.generated for entry in figures.rounds if entry.compose is not None]
     if sum(made):
         found.append(Tile("Generated pairs used", f"{sum(made):,}", f"{made[-1]:,} in the last round"))
-    first, last = _ends(figures)
-    if first is not None and last is not None:
-        if last["heldout_accuracy"] is not None:
-            found.append(
-                Tile(
-                    HELDOUT_ACCURACY,
-                    percent(last["heldout_accuracy"]["mean"]),
-                    f"pairs with a margin above zero; {_between(last['heldout_accuracy'], percent)}; "
-                    f"{accuracy(first)} at the start",
-                    _bounds(last["heldout_accuracy"], percent),
-                )
-            )
-        if last["score"] is not None:
-            of = "gold reward; " if run.config.get("world") and not run.config["evaluation"].get("scorer") else ""
-            start = "" if first["score"] is None else f"; {number(first['score']['mean'], 3)} at the start"
-            found.append(
-                Tile(
-                    "Score",
-                    number(last["score"]["mean"], 3),
-                    f"{of}{_between(last['score'], _score)}{start}",
-                    _bounds(last["score"], _score),
-                )
-            )
-        rival = first["name"]
-        if rate := last["win_rates"].get(rival):
-            found.append(
-                Tile(f"Wins against {rival}", percent(rate["mean"]), _between(rate, percent), _bounds(rate, percent))
-            )
-        if last["kl"] is not None and figures["objective"] != "sft":
-            found.append(
-                Tile(
-                    "Distance from the reference",
-                    number(last["kl"]["mean"], 2),
-                    f"nats an answer (KL); {_between(last['kl'], lambda end: number(end, 2))}",
-                    _bounds(last["kl"], lambda end: number(end, 2)),
-                )
-            )
-        if last["length"] is not None:
-            found.append(
-                Tile("Answer length", number(last["length"], 1), f"tokens; {number(first['length'], 1)} at the start")
-            )
-    if figures["stages"]:
-        seconds = sum(stage["seconds"] for stage in figures["stages"])
-        memory = max(stage["peak_memory_mb"] for stage in figures["stages"])
-        note = f"peak memory {memory / 1000:,.1f} GB; of a stage taken up again, its last process only"
-        found.append(Tile("Time", duration(seconds), note))
+    first, rounds = figures.start, figures.evaluated_rounds
+    if first is not None and rounds:
+        found += _policy_tiles(run, first, figures.best or rounds[-1])
+    if figures.stages:
+        memory = figures.peak_memory_mb / 1000
+        note = f"peak memory {memory:,.1f} GB; of a stage that was resumed, its last process only"
+        found.append(Tile("Time", duration(figures.seconds), note))
     return found
 
 
-def _data_tile(figures: dict[str, Any]) -> Tile:
-    held = f"{figures['data']['heldout']:,} held out"
-    if figures["objective"] == "sft" and (count := demonstrations(figures)) is not None:
-        return Tile("Demonstrations trained on", f"{count:,}", f"{dropped(figures):,} dropped, {held}")
-    out = sum(figures["data"]["sources"]["pairs"]["dropped"].values())
-    out += figures["data"]["pairs"] - _trained_on(figures)
-    return Tile("Pairs to train on", f"{_trained_on(figures):,}", f"{out:,} dropped, {held}")
+def _policy_tiles(run: RunContents, first: EvaluatedPolicy, last: EvaluatedPolicy) -> list[Tile]:
+    """Of the starting policy, and the result's or else the last round's."""
+    own, start, found = last.figures, first.figures, []
+    if (rate := own.heldout_accuracy) is not None:
+        note = f"pairs with a margin above zero; {_between(rate, percent)}; {accuracy(first)} at the start"
+        found.append(_tile(ACCURACY_TILE, rate, percent, note))
+    if (value := own.score) is not None:
+        of = "gold reward; " if run.config.get("world") and not run.config["evaluation"].get("scorer") else ""
+        before = "" if start.score is None else f"; {score(start.score.mean)} at the start"
+        found.append(_tile("Score", value, score, f"{of}{_between(value, score)}{before}"))
+    if (rate := own.win_rates.get(first.name)) is not None:
+        found.append(_tile(f"Wins against {first.name}", rate, percent, _between(rate, percent)))
+    if (value := own.kl) is not None and not run.figures.supervised:
+        found.append(_tile("Distance from the reference", value, kl, f"nats an answer (KL); {_between(value, kl)}"))
+    if own.length is not None:
+        found.append(Tile("Answer length", length(own.length), f"tokens; {length(start.length)} at the start"))
+    return found
+
+
+def _tile(label: str, value: Interval, text: Callable[[float], str], note: str) -> Tile:
+    ends = "" if value.low is None or value.high is None else f"({text(value.low)} to {text(value.high)})"
+    return Tile(label, text(value.mean), note, ends)
+
+
+def _between(value: Interval, text: Callable[[float], str]) -> str:
+    if value.low is None or value.high is None:
+        return "one value"
+    return f"95% interval {text(value.low)} to {text(value.high)}"
+
+
+def _data_tile(figures: RunFigures, data: DataFigures) -> Tile:
+    held = f"{data.heldout:,} held out"
+    if figures.supervised and (count := demonstrations(figures)) is not None:
+        return Tile("Demonstrations trained on", f"{count:,}", f"{dropped(data):,} dropped, {held}")
+    own = _trained_on(figures, data)
+    out = sum(data.sources["pairs"].dropped.values()) + data.pairs - own
+    return Tile("Pairs to train on", f"{own:,}", f"{out:,} dropped, {held}")
 
 
 def measured(run: RunContents) -> bool:
-    """Whether anything was measured that could be an warning."""
-    return bool(run.figures["policies"]) or any(entry["train"] or entry["select"] for entry in run.figures["rounds"])
-
-
-def accuracy(policy: dict[str, Any]) -> str:
-    """Held-out accuracy with its interval; a policy that is its own reference ranks no pair, all are ties."""
-    return "ties" if is_own_reference(policy) else share(policy["heldout_accuracy"])
-
-
-def is_own_reference(policy: dict[str, Any]) -> bool:
-    """Whether all margins of a policy are 0: it ranks no pair, whatever the share of them says."""
-    rate = policy["heldout_accuracy"]
-    return rate is not None and rate["mean"] == 0.5 and policy["heldout_margin"] == 0
+    """Whether anything was measured that could be a warning."""
+    return bool(run.figures.policies) or any(entry.train or entry.select for entry in run.figures.rounds)
 
 
 def rounds_table(run: RunContents) -> Table | None:
-    """What each round selected, generated, trained on and gained; None before the first."""
-    if not run.figures["rounds"]:
+    """What each round kept, generated, trained on and gained; None before the first."""
+    figures = run.figures
+    if not figures.rounds:
         return None
-    policies = {policy["role"]: policy for policy in run.figures["policies"]}
-    before = policies.get("initial")
-    rows = []
-    for entry in run.figures["rounds"]:
-        policy = policies.get(f"round-{entry['round']}")
-        rows.append((f"Round {entry['round']}", *_work(entry), *_gain(policy, before)))
+    changes, before = dict[int, float](), figures.start
+    for entry in figures.rounds:
+        policy = figures.policy(round_name(entry.index))
+        after, earlier = (None if one is None else one.figures.heldout_accuracy for one in (policy, before))
+        if after is not None and earlier is not None:
+            changes[entry.index] = 100 * (after.mean - earlier.mean)
         before = policy or before
-    columns = ("", "offline selected", "generated", "of them used", "trained on", "steps", "training accuracy")
-    columns += ("held-out accuracy", "change, points", "score", "length, tokens", "KL, nats")
+
+    def of_policy(column: Column[EvaluatedPolicy]) -> Column[RoundFigures]:
+        def cell(entry: RoundFigures) -> str:
+            policy = figures.policy(round_name(entry.index))
+            return ABSENT if policy is None else column.cell(policy)
+
+        return Column(column.title, cell, column.unit)
+
+    columns = (
+        Column[RoundFigures]("", lambda entry: f"Round {entry.index}"),
+        *(OFFLINE_KEPT, MADE, TRAINED_MADE, TRAINED, STEPS, TRAINED_ACCURACY),
+        of_policy(ACCURACY_HELDOUT),
+        Column[RoundFigures]("change", lambda entry: signed(changes.get(entry.index), 1), "points"),
+        *map(of_policy, (SCORE, LENGTH, KL)),
+    )
     caption = (
-        "What each round selected, generated, trained on (its accuracy there: the last logged step), and what its "
-        f"policy measures; {ACCURACY}"
+        "What each round kept, generated, trained on (its accuracy there: the last logged step), and what its policy "
+        f"measures; {ACCURACY}"
     )
-    return without_empty(Table(caption, columns, tuple(rows)))
-
-
-def _ends(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
-    """The starting policy, and the result's or else the last round's."""
-    policies = {policy["role"]: policy for policy in figures["policies"]}
-    by_name = {policy["name"]: policy for policy in figures["policies"]}
-    rounds = [policy for role, policy in policies.items() if role.startswith("round-")]
-    if "initial" not in policies or not rounds:
-        return None, None
-    result = (figures["result"] or {}).get("policy")
-    return policies["initial"], by_name.get(result, rounds[-1])
-
-
-def _work(entry: dict[str, Any]) -> tuple[str, ...]:
-    def of(stage: str, name: str) -> Any:
-        return (entry[stage] or {}).get(name)
-
-    chosen = entry["select"]
-    return (
-        f"{chosen['kept']:,} of {chosen['pairs']:,}" if chosen else "all" if entry["train"] else ABSENT,
-        number(of("bootstrap", "pairs"), 0),
-        number(of("compose", "generated"), 0),
-        number(of("train", "pairs"), 0),
-        number(of("train", "steps"), 0),
-        percent((of("train", "train") or {}).get("rewards/accuracies")),
-    )
-
-
-def _gain(policy: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple[str, ...]:
-    if policy is None:
-        return (ABSENT,) * 5
-    change = ABSENT
-    if before is not None and None not in (policy["heldout_accuracy"], before["heldout_accuracy"]):
-        after, earlier = policy["heldout_accuracy"]["mean"], before["heldout_accuracy"]["mean"]
-        change = signed(100 * (after - earlier), 1)
-    return (
-        accuracy(policy),
-        change,
-        interval(policy["score"], 3),
-        number(policy["length"], 1),
-        interval(policy["kl"], 2),
-    )
-
-
-def _score(value: float) -> str:
-    return number(value, 3)
-
-
-def _bounds(value: dict[str, Any], said: Callable[[float], str]) -> str:
-    return "" if value["low"] is None else f"({said(value['low'])} to {said(value['high'])})"
-
-
-def _between(value: dict[str, Any], said: Callable[[float], str]) -> str:
-    return "one value" if value["low"] is None else f"95% interval {said(value['low'])} to {said(value['high'])}"
+    return without_empty(table(caption, columns, figures.rounds))

@@ -2,61 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from seralign.harm import beyond
 from seralign.intervals import Interval
+from seralign.report.columns import HELDOUT_ACCURACY, kl, score
 from seralign.report.contents import RunContents
-from seralign.tables import number, percent
+from seralign.tables import percent
 
 
 def verdict(run: RunContents) -> list[str]:
     """Where other rounds have better figures than the result, a sentence for each; none without a result.
 
-    Score, wins against the starting policy and held-out accuracy are looked at; whether a difference is within the 95%
-    intervals (they overlap) is said.
+    Score, wins against the starting policy and held-out accuracy are compared; each difference is said to be within or
+    beyond the 95% intervals.
     """
     figures = run.figures
-    policies = [policy for policy in figures["policies"] if policy["role"].startswith("round-")]
-    result = next((one for one in policies if one["name"] == (figures["result"] or {}).get("policy")), None)
-    if result is None:
+    result = figures.best
+    if result is None or result.round is None:
         return []
-    start = next((policy["name"] for policy in figures["policies"] if policy["role"] == "initial"), None)
-    said = []
-    for policy in policies:
+    start = "" if figures.start is None else figures.start.name
+    own = result.figures
+    sentences = []
+    for policy in figures.evaluated_rounds:
+        theirs = policy.figures
         better = [
-            f"{name} ({text(theirs['mean'])} against {text(own['mean'])}, {_within(theirs, own)})"
-            for name, text, theirs, own in (
-                ("a higher score", _score, policy["score"], result["score"]),
-                (f"more wins against {start}", percent, policy["win_rates"].get(start), result["win_rates"].get(start)),
-                ("a higher held-out accuracy", percent, policy["heldout_accuracy"], result["heldout_accuracy"]),
+            f"{name} ({text(other.mean)} against {text(mine.mean)}, {_within(other, mine)})"
+            for name, text, other, mine in (
+                ("a higher score", score, theirs.score, own.score),
+                (f"more wins against {start}", percent, theirs.win_rates.get(start), own.win_rates.get(start)),
+                (f"a higher {HELDOUT_ACCURACY}", percent, theirs.heldout_accuracy, own.heldout_accuracy),
             )
-            if theirs is not None
-            and own is not None
-            and text(theirs["mean"]) != text(own["mean"])
-            and theirs["mean"] > own["mean"]
+            if other is not None and mine is not None and text(other.mean) != text(mine.mean) and other.mean > mine.mean
         ]
         if better and policy is not result:
             near = ""
-            if policy["kl"] and result["kl"] and policy["kl"]["mean"] < result["kl"]["mean"]:
-                near = (
-                    f", at less distance from the reference ({number(policy['kl']['mean'], 2)} against "
-                    f"{number(result['kl']['mean'], 2)} nats)"
-                )
-            said.append(f"{policy['name'].capitalize()} has {_listed(better)}{near}.")
-    if said:
-        said.insert(0, f"The result is {result['name']}, by stop.metric: {run.config['stop']['metric']}.")
-    return said
+            if theirs.kl is not None and own.kl is not None and theirs.kl.mean < own.kl.mean:
+                near = f", at less distance from the reference ({kl(theirs.kl.mean)} against {kl(own.kl.mean)} nats)"
+            sentences.append(f"{policy.name.capitalize()} has {_listed(better)}{near}.")
+    if sentences:
+        sentences.insert(0, f"The result is {result.name}, by stop.metric: {run.config['stop']['metric']}.")
+    return sentences
 
 
-def _score(value: float) -> str:
-    return number(value, 3)
-
-
-def _within(theirs: dict[str, Any], own: dict[str, Any]) -> str:
-    if theirs["low"] is None or own["high"] is None:
+def _within(theirs: Interval, own: Interval) -> str:
+    if theirs.low is None or own.high is None:
         return "no intervals are known"
-    return "beyond the intervals" if beyond(Interval(**theirs), Interval(**own)) else "within the intervals"
+    return "beyond the intervals" if beyond(theirs, own) else "within the intervals"
 
 
 def _listed(parts: list[str]) -> str:

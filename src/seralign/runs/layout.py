@@ -130,6 +130,11 @@ def round_of(stage: str) -> int | None:
     return int(number) if stage.startswith(_ROUND) and number.isdigit() else None
 
 
+def part_of(stage: str) -> str:
+    """The last part of a stage's name: ``select`` of ``round-2/select``."""
+    return stage.rpartition("/")[2]
+
+
 def fold_stage(number: int) -> str:
     """The stage that trains the copy without the pairs of a fold, which is counted from 0."""
     return f"crossfit/fold-{number + 1}"

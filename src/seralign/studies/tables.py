@@ -8,8 +8,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from seralign.intervals import Interval
 from seralign.studies.stopping import HARM
-from seralign.tables import Table, interval, number, percent, signed, terminal
+from seralign.tables import Table, number, percent, signed, terminal
+from seralign.tables import interval as shown
 
 
 def study_tables(figures: dict[str, Any]) -> RenderableType:
@@ -149,3 +151,8 @@ def _round(name: str, stage: str, row: dict[str, Any]) -> tuple[str, ...]:
         number(margins.get("margin_gold_correlation"), 2),
         number(margins.get("margin_length_correlation"), 2),
     )
+
+
+def interval(value: dict[str, Any] | None, digits: int) -> str:
+    """An interval as JSON has it."""
+    return shown(None if value is None else Interval(**value), digits)

@@ -1,0 +1,64 @@
+"""What a run lacks, in sentences: figures that a reader may look for, and why they are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from seralign.report.record import RunFigures
+from seralign.tables import counted
+
+# How the note of a run without a result begins; the page says it in a place of its own.
+UNFINISHED = "The run has not finished"
+# With fewer pairs or answers, a share of one half has an interval of 40 points or more.
+FEW = 20
+
+
+def run_notes(figures: RunFigures, config: dict[str, Any]) -> tuple[str, ...]:
+    """The notes of a run; ``config`` is its configuration as in ``run.json``."""
+    return tuple(_notes(figures, config))
+
+
+def last_stage(figures: RunFigures) -> str:
+    """Which stage of an unfinished run was the last."""
+    return f"the last finished stage is {figures.stages[-1].name}" if figures.stages else "no stage has finished"
+
+
+def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
+    policies = figures.policies
+    if not figures.finished:
+        yield f"{UNFINISHED}: {last_stage(figures)}. The same command resumes it."
+    if not any(entry.train for entry in figures.rounds):
+        yield "No round has been trained yet."
+    elif figures.supervised:
+        yield "The objective is sft: no pairs are ranked, so there are no margins and no rewards."
+    elif config["rounds"] == 1:
+        yield "One round: no pairs were reviewed, selected or generated."
+    elif config["bootstrap"] is None:
+        yield "No generated pairs: bootstrap is null."
+    for entry in figures.rounds:
+        if entry.bootstrap is not None and not entry.bootstrap.pairs:
+            yield f"Round {entry.index} made no pairs: {counted(entry.bootstrap.left_out) or 'no prompts'}."
+    if policies and not any(policy.figures.n for policy in policies):
+        yield "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
+    elif policies and not any(policy.figures.score for policy in policies):
+        yield "No scorer: there are no scores and no win rates (evaluation.scorer)."
+    yield from _few(figures)
+    if figures.data is not None and not figures.data.heldout:
+        if figures.supervised:
+            yield "Nothing is held out: the loss on texts that it was not trained on is not known."
+        else:
+            yield "No held-out pairs: how the policies rank pairs that they were not trained on is not known."
+
+
+def _few(figures: RunFigures) -> Iterator[str]:
+    """A caution where held-out figures are of very few pairs or answers."""
+    heldout = 0 if figures.data is None else figures.data.heldout
+    answers = max((policy.figures.n for policy in figures.policies), default=0)
+    found = [(heldout, "pair", "held out"), (answers, "answer", "to held-out prompts")]
+    few = [f"{count} {what}{'' if count == 1 else 's'} {whence}" for count, what, whence in found if 0 < count < FEW]
+    if few:
+        yield (
+            f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more pairs "
+            "(data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
+        )
