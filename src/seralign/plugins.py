@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,15 @@ def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
     if not callable(found):
         raise ConfigError(f"{key}: module {module_name!r} has no {kind} {name!r}")
     return found
+
+
+def source_of(found: Callable[..., Any], otherwise: str) -> str:
+    """The source of the module that a function or class is from, or its own; ``otherwise`` where there is none."""
+    module = inspect.getmodule(found)
+    try:
+        return inspect.getsource(module if module is not None else found)
+    except (OSError, TypeError):
+        return otherwise
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,16 @@ SHORT: dict[str, Any] = {
     "rounds": 2, "crossfit": {"folds": 2}, "evaluation__token_pairs": 6, "world__pairs": 120, "training__max_steps": 8,
     "data__max_prompt_length": 40,
 }  # fmt: skip
+OWN_OBJECTIVE = """
+from dataclasses import dataclass
+
+from seralign.objectives import IPO
+
+
+@dataclass(frozen=True)
+class Mine(IPO):
+    pass
+"""
 LOOKS = ("initial/evaluate", "round-1/evaluate", "round-2/evaluate", "baseline/evaluate")
 COPIES = ("crossfit/fold-1", "crossfit/fold-2")
 TRAINED = (*COPIES, "round-1/train", "round-2/train", "baseline/train")
@@ -49,7 +61,7 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("policy.save_dtype", "bfloat16", {"result"}),
     ("sft.learning_rate", 1e-4, {"sft"}),
     ("training.learning_rate", 1e-4, set(TRAINED)),
-    ("training.tokens_per_pack", 150, set(TRAINED)),
+    ("training.tokens_per_pack", 150, {*TRAINED, *LOOKS}),
     ("objective.beta", 0.2, {*TRAINED, *SCORED, "result"} - set(TOKENS)),
     ("objective.name", "ipo", {*TRAINED, *SCORED, "result"} - set(TOKENS)),
     ("crossfit.trust", 0.6, {"crossfit/review", "result"}),
@@ -150,6 +162,28 @@ def test_the_scorer_is_an_input_of_the_evaluations(finished: RunResult, monkeypa
     found = changed_inputs(finished, inputs_of(config, monkeypatch, finished, lengths))
     # The world scored before; the function is named as it was given, by the argument of train.
     assert found == {stage: {"world", "scorer"} for stage in LOOKS}
+
+
+def test_the_source_of_ones_own_objective_is_an_input_of_all_stages_that_use_it(
+    finished: RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A class that was changed under the same name makes another loss: a resumed run is refused."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    asked = []
+    for version in ("", "# changed"):
+        (tmp_path / "my_loss.py").write_text(OWN_OBJECTIVE + version)
+        monkeypatch.delitem(sys.modules, "my_loss", raising=False)
+        linecache.clearcache()
+        config = changed_config(finished, "objective", {"name": "my_loss:Mine"})
+        with monkeypatch.context() as patch:
+            asked.append(inputs_of(config, patch, finished))
+    first, second = asked
+    changed = {stage: {key for key in first[stage] if first[stage][key] != second[stage][key]} for stage in first}
+    readers = {*TRAINED, *SCORED, "result"} - set(TOKENS)
+    assert {stage: names for stage, names in changed.items() if names} == {
+        stage: {"source of my_loss:Mine"} for stage in readers
+    }
 
 
 def test_each_copy_has_pairs_of_its_own(finished: RunResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seralign.errors import ConfigError
-from seralign.plugins import load_plugin, plugin_errors
+from seralign.plugins import load_plugin, plugin_errors, source_of
 
 ScoreFunction = Callable[[list[str], list[str]], Any]
 
@@ -40,11 +39,7 @@ class Scorer:
 
 def make_scorer(function: ScoreFunction, name: str, key: str, settings: str = "") -> Scorer:
     """A function as a scorer; ``key`` is what messages begin with, ``settings`` what else its scores depend on."""
-    module = inspect.getmodule(function)
-    try:
-        source = inspect.getsource(module if module is not None else function)
-    except (OSError, TypeError):
-        source = name
+    source = source_of(function, name)
     return Scorer(name, hashlib.sha256(f"{name}\n{settings}\n{source}".encode()).hexdigest(), function, key)
 
 

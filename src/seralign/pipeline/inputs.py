@@ -9,6 +9,8 @@ from operator import getitem
 from transformers import PreTrainedTokenizerBase
 
 from seralign.config import RunConfig, SamplingConfig, to_dict
+from seralign.objectives import OBJECTIVES
+from seralign.plugins import source_of
 from seralign.records import content_id
 
 # How rows of text become tokens.
@@ -23,9 +25,16 @@ SCORING = (*FORWARD, "scoring.dtype", "scoring.tokens_per_pack")
 
 
 def settings(config: RunConfig, *keys: str) -> dict[str, str]:
-    """Digests of settings by their dotted key, a section whole. Where a null stands for a value, it is that value's."""
+    """Digests of settings by their dotted key, a section whole. Where a null stands for a value, it is that value's.
+
+    With ``objective`` comes the source of each objective class of the user's own.
+    """
     values = to_dict(config.resolved())
-    return {key: content_id(reduce(getitem, key.split("."), values)) for key in keys}
+    found = {key: content_id(reduce(getitem, key.split("."), values)) for key in keys}
+    if "objective" in keys:
+        own = {term.name: type(term.objective) for term in config.objective.terms if term.name not in OBJECTIVES}
+        found |= {f"source of {name}": content_id(source_of(kind, name)) for name, kind in own.items()}
+    return found
 
 
 def sampling_keys(section: str) -> list[str]:
