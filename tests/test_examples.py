@@ -21,7 +21,7 @@ from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
 from seralign.cli.main import main
-from seralign.config import SamplingConfig, load_config, to_dict
+from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
 from seralign.evaluation.judges import Comparison
@@ -231,7 +231,9 @@ def test_the_extensions_of_the_page_keep_their_contracts() -> None:
 
     names["complete"] = lambda url, source, ids, params, end_tokens, seed: [*ids, *end_tokens]
     ends = frozenset({tiny.EOS})
-    policy = SampledPolicy("m", PolicySource("m"), "float32", "default", tiny.make_tokenizer(), ends, tiny.make_model)
+    policy = SampledPolicy(
+        "m", PolicySource("m"), "float32", "default", tiny.make_tokenizer(), ends, tiny.make_model, PolicyConfig()
+    )
     settings = SamplingConfig(max_new_tokens=3, engine="m:Server", engine_options={"url": "here"})
     engine = CheckedSampler(names["Server"](policy, settings, "bootstrap"), "bootstrap.engine", "m:Server")
     request = Request("digest", engine.identity, (prompt,), params_of(settings, 2), ends, 0)

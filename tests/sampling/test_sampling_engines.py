@@ -15,7 +15,7 @@ import pytest
 import tiny
 from torch import nn
 
-from seralign.config import SamplingConfig
+from seralign.config import PolicyConfig, SamplingConfig
 from seralign.data.table import PROMPT_FEATURES
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource
@@ -28,7 +28,9 @@ ENDS = frozenset({tiny.EOS, 5, 6, 7})
 
 
 def policy_of(load: Any = tiny.make_model) -> SampledPolicy:
-    return SampledPolicy("tiny", PolicySource("nowhere"), "float32", "default", tiny.make_tokenizer(), ENDS, load)
+    return SampledPolicy(
+        "tiny", PolicySource("nowhere"), "float32", "default", tiny.make_tokenizer(), ENDS, load, PolicyConfig()
+    )
 
 
 class Sampling:

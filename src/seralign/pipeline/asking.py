@@ -107,7 +107,7 @@ def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, 
     load = partial(load_model, policy.source, loading, loading.dtype)
     attention = loading.attention or "default"
     sampled = SampledPolicy(
-        policy.name, policy.source, loading.dtype, attention, reader.tokenizer, reader.end_tokens, load
+        policy.name, policy.source, loading.dtype, attention, reader.tokenizer, reader.end_tokens, load, loading
     )
     window = positions(model_settings(policy.source, loading))
     return Speaker(policy.name, make_sampler(sampled, settings, key), reader, window)

@@ -149,7 +149,7 @@ def sampled_policy(
 ) -> SampledPolicy:
     """A policy as engines get it; ``load`` loads it with weights of ``sampling_dtype``."""
     dtype, attention = sampling_dtype(config), config.policy.attention or "default"
-    return SampledPolicy(policy.name, policy.source, dtype, attention, tokenizer, end_tokens, load)
+    return SampledPolicy(policy.name, policy.source, dtype, attention, tokenizer, end_tokens, load, config.policy)
 
 
 def run_results(run: Run) -> Results:

@@ -10,6 +10,7 @@ from seralign.sampling.base import Engine, Request, SampledPolicy, Sampler, para
 from seralign.sampling.candidates import CANDIDATE_SCHEMA, candidates_of, sample_candidates
 from seralign.sampling.checked import CheckedSampler
 from seralign.sampling.local import LocalSampler
+from seralign.sampling.whole import whole_model
 
 __all__ = [
     "CANDIDATE_SCHEMA",
@@ -22,6 +23,7 @@ __all__ = [
     "make_sampler",
     "params_of",
     "sample_candidates",
+    "whole_model",
 ]
 
 ENGINES: dict[str, Engine] = {

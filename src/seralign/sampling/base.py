@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from seralign.config import SamplingConfig
+from seralign.config import PolicyConfig, SamplingConfig
 from seralign.policy.identity import PolicySource
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
@@ -26,12 +26,13 @@ class SampledPolicy:
     Args:
         name: For people.
         source: Local folders, in transformers' format: the model, and the adapter on it where there is one. An engine
-            that serves the policy elsewhere opens these, or merges the two.
+            that serves the policy elsewhere opens these, or has ``whole_model`` merge the two.
         dtype: Data type of the weights to sample with.
         attention: Implementation of attention that ``load`` chooses; ``default`` is the model's own.
         tokenizer: With its chat template; its vocabulary is the ids that may be sampled.
         end_tokens: Ids that end a response.
         load: The model in memory, in this process.
+        loading: How ``load`` opens the folders: data type, attention, whether code of the model's own is trusted.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SampledPolicy:
     tokenizer: PreTrainedTokenizerBase
     end_tokens: frozenset[int]
     load: Callable[[], nn.Module]
+    loading: PolicyConfig
 
 
 @dataclass(frozen=True)
