@@ -13,6 +13,7 @@ from typing import Any
 
 from seralign.data.content import Chat, Inputs, Message
 from seralign.data.rendering import Conversation, LeftOut, Rendered, TemplateRefusal
+from seralign.data.stand_ins import beside, leaves_out
 from seralign.data.thoughts import (
     OPENED,
     REASONING,
@@ -59,13 +60,13 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
     notes = [*([THOUGHT_RENAMED] * (named is not conversation)), *_unused(apply, chat, inputs, prompt)]
     responses = []
     for (message,) in named.answers:
-        if not (message["content"].strip() or any(True for _ in _apart(message))):
+        if not (message["content"].strip() or any(True for _ in beside(message))):
             responses.append("")
             continue
         text = _response(apply, chat, message, inputs, prompt)
         if careful or _repeats_prompt(chat, message, text):
             _check_order(apply, chat, message, inputs)
-        if not writes(message, text, prompt):
+        if not _is_whole(apply, chat, message, inputs, text, prompt):
             text = _mended(apply, chat, thought_in_content(message, prompt), inputs, prompt)
             if text is None:
                 return LeftOut(ANSWER_LEFT_OUT)
@@ -106,6 +107,11 @@ def _last_word(text: str) -> str:
     return found[0] if found else ""
 
 
+def _is_whole(apply: Apply, chat: Chat, message: Message, inputs: Inputs, text: str, prompt: str) -> bool:
+    """Whether a response has all that an answer says, each part in a place of its own."""
+    return writes(message, text, prompt) and not leaves_out(apply, chat, (message,), inputs, False)
+
+
 def writes(message: Message, text: str, prompt: str) -> bool:
     """Whether a response has all that an answer says: content, thoughts, calls of tools.
 
@@ -121,38 +127,11 @@ def writes(message: Message, text: str, prompt: str) -> bool:
         if found < 0:
             return False
         at = found + len(piece)
-    return all(_has(text, value) for value in _apart(message))
+    return all(_has(text, value) for value in beside(message))
 
 
 def _pieces(content: str) -> list[str]:
     return [piece.strip() for piece in THOUGHT.split(content) if piece.strip()]
-
-
-def _apart(message: Message) -> Iterator[Any]:
-    """What a message says beside its content: a thought, a refusal, names and arguments of calls."""
-    for key in (*REASONING, "refusal"):
-        if isinstance(message.get(key), str) and message[key].strip():
-            yield message[key]
-    calls = [call.get("function", call) for call in message.get("tool_calls", ())]
-    for call in (*calls, message.get("function_call", {})):
-        yield from _leaves({"name": call.get("name"), **_arguments(call.get("arguments"))}, names=False)
-
-
-def _arguments(arguments: Any) -> dict[str, Any]:
-    return {"arguments": arguments} if arguments else {}
-
-
-def _leaves(value: Any, names: bool = True) -> Iterator[Any]:
-    """The names and the values in nested JSON; of the outermost mapping the values alone."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from [key] * names
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
-    elif value is not None and value != "":
-        yield value
 
 
 def _has(text: str, value: Any) -> bool:
@@ -183,7 +162,8 @@ def _check_order(apply: Apply, chat: Chat, message: Message, inputs: Inputs) -> 
 def _mended(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:
     """A response with a thought that the template leaves out; None where more than that is missing."""
     text = _response(apply, chat, message, inputs, prompt)
-    return text if writes(message, text, prompt) else _with_thought(apply, chat, message, inputs, prompt)
+    whole = _is_whole(apply, chat, message, inputs, text, prompt)
+    return text if whole else _with_thought(apply, chat, message, inputs, prompt)
 
 
 def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:
@@ -198,7 +178,7 @@ def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, pr
     last = (THOUGHT.split(content)[-1]).strip()
     stripped = _response(apply, chat, message, inputs, prompt)
     only_the_thought = "</" in content and writes({"role": "assistant", "content": last}, stripped, "")
-    if place < 0 or any(True for _ in _apart(message)) or not only_the_thought:
+    if place < 0 or any(True for _ in beside(message)) or not only_the_thought:
         return None
     if not (shown.startswith(bare) and prompt.startswith(bare + header)):
         return None
@@ -215,12 +195,15 @@ def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, pr
 
 def _unused(apply: Apply, chat: Chat, inputs: Inputs, prompt: str) -> Iterator[str]:
     """What the template was given for the prompt and makes no use of. It may strip the thoughts of earlier turns."""
-    for message in chat:
-        kept = {**message, "content": THOUGHT.split(message["content"])[-1]}
-        kept = {key: value for key, value in kept.items() if key not in REASONING}
-        if not writes(kept, prompt, ""):
-            yield PROMPT_LEFT_OUT
+    kept = tuple(_without_thoughts(message) for message in chat)
+    if not all(writes(message, prompt, "") for message in kept) or leaves_out(apply, (), kept, inputs, True):
+        yield PROMPT_LEFT_OUT
     if inputs.tools and apply(chat, Inputs((), inputs.documents, inputs.settings), True) == prompt:
         yield TOOLS_UNUSED
     if inputs.documents and apply(chat, Inputs(inputs.tools, (), inputs.settings), True) == prompt:
         yield DOCUMENTS_UNUSED
+
+
+def _without_thoughts(message: Message) -> Message:
+    content = THOUGHT.split(message["content"])[-1]
+    return {**{key: value for key, value in message.items() if key not in REASONING}, "content": content}
