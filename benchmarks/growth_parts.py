@@ -80,7 +80,7 @@ def selection_stage(table: Path) -> dict[str, Any]:
     pairs = read_table(table)
     with measured() as found:
         margins = np.random.default_rng(0).normal(size=len(pairs))
-        kept = select(pairs["pair_id"][:], margins, SelectionConfig(), seed=0).kept
+        kept = select(pairs["example_id"][:], margins, SelectionConfig(), seed=0).kept
     return found | {"pairs": len(pairs), "kept": len(kept)}
 
 

@@ -29,7 +29,7 @@ from benchmarks.jobs import (
 from benchmarks.models import WINDOW
 from benchmarks.workers import Actions
 from seralign.config import DataConfig, PolicyConfig, ScoringConfig, SourceConfig, TrainingConfig
-from seralign.data.content import Example
+from seralign.data.content import Unencoded
 from seralign.data.prepare import prepare_pairs
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.objectives import DPO, one
@@ -118,7 +118,7 @@ def candidates(job: Job) -> Actions:
     encoder = _encoder(job)
     found = encoder.encode(
         [
-            Example(
+            Unencoded(
                 tuple(row["prompt"]),
                 tuple(({"role": "assistant", "content": text},) for text in row["candidates"]),
                 "rows",
@@ -178,9 +178,10 @@ def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> np.ndarray:
     )
     file = job.folder / "reference.npy"
     if not file.exists():
-        packs = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in plan.packs if pack.counts]
-        np.save(file, logps(Responses(table), packs, policy, None))
-    return np.load(file).reshape(2, -1)
+        responses = Responses(table)
+        packs = [responses.numbering.of_rows(pack.rows) for pack in plan.packs if pack.counts]
+        np.save(file, logps(responses, packs, policy, None))
+    return np.load(file)
 
 
 def _encoder(job: Job) -> Encoder:
@@ -203,8 +204,7 @@ def _first(table: datasets.Dataset, count: int) -> datasets.Dataset:
 
 
 def _tokens(table: datasets.Dataset) -> list[str]:
-    names = ("prompt_ids", "chosen_ids", "rejected_ids")
-    return [digest(*(row[name] for name in names)) for row in table]  # pyright: ignore
+    return [digest(row["prompt_ids"], *row["response_ids"]) for row in table]  # pyright: ignore
 
 
 def _losses(folder: Path) -> list[float]:

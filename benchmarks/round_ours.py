@@ -98,7 +98,7 @@ def preparation(job: RoundJob) -> Actions:
         if len(found) != job.pairs:
             raise RuntimeError(f"{job.pairs - len(found)} of {job.pairs} pairs were dropped")
         pairs = [
-            {name: row[name] for name in ("pair_id", *_IDS)} | numbers  # pyright: ignore
+            {"pair_id": row["example_id"]} | _ids(row) | numbers  # pyright: ignore
             for row, numbers in zip(found, kept, strict=True)
         ]
         prompts = [{"ids": row["ids"]} for row in read_pairs(root / "data/prompts.arrow")]  # pyright: ignore
@@ -169,20 +169,23 @@ def _results(job: RoundJob, store: Run) -> dict[str, Any]:
     order = [int(row) for step in range(min(CHECKED_STEPS, plan.steps)) for row in plan.step_rows(step)]
     metrics = store.path(f"{stage}/train", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {
-        "pair_ids": pairs["pair_id"][:],
+        "pair_ids": pairs["example_id"][:],
         "logps": scored["chosen_logp"].to_pylist() + scored["rejected_logp"].to_pylist(),
         "margins": scored["margin"].to_pylist(),
         "ensembled": [row["margin"] for row in selected],
-        "kept": [row["pair_id"] for row in selected if row["kept"]],
+        "kept": [row["example_id"] for row in selected if row["kept"]],
         "candidates": [(list(prompt_ids[row["prompt_id"]]), list(row["ids"])) for row in candidates],
         "prompt_of": [row["prompt_id"] for row in candidates],
         "usable": [row["finished"] and bool(row["text"].strip()) for row in candidates],
         "choices": {
-            row["prompt_id"]: tuple(
-                place[row["prompt_id"], tuple(row[name])] for name in ("chosen_ids", "rejected_ids")
-            )
+            row["prompt_id"]: tuple(place[row["prompt_id"], tuple(ids)] for ids in row["response_ids"])
             for row in generated
         },
-        "training": [{name: list(table[row][name]) for name in _IDS} for row in order],
+        "training": [_ids(table[row]) for row in order],
         "losses": [entry["loss"] for entry in map(json.loads, metrics) if "loss" in entry],
     }
+
+
+def _ids(pair: Any) -> dict[str, list[int]]:
+    """The token ids of a pair, as the scripts of others read them."""
+    return dict(zip(_IDS, ([*pair["prompt_ids"]], *map(list, pair["response_ids"])), strict=True))

@@ -13,7 +13,7 @@ from data import tiny_tokenizers as tiny
 from fuzz.target import Target
 from fuzz.values import mutated, text, value
 from seralign.config import DataConfig
-from seralign.data.content import Example
+from seralign.data.content import Unencoded
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
 from seralign.data.tokens import make_encoder
@@ -110,7 +110,7 @@ def read_row(kind: str, row: Any, data: DataConfig, tokenizer: Any) -> None:
         return
     encoder = make_encoder(tokenizer, data, frozenset({1}))
     responses = {"pair": ("chosen", "rejected"), "demonstration": ("response",), "prompt": ()}[kind]
-    encoder.encode([Example(found.prompt, tuple(getattr(found, name) for name in responses), found.where)])
+    encoder.encode([Unencoded(found.prompt, tuple(getattr(found, name) for name in responses), found.where)])
 
 
 @cache

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import pyarrow as pa
 
 from seralign.config import load_config, to_dict
-from seralign.data.table import write_pairs, write_prompts
+from seralign.data.table import write_examples, write_prompts
 from seralign.intervals import Interval
-from seralign.records import OFFLINE, Pair
+from seralign.records import OFFLINE, Example, Pair, Prompt, Response
 from seralign.runs import Run, open_run
 from seralign.runs.figures import (
     BasePolicy,
@@ -45,10 +45,10 @@ def new_run(root: Path, **overrides: Any) -> Run:
     return open_run(root, to_dict(load_config(None, CONFIG | overrides | {"out": str(root)})), {"seralign": "0"})
 
 
-def pair(name: str, origin: str = OFFLINE, chosen: str = "good", rejected: str = "bad") -> Pair:
+def pair(name: str, origin: str = OFFLINE, chosen: str = "good", rejected: str = "bad") -> Example:
     """A pair with as many tokens as its responses have letters."""
-    ids = (tuple(range(len(chosen))), tuple(range(len(rejected))))
-    return Pair(name, f"prompt of {name}", origin, f"Ask {name}", chosen, rejected, (1, 2), *ids, p=0.75)
+    responses = tuple(Response(text, tuple(range(len(text)))) for text in (chosen, rejected))
+    return Example(name, Prompt(f"prompt of {name}", f"Ask {name}", (1, 2)), responses, Pair(0.75), origin=origin)
 
 
 def figures_of(kind: type[Made], **given: Any) -> Made:
@@ -70,11 +70,11 @@ def add_stage(run: Run, name: str, figures: Any, tables: dict[str, Any] | None =
     run.commit(name, {}, to_json(figures), 1.0)
 
 
-def add_data(run: Run, pairs: Iterable[Pair], heldout: int = 10) -> None:
+def add_data(run: Run, pairs: Iterable[Example], heldout: int = 10) -> None:
     """The data stage."""
     folder = run.begin("data", {})
-    count = write_pairs(folder / "pairs.arrow", pairs)
-    write_pairs(folder / "heldout.arrow", [])
+    count = write_examples(folder / "pairs.arrow", pairs)
+    write_examples(folder / "heldout.arrow", [])
     write_prompts(folder / "prompts.arrow", [])
     source = figures_of(SourceFigures, source="pairs.jsonl", read=count + 1, kept=count, dropped={"tie": 1}, soft=1.0)
     run.commit("data", {}, to_json(DataFigures(count, heldout, 0, {"pairs": source})), 1.0)
@@ -105,7 +105,7 @@ def selection(margins: dict[str, float], kept: Iterable[str], apart: dict[str, f
     """Columns of a selection: pairs by margin, those that are kept, |h1 - h2|."""
     reasons = ["kept" if name in set(kept) else "below the top 50%" for name in margins]
     return {
-        "pair_id": list(margins),
+        "example_id": list(margins),
         "margin": list(margins.values()),
         "rank": list(range(len(margins))),
         "kept": [reason == "kept" for reason in reasons],
@@ -116,17 +116,17 @@ def selection(margins: dict[str, float], kept: Iterable[str], apart: dict[str, f
 
 def add_review(run: Run, index: int, columns: dict[str, Any], **figures: Any) -> None:
     """The selection of a round's offline pairs."""
-    given = {"pairs": len(columns["pair_id"]), "kept": int(sum(columns["kept"])), "margin_mean_kept": 1.0} | figures
+    given = {"pairs": len(columns["example_id"]), "kept": int(sum(columns["kept"])), "margin_mean_kept": 1.0} | figures
     add_stage(run, f"round-{index}/score", figures_of(ScoreFigures, accuracy=0.6, margin_mean=0.5))
     add_stage(run, f"round-{index}/select", figures_of(SelectFigures, **given), {"selection.parquet": columns})
 
 
-def add_generated(run: Run, index: int, pairs: Sequence[Pair], columns: dict[str, Any], **figures: Any) -> None:
+def add_generated(run: Run, index: int, pairs: Sequence[Example], columns: dict[str, Any], **figures: Any) -> None:
     """The sampling and pairing of a round."""
     add_stage(run, f"round-{index}/sample", figures_of(SampleFigures, responses=8, length=9.5, distinct_2=0.4))
     name = f"round-{index}/bootstrap"
     folder = run.begin(name, {})
-    write_pairs(folder / "generated.arrow", pairs)
+    write_examples(folder / "generated.arrow", pairs)
     write_table(folder / "selection.parquet", columns)
     given = {"pairs": len(pairs), "kept": int(sum(columns["kept"])), "left_out": {}, "margin_mean": 2.0}
     run.commit(name, {}, to_json(figures_of(BootstrapFigures, **(given | figures))), 1.0)
@@ -135,7 +135,7 @@ def add_generated(run: Run, index: int, pairs: Sequence[Pair], columns: dict[str
 def add_mix(run: Run, index: int, used: dict[str, bool], share: float = 0.3, wanted: float = 0.3) -> None:
     """What a round trains on."""
     origins = [f"generated:{index}" if name.startswith("round") else OFFLINE for name in used]
-    columns = {"pair_id": list(used), "origin": origins, "margin": [1.0] * len(used), "used": list(used.values())}
+    columns = {"example_id": list(used), "origin": origins, "margin": [1.0] * len(used), "used": list(used.values())}
     figures = ComposeFigures(2, 1, share, wanted)
     add_stage(run, f"round-{index}/compose", figures, {"training.parquet": columns})
 
@@ -145,7 +145,7 @@ def add_tokens(run: Run, index: int, names: Sequence[str], ratio: float) -> None
     texts = pa.array([["g", "ood"]] * len(names), pa.list_(pa.string()))
     ratios = pa.array([[ratio, ratio]] * len(names), pa.list_(pa.float32()))
     columns = {
-        "pair_id": list(names), "chosen_tokens": texts, "chosen_ratios": ratios,
+        "example_id": list(names), "chosen_tokens": texts, "chosen_ratios": ratios,
         "rejected_tokens": texts, "rejected_ratios": ratios,
     }  # fmt: skip
     add_stage(run, f"round-{index}/tokens", TokensFigures(len(names)), {"tokens.parquet": columns})

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
@@ -38,9 +39,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from seralign.data.table import PROMPT_FEATURES
+from seralign.data.table import PROMPT_SCHEMA, example_columns, read_table
 from seralign.policy.identity import PolicySource
 from seralign.policy.quiet import quiet_transformers
+from seralign.records import Demonstration, Example, Pair, Preference, Prompt, Ranking, Response
+from seralign.runs.examples import EXAMPLE_SCHEMA
 
 ARCHITECTURES = ("llama", "llama-tied", "qwen2", "gpt2", "mistral")
 EOS, PAD, BOS = 0, 1, 2
@@ -103,17 +106,54 @@ def make_sequences(count: int, seed: int = 0, vocabulary: int = len(VOCABULARY))
 
 
 def pairs_table(count: int, seed: int = 0) -> datasets.Dataset:
-    """A table of pairs with the columns that scoring reads."""
-    chosen = make_sequences(count, seed)
-    rejected = make_sequences(count, seed + 1)
-    return datasets.Dataset.from_dict(
-        {
-            "pair_id": [f"pair-{number}" for number in range(count)],
-            "prompt_ids": [prompt for prompt, _ in chosen],
-            "chosen_ids": [response for _, response in chosen],
-            "rejected_ids": [response for _, response in rejected],
-        }
-    )
+    """A table of pairs of random tokens."""
+    sequences = zip(make_sequences(count, seed), make_sequences(count, seed + 1), strict=True)
+    rows = [(prompt, [chosen, rejected]) for (prompt, chosen), (_, rejected) in sequences]
+    return examples_table(rows)
+
+
+def examples_table(
+    rows: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    preferences: Sequence[Preference] | None = None,
+    weights: Sequence[float] | None = None,
+) -> datasets.Dataset:
+    """A table of examples ``example-0``, ``example-1``, ... with these (prompt ids, ids of each response) and empty
+    texts: pairs with p = 1, demonstrations, or rankings from 0, unless preferences are given."""
+    forms: dict[int, Preference] = {1: Demonstration(), 2: Pair()}
+    examples = [
+        Example(
+            f"example-{number}",
+            Prompt(f"prompt of {list(prompt)}", "", tuple(prompt)),
+            tuple(Response("", tuple(ids)) for ids in responses),
+            preferences[number]
+            if preferences
+            else forms.get(len(responses), Ranking(tuple(range(1, len(responses) + 1)))),
+            weights[number] if weights else 1.0,
+        )
+        for number, (prompt, responses) in enumerate(rows)
+    ]
+    columns = pa.table(example_columns(examples, ()), schema=EXAMPLE_SCHEMA)
+    return datasets.Dataset(columns, fingerprint=f"examples-{id(columns)}")
+
+
+def as_pairs(table: datasets.Dataset) -> datasets.Dataset:
+    """A table of pairs and demonstrations with the first response as ``chosen`` and ``chosen_ids``, the second as
+    ``rejected`` and ``rejected_ids``, empty where there is none, and the label of a pair as ``p``."""
+    columns = {name: table[name][:] for name in table.column_names if name not in ("responses", "response_ids")}
+    for kind, ending, none in (("responses", "", ""), ("response_ids", "_ids", [])):
+        if kind in table.column_names:
+            given = table[kind][:]
+            columns[f"chosen{ending}"] = [responses[0] for responses in given]
+            columns[f"rejected{ending}"] = [responses[1] if len(responses) > 1 else none for responses in given]
+    columns["p"] = [stored[0] if stored else 1.0 for stored in table["preference"][:]]
+    features = {f"{side}_ids": datasets.List(datasets.Value("int32")) for side in ("chosen", "rejected")}
+    made = datasets.Dataset.from_dict(columns)
+    return made.cast(datasets.Features({**made.features, **{k: v for k, v in features.items() if k in columns}}))
+
+
+def read_pairs(path: Path | str) -> datasets.Dataset:
+    """A table of pairs of a run, ``as_pairs``."""
+    return as_pairs(read_table(path))
 
 
 def reference_logp(model: torch.nn.Module, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
@@ -187,9 +227,14 @@ def _config(name: str, settings: dict[str, Any]) -> PretrainedConfig:
 def prompts_table(count: int = 11, seed: int = 0) -> datasets.Dataset:
     """Prompts of 1 to 12 tokens, longest and shortest anywhere."""
     given_ids = [prompt for prompt, _ in make_sequences(count, seed)]
-    rows = {
-        "prompt_id": [f"p{number}" for number in range(count)],
-        "text": [str(prompt) for prompt in given_ids],
-        "ids": given_ids,
+    return plain_prompts([f"p{number}" for number in range(count)], [str(ids) for ids in given_ids], given_ids)
+
+
+def plain_prompts(names: Sequence[str], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> datasets.Dataset:
+    """A table of prompts that are no conversations."""
+    columns = {name: [None] * len(names) for name in PROMPT_SCHEMA.names} | {
+        "prompt_id": names,
+        "text": texts,
+        "ids": ids,
     }
-    return datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES)
+    return datasets.Dataset.from_dict(columns, datasets.Features.from_arrow_schema(PROMPT_SCHEMA))

@@ -187,6 +187,16 @@ def _check_complete(facts: Facts) -> None:
 
 
 def _tables(stage: Stage) -> Iterator[pa.Table]:
+    for table in _stored_tables(stage):
+        stored = _present(names.PREFERENCE, table.column_names)
+        if stored is not None and _present(names.LABEL, table.column_names) is None:
+            # The label of a pair is the first entry; the only response of a demonstration counts as certain.
+            labels = pa.array([given[0] if given else 1.0 for given in table[stored].to_pylist()], pa.float64())
+            table = table.append_column(names.LABEL[0], labels)
+        yield table
+
+
+def _stored_tables(stage: Stage) -> Iterator[pa.Table]:
     for file in sorted(path for path in stage.folder.rglob("*") if path.suffix in _TABLES):
         if file.suffix == ".parquet":
             yield pq.read_table(file)

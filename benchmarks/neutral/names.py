@@ -37,6 +37,9 @@ RESPONSE_INDEX = ("index",)
 # make its ids in another way: the prompt, and the responses in columns of their own or in one column of lists.
 EXAMPLE_PROMPT = ("prompt_ids",)
 EXAMPLE_RESPONSES = (("chosen_ids", "rejected_ids"), ("response_ids",), ("responses_ids",))
+# The label of a pair: a column of its own, or the first of the probabilities of both responses.
+LABEL = ("p",)
+PREFERENCE = ("preference",)
 PROMPT_TOKENS = ("ids", "prompt_ids")
 
 # Columns that are compared, row by row, in whatever file of a stage they are.

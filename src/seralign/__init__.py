@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seralign.objectives import DPO, IPO, SFT, Objective, ResponseValues, SimPO, SLiC
     from seralign.pipeline import RunResult, train
     from seralign.policy.logprobs import response_logps
-    from seralign.records import Pair, Prompt
+    from seralign.records import Example, Prompt
     from seralign.report.figures import run_figures
     from seralign.rewards.selection import select
     from seralign.runs import Run, read_run
@@ -30,7 +30,7 @@ _WHERE = {
     "DPO": "objectives",
     "IPO": "objectives",
     "Objective": "objectives",
-    "Pair": "records",
+    "Example": "records",
     "PreferenceTrainer": "training.trainer",
     "Prompt": "records",
     "ResponseValues": "objectives",
@@ -53,8 +53,8 @@ __all__ = [
     "DPO",
     "IPO",
     "SFT",
+    "Example",
     "Objective",
-    "Pair",
     "PreferenceTrainer",
     "Prompt",
     "ResponseValues",

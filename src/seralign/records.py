@@ -1,54 +1,158 @@
-"""What flows through a run: prompts, pairs, scored pairs, and the columns that they are stored with.
+"""What flows through a run: prompts, examples (a prompt with responses and a preference over them), and candidates.
 
-A pair never travels by position: ``pair_id`` names it in every table of a run.
+An example never travels by position: ``example_id`` names it in every table of a run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, get_args
 
 OFFLINE = "offline"
 
-Form = Literal["pair", "demonstration"]
-"""What a preference over the responses of an example can be: a pair with p, or none."""
+Form = Literal["pair", "ranking", "scores", "label", "demonstration"]
+"""What a preference over the responses of an example can be."""
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference between two responses: the first is the better one with probability ``p`` in [0, 1]."""
+
+    p: float = 1.0
+
+    form: ClassVar[Form] = "pair"
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """[2]: for each response the probability that it is the better one."""
+        return (self.p, 1.0 - self.p)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The rank of each response [K]: 1 is the best, and equal ranks are a tie."""
+
+    ranks: tuple[int, ...]
+
+    form: ClassVar[Form] = "ranking"
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """[K]: the ranks."""
+        return tuple(map(float, self.ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The score of each response [K]; a higher one is better. Scores of one example alone can be compared."""
+
+    scores: tuple[float, ...]
+
+    form: ClassVar[Form] = "scores"
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """[K]: the scores."""
+        return self.scores
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Whether the one response is desirable."""
+
+    desirable: bool
+
+    form: ClassVar[Form] = "label"
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """[1]: 1 where it is desirable, 0 where not."""
+        return (float(self.desirable),)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """No preference: a response to imitate."""
+
+    form: ClassVar[Form] = "demonstration"
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """Empty."""
+        return ()
+
+
+Preference = Pair | Ranking | Scores | Label | Demonstration
+"""What an example says of its responses; ``stored`` is the form in which tables have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt as the model reads it.
 
-    ``text`` is the rendered text (chat template applied), ``ids`` its token ids [P].
+    Args:
+        prompt_id: Identity of the token ids.
+        text: The rendered text, with the chat template applied.
+        ids: Its token ids [P].
+        messages: JSON text of the list of messages that the text was rendered from; None for plain text and for token
+            ids. They are whole where the prompt was cut to ``data.max_prompt_length``.
+        template_inputs: JSON text of what the template was given besides, an object with some of ``tools``,
+            ``documents`` and ``chat_template_kwargs``; None where there was nothing.
     """
 
     prompt_id: str
     text: str
     ids: tuple[int, ...]
+    messages: str | None = None
+    template_inputs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A prompt with a chosen and a rejected response, tokenized.
+class Response:
+    """A response: its text without the end token, and its token ids [L].
 
-    ``prompt_ids`` [P], ``chosen_ids`` [W], ``rejected_ids`` [L]; the end-of-sequence token is part of a
-    response that ended by itself. ``p`` in [0.5, 1] is the probability that ``chosen`` is the better one.
-    ``origin`` is ``offline`` or ``generated:ROUND``. A demonstration (for ``sft``) is a pair whose
-    ``rejected_ids`` are empty.
+    The end-of-sequence token is part of the ids of a response that ended by itself.
     """
 
-    pair_id: str
-    prompt_id: str
-    origin: str
-    prompt: str
-    chosen: str
-    rejected: str
-    prompt_ids: tuple[int, ...]
-    chosen_ids: tuple[int, ...]
-    rejected_ids: tuple[int, ...]
-    p: float = 1.0
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt with K >= 1 responses and a preference over them.
+
+    Args:
+        example_id: Its identity.
+        prompt: The prompt.
+        responses: The responses [K]; the first one of a pair is the chosen one.
+        preference: What is known of them.
+        weight: In the loss.
+        origin: ``offline`` or ``generated:ROUND``.
+        carried: Values of the columns that ``data.keep_columns`` names, as text.
+
+    Raises:
+        ValueError: There is no response, or the preference is not one over K responses.
+    """
+
+    example_id: str
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    preference: Preference
     weight: float = 1.0
+    origin: str = OFFLINE
+    carried: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wanted = len(self.preference.stored) or 1
+        if len(self.responses) != wanted:
+            raise ValueError(
+                f"{self.example_id}: a {self.preference.form} of {wanted} responses has {len(self.responses)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +166,42 @@ class Candidate:
     finished: bool
 
 
-def oriented(pair: Pair, p: float) -> Pair:
-    """The pair with another label: the sides are swapped where ``p`` prefers the rejected response.
+def preference_of(form: str, stored: tuple[float, ...]) -> Preference:
+    """The preference that a table has as a form and numbers.
+
+    Raises:
+        ValueError: There is no such form, or a pair or label has too few or too many numbers.
+    """
+    match form:
+        case "pair":
+            p, _ = stored
+            return Pair(p)
+        case "ranking":
+            return Ranking(tuple(map(int, stored)))
+        case "scores":
+            return Scores(stored)
+        case "label":
+            (desirable,) = stored
+            return Label(desirable == 1.0)
+        case "demonstration":
+            return Demonstration()
+    raise ValueError(f"no form of preference is called {form!r}; there are {', '.join(FORMS)}")
+
+
+def oriented(pair: Example, p: float) -> Example:
+    """The pair with another label: the responses are swapped where ``p`` prefers the second one.
 
     Args:
-        pair: A pair.
-        p: Probability in [0, 1] that ``pair.chosen`` is the better one.
+        pair: An example with two responses.
+        p: Probability in [0, 1] that the first response is the better one.
 
     Returns:
         The pair with ``p`` in [0.5, 1].
     """
     if p >= 0.5:
-        return replace(pair, p=p)
-    return replace(
-        pair,
-        chosen=pair.rejected,
-        rejected=pair.chosen,
-        chosen_ids=pair.rejected_ids,
-        rejected_ids=pair.chosen_ids,
-        p=1.0 - p,
-    )
+        return replace(pair, preference=Pair(p))
+    first, second = pair.responses
+    return replace(pair, responses=(second, first), preference=Pair(1.0 - p))
 
 
 def content_id(content: Any) -> str:

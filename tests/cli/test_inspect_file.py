@@ -19,7 +19,7 @@ PROMPT = {"prompt": "Say 1."}
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("row", "kind", "shown"),
-    [(PAIR, "pairs", "rejected: 6 prompt tokens"), (DEMONSTRATION, "demonstrations", "chosen: 6 prompt tokens"),
+    [(PAIR, "pairs", "rejected: 6 prompt tokens"), (DEMONSTRATION, "demonstrations", "response: 6 prompt tokens"),
      (PROMPT, "prompts", ": 6 tokens")],
 )  # fmt: skip
 def test_the_kind_of_its_rows_is_known(

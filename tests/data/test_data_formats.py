@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.markers import border
-from seralign.data.raw import Drop, RawPair
+from seralign.data.raw import Drop, RawExample
 from seralign.errors import DataError
-from seralign.records import content_id
+from seralign.records import Pair, content_id
 
 U1, A1, U2 = ({"role": r, "content": c} for r, c in [("user", "hi"), ("assistant", "hello"), ("user", "more")])
 GOOD, BAD = ({"role": "assistant", "content": c} for c in ("good", "bad"))
 PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
 
 
-def pair(row: dict[str, Any]) -> RawPair:
+def pair(row: dict[str, Any]) -> RawExample:
     raw = read_pair(row, "f row 1")
-    assert isinstance(raw, RawPair)
+    assert isinstance(raw, RawExample)
     return raw
 
 
@@ -46,9 +46,9 @@ def pair(row: dict[str, Any]) -> RawPair:
 )  # fmt: skip
 def test_each_format_gives_the_prompt_and_its_responses(row: dict, prompt: Any, chosen: Any, rejected: Any) -> None:
     raw = pair(row)
-    assert (raw.prompt, raw.chosen, raw.rejected) == (prompt, chosen, rejected)
-    assert (raw.p, raw.weight, raw.swapped) == (1.0, 1.0, False)
-    assert raw.pair_id == content_id([raw.prompt, raw.chosen, raw.rejected])
+    assert (raw.prompt, *raw.responses) == (prompt, chosen, rejected)
+    assert (raw.preference, raw.weight, raw.notes) == (Pair(), 1.0, ())
+    assert raw.example_id == content_id([raw.prompt, raw.responses[0], raw.responses[1]])
 
 
 def test_the_nulls_that_a_table_adds_to_messages_are_left_out() -> None:
@@ -58,13 +58,13 @@ def test_the_nulls_that_a_table_adds_to_messages_are_left_out() -> None:
 @pytest.mark.parametrize(("p_b", "chosen", "p"), [(0.25, "A", 0.75), (0.75, "B", 0.75), (1.0, "B", 1.0), (0, "A", 1.0)])
 def test_two_answers_are_turned_by_p_b(p_b: float, chosen: str, p: float) -> None:
     raw = pair({"prompt": "q", "response_a": "A", "response_b": "B", "p_b": p_b, "prompt_id": 7})
-    assert (raw.chosen, raw.p, raw.swapped) == (chosen, p, chosen == "B")
+    assert (raw.responses[0], raw.preference, "swapped" in raw.notes) == (chosen, Pair(p), chosen == "B")
 
 
 def test_a_pair_turned_round_has_the_identity_of_the_right_one() -> None:
     raw = pair({"prompt": "Q", "chosen": "b", "rejected": "a", "p": 0.125})
-    assert raw.p == 0.875
-    assert raw.pair_id == pair(PLAIN | {"p": 0.875}).pair_id
+    assert raw.preference == Pair(0.875)
+    assert raw.example_id == pair(PLAIN | {"p": 0.875}).example_id
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_missing_columns_are_named() -> None:
 
 def test_null_options_count_as_absent() -> None:
     raw = pair(PLAIN | {"p": None, "weight": None, "pair_id": None})
-    assert (raw.p, raw.weight, raw.named) == (1.0, 1.0, False)
-    assert pair(PLAIN | {"pair_id": 12}).pair_id == "12"
+    assert (raw.preference, raw.weight, raw.named) == (Pair(), 1.0, False)
+    assert pair(PLAIN | {"pair_id": 12}).example_id == "12"
 
 
 MARKS = ["\n\nAssistant:", "<|im_start|>assistant\n", "[/INST]", "### Response:\n"]
@@ -159,7 +159,7 @@ def test_an_implicit_prompt_is_shared_and_ends_at_a_mark(start: str, mark: str, 
 def test_demonstrations(row: dict, prompt: Any, response: Any) -> None:
     raw = read_demonstration(row, "f row 1")
     assert not isinstance(raw, Drop)
-    assert (raw.prompt, raw.response) == (prompt, response)
+    assert (raw.prompt, raw.responses[0]) == (prompt, response)
 
 
 @pytest.mark.parametrize(

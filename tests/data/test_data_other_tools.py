@@ -11,7 +11,7 @@ from seralign.config import DataConfig
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.kinds import kind_of
 from seralign.data.place import Place, Reading, reading
-from seralign.data.raw import Drop, RawDemonstration, RawPair
+from seralign.data.raw import Drop, RawExample
 from seralign.errors import DataError
 
 
@@ -27,9 +27,9 @@ PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
 CHAT = {"prompt": [user("Q")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
 
 
-def pair(row: dict[str, Any], **data: Any) -> RawPair:
+def pair(row: dict[str, Any], **data: Any) -> RawExample:
     raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
-    assert isinstance(raw, RawPair), raw
+    assert isinstance(raw, RawExample), raw
     return raw
 
 
@@ -45,11 +45,11 @@ def refusal(row: dict[str, Any], **data: Any) -> str:
 def test_preferences_as_ms_swift_has_them(column: str, rejected: Any, more: dict[str, Any]) -> None:
     row = {"messages": [user("Q"), assistant("a")], "id": 7, **more, column: rejected}
     read = pair(row)
-    assert (read.prompt, read.chosen, read.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (read.prompt, *read.responses) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
     assert read.unread == ("id",)
     demonstration = read_demonstration(row, "f row 1")
-    assert isinstance(demonstration, RawDemonstration)
-    assert demonstration.response == (assistant("a"),)
+    assert isinstance(demonstration, RawExample)
+    assert demonstration.responses[0] == (assistant("a"),)
 
 
 def test_what_is_wrong_with_preferences_of_ms_swift_is_said_by_its_names() -> None:
@@ -77,19 +77,19 @@ def test_a_message_that_is_a_call_becomes_the_assistants(role: str, value: Any) 
     turns = [{"from": "human", "value": "Warm?"}, {"from": role, "value": value}]
     row = {"conversations": [*turns, {"from": "observation", "value": "20"}, {"from": "gpt", "value": "Yes."}]}
     read = read_demonstration(row, "f row 1")
-    assert isinstance(read, RawDemonstration)
+    assert isinstance(read, RawExample)
     assert read.prompt == (user("Warm?"), assistant("", tool_calls=[CALL]), {"role": "tool", "content": "20"})
-    assert read.response == (assistant("Yes."),)
+    assert read.responses[0] == (assistant("Yes."),)
     # The call itself may be the answer.
     call = read_demonstration({"conversations": turns}, "f row 1")
-    assert isinstance(call, RawDemonstration)
-    assert (call.prompt, call.response) == ((user("Warm?"),), (assistant("", tool_calls=[CALL]),))
+    assert isinstance(call, RawExample)
+    assert (call.prompt, call.responses[0]) == ((user("Warm?"),), (assistant("", tool_calls=[CALL]),))
 
 
 def test_calls_in_a_row_are_one_turn() -> None:
     call = {"role": "tool_call", "content": '{"name": "weather", "arguments": {"city": "Rome"}}'}
     read = pair({"prompt": "Warm?", "chosen": [assistant("Let me see."), call, call], "rejected": [assistant("No.")]})
-    assert read.chosen == (assistant("Let me see.", tool_calls=[CALL, CALL]),)
+    assert read.responses[0] == (assistant("Let me see.", tool_calls=[CALL, CALL]),)
 
 
 @pytest.mark.parametrize("value", ["weather(Rome)", "[]", '{"city": "Rome"}', '["weather"]', "[" * 200])
@@ -98,7 +98,7 @@ def test_a_call_that_is_none_is_refused_or_read_as_text_where_asked(value: str) 
     message = refusal(row)
     assert "message 1 of chosen has the role 'function_call', so its text has to be the JSON of a call" in message
     assert "data.roles: {function_call: assistant}" in message
-    assert pair(row, roles={"function_call": "assistant"}).chosen == (assistant(value),)
+    assert pair(row, roles={"function_call": "assistant"}).responses[0] == (assistant(value),)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_formats_that_are_not_trained_on_are_named(read: Any, row: dict[str, Any
 )  # fmt: skip
 def test_a_label_or_a_list_of_another_kind_is_a_column_like_others(row: dict[str, Any]) -> None:
     read = read_demonstration(row, "f row 1")
-    assert isinstance(read, RawDemonstration)
+    assert isinstance(read, RawExample)
     assert len(read.unread) == 1
     assert kind_of(row, Place("f row 1", Reading())) == "demonstrations"
 

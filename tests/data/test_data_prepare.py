@@ -25,11 +25,12 @@ from seralign.data.prepare import (
     prepare_prompts,
     split_heldout,
 )
-from seralign.data.table import PAIR_FEATURES, PROMPT_FEATURES, prompts_of, read_table, to_pair, to_prompt, write_pairs
+from seralign.data.table import PROMPT_SCHEMA, prompts_of, read_table, to_example, to_prompt, write_examples
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
 from seralign.pipeline.data import remarks
-from seralign.records import OFFLINE, Pair, Prompt, content_id
+from seralign.records import OFFLINE, Demonstration, Example, Pair, Prompt, Response, content_id
+from seralign.runs.examples import EXAMPLE_SCHEMA
 from seralign.runs.figures import Lengths, SourceFigures
 from seralign.runs.typed import from_json, to_json
 
@@ -64,19 +65,24 @@ MIXED = [
 
 def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
     table, report = prepare(tmp_path, MIXED)
-    assert table.features == PAIR_FEATURES
-    pairs = [to_pair(item) for item in table]
+    assert table.data.schema == EXAMPLE_SCHEMA
+    pairs = [to_example(item) for item in table]
     yes = content_id(["q", "yes", "no"])
     again = content_id(["r", "yes", "no"])
-    assert [pair.pair_id for pair in pairs] == ["mine", yes, again, f"{again}-2", content_id(["r", "yes", "yes yes"])]
-    assert [(pair.p, pair.weight) for pair in pairs] == [(0.75, 2.0), (0.75, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)]
+    assert [pair.example_id for pair in pairs] == [
+        "mine",
+        yes,
+        again,
+        f"{again}-2",
+        content_id(["r", "yes", "yes yes"]),
+    ]
+    assert [pair.preference for pair in pairs] == [Pair(0.75), Pair(0.75), Pair(), Pair(), Pair()]
+    assert [pair.weight for pair in pairs] == [2.0, 1.0, 1.0, 1.0, 1.0]
     assert {pair.origin for pair in pairs} == {OFFLINE}
     tokenizer = encoder().tokenizer
     q, eos = tokenizer("q")["input_ids"], tokenizer.eos_token_id
-    assert pairs[1] == Pair(
-        yes, content_id(q), OFFLINE, "q", "yes", "no", tuple(q),
-        (*tokenizer("yes")["input_ids"], eos), (*tokenizer("no")["input_ids"], eos), 0.75, 1.0,
-    )  # fmt: skip
+    responses = [Response(text, (*tokenizer(text)["input_ids"], eos)) for text in ("yes", "no")]
+    assert pairs[1] == Example(yes, Prompt(content_id(q), "q", tuple(q)), tuple(responses), Pair(0.75))
     assert (report.read, report.kept, report.soft) == (8, 5, 0.4)
     assert report.dropped == {"identical responses": 1, "tie": 1, "empty response": 1}
     assert report.noted == {"swapped": 1, "duplicate": 1, "one response starts the other": 1}
@@ -120,15 +126,13 @@ def test_a_row_beyond_the_first_chunk_is_named_by_its_own_number(tmp_path: Path)
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(*[st.sampled_from("abc")] * 3, st.sampled_from([0.1, 0.9])), min_size=1), st.randoms())
-def test_the_order_of_rows_changes_no_pair_id(
+def test_the_order_of_rows_changes_no_id(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple], order: random.Random
 ) -> None:
     rows = [row(*cell[:3], p=cell[3]) for cell in cells] + [row("q", "yes", "no")]
     shuffled = order.sample(rows, len(rows))
     tables = [prepare(tmp_path_factory.mktemp("t"), some)[0] for some in (rows, shuffled)]
-    first, second = (
-        {item["pair_id"]: (item["prompt"], item["chosen"], item["rejected"]) for item in table} for table in tables
-    )
+    first, second = ({item["example_id"]: (item["prompt"], item["responses"]) for item in table} for table in tables)
     assert first == second
     assert len(first) == len(tables[0])
 
@@ -171,7 +175,7 @@ def test_text_and_conversations_may_stand_in_one_column(tmp_path: Path) -> None:
     made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(as_chat=True), frozenset())
     table, report = prepare(tmp_path, [row("q", "a", "b"), turns], made)
     assert table["prompt"][0] == table["prompt"][1]
-    assert table["chosen"][:] == ["a", turns["chosen"]]
+    assert [responses[0] for responses in table["responses"]] == ["a", turns["chosen"]]
     assert report.noted == {"role mapped": 1, "response that is a conversation stored as a string": 1}
 
 
@@ -180,51 +184,60 @@ def test_conversations_with_several_turns(tmp_path: Path) -> None:
     answers = [[*turns, {"role": "assistant", "content": text}] for text in ("blue", "green")]
     made = make_encoder(tiny.byte_bpe(tiny.CHATML, eos="<|im_end|>"), DataConfig(system="Be kind."), frozenset())
     table, _ = prepare(tmp_path, [{"chosen": answers[0], "rejected": answers[1]}], made)
-    [pair] = [to_pair(item) for item in table]
-    assert f"{made.tokenizer.decode(pair.prompt_ids)} ‖ {made.tokenizer.decode(pair.chosen_ids)}" == (
+    [pair] = [to_example(item) for item in table]
+    assert f"{made.tokenizer.decode(pair.prompt.ids)} ‖ {made.tokenizer.decode(pair.responses[0].ids)}" == (
         "<|im_start|>system\nBe kind.<|im_end|>\n"
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
         "<|im_start|>user\nsky?<|im_end|>\n<|im_start|>assistant\n ‖ blue<|im_end|>"
     )
     # The system message is the run's, not the row's: the identity does not know it.
-    assert pair.pair_id == content_id([turns, answers[0][3:], answers[1][3:]])
+    assert pair.example_id == content_id([turns, answers[0][3:], answers[1][3:]])
+    assert json.loads(pair.prompt.messages or "") == [{"role": "system", "content": "Be kind."}, *turns]
+    assert pair.prompt.template_inputs is None
 
 
 def test_prompts_are_unique(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ["a", "b", "a"]))
     source = SourceConfig(str(tmp_path / "d.jsonl"))
     table, report = prepare_prompts(source, encoder(), tmp_path / "prompts.arrow", "data.prompts")
-    assert table.features == PROMPT_FEATURES
+    assert table.data.schema == PROMPT_SCHEMA
     ids = encoder().tokenizer("b")["input_ids"]
     assert [item["text"] for item in table] == ["a", "b"]
     assert to_prompt(table[1]) == Prompt(content_id(ids), "b", tuple(ids))
     assert (report.read, report.kept, report.dropped, list(report.lengths)) == (3, 2, {"duplicate": 1}, ["prompt"])
 
 
-def test_demonstrations_are_pairs_without_a_rejected_response(tmp_path: Path) -> None:
+def test_demonstrations_have_one_response_and_no_preference(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps({"prompt": "q", "response": "yes", "weight": 0.5}) + "\n")
     source = SourceConfig(str(tmp_path / "d.jsonl"))
     table, report = prepare_demonstrations(source, encoder(), tmp_path / "d.arrow", "data.demonstrations")
-    [pair] = [to_pair(item) for item in table]
-    assert (pair.chosen, pair.rejected, pair.rejected_ids, pair.p, pair.weight) == ("yes", "", (), 1.0, 0.5)
-    assert pair.pair_id == content_id(["q", "yes"])
-    assert list(report.lengths) == ["prompt", "chosen"]
+    [pair] = [to_example(item) for item in table]
+    assert ([response.text for response in pair.responses], pair.preference, pair.weight) == (
+        ["yes"],
+        Demonstration(),
+        0.5,
+    )
+    assert pair.example_id == content_id(["q", "yes"])
+    assert (list(report.lengths), report.soft) == (["prompt", "response"], 0.0)
 
 
 def test_tables_come_back_as_written_also_empty(tmp_path: Path) -> None:
-    pairs = [Pair(f"p{i}", f"q{i % 3}", "generated:2", "a", "b", "c", (1,), (2, 3), (), 0.7, 2.0) for i in range(1500)]
-    assert write_pairs(tmp_path / "a.arrow", iter(pairs)) == 1500
+    prompts = [Prompt(f"q{i}", "a", (1,), '[{"role": "user", "content": "a"}]' if i else None) for i in range(3)]
+    responses = (Response("b", (2, 3)), Response("c", ()))
+    carried = {"annotator": "me", "seen": None}
+    pairs = [Example(f"p{i}", prompts[i % 3], responses, Pair(0.7), 2.0, "generated:2", carried) for i in range(1500)]
+    assert write_examples(tmp_path / "a.arrow", iter(pairs), ("annotator", "seen")) == 1500
     table = read_table(tmp_path / "a.arrow")
-    assert [to_pair(item) for item in table] == pairs
-    assert [prompt.prompt_id for prompt in prompts_of(table)] == ["q0", "q1", "q2"]
+    assert [to_example(item) for item in table] == pairs
+    assert list(prompts_of(table)) == prompts
     assert table.cache_files == [{"filename": str(tmp_path / "a.arrow")}]
-    assert write_pairs(tmp_path / "b.arrow", []) == 0
+    assert write_examples(tmp_path / "b.arrow", []) == 0
     empty = read_table(tmp_path / "b.arrow")
-    assert (len(empty), empty.features) == (0, PAIR_FEATURES)
+    assert (len(empty), empty.data.schema) == (0, EXAMPLE_SCHEMA)
 
 
 def table_of(prompts: list[str]) -> Dataset:
-    return Dataset.from_dict({"pair_id": [f"{p}/{i}" for i, p in enumerate(prompts)], "prompt_id": prompts})
+    return Dataset.from_dict({"example_id": [f"{p}/{i}" for i, p in enumerate(prompts)], "prompt_id": prompts})
 
 
 @given(
@@ -235,15 +248,15 @@ def table_of(prompts: list[str]) -> Dataset:
 )
 def test_held_out_prompts_are_on_one_side(prompts: list[str], fraction: float, seed: int, order: random.Random) -> None:
     train, heldout = split_heldout(table_of(prompts), fraction, seed)
-    sides = [{pair_id.split("/")[0] for pair_id in side} for side in (train, heldout)]
+    sides = [{example_id.split("/")[0] for example_id in side} for side in (train, heldout)]
     assert not sides[0] & sides[1]
-    assert sorted(train + heldout) == sorted(table_of(prompts)["pair_id"])
+    assert sorted(train + heldout) == sorted(table_of(prompts)["example_id"])
     different = len(set(prompts))
     assert sides[0]
     assert bool(sides[1]) == (fraction > 0 and different > 1)
     assert abs(len(sides[1]) - fraction * different) <= 1
     _, again = split_heldout(table_of(order.sample(prompts, len(prompts))), fraction, seed)
-    assert {pair_id.split("/")[0] for pair_id in again} == sides[1]
+    assert {example_id.split("/")[0] for example_id in again} == sides[1]
 
 
 def test_the_seed_chooses_who_is_held_out() -> None:
@@ -305,19 +318,19 @@ def test_real_soft_labels(tmp_path: Path) -> None:
     labels = {(item["prompt"], item["response_a"], item["response_b"]): item["p_b"] for item in rows}
     turned = 0
     for item in table:
-        straight = labels.get((item["prompt"], item["chosen"], item["rejected"]))
-        other = labels.get((item["prompt"], item["rejected"], item["chosen"]))
+        first, second = item["responses"]
+        straight, other = (labels.get((item["prompt"], *sides)) for sides in ((first, second), (second, first)))
         assert (straight is None) != (other is None)
-        assert item["p"] == pytest.approx(1 - straight if other is None else other, abs=1e-12)
-        assert item["p"] > 0.5
+        assert item["preference"][0] == pytest.approx(1 - straight if other is None else other, abs=1e-12)
+        assert item["preference"][0] > 0.5
         turned += straight is None
     assert report.noted.get("swapped") == turned == sum(p_b > 0.5 for p_b in labels.values())
     assert report.read == 200 == report.kept + sum(report.dropped.values())
     assert report.kept > 190
-    assert report.soft == sum(p < 1 for p in table["p"]) / report.kept
+    assert report.soft == sum(p < 1 for p, _ in table["preference"]) / report.kept
 
     window = encoder(max_length=256)
     table, report = prepare_pairs(SourceConfig(str(path)), window, tmp_path / "cut.arrow", "data.pairs")
-    assert max(len(item["prompt_ids"]) + len(item["chosen_ids"]) for item in table) == 256
+    assert max(len(item["prompt_ids"]) + len(item["response_ids"][0]) for item in table) == 256
     assert report.noted["response cut"] > 100
-    assert all(len(item["chosen_ids"]) > 0 < len(item["rejected_ids"]) for item in table)
+    assert all(min(map(len, item["response_ids"])) > 0 for item in table)

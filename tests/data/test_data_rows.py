@@ -12,8 +12,9 @@ from seralign.data.content import Inputs
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.markers import hh_turns, other_turn
 from seralign.data.place import reading
-from seralign.data.raw import Drop, RawDemonstration, RawPair
+from seralign.data.raw import Drop, RawExample
 from seralign.errors import ConfigError, DataError
+from seralign.records import Pair
 
 
 def user(content: str) -> dict[str, Any]:
@@ -29,9 +30,9 @@ CHAT = {"prompt": [user("Q")], "chosen": [assistant("a")], "rejected": [assistan
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
-def pair(row: dict[str, Any], **data: Any) -> RawPair:
+def pair(row: dict[str, Any], **data: Any) -> RawExample:
     raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
-    assert isinstance(raw, RawPair), raw
+    assert isinstance(raw, RawExample), raw
     return raw
 
 
@@ -85,7 +86,7 @@ def test_sharegpt(name: str) -> None:
         }
     )
     assert raw.prompt == ({"role": "system", "content": "S"}, user("Q"))
-    assert (raw.chosen, raw.rejected) == ((assistant("a"),), (assistant("b"),))
+    assert (raw.responses[0], raw.responses[1]) == ((assistant("a"),), (assistant("b"),))
     assert raw.unread == ()
 
 
@@ -93,7 +94,7 @@ def test_sharegpt_demonstrations_and_prompts() -> None:
     row = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "a"}]}
     shown = read_demonstration(row, "f row 1")
     assert not isinstance(shown, Drop)
-    assert (shown.prompt, shown.response) == ((user("Q"),), (assistant("a"),))
+    assert (shown.prompt, shown.responses[0]) == ((user("Q"),), (assistant("a"),))
     prompt = read_prompt(row, "f row 1")
     assert not isinstance(prompt, Drop)
     assert prompt.prompt == (user("Q"),)
@@ -103,11 +104,11 @@ def test_sharegpt_demonstrations_and_prompts() -> None:
 def test_a_conversation_that_ends_with_the_chosen_answer(rejected: Any) -> None:
     row = {"messages": [user("Q"), assistant("a")], "rejected": rejected}
     read = pair(row)
-    assert (read.prompt, read.chosen, read.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
-    assert (read.unread, read.p) == ((), 1.0)
+    assert (read.prompt, *read.responses) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (read.unread, read.preference) == ((), Pair())
     demonstration = read_demonstration(row, "f row 1")
-    assert isinstance(demonstration, RawDemonstration)
-    assert (demonstration.prompt, demonstration.response) == ((user("Q"),), (assistant("a"),))
+    assert isinstance(demonstration, RawExample)
+    assert (demonstration.prompt, demonstration.responses[0]) == ((user("Q"),), (assistant("a"),))
     assert "the columns are messages, rejected" in refusal({"messages": [user("Q")], "rejected": "b"})
 
 
@@ -118,7 +119,7 @@ def test_openai_preference_format() -> None:
         "non_preferred_output": [assistant("b")],
     }
     raw = pair(row)
-    assert (raw.prompt, raw.chosen, raw.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (raw.prompt, *raw.responses) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
     assert raw.inputs == Inputs(tools=(WEATHER,))
     assert raw.unread == ("input.parallel_tool_calls",)
     assert "input must be an object with messages" in refusal({**row, "input": "Q"})
@@ -128,7 +129,7 @@ def test_ultrafeedback() -> None:
     both = [[user("Q"), assistant(text)] for text in "ab"]
     row = {"prompt": "Q", "prompt_id": "x", "chosen": both[0], "rejected": both[1], "messages": both[0], "score": 8.0}
     raw = pair(row)
-    assert (raw.prompt, raw.chosen, raw.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (raw.prompt, *raw.responses) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
     assert raw.unread == ("prompt_id", "messages", "score")
 
 
@@ -139,7 +140,7 @@ def test_a_call_of_a_tool_needs_no_content(content: Any) -> None:
     if content is ...:
         del message["content"]
     raw = pair({**CHAT, "prompt": [user("Q"), message, {"role": "tool", "content": "sunny"}], "chosen": [message]})
-    assert raw.prompt[1] == raw.chosen[0] == assistant("", tool_calls=[call])
+    assert raw.prompt[1] == raw.responses[0][0] == assistant("", tool_calls=[call])
     assert raw.notes == ()
 
 
@@ -148,18 +149,20 @@ def test_arguments_that_are_json_text_are_the_object_that_they_spell() -> None:
         return assistant("", tool_calls=[{"type": "function", "function": {"name": "f", "arguments": arguments}}])
 
     raw = pair({**CHAT, "chosen": [answer('{"city": "Rome"}')]})
-    assert raw.chosen == (answer({"city": "Rome"}),)
+    assert raw.responses[0] == (answer({"city": "Rome"}),)
     assert raw.notes == ("arguments of a tool call read from JSON text",)
-    assert pair({**CHAT, "chosen": [answer("not JSON")]}).chosen == (answer("not JSON"),)
-    assert pair({**CHAT, "chosen": [answer("3")]}).chosen == (answer("3"),)
+    assert pair({**CHAT, "chosen": [answer("not JSON")]}).responses[0] == (answer("not JSON"),)
+    assert pair({**CHAT, "chosen": [answer("3")]}).responses[0] == (answer("3"),)
     for depth in (101, 900, 100_000):
         deep = '{"a":' * depth + "1" + "}" * depth
-        assert pair({**CHAT, "chosen": [answer(deep)]}).chosen == (answer(deep),)
+        assert pair({**CHAT, "chosen": [answer(deep)]}).responses[0] == (answer(deep),)
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
 def test_a_thought_of_its_own_needs_no_content(key: str) -> None:
-    assert pair({**CHAT, "chosen": [{"role": "assistant", key: "why"}]}).chosen == (assistant("", **{key: "why"}),)
+    assert pair({**CHAT, "chosen": [{"role": "assistant", key: "why"}]}).responses[0] == (
+        assistant("", **{key: "why"}),
+    )
 
 
 @pytest.mark.parametrize("role", ["user", "system", "assistant", "tool"])
@@ -186,7 +189,7 @@ TEXT_OF_JSON = '[{"role": "assistant", "content": "hello"}]'
 
 def test_answers_that_are_json_text_stay_text() -> None:
     raw = pair({**CHAT, "chosen": TEXT_OF_JSON, "rejected": "4"})
-    assert (raw.chosen, raw.rejected) == ((assistant(TEXT_OF_JSON),), (assistant("4"),))
+    assert (raw.responses[0], raw.responses[1]) == ((assistant(TEXT_OF_JSON),), (assistant("4"),))
     assert raw.notes == ("response that is a conversation stored as a string",)
 
 
@@ -210,7 +213,7 @@ def test_conversations_stored_as_strings_are_refused(text: str) -> None:
 def test_a_message_stored_as_a_string_is_no_prompt_but_may_be_an_answer(text: str) -> None:
     assert "prompt is a text that holds a conversation" in refusal({**PLAIN, "prompt": text})
     read = pair({**PLAIN, "chosen": text})
-    assert (read.prompt, read.chosen) == (PLAIN["prompt"], text)
+    assert (read.prompt, read.responses[0]) == (PLAIN["prompt"], text)
     assert read.notes == ("response that is a conversation stored as a string",)
 
 
@@ -232,7 +235,7 @@ def test_a_system_column_is_the_system_message() -> None:
     prompt = read_prompt({"prompt": "Q", "system": "S"}, "f", reading(DataConfig(as_chat=True), "data.prompts"))
     assert not isinstance(prompt, Drop)
     assert prompt.prompt == (system, user("Q"))
-    assert pair({**CHAT, "system": "S"}).pair_id != pair(CHAT).pair_id
+    assert pair({**CHAT, "system": "S"}).example_id != pair(CHAT).example_id
 
 
 @pytest.mark.parametrize("empty", ["", " ", None])
@@ -266,7 +269,7 @@ def test_tools_documents_and_settings_go_to_the_template() -> None:
     row = {**CHAT, "tools": [WEATHER], "documents": [{"text": "x"}], "chat_template_kwargs": {"a": 1, "b": None}}
     raw = pair(row)
     assert raw.inputs == Inputs((WEATHER,), ({"text": "x"},), {"a": 1})
-    assert raw.pair_id != pair(CHAT).pair_id
+    assert raw.example_id != pair(CHAT).example_id
     written = pair({**row, "tools": '[{"name": "f"}]'})
     assert written.inputs.tools == ({"name": "f"},)
     assert written.notes == ("tools or settings read from JSON text",)
@@ -329,10 +332,10 @@ TURNS = (user("Hi"), assistant("Hello."), user("Name a colour"))
 def test_hh_text_is_read_as_turns_by_name() -> None:
     implicit = {"chosen": f"{HH} Blue.", "rejected": f"{HH} A tree."}
     raw = pair(implicit, format="hh")
-    assert (raw.prompt, raw.chosen, raw.rejected) == (TURNS, (assistant("Blue."),), (assistant("A tree."),))
+    assert (raw.prompt, *raw.responses) == (TURNS, (assistant("Blue."),), (assistant("A tree."),))
     for prompt in (HH, HH.lstrip(), HH.removesuffix("\n\nAssistant:")):
         explicit = pair({"prompt": prompt, "chosen": " Blue.", "rejected": " A tree."}, format="hh")
-        assert (explicit.prompt, explicit.chosen) == (TURNS, (assistant("Blue."),))
+        assert (explicit.prompt, explicit.responses[0]) == (TURNS, (assistant("Blue."),))
     assert pair({"prompt": "Q", "chosen": " a", "rejected": "b"}, format="hh").prompt == (user("Q"),)
     assert hh_turns("Human") is None
     assert hh_turns("Assistant:") == (assistant(""),)
@@ -355,7 +358,7 @@ def test_a_turn_inside_a_response_is_noted() -> None:
 
 def test_plain_text_becomes_a_conversation_where_asked() -> None:
     raw = pair(PLAIN, as_chat=True)
-    assert (raw.prompt, raw.chosen, raw.rejected) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
+    assert (raw.prompt, *raw.responses) == ((user("Q"),), (assistant("a"),), (assistant("b"),))
     assert pair(CHAT, as_chat=True) == pair(CHAT)
 
 

@@ -15,7 +15,7 @@ import tiny_tokenizers as tiny
 
 from seralign.config import DataConfig
 from seralign.data import rendering
-from seralign.data.content import Chat, Example, Inputs
+from seralign.data.content import Chat, Inputs, Unencoded
 from seralign.data.rendering import Conversation, Refused, Rendered, Template, render_apart
 from seralign.data.tokens import Encoded, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError, SeralignError
@@ -59,7 +59,7 @@ def answer(content: str, **more: Any) -> Chat:
 
 def encode(template: str, *answers: Chat, prompt: Chat = (USER,), inputs: Inputs | None = None, **data: Any) -> Any:
     encoder = make_encoder(tiny.byte_bpe(template, eos="<|im_end|>"), DataConfig(**data), frozenset())
-    return encoder.encode([Example(prompt, answers, "f row 7", inputs or Inputs())])[0]
+    return encoder.encode([Unencoded(prompt, answers, "f row 7", inputs or Inputs())])[0]
 
 
 def kept(template: str, *answers: Chat, **more: Any) -> Encoded:
@@ -195,14 +195,14 @@ def test_settings_of_the_template() -> None:
         encode(tiny.CHATML, answer("Blue"), chat_template_kwargs={"enable_thinking": False})
     made = make_encoder(tiny.byte_bpe(SWITCH), DataConfig(chat_template_kwargs={"enable_thinking": 1}), frozenset())
     with pytest.raises(ConfigError, match=r"data\.chat_template_kwargs goes with conversations, but f row 7 is none"):
-        made.encode([Example("text", ("a",), "f row 7")])
+        made.encode([Unencoded("text", ("a",), "f row 7")])
 
 
 def test_a_template_of_its_own_for_tools() -> None:
     tokenizer = tiny.byte_bpe(eos="<|im_end|>")
     tokenizer.chat_template = {"default": tiny.CHATML, "tool_use": TOOLS}  # pyright: ignore
     encoder = make_encoder(tokenizer, DataConfig(), frozenset())
-    plain, tools = (Example((USER,), (answer("4"),), "f", inputs) for inputs in (Inputs(), Inputs((WEATHER,))))
+    plain, tools = (Unencoded((USER,), (answer("4"),), "f", inputs) for inputs in (Inputs(), Inputs((WEATHER,))))
     starts = [encoded.prompt[:5] for encoded in encoder.encode([plain, tools, plain]) if isinstance(encoded, Encoded)]
     assert starts == ["<|im_", "Tools", "<|im_"]
     tokenizer.chat_template = {"other": tiny.CHATML}  # pyright: ignore
@@ -255,7 +255,7 @@ def test_a_template_that_fails_for_any_row_is_itself_to_blame(template: str, rea
     tokenizer = tiny.byte_bpe(template, eos="<|im_end|>")
     tokenizer.name_or_path = "models/mine"
     with pytest.raises(ModelError, match=r"^the chat template of models/mine \(policy\.chat_template, if ") as error:
-        make_encoder(tokenizer, DataConfig(), frozenset()).encode([Example((USER,), (answer("4"),), "f row 7")])
+        make_encoder(tokenizer, DataConfig(), frozenset()).encode([Unencoded((USER,), (answer("4"),), "f row 7")])
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from trl import DPOTrainer
 
 from seralign.config import DataConfig
-from seralign.data.content import Content, Example
+from seralign.data.content import Content, Unencoded
 from seralign.data.tokens import Encoded, Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 
@@ -36,7 +36,7 @@ def encoder(tokenizer: PreTrainedTokenizerFast, eos: str | None = None, **data: 
 
 
 def one(made: Encoder, prompt: Content, *responses: Content) -> Encoded | str:
-    return made.encode([Example(prompt, responses, "f row 1")])[0]
+    return made.encode([Unencoded(prompt, responses, "f row 1")])[0]
 
 
 def kept(made: Encoder, prompt: Content, *responses: Content) -> Encoded:
@@ -265,10 +265,10 @@ def test_token_ids_are_taken_as_they_are() -> None:
 def test_examples_do_not_depend_on_their_batch_mates() -> None:
     made = encoder(tiny.byte_bpe(tiny.CHATML), "<|im_end|>")
     examples = [
-        Example("The sky is", (" blue", " green"), "f row 1"),
-        Example((USER,), (chat("Paris."), chat("London.")), "f row 2"),
-        Example((50, 51), ((52,), (53, 54)), "f row 3"),
-        Example("a longer prompt than that", (), "f row 4"),
+        Unencoded("The sky is", (" blue", " green"), "f row 1"),
+        Unencoded((USER,), (chat("Paris."), chat("London.")), "f row 2"),
+        Unencoded((50, 51), ((52,), (53, 54)), "f row 3"),
+        Unencoded("a longer prompt than that", (), "f row 4"),
     ]
     assert made.encode(examples) == [made.encode([example])[0] for example in examples]
     assert made.encode([]) == []

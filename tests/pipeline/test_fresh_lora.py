@@ -26,7 +26,6 @@ import seralign.policy.merging as policy_merging
 from seralign import train
 from seralign.cli.main import main
 from seralign.config import RunConfig, load_config
-from seralign.data.table import read_table
 from seralign.errors import ConfigError, DataError, ModelError, StoreError
 from seralign.pipeline.plan import plan_run
 from seralign.pipeline.saved import run_policy
@@ -125,7 +124,7 @@ def test_the_result_opens_with_peft_on_the_base_beside_it(folder: Path) -> None:
     assert (settings["base_model_name_or_path"], settings["r"]) == ("../base/model", 2)
     model, heldout = (
         opened(result / settings["base_model_name_or_path"], result),
-        read_table(run.path("data", "heldout.arrow")),
+        tiny.read_pairs(run.path("data", "heldout.arrow")),
     )
     found = [
         float(tiny.reference_logp(model, row["prompt_ids"], row["chosen_ids"]))  # pyright: ignore

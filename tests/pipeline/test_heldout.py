@@ -36,8 +36,8 @@ def forward_passes(config: RunConfig, patched: pytest.MonkeyPatch) -> tuple[Run,
     def watch_scoring(model: Any, responses: Any, pack: np.ndarray, *rest: Any) -> np.ndarray:
         if not keys:
             table = read_table(Path(config.out) / "data" / "heldout.arrow")
-            keys.update(response_key(row["prompt_ids"], row[side]) for row in table  # pyright: ignore
-                        for side in ("chosen_ids", "rejected_ids"))  # fmt: skip
+            keys.update(response_key(row["prompt_ids"], ids) for row in table  # pyright: ignore
+                        for ids in row["response_ids"])  # pyright: ignore # fmt: skip
         found[stage] = found.get(stage, 0) + sum(responses.keys[number] in keys for number in pack)
         return forward(model, responses, pack, *rest)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 from small_run import logps_alone, small_config
+from tiny import read_pairs
 
 from seralign.config import RunConfig
-from seralign.data.table import read_table as read_pairs
 from seralign.errors import ConfigError, DataError
 from seralign.evaluation.scorer import make_scorer
 from seralign.laboratory.world import load_world, read_truth
@@ -53,14 +53,14 @@ def reviewed(run: Run) -> dict[str, Any]:
 
 def test_copies_are_trained_without_the_prompts_that_they_judge(done: RunResult) -> None:
     table = reviewed(done.run)
-    prompts = dict(zip(*(read_pairs(done.run.path("data", "pairs.arrow"))[name][:] for name in ("pair_id", "prompt")),
-                       strict=True))  # fmt: skip
+    pairs = read_pairs(done.run.path("data", "pairs.arrow"))
+    prompts = dict(zip(pairs["example_id"][:], pairs["prompt"][:], strict=True))
     assert set(table["fold"]) == {0, 1}
     for copy in (0, 1):
-        seen = read_table(done.run.path(f"crossfit/fold-{copy + 1}", "reference.parquet"))["pair_id"].to_pylist()
-        judged = table["pair_id"][table["fold"] == copy]
+        seen = read_table(done.run.path(f"crossfit/fold-{copy + 1}", "reference.parquet"))["example_id"].to_pylist()
+        judged = table["example_id"][table["fold"] == copy]
         assert not {prompts[name] for name in seen} & {prompts[name] for name in judged}
-        assert len(seen) + len(judged) == len(table["pair_id"])
+        assert len(seen) + len(judged) == len(table["example_id"])
 
 
 def test_labels_are_calibrated_margins_and_the_largest_margins_stay(done: RunResult) -> None:
@@ -79,10 +79,10 @@ def test_labels_are_calibrated_margins_and_the_largest_margins_stay(done: RunRes
 
 def test_a_pair_is_swapped_as_a_whole(done: RunResult) -> None:
     run, table = done.run, reviewed(done.run)
-    given = {row["pair_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
-    made = {row["pair_id"]: row for row in read_pairs(run.path("crossfit/review", "pairs.arrow"))}
-    assert list(made) == list(given) == table["pair_id"].tolist()
-    for name, swapped, p in zip(table["pair_id"], table["swapped"], table["p"], strict=True):
+    given = {row["example_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
+    made = {row["example_id"]: row for row in read_pairs(run.path("crossfit/review", "pairs.arrow"))}
+    assert list(made) == list(given) == table["example_id"].tolist()
+    for name, swapped, p in zip(table["example_id"], table["swapped"], table["p"], strict=True):
         sides = ("rejected", "chosen") if swapped else ("chosen", "rejected")
         for ours, theirs in zip(("chosen", "rejected"), sides, strict=True):
             assert made[name][ours] == given[name][theirs]
@@ -94,10 +94,10 @@ def test_a_pair_is_swapped_as_a_whole(done: RunResult) -> None:
 def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResult, config: RunConfig) -> None:
     """The plain model of transformers gives them too."""
     run, table = done.run, reviewed(done.run)
-    rows = {row["pair_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
+    rows = {row["example_id"]: row for row in read_pairs(run.path("data", "pairs.arrow"))}
     for copy in (0, 1):
         judged = np.flatnonzero(table["fold"] == copy)[:3]
-        some = [rows[name] for name in table["pair_id"][judged]]
+        some = [rows[name] for name in table["example_id"][judged]]
         chosen, rejected = (
             logps_alone(run.path(f"crossfit/fold-{copy + 1}", "policy"), some, side)
             - logps_alone(run.path("sft", "policy"), some, side)
@@ -110,20 +110,20 @@ def test_margins_are_those_of_the_copy_that_has_not_seen_the_pair(done: RunResul
 def test_later_rounds_and_metrics_see_a_swapped_pair_as_it_is_trained_on(done: RunResult) -> None:
     """Margins, lengths and accuracies are those of the sides that the new label names, found by plain transformers."""
     run, table = done.run, reviewed(done.run)
-    swapped = dict(zip(table["pair_id"], table["swapped"], strict=True))
+    swapped = dict(zip(table["example_id"], table["swapped"], strict=True))
     scored = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
     selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
-    pairs = [row for row in read_pairs(run.path("data", "pairs.arrow")) if row["pair_id"] in scored["pair_id"]]
+    pairs = [row for row in read_pairs(run.path("data", "pairs.arrow")) if row["example_id"] in scored["example_id"]]
     ends = ("chosen_ids", "rejected_ids")
     won, lost = (
         logps_alone(run.path("round-1/train", "policy"), pairs, side)
         - logps_alone(run.path("sft", "policy"), pairs, side)
         for side in ends
     )
-    sign = np.array([-1 if swapped[row["pair_id"]] else 1 for row in pairs])
+    sign = np.array([-1 if swapped[row["example_id"]] else 1 for row in pairs])
     longer = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in pairs]) * sign
 
-    assert scored["pair_id"] == selected["pair_id"] == [row["pair_id"] for row in pairs]
+    assert scored["example_id"] == selected["example_id"] == [row["example_id"] for row in pairs]
     assert (sign < 0).any()
     np.testing.assert_allclose(scored["margin"], sign * (won - lost), atol=1e-4)
     assert selected["margin"] == scored["margin"]
@@ -136,11 +136,11 @@ def test_later_rounds_and_metrics_see_a_swapped_pair_as_it_is_trained_on(done: R
 def test_label_quality_is_of_swapped_pairs_as_they_are_trained_on(done: RunResult) -> None:
     """A label that the review has mended is no flip."""
     run, table = done.run, reviewed(done.run)
-    sides = dict(zip(table["pair_id"], table["swapped"], strict=True))
+    sides = dict(zip(table["example_id"], table["swapped"], strict=True))
     selected = read_table(run.path("round-2/select", "selection.parquet")).to_pydict()
-    swapped, kept = np.array([sides[name] for name in selected["pair_id"]]), np.array(selected["kept"])
+    swapped, kept = np.array([sides[name] for name in selected["example_id"]]), np.array(selected["kept"])
     truth = read_truth(run.path("world"))
-    given = truth.of(selected["pair_id"])
+    given = truth.of(selected["example_id"])
     gold = np.where(swapped, -1, 1) * given.gold_difference
     found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold", "world"))[
         "selection"
@@ -153,14 +153,14 @@ def test_label_quality_is_of_swapped_pairs_as_they_are_trained_on(done: RunResul
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:
     run, table = done.run, reviewed(done.run)
-    staying = set(table["pair_id"][table["kept"]])
+    staying = set(table["example_id"][table["kept"]])
 
     def trained_on(stage: str) -> set[str]:
-        return set(read_table(run.path(stage, "reference.parquet"))["pair_id"].to_pylist())
+        return set(read_table(run.path(stage, "reference.parquet"))["example_id"].to_pylist())
 
     assert trained_on("round-1/train") == staying
     assert trained_on("round-2/train") < staying
-    assert trained_on("baseline/train") == set(table["pair_id"])
+    assert trained_on("baseline/train") == set(table["example_id"])
 
 
 def test_rounds_train_with_the_new_labels_and_the_baseline_with_the_old(
@@ -169,14 +169,14 @@ def test_rounds_train_with_the_new_labels_and_the_baseline_with_the_old(
     labels: dict[str, dict[str, float]] = {}
 
     def watched(loop: Any, name: str, **given: Any) -> Any:
-        labels[name] = dict(zip(given["pairs"]["pair_id"], given["pairs"]["p"], strict=True))
+        labels[name] = dict(zip(given["pairs"]["example_id"], given["pairs"]["p"], strict=True))
         return train_stage(loop, name, **given)
 
     monkeypatch.setattr("seralign.pipeline.run.train_stage", watched)
     run = train(_config(tmp_path / "run", crossfit={"folds": 2}, rounds=1)).run
     table = reviewed(run)
 
-    assert labels["round-1/train"] == dict(zip(table["pair_id"], table["p"], strict=True))
+    assert labels["round-1/train"] == dict(zip(table["example_id"], table["p"], strict=True))
     assert set(labels["baseline/train"].values()) == {1.0}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pytest
+import tiny
 import torch
 
 from seralign.config import DataConfig, PolicyConfig, RunConfig, ScoringConfig, SourceConfig, TrainingConfig
-from seralign.data.table import PROMPT_FEATURES
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import DPO, one
 from seralign.pipeline import context
@@ -22,11 +21,11 @@ from seralign.runs import Run
 
 
 def test_candidates_are_joined_with_their_prompts_by_id() -> None:
-    rows = {"prompt_id": ["a", "b", "c", "d"], "text": ["A", "B", "C", "D"], "ids": [[1], [2, 2], [3, 3, 3], [4]]}
-    prompts = datasets.Dataset.from_dict(rows, features=PROMPT_FEATURES).select([3, 1, 2])
+    prompts = tiny.plain_prompts(list("abcd"), list("ABCD"), [[1], [2, 2], [3, 3, 3], [4]]).select([3, 1, 2])
     candidates = pa.table({"prompt_id": ["b", "b", "d", "c", "d"], "index": [0, 1, 0, 0, 1], "ids": [[7]] * 5})
     joined = with_prompts(candidates, prompts)
     assert joined["prompt_ids"][:] == [[2, 2], [2, 2], [4], [3, 3, 3], [4]]
+    assert joined["response_ids"][:] == [[[7]]] * 5
     assert joined["prompt"][:] == ["B", "B", "D", "C", "D"]
     assert joined["index"][:] == [0, 1, 0, 0, 1]
 

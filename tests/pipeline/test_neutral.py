@@ -163,21 +163,22 @@ def test_other_names_and_ids_of_the_same_content_do_not_differ(
 ) -> None:
     for file in doctored.rglob("*.parquet"):
         table = pq.read_table(file)
-        if "pair_id" in table.column_names:
-            ids = pa.array([f"new-{name}" for name in table["pair_id"].to_pylist()])
-            table = table.set_column(table.column_names.index("pair_id"), "example_id", ids)
+        if "example_id" in table.column_names:
+            ids = pa.array([f"new-{name}" for name in table["example_id"].to_pylist()])
+            table = table.set_column(table.column_names.index("example_id"), "pair_id", ids)
             renamed = ["cause" if name == "reason" else name for name in table.column_names]
             pq.write_table(table.rename_columns(renamed), file.with_name(f"new-{file.name}"))
             file.unlink()
     for file in doctored.rglob("*.arrow"):
         with pa.memory_map(str(file)) as source:
             table = pa.ipc.open_stream(source).read_all()
-        if "pair_id" in table.column_names:
+        if "example_id" in table.column_names:
             rows = table.to_pylist()
-            sides = [[row["chosen_ids"], *([row["rejected_ids"]] if row["rejected_ids"] else [])] for row in rows]
-            new = pa.table({"example_id": [f"new-{row['pair_id']}" for row in rows], "p": [row["p"] for row in rows],
-                            "origin": [row["origin"] for row in rows], "response_ids": sides,
-                            "prompt_ids": [row["prompt_ids"] for row in rows]})  # fmt: skip
+            columns = {"pair_id": [f"new-{row['example_id']}" for row in rows],
+                       "p": [row["preference"][0] if row["preference"] else 1.0 for row in rows],
+                       "chosen_ids": [row["response_ids"][0] for row in rows],
+                       "rejected_ids": [(*row["response_ids"], [])[1] for row in rows]}  # fmt: skip
+            new = pa.table(columns | {name: [row[name] for row in rows] for name in ("origin", "prompt_ids")})
             file.unlink()
             with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, new.schema) as writer:
                 writer.write_table(new)

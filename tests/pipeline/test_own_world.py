@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table
@@ -91,8 +92,8 @@ def test_a_run_in_a_world_of_ones_own(here: Path) -> None:
     assert left_out["heldout"] + len(files["heldout"]) == 8
     assert min(50, 72 - left_out["pairs"]) == len(files["pairs"])
 
-    pairs = read_table(here / "run/data/pairs.arrow")
-    assert pairs["pair_id"][:] == [row["pair_id"] for row in files["pairs"]]
+    pairs = tiny.read_pairs(here / "run/data/pairs.arrow")
+    assert pairs["example_id"][:] == [row["pair_id"] for row in files["pairs"]]
     assert pairs["chosen_ids"][:] == [row["chosen_ids"] for row in files["pairs"]]
     assert result.run.record("round-2/evaluate").figures["score"] is not None
     assert result.run.record("round-2/bootstrap").figures["pairs"] > 0

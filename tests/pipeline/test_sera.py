@@ -15,10 +15,10 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 from small_run import logps_alone, small_config
+from tiny import read_pairs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.config import SourceConfig
-from seralign.data.table import read_table as read_pairs
 from seralign.errors import ConfigError, DataError, StoreError
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.result import model_card
@@ -73,7 +73,7 @@ def test_names_in_the_card_are_text(result: RunResult, tmp_path: Path) -> None:
 def test_margins_of_a_round_are_those_of_the_policy_before_it(result: RunResult) -> None:
     run = result.run
     pairs = read_pairs(run.path("data", "pairs.arrow"))
-    assert column(run, "round-2/score", "margins.parquet", "pair_id") == pairs["pair_id"][:]
+    assert column(run, "round-2/score", "margins.parquet", "example_id") == pairs["example_id"][:]
     policy, reference = run.path("round-1/train", "policy"), run.path("sft", "policy")
     expected = {
         side: logps_alone(policy, pairs, side) - logps_alone(reference, pairs, side)
@@ -184,7 +184,7 @@ def test_every_objective_goes_round(tmp_path: Path, name: str) -> None:
     margins = np.array(column(run, "round-2/score", "margins.parquet", "margin"))
     if name == "simpo":
         table = read_table(run.path("round-2/score", "margins.parquet"))
-        own = {key: np.array(table[key].to_pylist()) for key in table.column_names if key != "pair_id"}
+        own = {key: np.array(table[key].to_pylist()) for key in table.column_names if key != "example_id"}
         expected = own["chosen_logp"] / own["chosen_length"] - own["rejected_logp"] / own["rejected_length"]
         np.testing.assert_allclose(margins, expected, rtol=1e-12)
 

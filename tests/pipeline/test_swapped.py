@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import logps_alone, small_config
+from tiny import read_pairs
 
 from seralign.config import WorldConfig
-from seralign.data.table import read_table as read_pairs
 from seralign.laboratory.world import make_world
 from seralign.pipeline import train
 from seralign.runs import Run
@@ -62,8 +62,11 @@ def test_metrics_of_a_reviewed_round_are_of_the_sides_after_the_review(tmp_path:
     review = read_table(run.path("crossfit/review", "review.parquet")).to_pydict()
     swapped = np.array(review["swapped"])
     assert 0 < swapped.sum() < len(swapped)
-    given, pairs = read_pairs(run.path("data", "pairs.arrow")), read_pairs(run.path("crossfit/review", "pairs.arrow"))
-    assert pairs["pair_id"][:] == given["pair_id"][:]
+    given, pairs = (
+        read_pairs(run.path("data", "pairs.arrow")),
+        read_pairs(run.path("crossfit/review", "pairs.arrow")),
+    )
+    assert pairs["example_id"][:] == given["example_id"][:]
     for side, other in (("chosen_ids", "rejected_ids"), ("rejected_ids", "chosen_ids")):
         expected = [given[other][row] if turn else given[side][row] for row, turn in enumerate(swapped)]
         assert pairs[side][:] == expected

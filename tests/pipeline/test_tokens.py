@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_run import small_config
+from tiny import read_pairs
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.tokens import spread, token_texts
@@ -34,18 +34,18 @@ def test_ratios_add_up_to_the_margin_under_the_rounds_policy(result: RunResult) 
     """Round 3 scores all offline pairs under the policy of round 2, whose tokens round 2 kept."""
     tokens = read_table(result.run.path("round-2/tokens", "tokens.parquet")).to_pylist()
     scored = read_table(result.run.path("round-3/score", "margins.parquet")).to_pylist()
-    margins = {row["pair_id"]: row["margin"] for row in scored}
-    own = [row for row in tokens if row["pair_id"] in margins]
+    margins = {row["example_id"]: row["margin"] for row in scored}
+    own = [row for row in tokens if row["example_id"] in margins]
     assert len(own) >= 10
     found = [sum(row["chosen_ratios"]) - sum(row["rejected_ratios"]) for row in own]
-    np.testing.assert_allclose(found, [margins[row["pair_id"]] for row in own], atol=1e-4)
+    np.testing.assert_allclose(found, [margins[row["example_id"]] for row in own], atol=1e-4)
     assert np.ptp(found) > 0.01
 
 
 def test_each_round_looks_at_offline_and_generated_pairs(result: RunResult) -> None:
     for index in (1, 2, 3):
         stage = f"round-{index}/tokens"
-        names = read_table(result.run.path(stage, "tokens.parquet"))["pair_id"].to_pylist()
+        names = read_table(result.run.path(stage, "tokens.parquet"))["example_id"].to_pylist()
         made = [name for name in names if name.startswith(f"round{index}-")]
         assert len(set(names)) == len(names) == result.run.record(stage).figures["pairs"] == 20
         there = len(read_pairs(result.run.path(f"round-{index}/bootstrap", "generated.arrow"))) if index > 1 else 0
@@ -54,17 +54,17 @@ def test_each_round_looks_at_offline_and_generated_pairs(result: RunResult) -> N
 
 def test_the_pairs_of_largest_and_smallest_margin_are_looked_at(result: RunResult) -> None:
     table = read_table(result.run.path("round-3/select", "selection.parquet")).to_pylist()
-    ranked = [row["pair_id"] for row in sorted(table, key=lambda row: row["rank"])]
-    names = set(read_table(result.run.path("round-3/tokens", "tokens.parquet"))["pair_id"].to_pylist())
+    ranked = [row["example_id"] for row in sorted(table, key=lambda row: row["rank"])]
+    names = set(read_table(result.run.path("round-3/tokens", "tokens.parquet"))["example_id"].to_pylist())
     assert {*ranked[:2], *ranked[-2:]} <= names
 
 
 def test_texts_and_ratios_have_one_entry_a_token(result: RunResult) -> None:
-    pairs = {row["pair_id"]: row for row in read_pairs(result.run.path("data", "pairs.arrow"))}  # pyright: ignore
+    pairs = {row["example_id"]: row for row in read_pairs(result.run.path("data", "pairs.arrow"))}  # pyright: ignore
     tokenizer = AutoTokenizer.from_pretrained(result.policy)
     for row in read_table(result.run.path("round-1/tokens", "tokens.parquet")).to_pylist():
         for side in ("chosen", "rejected"):
-            ids = pairs[row["pair_id"]][f"{side}_ids"]
+            ids = pairs[row["example_id"]][f"{side}_ids"]
             assert len(row[f"{side}_tokens"]) == len(row[f"{side}_ratios"]) == len(ids)
             assert "".join(row[f"{side}_tokens"]) == decode(tokenizer, ids)
 

@@ -106,7 +106,7 @@ def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
     for record in one.stages():
         for name in record.outputs:
             if name.endswith("selection.parquet") or name.endswith("training.parquet"):
-                for key in ("pair_id", "kept", "reason", "used", "origin"):
+                for key in ("example_id", "kept", "reason", "used", "origin"):
                     if key in read_table(one.path(record.name, name)).column_names:
                         assert column(one, record.name, name, key) == column(two, record.name, name, key)
             elif name.endswith("candidates.parquet"):

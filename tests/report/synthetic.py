@@ -122,7 +122,7 @@ def _pairs(rng: np.random.Generator, count: int, rounds: int, words: int, colour
     few = np.zeros(count, bool)
     few[np.linspace(0, count - 1, min(coloured, count)).astype(int)] = rounds > 1
     columns: dict[str, Any] = {
-        "pair_id": [f"{value:016x}" for value in rng.integers(0, 2**63, count)],
+        "example_id": [f"{value:016x}" for value in rng.integers(0, 2**63, count)],
         "origin": ["offline" if at == 0 else f"generated:{at}" for at in made_in],
         "p": rng.choice([1.0, 1.0, 0.9, 0.75, 0.5], count),
         "prompt": pc.binary_join(_words(rng, vocabulary, rng.poisson(12, count) + 3), ""),  # pyright: ignore

@@ -227,7 +227,7 @@ def test_a_round_that_was_not_trained_has_selected_and_no_special_token_is_found
     page.fill("#f-search", "<EOS>")
     until(page, "document.getElementById('count').textContent.startsWith('0 of')")
     first = next(row for row in rows if row["tokens_round"] is not None)
-    page.fill("#f-search", first["pair_id"])
+    page.fill("#f-search", first["example_id"])
     until(page, "document.getElementById('count').textContent.startsWith('1 of')")
     page.click("#row-0 td")
     until(page, "!document.getElementById('pair').hidden")
@@ -283,16 +283,16 @@ def test_every_filter_lets_through_what_it_says(page: Any, run: RunContents) -> 
 def test_the_pair_that_is_shown_is_the_first_of_the_filtered_list(page: Any, run: RunContents) -> None:
     rows = rows_of(run)
 
-    def shown(pair_id: str) -> None:
-        until(page, f"document.getElementById('pair-title')?.textContent === '{pair_id}'")
+    def shown(example_id: str) -> None:
+        until(page, f"document.getElementById('pair-title')?.textContent === '{example_id}'")
         assert page.locator("#grid-body [aria-selected=true]").get_attribute("id") == "row-0"
 
     page.click("#row-4 td")
-    until(page, f"document.getElementById('pair-title')?.textContent === '{rows[4]['pair_id']}'")
+    until(page, f"document.getElementById('pair-title')?.textContent === '{rows[4]['example_id']}'")
     page.select_option("#f-origin", "2")
-    shown(next(row["pair_id"] for row in rows if row["origin"] == "generated:3"))
+    shown(next(row["example_id"] for row in rows if row["origin"] == "generated:3"))
     page.check("#f-coloured")
-    shown(next(row["pair_id"] for row in rows if row["origin"] == "generated:3" and row["tokens_round"] is not None))
+    shown(next(row["example_id"] for row in rows if row["origin"] == "generated:3" and row["tokens_round"] is not None))
     page.fill("#f-search", "no pair says this")
     until(page, "document.getElementById('count').textContent.startsWith('0 of')")
     assert not page.locator("#pair").is_visible()
@@ -301,14 +301,14 @@ def test_the_pair_that_is_shown_is_the_first_of_the_filtered_list(page: Any, run
     page.select_option("#f-sort", "margin")
     page.uncheck("#f-coloured")
     made = [row for row in rows if row["origin"] == "generated:3"]
-    shown(max(made, key=lambda row: last_margin(row)[0])["pair_id"])
+    shown(max(made, key=lambda row: last_margin(row)[0])["example_id"])
 
 
 def test_search_finds_text_in_any_case_and_ids(page: Any, run: RunContents) -> None:
     rows = rows_of(run)
     word = rows[20]["chosen"].split()[2]
-    texts = [[row[name].lower() for name in ("pair_id", "prompt", "chosen", "rejected")] for row in rows]
-    for query in (word.upper(), rows[33]["pair_id"], "</SCRIPT>", "no such text"):
+    texts = [[row[name].lower() for name in ("example_id", "prompt", "chosen", "rejected")] for row in rows]
+    for query in (word.upper(), rows[33]["example_id"], "</SCRIPT>", "no such text"):
         page.fill("#f-search", query)
         wanted = sum(any(query.lower() in text for text in of_row) for of_row in texts)
         until(page, f"document.getElementById('count').textContent.startsWith('{wanted} of')")
@@ -382,10 +382,10 @@ def test_text_that_nobody_may_trust_is_shown_as_it_is(page: Any) -> None:
 
 def test_tokens_are_coloured_and_say_their_figures(page: Any, run: RunContents) -> None:
     row = next(row for row in rows_of(run) if row["tokens_round"] is not None)
-    page.fill("#f-search", row["pair_id"])
+    page.fill("#f-search", row["example_id"])
     until(page, "document.getElementById('count').textContent.startsWith('1 of')")
     page.click("#row-0 td")
-    until(page, f"document.getElementById('pair-title')?.textContent === '{row['pair_id']}'")
+    until(page, f"document.getElementById('pair-title')?.textContent === '{row['example_id']}'")
     for side in ("chosen", "rejected"):
         tokens = page.locator(f"#pair .side.{side} .t")
         assert tokens.count() == len(row[f"{side}_tokens"])
@@ -635,7 +635,7 @@ def test_the_last_run_asked_for_is_the_one_shown(browser: Any, tmp_path: Path) -
     assert page.locator("#count").inner_text() == "60 of 60 pairs"
     assert page.locator(".about:visible").get_attribute("data-run") == "0"
     assert runs[0].pairs is not None
-    first = runs[0].pairs["pair_id"][0].as_py()
+    first = runs[0].pairs["example_id"][0].as_py()
     assert page.locator("#pair-title").inner_text() == first
     page.fill("#f-search", first)
     until(page, "document.getElementById('count').textContent.startsWith('1 of 60')")

@@ -25,7 +25,7 @@ from hand_made import (
     whole_run,
 )
 
-from seralign.data.table import write_pairs
+from seralign.data.table import write_examples
 from seralign.errors import StoreError
 from seralign.records import oriented
 from seralign.report.charts import Over
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def rows_of(table: pa.Table | None) -> dict[str, dict[str, Any]]:
     assert table is not None
-    return {row["pair_id"]: row for row in table.to_pylist()}
+    return {row["example_id"]: row for row in table.to_pylist()}
 
 
 # --- pairs
@@ -77,14 +77,14 @@ def test_labels_are_those_that_rounds_train_with(tmp_path: Path) -> None:
     add_data(run, [pair("a"), pair("b")])
     review = CrossfitFigures(2, 2, 2, 1.0, 0.6, 0.5, 0.5)
     folder = run.begin("crossfit/review", {})
-    write_table(folder / "review.parquet", {"pair_id": ["b", "a"], "kept": [True, False]})
-    write_pairs(folder / "pairs.arrow", [oriented(pair("a"), 0.9), oriented(pair("b"), 0.4)])
+    write_table(folder / "review.parquet", {"example_id": ["b", "a"], "kept": [True, False]})
+    write_examples(folder / "pairs.arrow", [oriented(pair("a"), 0.9), oriented(pair("b"), 0.4)])
     run.commit("crossfit/review", {}, to_json(review), 1.0)
     add_generated(run, 2, [pair("round2-x", "generated:2")], selection({"round2-x": 1.0}, ["round2-x"]))
     rows = rows_of(run_contents(run).pairs)
 
     assert {name: row["p"] for name, row in rows.items()} == {"a": 0.9, "b": 0.6, "round2-x": 0.75}
-    assert (rows["b"]["chosen"], rows["b"]["rejected"]) == (pair("b").rejected, pair("b").chosen)
+    assert (rows["b"]["chosen"], rows["b"]["rejected"]) == ("bad", "good")
     # No round had pair a; b was not among those that this one selected from.
     assert {name: row["kept"] for name, row in rows.items()} == {"a": [DROPPED], "b": [None], "round2-x": ["selected"]}
 
@@ -136,8 +136,8 @@ def test_pairs_beyond_the_limit_are_left_in_the_tables(run: Run) -> None:
 
 def test_a_sample_is_spread_over_the_table() -> None:
     rounds = pa.array([1 if row in (3, 50) else None for row in range(100)], pa.int32())
-    table = pa.table({"pair_id": [str(row) for row in range(100)], "tokens_round": rounds})
-    found = [int(row["pair_id"]) for row in sample_pairs(table, 12).to_pylist()]
+    table = pa.table({"example_id": [str(row) for row in range(100)], "tokens_round": rounds})
+    found = [int(row["example_id"]) for row in sample_pairs(table, 12).to_pylist()]
     assert len(found) == 12
     assert {3, 50} <= set(found)
     assert found == sorted(found)

@@ -556,7 +556,7 @@ def test_pairs_come_back_as_they_were() -> None:
     rows, tokens, _ = unpacked(packed.header, packed.blocks)
     at = 0
     for given, row in zip(run.pairs.to_pylist(), rows, strict=True):
-        assert (row["id"], row["prompt"], row["origin"]) == (given["pair_id"], given["prompt"], given["origin"])
+        assert (row["id"], row["prompt"], row["origin"]) == (given["example_id"], given["prompt"], given["origin"])
         assert row["p"] == pytest.approx(given["p"])
         assert row["kept"] == given["kept"]
         wanted = [float("nan") if margin is None else margin for margin in given["margins"]]
@@ -628,7 +628,7 @@ def test_pairs_stay_below_their_bytes_and_say_what_was_left_out(most: int) -> No
     packed = pack_pairs(run.pairs, 600, most)
     assert packed.size <= most
     rows, tokens, _ = unpacked(packed.header, packed.blocks)
-    texts = {row["pair_id"]: row for row in run.pairs.to_pylist()}
+    texts = {row["example_id"]: row for row in run.pairs.to_pylist()}
     assert packed.header["cut"] > 0
     for row in rows:
         given = texts[row["id"]]["chosen"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seralign.errors import ModelError
 from seralign.objectives import DPO, SimPO
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps, scores
-from seralign.rewards.responses import Responses
+from seralign.rewards.responses import Responses, plan_scoring
 from seralign.runs.cache import LogpCache, response_key
 
 
@@ -62,10 +62,7 @@ def with_repetitions() -> Responses:
         ([3, 4], [5]),
         ([3, 4], [6]),
     ]
-    table = datasets.Dataset.from_dict(
-        {"prompt_ids": [prompt for prompt, _ in rows] * 2, "ids": [response for _, response in rows] * 2}
-    )
-    return Responses(table)
+    return Responses(tiny.examples_table([(prompt, [response]) for prompt, response in rows * 2]))
 
 
 def packs_of(responses: Responses, size: int, seed: int = 1) -> list[np.ndarray]:
@@ -80,16 +77,49 @@ def cache(tmp_path: Path) -> Iterator[LogpCache]:
     opened.close()
 
 
-def test_responses_are_numbered_column_by_column() -> None:
-    table = datasets.Dataset.from_dict(
-        {"prompt_ids": [[1], [2, 2]], "chosen_ids": [[3], [4]], "rejected_ids": [[5, 5], [6, 6, 6]]}
-    )
-    responses = Responses(table)
+def test_responses_are_numbered_place_by_place() -> None:
+    responses = Responses(tiny.examples_table([([1], [[3], [5, 5]]), ([2, 2], [[4], [6, 6, 6]])]))
     assert len(responses) == 4
     assert responses.sequences(np.arange(4)) == [([1], [3]), ([2, 2], [4]), ([1], [5, 5]), ([2, 2], [6, 6, 6])]
     assert responses.sequences(np.array([3, 0, 3])) == [([2, 2], [6, 6, 6]), ([1], [3]), ([2, 2], [6, 6, 6])]
     assert responses.lengths.tolist() == [1, 1, 2, 3]
     assert responses.whole_lengths.tolist() == [2, 3, 3, 5]
+    first = Responses(responses.table, "first")
+    assert first.sequences(np.arange(len(first))) == [([1], [3]), ([2, 2], [4])]
+
+
+RAGGED = [
+    ([1], [[3]]),
+    ([2, 2], [[4], [6, 6, 6], [7, 8]]),
+    ([3], [[5, 5], [6]]),
+]
+
+
+def test_examples_may_have_different_numbers_of_responses() -> None:
+    """Place by place: 0, 1, 2; then 1, 2; then 1."""
+    responses = Responses(tiny.examples_table(RAGGED))
+    wanted = [([1], [3]), ([2, 2], [4]), ([3], [5, 5]), ([2, 2], [6, 6, 6]), ([3], [6]), ([2, 2], [7, 8])]
+    assert responses.sequences(np.arange(6)) == wanted
+    assert responses.sequences(np.array([5, 2, 3])) == [wanted[5], wanted[2], wanted[3]]
+    assert responses.keys == [response_key(*pair) for pair in wanted]
+    assert responses.lengths.tolist() == [1, 1, 2, 3, 1, 2]
+    assert responses.whole_lengths.tolist() == [2, 3, 3, 5, 2, 4]
+    assert responses.prompts.tolist() == [0, 1, 2, 1, 2, 1]
+    assert responses.numbering.of_rows(np.array([2, 1])).tolist() == [2, 1, 4, 3, 5]
+    moved = Responses(responses.table.select([2, 0, 1]))
+    assert moved.sequences(np.arange(6)) == [wanted[2], wanted[0], wanted[1], wanted[4], wanted[3], wanted[5]]
+    assert moved.keys == [response_key(*pair) for pair in moved.sequences(np.arange(6))]
+
+
+@pytest.mark.parametrize("rows", [RAGGED, RAGGED[1:2] * 2, RAGGED[:1], RAGGED[2:]])
+def test_ragged_responses_packed_together_have_the_values_of_one_at_a_time(rows: list, cache: LogpCache) -> None:
+    model = tiny.make_model()
+    responses = Responses(tiny.examples_table(rows))
+    found = logps(responses, plan_scoring(responses, 100, 100), policy_of(model), cache)
+    exact = tiny.make_model().double()
+    with torch.no_grad():
+        wanted = [float(tiny.reference_logp(exact, *pair)) for pair in responses.sequences(np.arange(len(responses)))]
+    np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-6)
 
 
 def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
@@ -97,7 +127,8 @@ def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
     table = tiny.pairs_table(10_100)
     for part in (table, table.select(np.random.default_rng(0).permutation(10_100)[:10_050]), table.select([])):
         responses = Responses(part)
-        pairs = [pair for name in responses.columns for pair in zip(part["prompt_ids"], part[name], strict=True)]
+        rows = list(zip(part["prompt_ids"], part["response_ids"], strict=True))
+        pairs = [(prompt, ids[place]) for place in (0, 1) for prompt, ids in rows]
         assert len(responses) == len(pairs)
         assert responses.keys == [response_key(prompt, response) for prompt, response in pairs]
         assert responses.lengths.tolist() == [len(response) for _, response in pairs]
@@ -105,11 +136,8 @@ def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
 
 
 def test_a_key_does_not_depend_on_the_width_of_the_numbers() -> None:
-    ids = {"prompt_ids": [[1, 2]], "ids": [[3, 70000]]}
-    narrow = datasets.Dataset.from_dict(
-        ids, datasets.Features(dict.fromkeys(ids, datasets.List(datasets.Value("int32"))))
-    )
-    wide = datasets.Dataset.from_dict(ids)
+    narrow = tiny.examples_table([([1, 2], [[3, 70000]])])
+    wide = datasets.Dataset.from_dict({name: narrow[name][:] for name in ("prompt_ids", "response_ids")})
     assert narrow.data.table.schema != wide.data.table.schema
     assert Responses(narrow).keys == Responses(wide).keys == [response_key([1, 2], [3, 70000])]
 
@@ -185,7 +213,7 @@ def test_responses_in_no_pack_are_neither_computed_nor_asked_for(exact: bool, ca
 
     Equal responses have one value; the value in a certain pack is that of no other.
     """
-    table = datasets.Dataset.from_dict({"prompt_ids": [[1]] * 7, "ids": [[3], [4, 4]] * 3 + [[5]]})
+    table = tiny.examples_table([([1], [ids]) for ids in [[3], [4, 4]] * 3 + [[5]]])
     responses = Responses(table)
     packs = [np.array([3, 2]), np.array([4, 0])]
     found = logps(responses, packs, policy_of(Uneven()), cache, exact=exact)
@@ -200,15 +228,8 @@ def test_only_packs_that_lack_something_are_computed(cache: LogpCache) -> None:
     responses = two_columns()
     packs = packs_of(responses, 8)
     known = [1, 3]
-    half = Responses(
-        datasets.Dataset.from_dict(
-            {
-                "prompt_ids": [responses.sequences(packs[pack])[row][0] for pack in known for row in range(8)],
-                "ids": [responses.sequences(packs[pack])[row][1] for pack in known for row in range(8)],
-            }
-        ),
-        ("ids",),
-    )
+    sequences = [sequence for pack in known for sequence in responses.sequences(packs[pack])]
+    half = Responses(tiny.examples_table([(prompt, [response]) for prompt, response in sequences]))
     before = logps(half, [np.arange(16)], policy_of(Uneven()), cache)
     model = Uneven()
     found = logps(responses, packs, policy_of(model), cache)

@@ -11,7 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.records import Candidate, Prompt
+from seralign.data.table import to_prompt
+from seralign.records import Candidate, Pair, Prompt, Response
 from seralign.rewards.pairing import (
     Contrast,
     contrasts,
@@ -126,16 +127,13 @@ def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[l
 def test_a_generated_pair_is_named_by_round_and_content() -> None:
     prompt = Prompt("p", "question", (1, 2))
     pair = generated_pair(3, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
-    assert (pair.origin, pair.prompt_id, pair.prompt, pair.chosen, pair.rejected) == (
-        "generated:3", "p", "question", "good", "bad"
-    )  # fmt: skip
-    assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) == ((1, 2), tuple(b"good"), tuple(b"bad"))
-    assert (pair.p, pair.weight) == (1.0, 1.0)
+    assert (pair.origin, pair.prompt, pair.preference, pair.weight) == ("generated:3", prompt, Pair(), 1.0)
+    assert pair.responses == (Response("good", tuple(b"good")), Response("bad", tuple(b"bad")))
     again = generated_pair(3, prompt, candidate("p", 7, "good"), candidate("p", 5, "bad"))
-    assert again.pair_id == pair.pair_id
+    assert again.example_id == pair.example_id
     other_round = generated_pair(2, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
     swapped = generated_pair(3, prompt, candidate("p", 0, "bad"), candidate("p", 1, "good"))
-    assert len({pair.pair_id, other_round.pair_id, swapped.pair_id}) == 3
+    assert len({pair.example_id, other_round.example_id, swapped.example_id}) == 3
 
 
 def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +142,7 @@ def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.
     prompts = tiny.prompts_table(7)
     candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
     found = [Contrast(candidates[at].prompt_id, at, at + 1, 1.0) for at in (9, 0, 18, 6, 3)]
-    records = {row["prompt_id"]: Prompt(row["prompt_id"], row["text"], tuple(row["ids"])) for row in map(dict, prompts)}
+    records = {row["prompt_id"]: to_prompt(row) for row in map(dict, prompts)}
     pairs = list(generated_pairs(2, prompts, table_of(candidates), found))
     assert pairs == [
         generated_pair(2, records[each.prompt_id], candidates[each.best], candidates[each.worst]) for each in found

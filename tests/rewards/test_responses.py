@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datasets
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +15,7 @@ ALL = 10**9
 
 
 def responses_of(rows: list[tuple[list[int], list[int]]]) -> Responses:
-    columns = {"prompt_ids": [prompt for prompt, _ in rows], "ids": [response for _, response in rows]}
-    features = datasets.Features(dict.fromkeys(columns, datasets.List(datasets.Value("int64"))))
-    return Responses(datasets.Dataset.from_dict(columns, features))
+    return Responses(tiny.examples_table([(prompt, [response]) for prompt, response in rows]))
 
 
 def planned(responses: Responses, budget: int, longest: int = ALL) -> list[list[int]]:

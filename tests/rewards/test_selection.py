@@ -60,7 +60,7 @@ def test_kept_in_the_order_of_the_input(config: dict[str, Any], expected: list[s
 def test_table_has_a_row_for_each_pair() -> None:
     table = select(IDS, MARGINS, SelectionConfig(rule="middle", fraction=0.34), seed=0).table()
     assert table == {
-        "pair_id": IDS,
+        "example_id": IDS,
         "margin": [0.5, 3.0, -1.0, 2.0, 3.0, 0.0],
         "rank": [3, 0, 5, 2, 1, 4],
         "kept": [True, False, False, True, False, False],
@@ -93,9 +93,13 @@ def test_order_of_rows_does_not_matter(
     names = list(pairs)
     shuffle.shuffle(names)
     first, second = keep(pairs, config, seed), keep({name: pairs[name] for name in names}, config, seed)
-    rows = {name: (rank, reason) for name, rank, reason in zip(first.pair_ids, first.ranks, first.reasons, strict=True)}
-    assert rows == {n: (rank, why) for n, rank, why in zip(second.pair_ids, second.ranks, second.reasons, strict=True)}
-    assert second.pair_ids == tuple(names)
+    rows = {
+        name: (rank, reason) for name, rank, reason in zip(first.example_ids, first.ranks, first.reasons, strict=True)
+    }
+    assert rows == {
+        n: (rank, why) for n, rank, why in zip(second.example_ids, second.ranks, second.reasons, strict=True)
+    }
+    assert second.example_ids == tuple(names)
 
 
 @timeless
@@ -149,7 +153,7 @@ def test_threshold_is_the_comparison(pairs: dict[str, float], threshold: float) 
 @given(pairs=scored, config=configs)
 def test_ranks_sort_by_margin_then_id(pairs: dict[str, float], config: SelectionConfig) -> None:
     selection = keep(pairs, config)
-    ranked = [name for _, name in sorted(zip(selection.ranks, selection.pair_ids, strict=True))]
+    ranked = [name for _, name in sorted(zip(selection.ranks, selection.example_ids, strict=True))]
     assert ranked == sorted(pairs, key=lambda name: (-pairs[name], name))
 
 
@@ -182,7 +186,7 @@ def test_margin_that_is_no_number_names_the_pair(bad: float) -> None:
 
 
 def test_repeated_id_is_named() -> None:
-    with pytest.raises(DataError, match=r"^pair_id 'q' occurs more than once"):
+    with pytest.raises(DataError, match=r"^example_id 'q' occurs more than once"):
         select(["p", "q", "q"], np.array([1.0, 2.0, 2.0]), SelectionConfig(), seed=0)
 
 

@@ -521,8 +521,8 @@ def test_a_write_that_fails_half_way_leaves_the_file_before_it(tmp_path: Path) -
 
 def test_tables_round_trip_and_corrupt_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    write_table(path, {"pair_id": ["x", "y"], "margin": [0.1, -2.5]})
-    assert read_table(path).to_pydict() == {"pair_id": ["x", "y"], "margin": [0.1, -2.5]}
+    write_table(path, {"example_id": ["x", "y"], "margin": [0.1, -2.5]})
+    assert read_table(path).to_pydict() == {"example_id": ["x", "y"], "margin": [0.1, -2.5]}
     assert read_table(path, ["margin"]).column_names == ["margin"]
     with pytest.raises(pa.ArrowInvalid):
         write_table(tmp_path / "b.parquet", {"a": [1], "b": [1, 2]})

@@ -16,7 +16,6 @@ import tiny
 from torch import nn
 
 from seralign.config import PolicyConfig, SamplingConfig
-from seralign.data.table import PROMPT_FEATURES
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource
 from seralign.records import Candidate, Prompt
@@ -127,9 +126,7 @@ def test_the_seed_decides_and_every_prompt_has_its_own(sampling: Sampling, tmp_p
     first = sampling(tmp_path / "a", prompts, seed=4)
     assert sampling(tmp_path / "b", prompts, seed=4).equals(first)
     assert not sampling(tmp_path / "c", prompts, seed=5).equals(first)
-    same = datasets.Dataset.from_dict(
-        {"prompt_id": ["x", "y"], "text": ["", ""], "ids": [[4, 9, 8]] * 2}, features=PROMPT_FEATURES
-    )
+    same = tiny.plain_prompts(["x", "y"], ["", ""], [[4, 9, 8]] * 2)
     texts = sampling(tmp_path / "d", same, batch_size=1)["text"].to_pylist()
     assert texts[:2] != texts[2:]
 

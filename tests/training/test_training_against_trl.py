@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import pytest
+import tiny
 import torch
 from torch import nn
 from training_helpers import metrics, policy_model, random_pairs, run_training, training_data
@@ -90,7 +91,7 @@ def test_dpo_is_trls(tiny_model: Callable[[str], Path], tmp_path: Path, optimize
         trainer = TokenizedDPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(model),
             args=DPOConfig(beta=0.1, **settings(tmp_path / "trl", optimizer)),
-            train_dataset=pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]),
+            train_dataset=tiny.as_pairs(pairs).select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]),
             processing_class=build_tokenizer(),
         )
     expected, trl_model = losses_and_weights(trainer)
@@ -109,7 +110,7 @@ def test_sft_is_trls_loss_on_the_completion_only(tiny_model: Callable[[str], Pat
             "input_ids": [*row["prompt_ids"], *row["chosen_ids"]],
             "completion_mask": [0] * len(row["prompt_ids"]) + [1] * len(row["chosen_ids"]),
         }
-        for row in map(dict, pairs)
+        for row in map(dict, tiny.as_pairs(pairs))
     ]
     model = tiny_model("llama")
     with quiet_transformers():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -40,7 +41,7 @@ def trained_gradient(model: Path, folder: Path, objective: ObjectiveSum, tokens_
         learning_rate=1.0, warmup=0.0, max_grad_norm=0.0, log_steps=1,
     )  # fmt: skip
     planned = training_data(model, PAIRS, one("simpo", SimPO(1.0)), config)
-    data = TrainingData(PAIRS, planned.plan, REFERENCE if objective.uses_reference else None)
+    data = TrainingData(PAIRS, planned.plan, REFERENCE.reshape(-1) if objective.uses_reference else None)
     policy = policy_model(model).double()
     before = weights(policy)
     run_training(policy, folder, data, objective, config)
@@ -60,8 +61,7 @@ def test_dpo_gradient_is_that_of_the_weighted_mean_by_hand(
 
     policy = policy_model(tiny_model("llama")).double()
     total = torch.zeros((), dtype=torch.float64)
-    for at in range(len(PAIRS)):
-        row = PAIRS[at]
+    for at, row in enumerate(map(dict, tiny.as_pairs(PAIRS))):
         h = (plain_logps(policy, row, "chosen_ids") - REFERENCE[0, at]) - (
             plain_logps(policy, row, "rejected_ids") - REFERENCE[1, at]
         )
@@ -114,10 +114,10 @@ def test_sft_is_transformers_own_loss_over_tokens(
     run_training(policy, tmp_path, training_data(tiny_model("llama"), pairs, objective, config), objective, config)
 
     own = policy_model(tiny_model("llama")).double()
-    width = max(len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in pairs)  # pyright: ignore
+    rows = [dict(row) for row in tiny.as_pairs(pairs)]
+    width = max(len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in rows)
     ids, mask, labels = torch.zeros(8, width).long(), torch.zeros(8, width).long(), torch.full((8, width), -100)
-    for at in range(8):
-        row = pairs[at]
+    for at, row in enumerate(rows):
         start, end = len(row["prompt_ids"]), len(row["prompt_ids"]) + len(row["chosen_ids"])
         ids[at, :end] = torch.tensor([*row["prompt_ids"], *row["chosen_ids"]])
         mask[at, :end] = 1

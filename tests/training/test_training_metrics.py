@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from datasets import Dataset
 from torch import nn
@@ -41,8 +42,8 @@ def by_hand(model: nn.Module, pairs: Dataset, reference: np.ndarray) -> dict[str
     """DPO's metrics with beta 0.1, pair by pair: the loss weighted, everything else a plain mean over pairs."""
     lines = []
     weights = []
-    for at in range(len(pairs)):
-        row = pairs[at]
+    reference = reference.reshape(2, -1)
+    for at, row in enumerate(map(dict, tiny.as_pairs(pairs))):
         chosen, rejected = (plain_logps(model, row, name).item() for name in ("chosen_ids", "rejected_ids"))
         h = (chosen - reference[0, at]) - (rejected - reference[1, at])
         weights.append(row["weight"])
@@ -65,7 +66,7 @@ def by_hand(model: nn.Module, pairs: Dataset, reference: np.ndarray) -> dict[str
 
 
 def some_reference(pairs: Dataset) -> np.ndarray:
-    return np.random.default_rng(3).normal(-25, 10, size=(2, len(pairs)))
+    return np.random.default_rng(3).normal(-25, 10, size=2 * len(pairs))
 
 
 @pytest.mark.parametrize("tokens_per_pack", [10_000, 100, 1])
@@ -94,7 +95,7 @@ def test_a_line_covers_all_steps_since_the_one_before(tiny_model: Callable[[str]
     data = training_data(tiny_model("llama"), PAIRS, objective, config)
     run_training(policy_model(tiny_model("llama")), tmp_path, data, objective, config)
 
-    lengths = np.array([len(ids) for ids in PAIRS["chosen_ids"]])
+    lengths = np.array([len(ids) for ids in tiny.as_pairs(PAIRS)["chosen_ids"]])
     lines = metrics(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 5]
     for line, steps in zip(lines, [(0, 1), (2, 3), (4,)], strict=True):
@@ -111,8 +112,9 @@ def test_sft_has_a_mean_over_tokens_and_no_margins(tiny_model: Callable[[str], P
     model = policy_model(tiny_model("llama"))
     expected = []
     for pairs in (HELDOUT, PAIRS):
-        losses = [-row["weight"] * plain_logps(model, row, "chosen_ids").item() for row in map(dict, pairs)]
-        tokens = sum(len(row["chosen_ids"]) for row in map(dict, pairs))
+        rows = [dict(row) for row in tiny.as_pairs(pairs)]
+        losses = [-row["weight"] * plain_logps(model, row, "chosen_ids").item() for row in rows]
+        tokens = sum(len(row["chosen_ids"]) for row in rows)
         expected.append(sum(losses) / (np.mean(pairs["weight"]) * tokens))
     first, line, _ = metrics(tmp_path)
     assert [first["eval_loss"], line["loss"]] == pytest.approx(expected, rel=1e-5)
@@ -205,7 +207,7 @@ def test_a_number_that_is_none_is_null_in_the_metrics(tiny_model: Callable[[str]
     config = TrainingConfig(max_steps=1, batch_size=10, log_steps=1)
     objective = one("dpo", DPO(0.1))
     plan = training_data(tiny_model("llama"), PAIRS, one("simpo", SimPO(1.0)), config).plan
-    broken = np.stack([np.full(10, -np.inf), np.full(10, -1.0)])
+    broken = np.concatenate([np.full(10, -np.inf), np.full(10, -1.0)])
     policy = policy_model(tiny_model("llama"))
     figures = run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import tiny
 import torch
 from torch import nn
 from transformers import (
@@ -23,7 +24,6 @@ from transformers import (
 
 from seralign import distributed
 from seralign.config import LoraConfig, PolicyConfig, TrainingConfig
-from seralign.data.table import PAIR_FEATURES
 from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import ObjectiveSum
@@ -31,6 +31,7 @@ from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
+from seralign.records import Pair
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps
 from seralign.rewards.responses import Responses
 from seralign.training.batches import row_sizes
@@ -72,20 +73,12 @@ def random_pairs(count: int, seed: int = 0, *, soft: bool = False) -> datasets.D
     def ids(low: int, high: int) -> list[int]:
         return random.integers(3, VOCAB, size=random.integers(low, high)).tolist()
 
-    rows = [
-        {
-            **dict.fromkeys(("pair_id", "prompt_id"), f"{seed}-{row}"),
-            **dict.fromkeys(("prompt", "chosen", "rejected"), ""),
-            "origin": "offline",
-            "prompt_ids": ids(2, 13),
-            "chosen_ids": [*ids(0, 12), 2],
-            "rejected_ids": [*ids(0, 12), 2],
-            "p": float(random.uniform(0.5, 1)) if soft else 1.0,
-            "weight": float(random.uniform(0.2, 3)) if soft else 1.0,
-        }
-        for row in range(count)
-    ]
-    return datasets.Dataset.from_list(rows, features=PAIR_FEATURES)
+    rows, labels, weights = [], [], []
+    for _ in range(count):
+        rows.append((ids(2, 13), ([*ids(0, 12), 2], [*ids(0, 12), 2])))
+        labels.append(Pair(float(random.uniform(0.5, 1)) if soft else 1.0))
+        weights.append(float(random.uniform(0.2, 3)) if soft else 1.0)
+    return tiny.examples_table(rows, labels, weights)
 
 
 def reference_logps(
@@ -93,11 +86,11 @@ def reference_logps(
 ) -> np.ndarray:
     """As the loop computes them where training starts from the reference: anew, in the trainer's packs."""
     load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype)
-    both = [np.concatenate([pack.rows, pack.rows + len(table)]) for pack in packs]
     precision = "float32" if config.precision == "auto" else config.precision
     policy = ScoringPolicy("reference", "digest", load, dtype, precision)
-    found = logps(Responses(table), both, policy, None, exact=True)
-    return found.reshape(2, -1)
+    responses = Responses(table)
+    both = [responses.numbering.of_rows(pack.rows) for pack in packs]
+    return logps(responses, both, policy, None, exact=True)
 
 
 def training_data(

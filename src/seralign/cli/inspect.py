@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
@@ -165,20 +165,22 @@ def _prompts(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTyp
 
 
 def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
-    """Pairs in full: the prompt, a border, and the response, which the loss counts."""
+    """Examples in full: the prompt, a border, and the response, which the loss counts."""
     from rich.text import Text
 
-    from seralign.data.table import read_table
+    from seralign.data.table import read_table, to_example
     from seralign.data.templates import decode
+    from seralign.records import Pair
     from seralign.terminal import printable
 
     table = read_table(path)
     for row in table.select(range(min(count, len(table)))):
-        yield Text(f"pair {row['pair_id']}  p {row['p']:g}  weight {row['weight']:g}", style="bold")  # pyright: ignore
-        for side in ("chosen", "rejected"):
-            if not row[f"{side}_ids"]:  # pyright: ignore
-                continue  # a demonstration has no rejected response
-            prompt_ids, ids = row["prompt_ids"], row[f"{side}_ids"]  # pyright: ignore
+        example = to_example(cast(dict[str, Any], row))
+        label = f"  p {example.preference.p:g}" if isinstance(example.preference, Pair) else ""
+        yield Text(f"{example.preference.form} {example.example_id}{label}  weight {example.weight:g}", style="bold")
+        sides = ("chosen", "rejected") if label else ("response",) * len(example.responses)
+        for side, response in zip(sides, example.responses, strict=True):
+            prompt_ids, ids = example.prompt.ids, response.ids
             ended = bool(ids) and ids[-1] in encoder.eos_ids
             ends = "ends with an end token" if ended else "no end token (cut)"
             yield Text(f"{side}: {len(prompt_ids)} prompt tokens ‖ {len(ids)} response tokens, {ends}", style="italic")

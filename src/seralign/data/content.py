@@ -23,6 +23,11 @@ class Inputs:
     documents: tuple[dict[str, Any], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def given(self) -> dict[str, Any]:
+        """What there is of them, by the names of the rows' columns."""
+        found = {"tools": self.tools, "documents": self.documents, "chat_template_kwargs": dict(self.settings)}
+        return {name: value for name, value in found.items() if value}
+
     def __bool__(self) -> bool:
         return bool(self.tools or self.documents or self.settings)
 
@@ -31,8 +36,8 @@ NOTHING = Inputs()
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt with none, one or two responses, all text, all conversations, or all token ids.
+class Unencoded:
+    """An example before tokens: a prompt with any number of responses, all text, all conversations, or all token ids.
 
     A response to a conversation is one assistant message. ``where``: the file and the row, for messages.
     """

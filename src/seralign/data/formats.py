@@ -18,6 +18,7 @@ Pairs are recognised by their columns, in this order:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from seralign.data import columns
@@ -31,9 +32,10 @@ from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.markers import hh_turns, is_hh, other_turn
 from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
 from seralign.data.place import Place, Reading
-from seralign.data.raw import Drop, RawDemonstration, RawPair, RawPrompt
-from seralign.records import content_id
+from seralign.data.raw import Drop, RawExample, RawPrompt
+from seralign.records import Demonstration, Pair, content_id
 
+SWAPPED = "swapped"
 TIE = "tie"
 OTHER_TURN = "turn marker inside a response"
 UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh reads them as turns)"
@@ -42,8 +44,8 @@ STORED = "response that is a conversation stored as a string"
 PLAIN_READING = Reading()
 
 
-def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPair | Drop:
-    """One row as a pair, turned so that the better response is ``chosen``.
+def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
+    """One row as a pair, turned so that the better response is the first, with p in (0.5, 1].
 
     A row with p < 0.5 is swapped and gets 1 - p; one with p = 0.5 is a tie and dropped, as are rows with an implicit
     prompt whose responses share none, or whose answers run over several turns.
@@ -66,23 +68,21 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPair
         return Drop(TIE, unread)
     prompt, (first, second), inputs = parts
     chosen, rejected = (first, second) if p > 0.5 else (second, first)
-    return RawPair(
-        pair_id=pair_id or _identity([prompt, chosen, rejected], inputs),
+    return RawExample(
+        example_id=pair_id or _identity([prompt, chosen, rejected], inputs),
         prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        p=max(p, 1.0 - p),
+        responses=(chosen, rejected),
+        preference=Pair(max(p, 1.0 - p)),
         weight=weight,
-        swapped=p < 0.5,
         named=pair_id is not None,
         where=where,
         inputs=inputs,
         unread=unread,
-        notes=tuple(dict.fromkeys(place.notes)),
+        notes=(*dict.fromkeys(place.notes), *([SWAPPED] if p < 0.5 else [])),
     )
 
 
-def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawDemonstration | Drop:
+def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
     """One row as a demonstration: a pair's better response; ``prompt`` with ``response``, ``completion`` or
     ``chosen`` (or their ids); or ``messages`` or ``conversations``, whose last one is the response.
 
@@ -95,8 +95,8 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
         pair = read_pair(row, where, reading)
         if isinstance(pair, Drop):
             return pair
-        identity = (pair.pair_id, pair.prompt, pair.chosen, pair.weight, pair.named, where)
-        return RawDemonstration(*identity, pair.inputs, pair.unread, pair.notes)
+        notes = tuple(note for note in pair.notes if note != SWAPPED)
+        return replace(pair, responses=pair.responses[:1], preference=Demonstration(), notes=notes)
     refuse_other_formats(row, place)
     names = columns.demonstration_columns(row, place)
     unread = columns.unread(row, names, ("weight", "pair_id"))
@@ -105,10 +105,19 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
     parts = _parts(row, names, place)
     if isinstance(parts, str):
         return Drop(parts, unread)
-    prompt, (response,), inputs = parts
-    identity = pair_id or _identity([prompt, response], inputs)
-    notes = tuple(dict.fromkeys(place.notes))
-    return RawDemonstration(identity, prompt, response, weight, pair_id is not None, where, inputs, unread, notes)
+    prompt, responses, inputs = parts
+    return RawExample(
+        example_id=pair_id or _identity([prompt, *responses], inputs),
+        prompt=prompt,
+        responses=responses,
+        preference=Demonstration(),
+        weight=weight,
+        named=pair_id is not None,
+        where=where,
+        inputs=inputs,
+        unread=unread,
+        notes=tuple(dict.fromkeys(place.notes)),
+    )
 
 
 def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPrompt | Drop:

@@ -6,37 +6,37 @@ Memory stays flat but for about 300 bytes a row: the identities already taken, w
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
 from seralign.data.columns import Row, listed_names
-from seralign.data.content import Content, Example
+from seralign.data.content import Unencoded, is_chat
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.place import Reading, reading
-from seralign.data.raw import Drop, RawDemonstration, RawPair, RawPrompt
+from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
-from seralign.data.table import CHUNK, read_table, write_pairs, write_prompts
+from seralign.data.table import CHUNK, example_ids, read_table, write_examples, write_prompts
+from seralign.data.templates import conversation
 from seralign.data.tokens import Encoded, Encoder
 from seralign.errors import DataError
-from seralign.records import OFFLINE, Pair, Prompt, content_id
+from seralign.records import Example, Pair, Prompt, Response, content_id
 from seralign.runs.figures import Lengths, SourceFigures
 
-SWAPPED = "swapped"
 DUPLICATE = "duplicate"
 PLAIN_ON_CHAT = (
     "the tokenizer has a chat template that plain text does not use (data.as_chat: true makes conversations of it)"
 )
 
-Raw = TypeVar("Raw", RawPair, RawDemonstration, RawPrompt)
-Labelled = TypeVar("Labelled", RawPair, RawDemonstration)
+Raw = TypeVar("Raw", RawExample, RawPrompt)
 
 
 def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, SourceFigures]:
@@ -54,14 +54,14 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
     Raises:
         DataError: The source cannot be read, a row is no pair, an identity comes twice, or no row can be used.
     """
-    return _prepare(source, encoder, path, key, read_pair, lambda raw: (raw.p, [SWAPPED] * raw.swapped))
+    return _prepare(source, encoder, path, key, read_pair)
 
 
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, SourceFigures]:
-    """Write a source's demonstrations as pairs whose rejected response is empty; as ``prepare_pairs``."""
-    return _prepare(source, encoder, path, key, read_demonstration, lambda _: (1.0, []))
+    """Write a source's demonstrations; as ``prepare_pairs``."""
+    return _prepare(source, encoder, path, key, read_demonstration)
 
 
 def prepare_prompts(
@@ -76,20 +76,20 @@ def prepare_prompts(
             if isinstance(encoded, str):
                 tally.drop(encoded)
                 continue
-            prompt_id = content_id(encoded.prompt_ids)
-            if prompt_id in seen:
+            prompt = _prompt(raw, encoded, encoder)
+            if prompt.prompt_id in seen:
                 tally.drop(DUPLICATE)
                 continue
-            seen.add(prompt_id)
-            tally.keep(raw, encoded.notes, encoded, 1.0)
-            yield Prompt(prompt_id, encoded.prompt, encoded.prompt_ids)
+            seen.add(prompt.prompt_id)
+            tally.keep(raw, encoded.notes, encoded)
+            yield prompt
 
     write_prompts(path, prompts())
     return read_table(path), tally.report()
 
 
 def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Pair ids to train on and pair ids held out, each in the table's order, no prompt on both sides.
+    """Ids of examples to train on and of those held out, each in the table's order, no prompt on both sides.
 
     The prompts held out are those whose digest with the seed is smallest, so the order of the rows changes nothing.
     At least one is held out and at least one is not, where there are two and ``fraction`` is not 0.
@@ -99,8 +99,8 @@ def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str]
     ranked = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt}".encode()).digest())
     heldout = set(ranked[:size])
     sides: tuple[list[str], list[str]] = ([], [])
-    for pair_id, prompt_id in zip(pairs["pair_id"], pairs["prompt_id"], strict=True):
-        sides[prompt_id in heldout].append(pair_id)
+    for example_id, prompt_id in zip(example_ids(pairs), pairs["prompt_id"], strict=True):
+        sides[prompt_id in heldout].append(example_id)
     return sides
 
 
@@ -109,24 +109,24 @@ def _prepare(
     encoder: Encoder,
     path: Path | str,
     key: str,
-    read: Callable[[Row, str, Reading], Labelled | Drop],
-    label: Callable[[Labelled], tuple[float, list[str]]],
+    read: Callable[[Row, str, Reading], RawExample | Drop],
 ) -> tuple[Dataset, SourceFigures]:
-    """Pairs and demonstrations alike; ``label`` gives a row's p and what is noted of it."""
+    """Examples of any form."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
-    def pairs() -> Iterator[Pair]:
+    def examples() -> Iterator[Example]:
         identities = _Identities()
         for raw, encoded in _encode(_rows(source, key), tally, read, encoder, reading(encoder.data, key)):
-            pair_id, repeated = identities.take(raw)
+            example_id, repeated = identities.take(raw)
             if isinstance(encoded, str):
                 tally.drop(encoded)
                 continue
-            p, notes = label(raw)
-            tally.keep(raw, [*encoded.notes, *notes, *([DUPLICATE] * repeated)], encoded, p)
-            yield _pair(pair_id, encoded, p, raw.weight)
+            tally.keep(raw, [*encoded.notes, *([DUPLICATE] * repeated)], encoded)
+            responses = map(Response, encoded.responses, encoded.response_ids)
+            prompt = _prompt(raw, encoded, encoder)
+            yield Example(example_id, prompt, tuple(responses), raw.preference, raw.weight)
 
-    write_pairs(path, pairs())
+    write_examples(path, examples())
     return read_table(path), tally.report()
 
 
@@ -156,33 +156,24 @@ def _encode(
                 tally.drop(raw.reason)
             else:
                 raws.append(raw)
-        yield from zip(raws, encoder.encode([_example(raw) for raw in raws]), strict=True)
+        yield from zip(raws, encoder.encode([_unencoded(raw) for raw in raws]), strict=True)
 
 
-def _example(raw: RawPair | RawDemonstration | RawPrompt) -> Example:
-    responses: tuple[Content, ...] = ()
-    if isinstance(raw, RawPair):
-        responses = raw.chosen, raw.rejected
-    elif isinstance(raw, RawDemonstration):
-        responses = (raw.response,)
-    return Example(raw.prompt, responses, raw.where, raw.inputs)
+def _unencoded(raw: RawExample | RawPrompt) -> Unencoded:
+    responses = raw.responses if isinstance(raw, RawExample) else ()
+    return Unencoded(raw.prompt, responses, raw.where, raw.inputs)
 
 
-def _pair(pair_id: str, encoded: Encoded, p: float, weight: float) -> Pair:
-    texts, ids = (*encoded.responses, ""), (*encoded.response_ids, ())
-    return Pair(
-        pair_id=pair_id,
-        prompt_id=content_id(encoded.prompt_ids),
-        origin=OFFLINE,
-        prompt=encoded.prompt,
-        chosen=texts[0],
-        rejected=texts[1],
-        prompt_ids=encoded.prompt_ids,
-        chosen_ids=ids[0],
-        rejected_ids=ids[1],
-        p=p,
-        weight=weight,
-    )
+def _prompt(raw: RawExample | RawPrompt, encoded: Encoded, encoder: Encoder) -> Prompt:
+    messages = template_inputs = None
+    if is_chat(raw.prompt):
+        given = conversation(_unencoded(raw), encoder.data)
+        messages, template_inputs = _json(given.prompt), _json(given.inputs.given()) if given.inputs else None
+    return Prompt(content_id(encoded.prompt_ids), encoded.prompt, encoded.prompt_ids, messages, template_inputs)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Identities:
@@ -191,16 +182,16 @@ class _Identities:
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
-    def take(self, raw: RawPair | RawDemonstration) -> tuple[str, bool]:
+    def take(self, raw: RawExample) -> tuple[str, bool]:
         """The row's identity, made unique if it is a digest; and whether the same content came before."""
-        pair_id, number = raw.pair_id, 1
-        if raw.named and pair_id in self._taken:
-            raise DataError(f"{raw.where}: pair_id {pair_id!r} is taken by {self._taken[pair_id]}; it must be unique")
-        while pair_id in self._taken:
+        found, number = raw.example_id, 1
+        if raw.named and found in self._taken:
+            raise DataError(f"{raw.where}: pair_id {found!r} is taken by {self._taken[found]}; it must be unique")
+        while found in self._taken:
             number += 1
-            pair_id = f"{raw.pair_id}-{number}"
-        self._taken[pair_id] = raw.where
-        return pair_id, number > 1
+            found = f"{raw.example_id}-{number}"
+        self._taken[found] = raw.where
+        return found, number > 1
 
 
 @dataclass(slots=True)
@@ -220,15 +211,15 @@ class _Tally:
     def drop(self, reason: str) -> None:
         self.dropped[reason] += 1
 
-    def keep(
-        self, raw: RawPair | RawDemonstration | RawPrompt, notes: Iterable[str], encoded: Encoded, p: float
-    ) -> None:
+    def keep(self, raw: RawExample | RawPrompt, notes: Iterable[str], encoded: Encoded) -> None:
+        preference = raw.preference if isinstance(raw, RawExample) else None
         self.kept += 1
-        self.soft += p < 1.0
+        self.soft += isinstance(preference, Pair) and preference.p < 1.0
         self.plain += isinstance(raw.prompt, str)
         self.noted.update((*raw.notes, *notes))
-        names = ("prompt", "chosen", "rejected")
-        for name, ids in zip(names, (encoded.prompt_ids, *encoded.response_ids), strict=False):
+        count = len(encoded.response_ids)
+        sides = ("chosen", "rejected") if isinstance(preference, Pair) else ("response",) * count
+        for name, ids in zip(("prompt", *sides), (encoded.prompt_ids, *encoded.response_ids), strict=True):
             self.lengths.setdefault(name, Counter())[len(ids)] += 1
 
     def report(self) -> SourceFigures:

@@ -1,10 +1,11 @@
-"""A row that was read and is not yet tokenized: a pair, a demonstration, a prompt, or nothing that can be used."""
+"""A row that was read and is not yet tokenized: an example, a prompt, or nothing that can be used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from seralign.data.content import NOTHING, Content, Inputs
+from seralign.records import Preference
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,35 +17,17 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class RawPair:
-    """A pair before tokens, the better response in ``chosen``.
+class RawExample:
+    """An example before tokens: a prompt, its responses, and a preference over them; the chosen one of a pair is first.
 
-    ``p`` in (0.5, 1]; ``swapped``: the row had the two the other way round. ``named``: ``pair_id`` was given in the
-    row, else it is the digest of prompt, chosen and rejected. ``where`` is the file and the row, for messages;
-    ``unread`` the row's columns that were not read; ``notes`` what is to be counted.
+    ``named``: ``example_id`` was given in the row, else it is the digest of prompt and responses. ``where`` is the file
+    and the row, for messages; ``unread`` the row's columns that were not read; ``notes`` what is to be counted.
     """
 
-    pair_id: str
+    example_id: str
     prompt: Content
-    chosen: Content
-    rejected: Content
-    p: float
-    weight: float
-    swapped: bool
-    named: bool
-    where: str
-    inputs: Inputs = NOTHING
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RawDemonstration:
-    """A prompt with a response to imitate."""
-
-    pair_id: str
-    prompt: Content
-    response: Content
+    responses: tuple[Content, ...]
+    preference: Preference
     weight: float
     named: bool
     where: str

@@ -1,98 +1,140 @@
-"""The tables of pairs and prompts: Arrow streams, written in pieces and memory-mapped when read."""
+"""The tables of examples and prompts: Arrow streams, written in pieces and memory-mapped when read.
+
+Who reads a table of examples asks the functions here; no column of responses is read by its name elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 
-from seralign.records import Pair, Prompt
+from seralign.data.numbering import Numbering
+from seralign.records import Example, Prompt, Response, preference_of
+from seralign.runs.examples import CARRIED, EXAMPLE_SCHEMA, carried_columns, counts, entry, first_label
 
 # Rows held at once. A row of a few thousand tokens takes about 200 kB while it is made of Python's numbers.
 CHUNK = 250
 # Rows of one column read at once; they stay Arrow's.
 _READ = 10_000
-_SIDES = ("chosen_ids", "rejected_ids")
 
-PAIR_FEATURES = Features(
-    {name: Value("string") for name in ("pair_id", "prompt_id", "origin", "prompt", "chosen", "rejected")}
-    | {name: List(Value("int32")) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    | {name: Value("float64") for name in ("p", "weight")}
+PROMPT_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("text", pa.string()),
+        ("ids", pa.list_(pa.int32())),
+        ("messages", pa.string()),
+        ("template_inputs", pa.string()),
+    ]
 )
-PROMPT_FEATURES = Features({"prompt_id": Value("string"), "text": Value("string"), "ids": List(Value("int32"))})
+_TRAINING = ["example_id", "prompt_ids", "response_ids", "form", "preference", "weight"]
 
 
-def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> int:
-    """Write pairs to an Arrow stream, ``CHUNK`` at a time; returns how many. Not atomic: give a temporary path."""
-    return _write(path, pairs, PAIR_FEATURES)
+def write_examples(path: Path | str, examples: Iterable[Example], carried: Sequence[str] = ()) -> int:
+    """Write examples to an Arrow stream, ``CHUNK`` at a time; returns how many. Not atomic: give a temporary path.
+
+    Args:
+        path: The file.
+        examples: What is written.
+        carried: Names of the columns that the examples carry along.
+    """
+    schema = EXAMPLE_SCHEMA
+    for name in carried:
+        schema = schema.append(pa.field(f"{CARRIED}{name}", pa.string()))
+    return _write(path, examples, schema, lambda chunk: example_columns(chunk, carried))
 
 
 def write_prompts(path: Path | str, prompts: Iterable[Prompt]) -> int:
-    """Write prompts to an Arrow stream, as ``write_pairs``."""
-    return _write(path, prompts, PROMPT_FEATURES)
+    """Write prompts to an Arrow stream, as ``write_examples``."""
+    return _write(
+        path,
+        prompts,
+        PROMPT_SCHEMA,
+        lambda chunk: {name: [getattr(prompt, name) for prompt in chunk] for name in PROMPT_SCHEMA.names},
+    )
 
 
 def read_table(path: Path | str) -> Dataset:
-    """A table of pairs or prompts, memory-mapped; it may be empty."""
+    """A table of examples or prompts, memory-mapped; it may be empty."""
     return Dataset.from_file(str(path))
 
 
-def write_subset(path: Path | str, table: Dataset, pair_ids: Sequence[str]) -> Dataset:
-    """Write the rows of a table of pairs that have one of ``pair_ids``, in its order; returns them memory-mapped."""
-    wanted = pa.array(pair_ids, pa.string())
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, PAIR_FEATURES.arrow_schema) as writer:
-        for batch in table.data.table.to_batches(max_chunksize=CHUNK):
-            writer.write_batch(batch.filter(pc.is_in(batch["pair_id"], value_set=wanted)))  # pyright: ignore
+def write_subset(path: Path | str, table: Dataset, example_ids: Sequence[str]) -> Dataset:
+    """Write the rows of a table of examples that have one of the ids, in its order; returns them memory-mapped."""
+    wanted = pa.array(example_ids, pa.string())
+    rows: pa.Table = table.data.table
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.schema) as writer:
+        for batch in rows.to_batches(max_chunksize=CHUNK):
+            writer.write_batch(batch.filter(pc.is_in(batch["example_id"], value_set=wanted)))  # pyright: ignore
     return read_table(path)
 
 
-def column_lengths(table: Dataset, column: str) -> np.ndarray:
-    """[N] lengths of a column of lists, without making Python lists of them."""
-    parts = [pc.list_value_length(lists).to_numpy() for lists in _lists(table, column)]  # pyright: ignore
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
-
-
 def training_columns(table: Dataset) -> Dataset:
-    """A table without its texts: what a training reads."""
-    return table.select_columns(["pair_id", "prompt_ids", "chosen_ids", "rejected_ids", "p", "weight"])
-
-
-def largest_token(table: Dataset) -> int:
-    """The largest token id of a table of examples or prompts; -1 where it has none."""
-    names = [name for name in ("prompt_ids", "ids", *_SIDES) if name in table.column_names]
-    return max((int(ids.max()) for name in names for ids in column_arrays(table, name) if len(ids)), default=-1)
+    """A table of examples without its texts: what a training reads."""
+    return table.select_columns(_TRAINING)
 
 
 def example_ids(table: Dataset) -> list[str]:
     """The ids of a table's examples [N]."""
-    return table["pair_id"][:]
+    return table["example_id"][:]
+
+
+def forms(table: Dataset) -> tuple[str, ...]:
+    """The forms of preference that a table of examples has, sorted; () where it is empty."""
+    found = {form for rows in _arrow(table, "form") for form in pc.unique(rows).to_pylist()}  # pyright: ignore
+    return tuple(sorted(found))
 
 
 def pair_labels(pairs: Dataset) -> np.ndarray:
     """p [N]: the probability that the first response of each pair is the better one."""
-    return np.array(pairs["p"][:], dtype=np.float64)
+    return _joined(first_label(lists).to_numpy() for lists in _lists(pairs, "preference")).astype(np.float64)
+
+
+def response_counts(table: Dataset) -> np.ndarray:
+    """Responses of each example [N]."""
+    return _joined(counts(lists) for lists in _lists(table, "response_ids")).astype(np.int64)
+
+
+def numbered_responses(table: Dataset, reads: Literal["all", "first"] = "all") -> Numbering:
+    """The numbers of the responses of a table of examples: of all, or of the first one of each example."""
+    given = response_counts(table)
+    return Numbering(np.minimum(given, 1) if reads == "first" else given)
 
 
 def response_lengths(table: Dataset, place: int) -> np.ndarray:
-    """Tokens of one response of each example [N]: of the first one where ``place`` is 0."""
-    return column_lengths(table, _SIDES[place])
+    """Tokens of one response of each example [N], the first one where ``place`` is 0; 0 where it has none there."""
+    return _joined(counts(entry(lists, place)) for lists in _lists(table, "response_ids")).astype(np.int64)
+
+
+def all_lengths(table: Dataset, numbering: Numbering) -> np.ndarray:
+    """Tokens of each response of the examples, by its number [R]; where the numbering has fewer, of those alone."""
+    found = _joined(counts(lists.flatten()) for lists in _lists(table, "response_ids")).astype(np.int64)
+    starts = np.cumsum(own := response_counts(table)) - own
+    return found[starts[numbering.rows] + numbering.places]
 
 
 def response_ids(table: Dataset, place: int) -> Iterator[np.ndarray]:
-    """The token ids of one response of each example, int64 [length] each; see ``column_arrays``."""
-    return column_arrays(table, _SIDES[place])
+    """The token ids of one response of each example, int64 [length] each; none where it has no such response."""
+    for lists in _lists(table, "response_ids"):
+        yield from _arrays(entry(lists, place))
+
+
+def token_rows(table: Dataset) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """For each example the ids of its prompt and of each of its responses, as ``column_arrays`` gives them."""
+    responses = (ids for lists in _lists(table, "response_ids") for ids in _arrays(lists.flatten()))
+    for prompt, count in zip(column_arrays(table, "prompt_ids"), response_counts(table).tolist(), strict=True):
+        yield prompt, list(islice(responses, count))
 
 
 def response_texts(table: Dataset, place: int) -> list[str]:
     """The texts of one response of each example [N]."""
-    return table[("chosen", "rejected")[place]][:]
+    return [text for lists in _lists(table, "responses") for text in entry(lists, place).to_pylist()]
 
 
 def length_difference(pairs: Dataset) -> np.ndarray:
@@ -100,50 +142,121 @@ def length_difference(pairs: Dataset) -> np.ndarray:
     return (response_lengths(pairs, 0) - response_lengths(pairs, 1)).astype(np.float64)
 
 
+def largest_token(table: Dataset) -> int:
+    """The largest token id of a table of examples or prompts; -1 where it has none."""
+    largest = [-1]
+    for name in ("prompt_ids", "ids", "response_ids"):
+        for lists in _lists(table, name) if name in table.column_names else ():
+            flat = lists.flatten()
+            flat = flat.flatten() if name == "response_ids" else flat  # pyright: ignore
+            largest.append(pc.max(flat).as_py() if len(flat) else -1)  # pyright: ignore
+    return max(largest)
+
+
+def column_lengths(table: Dataset, column: str) -> np.ndarray:
+    """[N] lengths of a column of lists, without making Python lists of them."""
+    return _joined(counts(lists) for lists in _lists(table, column)).astype(np.int64)
+
+
 def column_arrays(table: Dataset, column: str) -> Iterator[np.ndarray]:
     """The lists of a column of token ids, row by row, int64 [length] each, without making Python lists of them."""
     for lists in _lists(table, column):
-        ids = lists.flatten().to_numpy().astype(np.int64)
-        ends = lists.offsets.to_numpy() - lists.offsets[0].as_py()
-        for start, end in pairwise(ends.tolist()):
-            yield ids[start:end]
+        yield from _arrays(lists)
 
 
-def to_pair(row: Mapping[str, Any]) -> Pair:
-    """A row of a table of pairs as the record."""
-    return Pair(**{field.name: _value(row[field.name]) for field in fields(Pair)})
+def as_examples(candidates: pa.Table) -> pa.Table:
+    """A table of responses in a column ``ids``, with the column ``response_ids`` that a table of examples has: one
+    response in each row."""
+    ids = candidates["ids"].combine_chunks()
+    offsets = pa.array(np.arange(len(candidates) + 1), pa.int32())
+    return candidates.append_column("response_ids", pa.ListArray.from_arrays(offsets, ids))
+
+
+def to_example(row: Mapping[str, Any]) -> Example:
+    """A row of a table of examples as the record."""
+    responses = zip(row["responses"], row["response_ids"], strict=True)
+    return Example(
+        example_id=row["example_id"],
+        prompt=_prompt(row),
+        responses=tuple(Response(text, tuple(ids)) for text, ids in responses),
+        preference=preference_of(row["form"], tuple(row["preference"])),
+        weight=row["weight"],
+        origin=row["origin"],
+        carried={ours: row[name] for ours, name in carried_columns(list(row)).items()},
+    )
 
 
 def to_prompt(row: Mapping[str, Any]) -> Prompt:
     """A row of a table of prompts as the record."""
-    return Prompt(row["prompt_id"], row["text"], tuple(row["ids"]))
+    return Prompt(row["prompt_id"], row["text"], tuple(row["ids"]), row["messages"], row["template_inputs"])
 
 
-def prompts_of(pairs: Dataset) -> Iterator[Prompt]:
-    """The different prompts of a table of pairs, in the order of their first pairs."""
+def prompts_of(table: Dataset) -> Iterator[Prompt]:
+    """The different prompts of a table of examples, in the order of their first examples."""
     seen: set[str] = set()
-    for item in pairs.select_columns(["prompt_id", "prompt", "prompt_ids"]):
+    columns = ["prompt_id", "prompt", "prompt_ids", "messages", "template_inputs"]
+    for item in table.select_columns(columns):
         row = cast(dict[str, Any], item)
         if row["prompt_id"] not in seen:
             seen.add(row["prompt_id"])
-            yield Prompt(row["prompt_id"], row["prompt"], tuple(row["prompt_ids"]))
+            yield _prompt(row)
 
 
-def _lists(table: Dataset, column: str) -> Iterator[pa.ListArray]:
+def _prompt(row: Mapping[str, Any]) -> Prompt:
+    ids = tuple(row["prompt_ids"])
+    return Prompt(row["prompt_id"], row["prompt"], ids, row["messages"], row["template_inputs"])
+
+
+def _arrow(table: Dataset, column: str) -> Iterator[pa.Array]:
     for rows in table.select_columns([column]).with_format("arrow").iter(_READ):
         yield cast(pa.Table, rows).column(column).combine_chunks()  # pyright: ignore
 
 
-def _value(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _lists(table: Dataset, column: str) -> Iterator[pa.ListArray]:
+    return cast(Iterator[pa.ListArray], _arrow(table, column))
 
 
-def _write(path: Path | str, records: Iterable[Pair] | Iterable[Prompt], features: Features) -> int:
-    schema = features.arrow_schema
+def _arrays(lists: Any) -> Iterator[np.ndarray]:
+    """The lists of an array of token ids, int64 [length] each."""
+    ids = lists.flatten().to_numpy().astype(np.int64)
+    ends = np.concatenate([[0], np.cumsum(counts(lists))])
+    for start, end in pairwise(ends.tolist()):
+        yield ids[start:end]
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+
+def example_columns(examples: Sequence[Example], carried: Sequence[str]) -> dict[str, list[Any]]:
+    """Examples as the columns of a table of them, by name."""
+    prompts = [example.prompt for example in examples]
+    columns: dict[str, list[Any]] = {
+        "example_id": [example.example_id for example in examples],
+        "prompt_id": [prompt.prompt_id for prompt in prompts],
+        "origin": [example.origin for example in examples],
+        "prompt": [prompt.text for prompt in prompts],
+        "messages": [prompt.messages for prompt in prompts],
+        "template_inputs": [prompt.template_inputs for prompt in prompts],
+        "prompt_ids": [prompt.ids for prompt in prompts],
+        "responses": [[response.text for response in example.responses] for example in examples],
+        "response_ids": [[response.ids for response in example.responses] for example in examples],
+        "form": [example.preference.form for example in examples],
+        "preference": [example.preference.stored for example in examples],
+        "weight": [example.weight for example in examples],
+    }
+    return columns | {f"{CARRIED}{name}": [example.carried.get(name) for example in examples] for name in carried}
+
+
+def _write(
+    path: Path | str,
+    records: Iterable[Any],
+    schema: pa.Schema,
+    columns: Callable[[Sequence[Any]], dict[str, list[Any]]],
+) -> int:
     written, remaining = 0, iter(records)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         while chunk := list(islice(remaining, CHUNK)):
-            columns = {name: [getattr(record, name) for record in chunk] for name in schema.names}
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch(columns(chunk), schema=schema))
             written += len(chunk)
     return written

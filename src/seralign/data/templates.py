@@ -13,7 +13,7 @@ import jinja2
 import jinja2.meta
 
 from seralign.config import DataConfig
-from seralign.data.content import Chat, Example, Ids, Inputs, is_chat, is_ids
+from seralign.data.content import Chat, Ids, Inputs, Unencoded, is_chat, is_ids
 from seralign.data.rendering import Conversation, LeftOut, Refused, Rendered, Template, render_apart
 from seralign.errors import ConfigError, DataError, ModelError
 
@@ -35,7 +35,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], data: DataConfig
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Unencoded], data: DataConfig
 ) -> list[Rendered | LeftOut]:
     """The text of each prompt and of each of its responses; for token ids, the ids decoded.
 
@@ -49,7 +49,7 @@ def render(
     return [next(rendered) if is_chat(example.prompt) else _plain(tokenizer, example, data) for example in examples]
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase, example: Example, data: DataConfig) -> Rendered:
+def _plain(tokenizer: PreTrainedTokenizerBase, example: Unencoded, data: DataConfig) -> Rendered:
     for key, given in (("system", data.system), ("chat_template_kwargs", data.chat_template_kwargs)):
         if given:
             raise ConfigError(f"data.{key} goes with conversations, but {example.where} is none; leave it out")
@@ -61,9 +61,9 @@ def _plain(tokenizer: PreTrainedTokenizerBase, example: Example, data: DataConfi
 
 
 def _render_chats(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], data: DataConfig
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Unencoded], data: DataConfig
 ) -> list[Rendered | LeftOut]:
-    conversations = [_conversation(example, data) for example in examples]
+    conversations = [conversation(example, data) for example in examples]
     results: list[Rendered | LeftOut] = []
     # A model may have a template of its own for conversations with tools, so neighbours are rendered together.
     for start, end in _runs([bool(conversation.inputs.tools) for conversation in conversations]):
@@ -79,7 +79,7 @@ def _render_chats(
 
 
 def _refusal(
-    tokenizer: PreTrainedTokenizerBase, template: Template, example: Example, data: DataConfig, why: str
+    tokenizer: PreTrainedTokenizerBase, template: Template, example: Unencoded, data: DataConfig, why: str
 ) -> DataError | ModelError:
     """The error of a template that cannot be used for a row: the template's own where it fails for any row alike."""
     # A system message does not make a template faster, and each probe takes the whole time again.
@@ -95,7 +95,7 @@ def _refusal(
     )
 
 
-def _unused_settings(source: str, example: Example, data: DataConfig) -> bool:
+def _unused_settings(source: str, example: Unencoded, data: DataConfig) -> bool:
     """Whether a row has settings that the template does not know.
 
     Raises:
@@ -128,7 +128,8 @@ def _runs(values: list[bool]) -> Iterable[tuple[int, int]]:
     return itertools.pairwise(borders) if values else ()
 
 
-def _conversation(example: Example, data: DataConfig) -> Conversation:
+def conversation(example: Unencoded, data: DataConfig) -> Conversation:
+    """What the template is given for an example: with the run's system message and settings."""
     inputs = example.inputs
     settings = {**data.chat_template_kwargs, **inputs.settings}
     chat = _with_system(cast(Chat, example.prompt), data.system)
@@ -142,7 +143,7 @@ def _with_system(chat: Chat, system: str | None) -> Chat:
     return ({"role": "system", "content": system}, *chat)
 
 
-def _template(tokenizer: PreTrainedTokenizerBase, example: Example) -> Template:
+def _template(tokenizer: PreTrainedTokenizerBase, example: Unencoded) -> Template:
     if tokenizer.chat_template is None:
         raise ModelError(
             f"{example.where} is a conversation, but the tokenizer has no chat template; "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from seralign.config import DataConfig
-from seralign.data.content import Example, Ids, is_chat, is_ids
+from seralign.data.content import Ids, Unencoded, is_chat, is_ids
 from seralign.data.rendering import LeftOut, Rendered
 from seralign.data.templates import decode, render
 from seralign.errors import DataError, ModelError, SeralignError
@@ -63,7 +63,7 @@ class Encoder:
     bos: Ids
     additive: bool
 
-    def encode(self, examples: Sequence[Example]) -> list[Encoded | str]:
+    def encode(self, examples: Sequence[Unencoded]) -> list[Encoded | str]:
         """Each example encoded, or the reason to drop it; tokenized together, which is faster.
 
         - A conversation is rendered by the chat template, whose word on BOS is final; the prompt ends with the
@@ -88,7 +88,7 @@ class Encoder:
         encoded = iter(self._encode(whole, texts))
         return [text.reason if isinstance(text, LeftOut) else next(encoded) for text in rendered]
 
-    def _encode(self, examples: list[Example], texts: list[Rendered]) -> list[Encoded | str]:
+    def _encode(self, examples: list[Unencoded], texts: list[Rendered]) -> list[Encoded | str]:
         try:
             prompt_ids = self._prompt_ids(examples, [text.prompt for text in texts])
             response_ids = self._response_ids(examples, texts, prompt_ids)
@@ -110,7 +110,7 @@ class Encoder:
             return []
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
 
-    def _prompt_ids(self, examples: Sequence[Example], prompts: list[str]) -> list[Ids]:
+    def _prompt_ids(self, examples: Sequence[Unencoded], prompts: list[str]) -> list[Ids]:
         encoded = []
         for example, ids in zip(examples, map(tuple, self._tokenize(prompts)), strict=True):
             if is_ids(example.prompt):
@@ -121,7 +121,7 @@ class Encoder:
                 encoded.append(self.bos + ids)
         return encoded
 
-    def _check_vocabulary(self, example: Example) -> None:
+    def _check_vocabulary(self, example: Unencoded) -> None:
         size = len(self.tokenizer)
         for content in (example.prompt, *example.responses):
             for token in cast(Ids, content):
@@ -129,7 +129,7 @@ class Encoder:
                     raise DataError(f"{example.where}: token id {token} is not in the tokenizer's vocabulary of {size}")
 
     def _response_ids(
-        self, examples: Sequence[Example], texts: Sequence[Rendered], prompts: list[Ids]
+        self, examples: Sequence[Unencoded], texts: Sequence[Rendered], prompts: list[Ids]
     ) -> list[list[Ids]]:
         flat = [response for text in texts for response in text.responses]
         if self.additive:
@@ -159,7 +159,7 @@ class Encoder:
             found.append(tuple(self._tokenize([response])[0]) if ids is None else ids)
         return found
 
-    def _fit(self, example: Example, text: Rendered, prompt: Ids, responses: list[Ids]) -> Encoded | str:
+    def _fit(self, example: Unencoded, text: Rendered, prompt: Ids, responses: list[Ids]) -> Encoded | str:
         limit, drop = self.data.prompt_limit, self.data.overlong == "drop"
         prompt_text = text.prompt
         notes = list(text.notes)
@@ -218,7 +218,7 @@ class Encoder:
     def _body(self, ids: Ids) -> Ids:
         return ids[:-1] if ids and ids[-1] in self.eos_ids else ids
 
-    def _response_text(self, example: Example, text: str, ids: Ids) -> str:
+    def _response_text(self, example: Unencoded, text: str, ids: Ids) -> str:
         whole = not is_ids(example.prompt) and ids[-1] in self.eos_ids
         if not whole:
             return decode(self.tokenizer, self._body(ids))

@@ -38,7 +38,8 @@ class ResponseValues:
         reference: log pi_ref(y|x) [R]; None for objectives without reference.
         lengths: Response tokens [R], any number type.
         example: The example that each response belongs to, 0 to N - 1, int64 [R].
-        preference: What the example says of each response [R]. For a pair: the probability that it is the better one.
+        preference: What the example says of each response [R]. Of a pair: the probability that it is the better one; of
+            a ranking its rank, 1 the best; of scores its score; of a label 1 or 0; of a demonstration NaN.
         examples: N.
 
     Raises:
@@ -71,6 +72,11 @@ class ResponseValues:
     def first(self, of_response: Tensor) -> Tensor:
         """[N] of [R]: the first response of each example, the chosen one of a pair."""
         return of_response[: self.examples]
+
+    def mean(self, of_response: Tensor) -> Tensor:
+        """[N] of [R]: the mean over the responses of each example."""
+        sums = of_response.new_zeros(self.examples).index_add(0, self.example, of_response)
+        return sums / self.example.bincount(minlength=self.examples)
 
     def second(self, of_response: Tensor) -> Tensor:
         """[N] of [R]: the second response of each example, the rejected one of a pair.

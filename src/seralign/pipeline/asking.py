@@ -10,7 +10,7 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from seralign.config import SamplingConfig, SourceConfig
-from seralign.data.content import Content, Example, Message
+from seralign.data.content import Content, Message, Unencoded
 from seralign.data.formats import read_prompt
 from seralign.data.place import reading
 from seralign.data.raw import Drop
@@ -121,7 +121,7 @@ def read(reader: Reader, content: Content, where: str) -> Prompt:
     """
     if isinstance(content, str) and reader.chat:
         content = (turn("user", content),)
-    found = _encoded(reader, [Example(content, (), where)])[0]
+    found = _encoded(reader, [Unencoded(content, (), where)])[0]
     if isinstance(found, str):
         raise DataError(f"{where}: {found}{_such_as(reader)}")
     return found
@@ -141,12 +141,12 @@ def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[
     rows, how = load_rows(source, key).located(), reading(reader.encoder.data, key)
     while chunk := list(islice(rows, CHUNK)):
         raws = [read_prompt(row, where, how) for row, where in chunk]
-        examples = [Example(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]
+        examples = [Unencoded(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]
         prompts = iter(_encoded(reader, examples))
         yield from ((None, raw.reason) if isinstance(raw, Drop) else (raw.prompt, next(prompts)) for raw in raws)
 
 
-def _encoded(reader: Reader, examples: list[Example]) -> list[Prompt | str]:
+def _encoded(reader: Reader, examples: list[Unencoded]) -> list[Prompt | str]:
     try:
         encoded = reader.encoder.encode(examples)
     except DataError as error:
@@ -199,7 +199,7 @@ def _in_turns(run: Run | None, encoder: Encoder) -> bool:
         return True
     word = "hello"
     try:
-        asked = encoder.encode([Example((turn("user", word),), (), "a message")])[0]
+        asked = encoder.encode([Unencoded((turn("user", word),), (), "a message")])[0]
     except (DataError, ModelError):
         return True
     ending = "" if isinstance(asked, str) else asked.prompt.rpartition(word)[2]

@@ -12,7 +12,7 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.data.table import column_arrays, example_ids, length_difference, pair_labels, to_pair, write_pairs
+from seralign.data.table import column_arrays, example_ids, length_difference, pair_labels, to_example, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.pipeline.context import Loop, Policy
@@ -106,8 +106,8 @@ def _review(
     if distributed.is_main():
         reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
         write_table(folder / REVIEW, selection.table() | reviewed)
-        labelled = zip(map(to_pair, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
-        write_pairs(folder / PAIRS, (oriented(pair, label) for pair, label in labelled))
+        labelled = zip(map(to_example, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
+        write_examples(folder / PAIRS, (oriented(pair, label) for pair, label in labelled))
     return CrossfitFigures(
         pairs=len(fold),
         kept=len(selection.kept),

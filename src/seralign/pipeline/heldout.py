@@ -26,20 +26,19 @@ def heldout_scores(loop: Loop, policy: Policy, reference: Policy, pairs: dataset
 
 
 def known_heldout(loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack]) -> np.ndarray | None:
-    """Log-probabilities [2, rows] as the trainer would measure them under a policy, where all are in the cache."""
+    """Log-probabilities [R] as the trainer would measure them under a policy, where all are in the cache."""
     responses = Responses(pairs)
-    found = known_logps(responses, _packs(responses, packs), loop.training_policy(policy), loop.cache)
-    return None if found is None else found.reshape(2, -1)
+    return known_logps(responses, _packs(responses, packs), loop.training_policy(policy), loop.cache)
 
 
 def keep_heldout(
     loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack], values: np.ndarray
 ) -> None:
-    """Put log-probabilities [2, rows] into the cache that the trainer measured under a policy."""
+    """Put log-probabilities [R] into the cache that the trainer measured under a policy."""
     responses = Responses(pairs)
     own = _packs(responses, packs)
-    keep_logps(responses, own, loop.training_policy(policy), loop.cache, values.reshape(-1))
+    keep_logps(responses, own, loop.training_policy(policy), loop.cache, values)
 
 
 def _packs(responses: Responses, packs: Sequence[Pack]) -> list[np.ndarray]:
-    return [responses.of_rows(pack.rows) for pack in packs]
+    return [responses.numbering.of_rows(pack.rows) for pack in packs]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.config import BootstrapConfig, SelectionConfig
-from seralign.data.table import example_ids, length_difference, pair_labels, response_ids, write_pairs
+from seralign.data.table import example_ids, length_difference, pair_labels, response_ids, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.evaluation.metrics import correlation, distinct_n, similarity
@@ -180,7 +180,7 @@ def bootstrap(
         )
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():
-            write_pairs(folder / GENERATED, generated_pairs(index, prompts, table, found))
+            write_examples(folder / GENERATED, generated_pairs(index, prompts, table, found))
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
         margins = np.array([contrast.margin for contrast in found])
@@ -234,10 +234,10 @@ def compose(
         rows = []
         for (origin, margins), rule, count in zip(kept.items(), rules, counts, strict=False):
             used = _fewer(margins, rule, count, loop.seed(prefix, "compose", origin))
-            rows += [(pair_id, origin, margin, pair_id in used) for pair_id, margin in margins.items()]
+            rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins.items()]
         if distributed.is_main():
             columns = zip(*rows, strict=True)
-            write_table(folder / TRAINING, dict(zip(("pair_id", "origin", "margin", "used"), columns, strict=True)))
+            write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
         own, made = counts
         return ComposeFigures(own, made, made / (own + made), share)
 
@@ -246,22 +246,22 @@ def compose(
 
 def training_pairs(loop: Loop, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
     """The composed training data of a round as one table, offline rows first."""
-    composed = read_table(loop.run.path(f"round-{index}/compose", TRAINING), ["pair_id", "used"]).to_pylist()
+    composed = read_table(loop.run.path(f"round-{index}/compose", TRAINING), ["example_id", "used"]).to_pylist()
     tables = [pairs]
     if has_generated:
         tables.append(read_pairs(loop.run.path(f"round-{index}/bootstrap", GENERATED)))
-    wanted = {row["pair_id"] for row in composed if row["used"]}
+    wanted = {row["example_id"] for row in composed if row["used"]}
     chosen = []
     for table in tables:
-        rows = [row for row, pair_id in enumerate(example_ids(table)) if pair_id in wanted]
+        rows = [row for row, example_id in enumerate(example_ids(table)) if example_id in wanted]
         if rows:
             chosen.append(table.select(rows))
     return datasets.concatenate_datasets(chosen)
 
 
 def _kept(path: Path) -> dict[str, float]:
-    table = read_table(path, ["pair_id", "margin", "kept"])
-    return {row["pair_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
+    table = read_table(path, ["example_id", "margin", "kept"])
+    return {row["example_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
 
 
 def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: int) -> set[str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign import distributed
-from seralign.data.table import example_ids
+from seralign.data.table import as_examples, example_ids
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
@@ -80,7 +80,7 @@ def score_stage(
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         found = pair_scores(loop, policy, reference, pairs)
         if distributed.is_main():
-            columns = {"pair_id": example_ids(pairs), **vars(found)}
+            columns = {"example_id": example_ids(pairs), **vars(found)}
             write_table(folder / MARGINS, columns)
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         return ScoreFigures(
@@ -93,18 +93,18 @@ def score_stage(
     return loop.stage(name, inputs, work)
 
 
-def read_margins(path: Path, pair_ids: list[str]) -> np.ndarray:
+def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:
     """The margins [N] that a scoring stage stored, checked to be those of the given pairs."""
-    table = read_table(path, ["pair_id", "margin"])
-    if table["pair_id"].to_pylist() != pair_ids:
+    table = read_table(path, ["example_id", "margin"])
+    if table["example_id"].to_pylist() != example_ids:
         raise StoreError(f"{path}: holds the margins of other pairs")
     return table["margin"].to_numpy()
 
 
 def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
-    """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts."""
+    """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts: examples with one response."""
     given = cast(pa.Table, prompts.with_format("arrow")[:])
     rows = pc.index_in(candidates["prompt_id"], value_set=given["prompt_id"])  # pyright: ignore
-    table = candidates.append_column("prompt_ids", given["ids"].take(rows))
+    table = as_examples(candidates).append_column("prompt_ids", given["ids"].take(rows))
     # Without a fingerprint given, datasets would pickle the whole table to make one; nothing here is cached by it.
     return datasets.Dataset(table.append_column("prompt", given["text"].take(rows)), fingerprint="candidates")

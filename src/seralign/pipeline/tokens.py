@@ -100,11 +100,11 @@ def _margins(loop: Loop, stage: str) -> np.ndarray:
 
 
 def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Dataset) -> dict[str, Any]:
-    """``pair_id``, and for each side the tokens as text and their log-ratios."""
+    """``example_id``, and for each side the tokens as text and their log-ratios."""
     responses = Responses(table)
     own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
     ratios = [mine - theirs for mine, theirs in zip(own, against, strict=True)]
-    columns: dict[str, Any] = {"pair_id": example_ids(table)}
+    columns: dict[str, Any] = {"example_id": example_ids(table)}
     for place, side in enumerate(("chosen", "rejected")):
         texts = [token_texts(loop.tokenizer, ids.tolist()) for ids in response_ids(table, place)]
         columns[f"{side}_tokens"] = pa.array(texts, pa.list_(pa.string()))

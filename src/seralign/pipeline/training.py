@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import datasets
 import numpy as np
-import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
@@ -72,10 +72,11 @@ def train_stage(
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         own = held_own = None
         if reference is not None and objective.uses_reference:
-            own = _reference(loop, folder / REFERENCE, table, first_packs(plan), start, reference)
+            first = first_packs(plan)
+            own = _reference(loop, folder / REFERENCE, table, objective.reads, first, start, reference)
             if held is not None and held_packs is not None:
                 file = folder / REFERENCE_HELDOUT
-                held_own = _reference(loop, file, held, held_packs, start, reference)
+                held_own = _reference(loop, file, held, objective.reads, held_packs, start, reference)
         before = None
         if held is not None and held_packs is not None and objective.compares:
             before = known_heldout(loop, start, held, held_packs)
@@ -157,33 +158,39 @@ def first_packs(plan: Plan) -> list[Pack]:
 
 
 def _reference(
-    loop: Loop, file: Path, table: datasets.Dataset, packs: list[Pack], start: Policy, reference: Policy
+    loop: Loop,
+    file: Path,
+    table: datasets.Dataset,
+    reads: Literal["all", "first"],
+    packs: list[Pack],
+    start: Policy,
+    reference: Policy,
 ) -> np.ndarray:
-    """Reference log-probabilities [2, rows] of a table's pairs, kept in the stage for a training that is resumed.
+    """Reference log-probabilities [R] of the responses that training reads, kept in the stage for one that is resumed.
 
     Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
-    step 0 are zero to the last bit. A pair that training never comes to (``max_steps`` below an epoch) is not scored:
-    null in the file, NaN in the arrays.
+    step 0 are zero to the last bit. An example that training never comes to (``max_steps`` below an epoch) is not
+    scored: null in the file, NaN in the array.
     """
-    part = file.parent / SCRATCH / f"{file.stem}.sealed"
+    responses = Responses(table, reads)
+    part, numbering = file.parent / SCRATCH / f"{file.stem}.sealed", responses.numbering
     if not distributed.broadcast(is_sealed(part)):
         policy = loop.training_policy(reference)
-        responses = Responses(table)
         found = logps(
             responses,
-            [responses.of_rows(pack.rows) for pack in packs],
+            [numbering.of_rows(pack.rows) for pack in packs],
             policy,
             loop.cache,
             exact=start.digest == reference.digest,
         )
         if distributed.is_main():
-            chosen, rejected = (pa.array(side, from_pandas=True) for side in found.reshape(2, -1))
-            write_sealed_table(part, {"pair_id": example_ids(table), "chosen": chosen, "rejected": rejected})
+            columns = {"example_id": example_ids(table), "logps": numbering.as_lists(found)}
+            write_sealed_table(part, columns)
         distributed.barrier()
     stored = read_sealed_table(part)
     if distributed.is_main():
         write_table(file, {name: stored[name] for name in stored.column_names})
-    return np.stack([stored["chosen"].to_numpy(), stored["rejected"].to_numpy()])
+    return numbering.from_lists(stored["logps"])
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:

@@ -81,7 +81,7 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
     coloured = _thinned(pairs["tokens_round"].is_valid().to_numpy(), share)
     whole = {name: pc.fill_null(pairs[name], "") for name in _TEXTS}  # pyright: ignore
     short = {name: _cut(texts, coloured, longest) for name, texts in whole.items()}
-    strings = [pairs["pair_id"].combine_chunks(), *(texts.combine_chunks() for texts in short.values())]
+    strings = [pairs["example_id"].combine_chunks(), *(texts.combine_chunks() for texts in short.values())]
     looked_at = pairs.filter(pa.array(coloured))
     pool = pa.concat_arrays([*strings, _said(looked_at)]).dictionary_encode()
     lost = {f"lost_{name}": _units(whole[name]) - _units(short[name]) for name in _TEXTS}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign.runs import Run
+from seralign.runs.examples import entry, first_label
 from seralign.runs.files import read_stream, read_table
 from seralign.runs.layout import (
     BOOTSTRAP,
@@ -51,7 +52,7 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
 
     Columns:
 
-    - ``pair_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p`` (the label that rounds train with),
+    - ``example_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p`` (the label that rounds train with),
       ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
     - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
@@ -73,11 +74,11 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     files += [run.path(round_stage(index, BOOTSTRAP), GENERATED) for index in rounds if _has(run, index, BOOTSTRAP)]
     table = pa.concat_tables([_plain(read_stream(file)) for file in files])
     tokens = _tokens(run, rounds)
-    at = pc.index_in(table["pair_id"], value_set=tokens["pair_id"])  # pyright: ignore
+    at = pc.index_in(table["example_id"], value_set=tokens["example_id"])  # pyright: ignore
     total = len(table)
     table = sample_pairs(table.append_column("tokens_round", tokens["tokens_round"].take(at)), limit)
-    ids = table["pair_id"].combine_chunks()
-    at = pc.index_in(ids, value_set=tokens["pair_id"])  # pyright: ignore
+    ids = table["example_id"].combine_chunks()
+    at = pc.index_in(ids, value_set=tokens["example_id"])  # pyright: ignore
     for name in _TOKEN_COLUMNS:
         table = table.append_column(name, tokens[name].take(at))
     for name, column in _reviews(run, range(2, max(rounds, default=1) + 1), ids).items():
@@ -100,9 +101,11 @@ def sample_pairs(table: pa.Table, count: int) -> pa.Table:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    columns = {name: table[name] for name in ("pair_id", "origin", "p", "prompt", "chosen", "rejected")}
-    for side in ("chosen", "rejected"):
-        columns[f"{side}_length"] = pc.list_value_length(table[f"{side}_ids"])  # pyright: ignore
+    columns = {name: table[name] for name in ("origin", "prompt")}
+    columns |= {"example_id": table["example_id"], "p": first_label(table["preference"])}
+    for place, side in enumerate(("chosen", "rejected")):
+        columns[side] = entry(table["responses"], place)
+        columns[f"{side}_length"] = pc.list_value_length(entry(table["response_ids"], place))  # pyright: ignore
     return pa.table(columns)
 
 
@@ -115,13 +118,13 @@ def _dropped(run: Run) -> pa.ChunkedArray:
     """Ids of the pairs that a review before round 1 took out of the data."""
     if not run.exists(CROSSFIT):
         return pa.chunked_array([], pa.string())
-    found = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "kept"])
-    return found.filter(pc.invert(found["kept"]))["pair_id"]  # pyright: ignore
+    found = read_table(run.path(CROSSFIT, REVIEW), ["example_id", "kept"])
+    return found.filter(pc.invert(found["kept"]))["example_id"]  # pyright: ignore
 
 
 def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
     """The token columns of all rounds, the last round first: of a pair that several rounds looked at, it is found."""
-    schema = pa.schema({"pair_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
+    schema = pa.schema({"example_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
     tables = [schema.empty_table()]
     for index in sorted(rounds, reverse=True):
         if _has(run, index, TOKENS):
@@ -138,7 +141,7 @@ def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Arr
     disagreement = pa.nulls(len(ids), pa.float64())
     for index in rounds:
         found = _selections(run, index)
-        at = pc.index_in(ids, value_set=found["pair_id"])  # pyright: ignore
+        at = pc.index_in(ids, value_set=found["example_id"])  # pyright: ignore
         margins.append(found["margin"].take(at))
         never = pc.if_else(dropped, DROPPED if len(found) else None, None)  # pyright: ignore
         kept.append(pc.coalesce(found["reason"].take(at), never.cast(pa.string())))  # pyright: ignore
@@ -151,9 +154,9 @@ def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Arr
 
 
 def _selections(run: Run, index: int) -> pa.Table:
-    """What a round decided about offline and generated pairs: ``pair_id``, ``margin``, ``reason``, ``disagreement``."""
+    """What a round decided about pairs: ``example_id``, ``margin``, ``reason``, ``disagreement``."""
     schema = pa.schema(
-        {"pair_id": pa.string(), "margin": pa.float64(), "reason": pa.string(), "disagreement": pa.float64()}
+        {"example_id": pa.string(), "margin": pa.float64(), "reason": pa.string(), "disagreement": pa.float64()}
     )
     tables = [schema.empty_table()]
     for stage in (SELECT, BOOTSTRAP):
@@ -166,9 +169,9 @@ def _selections(run: Run, index: int) -> pa.Table:
         table = table.set_column(2, "reason", pc.if_else(is_kept, SELECTED, table["reason"]))  # pyright: ignore
     if not _has(run, index, COMPOSE):
         return table
-    mixed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["pair_id", "used"])
-    unused = mixed.filter(pc.invert(mixed["used"]))["pair_id"]  # pyright: ignore
-    is_unused = pc.is_in(table["pair_id"], value_set=unused)  # pyright: ignore
+    mixed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"])
+    unused = mixed.filter(pc.invert(mixed["used"]))["example_id"]  # pyright: ignore
+    is_unused = pc.is_in(table["example_id"], value_set=unused)  # pyright: ignore
     reason = pc.if_else(is_unused, LEFT_OUT, table["reason"])  # pyright: ignore
     return table.set_column(2, "reason", reason)
 

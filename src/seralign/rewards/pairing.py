@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign.data.table import CHUNK, to_prompt
-from seralign.records import Candidate, Pair, Prompt, content_id
+from seralign.records import Candidate, Example, Pair, Prompt, Response, content_id
 from seralign.sampling import candidates_of
 
 
@@ -72,24 +72,20 @@ def contrasts(candidates: pa.Table, rewards: np.ndarray) -> tuple[list[Contrast]
     return found, left_out
 
 
-def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected: Candidate) -> Pair:
+def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected: Candidate) -> Example:
     """The pair that two responses of the policy make in a round."""
-    return Pair(
-        pair_id=f"round{round_index}-{content_id([prompt.ids, chosen.ids, rejected.ids])}",
-        prompt_id=prompt.prompt_id,
+    return Example(
+        example_id=f"round{round_index}-{content_id([prompt.ids, chosen.ids, rejected.ids])}",
+        prompt=prompt,
+        responses=(Response(chosen.text, chosen.ids), Response(rejected.text, rejected.ids)),
+        preference=Pair(),
         origin=f"generated:{round_index}",
-        prompt=prompt.text,
-        chosen=chosen.text,
-        rejected=rejected.text,
-        prompt_ids=prompt.ids,
-        chosen_ids=chosen.ids,
-        rejected_ids=rejected.ids,
     )
 
 
 def generated_pairs(
     round_index: int, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
-) -> Iterator[Pair]:
+) -> Iterator[Example]:
     """The pairs of a round's contrasts, in their order; token ids are read for a few pairs at a time."""
     row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
     asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])

@@ -9,71 +9,62 @@ from typing import Literal
 import datasets
 import numpy as np
 
-from seralign.data.table import column_arrays, column_lengths
+from seralign.data.numbering import Numbering
+from seralign.data.table import all_lengths, column_arrays, column_lengths, numbered_responses, token_rows
 from seralign.policy.packs import Sizes, fill
 from seralign.runs.cache import response_key
 
 
 @dataclass(frozen=True)
 class Responses:
-    """The responses of a table of examples, or of one of candidates.
+    """The responses of a table of examples, numbered as ``seralign.data.numbering.Numbering`` does.
 
-    They are numbered place by place: the first responses of all rows, in the order of the rows, then the second ones,
-    and so on. Nothing is held in memory but lengths and keys, each made once.
+    Nothing is held in memory but lengths and keys, each made once.
 
     Args:
-        table: Examples; or candidates with their prompts, which have one response a row.
-        reads: ``all`` responses, or the ``first`` of each row alone.
+        table: Has ``prompt_ids`` and ``response_ids``.
+        reads: ``all`` responses of each example, or the ``first`` one alone.
     """
 
     table: datasets.Dataset
     reads: Literal["all", "first"] = "all"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that hold them."""
-        if "ids" in self.table.column_names:
-            return ("ids",)
-        return ("chosen_ids", "rejected_ids")[: 1 if self.reads == "first" else 2]
-
-    def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """The numbers of the responses of some rows, those of the first place first."""
-        return np.concatenate([rows + place * len(self.table) for place in range(len(self.columns))])
+    @cached_property
+    def numbering(self) -> Numbering:
+        """Which response has which number."""
+        return numbered_responses(self.table, self.reads)
 
     def __len__(self) -> int:
-        return len(self.table) * len(self.columns)
+        return len(self.numbering)
 
     def sequences(self, numbers: np.ndarray) -> list[tuple[list[int], list[int]]]:
         """(prompt ids, response ids) of the numbered responses."""
-        found = []
-        for column, (name, table) in enumerate(self._tables.items()):
-            mine = np.flatnonzero(numbers // len(self.table) == column)
-            if len(mine):
-                rows = table[(numbers[mine] % len(self.table)).tolist()]
-                pairs = zip(rows["prompt_ids"], rows[name], strict=True)
-                found += list(zip(mine.tolist(), pairs, strict=True))
-        return [sequence for _, sequence in sorted(found, key=lambda item: item[0])]
+        rows, places = self.numbering.rows[numbers], self.numbering.places[numbers]
+        different, which = np.unique(rows, return_inverse=True)
+        found = self._tokens[different.tolist()]
+        prompts, responses = found["prompt_ids"], found["response_ids"]
+        at = zip(which.tolist(), places.tolist(), strict=True)
+        return [(prompts[row], responses[row][place]) for row, place in at]
 
     @cached_property
     def keys(self) -> list[bytes]:
-        """[N] identity of every response to its prompt."""
-        return [
-            response_key(prompt, response)
-            for name in self.columns
-            for prompt, response in zip(
-                column_arrays(self.table, "prompt_ids"), column_arrays(self.table, name), strict=True
-            )
-        ]
+        """[R] identity of every response to its prompt."""
+        found, numbers = [b""] * len(self), iter(self.numbering.by_row.tolist())
+        counts = self.numbering.counts.tolist()
+        for (prompt, responses), count in zip(token_rows(self.table), counts, strict=True):
+            for response in responses[:count]:
+                found[next(numbers)] = response_key(prompt, response)
+        return found
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """[N] tokens of each response."""
-        return np.concatenate([column_lengths(self.table, name) for name in self.columns])
+        """[R] tokens of each response."""
+        return all_lengths(self.table, self.numbering)
 
     @cached_property
     def whole_lengths(self) -> np.ndarray:
-        """[N] tokens of each response together with its prompt."""
-        return np.tile(column_lengths(self.table, "prompt_ids"), len(self.columns)) + self.lengths
+        """[R] tokens of each response together with its prompt."""
+        return column_lengths(self.table, "prompt_ids")[self.numbering.rows] + self.lengths
 
     def packs(self, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
         """``plan_scoring`` of these responses; for the same budget they are planned once, whoever scores them."""
@@ -87,15 +78,15 @@ class Responses:
         return {}
 
     @cached_property
-    def _tables(self) -> dict[str, datasets.Dataset]:
-        return {name: self.table.select_columns(["prompt_ids", name]) for name in self.columns}
+    def _tokens(self) -> datasets.Dataset:
+        return self.table.select_columns(["prompt_ids", "response_ids"])
 
     @cached_property
     def prompts(self) -> np.ndarray:
-        """[N] number of each response's prompt among the distinct prompts."""
+        """[R] number of each response's prompt among the distinct prompts."""
         digests = [response_key(ids, ()) for ids in column_arrays(self.table, "prompt_ids")]
         numbers = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
-        return np.tile(np.array([numbers[digest] for digest in digests], dtype=np.int64), len(self.columns))
+        return np.array([numbers[digest] for digest in digests], dtype=np.int64)[self.numbering.rows]
 
 
 def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:

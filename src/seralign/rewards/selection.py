@@ -22,13 +22,13 @@ class Selection:
     """What a rule decided about each of N pairs, in the order of the input.
 
     Args:
-        pair_ids: The pairs [N].
+        example_ids: The pairs [N].
         margins: Their margins in nats [N].
-        ranks: Place by margin [N]: 0 is the largest; equal margins are ranked by ``pair_id``.
+        ranks: Place by margin [N]: 0 is the largest; equal margins are ranked by ``example_id``.
         reasons: ``kept``, or why the pair was dropped [N].
     """
 
-    pair_ids: tuple[str, ...]
+    example_ids: tuple[str, ...]
     margins: tuple[float, ...]
     ranks: tuple[int, ...]
     reasons: tuple[str, ...]
@@ -36,12 +36,12 @@ class Selection:
     @property
     def kept(self) -> tuple[str, ...]:
         """Ids of the kept pairs, in the order of the input."""
-        return tuple(name for name, reason in zip(self.pair_ids, self.reasons, strict=True) if reason == KEPT)
+        return tuple(name for name, reason in zip(self.example_ids, self.reasons, strict=True) if reason == KEPT)
 
     def table(self) -> dict[str, list[Any]]:
-        """Columns ``pair_id``, ``margin``, ``rank``, ``kept`` and ``reason``, one row a pair [N]."""
+        """Columns ``example_id``, ``margin``, ``rank``, ``kept`` and ``reason``, one row a pair [N]."""
         return {
-            "pair_id": list(self.pair_ids),
+            "example_id": list(self.example_ids),
             "margin": list(self.margins),
             "rank": list(self.ranks),
             "kept": [reason == KEPT for reason in self.reasons],
@@ -49,20 +49,20 @@ class Selection:
         }
 
 
-def select(pair_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig, seed: int) -> Selection:
+def select(example_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig, seed: int) -> Selection:
     """Keep pairs by the rule of the configuration (2410.09362, selection by implicit reward margin).
 
-    Pairs are ranked by margin, the largest first, ties by ``pair_id``. Of N pairs a fraction f keeps f N, rounded to
+    Pairs are ranked by margin, the largest first, ties by ``example_id``. Of N pairs a fraction f keeps f N, rounded to
     the nearest number (halves up) and at least one.
 
     - ``top``, ``bottom``: the first or the last of the ranking.
     - ``middle``: the band in the centre of the ranking; where it cannot be centred, one place nearer the top.
     - ``threshold``: margin >= threshold; it may keep none.
-    - ``random``: the pairs with the smallest hashes of seed and ``pair_id``; no margin is read.
+    - ``random``: the pairs with the smallest hashes of seed and ``example_id``; no margin is read.
     - ``all``: every pair.
 
     Args:
-        pair_ids: Distinct ids [N].
+        example_ids: Distinct ids [N].
         margins: Margins in nats [N].
         config: The rule.
         seed: Seed of the random rule; the same seed draws the same pairs, so give each round its own.
@@ -71,7 +71,7 @@ def select(pair_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig
         DataError: a margin is not a finite number, or two pairs have the same id. Names the pair.
         ValueError: ``margins`` is not [N].
     """
-    ids, values = _checked(pair_ids, margins)
+    ids, values = _checked(example_ids, margins)
     ranking = sorted(range(len(ids)), key=lambda row: (-values[row], ids[row]))
     order = sorted(range(len(ids)), key=lambda row: _draw(seed, ids[row])) if config.rule == "random" else ranking
     start, stop = _band(config, np.array([values[row] for row in order]))
@@ -87,8 +87,8 @@ def select(pair_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig
     return Selection(ids, values, tuple(ranks), tuple(reasons))
 
 
-def _checked(pair_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    ids, values = tuple(pair_ids), np.asarray(margins, dtype=np.float64)
+def _checked(example_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    ids, values = tuple(example_ids), np.asarray(margins, dtype=np.float64)
     if values.shape != (len(ids),):
         raise ValueError(f"margins must have shape [{len(ids)}], one for each pair, got {list(values.shape)}")
     bad = np.flatnonzero(~np.isfinite(values))
@@ -99,12 +99,12 @@ def _checked(pair_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str, .
         )
     repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
     if repeated is not None:
-        raise DataError(f"pair_id {repeated!r} occurs more than once, each scored pair must have an id of its own")
+        raise DataError(f"example_id {repeated!r} occurs more than once, each scored pair must have an id of its own")
     return ids, tuple(values.tolist())
 
 
-def _draw(seed: int, pair_id: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{pair_id}".encode()).digest()
+def _draw(seed: int, example_id: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{example_id}".encode()).digest()
 
 
 def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:

@@ -32,8 +32,9 @@ class SourceFigures:
     """What became of a source's rows.
 
     ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts the notes on kept rows; a row can have several.
-    ``lengths``: of ``prompt``, ``chosen``, ``rejected``, as far as the rows have them. ``soft``: share of kept pairs
-    with p < 1. ``unread``: columns that no row was read from. ``remarks``: what a reader of the data should know.
+    ``lengths``: of ``prompt``, of ``chosen`` and ``rejected`` of pairs, and of ``response`` of other examples, as far
+    as the rows have them. ``soft``: share of kept rows that are pairs with p < 1. ``unread``: columns that no row was
+    read from. ``remarks``: what a reader of the data should know.
     """
 
     source: str

@@ -1,7 +1,8 @@
 """Every stage name, file name and column of a run, in one place.
 
 A stage is named by its path in the run's folder: ``data``, ``round-2/select``. Tables are Parquet files of a stage;
-``COLUMNS`` lists theirs. Pairs and prompts are Arrow streams, whose columns ``seralign.data.table`` describes.
+``COLUMNS`` lists theirs. Examples and prompts are Arrow streams, whose columns ``seralign.runs.examples`` and
+``seralign.data.table`` list.
 """
 
 from __future__ import annotations
@@ -75,17 +76,17 @@ TOKEN_RATIOS = "tokens.parquet"
 
 # The columns of each table. ``log_ratio`` and ``score`` of the samples are there where they were measured.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    MARGINS: ("pair_id", "chosen_logp", "rejected_logp", "chosen_length", "rejected_length", "margin"),
-    SELECTION: ("pair_id", "margin", "rank", "kept", "reason", "disagreement"),
+    MARGINS: ("example_id", "chosen_logp", "rejected_logp", "chosen_length", "rejected_length", "margin"),
+    SELECTION: ("example_id", "margin", "rank", "kept", "reason", "disagreement"),
     CANDIDATES: ("prompt_id", "index", "text", "ids", "finished"),
     REWARDS: ("prompt_id", "index", "reward"),
-    TRAINING: ("pair_id", "origin", "margin", "used"),
+    TRAINING: ("example_id", "origin", "margin", "used"),
     SAMPLES: ("prompt_id", "index", "text", "ids", "finished", "prompt", "logp", "log_ratio", "score"),
     VERDICTS: ("prompt_id", "rival", "first_better", "scores", "explanation", "error"),
-    REVIEW: ("pair_id", "margin", "rank", "kept", "reason", "fold", "p", "swapped"),
-    TOKEN_RATIOS: ("pair_id", "chosen_tokens", "chosen_ratios", "rejected_tokens", "rejected_ratios"),
-    REFERENCE: ("pair_id", "chosen", "rejected"),
-    REFERENCE_HELDOUT: ("pair_id", "chosen", "rejected"),
+    REVIEW: ("example_id", "margin", "rank", "kept", "reason", "fold", "p", "swapped"),
+    TOKEN_RATIOS: ("example_id", "chosen_tokens", "chosen_ratios", "rejected_tokens", "rejected_ratios"),
+    REFERENCE: ("example_id", "logps"),
+    REFERENCE_HELDOUT: ("example_id", "logps"),
 }
 
 # Stages that hold pairs or what was decided about them, with those files.

@@ -34,10 +34,10 @@ def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[
     """
     prefix = f"round-{index}"
     selected = read_table(run.path(f"{prefix}/select", SELECTION))
-    ids, kept = selected["pair_id"].to_pylist(), np.array(selected["kept"].to_pylist())
+    ids, kept = selected["example_id"].to_pylist(), np.array(selected["kept"].to_pylist())
     scored = read_table(run.path(f"{prefix}/score", MARGINS))
-    place = {pair_id: row for row, pair_id in enumerate(scored["pair_id"].to_pylist())}
-    rows = [place[pair_id] for pair_id in ids]
+    place = {example_id: row for row, example_id in enumerate(scored["example_id"].to_pylist())}
+    rows = [place[example_id] for example_id in ids]
     longer = (scored["chosen_length"].to_numpy() - scored["rejected_length"].to_numpy()).astype(np.float64)[rows]
     hidden, swapped = truth.of(ids), _swapped(run, ids)
     gold, flipped = np.where(swapped, -1.0, 1.0) * hidden.gold_difference, hidden.flipped != swapped
@@ -54,17 +54,17 @@ def _swapped(run: Run, ids: list[str]) -> np.ndarray:
     """Whether the review before round 1 swapped the sides of each pair [N]; the hidden truth is of the sides before."""
     if not run.exists(CROSSFIT):
         return np.zeros(len(ids), dtype=bool)
-    reviewed = read_table(run.path(CROSSFIT, REVIEW), ["pair_id", "swapped"])
-    found = dict(zip(reviewed["pair_id"].to_pylist(), reviewed["swapped"].to_pylist(), strict=True))
-    return np.array([found[pair_id] for pair_id in ids])
+    reviewed = read_table(run.path(CROSSFIT, REVIEW), ["example_id", "swapped"])
+    found = dict(zip(reviewed["example_id"].to_pylist(), reviewed["swapped"].to_pylist(), strict=True))
+    return np.array([found[example_id] for example_id in ids])
 
 
 def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:
     """Right and wrong among the generated pairs that were trained on."""
-    composed = read_table(run.path(f"{prefix}/compose", TRAINING), ["pair_id", "used"]).to_pylist()
-    used = {row["pair_id"] for row in composed if row["used"]}
+    composed = read_table(run.path(f"{prefix}/compose", TRAINING), ["example_id", "used"]).to_pylist()
+    used = {row["example_id"] for row in composed if row["used"]}
     made = read_pairs(run.path(f"{prefix}/bootstrap", GENERATED))
-    made = made.select([row for row, pair_id in enumerate(example_ids(made)) if pair_id in used])
+    made = made.select([row for row, example_id in enumerate(example_ids(made)) if example_id in used])
     longer = length_difference(made)
     prompts = made["prompt"][:]
     if not prompts:

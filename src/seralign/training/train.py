@@ -40,13 +40,14 @@ HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Pairs to train on and to hold out, each with log-probabilities [2, rows] of the reference where it is read.
+    """Examples to train on and to hold out, each with the reference's log-probabilities of their responses, by number
+    [R], where they are read.
 
-    ``heldout_first``: log-probabilities of the held-out responses [K, rows] under the policy as training begins, from
-    the same packs; None where they are to be measured.
+    ``heldout_first``: log-probabilities of the held-out responses [R] under the policy as training begins, from the
+    same packs; None where they are to be measured.
     """
 
-    pairs: datasets.Dataset
+    examples: datasets.Dataset
     plan: Plan
     reference: np.ndarray | None
     heldout: datasets.Dataset | None = None
@@ -60,7 +61,7 @@ class Trained:
     """What a training measured: ``train`` is the last line of training metrics, ``heldout_first`` and ``heldout`` the
     held-out ones before and after it (empty without held-out pairs).
 
-    ``heldout_values``: log-probabilities of the held-out responses [K, rows] by step, as far as this call measured them
+    ``heldout_values``: log-probabilities of the held-out responses [R] by step, as far as this call measured them
     with the whole model on one device.
     """
 
@@ -151,7 +152,7 @@ def train(
     distributed.barrier()
     return Trained(
         steps=data.plan.steps,
-        pairs=len(data.pairs),
+        pairs=len(data.examples),
         train=_last(history, LOSS),
         heldout_first=next((entry for entry in history if HELDOUT_LOSS in entry), {}),
         heldout=_last(history, HELDOUT_LOSS),
@@ -174,8 +175,8 @@ def _trainer(
     heldout, longest = None, abilities(model).longest
     if data.heldout is not None and data.heldout_packs is not None:
         heldout = PackDataset(data.heldout, data.heldout_packs, objective, longest, data.heldout_reference)
-    denominators = loss_denominators(data.pairs, data.plan, objective)
-    packs = PackDataset(data.pairs, data.plan.packs, objective, longest, data.reference, denominators)
+    denominators = loss_denominators(data.examples, data.plan, objective)
+    packs = PackDataset(data.examples, data.plan.packs, objective, longest, data.reference, denominators)
     arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
     try:
         with _tensorboard_in(log_folder):

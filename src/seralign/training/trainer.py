@@ -29,7 +29,7 @@ class PreferenceTrainer(Trainer):
         objective: The loss.
         values: The model's value of each response of a pack: its summed log-probability, unless something else is
             trained.
-        first_values: The values of the held-out responses [K, rows] before the first step, where they are known: the
+        first_values: The values of the held-out responses [R] before the first step, where they are known: the
             evaluation at step 0 runs no model then.
         kwargs: As for ``Trainer``; ``train_dataset`` and ``eval_dataset`` are a
             ``seralign.training.batches.PackDataset`` each, the batch size of ``args`` is 1 (one pack).
@@ -46,7 +46,7 @@ class PreferenceTrainer(Trainer):
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
         self.values = values
-        # Of the held-out responses [K, rows], by the step at which they were measured.
+        # Of the held-out responses [R], by the step at which they were measured.
         self.heldout_values = dict[int, np.ndarray]()
         self._first_values = first_values
         self.loss_is_scaled_for_ga = True
@@ -56,7 +56,8 @@ class PreferenceTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This pack's share of the step's loss. Processes' gradients are averaged, hence the factor."""
-        losses = self._pack(inputs, self.values(model, **model_inputs(inputs)), self._sums)
+        packs: PackDataset = self.train_dataset  # pyright: ignore
+        losses = self._pack(inputs, self.values(model, **model_inputs(inputs)), self._sums, packs.of_pairs)
         sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
         loss = sum(term.weight * loss / denominator for term, loss, denominator in sums) * distributed.world_size()
         return (loss, {}) if return_outputs else loss
@@ -81,15 +82,14 @@ class PreferenceTrainer(Trainer):
                 if known is None:
                     values = self.values(model, **model_inputs(inputs))
                 else:
-                    own = known[:, packs.packs[pack].rows].reshape(-1)
-                    values = torch.as_tensor(own, dtype=exact_dtype(inputs["weight"].device)).to(
-                        inputs["weight"].device
-                    )
-                self._pack(inputs, values, sums)
+                    device = inputs["weight"].device
+                    own = known[packs.numbering.of_rows(packs.packs[pack].rows)]
+                    values = torch.as_tensor(own, dtype=exact_dtype(device)).to(device)
+                self._pack(inputs, values, sums, packs.of_pairs)
                 found[pack] = values.double().cpu().numpy()
         model.train(was_training)
         if eval_dataset is None:
-            self.heldout_values[self.state.global_step] = _by_row(packs, found)
+            self.heldout_values[self.state.global_step] = _by_number(packs, found)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in sums.means().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -102,7 +102,7 @@ class PreferenceTrainer(Trainer):
             self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
-    def _pack(self, inputs: dict[str, Tensor], values: Tensor, sums: _Sums) -> list[Tensor]:
+    def _pack(self, inputs: dict[str, Tensor], values: Tensor, sums: _Sums, of_pairs: bool) -> list[Tensor]:
         """The weighted loss of a pack by each term, summed over its examples, from its responses' values [R]."""
         responses = response_values(inputs, values)
         weight = inputs["weight"].to(responses.policy.dtype)
@@ -112,7 +112,9 @@ class PreferenceTrainer(Trainer):
             losses.append((term.objective.loss(responses) * weight).sum())
             by_token = term.objective.unit == "token"
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
-        sums.add([loss.detach() for loss in losses], units, counted, _metrics(self.objective.primary, responses))
+        sums.add(
+            [loss.detach() for loss in losses], units, counted, _metrics(self.objective.primary, responses, of_pairs)
+        )
         return losses
 
 
@@ -143,12 +145,12 @@ class _Sums:
         return dict(sorted(({name: value / count for name, value in total.items()} | {"loss": loss}).items()))
 
 
-def _by_row(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
-    """The values of all responses [K, rows] from those of each process's packs, which have K a row."""
-    every = {pack: values for own in distributed.gather(found) for pack, values in own.items()}
-    made = np.full((len(every[0]) // len(packs.packs[0].rows), len(packs.pairs)), np.nan)
-    for pack, values in every.items():
-        made[:, packs.packs[pack].rows] = values.reshape(len(made), -1)
+def _by_number(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
+    """The values of all responses [R], by their number, from those of each process's packs."""
+    made = np.full(len(packs.numbering), np.nan)
+    for own in distributed.gather(found):
+        for pack, values in own.items():
+            made[packs.numbering.of_rows(packs.packs[pack].rows)] = values
     return made
 
 
@@ -157,18 +159,22 @@ def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return item
 
 
-def _metrics(objective: Objective, responses: ResponseValues) -> dict[str, Tensor]:
-    """Metrics of each example [N], by the names that TRL gives them; ``margins`` is h in nats, without beta."""
+def _metrics(objective: Objective, responses: ResponseValues, of_pairs: bool) -> dict[str, Tensor]:
+    """Metrics of each example [N], by the names that TRL gives them; ``margins`` is h in nats, without beta.
+
+    Examples other than pairs have no chosen and rejected response: where all their responses are read, the metrics are
+    means over the responses of each.
+    """
     policy, lengths = responses.policy.detach(), responses.lengths
     reward = objective.reward(policy, responses.reference, lengths)
-    sides = {"chosen": responses.first}
-    if objective.reads == "all":
+    sides = {"chosen": responses.first} if of_pairs or objective.reads == "first" else {"responses": responses.mean}
+    if of_pairs and objective.reads == "all":
         sides["rejected"] = responses.second
     found = {}
     for side, of in sides.items():
         found |= {f"lengths/{side}": of(lengths), f"logps/{side}": of(policy)}
         found[f"rewards/{side}"] = objective.beta * of(reward)
-    if objective.reads == "all":
+    if "rejected" in sides:
         found["margins"] = responses.first(reward) - responses.second(reward)
         found["rewards/margins"] = found["rewards/chosen"] - found["rewards/rejected"]
         # A tie is half right: at step 0 of a reference objective nothing is known, which is not 0% accuracy.
