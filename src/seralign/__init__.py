@@ -1,4 +1,4 @@
-"""Align language models with preferences: SeRA and direct preference optimization, round after round.
+"""Align language models with preference pairs: SeRA and direct preference optimization, in rounds.
 
     import seralign
 
@@ -6,7 +6,7 @@
     result = seralign.train(config)
     model = AutoModelForCausalLM.from_pretrained(result.policy)
 
-Names are imported when they are used: ``import seralign`` loads no torch.
+Names are imported when they are first used: ``import seralign`` does not load torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The few words that stages need when several processes run them (``torchrun``, ``accelerate launch``).
+"""Helpers for runs with several processes (``torchrun``, ``accelerate launch``).
 
-Every process runs every stage; the first one alone writes the run's folder.
+Every process runs every stage. Only the first process writes to the folder of the run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
-# The other processes wait while the first one alone tokenizes the data or hashes a model; the usual 10 (NCCL) or 30
-# (gloo) minutes are not enough for a large one.
+# The other processes wait while the first one tokenizes the data or hashes a model. The default timeouts of 10 (NCCL)
+# and 30 (gloo) minutes are too short for this.
 PATIENCE = timedelta(days=1)
 
 
@@ -37,7 +37,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes the run's folder."""
+    """Whether this process writes to the folder of the run."""
     return rank() == 0
 
 
@@ -48,7 +48,7 @@ def barrier() -> None:
 
 
 def broadcast(value: T) -> T:
-    """The main process's value, in every process."""
+    """The value of the main process, in every process."""
     if not _active():
         return value
     box: list[Any] = [value]
@@ -57,7 +57,7 @@ def broadcast(value: T) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """Every process's value, in every process, by rank."""
+    """The values of all processes by rank, in every process."""
     if not _active():
         return [value]
     values: list[Any] = [None] * world_size()

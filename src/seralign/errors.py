@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: shown as one line, without a traceback, exit code 2."""
+"""Errors that the user can fix. They are shown as one line without a traceback, with exit code 2."""
 
 
 class SeralignError(Exception):
@@ -6,7 +6,7 @@ class SeralignError(Exception):
 
 
 class ConfigError(SeralignError):
-    """A configuration key is unknown, missing, or has a value that cannot be honoured. Names the key."""
+    """A configuration key is unknown, missing, or has a value that is not allowed. Names the key."""
 
 
 class DataError(SeralignError):
@@ -26,11 +26,11 @@ class BusyError(StoreError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line."""
+    """The message of an error on one line."""
     return " ".join(str(error).split())
 
 
 def brief(error: Exception, length: int = 300) -> str:
-    """The message of a library's error on one line, cut where it is longer than ``length`` characters."""
+    """The message of a library's error on one line, cut after ``length`` characters."""
     words = one_line(error) or type(error).__name__
     return words if len(words) <= length else words[:length].rstrip() + " ..."

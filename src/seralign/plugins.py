@@ -1,4 +1,4 @@
-"""Code of the user's own that a configuration names: found by ``module:name``, its errors shown as the user's."""
+"""User code that a configuration names as ``module:name``. Its exceptions are reported as errors of that code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from seralign.errors import ConfigError, SeralignError, one_line
 
 
 def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
-    """The function or class that ``spec`` names, ``module:name``.
+    """Load the function or class ``spec``, ``module:name``.
 
-    Modules are found where Python finds them, and in the current folder.
+    Modules are imported from the Python path or the current folder.
 
     Args:
         spec: ``module:name``.
-        key: The configuration key that has it, for messages.
+        key: The configuration key that names it, for messages.
         kind: What it has to be, for messages: ``function`` or ``class``.
 
     Raises:
-        ConfigError: the module or the name is missing or fails to load.
+        ConfigError: the module or the name is missing, or fails to load.
     """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
@@ -55,10 +55,10 @@ def source_of(found: Callable[..., Any], otherwise: str) -> str:
 
 @contextmanager
 def plugin_errors(key: str, name: str) -> Iterator[None]:
-    """Show what the user's code raises as one error that names the key, and the line where it failed.
+    """Turn exceptions of user code into one error that names the key and the line of the code.
 
     Raises:
-        ConfigError: the code raised or exited.
+        ConfigError: the code raised an exception or exited.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def plugin_errors(key: str, name: str) -> Iterator[None]:
 
 
 def _described(error: BaseException) -> str:
-    """What the user's code raised and the last of its lines that it came from."""
+    """The exception of the user's code, and the line where it was raised."""
     kind = "" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: "
     place: TracebackType | None = error.__traceback__
     if isinstance(error, ModuleNotFoundError) or place is None:

@@ -1,4 +1,4 @@
-"""Progress of long work, on standard error: how far, how fast, how long still."""
+"""Progress bars on standard error: how much is done, at what rate, and how long it will take."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _LINE_SECONDS = 30.0
 
 
 class Bar(Protocol):
-    """How far a piece of work is."""
+    """Progress of a piece of work."""
 
     def advance(self, amount: int = 1) -> None:
-        """Count ``amount`` more as done."""
+        """Add ``amount`` to what is done."""
         ...
 
     def at(self, completed: int) -> None:
-        """Count ``completed`` as done in all; the first call says what was done before this work began."""
+        """Set what is done to ``completed``. The first call sets what was done before this process."""
         ...
 
     def note(self, text: str) -> None:
-        """Words at the end of the line, a figure that moves."""
+        """Set the text at the end of the line, such as a metric."""
         ...
 
 
 @contextmanager
 def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
-    """Progress while the block runs: a bar on a terminal, else a line now and then. Only the main process tells."""
+    """Show progress while the block runs: a bar on a terminal, or else lines. Only the main process prints."""
     if not distributed.is_main():
         yield _Silent()
     elif console.is_terminal:
@@ -60,7 +60,7 @@ def bar(description: str, total: int, unit: str = "it") -> Iterator[Bar]:
 
 
 def say(text: str) -> None:
-    """A line for the user, from the main process alone; work does not end where nobody can read it."""
+    """Print a line for the user, from the main process. If nobody can read it, the work continues."""
     if not distributed.is_main():
         return
     with suppress(OSError):
@@ -69,7 +69,7 @@ def say(text: str) -> None:
 
 @cache
 def say_once(text: str) -> None:
-    """A line that is worth saying once in a process, whatever finds it out again."""
+    """Print a line at most once per process."""
     say(text)
 
 

@@ -132,7 +132,10 @@ def test_failed_comparisons_are_told_and_asked_again(tmp_path: Path, capsys: pyt
     judge = Mine({"p1": Verdict(None, error="timeout")})
     assert [verdict.first_better for verdict in asked_of(judge, tmp_path)] == [0.25, None, 0.25, 0.25]
     told = " ".join(capsys.readouterr().err.split())
-    assert "warning: evaluation.judge: no verdict on 1 of 4 comparisons (a against b); 1: timeout; they count" in told
+    assert (
+        "warning: evaluation.judge: no verdict on 1 of 4 comparisons (a against b); 1: timeout; they are ignored"
+        in told
+    )
     judge.verdicts = {}
     assert [verdict.first_better for verdict in asked_of(judge, tmp_path)] == [0.25] * 4
     assert judge.asked == ["p3", "p2", "p1", "p0", "p1"]
@@ -173,7 +176,7 @@ def test_verdicts_that_break_the_contract_are_refused(wrong: Any, says: str, tmp
     [
         ("gpt", {}, r"evaluation\.judge must be one of scorer, or module:class of your own, got 'gpt'"),
         ("no_such_module:X", {}, r"evaluation\.judge: cannot import 'no_such_module'"),
-        ("scorer", {}, r"evaluation\.judge: scorer needs a scorer \(evaluation\.scorer\), which the run has not"),
+        ("scorer", {}, r"evaluation\.judge: the judge scorer needs evaluation\.scorer, which is not set"),
         ("builtins:dict", {}, r"evaluation\.judge: builtins:dict failed: TypeError"),
     ],
 )

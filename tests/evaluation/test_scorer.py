@@ -58,7 +58,7 @@ def test_missing_module_or_function_is_named(module) -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("[1.0]", r"one score a response: shape \(2,\), got \(1,\)"),
+        ("[1.0]", r"one score per response, with shape \(2,\), got \(1,\)"),
         ("[[1.0], [2.0]]", r"got \(2, 1\)"),
         ("3.0", r"got \(\)"),
         ("None", r"got \(\)"),
@@ -96,7 +96,7 @@ def test_wrong_answers_name_the_key_of_the_scorer(module) -> None:
     name = module("def f(prompts, responses):\n    return [10**400]\n")
     with pytest.raises(ConfigError, match=rf"^world\.own\.scorer: {name}:f must return numbers, got list$"):
         load_scorer(f"{name}:f", "world.own.scorer")(["p"], ["a"])
-    with pytest.raises(ConfigError, match=r"^scorer: mine must return one score a response"):
+    with pytest.raises(ConfigError, match=r"^scorer: mine must return one score per response"):
         make_scorer(lambda prompts, responses: [], "mine", "scorer")(["p"], ["a"])
 
 

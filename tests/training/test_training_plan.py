@@ -137,7 +137,7 @@ def test_half_an_epoch_sees_half_of_the_pairs_once():
 
 
 def test_fewer_pairs_in_a_step_than_processes_is_an_error():
-    with pytest.raises(ConfigError, match=r"training\.batch_size: a step of 1 pairs cannot be shared by 2 processes"):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: a step of 1 pairs cannot be divided among 2"):
         planned(np.full(3, 5), {"batch_size": 2}, world_size=2)
 
 

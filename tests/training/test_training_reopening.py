@@ -33,7 +33,7 @@ def test_the_models_own_pad_token_is_kept(own: int | None, tmp_path: Path) -> No
     with quiet_transformers():
         align_special_tokens(model, tokenizer)  # as transformers' trainer does
         assert model.config.pad_token_id == 48
-        with pytest.raises(ModelError, match="could not be opened again"):
+        with pytest.raises(ModelError, match="cannot be loaded again"):
             check_opens(model, tokenizer)
         opens.on_train_begin(None, None, None)
         model.save_pretrained(tmp_path)

@@ -86,13 +86,13 @@ def test_an_extra_setting_reaches_the_optimizer(tiny_model: Callable[[str], Path
     ],
 )
 def test_a_setting_that_is_ours_is_refused_by_name(key: str):
-    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: seralign decides this"):
+    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: seralign sets this itself"):
         arguments(extra={key: 1})
 
 
 @pytest.mark.parametrize("key", ["tf32", "use_liger_kernel", "torch_compile", "torch_compile_mode"])
 def test_a_setting_that_moves_the_policy_from_its_reference_is_refused_with_the_reason(key: str):
-    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: it changes how the policy computes after"):
+    with pytest.raises(ConfigError, match=rf"^training\.extra\.{key}: it changes how the policy is computed, after"):
         arguments(extra={key: True})
 
 
@@ -168,7 +168,7 @@ def test_the_defaults_of_transformers_are_of_the_types_that_are_asked_for():
 
 
 def test_float16_on_a_cpu_is_refused():
-    with pytest.raises(ConfigError, match=r"^training\.precision: float16 needs a GPU; on a CPU give bfloat16"):
+    with pytest.raises(ConfigError, match=r"^training\.precision: float16 needs a GPU; on a CPU, set bfloat16"):
         arguments(precision="float16")
 
 
@@ -239,7 +239,7 @@ def test_wandb_without_a_login_is_told_at_the_start(
     if is_taken:
         check_settings(config, "training")
         return
-    match = r"^training\.report_to: wandb cannot be used: nobody is logged in; .*WANDB_API_KEY.*WANDB_MODE=offline$"
+    match = r"^training\.report_to: wandb cannot be used: not logged in; .*WANDB_API_KEY.*WANDB_MODE=offline$"
     with pytest.raises(ConfigError, match=match):
         check_settings(config, "training")
 

@@ -1,7 +1,8 @@
-"""Why a method works or not: what is right among pairs whose gold reward is known. Pure; arrays in, figures out.
+"""How many labels are right among pairs whose gold reward is known. Pure: arrays in, figures out.
 
-Dimension letters: N pairs, all arrays in one order. ``gold_difference`` is gold of the chosen less that of the rejected
-response, ``length_difference`` their tokens likewise. A figure that nothing defines is ``None``, never NaN.
+Dimension letters: N pairs, all arrays in the same order. ``gold_difference`` is the gold reward of the chosen response
+minus that of the rejected one, and ``length_difference`` the same for tokens. An undefined figure is ``None``, never
+NaN.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from seralign.evaluation.metrics import correlation
 
 
 def label_figures(gold_difference: ArrayLike, flipped: ArrayLike) -> dict[str, Any]:
-    """How right the labels of N pairs are.
+    """How many labels of N pairs are right.
 
     Args:
         gold_difference: [N].
@@ -35,7 +36,7 @@ def label_figures(gold_difference: ArrayLike, flipped: ArrayLike) -> dict[str, A
 def selection_figures(
     kept: ArrayLike, gold_difference: ArrayLike, flipped: ArrayLike, length_difference: ArrayLike
 ) -> dict[str, Any]:
-    """What a selection does to the labels of N pairs.
+    """How many labels are right among N pairs, before and after a selection.
 
     Args:
         kept: Whether the pair was kept [N].
@@ -60,7 +61,7 @@ def selection_figures(
 
 
 def generated_figures(gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_difference: ArrayLike) -> dict[str, Any]:
-    """How right N pairs are that were made of sampled answers.
+    """How many of N generated pairs are right.
 
     Returns:
         ``pairs``; ``gold_right``, ``gold_wrong``, ``gold_tie``, ``gold_difference`` as ``label_figures``; the
@@ -77,7 +78,7 @@ def generated_figures(gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_d
 def margin_figures(
     margins: ArrayLike, gold_difference: ArrayLike, length_difference: ArrayLike, flipped: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """What the margin of N pairs knows.
+    """How the margins of N pairs relate to the truth.
 
     Args:
         margins: [N] nats.

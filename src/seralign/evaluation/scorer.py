@@ -1,4 +1,4 @@
-"""Scorers: any function of prompts and responses, its answers checked and its source known by digest."""
+"""Scorers: functions of prompts and responses. Their results are checked, and their source is recorded by digest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ ScoreFunction = Callable[[list[str], list[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores responses to prompts, higher is better. ``digest`` names the function's source: another one scores
-    differently, and figures of the two cannot be compared. ``key`` is the configuration key that names the scorer."""
+    """Scores responses to prompts; higher is better.
+
+    ``digest`` identifies the source of the function. A function with another source may score differently, so figures
+    of the two cannot be compared. ``key`` is the configuration key that names the scorer.
+    """
 
     name: str
     digest: str
@@ -29,8 +32,8 @@ class Scorer:
         """Scores [N] of N responses.
 
         Raises:
-            ConfigError: the function raises or exits, or returns something else than one finite number a response;
-                names the key, and where it failed.
+            ConfigError: the function raises or exits, or does not return one finite number per response; names
+                the key, and where it failed.
         """
         with plugin_errors(self.key, self.name):
             result = self.function(prompts, responses)
@@ -38,18 +41,22 @@ class Scorer:
 
 
 def make_scorer(function: ScoreFunction, name: str, key: str, settings: str = "") -> Scorer:
-    """A function as a scorer; ``key`` is what messages begin with, ``settings`` what else its scores depend on."""
+    """Make a scorer of a function. Messages begin with ``key``; ``settings`` is what else the scores depend on."""
     source = source_of(function, name)
     return Scorer(name, hashlib.sha256(f"{name}\n{settings}\n{source}".encode()).hexdigest(), function, key)
 
 
 def load_scorer(spec: str, key: str) -> Scorer:
-    """The function ``spec`` as a scorer; ``key`` is the configuration key that names it, for messages.
+    """Load the function ``spec`` as a scorer.
 
-    Modules are found where Python finds them, and in the current folder.
+    Modules are imported from the Python path or the current folder.
+
+    Args:
+        spec: ``module:function``.
+        key: The configuration key that names it, for messages.
 
     Raises:
-        ConfigError: The module or function is missing or fails to load.
+        ConfigError: the module or the function is missing, or fails to load.
     """
     return make_scorer(load_plugin(spec, key, "function"), spec, key)
 
@@ -60,7 +67,9 @@ def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{key}: {name} must return numbers, got {type(result).__name__}") from None
     if scores.shape != (count,):
-        raise ConfigError(f"{key}: {name} must return one score a response: shape ({count},), got {scores.shape}")
+        raise ConfigError(
+            f"{key}: {name} must return one score per response, with shape ({count},), got {scores.shape}"
+        )
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
         raise ConfigError(f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite")

@@ -1,4 +1,4 @@
-"""Scores of responses, kept by content: a scorer is asked once for each response to a prompt."""
+"""Stored scores: the scorer is called once for each prompt and response."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from seralign.evaluation.scorer import Scorer
 from seralign.runs.results import Results, result_key
 
-# Responses that the scorer gets at once; a killed evaluation loses the scores of so many at most.
+# Responses per call of the scorer. An evaluation that is killed loses at most this many scores.
 TOGETHER = 256
 
 
 @dataclass(frozen=True)
 class StoredScorer:
-    """A scorer whose scores are stored. The main process alone calls it."""
+    """A scorer whose scores are stored. Only the main process calls it."""
 
     scorer: Scorer
     results: Results
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Scores [N] of N responses. The scorer is asked for those that are not stored, ``TOGETHER`` at a time.
+        """Scores [N] of N responses. The scorer is called for those that are not stored, ``TOGETHER`` at a time.
 
         Raises:
-            ConfigError: the scorer fails, or returns something else than one finite number a response.
+            ConfigError: the scorer fails, or does not return one finite number per response.
         """
         pairs = list(zip(prompts, responses, strict=True))
         keys = [result_key("score", [self.scorer.digest, *pair]) for pair in pairs]

@@ -1,4 +1,4 @@
-"""The figures of one evaluated policy, from its sampled responses and the held-out pairs."""
+"""Figures of an evaluated policy, from its sampled responses and the held-out pairs."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def summarise(
     prompt_ids: Sequence[str] | None = None,
     length_differences: ArrayLike | None = None,
 ) -> EvaluateFigures:
-    """All figures of a policy; those whose input is left out are ``None``.
+    """All figures of a policy. Figures without input are ``None``.
 
     Args:
         name: Name of the policy.
         responses: Token ids of N sampled responses.
-        finished: Whether each ended by itself [N].
+        finished: Whether each response has an end token [N].
         scores: Their scores [N].
-        win_rates: Name of another policy to the win rate against it.
+        win_rates: Mapping from the name of another policy to the win rate against it.
         log_ratios: log pi - log pi_ref of the responses [N], nats.
         margins: Margins of the held-out pairs [M], nats.
-        prompt_ids: Their prompts [M]; by default each pair has a prompt of its own.
-        length_differences: Tokens of the chosen less those of the rejected response [M].
+        prompt_ids: Their prompts [M]. By default, all prompts are different.
+        length_differences: Tokens of the chosen response minus those of the rejected response [M].
 
     Raises:
         ModelError: A log-ratio or a margin is not finite: the policy diverged.
         ValueError: A score is not finite, or lengths do not fit.
     """
     if len(finished) != len(responses):
-        raise ValueError(f"finished must have one value a response, got {len(finished)} for {len(responses)}")
+        raise ValueError(f"finished must have one value per response, got {len(finished)} for {len(responses)}")
     for what, values in (("log-ratio", log_ratios), ("held-out margin", margins)):
         if values is not None and not np.isfinite(values).all():
             raise ModelError(

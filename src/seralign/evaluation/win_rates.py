@@ -1,4 +1,4 @@
-"""Verdicts and the win rates that come of them."""
+"""Verdicts, and the win rates computed from them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from seralign.runs.results import Results, result_key
 
 
 def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str) -> list[Verdict]:
-    """A verdict on each of N comparisons [N]; what is stored is not asked again.
+    """The verdicts on N comparisons [N]. Comparisons with a stored verdict are not judged again.
 
     Args:
-        judge: Who decides.
+        judge: The judge.
         comparisons: N comparisons.
-        results: Of the run. Verdicts with an error are not stored.
-        label: Who is compared, for messages.
+        results: Stored results of the run. Verdicts with an error are not stored.
+        label: The policies that are compared, for messages.
 
     Raises:
-        ConfigError: there are comparisons, and the judge gives no verdict on any of them.
+        ConfigError: there are comparisons, but the judge gives no verdict on any of them.
     """
     keys = {comparison: _key(judge, comparison) for comparison in comparisons}
     stored = dict(results.get(list(keys.values())))
@@ -36,20 +36,20 @@ def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, la
     verdicts = [found[comparison] for comparison in comparisons]
     none = [verdict for verdict in verdicts if verdict.first_better is None]
     if none:
-        reason, count = Counter(verdict.error or "the judge decided nothing" for verdict in none).most_common(1)[0]
+        reason, count = Counter(verdict.error or "the judge gave no verdict" for verdict in none).most_common(1)[0]
         what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
         if len(none) == len(verdicts):
             raise ConfigError(f"evaluation.judge: {what}")
-        say(f"warning: evaluation.judge: {what}; they count for nothing")
+        say(f"warning: evaluation.judge: {what}; they are ignored")
     return verdicts
 
 
 def win_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Interval | None:
     """The mean probability that the first response is the better one, over the comparisons with a verdict.
 
-    Of a judge that says 1, 0 and 0.5 it is the share of wins with ties counted half: wins on 2 of 4 prompts, 1 tie and
-    1 loss give (2 + 0.5) / 4 = 0.625. The interval is that of ``seralign.intervals.share_interval``. None where
-    there is no verdict.
+    If the judge gives only 1, 0 and 0.5, this is the share of wins, with ties counted as one half: 2 wins, 1 tie and
+    1 loss give (2 + 0.5) / 4 = 0.625. The interval is that of ``seralign.intervals.share_interval``. None if there is
+    no verdict.
     """
     return share_interval(
         [verdict.first_better for verdict in verdicts if verdict.first_better is not None], level=level

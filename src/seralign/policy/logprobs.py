@@ -1,4 +1,4 @@
-"""Log-probability of responses under a model: the one place where hidden states meet tokens.
+"""Log-probabilities of responses under a model.
 
 Legend: B rows, T tokens of a row, R responses, N tokens of all responses, W width of the hidden states.
 """
@@ -25,26 +25,26 @@ def response_logps(
     lengths: Tensor,
     position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Summed log-probability of each response's tokens, given all tokens before them.
+    """Summed log-probabilities of responses, each given all tokens before it.
 
-    Only response tokens reach the output layer, a chunk at a time. The softmax is float32 and the sum float64, so
-    that padding, batch mates and chunks change nothing beyond the model's own rounding.
+    Only response tokens reach the output layer, one chunk at a time. The softmax is computed in float32 and the sum in
+    float64, so that padding, other sequences in the batch and chunks change nothing beyond the rounding of the model.
 
     Args:
         model: A causal language model.
         input_ids: [B, T] token ids.
         attention_mask: [B, T] one for tokens, zero for padding; or the layout of a packed row.
-        source: [N] where in the flattened ``input_ids`` the token stands that predicts each target.
-        target: [N] tokens of all responses, one after the other.
-        lengths: [R] tokens of each response.
+        source: [N] position in the flattened ``input_ids`` of the token that predicts each target.
+        target: [N] tokens of all responses, one response after the other.
+        lengths: [R] number of tokens of each response.
         position_ids: [B, T], for packed rows.
 
     Returns:
         [R] log-probabilities in nats, differentiable.
 
     Raises:
-        ValueError: a packed row for a model that takes none, or none with sequences of this length.
-        ModelError: an adapter of virtual tokens.
+        ValueError: a packed row for a model that cannot take packed rows, or not with sequences of this length.
+        ModelError: an adapter with virtual tokens.
     """
     logps_N = response_token_logps(model, input_ids, attention_mask, source, target, position_ids)
     exact = exact_dtype(logps_N.device)
@@ -64,9 +64,9 @@ def response_token_logps(
     target: Tensor,
     position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Log-probability of each token of the responses, given all tokens before it.
+    """Log-probability of each response token, given all tokens before it.
 
-    Arguments and errors are those of ``response_logps``, which adds these up.
+    Arguments and errors are those of ``response_logps``, which sums these values.
 
     Returns:
         [N] float32, in nats, differentiable: the tokens of all responses, one response after the other.
@@ -76,8 +76,8 @@ def response_token_logps(
         longest = int(position_ids.max()) + 1
         if longest > able.longest:
             raise ValueError(
-                f"packed rows of {longest} tokens a sequence, and the model takes {able.longest or 'none'}; make_batch "
-                "packs what a model's abilities allow"
+                f"a packed row has a sequence of {longest} tokens, and the model takes at most {able.longest}; use "
+                "make_batch"
             )
     return token_logps(
         model,

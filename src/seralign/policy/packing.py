@@ -1,10 +1,11 @@
-"""The tensors of one forward pass: sequences packed into one row with their prompts shared, or padded one a row.
+"""The tensors of one forward pass: sequences packed into one row with shared prompts, or padded with one sequence per
+row.
 
 Legend: B rows, T tokens of a row, R responses, N tokens of all responses, S segments of a packed row.
 
 Both forms have the same names: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
-``seralign.policy.attention``); ``source`` [N], where in the flattened input the token that predicts a response's
-token stands; ``target`` [N], the response's tokens; ``lengths`` [R]. Packed rows have ``position_ids`` too. Responses
+``seralign.policy.attention``); ``source`` [N], the position in the flattened input of the token that predicts each
+response token; ``target`` [N], the response tokens; ``lengths`` [R]. Packed rows also have ``position_ids``. Responses
 are in the order in which they were given.
 """
 
@@ -23,7 +24,7 @@ Sequence = tuple[Seq[int], Seq[int]]
 
 
 def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
-    """Pack (prompt ids, response ids), or pad them where one is longer than the model can have in a packed row."""
+    """Pack (prompt ids, response ids), or pad them if a sequence is too long for a packed row of the model."""
     if max(len(prompt) + len(response) for prompt, response in sequences) <= longest:
         return pack_sequences(sequences)
     if longest:
@@ -32,7 +33,7 @@ def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
 
 
 def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
-    """One row in which each distinct prompt stands once, followed by its distinct responses; nothing is padded.
+    """Make one row with each distinct prompt once, followed by its distinct responses. Nothing is padded.
 
     Raises:
         ValueError: a prompt is empty.
@@ -72,9 +73,9 @@ def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
 
 
 def pad_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
-    """One right-padded row for each sequence.
+    """Make one right-padded row for each sequence.
 
-    Masks come from lengths, never from token values, so the padding token may be any token.
+    Masks are made from lengths, never from token values, so the padding token may be any token.
 
     Raises:
         ValueError: a prompt is empty.
@@ -106,4 +107,4 @@ def _targets(sequences: Seq[Sequence]) -> dict[str, Tensor]:
 
 def _check_prompt(prompt: Seq[int]) -> None:
     if not len(prompt):
-        raise ValueError("a response cannot begin with the first token: there is nothing to condition it on")
+        raise ValueError("a prompt is empty; a response needs at least one token before it")

@@ -1,4 +1,4 @@
-"""What fits into one forward pass."""
+"""Packs: groups of rows for one forward pass."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens of things that go through a model whole: a pair, a demonstration, a prompt with its responses.
+    """Numbers of tokens of rows that are computed as a whole: a pair, a demonstration, a prompt with its responses.
 
     Args:
-        packed: [N] in a packed row: the prompt once, and every response.
-        longest: [N] of the longest sequence, a prompt and one response.
+        packed: [N] tokens in a packed row: the prompt once, and every response.
+        longest: [N] tokens of the longest sequence, the prompt and one response.
         sequences: [N] number of sequences.
     """
 
@@ -26,15 +26,16 @@ class Sizes:
 
 
 def fill(rows: np.ndarray, sizes: Sizes, budget: int, packed_length: int) -> list[np.ndarray]:
-    """Divide rows into packs within a budget of tokens, longest first, so that what does not fit fails at once.
+    """Divide rows into packs within a budget of tokens, longest rows first, so that a pack that does not fit fails
+    early.
 
     A row larger than the budget is a pack of its own.
 
     Args:
-        rows: Numbers of what is packed.
-        sizes: Their sizes.
-        budget: Most tokens of a pack, padding counted.
-        packed_length: The longest sequence that can be in a packed row; a pack with a longer one is padded.
+        rows: Row numbers.
+        sizes: Sizes of all rows.
+        budget: Maximum number of tokens of a pack, including padding.
+        packed_length: Length of the longest sequence that can be in a packed row. A pack with a longer one is padded.
     """
     rows = rows[np.argsort(-sizes.longest[rows], kind="stable")]
     packed, sequences = np.cumsum(sizes.packed[rows]), np.cumsum(sizes.sequences[rows])

@@ -1,4 +1,4 @@
-"""Sampling engines by name. Adding one is a file here and a line in ``ENGINES``."""
+"""Sampling engines by name. To add one, write a file here and a line in ``ENGINES``."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ ENGINES: dict[str, Engine] = {
 
 
 def make_sampler(policy: SampledPolicy, settings: SamplingConfig, key: str) -> Sampler:
-    """The engine that a section names, for a policy.
+    """Make the sampling engine of a section, for a policy.
 
     Args:
-        policy: Whom to sample from.
+        policy: The policy to sample from.
         settings: The section.
-        key: Its whole name, for messages: ``bootstrap.sampling``.
+        key: The name of the section, for messages: ``bootstrap`` or ``evaluation``.
 
     Raises:
-        ConfigError: there is no such engine, or it cannot honour a setting; names the key.
+        ConfigError: there is no such engine, or it does not support a setting; names the key.
     """
     if settings.engine in ENGINES:
         return ENGINES[settings.engine](policy, settings, key)

@@ -1,4 +1,4 @@
-"""The contract between a run and what samples its responses."""
+"""The contract of sampling engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
 from seralign.runs.results import result_key
 
-# Gets the text of a response so far, as it grows.
+# Called with the text of a response so far, while it grows.
 Watch = Callable[[str], None]
 
 
@@ -24,15 +24,15 @@ class SampledPolicy:
     """A policy to sample from, in the forms that engines need.
 
     Args:
-        name: For people.
-        source: Local folders, in transformers' format: the model, and the adapter on it where there is one. An engine
-            that serves the policy elsewhere opens these, or has ``whole_model`` merge the two.
-        dtype: Data type of the weights to sample with.
-        attention: Implementation of attention that ``load`` chooses; ``default`` is the model's own.
-        tokenizer: With its chat template; its vocabulary is the ids that may be sampled.
+        name: Name of the policy, for messages.
+        source: Local folders in the format of transformers: the model, and its adapter if there is one. An engine that
+            serves the policy elsewhere loads these, or merges them with ``whole_model``.
+        dtype: Data type of the weights for sampling.
+        attention: Attention implementation that ``load`` uses; ``default`` is that of the model.
+        tokenizer: Tokenizer with its chat template. Only ids in its vocabulary may be sampled.
         end_tokens: Ids that end a response.
-        load: The model in memory, in this process.
-        loading: How ``load`` opens the folders: data type, attention, whether code of the model's own is trusted.
+        load: Returns the model in memory, in this process.
+        loading: How ``load`` loads the folders: data type, attention, and whether code of the model is trusted.
     """
 
     name: str
@@ -47,16 +47,16 @@ class SampledPolicy:
 
 @dataclass(frozen=True)
 class Request:
-    """Prompts that are sampled together, and all that their responses depend on beside the engine.
+    """Prompts that are sampled together, and everything else that their responses depend on.
 
     Args:
-        policy: Digest of the policy's weights.
-        engine: The engine's ``identity``.
-        prompts: Each with its id, its text and its token ids. The ids are what is to be continued.
-        params: The distribution, and the number of responses a prompt.
+        policy: Digest of the weights of the policy.
+        engine: The ``identity`` of the engine.
+        prompts: Prompts with their id, text and token ids. The engine continues the token ids.
+        params: The sampling distribution, and the number of responses per prompt.
         end_tokens: Ids that end a response.
-        seed: Of everything drawn. Random numbers of a response depend on it, on the prompt's id and on the response's
-            index, so that equal requests have equal answers and no two responses have the same numbers.
+        seed: Seed. The random numbers of a response depend only on the seed, the id of the prompt and the index of the
+            response. So equal requests give equal responses, and no two responses use the same random numbers.
     """
 
     policy: str
@@ -68,7 +68,7 @@ class Request:
 
     @property
     def key(self) -> bytes:
-        """Identity of all of this."""
+        """Identity of the request: a digest of all fields."""
         content = {
             "policy": self.policy,
             "engine": self.engine,
@@ -81,24 +81,25 @@ class Request:
 
 
 class Sampler(Protocol):
-    """An engine that samples from one policy: prompts in, candidates out.
+    """A sampling engine for one policy: prompts in, candidates out.
 
-    An engine is a class, or a function, that is called with ``(policy, settings, key)``: a ``SampledPolicy``, the
-    section ``SamplingConfig``, and the section's whole name for messages (``bootstrap.sampling``). It is called once at
-    the start of a run, for every section that names it, with the policy that the run begins with; and again for each
-    policy that is sampled. So it has to be cheap: no model is loaded and no server started before the first request. A
-    setting that the engine cannot honour, of ``settings`` or of its own in ``settings.engine_options``, is refused
-    there with a ``ConfigError`` that begins with the key.
+    An engine is a class (or a function) that is called with ``(policy, settings, key)``: a ``SampledPolicy``, a
+    ``SamplingConfig``, and the name of the section for messages (``bootstrap`` or ``evaluation``). It is called once
+    per section at the start of the run, with the policy that the run begins with, and again for each policy that is
+    sampled from. So it must be cheap: no model is loaded and no server is started before the first request. If the
+    engine does not support a setting, in ``settings`` or in ``settings.engine_options``, it raises a ``ConfigError``
+    that begins with the key.
 
-    ``identity`` names everything about the engine that can change what it answers: its name and version, data type,
-    device. Results of one identity are not taken for those of another.
+    ``identity`` names everything about the engine that can change its responses: its name and version, data type,
+    device. Stored responses are only used for the same identity.
 
-    ``prompts_per_request`` is how many prompts come in a request. An engine whose rounding depends on which prompts are
-    computed together asks for whole batches, of ``settings.batch_size``, so that a sampling that was killed ends with
-    the same responses as one that was not. An engine that schedules requests itself, such as a server, asks for 1.
+    ``prompts_per_request`` is the number of prompts in a request. If the numerical results of an engine depend on which
+    prompts are computed together, it must return ``settings.batch_size``, so that a resumed run computes the same
+    batches. An engine that schedules requests by itself, such as a server, returns 1.
 
-    ``in_every_process`` says whether, of several processes (``torchrun``), each samples a share of the requests with an
-    engine of its own. Where it is false, the main process alone asks: right for a server.
+    ``in_every_process`` applies to runs with several processes (``torchrun``). If it is true, each process samples a
+    share of the requests with its own engine. If it is false, only the main process sends requests, as is right for a
+    server.
     """
 
     @property
@@ -113,25 +114,24 @@ class Sampler(Protocol):
     def sample(
         self, requests: Iterable[Request], watch: Watch | None = None
     ) -> Iterator[tuple[Request, list[Candidate]]]:
-        """Answer each request once, and yield it with its candidates as soon as they are there, in any order.
+        """Answer each request once, and yield it with its candidates as soon as they are complete, in any order.
 
-        Each answer is stored when it is yielded, and never asked again, also when the run is killed later. A slow or
-        asynchronous engine takes as many requests from the iterable as it can have under way, and yields what is
-        finished first.
+        Each answer is stored when it is yielded, and the request is not made again, even if the run is killed later. A
+        slow or asynchronous engine may take several requests from the iterable before it yields the first answer.
 
         Args:
-            requests: What to sample. They are made as they are taken.
-            watch: Gets the text of a single response as it grows. It is for people who wait: an engine that gives whole
-                responses only does not call it.
+            requests: The requests. They are created while they are taken.
+            watch: Called with the text of a single response while it grows, for interactive use. An engine that only
+                returns whole responses does not call it.
 
         Yields:
-            A request and its candidates, ``params.samples`` a prompt, in the order of the prompts and of their index.
-            ``ids`` are the sampled ids, with the end token where ``finished``; ``finished`` is false where the response
-            was cut at ``max_new_tokens``; ``text`` is decoded from them without special tokens.
+            A request and its candidates, ``params.samples`` per prompt, in the order of the prompts and of their index.
+            ``ids`` are the sampled ids, including the end token. ``finished`` is false if the response was cut at
+            ``max_new_tokens``. ``text`` is decoded without special tokens.
 
         Raises:
-            SeralignError: what the user can mend. Anything else that an engine named as ``module:class`` raises is
-                shown as its failure. What was yielded before is kept.
+            SeralignError: an error that the user can fix. Other exceptions of an engine named as ``module:class`` are
+                reported as errors of this class. Answers that were yielded before are kept.
         """
         ...
 
@@ -140,6 +140,6 @@ Engine = Callable[[SampledPolicy, SamplingConfig, str], Sampler]
 
 
 def params_of(settings: SamplingConfig, samples: int, max_new_tokens: int | None = None) -> SamplingParams:
-    """The distribution of a section; ``max_new_tokens`` where another section says what its null stands for."""
+    """The sampling distribution of a section; ``max_new_tokens`` overrides the limit of the section."""
     limit = settings.limit if max_new_tokens is None else max_new_tokens
     return SamplingParams(samples, settings.temperature, settings.top_p, limit)

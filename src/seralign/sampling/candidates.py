@@ -1,4 +1,4 @@
-"""Sampling a table of prompts: what is there is kept, the rest is asked of the engine."""
+"""Sample a table of prompts: stored responses are reused, the others are requested from the engine."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def sample_candidates(
 ) -> pa.Table:
     """Sample ``params.samples`` responses to every prompt.
 
-    Prompts of similar length are sampled together. An answer is stored when it is there and depends on its request
-    alone: a killed sampling asks for what is missing and ends with the same responses, whatever the number of
-    processes.
+    Prompts of similar length are sampled together. An answer is stored as soon as it is complete, and depends only on
+    its request. So a sampling that was killed requests only what is missing, and ends with the same responses for any
+    number of processes.
 
     Args:
-        prompts: ``prompt_id``, ``text``, ``ids``.
-        sampler: Of the policy.
-        params: The distribution.
-        policy: Digest of the policy's weights.
+        prompts: Columns ``prompt_id``, ``text``, ``ids``.
+        sampler: The engine of the policy.
+        params: The sampling distribution.
+        policy: Digest of the weights of the policy.
         end_tokens: Ids that end a response.
-        seed: Of everything drawn.
-        results: Of the run; the main process alone uses it.
-        label: What people see while it is at work.
+        seed: Seed.
+        results: Stored results of the run; only the main process uses them.
+        label: Text for the progress bar.
 
     Returns:
         Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
@@ -110,7 +110,7 @@ def _next(answers: Iterator[tuple[Request, list[Candidate]]]) -> tuple[bytes, li
 
 
 def _table(rows: list[Sequence[object]]) -> pa.Table:
-    """A request's candidates, each in the order of the schema's columns."""
+    """The candidates of a request as a table."""
     columns = zip(*rows, strict=True)
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, CANDIDATE_SCHEMA, strict=True)],

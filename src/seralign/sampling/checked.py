@@ -1,4 +1,4 @@
-"""An engine of the user's own, its errors shown as its own and its answers checked."""
+"""Checks the answers of a user's engine, and reports its exceptions as errors of the engine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from seralign.sampling.base import Request, Sampler, Watch
 
 
 class CheckedSampler:
-    """A sampler whose answers are what the contract says.
+    """A sampler that checks the answers of another sampler.
 
     Args:
         sampler: The engine.
         key: The configuration key that names it.
-        name: What that key says.
+        name: The value of that key.
 
     Raises:
-        ConfigError: something that the contract asks for is missing or is of another kind; names the key.
+        ConfigError: a member of the contract is missing or has the wrong type; names the key.
     """
 
     def __init__(self, sampler: Sampler, key: str, name: str) -> None:
@@ -34,10 +34,10 @@ class CheckedSampler:
     def sample(
         self, requests: Iterable[Request], watch: Watch | None = None
     ) -> Iterator[tuple[Request, list[Candidate]]]:
-        """The engine's answers, each checked before it is passed on.
+        """The answers of the engine, each checked before it is yielded.
 
         Raises:
-            ConfigError: the engine failed, an answer does not belong to its request, or requests have none.
+            ConfigError: the engine failed, an answer does not belong to a request, or requests have no answer.
         """
         waiting: dict[bytes, Request] = {}
 

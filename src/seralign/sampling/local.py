@@ -1,4 +1,4 @@
-"""The built-in engine: the policy in this process, a batch of prompts at a time."""
+"""The built-in engine: the model in this process, one batch of prompts at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from seralign.sampling.base import Request, SampledPolicy, Watch
 
 
 class LocalSampler:
-    """Samples with the model in memory, the fastest way that gives its own answers (``policy/ways.py``).
+    """Samples with the model in memory, by the fastest method that agrees with full forward passes
+    (``policy/ways.py``).
 
-    The model is loaded at the first request, and is gone with the sampler. A request is a batch of
-    ``settings.batch_size`` prompts: which prompts are computed together changes rounding, so a batch is sampled whole
-    or not at all.
+    The model is loaded at the first request, and released with the sampler. A request is a batch of
+    ``settings.batch_size`` prompts. Which prompts are computed together affects rounding, so a batch is always sampled
+    as a whole.
     """
 
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
@@ -33,7 +34,7 @@ class LocalSampler:
 
     @property
     def identity(self) -> str:
-        """What computes the logits: another data type, library or device rounds differently."""
+        """The data type, library and device that compute the logits: others round differently."""
         return f"local, {self._policy.dtype} weights, {self._policy.attention} attention, {computed_with()}"
 
     @property
@@ -43,7 +44,7 @@ class LocalSampler:
 
     @property
     def in_every_process(self) -> bool:
-        """Each process has the model."""
+        """Each process loads the model."""
         return True
 
     def sample(

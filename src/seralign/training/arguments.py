@@ -1,4 +1,4 @@
-"""Our settings in the words of ``transformers.TrainingArguments``."""
+"""Translates the training settings to ``transformers.TrainingArguments``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from seralign.training.extra import FIELDS, check_extra
 from seralign.training.plan import Plan
 from seralign.training.trackers import check_trackers
 
-# The name since transformers 5.2x, and the one before.
+# The name since transformers 5.2x, and the name before.
 _CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
-# What transformers and torch raise for a value that they do not take.
+# Exceptions of transformers and torch for invalid values.
 _REFUSALS = (TypeError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, OSError)
 
 
 def check_settings(config: TrainingConfig, section: str) -> None:
-    """Have transformers judge the settings of a section before any work.
+    """Check the settings of a section with transformers before any work.
 
     Raises:
-        ConfigError: as ``training_arguments``; a tracker is unknown or not installed; the schedule cannot be made
-            with its ``lr_scheduler_kwargs``.
+        ConfigError: see ``training_arguments``; or a tracker is unknown or not installed, or the schedule cannot be
+            made with its ``lr_scheduler_kwargs``.
     """
-    # How many steps there will be is not known yet; no schedule depends on it for being one.
+    # The number of steps is not known yet; whether a schedule is valid does not depend on it.
     try:
         arguments = nominal_arguments(config, config.max_steps or 1000, section)
         _schedule(arguments, section)
@@ -54,8 +54,8 @@ def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
         scheduler.step()
     count = "the only step has" if steps == 1 else f"all {steps} steps have"
     raise ConfigError(
-        f"{section}.schedule: {count} a learning rate of 0 ({config.schedule}, warmup {config.warmup}), so that the "
-        f"training would change nothing; give more {section}.epochs or {section}.max_steps, a lower {section}.warmup "
+        f"{section}.schedule: {count} a learning rate of 0 ({config.schedule}, warmup {config.warmup}), so the "
+        f"training would change nothing; set more {section}.epochs or {section}.max_steps, a lower {section}.warmup "
         f"or another {section}.schedule"
     )
 
@@ -63,9 +63,9 @@ def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
 def training_arguments(
     config: TrainingConfig, plan: Plan, scratch: Path, *, section: str, heldout: bool, seed: int
 ) -> TrainingArguments:
-    """``config`` and ``config.extra`` as ``TrainingArguments``, with checkpoints in ``scratch``.
+    """Make ``TrainingArguments`` from ``config`` and ``config.extra``, with checkpoints in ``scratch``.
 
-    ``section`` is where ``config`` is in the run's configuration, ``training`` or ``sft``: errors name it.
+    ``section`` is the section of ``config``, ``training`` or ``sft``; errors name it.
 
     Raises:
         ConfigError: ``extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
@@ -74,7 +74,7 @@ def training_arguments(
     """
     device: Any = PartialState().device
     if config.precision == "float16" and device.type == "cpu":
-        raise ConfigError(f"{section}.precision: float16 needs a GPU; on a CPU give bfloat16 or float32")
+        raise ConfigError(f"{section}.precision: float16 needs a GPU; on a CPU, set bfloat16 or float32")
     settings: dict[str, Any] = {
         "output_dir": str(scratch),
         "per_device_train_batch_size": 1,
@@ -111,7 +111,7 @@ def training_arguments(
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}
     try:
         arguments = TrainingArguments(**(defaults | config.extra | settings))
-        _optimizer(arguments)  # a missing optimizer is told before training, not in it
+        _optimizer(arguments)  # report an invalid optimizer before training
     except _REFUSALS as error:
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for torchrun; DataParallel would split packs
@@ -119,14 +119,14 @@ def training_arguments(
 
 
 def _optimizer(arguments: TrainingArguments) -> None:
-    """Make the optimizer of one parameter, as torch judges betas and rates only then."""
+    """Make the optimizer for one parameter, because torch checks betas and rates only then."""
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     if not {"params", "model", "optimizer_dict"} & options.keys():  # those are made of the model itself
         kind([torch.zeros(4, 4, device=PartialState().device, requires_grad=True)], **options)
 
 
 def _with_key(error: ConfigError, config: TrainingConfig, section: str) -> ConfigError:
-    """The error with the key at fault, the first one without which transformers takes the settings."""
+    """The error with the key that causes it: the first one without which transformers accepts the settings."""
     start = f"{section}: transformers refuses the settings: "
     if not str(error).startswith(start):
         return error
@@ -145,18 +145,18 @@ def _with_key(error: ConfigError, config: TrainingConfig, section: str) -> Confi
 
 
 def nominal_arguments(config: TrainingConfig, steps: int, section: str) -> TrainingArguments:
-    """What the settings say by themselves, of no particular training."""
+    """The arguments of the settings, without a particular training."""
     plan = Plan([], steps, 1, 1)
     return training_arguments(config, plan, Path("unused"), section=section, heldout=False, seed=0)
 
 
 def _warmup_steps(config: TrainingConfig, steps: int) -> int:
-    # Rounded up, as transformers does, it would be all of a short training; the first step of a warm-up has rate 0.
+    # transformers rounds up, which would make a short training all warm-up; the first step of a warm-up has rate 0.
     return min(math.floor(config.warmup * steps), steps - 1)
 
 
 def _schedule(arguments: TrainingArguments, section: str) -> tuple[torch.optim.Optimizer, Any]:
-    """An optimizer of nothing with the training's schedule of the learning rate."""
+    """A dummy optimizer with the learning-rate schedule of the training."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments.learning_rate)
     steps = int(arguments.max_steps)
     try:

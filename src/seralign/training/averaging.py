@@ -21,7 +21,7 @@ _COUNT = "steps"
 class TailAverage(TrainerCallback):
     """Keeps the running mean of the trained weights, in float32, over the last ``share`` of ``steps``.
 
-    The mean is part of every checkpoint, so that a training that is taken up again ends with the same one.
+    The mean is part of every checkpoint, so a resumed training ends with the same mean.
     """
 
     def __init__(self, model: nn.Module, share: float, steps: int) -> None:
@@ -48,7 +48,7 @@ class TailAverage(TrainerCallback):
             save_file(means, folder / _FILE, metadata={_COUNT: str(self._count)})
 
     def restore(self, checkpoint: Path) -> None:
-        """Go on with the mean of a checkpoint, which has none before the first step that counts."""
+        """Restore the mean of a checkpoint. A checkpoint before the first averaged step has none."""
         file = checkpoint / _FILE
         if not file.is_file():
             return
@@ -58,6 +58,6 @@ class TailAverage(TrainerCallback):
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Give the model the mean."""
+        """Set the weights of the model to the mean."""
         for name, mean in self._means.items():
             self._weights[name].copy_(mean)

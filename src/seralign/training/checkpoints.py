@@ -1,4 +1,4 @@
-"""Checkpoints that are whole: marked when written to their end, checked by digest before training goes on from one."""
+"""Complete checkpoints: marked when fully written, and checked by digest before training resumes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seralign.runs.sealed import read_sealed, write_sealed
 
 
 class CheckpointMarker(TrainerCallback):
-    """Marks a checkpoint as whole once all of it is written, with the digests of its files."""
+    """Marks a checkpoint as complete once it is fully written, with the digests of its files."""
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        # Sums since the last line of metrics are in no checkpoint: write the line first, so that none are pending.
+        # Checkpoints do not contain the sums since the last log, so log first.
         control.should_log |= control.should_save
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
@@ -33,10 +33,10 @@ class CheckpointMarker(TrainerCallback):
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
-    """The newest checkpoint that was written to its end. Half-written ones are removed.
+    """The newest complete checkpoint. Incomplete ones are removed.
 
     Raises:
-        StoreError: a file of it has changed since, or is missing.
+        StoreError: a file of the checkpoint has changed or is missing.
     """
     whole: list[tuple[int, Path]] = []
     for path in scratch.glob("checkpoint-*"):
@@ -54,7 +54,7 @@ def last_checkpoint(scratch: Path) -> Path | None:
         broken = [one_line(error)]
     if broken:
         raise StoreError(
-            f"{newest}: the checkpoint is corrupt ({', '.join(broken)}). Delete this folder; the same command goes on "
-            "from the checkpoint before it, or from the beginning"
+            f"{newest}: the checkpoint is corrupt ({', '.join(broken)}). Delete this folder; the same command then "
+            "resumes from the checkpoint before it, or from the beginning"
         )
     return newest

@@ -1,4 +1,4 @@
-"""``training.extra``: which further fields of ``transformers.TrainingArguments`` are taken, and their types."""
+"""``training.extra``: which other fields of ``transformers.TrainingArguments`` are accepted, and their types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seralign.config.values import shown
 from seralign.errors import ConfigError
 
 FIELDS = {field.name for field in dataclasses.fields(TrainingArguments)}
-# Beside what we set ourselves: settings that would contradict the plan, or that our loss and evaluation never read.
+# Settings that would contradict the plan, or that the loss and the evaluation never read.
 REFUSED = {
     "accelerator_config", "activation_checkpointing", "auto_find_batch_size", "average_tokens_across_devices",
     "batch_eval_metrics", "bf16_full_eval", "data_seed", "dataloader_drop_last", "ddp_backend",
@@ -24,11 +24,11 @@ REFUSED = {
     "metric_for_best_model", "per_device_eval_batch_size", "prediction_loss_only", "push_to_hub",
     "resume_from_checkpoint", "save_only_model", "warmup_ratio",
 }  # fmt: skip
-# Settings of the whole process or the whole model that the trainer makes when the reference is scored already.
+# Settings of the process or the model that would take effect only after the reference has been scored.
 OTHER_NUMBERS = {
     "liger_kernel_config", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
 }  # fmt: skip
-# What transformers takes beside what the field's annotation says.
+# Types that transformers accepts besides the annotation of the field.
 _ALSO: dict[str, list[type]] = {"fsdp": [bool, list]}
 _WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null", list: "a list",
@@ -37,26 +37,26 @@ _WORDS = {
 
 
 def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> None:
-    """Refuse further settings that cannot be honoured; transformers itself checks hardly any type.
+    """Refuse settings that are not supported. transformers itself checks hardly any types.
 
     Args:
-        extra: Names to values.
+        extra: Mapping from names to values.
         ours: Names that seralign sets.
-        section: ``training`` or ``sft``: errors name it.
+        section: ``training`` or ``sft``; errors name it.
 
     Raises:
-        ConfigError: a name that ``TrainingArguments`` lacks, that seralign decides, or that makes the policy compute
-            other numbers than its reference; or a value of another type than the setting's.
+        ConfigError: ``TrainingArguments`` does not have the name, seralign sets it itself, or it would make the policy
+            compute different numbers from its reference; or the value has the wrong type.
     """
     hints = typing.get_type_hints(TrainingArguments)
     for name in sorted(extra):
         key = f"{section}.extra.{name}"
         if name in ours or name in REFUSED:
-            raise ConfigError(f"{key}: seralign decides this by its own settings and plan; leave it out")
+            raise ConfigError(f"{key}: seralign sets this itself; remove it")
         if name in OTHER_NUMBERS:
             raise ConfigError(
-                f"{key}: it changes how the policy computes after the reference was scored without it, so that "
-                "training would not begin at margin 0; leave it out"
+                f"{key}: it changes how the policy is computed, after the reference was scored without it, so training "
+                "would not begin at margin 0; remove it"
             )
         if name not in FIELDS:
             raise ConfigError(f"{key}: transformers.TrainingArguments has no such setting")
@@ -67,7 +67,7 @@ def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> No
 
 
 def _plain_kinds(hint: Any) -> list[type]:
-    """The kinds of plain values that a field takes; none where it takes what no configuration can write."""
+    """The types of plain values that a field accepts; empty if it only accepts values that a file cannot express."""
     parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     found: list[type] = []
     for part in parts:

@@ -1,9 +1,8 @@
-"""Which pairs go through the model together, and when: the whole training, planned before it begins.
+"""Plans a whole training before it begins: which pairs are computed together, and when.
 
-A *step* is what one optimizer step sees, ``batch_size`` pairs. A *pack* is what one forward pass sees: pairs of
-similar length up to a token budget. Every step has the same number of packs in every process, so that the budget
-bounds memory and changes nothing else. The plan follows from lengths and seed alone: a resumed training goes on
-exactly where it was.
+A *step* is one optimizer step on ``batch_size`` pairs. A *pack* is one forward pass: pairs of similar length within a
+token budget. Every step has the same number of packs in every process, so the budget limits memory and changes nothing
+else. The plan depends only on lengths and seed, so a resumed training continues exactly where it was.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from seralign.policy.packs import Sizes, fill
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Rows of one forward pass. A pack that does not count only keeps processes in step: its loss is nothing."""
+    """The rows of one forward pass. A pack with ``counts`` false only keeps processes in step; its loss is zero."""
 
     rows: np.ndarray
     counts: bool = True
@@ -28,7 +27,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All packs in order: step by step, in a step pass by pass, in a pass one for each process."""
+    """All packs in order: by step, within a step by pass, within a pass one for each process."""
 
     packs: list[Pack]
     steps: int
@@ -57,12 +56,12 @@ def plan_training(
     """Plan a training.
 
     Args:
-        sizes: Of the rows of the table.
+        sizes: Sizes of the rows of the table.
         config: Batch size, token budget, epochs or steps.
         seed: Seed of the order.
-        packed_length: The longest sequence that the model takes in packed rows.
+        packed_length: Length of the longest sequence that the model takes in packed rows.
         world_size: Number of processes.
-        section: Where ``config`` is in the run's configuration.
+        section: The section of ``config`` in the configuration of the run.
 
     Raises:
         ConfigError: a step has fewer pairs than there are processes, or ``epochs`` is less than one pair.
@@ -74,8 +73,8 @@ def plan_training(
     step_rows = _steps(order, config)
     if min(len(rows) for rows in step_rows) < world_size:
         raise ConfigError(
-            f"{section}.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be shared by "
-            f"{world_size} processes; give at least {world_size}, and at least as many pairs"
+            f"{section}.batch_size: a step of {min(len(rows) for rows in step_rows)} pairs cannot be divided among "
+            f"{world_size} processes; set at least {world_size}, and use at least as many pairs"
         )
     packed = [[Pack(part) for part in fill(rows, sizes, config.tokens_per_pack, packed_length)] for rows in step_rows]
     accumulation = max(math.ceil(len(packs) / world_size) for packs in packed)
@@ -95,7 +94,7 @@ def count_steps(count: int, config: TrainingConfig, section: str) -> int:
 def _wanted(count: int, config: TrainingConfig, section: str) -> int:
     wanted = config.max_steps * config.batch_size if config.max_steps else round(config.resolved_epochs * count)
     if not wanted:
-        raise ConfigError(f"{section}.epochs: {config.epochs} of {count} pairs is less than one pair; give more")
+        raise ConfigError(f"{section}.epochs: {config.epochs} of {count} pairs is less than one pair; set more")
     return wanted
 
 
@@ -106,7 +105,7 @@ def _order(count: int, config: TrainingConfig, seed: int, section: str) -> np.nd
 
 
 def _steps(order: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
-    # Even steps instead of a short last one: no pair is left out and no step has a louder gradient.
+    # Steps of equal size instead of a short last one: no pair is left out, and no step has a noisier gradient.
     return np.array_split(order, config.max_steps or math.ceil(len(order) / config.batch_size))
 
 

@@ -1,4 +1,4 @@
-"""What a training will save is opened again before its first step: an hour of work that cannot be read is lost."""
+"""Checks before the first step that what a training will save can be loaded again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OPENED: WeakSet[PreTrainedTokenizerBase] = WeakSet()
 
 
 class OpensAgain(TrainerCallback):
-    """Keeps the model's own padding token, and opens what will be saved.
+    """Keeps the padding token of the model, and checks that what will be saved can be loaded.
 
-    transformers' trainer writes the tokenizer's padding token into the model's settings. Nothing here needs one, and an
-    id beyond the embedding makes a model that cannot be opened.
+    The trainer of transformers writes the padding token of the tokenizer into the settings of the model. Nothing here
+    needs it, and an id beyond the embedding makes a model that cannot be loaded.
     """
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -33,17 +33,17 @@ class OpensAgain(TrainerCallback):
         model = self._model
         model.config.get_text_config().pad_token_id = self._pad
         model.generation_config.pad_token_id = self._generation_pad
-        # A published setting that transformers would not accept of us, as a temperature without sampling, is saved as
-        # it came: this is how transformers knows that it was published.
+        # transformers refuses to save some published settings, such as a temperature without sampling, unless it knows
+        # that they have not changed; this tells it so.
         model.generation_config._original_object_hash = hash(model.generation_config)
         check_opens(model, self._tokenizer)
 
 
 def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save the settings of a model and its tokenizer, and open both again; no weights are written.
+    """Save the settings of a model and its tokenizer, and load both again. No weights are written.
 
     Raises:
-        ModelError: what would be saved cannot be opened, or is not what it was.
+        ModelError: what would be saved cannot be loaded, or differs from the original.
     """
     with tempfile.TemporaryDirectory(prefix="seralign-opens-") as folder:
         try:
@@ -55,23 +55,23 @@ def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
                 opened: Any = type(model)(settings)
             tokens = _saved_tokens(tokenizer, folder)
         except Exception as error:
-            raise ModelError(f"what training would save could not be opened again: {brief(error)}") from None
+            raise ModelError(f"what training would save cannot be loaded again: {brief(error)}") from None
     rows, own = (each.get_input_embeddings().weight.shape[0] for each in (opened, model))
     if rows != own:
         raise ModelError(
-            f"what training would save could not be opened again: config.json says {rows} tokens and the embedding "
+            f"what training would save cannot be loaded again: config.json says {rows} tokens and the embedding "
             f"has {own}"
         )
     if tokens != tokenizer.get_vocab():
         say_once(
-            "warning: policy.tokenizer: saved beside this model, AutoTokenizer opens it with other tokens, as the "
-            "model's family has a tokenizer class of its own; open the result with the tokenizer that the run was given"
+            "warning: policy.tokenizer: if saved with this model, AutoTokenizer loads it with different tokens, as "
+            "the model family has its own tokenizer class; load the result with the original tokenizer"
         )
     _OPENED.add(tokenizer)
 
 
 def _saved_tokens(tokenizer: PreTrainedTokenizerBase, folder: str) -> dict[str, int]:
-    """The vocabulary of the tokenizer that is saved; each one is saved and opened once."""
+    """The vocabulary of the saved tokenizer; each tokenizer is saved and loaded once."""
     if tokenizer in _OPENED or getattr(tokenizer, "_auto_class", None) is not None:  # code of its own
         return tokenizer.get_vocab()
     tokenizer.save_pretrained(folder)

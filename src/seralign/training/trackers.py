@@ -1,4 +1,4 @@
-"""Trackers (``report_to``), tried before a run begins: most of them fail only when training does."""
+"""Checks trackers (``report_to``) before a run begins; most of them fail only during training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from seralign.errors import ConfigError, one_line
 
 
 def check_trackers(names: Sequence[str], section: str) -> None:
-    """Refuse trackers that could not log.
+    """Refuse trackers that cannot log.
 
     Args:
-        names: By transformers' names.
-        section: ``training`` or ``sft``: errors name it.
+        names: Names of trackers in transformers.
+        section: ``training`` or ``sft``; errors name it.
 
     Raises:
-        ConfigError: one is unknown, its package is missing, or nobody is logged in.
+        ConfigError: a tracker is unknown, its package is missing, or there is no login.
     """
     for name in names:
         why = _why_not(name)
@@ -45,14 +45,14 @@ def _why_not(name: str) -> str | None:
 
 
 def _wandb() -> str | None:
-    """Where nobody is logged in, wandb asks for the key or raises in the first step of training."""
+    """Without a login, wandb would prompt for the key or fail in the first step of training."""
     settings: Any = importlib.import_module("wandb").setup().settings
     if settings.mode not in ("online", "run", None):
         return None
     key = settings.api_key or getattr(settings, "identity_token_file", None)
     if key or _in_netrc(str(urlsplit(settings.base_url).hostname)):
         return None
-    return "nobody is logged in; run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline"
+    return "not logged in; run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline"
 
 
 def _comet() -> str | None:
@@ -68,7 +68,7 @@ _LOGINS: dict[str, Callable[[], str | None]] = {"wandb": _wandb, "comet_ml": _co
 
 
 def _in_netrc(host: str) -> bool:
-    """Whether the user's file of logins, where ``wandb login`` writes, has one for a host."""
+    """Whether the user's netrc file, to which ``wandb login`` writes, has a login for a host."""
     given = os.environ.get("NETRC")
     for file in [Path(given)] if given else [Path("~/.netrc").expanduser(), Path("~/_netrc").expanduser()]:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
@@ -79,7 +79,7 @@ def _in_netrc(host: str) -> bool:
 
 @contextlib.contextmanager
 def _no_complaints_of_halves() -> Iterator[None]:
-    """Some trackers have a ``__del__`` that fails, with a traceback, where their ``__init__`` did."""
+    """Suppress the traceback of trackers whose ``__del__`` fails after their ``__init__`` failed."""
     before = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:

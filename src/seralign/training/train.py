@@ -1,4 +1,4 @@
-"""One training from a starting policy to a saved one, resumable at every checkpoint."""
+"""Runs one training, from a starting policy to a saved policy. It can be resumed from every checkpoint."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples to train on and to hold out, each with the reference's log-probabilities of their responses, by number
-    [R], where they are read.
+    """Training and held-out examples, with the reference log-probabilities [R] of their responses if the objective needs
+    them.
 
-    ``heldout_first``: log-probabilities of the held-out responses [R] under the policy as training begins, from the
-    same packs; None where they are to be measured.
+    ``heldout_first``: log-probabilities of the held-out responses [R] under the policy at the start of the
+    training, from the same packs; None if they have to be measured.
     """
 
     examples: datasets.Dataset
@@ -58,11 +58,11 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training measured: ``train`` is the last line of training metrics, ``heldout_first`` and ``heldout`` the
-    held-out ones before and after it (empty without held-out pairs).
+    """Metrics of a training.
 
-    ``heldout_values``: log-probabilities of the held-out responses [R] by step, as far as this call measured them
-    with the whole model on one device.
+    ``train`` is the last line of training metrics. ``heldout_first`` and ``heldout`` are the held-out metrics before
+    and after the training (empty without held-out pairs). ``heldout_values``: log-probabilities of the held-out
+    responses [R] by step, as far as this call measured them with the whole model on one device.
     """
 
     steps: int
@@ -94,33 +94,33 @@ def train(
     label: str,
     log_folder: Path,
 ) -> Trained:
-    """Train ``model`` in place and save it to ``folder/policy``, with ``folder/metrics.jsonl`` beside it.
+    """Train ``model`` in place and save it to ``folder/policy``, and the metrics to ``folder/metrics.jsonl``.
 
-    Checkpoints are kept in ``folder/scratch``; called again after it was killed, with the model that it was first
-    called with, it goes on from the last whole one and ends with the same weights and the same metrics.
+    Checkpoints are in ``folder/scratch``. If the function is called again after it was killed, with the same initial
+    model, it resumes from the last complete checkpoint, and ends with the same weights and the same metrics.
 
     Args:
-        model: The policy as training begins, on this process's device.
-        tokenizer: Saved beside the weights.
-        data: What is trained on and what is held out.
+        model: The policy at the start of the training, on the device of this process.
+        tokenizer: Saved with the weights.
+        data: Training data and held-out data.
         objective: The loss.
         config: Optimizer, schedule, precision and so on.
-        folder: The stage's folder.
-        section: Where ``config`` is in the run's configuration: ``training`` or ``sft``.
-        seed: Seeds what is random in the trainer.
-        label: Words before the progress bar.
-        log_folder: Where TensorBoard's events go.
+        folder: The folder of the stage.
+        section: The section of ``config`` in the configuration of the run: ``training`` or ``sft``.
+        seed: Seed of the trainer.
+        label: Text before the progress bar.
+        log_folder: Folder for TensorBoard events.
 
     Returns:
-        What was measured.
+        The metrics.
 
     Raises:
-        ConfigError: a setting that transformers lacks, refuses or cannot honour here.
+        ConfigError: a setting that transformers does not have, or refuses.
         StoreError: the last checkpoint is corrupt.
     """
     if any(parameter.requires_grad and parameter.dtype == torch.float16 for parameter in model.parameters()):
         raise ConfigError(
-            f"policy.dtype: float16 weights cannot be trained; give float32, and {section}.precision: float16 if wanted"
+            f"policy.dtype: float16 weights cannot be trained; set float32, and if needed {section}.precision: float16"
         )
     scratch = folder / SCRATCH
     with quiet_transformers():
@@ -128,7 +128,7 @@ def train(
         trainer = _trainer(model, tokenizer, data, objective, config, scratch, section, seed, log_folder, average)
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
-            say(f"going on from {checkpoint.name}")
+            say(f"resuming from {checkpoint.name}")
             trainer.args.eval_on_start = False
             if average is not None:
                 average.restore(checkpoint)
@@ -141,12 +141,12 @@ def train(
         if data.heldout is not None and not measured:
             trainer.evaluate()
         trainer.save_model(str(folder / POLICY))
-    # The closing line tells the time of this process alone, which says nothing after a resumption.
+    # The last entry has the time of this process only, which means nothing after resuming.
     history = [_finite(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
     if distributed.is_main():
-        # Holds a pickle; everything in it is in the run's configuration.
+        # A pickle; all of its content is in the configuration of the run.
         (folder / POLICY / "training_args.bin").unlink(missing_ok=True)
-        # A resumed training has read the first lines from its checkpoint, in another order of keys.
+        # After resuming, the first lines come from the checkpoint, with another order of keys.
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
         (folder / METRICS).write_text(lines, encoding="utf-8")
     distributed.barrier()
@@ -188,14 +188,14 @@ def _trainer(
                 train_dataset=packs,
                 eval_dataset=heldout,
                 processing_class=tokenizer,
-                # A checkpoint is whole when the marker says so: the mean has to be in it by then.
+                # The marker completes a checkpoint, so the mean has to be in it before.
                 callbacks=[OpensAgain(model, tokenizer), *([] if average is None else [average]), CheckpointMarker()],
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     if average is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ConfigError(
-            f"{section}.average: fsdp and deepspeed divide the weights, and their mean is not supported; set it 0"
+            f"{section}.average: fsdp and deepspeed divide the weights, so their mean is not supported; set it to 0"
         )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
@@ -204,7 +204,7 @@ def _trainer(
 
 @contextmanager
 def _tensorboard_in(folder: Path) -> Iterator[None]:
-    """Where a TensorBoard tracker made in this block writes; it takes it from the environment."""
+    """Set the folder of a TensorBoard tracker that is made in this block; it reads it from the environment."""
     name = "TENSORBOARD_LOGGING_DIR"
     before = os.environ.get(name)
     os.environ[name] = str(folder)
@@ -218,7 +218,7 @@ def _tensorboard_in(folder: Path) -> Iterator[None]:
 
 
 class _Progress(TrainerCallback):
-    """The bar, with the metrics that tell whether it goes well."""
+    """The progress bar, with the main metrics."""
 
     def __init__(self, line: Bar) -> None:
         self._line = line

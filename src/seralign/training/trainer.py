@@ -1,4 +1,4 @@
-"""A thin ``transformers.Trainer`` for preference objectives: one forward pass per pack, exact means, metrics."""
+"""A ``transformers.Trainer`` for preference objectives: one forward pass per pack, exact means, metrics."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from seralign.training.batches import PackDataset, ResponseModel, model_inputs, 
 
 
 class PreferenceTrainer(Trainer):
-    """Trains a model on planned packs of examples.
+    """Trains a model on packs of examples that were planned in advance.
 
-    Everything but the loss and its metrics is ``transformers.Trainer``'s: optimizer, schedule, mixed precision,
-    accumulation, checkpoints, resume, trackers, FSDP, DeepSpeed. The loss of a step is, for each term of the
-    objective, the mean over its examples (tokens, for ``sft``), each times its weight relative to the table's mean
-    weight, whatever the packing, the accumulation and the number of processes.
+    Everything except the loss and its metrics comes from ``transformers.Trainer``: optimizer, schedule, mixed
+    precision, gradient accumulation, checkpoints, resuming, trackers, FSDP, DeepSpeed. For each term of the objective,
+    the loss of a step is the weighted mean over its examples (tokens, for ``sft``). The weights are relative to the
+    mean weight of the table. The loss does not depend on packing, accumulation or the number of processes.
 
     Args:
         objective: The loss.
-        values: The model's value of each response of a pack: its summed log-probability, unless something else is
-            trained.
-        first_values: The values of the held-out responses [R] before the first step, where they are known: the
-            evaluation at step 0 runs no model then.
-        kwargs: As for ``Trainer``; ``train_dataset`` and ``eval_dataset`` are a
-            ``seralign.training.batches.PackDataset`` each, the batch size of ``args`` is 1 (one pack).
+        values: Computes the model's value of each response of a pack. The default is the summed log-probability.
+        first_values: Values of the held-out responses [R] before the first step, if they are known. The
+            evaluation at step 0 then uses them and does not run the model.
+        kwargs: Arguments of ``Trainer``. ``train_dataset`` and ``eval_dataset`` must be
+            ``seralign.training.batches.PackDataset``, and the batch size of ``args`` must be 1 (one pack).
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class PreferenceTrainer(Trainer):
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
         self.values = values
-        # Of the held-out responses [R], by the step at which they were measured.
+        # Values of the held-out responses [R], by step.
         self.heldout_values = dict[int, np.ndarray]()
         self._first_values = first_values
         self.loss_is_scaled_for_ga = True
@@ -55,7 +54,7 @@ class PreferenceTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This pack's share of the step's loss. Processes' gradients are averaged, hence the factor."""
+        """The share of this pack in the loss of the step. Gradients are averaged over processes, hence the factor."""
         packs: PackDataset = self.train_dataset  # pyright: ignore
         losses = self._pack(inputs, self.values(model, **model_inputs(inputs)), self._sums, packs.of_pairs)
         sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
@@ -76,7 +75,7 @@ class PreferenceTrainer(Trainer):
             at = start + distributed.rank()
             pack = min(at, len(packs) - 1)
             inputs = self._prepare_inputs(packs[pack])
-            if at >= len(packs):  # processes that share one model (FSDP) must all run it equally often
+            if at >= len(packs):  # processes that share a model (FSDP) must run it the same number of times
                 inputs["weight"] = torch.zeros_like(inputs["weight"])
             with torch.no_grad(), self.compute_loss_context_manager():
                 if known is None:
@@ -96,14 +95,14 @@ class PreferenceTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics since the last line to a line of training."""
+        """Add the metrics since the last log to a training log."""
         if "loss" in logs:
             logs = logs | self._sums.means()
             self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
     def _pack(self, inputs: dict[str, Tensor], values: Tensor, sums: _Sums, of_pairs: bool) -> list[Tensor]:
-        """The weighted loss of a pack by each term, summed over its examples, from its responses' values [R]."""
+        """The weighted loss of a pack for each term, summed over its examples, from the values of its responses [R]."""
         responses = response_values(inputs, values)
         weight = inputs["weight"].to(responses.policy.dtype)
         counted = weight > 0
@@ -119,14 +118,14 @@ class PreferenceTrainer(Trainer):
 
 
 class _Sums:
-    """Sums of losses and metrics over packs, left on the device until a line of metrics is due."""
+    """Sums of losses and metrics over packs. They stay on the device until metrics are logged."""
 
     def __init__(self, objective: ObjectiveSum) -> None:
         self._weights = [term.weight for term in objective.terms]
         self._sums: defaultdict[str, Any] = defaultdict(float)
 
     def add(self, losses: list[Tensor], units: list[Tensor], counted: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Add a pack: each term's summed loss and what that is divided by, and each metric [N] of counted examples."""
+        """Add a pack: the summed loss and the divisor of each term, and each metric [N] of the counted examples."""
         values = {name: value[counted].sum() for name, value in metrics.items()} | {"count": counted.sum()}
         for number, (loss, own) in enumerate(zip(losses, units, strict=True)):
             values |= {f"loss {number}": loss, f"units {number}": own}

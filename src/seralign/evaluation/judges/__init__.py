@@ -1,4 +1,4 @@
-"""Judges by name. Adding one is a file here and a line in ``JUDGES``."""
+"""Judges by name. To add one, write a file here and a line in ``JUDGES``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _KEY = "evaluation.judge"
 
 
 def make_judge(name: str, options: dict[str, Any], scorer: StoredScorer | None) -> Judge:
-    """The judge of a name.
+    """Make a judge.
 
     Args:
         name: One of ``JUDGES``, or ``module:class``.
-        options: Its own settings.
-        scorer: The run's.
+        options: Settings of the judge.
+        scorer: The scorer of the run.
 
     Raises:
-        ConfigError: there is no such judge, or it cannot honour an option; names the key.
+        ConfigError: there is no such judge, or it does not support an option; names the key.
     """
     if name in JUDGES:
         return JUDGES[name](options, _KEY, scorer)

@@ -1,4 +1,4 @@
-"""The contract between an evaluation and what decides which of two answers is better."""
+"""The contract of judges."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says to a comparison.
+    """The verdict of a judge on a comparison.
 
     Args:
-        first_better: Probability in [0, 1] that the first response is the better one: 1, 0, 0.5 for a tie, or what lies
-            between. None: no verdict, the comparison counts for nothing.
-        scores: Of the first and of the second response, where the judge scores them.
-        explanation: In the judge's words.
-        error: Why there is no verdict where asking failed. Such a comparison is asked again when the stage is.
+        first_better: Probability in [0, 1] that the first response is better; 0.5 for a tie. None if there is no
+            verdict; the comparison is then ignored.
+        scores: Scores of the first and the second response, if the judge has them.
+        explanation: Explanation by the judge.
+        error: Why there is no verdict, if the request failed. Such a comparison is judged again when the stage runs
+            again.
     """
 
     first_better: float | None
@@ -40,33 +41,34 @@ class Verdict:
 class Judge(Protocol):
     """Decides which of two responses is better: comparisons in, verdicts out.
 
-    A judge is a class, or a function, that is called with ``(options, key, scorer)``: ``evaluation.judge_options``, the
-    name ``evaluation.judge`` for messages, and the run's scorer, None without one. It is called once, at the start of a
-    run: what it cannot honour is refused there with a ``ConfigError`` that begins with the key. It reaches for nothing
-    yet.
+    A judge is a class (or a function) that is called with ``(options, key, scorer)``: ``evaluation.judge_options``, the
+    name ``evaluation.judge`` for messages, and the scorer of the run, or None if there is none. It is called once, at
+    the start of the run. It must not connect to anything yet. If it does not support an option, it raises a
+    ``ConfigError`` that begins with the key.
 
     ``identity`` names everything about the judge that its verdicts depend on: its name and version, the model that it
-    asks, its instructions. Verdicts of one identity are not taken for those of another.
+    uses, and its instructions. Stored verdicts are only used for the same identity.
 
-    Verdicts are stored by the identity, the prompt and both responses, so the same comparison is never asked twice. The
-    main process alone asks.
+    Verdicts are stored by identity, prompt and both responses, so the same comparison is never judged twice. Only the
+    main process calls the judge.
     """
 
     @property
     def identity(self) -> str: ...
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
-        """Decide each comparison once, and yield it with its verdict as soon as it is there, in any order.
+        """Decide each comparison once, and yield it with its verdict as soon as it is available, in any order.
 
-        Each verdict is stored when it is yielded. A slow or asynchronous judge takes as many comparisons as it can have
-        under way. A judge that minds which response comes first asks both ways and yields the mean.
+        Each verdict is stored when it is yielded. A slow or asynchronous judge may take several comparisons before it
+        yields the first verdict. A judge whose verdict depends on the order of the responses should judge both orders
+        and yield the mean.
 
         Args:
-            comparisons: What to decide, all different.
+            comparisons: The comparisons, all different.
 
         Raises:
-            SeralignError: what the user can mend. Anything else that a judge named as ``module:class`` raises is shown
-                as its failure. What was yielded before is kept.
+            SeralignError: an error that the user can fix. Other exceptions of a judge named as ``module:class`` are
+                reported as errors of this class. Verdicts that were yielded before are kept.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""A judge of the user's own, its errors shown as its own and its verdicts checked."""
+"""Checks the verdicts of a user's judge, and reports its exceptions as errors of the judge."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from seralign.plugins import plugin_errors
 
 
 class CheckedJudge:
-    """A judge whose verdicts are what the contract says.
+    """A judge that checks the verdicts of another judge.
 
     Args:
-        judge: The user's.
+        judge: The user's judge.
         key: The configuration key that names it.
-        name: What that key says.
+        name: The value of that key.
 
     Raises:
         ConfigError: the judge has no identity.
@@ -30,10 +30,10 @@ class CheckedJudge:
         self.identity = f"{name}, {identity}"
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
-        """The judge's verdicts, each checked before it is passed on.
+        """The verdicts of the judge, each checked before it is yielded.
 
         Raises:
-            ConfigError: the judge failed, a verdict does not belong to a comparison, or comparisons have none.
+            ConfigError: the judge failed, a verdict does not belong to a comparison, or comparisons have no verdict.
         """
         waiting: set[Comparison] = set()
 

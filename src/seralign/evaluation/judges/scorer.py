@@ -1,4 +1,4 @@
-"""The judge that stands for a scorer: the response with the higher score is the better one."""
+"""The built-in judge: the response with the higher score is better."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class ScorerJudge:
 
     def __init__(self, options: dict[str, Any], key: str, scorer: StoredScorer | None) -> None:
         if scorer is None:
-            raise ConfigError(f"{key}: scorer needs a scorer (evaluation.scorer), which the run has not")
+            raise ConfigError(f"{key}: the judge scorer needs evaluation.scorer, which is not set")
         if options:
             raise ConfigError(f"{key}_options: judge scorer has none, got {', '.join(sorted(options))}")
         self._scorer = scorer
 
     @property
     def identity(self) -> str:
-        """The scorer's source."""
+        """The digest of the scorer."""
         return f"scorer {self._scorer.scorer.digest}"
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
         """See ``seralign.evaluation.judges.Judge.judge``.
 
         Raises:
-            ConfigError: the scorer fails, or returns something else than one finite number a response.
+            ConfigError: the scorer fails, or does not return one finite number per response.
         """
         asked = list(comparisons)
         prompts = [comparison.prompt.text for comparison in asked]
