@@ -40,8 +40,8 @@ HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and held-out examples, with the reference log-probabilities [R] of their responses if the objective needs
-    them.
+    """Training and held-out examples, with the reference log-probabilities [R] of their responses if needed by the
+    objective.
 
     ``heldout_first``: log-probabilities of the held-out responses [R] under the policy at the start of the
     training, from the same packs; None if they have to be measured.
