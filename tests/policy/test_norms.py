@@ -11,6 +11,7 @@ from tiny import make_model
 from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mamba2.modeling_mamba2 import MambaRMSNormGated
 
 from seralign.policy.norms import fuse_norms, rms_norm
 
@@ -134,3 +135,11 @@ def test_norms_of_real_architectures(name: str, count: int) -> None:
     before = model(ids).logits
     assert fuse_norms(model) == count
     torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_that_also_takes_a_gate_is_left_alone() -> None:
+    """Without its gate, which may be left out, it computes what a plain norm does."""
+    norm = MambaRMSNormGated(WIDTH, group_size=WIDTH, eps=EPSILON)
+    before = norm(rows(), rows().flip(0))
+    assert fuse_norms(nn.ModuleList([norm, layer()])) == 1
+    torch.testing.assert_close(norm(rows(), rows().flip(0)), before, rtol=0, atol=0)

@@ -6,6 +6,7 @@ Legend: T tokens, W width.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
@@ -25,7 +26,8 @@ def fuse_norms(model: nn.Module) -> int:
     """Let the root-mean-square norms of a model compute in one step, and return how many do.
 
     A norm is known by what it computes: a module that gives other numbers on a few random rows (weights that count from
-    one, as Gemma's; a bias; groups) is left as it is, as is one whose forward pass somebody has replaced before.
+    one, as Gemma's; a bias; groups) is left as it is, as is one whose forward pass somebody has replaced before, or
+    takes more than the hidden states (Mamba 2's, which takes a gate).
     """
     found = [module for module in model.modules() if _is_plain(module)]
     for module in found:
@@ -61,7 +63,9 @@ def _epsilon(module: nn.Module) -> Any:
 def _is_plain(module: nn.Module) -> bool:
     shapes = [(name, parameter.dim()) for name, parameter in module.named_parameters()]
     known = shapes == [("weight", 1)] and isinstance(_epsilon(module), float) and not any(module.children())
-    return known and "forward" not in vars(module) and not module.weight.is_meta and _computes_as_we_do(module)
+    if not known or "forward" in vars(module) or module.weight.is_meta:
+        return False
+    return len(inspect.signature(module.forward).parameters) == 1 and _computes_as_we_do(module)
 
 
 def _computes_as_we_do(module: Any) -> bool:
