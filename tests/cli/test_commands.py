@@ -209,7 +209,7 @@ def _corrupt_cache(out: Path, config: dict[str, Any]) -> None:
         (_other_data, ["data.pairs", "changed"]),
         (_other_weights, ["policy.model", "changed"]),
         (_harmed_output, ["model.safetensors", "changed"]),
-        (_corrupt_cache, ["logps.sqlite", "Delete the file"]),
+        (_corrupt_cache, ["logps.sqlite", "move the file away"]),
     ],
 )
 def test_resume_refuses_what_changed(

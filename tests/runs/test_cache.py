@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from seralign.errors import StoreError
 from seralign.runs.cache import LogpCache, check_cache, response_key
+from seralign.runs.results import Results
 
 IDS = st.lists(st.integers(0, 300), max_size=6)
 
@@ -85,9 +87,26 @@ def test_a_key_is_the_same_in_every_process() -> None:
 def test_another_file_in_its_place_is_named_and_kept(contents: bytes, tmp_path: Path) -> None:
     path = tmp_path / "logps.sqlite"
     path.write_bytes(contents)
-    with pytest.raises(StoreError, match=rf"^{path}: not a log-probability cache, or a corrupt one.*Delete the file"):
+    with pytest.raises(StoreError, match=rf"^{path}: not a log-probability cache .*give another path") as caught:
         LogpCache(path)
+    assert "Delete" not in str(caught.value)
     assert path.read_bytes() == contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_database_in_its_place_is_named_and_kept(tmp_path: Path) -> None:
+    """Of which even the journal is not changed."""
+    path = tmp_path / "notes.sqlite"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE notes (text TEXT)")
+        other.execute("INSERT INTO notes VALUES ('mine')")
+        other.commit()
+    before = path.read_bytes()
+    for store in (lambda: LogpCache(path), lambda: list(Results(path).get([b"key"]))):
+        with pytest.raises(StoreError, match=rf"^{path}: not a .*give another path") as caught:
+            store()
+        assert "Delete" not in str(caught.value)
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_file_is_named_when_it_is_read(tmp_path: Path) -> None:
@@ -106,14 +125,11 @@ def test_a_damaged_file_is_named_when_it_is_read(tmp_path: Path) -> None:
 
 def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "logps.sqlite"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE logps (name TEXT)")
-    other.commit()
-    other.close()
-    cache = LogpCache(path)
-    with pytest.raises(StoreError, match=rf"^{path}: the log-probability cache cannot be used"):
-        cache.get("policy", keys_of(1))
-    cache.close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE logps (name TEXT)")
+        other.commit()
+    with pytest.raises(StoreError, match=rf"^{path}: not a log-probability cache .*give another path"):
+        LogpCache(path)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +178,7 @@ def test_two_runs_share_one_file(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from seralign.runs.cache import LogpCache, check_cache, response_key
+from seralign.runs.results import Results
 cache = LogpCache(sys.argv[1])
 for batch in range(100000):
     keys = [response_key([batch], [row]) for row in range(50)]

@@ -49,7 +49,7 @@ class LogpCache:
     from its second value, or removed, which is a miss. A warning counts such rows.
 
     Raises:
-        StoreError: the file is not a cache, or is corrupt. It can be deleted; this only costs time.
+        StoreError: the file is no cache, and is left as it is; or is a corrupt one, which can be deleted without loss.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -109,7 +109,7 @@ class LogpCache:
         self._db.close()
 
     def _errors(self) -> AbstractContextManager[None]:
-        return database_errors(self.path, "log-probability cache")
+        return database_errors(self.path, "log-probability cache", _SCHEMA)
 
 
 def check_cache(path: Path) -> tuple[int, list[str]]:

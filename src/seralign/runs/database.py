@@ -11,15 +11,25 @@ from pathlib import Path
 from seralign.errors import StoreError
 from seralign.runs.files import full_disk
 
+_MAGIC = b"SQLite format 3\0"
+_HEAD = 65536
+
 
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a file; create it if it does not exist. Call this within ``database_errors``."""
+    """Open a file, which is created if it does not exist. Call this within ``database_errors``.
+
+    A file that is not empty and does not have the table of ``schema`` is somebody else's, and is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size and not _head(path).startswith(_MAGIC):
+        raise sqlite3.DatabaseError("not a file of SQLite")
     db = _connect(str(path))
     try:
         with path.with_name(f"{path.name}-lock").open("w") as lock:
             # The timeout does not apply to the change of the journal: if two processes create the file, one would fail.
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if _has_other_tables(db, schema):
+                raise sqlite3.DatabaseError("a database of something else")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA cell_size_check=ON")
@@ -32,8 +42,10 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def database_errors(path: Path, what: str) -> Iterator[None]:
+def database_errors(path: Path, what: str, schema: str) -> Iterator[None]:
     """Turn errors of SQLite into one that names the file and what it is (``what``).
+
+    Only a file that has the table of ``schema`` may be deleted: any other may hold what cannot be computed again.
 
     Raises:
         StoreError: the file cannot be read or written, is of another kind, or is corrupt.
@@ -51,8 +63,12 @@ def database_errors(path: Path, what: str) -> Iterator[None]:
             ) from None
         raise StoreError(f"{path}: the {what} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
+        if _was_made_here(path, schema):
+            raise StoreError(
+                f"{path}: a corrupt {what} ({error}). Delete the file; its content is computed again"
+            ) from None
         raise StoreError(
-            f"{path}: not a {what}, or a corrupt one ({error}). Delete the file; its content is computed again"
+            f"{path}: not a {what} ({error}). It was left as it is: give another path, or move the file away"
         ) from None
 
 
@@ -66,6 +82,26 @@ def reading_database(path: Path) -> Iterator[sqlite3.Connection]:
 def integrity(db: sqlite3.Connection) -> list[str]:
     """The problems that SQLite itself finds in a file."""
     return [found.decode() for (found,) in db.execute("PRAGMA integrity_check") if found != b"ok"]
+
+
+def _head(path: Path) -> bytes:
+    """The start of a file, which in SQLite's has the statements that made its tables."""
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def _was_made_here(path: Path, schema: str) -> bool:
+    try:
+        head = _head(path)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) and schema.replace("IF NOT EXISTS ", "").strip().encode() in head
+
+
+def _has_other_tables(db: sqlite3.Connection, schema: str) -> bool:
+    """Whether a database has tables, and not the one of ``schema``."""
+    made = {" ".join(sql.decode().split()) for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
+    return bool(made) and " ".join(schema.replace("IF NOT EXISTS ", "").split()) not in made
 
 
 def _connect(name: str, uri: bool = False) -> sqlite3.Connection:

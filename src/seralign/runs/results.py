@@ -39,7 +39,7 @@ class Results:
     warning, and requested again.
 
     Raises:
-        StoreError: the file is of another kind, or is corrupt. It can be deleted; then its results are requested again.
+        StoreError: the file is no store of results, and is left as it is; or is a corrupt one, which can be deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +87,7 @@ class Results:
         return self._opened
 
     def _errors(self) -> AbstractContextManager[None]:
-        return database_errors(self.path, "store of results")
+        return database_errors(self.path, "store of results", _SCHEMA)
 
 
 def check_results(path: Path) -> tuple[int, list[str]]:
