@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,27 +16,71 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seralign.data.templates import decode
-from seralign.pipeline import RunResult, train
+from seralign.pipeline import RunResult, tokens, train
 from seralign.pipeline.tokens import spread, token_texts
 from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures
+from seralign.runs.cache import response_key
 from seralign.runs.files import read_table
 from seralign.runs.typed import to_json
 
+Passes = list[tuple[str, set[bytes]]]
+
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """Two rounds and the scores of a third, of which 20 pairs a round are looked at."""
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Passes]:
+    """Three rounds, of which 20 pairs each are looked at; and which responses went through which policy for that."""
+    passes: Passes = []
+    forward = tokens.forward
+
+    def watch(model: Any, responses: Any, pack: np.ndarray, policy: Any, *rest: Any) -> np.ndarray:
+        passes.append((policy.name, {responses.keys[number] for number in pack}))
+        return forward(model, responses, pack, policy, *rest)
+
     small = {"evaluation__baseline": False, "sft": None, "evaluation__token_pairs": 20}
-    return train(small_config(tmp_path_factory.mktemp("tokens") / "run", **small))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tokens, "forward", watch)
+        return train(small_config(tmp_path_factory.mktemp("tokens") / "run", **small)), passes
+
+
+@pytest.fixture(scope="module")
+def result(watched: tuple[RunResult, Passes]) -> RunResult:
+    return watched[0]
+
+
+def test_the_reference_computes_a_pair_once_in_whichever_rounds_it_is_looked_at(
+    watched: tuple[RunResult, Passes],
+) -> None:
+    """Each round's policy computes all of its 20 pairs, the reference those that no round before had."""
+    run, passes = watched[0].run, watched[1]
+    own, new, seen = [], [], set[str]()
+    for index in (1, 2, 3):
+        table = [*read_pairs(run.path("data", "pairs.arrow"))]
+        table += read_pairs(run.path(f"round-{index}/bootstrap", "generated.arrow")) if index > 1 else []
+        pairs = {row["example_id"]: row for row in table}  # pyright: ignore
+        looked_at = read_table(run.path(f"round-{index}/tokens", "tokens.parquet"))["example_id"].to_pylist()
+
+        def keys(names: set[str], pairs: dict[str, Any] = pairs) -> set[bytes]:
+            rows = [pairs[name] for name in names]
+            return {
+                response_key(row["prompt_ids"], row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")
+            }
+
+        own.append(keys(set(looked_at)))
+        new.append(keys(set(looked_at) - seen))
+        seen |= set(looked_at)
+    for index in (1, 2, 3):
+        assert set().union(*(part for name, part in passes if name == f"round {index}")) == own[index - 1]
+    reference = [part for name, part in passes if name == "reference"]
+    assert sum(map(len, reference)) == sum(map(len, new)) < sum(map(len, own))
 
 
 def test_ratios_add_up_to_the_margin_under_the_rounds_policy(result: RunResult) -> None:
     """Round 3 scores all offline pairs under the policy of round 2, whose tokens round 2 kept."""
-    tokens = read_table(result.run.path("round-2/tokens", "tokens.parquet")).to_pylist()
+    looked_at = read_table(result.run.path("round-2/tokens", "tokens.parquet")).to_pylist()
     scored = read_table(result.run.path("round-3/score", "margins.parquet")).to_pylist()
     margins = {row["example_id"]: row["margin"] for row in scored}
-    own = [row for row in tokens if row["example_id"] in margins]
+    own = [row for row in looked_at if row["example_id"] in margins]
     assert len(own) >= 10
     found = [sum(row["chosen_ratios"]) - sum(row["rejected_ratios"]) for row in own]
     np.testing.assert_allclose(found, [margins[row["example_id"]] for row in own], atol=1e-4)

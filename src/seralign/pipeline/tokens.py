@@ -19,12 +19,13 @@ from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import SCORING
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
-from seralign.rewards.cached_logprobs import forward
+from seralign.rewards.cached_logprobs import ScoringPolicy, forward
 from seralign.rewards.responses import Responses
 from seralign.runs import StageRecord
 from seralign.runs.figures import TokensFigures
 from seralign.runs.files import read_table, write_table
 from seralign.runs.layout import GENERATED, SELECTION, TOKEN_RATIOS
+from seralign.runs.results import result_key
 
 # What a decoder gives for bytes that are not a whole character yet.
 _INCOMPLETE = "\ufffd"
@@ -114,18 +115,35 @@ def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Data
 
 
 def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.ndarray]:
-    """For each response the log-probability of each of its tokens, in the precision of scoring."""
-    packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
+    """For each response the log-probability of each of its tokens, in the precision of scoring.
+
+    They are kept among the run's results, so that the reference computes a pair once, in whichever rounds it is looked
+    at. Pairs that are there are left out of the packs.
+    """
     scoring = loop.scoring_policy(policy)
+    names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in responses.keys]
+    found = dict(loop.results.get(list(dict.fromkeys(names))))
+    missing = np.flatnonzero([name not in found for name in names]) % max(len(responses.table), 1)
+    if len(missing):
+        some = Responses(responses.table.select(np.unique(missing).tolist()))
+        made = _computed(loop, scoring, some)
+        new = {name: made[key] for name, key in zip(names, responses.keys, strict=True) if name not in found}
+        loop.results.put(new)
+        found |= new
+    return [np.array(found[name]) for name in names]
+
+
+def _computed(loop: Loop, scoring: ScoringPolicy, responses: Responses) -> dict[bytes, list[float]]:
+    packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
     model = scoring.load().eval()
-    found: dict[bytes, np.ndarray] = {}
-    with bar(f"tokens, {policy.name}", sum(map(len, packs)), "response") as line:
+    found: dict[bytes, list[float]] = {}
+    with bar(f"tokens, {scoring.name}", sum(map(len, packs)), "response") as line:
         for pack in packs:
             flat = forward(model, responses, pack, scoring, _of_tokens)
             parts = np.split(flat, np.cumsum(responses.lengths[pack])[:-1])
-            found |= dict(zip([responses.keys[number] for number in pack], parts, strict=True))
+            found |= {responses.keys[number]: part.tolist() for number, part in zip(pack, parts, strict=True)}
             line.advance(len(pack))
-    return [found[key] for key in responses.keys]
+    return found
 
 
 def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Tensor) -> Tensor:

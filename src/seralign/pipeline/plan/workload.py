@@ -273,7 +273,8 @@ class _Walk:
         return StageWork(name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
 
     def tokens(self, index: int) -> StageWork:
-        """Log-ratios by token of some pairs; offline ones stand for the generated, which are not there yet."""
+        """Log-ratios by token of some pairs; offline ones stand for the generated, which are not there yet, and the
+        reference is taken to have seen none of them in an earlier round."""
         count = min(self.loop.config.evaluation.token_pairs, len(self.tables.pairs))
         both = foreseen(self.tables.pairs.select(range(count)))
         packs = plan_scoring(both.as_responses(), self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
