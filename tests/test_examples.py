@@ -235,7 +235,9 @@ def test_the_extensions_of_the_page_keep_their_contracts() -> None:
         "m", PolicySource("m"), "float32", "default", tiny.make_tokenizer(), ends, tiny.make_model, PolicyConfig()
     )
     settings = SamplingConfig(max_new_tokens=3, engine="m:Server", engine_options={"url": "here"})
-    engine = CheckedSampler(names["Server"](policy, settings, "bootstrap"), "bootstrap.engine", "m:Server")
+    engine = CheckedSampler(
+        names["Server"](policy, settings, "bootstrap"), "bootstrap.engine", "m:Server", policy.tokenizer
+    )
     request = Request("digest", engine.identity, (prompt,), params_of(settings, 2), ends, 0)
     [(_, candidates)] = engine.sample([request])
     assert [candidate.ids for candidate in candidates] == [(1, 2, tiny.EOS)] * 2

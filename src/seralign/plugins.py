@@ -78,3 +78,14 @@ def _described(error: BaseException) -> str:
         place = place.tb_next
     file = Path(place.tb_frame.f_code.co_filename).name
     return f"{kind}{one_line(error)} ({file} line {place.tb_lineno})"
+
+
+def is_text(value: object) -> bool:
+    """Whether a value that the user's code gave is text that a file can hold: half a surrogate pair is none."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -128,6 +128,13 @@ def test_verdicts_come_in_order_and_a_judge_that_failed_is_asked_for_the_rest(tm
     assert judge.asked == ["p3", "p2", "p1", "p0"]
 
 
+def test_numbers_of_numpy_are_taken_as_numbers(tmp_path: Path) -> None:
+    given = Verdict(np.float32(0.5), (np.float64(1), np.int64(2)))  # pyright: ignore[reportArgumentType]
+    for found in asked_of(Mine({f"p{at}": given for at in range(4)}), tmp_path):
+        assert found == Verdict(0.5, (1.0, 2.0))
+        assert {type(found.first_better), *map(type, found.scores or ())} == {float}
+
+
 def test_failed_comparisons_are_told_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge = Mine({"p1": Verdict(None, error="timeout")})
     assert [verdict.first_better for verdict in asked_of(judge, tmp_path)] == [0.25, None, 0.25, 0.25]
@@ -154,7 +161,15 @@ def test_a_judge_that_decides_nothing_at_all_is_an_error(tmp_path: Path) -> None
         (lambda c, v: [(c, Verdict(1.5))], r"first_better must be in \[0, 1\] or None, got 1\.5"),
         (lambda c, v: [(c, Verdict(float("nan")))], r"first_better must be in \[0, 1\] or None, got nan"),
         (lambda c, v: [(c, Verdict(1.0, error="x"))], r"a verdict with an error \(x\) must have first_better None"),
-        (lambda c, v: [(c, Verdict(1.0, (1.0, float("inf"))))], "scores must be finite"),
+        (lambda c, v: [(c, Verdict(1.0, (1.0, float("inf"))))], "scores must be two finite numbers"),
+        (lambda c, v: [(c, Verdict(1.0, (1.0,)))], "scores must be two finite numbers"),
+        (lambda c, v: [(c, Verdict(1.0, (1.0, 2.0, 3.0)))], "scores must be two finite numbers"),
+        (lambda c, v: [(c, Verdict(1.0, ("a", "b")))], "scores must be two finite numbers"),
+        (lambda c, v: [(c, Verdict(1.0, (1e308, -1e308)))], "scores must be two finite numbers of at most 1e"),
+        (lambda c, v: [(c, Verdict(1.0, explanation=123))], "explanation must be text that UTF-8 can hold, or None"),
+        (lambda c, v: [(c, Verdict(1.0, explanation="\ud800"))], "explanation must be text that UTF-8 can hold"),
+        (lambda c, v: [(c, Verdict(None, error=ValueError("x")))], "error must be text that UTF-8 can hold, or None"),
+        (lambda c, v: [(c, Verdict("first"))], "first_better must be in .0, 1. or None, got 'first'"),
         (lambda c, v: [(c, 1.0)], "must give a Verdict, got float"),
         (lambda c, v: [(c, v), (c, v)], "decided twice"),
         (lambda c, v: [], "4 comparisons have no answer"),

@@ -65,6 +65,10 @@ def test_missing_module_or_function_is_named(module) -> None:
         ("['good', 'bad']", "must return numbers, got list"),
         ("[1.0, float('nan')]", "returned nan for response 1; scores must be finite"),
         ("[float('-inf'), 0.0]", "returned -inf for response 0"),
+        ("['1.0', '2.0']", "must return numbers, got '1.0'; convert it with float"),
+        ("[True, False]", "must return numbers, got True; convert it with float"),
+        ("[1e308, -1e308]", r"returned 1e\+308; scores are at most 1e\+30 in size"),
+        ("[10**400, 1]", "must return numbers, got list"),
     ],
 )
 def test_wrong_answers_are_refused(module, returned: str, message: str) -> None:

@@ -41,7 +41,7 @@ class Engine:
             found = []
             for prompt in request.prompts:
                 for index in range(request.params.samples):
-                    word = 3 + (len(prompt.ids) + index) % self._words
+                    word = 5 + (len(prompt.ids) + index) % self._words
                     ids = (word, end)
                     text = self._policy.tokenizer.decode(ids, skip_special_tokens=True)
                     found.append(Candidate(prompt.prompt_id, index, text, ids, True))
@@ -101,7 +101,7 @@ def test_a_run_samples_and_judges_by_what_its_configuration_names(mine: Any, tmp
     assert len(verdicts) == 12
     assert {(row["first_better"], row["error"]) for row in verdicts} == {(0.75, None)}
     candidates = read_table(whole.run.path("round-2/sample", "candidates.parquet")).to_pylist()
-    assert {row["ids"][0] for row in candidates} == {3, 4}
+    assert {row["ids"][0] for row in candidates} == {5, 6}
 
     mine.ASKED.clear()
     for die in (4, 30, len(asked) - 2):

@@ -6,10 +6,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pytest
 import tiny
@@ -170,11 +172,12 @@ class Echo:
             (prompt,) = request.prompts
             self.asked.append(prompt.prompt_id)
             ids = (prompt.ids[-1], tiny.EOS)
-            yield request, [Candidate(prompt.prompt_id, at, "x", ids, True) for at in range(request.params.samples)]
+            text = tiny.VOCABULARY[prompt.ids[-1]]
+            yield request, [Candidate(prompt.prompt_id, at, text, ids, True) for at in range(request.params.samples)]
 
 
 def echo(engine: Any, folder: Path, prompts: datasets.Dataset) -> pa.Table:
-    sampler = CheckedSampler(engine, "bootstrap.engine", "mine:Echo")
+    sampler = CheckedSampler(engine, "bootstrap.engine", "mine:Echo", tiny.make_tokenizer())
     params = params_of(SamplingConfig(max_new_tokens=6), 2)
     with closing(Results(folder / "results.sqlite")) as results:
         return sample_candidates(
@@ -196,6 +199,10 @@ def test_an_engine_answers_in_any_order_and_keeps_what_it_answered_before_it_fai
     assert [c.ids[0] for c in found[::2]] == [ids[-1] for ids in prompts["ids"]]
 
 
+def _changed(**fields: Any) -> Any:
+    return lambda request, found: [(request, [replace(one, **fields) for one in found])]
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -204,12 +211,28 @@ def test_an_engine_answers_in_any_order_and_keeps_what_it_answered_before_it_fai
         (lambda request, found: [(request, found), (request, found)], "answered twice"),
         (lambda request, found: [], "11 requests have no answer"),
         (
-            lambda request, found: [(request, [_with(one, ids=()) for one in found])],
+            lambda request, found: [(request, [replace(one, ids=()) for one in found])],
             "max_new_tokens = 6 ids, got 0",
         ),
-        (lambda request, found: [(request, [_with(one, ids=(4,) * 7) for one in found])], "ids, got 7"),
-        (lambda request, found: [(request, [_with(one, ids=(4, 4)) for one in found])], "finished must be true where"),
+        (lambda request, found: [(request, [replace(one, ids=(4,) * 7) for one in found])], "ids, got 7"),
+        (
+            lambda request, found: [(request, [replace(one, ids=(4, 4)) for one in found])],
+            "finished must be true where",
+        ),
         (lambda request, found: [3], "failed: TypeError"),
+        (_changed(ids=(10**6, tiny.EOS)), "the tokenizer has no token with the id 1000000"),
+        (_changed(ids=(2**40, tiny.EOS)), "the tokenizer has no token with the id 1099511627776"),
+        (_changed(ids=(-5, tiny.EOS)), "the tokenizer has no token with the id -5"),
+        (_changed(ids=(3.7, tiny.EOS)), "ids must be whole numbers, got 3.7"),
+        (_changed(ids=(True, tiny.EOS)), "ids must be whole numbers, got True"),
+        (_changed(ids=(3, tiny.EOS, 4, tiny.EOS)), "ends at its first end token, got one before the last of 4 ids"),
+        (_changed(finished=None), "finished must be true where"),
+        (_changed(text=None), "text must be text that UTF-8 can hold, got None"),
+        (_changed(text="bad \ud800"), "text must be text that UTF-8 can hold, got 'bad"),
+        (
+            _changed(text="other words", ids=(3, tiny.EOS)),
+            "text must be what the ids decode to, 'w0', got 'other words'",
+        ),
     ],
 )
 def test_answers_that_break_the_contract_are_refused(wrong: Any, says: str, tmp_path: Path) -> None:
@@ -222,8 +245,15 @@ def test_answers_that_break_the_contract_are_refused(wrong: Any, says: str, tmp_
         echo(Wrong(), tmp_path, tiny.prompts_table())
 
 
-def _with(candidate: Candidate, ids: tuple[int, ...]) -> Candidate:
-    return Candidate(candidate.prompt_id, candidate.index, candidate.text, ids, candidate.finished)
+def test_numbers_of_numpy_and_special_tokens_in_the_text_are_taken(tmp_path: Path) -> None:
+    class Other(Echo):
+        def sample(self, requests: Iterable[Request], watch: Any = None) -> Iterator[Any]:
+            for request, found in super().sample(requests, watch):
+                yield request, [replace(c, ids=np.array(c.ids), text=f"{c.text}</s>") for c in found]
+
+    prompts = tiny.prompts_table()
+    (tmp_path / "other").mkdir()
+    assert echo(Other(), tmp_path / "other", prompts) == echo(Echo(), tmp_path, prompts)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +269,7 @@ def test_an_engine_says_how_it_is_asked(attribute: str, value: Any, says: str) -
     engine = Echo()
     setattr(engine, attribute, value)
     with pytest.raises(ConfigError, match=rf"^k\.engine: mine:Echo: {says}"):
-        CheckedSampler(engine, "k.engine", "mine:Echo")
+        CheckedSampler(engine, "k.engine", "mine:Echo", tiny.make_tokenizer())
 
 
 @pytest.mark.parametrize(

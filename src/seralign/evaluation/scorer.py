@@ -12,6 +12,9 @@ import numpy as np
 from seralign.errors import ConfigError
 from seralign.plugins import load_plugin, plugin_errors, source_of
 
+# Beyond it sums and squares of scores overflow.
+MAX_SCORE = 1e30
+
 ScoreFunction = Callable[[list[str], list[str]], Any]
 
 
@@ -63,9 +66,13 @@ def load_scorer(spec: str, key: str) -> Scorer:
 
 def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
     try:
+        given = np.asarray(result)
         scores = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{key}: {name} must return numbers, got {type(result).__name__}") from None
+    other = next((one for one in given.ravel().tolist() if isinstance(one, str | bytes | bool)), None)
+    if other is not None:
+        raise ConfigError(f"{key}: {name} must return numbers, got {other!r}; convert it with float()")
     if scores.shape != (count,):
         raise ConfigError(
             f"{key}: {name} must return one score per response, with shape ({count},), got {scores.shape}"
@@ -73,4 +80,7 @@ def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
         raise ConfigError(f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite")
+    if count and np.abs(scores).max() > MAX_SCORE:
+        largest = scores[np.abs(scores).argmax()]
+        raise ConfigError(f"{key}: {name} returned {largest:g}; scores are at most {MAX_SCORE:g} in size")
     return scores

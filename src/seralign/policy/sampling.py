@@ -65,7 +65,7 @@ def sample(
         ModelError: the model's logits are no distribution (NaN or infinity).
     """
     chances = uniforms(seed, [prompt.prompt_id for prompt in prompts], params.samples, params.max_new_tokens)
-    choose = partial(_draw_known, known=_known_ids(tokenizer), temperature=params.temperature, top_p=params.top_p)
+    choose = partial(_draw_known, known=known_ids(tokenizer), temperature=params.temperature, top_p=params.top_p)
     if watch is not None:
         choose = partial(_watched, choose, watch)
     sampled_RN = sample_ids(model, [prompt.ids for prompt in prompts], chances, choose, end_tokens)
@@ -93,7 +93,8 @@ def _watched(choose: Draw, watch: Callable[[Tensor], None], logits_RV: Tensor, u
     return token_R
 
 
-def _known_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def known_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that a tokenizer has a token for: those that may be sampled."""
     if tokenizer not in _KNOWN:
         _KNOWN[tokenizer] = frozenset(tokenizer.get_vocab().values())
     return _KNOWN[tokenizer]

@@ -51,4 +51,4 @@ def make_sampler(policy: SampledPolicy, settings: SamplingConfig, key: str) -> S
         )
     engine = load_plugin(settings.engine, name, "class")
     with plugin_errors(name, settings.engine):
-        return CheckedSampler(engine(policy, settings, key), name, settings.engine)
+        return CheckedSampler(engine(policy, settings, key), name, settings.engine, policy.tokenizer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from numbers import Real
 
 from seralign.errors import ConfigError
 from seralign.evaluation.judges.base import Comparison, Judge, Verdict
-from seralign.plugins import plugin_errors
+from seralign.evaluation.scorer import MAX_SCORE
+from seralign.plugins import is_text, plugin_errors
 
 
 class CheckedJudge:
@@ -48,21 +50,32 @@ class CheckedJudge:
                 if comparison not in waiting:
                     raise self._wrong("a comparison is decided twice, or was never asked")
                 waiting.remove(comparison)
-                self._check(verdict)
-                yield comparison, verdict
+                yield comparison, self._checked(verdict)
         if waiting:
             raise self._wrong(f"{len(waiting)} comparisons have no answer; a Verdict of None says that there is none")
 
-    def _check(self, verdict: Verdict) -> None:
+    def _checked(self, verdict: Verdict) -> Verdict:
         if not isinstance(verdict, Verdict):
             raise self._wrong(f"must give a Verdict, got {type(verdict).__name__}")
-        better = verdict.first_better
-        if better is not None and not (isinstance(better, int | float) and 0 <= better <= 1):
+        better, scores = verdict.first_better, verdict.scores
+        if better is not None and not (isinstance(better, Real) and 0 <= better <= 1):
             raise self._wrong(f"first_better must be in [0, 1] or None, got {better!r}")
         if better is not None and verdict.error is not None:
             raise self._wrong(f"a verdict with an error ({verdict.error}) must have first_better None")
-        if verdict.scores is not None and not all(map(math.isfinite, verdict.scores)):
-            raise self._wrong(f"scores must be finite, got {verdict.scores}")
+        for name, text in (("explanation", verdict.explanation), ("error", verdict.error)):
+            if text is not None and not is_text(text):
+                raise self._wrong(f"{name} must be text that UTF-8 can hold, or None, got {text!r}")
+        if scores is not None and not (isinstance(scores, tuple | list) and len(scores) == 2 and all(map(_is, scores))):
+            raise self._wrong(f"scores must be two finite numbers of at most {MAX_SCORE:g} in size, got {scores!r}")
+        return replace(
+            verdict,
+            first_better=None if better is None else float(better),
+            scores=None if scores is None else (float(scores[0]), float(scores[1])),
+        )
 
     def _wrong(self, what: str) -> ConfigError:
         return ConfigError(f"{self._key}: {self._name}: {what}")
+
+
+def _is(score: object) -> bool:
+    return isinstance(score, Real) and not isinstance(score, bool) and abs(float(score)) <= MAX_SCORE
