@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 
 .PHONY: demo test test-real docs neutral fuzz lint format clean
 
-# SFT, DPO and three SeRA rounds on the built-in world; the same command again goes on, or shows the finished run.
+# SFT, DPO and three SeRA rounds on the built-in world; give the same command again to resume the run, or to show the finished run.
 demo: $(STAMP)
 	$(BIN)/seralign demo
 
@@ -15,7 +15,7 @@ test: lint
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
 
-# The documentation's site, in site/: open site/index.html. Broken links and names that are not found fail.
+# Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
 	$(BIN)/python docs/build.py
 

@@ -1,9 +1,9 @@
-"""A run from Python with a scorer of one's own: in the built-in world, the shorter answer is the better one.
+"""A run from Python with a custom scorer, on the built-in world: a shorter answer gets a higher score.
 
     python examples/from_python.py [FOLDER]
 
-Any function of prompts and responses can score. It is only measured here, never trained on: the policy follows the
-pairs, whose labeller likes length, so expect it to lose by this scorer.
+Any function of prompts and responses can be a scorer. It is used for evaluation only, never for training. The policy
+learns from the pairs, whose labeller prefers long answers, so expect it to get worse by this scorer.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import seralign
 
 
 def shorter(prompts: list[str], responses: list[str]) -> list[float]:
-    """Minus the number of words: the score of each response, higher is better."""
+    """The score of each response: minus the number of words."""
     return [-float(len(response.split())) for response in responses]
 
 
 def main(folder: Path) -> None:
-    """Train two short rounds and print what each policy measures."""
+    """Train two short rounds, and print the metrics of each policy."""
     training = {"learning_rate": 3e-3, "max_steps": 30, "batch_size": 32}
     config = seralign.load_config(
         overrides={

@@ -1,9 +1,10 @@
-"""Make a tokenizer and an untrained model for the AlpacaEval example: nothing is downloaded.
+"""Create a tokenizer and an untrained model for the AlpacaEval example. Nothing is downloaded.
 
     python examples/alpaca_eval/prepare.py ../shared/data/alpaca_eval_pairs.jsonl.gz runs/alpaca_eval_model
 
-The tokenizer is a byte-level BPE of 8,192 tokens trained on the prompts and responses; the model is a Llama of about
-ten million parameters with a ChatML template. With a hub model in ``policy.model`` none of this is needed.
+The tokenizer is a byte-level BPE with 8,192 tokens, trained on the prompts and responses. The model is a Llama with
+about ten million parameters and a ChatML template. If you set ``policy.model`` to a model on the hub, you do not need
+this script.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CHATML = (
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Prompts and responses of the pairs."""
+    """The prompts and responses of the pairs."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
@@ -33,7 +34,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def make_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with the special tokens of ChatML."""
+    """Train a byte-level BPE with the special tokens of ChatML."""
     bpe = ByteLevelBPETokenizer()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     bpe.train_from_iterator(texts(path), vocab_size=vocabulary, special_tokens=special, show_progress=False)
@@ -47,7 +48,7 @@ def make_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama of about ten million parameters."""
+    """Create an untrained Llama with about ten million parameters."""
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -66,7 +67,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def main() -> None:
-    """Write tokenizer and model into one folder."""
+    """Write the tokenizer and the model into one folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pairs", type=Path, help="alpaca_eval_pairs.jsonl.gz")
     parser.add_argument("out", type=Path, help="folder of the model")

@@ -1,8 +1,8 @@
 """The clause world: a language of 28 tokens in which the true quality of every response is known.
 
-A prompt names four entities; a response says one word about each, in clauses ``entity word`` with fillers between.
-A hidden table says which words are good for which entity. Labellers see that table dimly and also like a surface
-feature, which is worth nothing: a method improves a policy here only if its gold reward rises.
+A prompt names four entities. A response says one word about each, in clauses ``entity word`` with fillers between them.
+A hidden table defines which words are good for which entity. Labellers follow this table imperfectly, and also prefer a
+surface feature that has no value. A method improves a policy here only if the gold reward rises.
 
 Dimension letters: N texts, E = 12 entities, W = 8 words, C = 4 clauses.
 """

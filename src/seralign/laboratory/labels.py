@@ -1,7 +1,8 @@
-"""The labeller that all worlds share: sees the gold reward dimly, likes a surface feature too, and errs.
+"""The labeller of all worlds: it follows the gold reward imperfectly, also prefers a surface feature, and makes errors.
 
 Bradley-Terry: P(a is chosen over b) = sigmoid(lead), lead = s_g (points_a - points_b) + s (surface_a - surface_b), with
-s_g = ``world.gold_strength``, s = ``world.spurious_strength``; then, with probability ``world.noise``, the other one.
+s_g = ``world.gold_strength``, s = ``world.spurious_strength``; then the label is flipped with probability
+``world.noise``.
 
 Dimension letters: N pairs; a and b are the first and the second response of a pair.
 """

@@ -1,7 +1,7 @@
-"""A world of one's own: any prompts and any gold scorer; the policy itself writes the responses.
+"""The world ``own``: any prompts and any gold scorer; the responses are sampled from the policy.
 
-Pure: whoever calls samples the responses. A prompt's candidates make pairs in their order, first with second, third
-with fourth; unfinished, empty and equal ones make none.
+Pure: the caller samples the responses. The candidates of a prompt make pairs in their order, first with second, third
+with fourth. Unfinished, empty and equal candidates make no pair.
 
 Dimension letters: N prompts, S responses a prompt.
 """

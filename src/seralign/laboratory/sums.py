@@ -1,8 +1,8 @@
-"""The world of sums: additions of four digits with the working shown, last digits only, whose every step is checkable.
+"""The world of sums: additions of four digits with intermediate steps, modulo 10; every step can be checked.
 
-A prompt is four digits; a response adds two numbers at a time, ``3 + 9 = 2``, until one is left, and states the answer.
-The writers of the supervised texts believe false things about half of the additions: for those a wrong result, always
-the same one, is more common than the true one. A sharper policy errs more surely; a better one has to unlearn them.
+A prompt is four digits. A response adds two numbers at a time, ``3 + 9 = 2``, until one is left, and states the answer.
+The supervised texts have systematic errors for about half of the additions: for these, one particular wrong result is
+more common than the true one. A sharper policy makes these errors more often; a better one has to unlearn them.
 
 Dimension letters: N texts, C = 4 digits of a prompt, D = 10 digits, T = 3 steps.
 """

@@ -1,4 +1,4 @@
-"""Worlds as folders: data, model and the key to score with, in the files that any run reads.
+"""Worlds as folders: data, model and what the gold reward needs, in files that any run can read.
 
 pairs.jsonl  heldout.jsonl  validation.jsonl  prompts.jsonl  world.json; and for the built-in languages
 demonstrations.jsonl  model/

@@ -1,7 +1,7 @@
 """The configuration of a study: which worlds, seeds, methods and settings. Imports no torch.
 
-A method is a configuration of the product: dotted keys of ``seralign.config.RunConfig`` laid over those of the
-study. Nothing is implemented a second time.
+A method is a configuration of seralign: dotted keys of ``seralign.config.RunConfig`` that override those of the study.
+Nothing is implemented a second time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ class MethodConfig:
     """One method.
 
     Args:
-        set: Keys of a run, laid over the study's ``base`` and the world's.
-        grid: Key of a run to the values that are tried; the best on validation prompts is reported. Every round after
-            the first is tried too.
-        best_of: In place of the trained policy's own answers, the best of so many answers of the supervised policy by
-            the trained policy's implicit reward; each number is tried.
-        worlds: Names of the worlds that it is run in; by default all.
-        until: The last round that competes; later ones are measured and shown, not compared, as they had more steps.
+        set: Keys of a run. They override ``base`` and the keys of the world.
+        grid: Mapping from a key of a run to the values to try. The best setting on validation prompts is reported.
+            Every round after the first is a setting too.
+        best_of: Numbers N to try. The answer is the best of N answers of the supervised policy by the implicit reward
+            of the trained policy, in place of an answer of the trained policy.
+        worlds: Names of the worlds to run the method in. Default: all worlds.
+        until: The last round that is compared. Later rounds are measured and shown, but not compared, because they had
+            more steps.
     """
 
     set: dict[str, Any] = field(default_factory=dict)
@@ -56,17 +57,17 @@ class StudyConfig:
     """A study: every method with every setting of its grid, in every world, for every seed.
 
     Args:
-        out: The study's folder.
-        worlds: Name to keys of a run, mostly ``world.…``.
-        methods: Name to method. ``supervised`` is there without being named.
-        seeds: Seeds of world and run alike.
-        base: Keys of a run that all of them share.
-        supervised: Keys of the run that trains the supervised policy, which all methods start from and are measured
-            against. Without them it is ``policy.model``.
+        out: The folder of the study.
+        worlds: Mapping from a name to keys of a run, mostly ``world.…``.
+        methods: Mapping from a name to a method. ``supervised`` is always included.
+        seeds: Seeds of the world and of the run.
+        base: Keys of a run, for all methods.
+        supervised: Keys of the run that trains the supervised policy. All methods start from this policy and are
+            compared with it. Default: ``policy.model`` is the supervised policy.
         baseline: The method that the others are compared with.
-        ceiling: The method that is the most that labels without noise could give.
+        ceiling: The method that is the upper bound, trained on labels without noise.
         temperatures: Sampling temperatures of the answers; the first is 1, where KL is measured.
-        keep: Keep the run's folder of every setting, not only its figures.
+        keep: Keep the folder of every run, not only its figures.
     """
 
     out: str

@@ -1,4 +1,4 @@
-"""Running a study: worker processes, how far they are, and what went wrong. Imports no torch."""
+"""Runs a study: worker processes, progress, and errors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WAIT = 2.0
 
 
 def run_study(study: StudyConfig, jobs: int = 1) -> None:
-    """Carry a study from where it is to its end.
+    """Run a study, or resume it.
 
-    Finished cells are left alone; one of which more is asked than was measured is run again. Killed at any moment and
-    called again, it goes on with the cells that were begun.
+    Finished cells are kept. A cell that lacks a measurement is run again. If the function is called again after it was
+    killed, it resumes the cells that were begun.
 
     Args:
         study: The study.
-        jobs: Processes at work; with more than one, each computes with one thread.
+        jobs: Number of processes; with more than one, each computes with one thread.
 
     Raises:
-        SeralignError: a user's mistake, or cells that failed: the first one is told, the others are done.
+        SeralignError: a user error, or cells failed. The first failure is reported; the other cells are done.
     """
     check_study(study)
     root = Path(study.out)

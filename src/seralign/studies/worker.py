@@ -1,9 +1,9 @@
-"""One process of a study: takes cells that no other process has, until none is left.
+"""One process of a study: runs cells that no other process runs, until none is left.
 
 python -m seralign.studies.worker STUDY PARENT
 
-A cell is claimed by a lock on its folder, which goes with the process: any number of workers may work, and what a
-killed one had begun is taken up by the next.
+A worker locks the folder of its cell, and the lock is released when the process ends. So there can be any number of
+workers, and a cell that a killed worker had begun is resumed by another one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _claim(claims: ExitStack, folder: Path) -> bool:
 
 
 def _succeeds(act: Callable[[], object], folder: Path) -> bool:
-    """Whether it was done; what went wrong is written to the folder, and the study goes on with other cells."""
+    """Whether the work succeeded. An error is written to the folder, and the study continues with other cells."""
     try:
         act()
     except SeralignError as error:
