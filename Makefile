@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 
 .PHONY: demo test test-real docs neutral fuzz lint format clean
 
-# SFT, DPO and three SeRA rounds on the built-in world; give the same command again to resume the run, or to show the finished run.
+# SFT, DPO and three SeRA rounds on the built-in world. Again: resume the run, or show the finished run.
 demo: $(STAMP)
 	$(BIN)/seralign demo
 
