@@ -1,0 +1,1 @@
+"""Preferences over responses, and how one form becomes another."""

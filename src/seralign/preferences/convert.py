@@ -1,0 +1,159 @@
+"""Preferences of one form as preferences of another. Pure; nothing is converted unless it is asked for.
+
+An example that becomes several has their ids made from its own: ``ID/0-2`` is the pair of its responses 0 and 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import combinations, groupby
+from typing import Literal
+
+from seralign.errors import DataError
+from seralign.records import Example, Label, Pair, Ranking, Scores
+
+
+def ranking_to_pairs(example: Example, which: Literal["all", "adjacent"] = "all") -> list[Example]:
+    """A ranking as pairs, the better response first, each with p = 1. Tied responses make no pair.
+
+    Worked by hand: ranks 2, 1, 2, 3 of responses a, b, c, d give, with ``all``, (b, a), (a, d), (b, c), (b, d) and
+    (c, d); with ``adjacent``, pairs of neighbouring ranks, the same without (b, d).
+
+    Args:
+        example: With a ranking.
+        which: ``all`` pairs of responses with different ranks, or those whose ranks follow each other.
+
+    Returns:
+        Pairs, in the order of the places of their responses.
+
+    Raises:
+        DataError: The example has another form.
+    """
+    ranks = _ranking(example).ranks
+    levels = {rank: level for level, rank in enumerate(sorted(set(ranks)))}
+    found = []
+    for one, other in combinations(range(len(ranks)), 2):
+        steps = levels[ranks[other]] - levels[ranks[one]]
+        if steps and (which == "all" or abs(steps) == 1):
+            found.append(_pair(example, *((one, other) if steps > 0 else (other, one)), p=1.0))
+    return found
+
+
+def scores_to_ranking(example: Example) -> Example:
+    """Scores as a ranking: the highest score has rank 1, equal scores are tied, and the next rank is one more.
+
+    Worked by hand: scores 0.5, 2, 0.5, -1 give ranks 2, 1, 2, 3.
+
+    Raises:
+        DataError: The example has another form.
+    """
+    scores = _scores(example).scores
+    ranks = {score: rank for rank, score in enumerate(sorted(set(scores), reverse=True), start=1)}
+    return replace(example, preference=Ranking(tuple(ranks[score] for score in scores)))
+
+
+def scores_to_pairs(example: Example, scale: float | None = None, least: float = 0.0) -> list[Example]:
+    """Scores as pairs of all responses whose scores differ, the better response first.
+
+    Worked by hand: scores 3, 1, 1 give the pairs (0, 1) and (0, 2). With ``scale`` 0.5 their margin of 2 gives
+    p = 1 / (1 + exp(-0.5 * 2)) = 0.731059.
+
+    Args:
+        example: With scores.
+        scale: Log-odds of a unit of score: p = sigmoid(scale * margin), as Bradley and Terry have it. None: p = 1.
+        least: Only pairs with a larger margin are made, so a pair of equal scores never is.
+
+    Returns:
+        Pairs, in the order of the places of their responses.
+
+    Raises:
+        DataError: The example has another form.
+        ValueError: ``scale`` is not above 0, which would prefer the lower score, or ``least`` is below 0.
+    """
+    if scale is not None and not scale > 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if least < 0:
+        raise ValueError(f"least must be at least 0, got {least}")
+    scores = _scores(example).scores
+    found = []
+    for one, other in combinations(range(len(scores)), 2):
+        margin = scores[one] - scores[other]
+        if abs(margin) > least:
+            p = 1.0 if scale is None else 1.0 / (1.0 + math.exp(-scale * abs(margin)))
+            found.append(_pair(example, *((one, other) if margin > 0 else (other, one)), p=p))
+    return found
+
+
+def labels_to_pairs(examples: Iterable[Example]) -> Iterator[Example]:
+    """Labelled responses as pairs: each desirable response with each undesirable one to the same prompt, p = 1.
+
+    The weight of a pair is the product of the weights of its two examples, and its id is ``DESIRABLE/UNDESIRABLE``.
+    What the desirable one carries along goes with the pair.
+
+    Worked by hand: to one prompt desirable a and undesirable b, c, and to another only desirable d, give (a, b) and
+    (a, c).
+
+    Args:
+        examples: With labels, in any order; all are held in memory.
+
+    Raises:
+        DataError: An example has another form.
+    """
+    ordered = sorted(examples, key=lambda example: example.prompt.prompt_id)
+    for _, group in groupby(ordered, key=lambda example: example.prompt.prompt_id):
+        own = list(group)
+        liked = [_label(example).desirable for example in own]
+        for good in (example for example, desirable in zip(own, liked, strict=True) if desirable):
+            for bad in (example for example, desirable in zip(own, liked, strict=True) if not desirable):
+                yield replace(
+                    good,
+                    example_id=f"{good.example_id}/{bad.example_id}",
+                    responses=(*good.responses, *bad.responses),
+                    preference=Pair(),
+                    weight=good.weight * bad.weight,
+                )
+
+
+def pair_to_ranking(example: Example) -> Example:
+    """A pair as a ranking of two; p = 0.5 is a tie. How sure the label was is lost.
+
+    Raises:
+        DataError: The example has another form.
+    """
+    if not isinstance(example.preference, Pair):
+        raise _wrong(example, "pair")
+    p = example.preference.p
+    return replace(example, preference=Ranking((1, 1) if p == 0.5 else (1, 2) if p > 0.5 else (2, 1)))
+
+
+def _pair(example: Example, better: int, worse: int, p: float) -> Example:
+    return replace(
+        example,
+        example_id=f"{example.example_id}/{better}-{worse}",
+        responses=(example.responses[better], example.responses[worse]),
+        preference=Pair(p),
+    )
+
+
+def _ranking(example: Example) -> Ranking:
+    if not isinstance(example.preference, Ranking):
+        raise _wrong(example, "ranking")
+    return example.preference
+
+
+def _scores(example: Example) -> Scores:
+    if not isinstance(example.preference, Scores):
+        raise _wrong(example, "scores")
+    return example.preference
+
+
+def _label(example: Example) -> Label:
+    if not isinstance(example.preference, Label):
+        raise _wrong(example, "label")
+    return example.preference
+
+
+def _wrong(example: Example, wanted: str) -> DataError:
+    return DataError(f"example {example.example_id} has the form {example.preference.form}, and not {wanted}")
