@@ -28,3 +28,9 @@ class Squared:
 
     def loss(self, responses: ResponseValues) -> Tensor:
         return (1 - self.beta * soft_margin(self, responses)).square()
+
+
+class OfRankings(Squared):
+    """Takes rankings alone."""
+
+    forms: ClassVar[frozenset[Form]] = frozenset({"ranking"})

@@ -68,6 +68,9 @@ def wider_tokenizer(folder: Path) -> Path:
          r"stop\.metric: win_rate needs evaluation\.scorer"),
         ({"rounds": 2, "stop.metric": "margin_accuracy", "data.heldout_fraction": 0,
           "bootstrap.max_new_tokens": 4}, ConfigError, r"stop\.metric: margin_accuracy needs held-out pairs"),
+        ({"objective.name": "objectives.own_objective:OfRankings"}, ConfigError,
+         r"^objective\.name: objectives\.own_objective:OfRankings takes ranking, but data\.pairs has the form pair; "
+         r"give an objective that takes pair \(dpo, ipo, slic, simpo, sft\), or other data as data\.pairs$"),
         ({"evaluation.scorer": "nosuch:score"}, ConfigError, r"evaluation\.scorer"),
         ({"reference.model": "nosuch/folder/here"}, ModelError, "nosuch/folder/here"),
         ({"scoring.cache": "/dev/null/logps.sqlite"}, SeralignError, "/dev/null"),

@@ -18,6 +18,7 @@ import datasets
 
 from seralign import distributed
 from seralign.config import RunConfig, to_dict
+from seralign.data.table import forms
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import ScoreFunction
@@ -54,6 +55,7 @@ from seralign.runs.cache import LogpCache
 from seralign.runs.figures import ComposeFigures, DecideFigures, EvaluateFigures, ResultFigures, TrainFigures
 from seralign.runs.files import disk_errors, locked
 from seralign.runs.layout import INITIAL_EVALUATION, LOGPS, RESULT, WORLD
+from seralign.training.forms import check_forms
 
 
 @dataclass(frozen=True)
@@ -269,14 +271,20 @@ def _harm(figures: EvaluateFigures, initial: Policy) -> Harm | None:
 
 
 def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
-    """Refuse a stopping rule whose figure will not be there, and a training that would change nothing.
+    """Refuse a stopping rule whose figure will not be there, data that the objective does not take, and a training that
+    would change nothing.
 
     Raises:
         ConfigError: The run has one.
     """
     _check_stop(config, judge, tables)
     demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
-    check_trainings(config, demonstrations=len(demonstrations), pairs=len(_first(config.objective, tables)))
+    first = _first(config.objective, tables)
+    check_forms(forms(first), config.objective, "data.pairs" if first is tables.pairs else "data.demonstrations")
+    check_forms(
+        forms(tables.heldout), config.objective, "data.pairs" if config.data.heldout is None else "data.heldout"
+    )
+    check_trainings(config, demonstrations=len(demonstrations), pairs=len(first))
 
 
 def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
