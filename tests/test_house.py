@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "terminal": set(),
     "records": set(),
     "distributed": set(),
+    "preferences": {"errors", "records"},
     "intervals": set(),
     "checks": {"errors"},
     "plugins": {"errors"},
