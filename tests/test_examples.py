@@ -284,12 +284,25 @@ def test_the_configuration_page_is_up_to_date() -> None:
 
 
 def test_the_data_page_names_every_count() -> None:
-    from seralign.data import answers, borders, calls, formats, inputs, messages, prepare, templates, thoughts, tokens
+    from seralign.data import (
+        answers,
+        borders,
+        calls,
+        formats,
+        inputs,
+        messages,
+        prepare,
+        repeats,
+        templates,
+        thoughts,
+        tokens,
+    )  # fmt: skip
 
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     counts = [tokens.EMPTY_PROMPT, tokens.EMPTY_RESPONSE, tokens.IDENTICAL, tokens.PROMPT_TOO_LONG,
               tokens.RESPONSE_TOO_LONG, tokens.PROMPT_CUT, tokens.RESPONSE_CUT, tokens.EARLY_END, tokens.PREFIX,
-              formats.TIE, formats.OTHER_TURN, formats.UNSPLIT, formats.STORED, prepare.SWAPPED, prepare.DUPLICATE,
+              formats.TIE, formats.OTHER_TURN, formats.UNSPLIT, formats.STORED, formats.IN_TURNS,
+              formats.HH_LEFT, repeats.PROMPT_REPEATED, repeats.REPEATED_ONCE, formats.SWAPPED, prepare.DUPLICATE,
               borders.NO_SHARED_PROMPT, borders.NO_SHARED_MARK, borders.SEVERAL_TURNS, borders.NOT_THE_PROMPT,
               borders.NOT_THE_ASSISTANT, messages.ROLE_MAPPED, calls.ARGUMENTS_DECODED, inputs.JSON_COLUMN,
               answers.ANSWER_LEFT_OUT, answers.PROMPT_LEFT_OUT, answers.THOUGHT_KEPT, answers.THOUGHT_OPEN,

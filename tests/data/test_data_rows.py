@@ -276,7 +276,7 @@ def test_tools_documents_and_settings_go_to_the_template() -> None:
     assert "tools must be a list of objects" in refusal({**CHAT, "tools": "none"})
     assert "chat_template_kwargs must be an object" in refusal({**CHAT, "chat_template_kwargs": [1]})
     assert "chat_template_kwargs.tools is no setting" in refusal({**CHAT, "chat_template_kwargs": {"tools": []}})
-    with pytest.raises(ConfigError, match=r"chat_template_kwargs\.messages is no setting"):
+    with pytest.raises(ConfigError, match=r"chat_template_kwargs\.messages is not a setting"):
         DataConfig(chat_template_kwargs={"messages": []})
 
 
@@ -370,3 +370,64 @@ def test_token_ids_name_the_wrong_one() -> None:
 
 def test_a_number_too_large_for_a_float_is_refused() -> None:
     assert "p must be a probability in [0, 1], got a number of 401 digits" in refusal({**PLAIN, "p": 10**400})
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "\r\n\r\nHuman: Hi\r\n\r\nAssistant: Hello.\r\n\r\nHuman: Name a colour\r\n\r\nAssistant:",
+        "Human: Hi\n \nAssistant: Hello.\n\nHuman: Name a colour",
+    ],
+)
+def test_hh_turns_follow_an_empty_line_of_any_kind(prompt: str) -> None:
+    assert pair({"prompt": prompt, "chosen": "a", "rejected": "b"}, format="hh").prompt == TURNS
+    whole = {"chosen": f"{prompt} Blue.", "rejected": f"{prompt} Red."}
+    if prompt.endswith("Assistant:"):
+        raw = pair(whole, format="hh")
+        assert (raw.prompt, raw.responses) == (TURNS, ((assistant("Blue."),), (assistant("Red."),)))
+
+
+def test_text_before_the_first_hh_turn_is_a_system_message() -> None:
+    system = {"role": "system", "content": "Be nice."}
+    explicit = {"prompt": f"Be nice.{HH}", "chosen": " Blue.", "rejected": " Red."}
+    repeated = {"prompt": f"Be nice.{HH}", "chosen": f"Be nice.{HH} Blue.", "rejected": f"Be nice.{HH} Red."}
+    implicit = {"chosen": repeated["chosen"], "rejected": repeated["rejected"]}
+    for row in (explicit, repeated, implicit):
+        raw = pair(row, format="hh")
+        assert raw.prompt == (system, *TURNS)
+        assert raw.responses == ((assistant("Blue."),), (assistant("Red."),))
+    assert hh_turns("Hm.\n\nAssistant: a") is None
+
+
+HH_LEFT = Drop("turns that data.format: hh cannot tell apart (it reads Human: and Assistant: after an empty line)")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Human: Hi\nAssistant: Yo\nHuman: 2+2?\nAssistant:", "chosen": "4", "rejected": "5"},
+        {"prompt": "\n\nhuman: q\n\nassistant:", "chosen": "4", "rejected": "5"},
+        {"prompt": "\n\nH: q\n\nA:", "chosen": "4", "rejected": "5"},
+        {"prompt": HH, "chosen": " 4\nHuman: more\nAssistant: 5", "rejected": "5"},
+        {"prompt": HH, "chosen": " 4\n\nHuman: more\n\nAssistant: 5", "rejected": "5"},
+        {"chosen": "Human: q\nAssistant: 4", "rejected": "Human: q\nAssistant: 5"},
+    ],
+)
+def test_turns_that_hh_cannot_part_are_counted_by_that_reason(row: dict[str, Any]) -> None:
+    hh = reading(DataConfig(format="hh"), "k")
+    assert read_pair(row, "f", hh) == HH_LEFT
+    if not row.get("prompt", HH).endswith(HH):
+        assert read_prompt({"prompt": row["prompt"]}, "f", hh) == HH_LEFT
+
+
+@pytest.mark.parametrize(
+    ("prompt", "note"),
+    [
+        ("USER: q\nASSISTANT:", True), ("[INST] q [/INST]", True),
+        ("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", True), ("What is a user?", False),
+    ],
+)  # fmt: skip
+def test_turns_in_a_prompt_that_becomes_one_message_are_noted(prompt: str, note: bool) -> None:
+    notes = pair({**PLAIN, "prompt": prompt}, as_chat=True).notes
+    assert notes == ("prompt already in turns made one user message by data.as_chat",) * note
+    assert pair({**PLAIN, "prompt": prompt}).notes == ()

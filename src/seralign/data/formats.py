@@ -29,16 +29,19 @@ from seralign.data.flat import flat
 from seralign.data.inputs import Around, read_around, with_before
 from seralign.data.kinds import refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
-from seralign.data.markers import hh_turns, is_hh, other_turn
+from seralign.data.markers import hh_turns, holds_hh_turns, in_turns, is_hh, other_turn
 from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
 from seralign.data.place import Place, Reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
+from seralign.data.repeats import without_prompt
 from seralign.records import Demonstration, Pair, content_id
 
 SWAPPED = "swapped"
 TIE = "tie"
 OTHER_TURN = "turn marker inside a response"
 UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh reads them as turns)"
+IN_TURNS = "prompt already in turns made one user message by data.as_chat"
+HH_LEFT = "turns that data.format: hh cannot tell apart (it reads Human: and Assistant: after an empty line)"
 STORED = "response that is a conversation stored as a string"
 
 PLAIN_READING = Reading()
@@ -136,7 +139,10 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
         return RawPrompt(pair.prompt, where, pair.inputs, tuple(n for n in pair.unread if n in row), pair.notes)
     name = columns.prompt_column(row, place)
     around = _around(row, name, place)
-    prompt = _prompt(_content(row, name, place), name, place)
+    content = _content(row, name, place)
+    if _holds_turns(row[name], content, place):
+        return Drop(HH_LEFT, columns.unread(row, [name], ()))
+    prompt = _prompt(content, name, place)
     if name in columns.CONVERSATIONS:
         while is_chat(prompt) and prompt[-1]["role"] == "assistant":
             prompt = prompt[:-1]
@@ -151,7 +157,9 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     Columns come as prompt and responses; as two responses that begin with the prompt; or as one conversation.
     """
     around = _around(row, names[0], place)
-    contents: list[Content] = [_content(row, name, place) for name in names]
+    contents: list[Content] = [_content(row, name, place, names) for name in names]
+    if any(_holds_turns(row[name], content, place) for name, content in zip(names, contents, strict=True)):
+        return HH_LEFT
     if names[0] in columns.CONVERSATIONS and names[1:] in ((), ("rejected",)):
         messages, *others = contents
         if not is_chat(messages) or len(messages) < 2:
@@ -167,6 +175,7 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     else:
         prompt = _prompt(prompt, names[0], place)
         responses = [_response(prompt, response, place) for response in responses]
+        responses = without_prompt(prompt, responses, place)
     parts = split(prompt, responses[0], responses[-1], place)
     if isinstance(parts, str):
         return parts
@@ -185,13 +194,24 @@ def _around(row: Row, name: str, place: Place) -> Around:
     return Around((), NOTHING, ()) if name.endswith("_ids") else read_around(row, place)
 
 
-def _content(row: Row, name: str, place: Place) -> Content:
+def _content(row: Row, name: str, place: Place, names: tuple[str, ...] = ()) -> Content:
     if name.endswith("_ids"):
         return read_ids(row[name], name, place)
     content = read_text(row[name], name, place)
     if isinstance(content, str) and place.reading.format == "hh":
-        return hh_turns(content) or content
+        # An answer that stands alone has no system message before its turns; a whole text may.
+        prompt = None if names in ((), IMPLICIT) or name == names[0] else row[names[0]]
+        whole = prompt is None or (isinstance(prompt, str) and content.strip().startswith(prompt.strip()))
+        return hh_turns(content, whole) or content
     return content
+
+
+def _holds_turns(value: Any, content: Content, place: Place) -> bool:
+    """Whether a text that was read in HH-RLHF's format holds turns that the reading did not part."""
+    if place.reading.format != "hh" or not isinstance(value, str):
+        return False
+    texts = [message["content"] for message in content] if is_chat(content) else [str(content)]
+    return any(holds_hh_turns(text) for text in texts)
 
 
 def _prompt(content: Content, name: str, place: Place) -> Content:
@@ -209,6 +229,8 @@ def _as_chat(prompt: Content, place: Place) -> Content:
         return prompt
     if is_hh(prompt):
         place.notes.append(UNSPLIT)
+    elif in_turns(prompt):
+        place.notes.append(IN_TURNS)
     return ({"role": "user", "content": prompt},)
 
 

@@ -56,7 +56,9 @@ OTHER_MARKS = (
 )
 _ANSWER = re.compile("|".join(map(re.escape, ANSWER_MARKS)))
 _STRONG = re.compile("|".join(re.escape(mark) for mark in (*ANSWER_MARKS[:14], *OTHER_MARKS)))
-_TURN = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
+_TURN = re.compile(r"(?:\A|\r?\n[ \t]*\r?\n)\s*(Human|Assistant):")
+_ANY_TURN = re.compile(r"^[ \t]*(human|assistant)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_INITIALS = re.compile(r"^[ \t]*H:.*^[ \t]*A:", re.MULTILINE | re.DOTALL)
 
 
 def border(first: str, second: str) -> int:
@@ -78,22 +80,45 @@ def other_turn(response: str) -> bool:
     return _STRONG.search(text, own.end() if own else 0) is not None
 
 
-def hh_turns(text: str) -> Chat | None:
-    """A text of ``Human:`` and ``Assistant:`` turns as messages, white space around them left out; None where it does
-    not begin with one. An empty answer at the end, which asks for one, is no message.
+def ends_with_mark(text: str) -> bool:
+    """Whether a text ends with the mark of an answer."""
+    ends = [match.end() for match in _ANSWER.finditer("\n\n" + text)]
+    return bool(ends) and ends[-1] == len(text) + 2
+
+
+def in_turns(text: str) -> bool:
+    """Whether a text is written in turns, by the marks that data sets and chat templates have."""
+    return _STRONG.search("\n\n" + text) is not None
+
+
+def hh_turns(text: str, whole: bool = True) -> Chat | None:
+    """A text of ``Human:`` and ``Assistant:`` turns as messages, white space around them left out; None where it has
+    none. An empty answer at the end, which asks for one, is no message.
+
+    Args:
+        text: The text.
+        whole: Whether text before the first ``Human:`` is a system message; else a turn has to come first.
     """
-    start = _TURN.match(text)
-    if start is None:
+    start = _TURN.search(text) if whole else _TURN.match(text)
+    if start is None or (start.start() and start[1] != "Human"):
         return None
-    pieces = _TURN.split(text)[1:]
+    before, *pieces = _TURN.split(text)
     names, contents = pieces[::2], [content.strip() for content in pieces[1::2]]
-    messages: list[Message] = [
+    messages: list[Message] = [{"role": "system", "content": before.strip()}] if before.strip() else []
+    messages += [
         {"role": "user" if name == "Human" else "assistant", "content": content}
         for name, content in zip(names, contents, strict=True)
     ]
     if messages[-1] == {"role": "assistant", "content": ""} and len(messages) > 1:
         messages.pop()
     return tuple(messages)
+
+
+def holds_hh_turns(text: str) -> bool:
+    """Whether a text, one turn as ``hh_turns`` reads it, still seems to hold turns: a line that begins with the name
+    of a speaker in any case, or lines of ``H:`` and ``A:``.
+    """
+    return _ANY_TURN.search(text) is not None or _INITIALS.search(text) is not None
 
 
 def is_hh(text: str) -> bool:

@@ -1,0 +1,55 @@
+"""Responses of text that begin with the prompt once more, as data sets of whole texts have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seralign.data.content import Content, is_chat
+from seralign.data.markers import ends_with_mark
+from seralign.data.place import Place
+
+PROMPT_REPEATED = "prompt taken off the responses that repeat it"
+REPEATED_ONCE = "one response alone begins with the prompt"
+
+# A shorter one, such as a greeting, may well be how an answer begins.
+_WORDS = 4
+
+
+def without_prompt(prompt: Content, responses: Sequence[Content], place: Place) -> list[Content]:
+    """The responses, free of the prompt where each of them begins with it; both cases are noted.
+
+    For a conversation the prompt is its last message. Responses that are conversations are left as they are.
+    """
+    text = prompt[-1]["content"] if is_chat(prompt) else prompt
+    texts = [response for response in responses if isinstance(response, str)]
+    if not isinstance(text, str) or not text.strip() or len(texts) < len(responses):
+        return list(responses)
+    rests = [_rest(text, response) for response in texts]
+    found = [rest for rest in rests if rest is not None]
+    if not found or not _surely_repeated(text, found):
+        return list(responses)
+    if len(found) < len(rests):
+        place.notes.append(REPEATED_ONCE)
+        return list(responses)
+    place.notes.append(PROMPT_REPEATED)
+    as_message = is_chat(prompt) or place.reading.as_chat
+    return [rest.lstrip() if as_message else rest for rest in found]
+
+
+def _rest(prompt: str, response: str) -> str | None:
+    """What follows the prompt in a response; None where it does not begin with it."""
+    if response.startswith(prompt):
+        return response[len(prompt) :]
+    begun, bare = response.lstrip(), prompt.strip()
+    return begun[len(bare) :] if begun.startswith(bare) else None
+
+
+def _surely_repeated(prompt: str, rests: Sequence[str]) -> bool:
+    """Whether it is the prompt that is repeated, and not an answer that begins with the same word."""
+    bare = prompt.rstrip()
+    if ends_with_mark(bare):
+        return True
+    asks = bare.endswith(("?", ":")) or len(bare.split()) >= _WORDS
+    return all(not rest or not bare[-1].isalnum() or not rest[0].isalnum() for rest in rests) and (
+        asks or all(rest.startswith(("\n", "\r")) for rest in rests)
+    )
