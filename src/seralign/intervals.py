@@ -1,4 +1,4 @@
-"""Means and shares with confidence intervals: one way to each, for everything that is measured. Pure.
+"""Means and shares with confidence intervals, and correlation: one way to each, for everything measured. Pure.
 
 Dimension letters: N values, one a prompt or a pair.
 """
@@ -99,6 +99,25 @@ def outcomes(scores_a: ArrayLike, scores_b: ArrayLike) -> np.ndarray:
     if a.shape != b.shape:
         raise ValueError(f"scores of the same prompts are compared, got {a.size} and {b.size}")
     return 0.5 + 0.5 * np.sign(a - b)
+
+
+def correlation(x: ArrayLike, y: ArrayLike) -> float | None:
+    """Pearson's correlation of x and y [N]; ``None`` where it is undefined (fewer than two values, a constant).
+
+    Raises:
+        ValueError: A value is not finite, or the two are not equally many.
+    """
+    x, y = finite(x, "x"), finite(y, "y")
+    if x.shape != y.shape:
+        raise ValueError(f"x and y must be equally many, got {x.size} and {y.size}")
+    # The deviations of a constant can round to something other than zero: compare the values themselves.
+    if x.size < 2 or x.min() == x.max() or y.min() == y.max():
+        return None
+    dx, dy = x - x.mean(), y - y.mean()
+    scale = float(np.linalg.norm(dx) * np.linalg.norm(dy))
+    if scale == 0.0:
+        return None
+    return float(np.clip(dx @ dy / scale, -1.0, 1.0))
 
 
 def finite(values: ArrayLike, name: str) -> np.ndarray:

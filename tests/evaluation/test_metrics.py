@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seralign.evaluation.metrics import (
-    correlation,
     distinct_n,
     margin_accuracy,
     repetition,
     similarity,
 )
+from seralign.intervals import correlation
 
 VALUES = st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=40)
 

@@ -19,7 +19,7 @@ import pytest
 from synthetic import synthetic_run, with_texts
 
 from seralign.errors import SeralignError
-from seralign.intervals import Interval
+from seralign.intervals import Interval, correlation
 from seralign.report import page
 from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
@@ -32,7 +32,7 @@ from seralign.report.explorer import pack_pairs
 from seralign.report.format import visible
 from seralign.report.page import write_report
 from seralign.report.record import EvaluatedPolicy, RunFigures, RunWarning, StageCost
-from seralign.report.reviews import correlation, reviews
+from seralign.report.reviews import reviews
 from seralign.report.summary import headline, rounds_table, tiles
 from seralign.report.text import policies_markdown
 from seralign.report.verdict import verdict

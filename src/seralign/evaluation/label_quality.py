@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seralign.evaluation.metrics import correlation
+from seralign.intervals import correlation
 
 
 def label_figures(gold_difference: ArrayLike, flipped: ArrayLike) -> dict[str, Any]:

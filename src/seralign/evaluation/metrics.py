@@ -15,25 +15,6 @@ from numpy.typing import ArrayLike
 from seralign.intervals import finite
 
 
-def correlation(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Pearson's correlation of x and y [N]; ``None`` where it is undefined (fewer than two values, a constant).
-
-    Raises:
-        ValueError: A value is not finite, or the two are not equally many.
-    """
-    x, y = finite(x, "x"), finite(y, "y")
-    if x.shape != y.shape:
-        raise ValueError(f"x and y must be equally many, got {x.size} and {y.size}")
-    # The deviations of a constant can round to something other than zero: compare the values themselves.
-    if x.size < 2 or x.min() == x.max() or y.min() == y.max():
-        return None
-    dx, dy = x - x.mean(), y - y.mean()
-    scale = float(np.linalg.norm(dx) * np.linalg.norm(dy))
-    if scale == 0.0:
-        return None
-    return float(np.clip(dx @ dy / scale, -1.0, 1.0))
-
-
 def ranked_right(margins: ArrayLike) -> np.ndarray:
     """Of each pair whether its margin is above zero [N]: 1, or 0 below, or 1/2 for a tie.
 

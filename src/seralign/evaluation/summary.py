@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seralign.errors import ModelError
-from seralign.evaluation.metrics import correlation, distinct_n, ranked_right, repetition
-from seralign.intervals import Interval, mean_interval, share_interval
+from seralign.evaluation.metrics import distinct_n, ranked_right, repetition
+from seralign.intervals import Interval, correlation, mean_interval, share_interval
 from seralign.runs.figures import EvaluateFigures
 
 

@@ -16,7 +16,8 @@ from seralign.config import BootstrapConfig, SelectionConfig
 from seralign.data.table import example_ids, length_difference, pair_labels, response_ids, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
-from seralign.evaluation.metrics import correlation, distinct_n, similarity
+from seralign.evaluation.metrics import distinct_n, similarity
+from seralign.intervals import correlation
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.inputs import FORWARD, SCORING, sampling_keys
 from seralign.pipeline.scoring import implicit_scores, read_margins, score_stage, with_prompts

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seralign.intervals import correlation
 from seralign.report.bins import TAIL, bin_counts, bin_edges, outermost
 from seralign.report.charts import (
     POINT,
@@ -24,7 +25,7 @@ from seralign.report.charts import (
     thinned,
 )
 from seralign.report.contents import RunContents
-from seralign.report.reviews import Review, correlation, reviews
+from seralign.report.reviews import Review, reviews
 from seralign.tables import Table, number, percent, signed
 
 POINTS = 500

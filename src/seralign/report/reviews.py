@@ -62,10 +62,3 @@ def by_round(lists: pa.ChunkedArray, absent: Any) -> list[pa.Array]:
     column = lists.combine_chunks()
     width = pc.max(pc.list_value_length(column)).as_py() or 0  # pyright: ignore
     return [pc.fill_null(pc.list_element(column, place), absent) for place in range(width)]  # pyright: ignore
-
-
-def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Pearson's correlation; None where one of both does not vary."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
