@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Generic, TypeVar
@@ -62,10 +62,20 @@ def without_empty(given: Table) -> Table:
     return Table(given.caption, tuple(given.columns[at] for at in used), rows)
 
 
-def terminal(given: Table, names: int = 1) -> rich.table.Table:
-    """For the terminal; the first ``names`` columns hold names, the others numbers."""
+def terminal(
+    given: Table, names: int = 1, *, texts: Collection[str] = (), footer: Sequence[str] = ()
+) -> rich.table.Table:
+    """For the terminal.
+
+    Args:
+        given: The table.
+        names: How many columns, from the first, hold names; the others hold numbers.
+        texts: Headings of other columns that hold text.
+        footer: A last row, such as sums, with a cell for each column.
+    """
     made = rich.table.Table(
-        title=given.caption,
+        title=given.caption or None,
+        show_footer=bool(footer),
         title_justify="left",
         title_style="bold",
         header_style="bold",
@@ -73,7 +83,8 @@ def terminal(given: Table, names: int = 1) -> rich.table.Table:
         padding=(0, 1, 0, 0),
     )
     for place, column in enumerate(given.columns):
-        made.add_column(column, justify="left" if place < names else "right", overflow="fold")
+        side = "left" if place < names or column in texts else "right"
+        made.add_column(column, footer[place] if footer else "", justify=side, overflow="fold")
     for row in given.rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -23,9 +23,9 @@ from safetensors.numpy import save_file
 
 import seralign.runs.stages
 from seralign.errors import StoreError
-from seralign.runs import Run, StageRecord, check_run, open_run, read_manifest, read_run, run_size
+from seralign.runs import FORMAT, Run, StageRecord, check_run, open_run, read_manifest, read_run, run_size
 from seralign.runs.files import disk_errors, file_digest, locked, read_table, write_atomic, write_json, write_table
-from seralign.runs.sealed import write_sealed, write_sealed_table
+from seralign.runs.sealed import read_sealed, write_sealed, write_sealed_table
 
 CONFIG = {"seed": 0, "training": {"learning_rate": 1e-6, "report_to": []}, "out": "run"}
 INPUTS = {"pairs": "a1", "policy": "b2"}
@@ -382,6 +382,15 @@ def test_a_manifest_of_another_format_is_refused(text: str, run: Run) -> None:
     (run.root / "run.json").write_text(text)
     for read in (lambda: read_run(run.root), lambda: open_run(run.root, CONFIG, {})):
         with pytest.raises(StoreError, match=f"^{run.root / 'run.json'}: "):
+            read()
+
+
+@pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
+def test_a_run_of_another_version_is_one_clear_error(version: int, run: Run) -> None:
+    manifest = read_sealed(run.root / "run.json")
+    write_sealed(run.root / "run.json", manifest | {"format": version})
+    for read in (lambda: read_run(run.root), lambda: open_run(run.root, CONFIG, {})):
+        with pytest.raises(StoreError, match=rf"^{run.root / 'run.json'}: .*version.*format {FORMAT}"):
             read()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seralign.config import config_parser, parse_config
 from seralign.errors import ConfigError
+from seralign.tables import Column, table, terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,33 +73,24 @@ def _parts(plan: RunPlan) -> Iterator[RenderableType]:
 
 
 def _stages(plan: RunPlan) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(header_style="bold", show_footer=True)
     total = (_time(plan.seconds), _time(plan.at_most), _bytes(plan.peak_bytes))
     footer = ("in all, still to do", "", "", *total, "", "")
-    names = ("stage", "makes", "tokens", "time", "at most", "peak memory", "figures", "")
-    for column, last in zip(names, footer, strict=True):
-        side = "left" if column in ("stage", "figures", "") else "right"
-        table.add_column(column, footer=last, justify=side)
-    for stage in plan.stages:
-        table.add_row(*(Text(cell) for cell in _row(stage)))
-    return table
+    return terminal(table("", _columns(), plan.stages), texts=("figures", ""), footer=footer)
 
 
-def _row(stage: StageEstimate) -> tuple[str, ...]:
-    counted = f"{stage.count:,} {stage.unit}" if stage.count else ""
-    tokens = f"{stage.tokens:,}" if stage.tokens else ""
-    times = (_time(stage.seconds), _time(stage.at_most)) if stage.tokens or stage.seconds or stage.done else ("", "")
+def _columns() -> tuple[Column[StageEstimate], ...]:
+    def timed(stage: StageEstimate, seconds: float | None) -> str:
+        return _time(seconds) if stage.tokens or stage.seconds or stage.done else ""
+
     return (
-        stage.name,
-        counted,
-        tokens,
-        *times,
-        _bytes(stage.peak_bytes) if stage.peak_bytes else "",
-        _basis(stage),
-        stage.note,
+        Column("stage", lambda stage: stage.name),
+        Column("makes", lambda stage: f"{stage.count:,} {stage.unit}" if stage.count else ""),
+        Column("tokens", lambda stage: f"{stage.tokens:,}" if stage.tokens else ""),
+        Column("time", lambda stage: timed(stage, stage.seconds)),
+        Column("at most", lambda stage: timed(stage, stage.at_most)),
+        Column("peak memory", lambda stage: _bytes(stage.peak_bytes) if stage.peak_bytes else ""),
+        Column("figures", _basis),
+        Column("", lambda stage: stage.note),
     )
 
 
