@@ -75,7 +75,7 @@ def test_runs_with_different_judges_are_named() -> None:
     paid = [with_keys(run, judge="m:Judge", judge_options={"model": "x"}) for run in (one, other)]
     assert cautions(paid) == []
     assert cautions([one, with_keys(other, judge="scorer")]) == []
-    told = ["Wins come from other judges (evaluation.judge, evaluation.judge_options): they cannot be compared."]
+    told = ["Wins come from different judges (evaluation.judge, evaluation.judge_options): they cannot be compared."]
     assert cautions([one, paid[1]]) == told
     assert cautions([paid[0], with_keys(paid[1], judge_options={"model": "y"})]) == told
     assert marked(one, paid[1]) == ["Wins against sft *"]

@@ -299,7 +299,7 @@ def test_a_run_that_was_killed_at_once_gives_a_report(tmp_path: Path) -> None:
         "No policy has been evaluated yet",
         "No pairs yet",
         "No stage is done yet",
-        "Nothing has been measured yet, so there are no warnings to tell.",
+        "Nothing has been measured yet, so there are no warnings.",
     ):
         assert sentence in text
     assert "No warnings" not in text
@@ -353,7 +353,7 @@ def test_lines_of_training_are_thinned(name: str) -> None:
         ),
         (
             {"score": None, "win_rates": {}, "heldout_margin": None},
-            "No reward to set against",
+            "No reward is known",
             "Held-out accuracy: share",
             "",
         ),
@@ -429,11 +429,11 @@ def test_figures_of_runs_that_cannot_be_compared_are_marked(tmp_path: Path) -> N
     assert not [row for row in comparison([first, second]).rows if "*" in row[0]]
     runs = [begun(first, "1a", 200), begun(second, "2b", 50)]
     prompts, starts = cautions(runs)
-    assert "other numbers of held-out prompts (a: 200, b: 50): distinct-2" in prompts
-    assert "The starting policies are others (weights a: 1a1a1a1a, b: 2b2b2b2b): wins" in starts
+    assert "different numbers of held-out prompts (a: 200, b: 50): distinct-2" in prompts
+    assert "The starting policies differ (weights a: 1a1a1a1a, b: 2b2b2b2b): wins" in starts
     marked = [row[0] for row in comparison(runs).rows if row[0].endswith(" *")]
     assert marked == ["Score *", "Wins against sft *", "Distance from the reference *", "Answer length *"]
-    assert "distinct-2, which falls with it, do not compare" in policy_charts(runs, Over(("a", "b")))[2].reading
+    assert "distinct-2 falls with it and cannot be compared" in policy_charts(runs, Over(("a", "b")))[2].reading
     found, _ = written(tmp_path, *runs)
     assert prompts in " ".join(found.text("main"))
 
@@ -669,7 +669,7 @@ def test_colours_that_were_dropped_for_bytes_are_said(tmp_path: Path, monkeypatc
     coloured = json.loads(found.script("pairs-0"))["coloured"]
     assert coloured < 400
     said = " ".join(found.text("main"))
-    assert f"{400 - coloured} pairs have lost their token colours" in said
+    assert f"{400 - coloured} pairs have no token colours" in said
     assert "No pair has token colours" not in said
 
 

@@ -167,9 +167,9 @@ def test_of_each_kind_the_latest_is_told_with_the_earlier_rounds() -> None:
     by_kind = {warning.kind: warning for warning in warnings}
     assert set(by_kind) == {"length", "unfinished"}
     assert by_kind["length"].value == pytest.approx(3.0)
-    assert by_kind["length"].text.endswith("So it was in round 1, round 2.")
+    assert by_kind["length"].text.endswith("Also in round 1, round 2.")
     assert by_kind["unfinished"].where == "round 2"
-    assert "So it was" not in by_kind["unfinished"].text
+    assert "Also in" not in by_kind["unfinished"].text
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What the policies of a run answered to the same held-out prompts, side by side, packed for the page.
+"""Answers of the policies of a run to the same held-out prompts, packed for the page.
 
 The tables are those of the evaluations (``samples.parquet``). The block is JSON, gzip in base64; what it holds is
-bounded in bytes: texts are cut, and if need be prompts left out, and the header says so.
+limited in bytes: texts are cut and, if necessary, prompts are left out. The header has the numbers.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Over:
         return [Key(name, colour, shape) for name, colour in self.runs.items()]
 
     def tips(self, **titles: str | tuple[str, str]) -> list[dict[str, Any]]:
-        """What a tooltip says, the run's name first where there are several."""
+        """The entries of a tooltip, with the run's name first if there are several."""
         return tips(**({"run": "run"} if self.several else {}), **titles)
 
     def label(self, run: str, what: str) -> str:
@@ -157,7 +157,7 @@ def colours(name: str, of: dict[str, str]) -> dict[str, Any]:
 
 
 def tips(**titles: str | tuple[str, str]) -> list[dict[str, Any]]:
-    """What a tooltip says: field names with a title, or with a title and d3's number format."""
+    """The entries of a tooltip: field names with a title, or with a title and d3's number format."""
     said = []
     for name, title in titles.items():
         entry = {"field": name, "title": title if isinstance(title, str) else title[0]}

@@ -1,4 +1,4 @@
-"""The charts of the pairs: their margins by round, and what length has to do with them."""
+"""The charts of the pairs: their margins by round, and their correlation with length."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pair_charts(runs: Sequence[RunContents], over: Over) -> list[Chart]:
 
 
 def _sampled(over: Over, runs: Sequence[RunContents]) -> str:
-    """Of which runs the charts have a sample of the pairs only, for a sentence; empty where of none."""
+    """Which runs have only a sample of their pairs in the charts, as part of a sentence; empty if none has."""
     parts = [
         f"{len(run.pairs):,} of {run.pairs_total:,} pairs" + (f" of {run.name}" if over.several else "")
         for run in runs
@@ -56,8 +56,8 @@ def _margins(over: Over, found: list[Review], part: str) -> Chart:
         return Chart("margins", title, _NONE)
     edges = bin_edges(np.concatenate([review.margin for review in found]))
     reading = (
-        "A pair's margin is how much more the policy raised the chosen response than the rejected one, against the "
-        "reference. Left of 0 it disagrees with the label. The outermost places hold all that is further out."
+        "The margin of a pair is the implicit reward of the chosen response minus that of the rejected one. Left of 0 "
+        "the policy disagrees with the label. The outermost bars include everything beyond them."
     )
     if part:
         reading += f" The chart and its table are of {part}."
@@ -184,12 +184,12 @@ def _lengths(over: Over, found: list[Review], part: str) -> Chart:
     )
     columns = ("round", "correlation, all", f"correlation, {kept}", "longer by, all", f"longer by, {kept}")
     reading = (
-        "Each point is a pair, a sample where there are many. A cloud that rises to the right means that the policy "
-        "finds longer responses better, and that the round selected them for it."
+        "Each point is a pair; if there are many, a sample is shown. If the points rise to the right, the policy "
+        "prefers longer responses, and the round selects them."
     )
     if part:
         reading += f" The table is of {part}."
-    table = Table(_caption("Margin and length difference of the pairs in play", part), columns, rows)
+    table = Table(_caption("Margin and length difference of the scored pairs", part), columns, rows)
     return Chart("lengths", title, reading, tuple(panels), tuple(legend), table)
 
 
@@ -247,7 +247,7 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
 
 
 def _kept(found: list[Review]) -> str:
-    """What the pairs are called that rounds took: of a round that was not trained they are selected, no more."""
+    """What the pairs that a round kept are called: ``selected`` until the round is trained, then ``trained on``."""
     words = {_TRAINED if review.trained else _SELECTED for review in found}
     return " or ".join(sorted(words, reverse=True)) or _TRAINED
 

@@ -1,4 +1,4 @@
-"""The charts of the policies: what each round gained, at what distance, and how its answers changed."""
+"""The charts of the policies: what each round gained, at which KL, and how its answers changed."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def _path(over: Over, runs: Sequence[RunContents]) -> Chart:
         if some := [value for value in values if value["kind"] == kind]:
             panels.append(Panel(name, _steps(over, some, shown)))
     reading = (
-        "Each point is a policy: how far it went from the reference, and what it reached. A path that goes right and "
-        "no longer up pays for nothing; a margin that grows while the score does not is the policy pleasing itself. "
-        "Thin lines are 95% intervals."
+        "Each point is a policy: its KL to the reference, and its mean score or margin. If the path goes right but not "
+        "up, more KL brings no gain. If the margin grows and the score does not, the policy only optimises its own "
+        "reward. Thin lines are 95% intervals."
     )
     return Chart("path", title, reading, tuple(panels), tuple(legend), figures, half=len(panels) == 1)
 
 
 def _no_path(runs: Sequence[RunContents]) -> str:
-    """Why no policy has both a distance and a reward."""
+    """Why no policy has both a KL and a reward."""
     policies = _policies(runs)
     if not policies:
         return _NONE
@@ -97,7 +97,7 @@ def _no_path(runs: Sequence[RunContents]) -> str:
             "No distance is known: the log-ratios of answers estimate KL only where they were sampled at "
             "evaluation.temperature 1 and top_p 1, from all of the policy's distribution."
         )
-    return "No reward to set against the distance: no scores (evaluation.scorer) and no margins on held-out pairs."
+    return "No reward is known: no scores (evaluation.scorer) and no margins on held-out pairs."
 
 
 def _steps(over: Over, values: list[dict[str, Any]], shown: dict[str, Any]) -> dict[str, Any]:
@@ -186,10 +186,10 @@ def _responses(over: Over, runs: Sequence[RunContents]) -> Chart:
         for entry in run.figures.rounds
         if entry.sample is not None
     ]
-    reading = "Answers to the held-out prompts. Length that grows while the rest stays the same is gained without work."
+    reading = "Answers to the held-out prompts. If only the length grows, the policy writes more, but not better."
     counts = {max(policy.figures.n for policy in run.figures.policies) for run in runs if run.figures.policies}
     if len(counts - {0}) > 1:
-        reading += " The runs answered other numbers of prompts: their distinct-2, which falls with it, do not compare."
+        reading += " The runs answered different numbers of prompts; distinct-2 falls with it and cannot be compared."
     if not panels:
         reading = NO_ANSWERS
     legend = over.legend("dot") if over.several else ()
@@ -239,7 +239,7 @@ def _dots(
     *,
     zero: bool = False,
 ) -> dict[str, Any]:
-    """Means by policy with their intervals; ``at``: where a thin line crosses; ``shown``: how the tables write one."""
+    """Means by policy with their intervals; ``at``: where a thin line is; ``shown``: how the tables format one."""
     low, high = _range(values, at, zero)
     if shown is percent and zero and high > 0.05 and not any(value["mean"] for value in values):
         high = 0.05

@@ -29,7 +29,7 @@ from seralign.runs.figures import Metrics
 from seralign.runs.layout import CHOSEN_REWARD, HELDOUT_PREFIX, LOSS, REJECTED_REWARD, STEP, TRAINING_ACCURACY, place
 from seralign.tables import ABSENT, Table, number, percent, table
 
-# A stage that took less of the run's time is shown in the table alone.
+# Stages that took a smaller share of the run's time are only in the table.
 SMALL = 0.005
 
 
@@ -83,8 +83,8 @@ def _rewards(over: Over, runs: Sequence[RunContents]) -> Chart:
     dots["encoding"] = channels | {"color": style["color"]}
     line["encoding"] = channels | style
     reading = (
-        "Beta times how much more likely the policy makes a response than the reference does. The gap between both is "
-        "what training widens; where both fall, probability goes to responses that nobody wrote."
+        "Beta times the log-ratio of the policy to the reference. Training widens the gap between chosen and rejected. "
+        "If both fall, responses that are not in the data become more likely."
     )
     columns = (
         "training",
@@ -165,7 +165,7 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Chart:
     if not any(value["n"] for value in values if value["series"] == "generated"):
         reading += " No round used generated pairs."
     if waiting:
-        reading += f" Not trained yet, its pairs are chosen and no more: {', '.join(waiting)}."
+        reading += f" Not trained yet, only its pairs are chosen: {', '.join(waiting)}."
     columns = (ROUND.title, "offline", GENERATED, MADE_SHARE.title, "share asked for")
     shares = Table("Pairs of each round's training", columns, tuple(rows))
     panels = (Panel("", chart(values, [marks], 210)),)
@@ -201,7 +201,7 @@ def _costs(over: Over, runs: Sequence[RunContents]) -> Chart:
         height = 40 + len(order) * (10 + 9 * len(over.names))
         panels.append(Panel(name, chart(values, [layer("bar", {"height": {"band": 0.7}}, channels)], height)))
     reading = (
-        "Stages in the order of a run; those of less than half a percent of the time are in the table alone. Memory is "
+        "Stages in the order of a run; those of less than half a percent of the time are only in the table. Memory is "
         "the peak of the process so far, so it only grows until a run is resumed. The time of a stage that was "
         "interrupted and resumed is that of its last process alone."
     )

@@ -1,4 +1,4 @@
-"""How runs differ: their configurations, their figures side by side, and which of those cannot be compared."""
+"""How runs differ: their configurations, their figures, and which figures cannot be compared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cautions(runs: Sequence[RunContents]) -> list[str]:
 
 
 def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
-    """What is not the same under the figures of these runs, and which figures hang on it."""
+    """What differs between these runs, as sentences, and which figures it affects."""
     prompts = [max((policy.figures.n for policy in run.figures.policies), default=None) for run in runs]
     heldout = [None if run.figures.data is None else run.figures.data.heldout for run in runs]
     starts = [_digest(run.figures.initial) for run in runs]
@@ -57,36 +57,36 @@ def _apart(runs: Sequence[RunContents]) -> list[tuple[str, tuple[str, ...]]]:
     found = []
     if _differ(prompts):
         found.append((
-            f"Answers are to other numbers of held-out prompts ({_each(runs, prompts)}): distinct-2, which falls with "
-            "the number of answers, cannot be compared, and the others are not of the same prompts.",
+            f"The runs answered different numbers of held-out prompts ({_each(runs, prompts)}): distinct-2 falls with "
+            "the number of answers and cannot be compared, and the other figures are not of the same prompts.",
             ("Wins", "Score", "Distance from the reference", "Answer length"),
         ))  # fmt: skip
     if _differ(heldout):
         found.append((
-            f"The held-out pairs are others ({_each(runs, heldout)}): held-out accuracies are not of the same pairs.",
+            f"The held-out pairs differ ({_each(runs, heldout)}): held-out accuracies are not of the same pairs.",
             (ACCURACY_TILE,),
         ))  # fmt: skip
     if _differ(starts):
         found.append((
-            f"The starting policies are others (weights {_each(runs, starts)}): wins against them cannot "
+            f"The starting policies differ (weights {_each(runs, starts)}): wins against them cannot "
             "be compared.",
             ("Wins",),
         ))  # fmt: skip
     if _differ(references):
         found.append((
-            f"The references are others (weights {_each(runs, references)}): distances from them (KL) and "
+            f"The references differ (weights {_each(runs, references)}): distances from them (KL) and "
             "held-out accuracy, which is of margins against them, cannot be compared.",
             ("Distance from the reference", ACCURACY_TILE),
         ))  # fmt: skip
     if _differ(scorers):
         wins = ("Wins",) if None in judges else ()
         found.append((
-            f"Scores come from other scorers (evaluation.scorer, world): they {'and wins ' if wins else ''}cannot be "
-            "compared.",
+            f"Scores come from different scorers (evaluation.scorer, world): they {'and wins ' if wins else ''}cannot "
+            "be compared.",
             ("Score", *wins),
         ))  # fmt: skip
     if any(judge != judges[0] for judge in judges):
-        found.append(("Wins come from other judges (evaluation.judge, evaluation.judge_options): they cannot be "
+        found.append(("Wins come from different judges (evaluation.judge, evaluation.judge_options): they cannot be "
                       "compared.", ("Wins",)))  # fmt: skip
     return found
 
@@ -107,19 +107,19 @@ def same_scorer(runs: Sequence[RunContents]) -> bool:
 
 
 def _scorer(config: dict[str, Any]) -> Any:
-    """What scores answers: a scorer of one's own, or the truth of a world, which does not depend on who labels."""
+    """What scores answers: the user's scorer, or the truth of a world, which does not depend on its labels."""
     world = config.get("world") or {}
     return config["evaluation"].get("scorer") or [world.get(key) for key in ("name", "seed", "own")]
 
 
 def _judge(config: dict[str, Any]) -> list[Any] | None:
-    """Who decides the wins, with its settings; None where it is the scorer."""
+    """The judge and its settings; None if it is the scorer."""
     name = config["evaluation"].get("judge")
     return None if name in (None, "scorer") else [name, config["evaluation"].get("judge_options")]
 
 
 def _differ(values: Sequence[Any]) -> bool:
-    """Whether two runs that have a value have not the same one."""
+    """Whether two runs have different values."""
     known = [value for value in values if value is not None]
     return any(value != known[0] for value in known)
 

@@ -133,9 +133,9 @@ def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndar
 
 
 def _said(pairs: pa.Table) -> pa.Array:
-    """What the tokens of coloured pairs say, the end token too: chosen, rejected, chosen, ...
+    """The text of the tokens of coloured pairs, with the end token: chosen, rejected, chosen, ...
 
-    Beside the pair's own text and not in its place: a search is in what the pair says, where no special token is.
+    The pair keeps its own text, without special tokens, for the search.
     """
     said = [pc.binary_join(pairs[f"{side}_tokens"], "").combine_chunks() for side in _SIDES]  # pyright: ignore
     order = np.arange(2 * len(pairs)).reshape(2, -1).T.reshape(-1)

@@ -1,4 +1,4 @@
-"""What a run was given and how it ended, in words: data, policy, reference, objective, training."""
+"""The set-up of a run and how it ended, in words: data, policy, reference, objective, training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLED_FROM = {
 
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
-    """Terms and what they are in this run, a line each."""
+    """The parts of the set-up by name, with a line or more each."""
     figures, config = run.figures, run.config
     found = [("Data", data_lines(figures) if figures.supervised else _data(figures.data))]
     if figures.crossfit is not None:
@@ -40,7 +40,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
 
 
 def _policy(config: dict[str, Any]) -> str:
-    """The model that is trained, and what becomes of adapters."""
+    """The model that is trained, with its adapters."""
     policy = config["policy"]
     model = "the built-in world's model" if policy["model"] is None else policy["model"]
     if policy["adapter"] is None:
@@ -51,7 +51,7 @@ def _policy(config: dict[str, Any]) -> str:
 
 
 def merged_line(base: BaseFigures) -> str:
-    """What the run began with, where it merged an adapter into the model first."""
+    """The model that a run made by merging an adapter into its model."""
     return (
         f"{base.model} with the adapter {base.adapter} merged into it, in {base.dtype}; log-probabilities of "
         f"{base.tokens} tokens moved by {base.difference:.2g} nats on average (the adapter moves them by "
@@ -81,9 +81,9 @@ def _data(data: DataFigures | None) -> list[str]:
 
 
 def crossfit_lines(review: CrossfitFigures) -> list[str]:
-    """What the review before round 1 found and did, a line each."""
+    """The result of the review before round 1, a line each."""
     return [
-        f"pairs judged by {review.copies} copies of the policy that had not seen them: "
+        f"pairs scored by {review.copies} copies of the policy that had not seen them: "
         f"{percent(review.accuracy)} ordered as labelled, {percent(review.kept / review.pairs)} stay",
         f"labels swapped: {percent(review.swapped)}; mean certainty |2p − 1| {number(review.certainty, 2)}",
     ]
@@ -107,7 +107,7 @@ def _training(config: dict[str, Any]) -> list[str]:
 def round_lines(config: dict[str, Any]) -> list[str]:
     """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
-    plain = ", without what length explains" if scoring["length_correction"] else ""
+    plain = ", corrected for length" if scoring["length_correction"] else ""
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
         f"recipe {name}" if name else "keys of no recipe",

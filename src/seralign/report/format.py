@@ -1,4 +1,4 @@
-"""How the report writes text that nobody may trust."""
+"""Text from data and models, made safe to display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSEEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """Text as it can be shown: what would be unseen, or would reorder what stands around it, is named instead.
+    """Text for display: characters that are invisible, or that reorder the text around them, are named instead.
 
     Half a surrogate becomes the replacement character, so that the result can always be written as UTF-8.
     """

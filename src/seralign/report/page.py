@@ -1,7 +1,7 @@
-"""One run, or several beside each other, as one HTML file that needs nothing else: no network, no other file.
+"""The report: one run, or several side by side, as one HTML file that needs no network and no other file.
 
 Nothing in the file runs but its own scripts: a Content-Security-Policy names them by their digests, forbids every
-request, and forbids making code or markup out of strings. Text from data and models comes through Jinja's autoescape,
+request, and forbids making code or markup out of strings. Text from data and models is escaped by Jinja,
 or as data that the scripts put on the page as text.
 """
 
@@ -100,7 +100,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     charts += [*loss_charts(runs, over), *work_charts(runs, over)]
     supervised = all(run.figures.supervised for run in runs)
     if supervised:
-        # What speaks of pairs, margins and references has nothing to say of supervised training.
+        # Supervised training has no margins and no reference.
         charts = [chart for chart in charts if chart.key in SUPERVISED and chart.panels]
     order = SUPERVISED if supervised else ORDER
     charts.sort(key=lambda chart: order.index(chart.key))
@@ -229,7 +229,7 @@ def _first_all(figures: RunFigures) -> bool:
 
 
 def _sentences(header: dict[str, Any], coloured: int) -> list[str]:
-    """What the reader must know about the pairs that are in the page; ``coloured``: how many could have colours."""
+    """Which pairs are missing from the page, or cut; ``coloured``: how many have token log-ratios in the run."""
     if not header["pairs"]:
         return [f"None of the run's {header['total']:,} pairs fits into the page: it would be too large."]
     said = []
@@ -242,9 +242,9 @@ def _sentences(header: dict[str, Any], coloured: int) -> list[str]:
     if header["coloured"]:
         said.append(f"Tokens of {header['coloured']:,} pairs are coloured by their log-ratio, policy to reference.")
     if header["coloured"] < coloured:
-        said.append(f"To keep the file small, {coloured - header['coloured']:,} pairs have lost their token colours.")
+        said.append(f"To keep the file small, {coloured - header['coloured']:,} pairs have no token colours.")
     if not coloured:
-        said.append("No pair has token colours: evaluation.token_pairs says of how many a round keeps them.")
+        said.append("No pair has token colours: evaluation.token_pairs sets how many pairs of a round get them.")
     return said
 
 

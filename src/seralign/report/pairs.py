@@ -1,4 +1,4 @@
-"""The pairs of a run as one table: what each says, what every round thought of it, where its tokens differ.
+"""The pairs of a run as one table: texts, margins and selection in every round, and token log-ratios.
 
 Everything stays in Arrow, and texts stay in the run's memory-mapped files until they are asked for.
 """
@@ -123,7 +123,7 @@ def _dropped(run: Run) -> pa.ChunkedArray:
 
 
 def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
-    """The token columns of all rounds, the last round first: of a pair that several rounds looked at, it is found."""
+    """The token columns of all rounds. The last round comes first: a look-up finds the last one that has the pair."""
     schema = pa.schema({"example_id": pa.string(), **_TOKEN_COLUMNS, "tokens_round": pa.int32()})
     tables = [schema.empty_table()]
     for index in sorted(rounds, reverse=True):

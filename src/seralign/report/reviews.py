@@ -1,4 +1,4 @@
-"""What each round thought of the pairs, as arrays: the figures behind the charts of pairs."""
+"""Margins and selection of the pairs in each round, as arrays, for the charts of pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seralign.report.pairs import SELECTED
 
 @dataclass(frozen=True)
 class Review:
-    """The pairs that were in play in one round of one run, N of them.
+    """The N pairs that a round of a run scored.
 
     Args:
         run: The run's name.
@@ -37,7 +37,7 @@ class Review:
 
 
 def reviews(contents: RunContents) -> list[Review]:
-    """What each round from 2 on thought of the pairs; rounds that scored none are left out."""
+    """The pairs of each round from 2 on; rounds that scored none are left out."""
     pairs = contents.pairs
     if pairs is None or len(pairs) == 0:
         return []

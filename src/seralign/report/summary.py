@@ -36,7 +36,7 @@ ACCURACY_TILE = HELDOUT_ACCURACY.capitalize()
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that is read first: its name, its value, and what it is to be compared with."""
+    """A key figure: its name, its value, and a note with what to compare it with."""
 
     label: str
     value: str
@@ -66,7 +66,7 @@ def _trained_on(figures: RunFigures, data: DataFigures) -> int:
 
 
 def tiles(run: RunContents) -> list[Tile]:
-    """The figures that are read first; those that the run does not have are left out."""
+    """The key figures; those that the run does not have are left out."""
     figures = run.figures
     found = []
     if figures.data is not None:

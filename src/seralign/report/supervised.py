@@ -1,4 +1,4 @@
-"""What is said of a run whose objective is SFT: it has demonstrations and losses, and no pairs to rank."""
+"""Texts of a run whose objective is SFT: it has demonstrations and losses, and ranks no pairs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _source(data: DataFigures) -> SourceFigures:
 
 
 def heldout_loss(figures: RunFigures) -> tuple[str, str] | None:
-    """The held-out loss after the training, and what it is to be compared with; None without held-out data."""
+    """The held-out loss after the training, and a note with the loss before it; None without held-out data."""
     one = next((one for one in figures.trainings if one.name == "round 1"), None)
     if one is None or one.heldout_last is None:
         return None

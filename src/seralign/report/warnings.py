@@ -31,14 +31,14 @@ def run_warnings(figures: RunFigures, training: Mapping[str, Sequence[Metrics]])
         if found:
             *others, last = found
             advice = rule.supervised if figures.supervised else last.advice or rule.advice
-            earlier = f" So it was in {', '.join(other.where for other in others)}." if others else ""
+            earlier = f" Also in {', '.join(other.where for other in others)}." if others else ""
             text = last.text + earlier
             warnings.append(RunWarning(rule.kind, last.where, last.value, last.limit, text, advice))
     return tuple(warnings)
 
 
 _REPEATING = (
-    "Lower training.learning_rate or train less (training.epochs), and see whether the demonstrations repeat "
+    "Lower training.learning_rate or train less (training.epochs), and check whether the demonstrations repeat "
     "themselves."
 )
 
@@ -47,8 +47,8 @@ _REPEATING = (
     "length",
     "Read some answers: if they say no more, try objective.name: simpo, whose reward is a mean over tokens, a larger "
     "objective.beta, or fewer rounds.",
-    supervised="Compare them with the demonstrations' lengths (seralign inspect), which they should come to have. If "
-    "they are longer still, train less (training.epochs).",
+    supervised="Compare them with the lengths of the demonstrations (seralign inspect). If they are longer, train less "
+    "(training.epochs).",
 )
 def _length(run: Watched) -> Iterator[Found]:
     # Preference training most often gains length instead of quality (2310.03716).
@@ -94,9 +94,9 @@ def _repetition(run: Watched) -> Iterator[Found]:
 
 @warning(
     "unfinished",
-    "Raise bootstrap.max_new_tokens and evaluation.max_new_tokens, or see whether the policy goes in circles.",
-    supervised="Raise evaluation.max_new_tokens, or see in seralign inspect whether the demonstrations end with the "
-    "model's end token.",
+    "Raise bootstrap.max_new_tokens and evaluation.max_new_tokens, or check whether the answers repeat themselves.",
+    supervised="Raise evaluation.max_new_tokens, or check with seralign inspect whether the demonstrations end with "
+    "the model's end token.",
 )
 def _unfinished(run: Watched) -> Iterator[Found]:
     # Answers that were cut at the length limit make no pairs, and are judged half-finished.
@@ -130,9 +130,9 @@ _WORSE_ANSWERS = (
 
 @warning(
     "harm",
-    "Lower training.learning_rate or train less (training.epochs), and see that chosen and rejected are the right way "
-    "round in the data. stop.metric: margin_accuracy ends a run here and takes the round before it.",
-    supervised="Lower training.learning_rate or train less (training.epochs), and read some of the answers and of the "
+    "Lower training.learning_rate or train less (training.epochs), and check that chosen and rejected are not "
+    "exchanged in the data. stop.metric: margin_accuracy ends a run here and takes the round before it.",
+    supervised="Lower training.learning_rate or train less (training.epochs), and read some answers and "
     "demonstrations.",
 )
 def _harm(run: Watched) -> Iterator[Found]:
@@ -154,7 +154,7 @@ def _win_rate(run: Watched) -> Iterator[Found]:
 
 @warning(
     "fall",
-    "The rounds past the best one were not worth their while: stop.metric: margin_accuracy with a larger stop.min_gain "
+    "The rounds after the best one did not help: stop.metric: margin_accuracy with a larger stop.min_gain "
     "ends a run here; lower training.learning_rate or train less (training.epochs).",
 )
 def _fall(run: Watched) -> Iterator[Found]:
@@ -173,7 +173,7 @@ def _fall(run: Watched) -> Iterator[Found]:
         best = policy if own.mean > before.mean else best
 
 
-@warning("baseline", "The rounds were not worth their while: set rounds: 1 and train longer (training.epochs).")
+@warning("baseline", "The rounds did not help: set rounds: 1 and train longer (training.epochs).")
 def _baseline(run: Watched) -> Iterator[Found]:
     decided = [entry.decide.best_round for entry in run.figures.rounds if entry.decide is not None]
     result, baseline = run.figures.policy(f"round-{decided[-1]}") if decided else None, run.figures.policy("baseline")
@@ -197,7 +197,7 @@ def _length_bias(run: Watched) -> Iterator[Found]:
             yield Found(entry.name, followed, limit, f"{text}{number(followed, 2)}.")
 
 
-@warning("alike", "There is little to choose from: raise bootstrap.temperature or bootstrap.samples.")
+@warning("alike", "The two answers hardly differ: raise bootstrap.temperature or bootstrap.samples.")
 def _alike(run: Watched) -> Iterator[Found]:
     for entry in run.figures.rounds:
         alike = None if entry.bootstrap is None else entry.bootstrap.similarity_kept
@@ -223,7 +223,7 @@ def _few(run: Watched) -> Iterator[Found]:
 
 @warning(
     "saturated",
-    "They teach nothing more: train less (training.epochs), or keep harder pairs (selection.rule: middle).",
+    "Such pairs have almost no gradient: train less (training.epochs), or keep harder pairs (selection.rule: middle).",
 )
 def _saturated(run: Watched) -> Iterator[Found]:
     # Pairs that are ranked right have next to no gradient: more of the same training only widens their margins.
@@ -240,8 +240,8 @@ def _saturated(run: Watched) -> Iterator[Found]:
 
 @warning(
     "chosen_logp",
-    "Both answers of a pair are pushed down, and what is not in the data rises: raise objective.beta, lower "
-    "training.learning_rate, or train less (training.epochs).",
+    "Both responses of a pair become less likely, and text that is not in the data more likely: raise objective.beta, "
+    "lower training.learning_rate, or train less (training.epochs).",
 )
 def _chosen_logp(run: Watched) -> Iterator[Found]:
     # Nats a token: each token of the chosen answers is a tenth less likely than before.
@@ -260,7 +260,7 @@ def _chosen_logp(run: Watched) -> Iterator[Found]:
 
 @warning(
     "overfit",
-    "It learns its demonstrations by heart: train less (training.epochs, or sft.epochs where a run begins with SFT), "
+    "It memorises its demonstrations: train less (training.epochs, or sft.epochs where a run begins with SFT), "
     "lower training.learning_rate, or give more demonstrations (data.demonstrations).",
 )
 def _overfit(run: Watched) -> Iterator[Found]:
