@@ -80,5 +80,6 @@ def test_runs_with_different_judges_are_named() -> None:
     assert cautions([paid[0], with_keys(paid[1], judge_options={"model": "y"})]) == told
     assert marked(one, paid[1]) == ["Wins against sft *"]
     scored = [with_keys(run, scorer=f"m:{run.name}") for run in paid]
-    assert cautions(scored) == ["Scores come from other scorers (evaluation.scorer, world): they cannot be compared."]
+    (said,) = cautions(scored)
+    assert said == "Scores come from different scorers (evaluation.scorer, world): they cannot be compared."
     assert marked(*scored) == ["Score *"]
