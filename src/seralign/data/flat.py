@@ -28,8 +28,14 @@ def _of_openai(row: Row, place: Place) -> Row:
         raise place.error("input must be an object with messages, as OpenAI's preference format has it")
     inner = {"messages": "prompt", "tools": "tools"}
     made = {inner.get(name, f"input.{name}"): value for name, value in prompt.items()}
-    others = {name: value for name, value in row.items() if name not in columns.OPENAI and name not in made}
-    return {**others, **made, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
+    made |= {"chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
+    # A column that one of ours is made for is not read, and listed by a name that says so.
+    others = {
+        f"{name} (beside input)" if name in made else name: value
+        for name, value in row.items()
+        if name not in columns.OPENAI
+    }
+    return {**others, **made}
 
 
 def _of_swift(row: Row, place: Place) -> Row:

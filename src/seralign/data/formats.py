@@ -17,7 +17,7 @@ Pairs are recognised by their columns, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from seralign.data.inputs import Around, read_around, with_before
 from seralign.data.kinds import refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.markers import hh_turns, holds_hh_turns, in_turns, is_hh, other_turn
+from seralign.data.message_keys import NOT_LEARNED, is_not_learned
 from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
 from seralign.data.place import Place, Reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
@@ -44,6 +45,7 @@ IN_TURNS = "prompt already in turns made one user message by data.as_chat"
 HH_LEFT = "turns that data.format: hh cannot tell apart (it reads Human: and Assistant: after an empty line)"
 STORED = "response that is a conversation stored as a string"
 
+_LABELS = ("p", "p_b")
 PLAIN_READING = Reading()
 
 
@@ -60,11 +62,12 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
     row = flat(row, place)
     refuse_other_formats(row, place)
     names = columns.pair_columns(row, place)
-    unread = columns.unread(row, names, ("p_b" if names == LABELLED else "p", "weight", "pair_id"))
+    label = ("p_b" if names == LABELLED else "p", "weight", "pair_id")
     p = first_is_better(row, names == LABELLED, place)
     weight = read_weight(row, place)
     pair_id = read_pair_id(row, place)
     parts = _parts(row, names, place)
+    unread = _unread(row, names, label, place)
     if isinstance(parts, str):
         return Drop(parts, unread)
     if p == 0.5:
@@ -102,10 +105,10 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
         return replace(pair, responses=pair.responses[:1], preference=Demonstration(), notes=notes)
     refuse_other_formats(row, place)
     names = columns.demonstration_columns(row, place)
-    unread = columns.unread(row, names, ("weight", "pair_id"))
     pair_id = read_pair_id(row, place)
     weight = read_weight(row, place)
     parts = _parts(row, names, place)
+    unread = _unread(row, names, ("weight", "pair_id"), place)
     if isinstance(parts, str):
         return Drop(parts, unread)
     prompt, responses, inputs = parts
@@ -136,19 +139,21 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
         pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where, reading)
         if isinstance(pair, Drop):
             return pair
-        return RawPrompt(pair.prompt, where, pair.inputs, tuple(n for n in pair.unread if n in row), pair.notes)
+        return RawPrompt(
+            pair.prompt, where, pair.inputs, tuple(n for n in pair.unread if n in row or n not in _LABELS), pair.notes
+        )
     name = columns.prompt_column(row, place)
     around = _around(row, name, place)
     content = _content(row, name, place)
     if _holds_turns(row[name], content, place):
-        return Drop(HH_LEFT, columns.unread(row, [name], ()))
+        return Drop(HH_LEFT, _unread(row, [name], (), place))
     prompt = _prompt(content, name, place)
     if name in columns.CONVERSATIONS:
         while is_chat(prompt) and prompt[-1]["role"] == "assistant":
             prompt = prompt[:-1]
     check_prompt(prompt, place)
     prompt = with_before(_as_chat(prompt, place), around, place)
-    return RawPrompt(prompt, where, around.inputs, columns.unread(row, [name], ()), tuple(dict.fromkeys(place.notes)))
+    return RawPrompt(prompt, where, around.inputs, _unread(row, [name], (), place), tuple(dict.fromkeys(place.notes)))
 
 
 def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tuple[Content, ...], Inputs] | str:
@@ -184,9 +189,16 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     if isinstance(prompt, str) and place.reading.as_chat:
         prompt = _as_chat(prompt, place)
         answers = [({"role": "assistant", "content": each},) for each in answers]
+    if any(is_not_learned(message) for each in answers if is_chat(each) for message in each):
+        return NOT_LEARNED
     for each in answers:
         _note_response(each, place)
     return with_before(prompt, around, place), tuple(answers), around.inputs
+
+
+def _unread(row: Row, names: Iterable[str], label: tuple[str, ...], place: Place) -> tuple[str, ...]:
+    """The columns of a row, and the keys of its messages, that are not read."""
+    return (*columns.unread(row, names, label), *dict.fromkeys(place.unread))
 
 
 def _around(row: Row, name: str, place: Place) -> Around:

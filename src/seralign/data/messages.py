@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from seralign.data import message_keys
 from seralign.data.calls import call_message, joined, read_calls
 from seralign.data.content import Chat, Ids, Message
 from seralign.data.place import Place
@@ -87,11 +88,12 @@ def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> M
         message["role"] = message.pop("from")
         if "content" not in message and "value" in message:
             message["content"] = message.pop("value")
+    message_keys.check(message, what, name, place)
     theirs = message.get("role")
     message["role"] = _role(theirs, what, place)
     if isinstance(theirs, str) and is_calls(theirs, place.reading.roles):
         return call_message(message, theirs, what, place)
-    message["content"] = _content(message, what, place)
+    message["content"] = _content(message, what, name, place)
     if "tool_calls" in message:
         message["tool_calls"] = read_calls(message["tool_calls"], what, place)
     return message
@@ -111,7 +113,7 @@ def _role(role: Any, what: str, place: Place) -> str:
     return ours
 
 
-def _content(message: Message, what: str, place: Place) -> str:
+def _content(message: Message, what: str, name: str, place: Place) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -122,14 +124,15 @@ def _content(message: Message, what: str, place: Place) -> str:
         content = [content]
     if not isinstance(content, list | tuple):
         raise place.error(f"{what} needs a text 'content', got {shown(content)}")
-    return "".join(_part(part, number, what, place) for number, part in enumerate(content, start=1))
+    return "".join(_part(part, number, what, name, place) for number, part in enumerate(content, start=1))
 
 
-def _part(part: Any, number: int, what: str, place: Place) -> str:
+def _part(part: Any, number: int, what: str, name: str, place: Place) -> str:
     if not isinstance(part, Mapping):
         raise place.error(f"{what}: part {number} of its content must be {{type: text, text: ...}}, got {shown(part)}")
     kind, text = part.get("type"), part.get("text")
     if kind in TEXT_PARTS and isinstance(text, str):
+        message_keys.check_part(part, f"{what}: part {number} of its content", name, place)
         return text
     raise place.error(
         f"{what}: part {number} of its content has the type {kind!r}; only parts of text, with a 'text', are read"

@@ -27,11 +27,14 @@ def reading(data: DataConfig, key: str) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row: its file and number, how it is read, and the notes that it gathers."""
+    """A row: its file and number, how it is read, the notes that it gathers, and the keys of its messages that are not
+    read.
+    """
 
     where: str
     reading: Reading
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def error(self, message: str) -> DataError:
         """An error that names the row."""
