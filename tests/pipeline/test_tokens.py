@@ -109,7 +109,7 @@ def test_texts_and_ratios_have_one_entry_a_token(result: RunResult) -> None:
     tokenizer = AutoTokenizer.from_pretrained(result.policy)
     for row in read_table(result.run.path("round-1/tokens", "tokens.parquet")).to_pylist():
         for side in ("chosen", "rejected"):
-            ids = pairs[row["example_id"]][f"{side}_ids"]
+            ids = pairs[row["example_id"]][f"{side}_ids"]  # pyright: ignore
             assert len(row[f"{side}_tokens"]) == len(row[f"{side}_ratios"]) == len(ids)
             assert "".join(row[f"{side}_tokens"]) == decode(tokenizer, ids)
 

@@ -86,7 +86,7 @@ class CheckedSampler:
             raise self._wrong("finished must be true where, and only where, the last id is an end token")
         if not is_text(candidate.text):
             raise self._wrong(f"text must be text that UTF-8 can hold, got {candidate.text!r}")
-        text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        text = str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
         if self._letters(candidate.text) != self._letters(text):
             raise self._wrong(f"text must be what the ids decode to, {text[:40]!r}, got {candidate.text[:40]!r}")
         return replace(candidate, ids=ids, text=text)
