@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SaveStrategy
 
 from seralign.config import TrainingConfig
-from seralign.data.table import column_lengths, to_prompt
+from seralign.data.table import column_lengths, numbered_responses, to_prompt
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop
 from seralign.pipeline.plan.costs import (
@@ -112,7 +112,7 @@ def measure_steps(
     rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
     table = datasets.concatenate_datasets([table, *short])
     plan = Plan([Pack(rows) for rows in rising for _ in range(times)], len(rising), times, 1)
-    reference = np.zeros((2, len(table))) if objective.uses_reference else None
+    reference = np.zeros(len(numbered_responses(table, objective.reads))) if objective.uses_reference else None
     data = PackDataset(
         table, plan.packs, objective, abilities(model).longest, reference, loss_denominators(table, plan, objective)
     )
