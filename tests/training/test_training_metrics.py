@@ -25,6 +25,7 @@ from training_helpers import (
 from transformers import AutoModelForCausalLM
 
 from seralign.config import TrainingConfig
+from seralign.errors import ConfigError
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import DPO, SFT, SimPO, one
 from seralign.training import train as training
@@ -202,15 +203,13 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
         assert all(module.training is mode for module in policy.modules())
 
 
-def test_a_number_that_is_none_is_null_in_the_metrics(tiny_model: Callable[[str], Path], tmp_path: Path):
-    """A loss that is not finite is shown, not averaged away, and the lines stay JSON."""
-    config = TrainingConfig(max_steps=1, batch_size=10, log_steps=1)
+def test_a_training_whose_loss_is_not_finite_stops(tiny_model: Callable[[str], Path], tmp_path: Path):
+    config = TrainingConfig(max_steps=3, batch_size=10, log_steps=1)
     objective = one("dpo", DPO(0.1))
     plan = training_data(tiny_model("llama"), PAIRS, one("simpo", SimPO(1.0)), config).plan
-    broken = np.concatenate([np.full(10, -np.inf), np.full(10, -1.0)])
+    broken = np.concatenate([np.full(10, -np.inf), np.full(10, -np.inf)])
     policy = policy_model(tiny_model("llama"))
-    figures = run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)
-
-    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
-    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
-    assert figures["train"]["margins"] is None
+    with pytest.raises(
+        ConfigError, match=r"^training: loss is nan at step 1, so the training has diverged; try a lower"
+    ):
+        run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)

@@ -11,7 +11,8 @@ from seralign.config.hints import unknown_key
 from seralign.config.values import build, shown, typed
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, Objective, ObjectiveSum, Term, sum_name
-from seralign.plugins import load_plugin
+from seralign.plugins import load_plugin, plugin_errors
+from seralign.records import FORMS
 
 KEY = "objective"
 DEFAULT = "dpo"
@@ -75,7 +76,21 @@ def _term(values: Any, key: str) -> Term:
             has = f"; its settings are {', '.join(own)}" if own else ", which has no settings"
             raise ConfigError(f"{key}.{unknown} is not a setting of {name}{has}; remove it")
         raise ConfigError(unknown_key(f"{KEY}.{unknown}").replace(f"{KEY}.", f"{key}.", 1))
-    return Term(name, build(kind, settings, key), weight)
+    if name in OBJECTIVES:
+        return Term(name, build(kind, settings, key), weight)
+    with plugin_errors(f"{key}.name", name):
+        objective = build(kind, settings, key)
+        _check_values(objective, key)
+    return Term(name, objective, weight)
+
+
+def _check_values(objective: Any, key: str) -> None:
+    """Refuse an objective that cannot be stored with the configuration, or whose rewards would have no scale."""
+    for field in dataclasses.fields(objective):
+        typed(Any, getattr(objective, field.name), f"{key}.{field.name}")
+    beta = objective.beta
+    is_number = isinstance(beta, int | float) and not isinstance(beta, bool)
+    require(is_number and 0 < beta <= 1e6, f"{key}.beta", "a number above 0 and at most 1e6", beta)
 
 
 def _class(name: str, key: str) -> type[Objective]:
@@ -87,8 +102,24 @@ def _class(name: str, key: str) -> type[Objective]:
         )
     kind: Any = load_plugin(name, f"{key}.name", "class")
     needed = ("beta", "forms", "reads", "uses_reference", "unit", "reward", "loss")
-    missing = [what for what in needed if not hasattr(kind, what)]
+    fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    missing = [what for what in needed if not hasattr(kind, what) and what not in fields]
     if not dataclasses.is_dataclass(kind) or not isinstance(kind, type) or missing:
         lacking = f"; missing: {', '.join(missing)}" if missing else ""
         raise ConfigError(f"{key}.name: {name!r} must be a dataclass with the members of Objective{lacking}")
+    forms, reads, uses, unit = (getattr(kind, what) for what in ("forms", "reads", "uses_reference", "unit"))
+    allowed: dict[str, tuple[bool, str]] = {
+        "forms": (
+            isinstance(forms, frozenset | set) and bool(forms) and forms <= set(FORMS),
+            f"a frozenset of {', '.join(FORMS)}",
+        ),
+        "reads": (reads in ("all", "first"), "'all' or 'first'"),
+        "uses_reference": (isinstance(uses, bool), "True or False"),
+        "unit": (unit in ("example", "token"), "'example' or 'token'"),
+    }
+    for what, (is_right, rule) in allowed.items():
+        if not is_right:
+            raise ConfigError(f"{key}.name: {name}.{what} must be {rule}, got {getattr(kind, what)!r}")
+    for taken in {"name", "weight"}.intersection(fields):
+        raise ConfigError(f"{key}.name: {name} has a field {taken}, which is a key of {key} itself; rename the field")
     return cast(type[Objective], kind)

@@ -14,6 +14,7 @@ from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
 from seralign.data.table import example_ids, training_columns
 from seralign.objectives import ObjectiveSum
+from seralign.objectives.checked import try_objective
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.heldout import keep_heldout, known_heldout
 from seralign.pipeline.inputs import FORWARD
@@ -123,8 +124,9 @@ def check_sections(config: RunConfig) -> None:
     """Refuse settings of a training that cannot be honoured, before the run begins.
 
     Raises:
-        ConfigError: as ``seralign.training.arguments.check_settings``.
+        ConfigError: as ``check_settings`` and ``try_objective``.
     """
+    try_objective(config.objective)
     check_settings(config.training, "training")
     if config.sft is not None:
         check_settings(config.sft, "sft")

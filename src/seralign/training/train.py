@@ -182,6 +182,7 @@ def _trainer(
         with _tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
                 objective=objective,
+                section=section,
                 first_values=data.heldout_first,
                 model=model,
                 args=arguments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from seralign import distributed
+from seralign.errors import ConfigError
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
+from seralign.objectives.checked import losses_of, term_key
 from seralign.policy.logprobs import response_logps
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, ResponseModel, model_inputs, response_values
@@ -27,6 +30,7 @@ class PreferenceTrainer(Trainer):
 
     Args:
         objective: The loss.
+        section: Where its settings are in the configuration, for messages: ``training`` or ``sft``.
         values: Computes the model's value of each response of a pack. The default is the summed log-probability.
         first_values: Values of the held-out responses [R] before the first step, if they are known. The
             evaluation at step 0 then uses them and does not run the model.
@@ -38,12 +42,14 @@ class PreferenceTrainer(Trainer):
         self,
         objective: ObjectiveSum,
         *,
+        section: str = "training",
         values: ResponseModel = response_logps,
         first_values: np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
+        self.section = section
         self.values = values
         # Values of the held-out responses [R], by step.
         self.heldout_values = dict[int, np.ndarray]()
@@ -96,6 +102,13 @@ class PreferenceTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics since the last log to a training log."""
+        # In float16 a norm that overflows is usual: its step is left out, and the scale of the loss lowered.
+        for name in ("loss",) if self.args.fp16 else ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise ConfigError(
+                    f"{self.section}: {name} is {logs[name]} at step {self.state.global_step}, so the training has "
+                    f"diverged; try a lower {self.section}.learning_rate or more {self.section}.warmup"
+                )
         if "loss" in logs:
             logs = logs | self._sums.means()
             self._sums = _Sums(self.objective)
@@ -107,8 +120,8 @@ class PreferenceTrainer(Trainer):
         weight = inputs["weight"].to(responses.policy.dtype)
         counted = weight > 0
         losses, units = [], []
-        for term in self.objective.terms:
-            losses.append((term.objective.loss(responses) * weight).sum())
+        for place, term in enumerate(self.objective.terms):
+            losses.append((losses_of(term, responses, term_key(self.objective, place)) * weight).sum())
             by_token = term.objective.unit == "token"
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
         sums.add(

@@ -1,0 +1,112 @@
+"""What an objective computes, checked: a class of the user's own may return anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seralign.errors import ConfigError
+from seralign.objectives.base import ResponseValues
+from seralign.objectives.sums import ObjectiveSum, Term
+from seralign.plugins import plugin_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def term_key(objective: ObjectiveSum, place: int, section: str = "objective") -> str:
+    """The configuration key that names a term."""
+    return f"{section}.name" if len(objective.terms) == 1 else f"{section}[{place}].name"
+
+
+def losses_of(term: Term, responses: ResponseValues, key: str) -> Tensor:
+    """The losses [N] of N examples under a term.
+
+    Args:
+        term: The term.
+        responses: Of N examples.
+        key: The configuration key that names the term.
+
+    Raises:
+        ConfigError: the objective raised, or returned another shape (which would broadcast silently), half precision,
+            or, from values with a gradient, losses without.
+    """
+    import torch
+
+    with plugin_errors(key, term.name):
+        losses: Any = term.objective.loss(responses)
+        if not isinstance(losses, torch.Tensor):
+            raise _wrong(term, key, f"must return a tensor, got {type(losses).__name__}")
+        if losses.shape != (responses.examples,):
+            raise _wrong(
+                term, key, f"of {responses.examples} examples must have shape [{responses.examples}], "
+                f"got {list(losses.shape)}",
+            )  # fmt: skip
+        if losses.dtype not in (torch.float32, torch.float64):
+            raise _wrong(term, key, f"must be float32 or float64, got {str(losses.dtype).removeprefix('torch.')}")
+        if responses.policy.requires_grad and torch.is_grad_enabled() and not losses.requires_grad:
+            raise _wrong(term, key, "has no gradient with respect to responses.policy")
+    return losses
+
+
+def try_objective(objective: ObjectiveSum, section: str = "objective") -> None:
+    """Compute every term of an objective once, on a few hand-made examples.
+
+    Raises:
+        ConfigError: a loss or a reward raised, is not finite, has another shape, or changed what it was given.
+    """
+    for place, term in enumerate(objective.terms):
+        _try(term, objective.uses_reference, term_key(objective, place, section))
+
+
+def _try(term: Term, uses_reference: bool, key: str) -> None:
+    import torch
+
+    responses = _examples(term, uses_reference)
+    given = {name: getattr(responses, name) for name in ("policy", "reference", "lengths", "example", "preference")}
+    before = {name: value.detach().clone() for name, value in given.items() if value is not None}
+    losses = losses_of(term, responses, key)
+    if not bool(torch.isfinite(losses).all()):
+        raise _wrong(term, key, f"must be finite, got {losses.tolist()}")
+    with plugin_errors(key, term.name):
+        (gradient,) = torch.autograd.grad(losses.sum(), responses.policy)
+    if not bool(torch.isfinite(gradient).all()):
+        raise _wrong(term, key, f"must have a finite gradient, got {gradient.tolist()}")
+    tensors: list[Any] = [responses.policy.detach(), responses.reference, responses.lengths]
+    arrays: list[Any] = [None if value is None else value.numpy() for value in tensors]
+    count = len(responses.policy)
+    for values in (tensors, arrays):
+        with plugin_errors(key, term.name):
+            reward: Any = term.objective.reward(*values)
+        shape = getattr(reward, "shape", ())
+        if tuple(shape) != (count,):
+            raise _wrong(term, key, f"of {count} responses must have shape [{count}], got {list(shape)}", "reward")
+        if not bool(torch.isfinite(torch.as_tensor(reward)).all()):
+            raise _wrong(term, key, f"must be finite, got {reward.tolist()}", "reward")
+    for name, value in before.items():
+        if not torch.equal(given[name].detach(), value):
+            raise ConfigError(f"{key}: {term.name} changes responses.{name} in place; make a new tensor instead")
+
+
+def _examples(term: Term, uses_reference: bool) -> ResponseValues:
+    """Three examples of a form that the term takes, with two responses each where it reads all."""
+    import torch
+
+    count = 3 if term.objective.reads == "first" else 6
+    preferences = {"ranking": [1.0] * 3 + [2.0] * 3, "scores": [3.0, 1.5, 0.5, 1.0, 1.0, 0.0], "label": [1.0, 0.0] * 3}
+    form = next(
+        form for form in ("pair", "ranking", "scores", "label", "demonstration") if form in term.objective.forms
+    )
+    preference = preferences.get(form, [1.0, 0.8, 0.6, 0.0, 0.2, 0.4])
+    reference = torch.tensor([-12.0, -9.5, -20.0, -11.0, -14.0, -18.5])
+    return ResponseValues(
+        policy=torch.tensor([-10.0, -9.0, -21.0, -14.0, -13.0, -19.0])[:count].requires_grad_(),
+        reference=reference[:count] if uses_reference else None,
+        lengths=torch.tensor([5.0, 4.0, 7.0, 3.0, 6.0, 8.0])[:count],
+        example=torch.arange(3).repeat(count // 3),
+        preference=torch.tensor(preference)[:count],
+        examples=3,
+    )
+
+
+def _wrong(term: Term, key: str, what: str, of: str = "loss") -> ConfigError:
+    return ConfigError(f"{key}: {term.name}: {of} {what}")
