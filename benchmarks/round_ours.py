@@ -14,8 +14,8 @@ from benchmarks.round_job import CHECKED_STEPS, ROUND, Round, RoundJob
 from benchmarks.workers import Actions
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table as read_pairs
-from seralign.pipeline.context import Loop
-from seralign.pipeline.rounds import training_pairs
+from seralign.pipeline.composing import training_pairs
+from seralign.pipeline.context import Loop, run_results
 from seralign.pipeline.run import train
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
@@ -163,8 +163,8 @@ def _results(job: RoundJob, store: Run) -> dict[str, Any]:
     tokenizer = load_tokenizer(source, config.policy)
     longest = packed_length(source, config.policy)
     ends = end_tokens(source, tokenizer)
-    loop = Loop(config, store, tokenizer, ends, config.objective, longest, None, None)
-    table = training_pairs(loop, ROUND, pairs, len(generated) > 0)
+    loop = Loop(config, store, tokenizer, ends, config.objective, longest, None, run_results(store), None, None)
+    table = training_pairs(store, ROUND, pairs, len(generated) > 0)
     plan = plan_training(row_sizes(table, "all"), config.training, loop.seed(f"{stage}/train"), packed_length=longest)
     order = [int(row) for step in range(min(CHECKED_STEPS, plan.steps)) for row in plan.step_rows(step)]
     metrics = store.path(f"{stage}/train", "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -130,7 +130,7 @@ def test_an_interrupted_plan_says_that_nothing_was_written(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planning, "data_stage", interrupt)
+    monkeypatch.setattr(planning, "checked_data", interrupt)
     assert main(["plan", str(file)]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [file]

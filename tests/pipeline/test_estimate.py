@@ -21,6 +21,8 @@ from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.context import Loop, Policy, run_results
 from seralign.pipeline.data import Tables, data_stage
+from seralign.pipeline.forecast.foreseen import Cache, Lengths
+from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.plan import RunPlan, bench, plan_run
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
 from seralign.pipeline.plan.estimate import (
@@ -34,11 +36,11 @@ from seralign.pipeline.plan.estimate import (
     stage_extrapolation,
     stage_seconds,
 )
-from seralign.pipeline.plan.foreseen import Cache, Lengths
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
 from seralign.pipeline.plan.sizes import Guard, ladder
-from seralign.pipeline.plan.workload import Passes, Sampling, StageWork, Steps, workload
+from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.prepare import base_policy, world_stage
+from seralign.pipeline.stage import Context
 from seralign.policy.abilities import packed_length
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.runs import Run
@@ -103,7 +105,10 @@ class Setting:
 
     def work(self, lengths: Lengths = LONG, **config: Any) -> list[StageWork]:
         loop = replace(self.loop, config=replace(self.loop.config, **config))
-        return workload(loop, self.tables, self.base, None, lengths, longest=2**62)
+        return workload(self.context(loop), lengths, longest=2**62)
+
+    def context(self, loop: Loop) -> Context:
+        return Context(loop, self.tables, self.base, None)
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +200,9 @@ def test_counts_of_a_review_are_those_of_the_run(done: Done, setting: Setting, i
         {"policy__start": "initial"},
         {"objective__name": "simpo"},
         {"data__heldout_fraction": 0.0, "world": None},
+        {"crossfit": {"folds": 3}, "rounds": 1},
     ],
-    ids=["reference.update", "policy.start", "simpo", "nothing held out"],
+    ids=["reference.update", "policy.start", "simpo", "nothing held out", "crossfit"],
 )
 def test_other_runs_are_planned_as_they_run(tmp_path: Path, overrides: dict[str, Any]) -> None:
     """Stages in their order, steps, packs where the rows are known, and how many responses are scored."""
@@ -220,7 +226,7 @@ def test_other_runs_are_planned_as_they_run(tmp_path: Path, overrides: dict[str,
         if stage.name.endswith("/select"):
             assert stage.count == done.figures(stage.name)["kept"]
         # The answers to prompts that are sampled, and the pairs that are made of them, are not foreseen in number.
-        if stage.name.endswith("/score") or stage.name == "round-1/train":
+        if stage.name.endswith("/score") or stage.name in ("round-1/train", "crossfit/review"):
             passes = sum(part.responses for part in stage.passes)
             heldout = 2 * done.figures("data")["heldout"] if stage.steps is not None else 0
             assert passes - heldout == done.responses.get(stage.name, 0)
@@ -246,7 +252,7 @@ def test_without_sft_baseline_and_bootstrap_their_stages_are_left_out(setting: S
 
 def test_a_model_that_takes_no_packed_rows_is_padded(setting: Setting) -> None:
     loop = replace(setting.loop, packed_length=0)
-    work = by_name(workload(loop, setting.tables, setting.base, None, LONG, longest=0))
+    work = by_name(workload(setting.context(loop), LONG, longest=0))
     steps = work["round-1/train"].steps
     assert steps is not None
     assert steps.padding > 0

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import seralign.pipeline.base as loop_base
-import seralign.pipeline.run as sera
+import seralign.pipeline.opening as opening
+import seralign.pipeline.policies as policies
 import seralign.policy.merging as policy_merging
 from seralign import train
 from seralign.cli.main import main
@@ -36,6 +37,7 @@ from seralign.policy.saving import cast_saved
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts
 from seralign.runs import Run, read_run
+from seralign.runs.figures import ResultFigures
 
 IDS = torch.tensor([[5, 9, 27, 20, 31, 4, 18]])
 
@@ -143,7 +145,10 @@ def test_a_run_that_was_moved_is_sampled_merged_and_verified_alone(
     moved = (lonely / "run").rename(tmp_path / "moved")
     shutil.rmtree(lonely)
     finished = train(config(folder, out=str(moved)))
-    assert (finished.policy, finished.figures) == (moved / "result", read_run(folder / "run").record("result").figures)
+    assert (finished.policy, finished.figures) == (
+        moved / "result",
+        read_run(folder / "run").figures("result", ResultFigures),
+    )
     expected = logits(opened(moved / "base" / "model", moved / "result"))
     assert main(["merge", str(moved), "--out", str(tmp_path / "whole")]) == 0
     np.testing.assert_allclose(logits(opened(tmp_path / "whole")), expected, atol=2e-5)
@@ -224,8 +229,8 @@ def test_a_run_killed_around_the_merge_ends_as_an_uninterrupted_one(tmp_path: Pa
     torn.write_bytes(torn.read_bytes()[:100])
     (torn.parent / "leftover.json").write_text("half")
     assert not _attempt(settings, _dies(loop_base, "write_merged"))
-    assert not _attempt(settings, _dies(sera, "base_stage"))
-    assert not _attempt(settings, _dies(sera, "policies_stage"))
+    assert not _attempt(settings, _dies(opening, "base_stage"))
+    assert not _attempt(settings, _dies(policies.Policies, "work"))
     assert _attempt(settings, lambda: None)
     assert {record.name: record.outputs for record in read_run(tmp_path / "run").stages()} == whole
 

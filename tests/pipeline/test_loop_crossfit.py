@@ -14,12 +14,14 @@ from small_run import logps_alone, small_config
 from tiny import read_pairs
 
 from seralign.config import RunConfig
+from seralign.data.table import pair_labels
 from seralign.errors import ConfigError, DataError
 from seralign.evaluation.scorer import make_scorer
 from seralign.laboratory.world import load_world, read_truth
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.plan import plan_run
-from seralign.pipeline.training import train_stage
+from seralign.pipeline.stage import Context
+from seralign.pipeline.training import Training
 from seralign.report.contents import run_contents
 from seralign.report.summary import headline
 from seralign.report.text import run_tables
@@ -168,11 +170,14 @@ def test_rounds_train_with_the_new_labels_and_the_baseline_with_the_old(
 ) -> None:
     labels: dict[str, dict[str, float]] = {}
 
-    def watched(loop: Any, name: str, **given: Any) -> Any:
-        labels[name] = dict(zip(given["pairs"]["example_id"], given["pairs"]["p"], strict=True))
-        return train_stage(loop, name, **given)
+    def watched(stage: Training, context: Context, folder: Path) -> Any:
+        table = stage.rows.table(context)
+        if stage.section == "training":
+            labels[stage.name] = dict(zip(table["example_id"], pair_labels(table).tolist(), strict=True))
+        return work(stage, context, folder)
 
-    monkeypatch.setattr("seralign.pipeline.run.train_stage", watched)
+    work = Training.work
+    monkeypatch.setattr(Training, "work", watched)
     run = train(_config(tmp_path / "run", crossfit={"folds": 2}, rounds=1)).run
     table = reviewed(run)
 

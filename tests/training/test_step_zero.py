@@ -1,6 +1,6 @@
 """Where the policy is the reference, every margin and reward is zero to the last bit, whatever else is set.
 
-Through ``train_stage``, as a run does it: reference log-probabilities scored in the trainer's packs.
+Through the stage that trains, as a run does it: reference log-probabilities scored in the trainer's packs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from seralign.config import DataConfig, LoraConfig, PolicyConfig, RunConfig, Sou
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import OBJECTIVES, one
 from seralign.pipeline.context import Loop, Policy, run_results
-from seralign.pipeline.training import train_stage
+from seralign.pipeline.data import Tables
+from seralign.pipeline.lineage import INITIAL, REFERENCE
+from seralign.pipeline.rows import AllPairs
+from seralign.pipeline.stage import Context, carry_out
+from seralign.pipeline.training import Training
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs import open_run
@@ -56,17 +60,9 @@ def first_lines(
     longest = packed_length(start.source, config.policy)
     run = open_run(root, {}, {})
     loop = Loop(config, run, build_tokenizer(), frozenset({2}), objective, longest, None, run_results(run), None, None)
-    train_stage(
-        loop,
-        "train",
-        start=start,
-        reference=start,
-        pairs=random_pairs(pairs, soft=True),
-        pairs_digest="pairs",
-        heldout=random_pairs(pairs // 2 or 1, seed=1, soft=True),
-        objective=objective,
-        config=config.training,
-    )
+    heldout = random_pairs(pairs // 2 or 1, seed=1, soft=True)
+    tables = Tables(random_pairs(pairs, soft=True), heldout, heldout, heldout, None, "pairs")
+    carry_out(Context(loop, tables, start, None), Training("train", INITIAL, AllPairs(), REFERENCE))
     lines = [json.loads(line) for line in (root / "train" / "metrics.jsonl").read_text().splitlines()]
     return lines[0], lines[1]
 

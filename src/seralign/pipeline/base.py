@@ -9,8 +9,11 @@ from pathlib import Path
 from seralign import distributed
 from seralign.config import RunConfig
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.forecast.work import StageWork
 from seralign.policy.identity import PolicySource, adapter_digest, hub_name, weights_digest
+from seralign.policy.load import DTYPES
 from seralign.policy.merging import write_merged
+from seralign.policy.size import count_weights
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs import Run
@@ -18,6 +21,8 @@ from seralign.runs.figures import BaseFigures
 from seralign.runs.layout import BASE
 
 _MODEL = "model"
+# The model is loaded and hashed, written, and loaded and hashed again.
+_LOADS = 3
 
 
 def base_stage(loop: Loop, base: Policy) -> tuple[Loop, Policy]:
@@ -64,6 +69,17 @@ def base_stage(loop: Loop, base: Policy) -> tuple[Loop, Policy]:
     config = on_merged(loop.config, loop.run)
     source = PolicySource(str(config.policy.model))
     return replace(loop, config=config), Policy(base.name, source, loop.run.figures(BASE, BaseFigures).digest)
+
+
+def base_cost(config: RunConfig, source: PolicySource) -> StageWork | None:
+    """What the merge takes; None where nothing is merged.
+
+    Writing a model is taken to last as long as reading it. An adapter is merged in float32, whatever is trained in.
+    """
+    if not config.policy.merges:
+        return None
+    size = count_weights(source, config.policy) * DTYPES["float32"].itemsize
+    return StageWork(BASE, 1, "model", loads=_LOADS, bytes=size, note="merges policy.adapter into policy.model")
 
 
 def on_merged(config: RunConfig, run: Run) -> RunConfig:

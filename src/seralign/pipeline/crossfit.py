@@ -1,11 +1,11 @@
-"""The review before round 1: copies of the policy judge the pairs that they were not trained on (cross-fitting)."""
+"""The stage that reviews the data before round 1: copies of the policy judge pairs that they were not trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import datasets
 import numpy as np
@@ -13,21 +13,24 @@ import numpy as np
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
 from seralign.data.table import column_arrays, example_ids, length_difference, pair_labels, to_example, write_examples
-from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.data import Tables
+from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, some_rows, table_rows
+from seralign.pipeline.forecast.work import Passes, StageWork
 from seralign.pipeline.inputs import SCORING
-from seralign.pipeline.prepare import trained
+from seralign.pipeline.lineage import REFERENCE, RewardPolicy
 from seralign.pipeline.scoring import pair_scores
-from seralign.pipeline.training import train_stage
+from seralign.pipeline.stage import Context
 from seralign.records import content_id, oriented
 from seralign.rewards.crossfit import calibrate, folds, soft_labels
 from seralign.rewards.length_correction import length_slope
 from seralign.rewards.selection import select
 from seralign.runs.figures import CrossfitFigures
-from seralign.runs.files import read_table, write_table
-from seralign.runs.layout import CROSSFIT, PAIRS, REVIEW, fold_stage
+from seralign.runs.files import write_table
+from seralign.runs.layout import CROSSFIT, PAIRS, REVIEW
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
 
 
 def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> np.ndarray:
@@ -45,42 +48,77 @@ def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> n
     return folds(prompts, config.folds, loop.seed("crossfit"))
 
 
-def crossfitted(loop: Loop, tables: Tables, initial: Policy, reference: Policy, config: CrossfitConfig) -> Tables:
-    """The run's data with its pairs reviewed: soft labels by margins that are calibrated against the labels, and the
-    pairs with the largest margins alone. A pair whose new label prefers the rejected response has its sides swapped.
+@dataclass(frozen=True)
+class OtherFolds:
+    """The rows of a copy of the policy: the pairs outside a fold, which is counted from 0."""
 
-    K copies of the policy are each trained, as round 1 is, on the pairs outside one fold, and give margins to those
-    inside. Held-out pairs stay as they are.
+    fold: int
+
+    def table(self, context: Context) -> datasets.Dataset:
+        """The pairs of the other folds."""
+        return context.tables.pairs.select(self._numbers(context).tolist())
+
+    def digest(self, context: Context) -> str:
+        """Of the data, and of how they are divided."""
+        return content_id([context.tables.digest, _config(context).folds, self.fold])
+
+    def foreseen(self, forecast: Forecast) -> TrainingRows:
+        """The same pairs."""
+        context = forecast.context
+        return some_rows(table_rows(context.tables.pairs, context.loop.objective.reads), self._numbers(context))
+
+    def _numbers(self, context: Context) -> np.ndarray:
+        return np.flatnonzero(pair_folds(context.loop, context.tables.pairs, _config(context)) != self.fold)
+
+
+@dataclass(frozen=True)
+class Crossfit:
+    """The stage that reviews the data: soft labels by margins that are calibrated against the labels, and which pairs
+    stay. A pair whose new label prefers the rejected response has its sides swapped.
+
+    Copies of the policy, each trained as round 1 is on the pairs outside one fold, give margins to those inside.
+    Held-out pairs stay as they are.
+
+    Args:
+        copies: The copies of the policy by role, in the order of their folds.
     """
-    fold = pair_folds(loop, tables.pairs, config)
-    copies = []
-    for number in range(config.folds):
-        stage = fold_stage(number)
-        record = train_stage(
-            loop,
-            stage,
-            start=initial,
-            reference=reference,
-            pairs=tables.pairs.select(np.flatnonzero(fold != number).tolist()),
-            pairs_digest=content_id([tables.digest, config.folds, number]),
-            heldout=tables.heldout,
-            objective=loop.objective,
-            config=loop.config.training,
-        )
-        copies.append(trained(loop, stage, f"copy {number + 1}", initial, record))
-    inputs = {"data": tables.digest, "reference": reference.digest} | {copy.name: copy.digest for copy in copies}
-    inputs |= loop.settings(*SCORING, "scoring.length_correction", "objective", "crossfit", "seed")
-    record = loop.stage(CROSSFIT, inputs, lambda folder: _review(loop, tables.pairs, fold, copies, reference, folder))
-    table = read_table(loop.run.path(CROSSFIT, REVIEW), ["kept"])
-    kept = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
-    pairs = read_pairs(loop.run.path(CROSSFIT, PAIRS))
-    return replace(tables, pairs=pairs.select(kept.tolist()), digest=content_id([tables.digest, record.digest]))
+
+    copies: tuple[str, ...]
+    name: str = CROSSFIT
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Data, copies and reference, and how pairs are scored, corrected for length and labelled."""
+        copies = map(context.policy, self.copies)
+        inputs = {"data": context.tables.digest, "reference": context.policy(REFERENCE).digest}
+        inputs |= {copy.name: copy.digest for copy in copies}
+        return inputs | context.loop.settings(*SCORING, "scoring.length_correction", "objective", "crossfit", "seed")
+
+    def work(self, context: Context, folder: Path) -> CrossfitFigures:
+        """Score each pair under the copy that has not seen it, and label it."""
+        pairs, copies = context.tables.pairs, [context.policy(role) for role in self.copies]
+        fold = pair_folds(context.loop, pairs, _config(context))
+        return _review(context.loop, pairs, fold, copies, context.policy(REFERENCE), folder)
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Passes over each fold under its copy, and under the reference."""
+        pairs = forecast.context.tables.pairs
+        fold = pair_folds(forecast.loop, pairs, _config(forecast.context))
+        passes: tuple[Passes, ...] = ()
+        for number, copy in enumerate(self.copies):
+            own = foreseen(pairs.select(np.flatnonzero(fold == number).tolist()))
+            passes += forecast.rewards(own, [RewardPolicy(copy, REFERENCE)])
+        return StageWork(self.name, len(pairs), "pairs", passes=passes, loads=len(passes))
+
+
+def _config(context: Context) -> CrossfitConfig:
+    assert context.config.crossfit is not None
+    return context.config.crossfit
 
 
 def _review(
     loop: Loop, pairs: datasets.Dataset, fold: np.ndarray, copies: list[Policy], reference: Policy, folder: Path
 ) -> CrossfitFigures:
-    """Margins under who has not seen the pair, labels from them, and which pairs stay."""
+    """Margins under the copy that has not seen the pair, labels from them, and which pairs stay."""
     config = loop.config.crossfit
     assert config is not None
     margins = np.empty(len(fold))

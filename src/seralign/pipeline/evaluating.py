@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
@@ -17,15 +17,23 @@ from seralign.evaluation.win_rates import win_rate
 from seralign.intervals import Interval
 from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.forecast.foreseen import foreseen, pair_packs, sampled
+from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.heldout import heldout_scores
 from seralign.pipeline.inputs import SCORING, sampling_keys
+from seralign.pipeline.lineage import REFERENCE, RewardPolicy
 from seralign.pipeline.scoring import policy_logps, with_prompts
+from seralign.pipeline.stage import Context
 from seralign.rewards.cached_logprobs import Responses
-from seralign.runs import StageRecord
+from seralign.rewards.pairing import draw_prompts
 from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
-from seralign.runs.layout import SAMPLES, VERDICTS
+from seralign.runs.layout import SAMPLES, VERDICTS, evaluation
 from seralign.sampling import candidates_of, params_of, sample_candidates
+from seralign.training.train import heldout_packs
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
 
 _VERDICTS = pa.schema(
     [
@@ -39,41 +47,48 @@ _VERDICTS = pa.schema(
 )
 
 
-def evaluate_stage(
-    loop: Loop,
-    name: str,
-    *,
-    policy: Policy,
-    reference: Policy,
-    prompts: datasets.Dataset,
-    heldout: datasets.Dataset,
-    data_digest: str,
-    rivals: dict[str, str],
-) -> StageRecord:
-    """Sample answers, score them, and measure the policy.
+@dataclass(frozen=True)
+class Evaluation:
+    """The stage that measures a policy: its answers to held-out prompts, and its margins on held-out pairs.
+
+    KL and implicit rewards are against the run's reference, the same for all policies.
 
     Args:
-        loop: The run.
-        name: Of the stage.
-        policy: Whom to evaluate.
-        reference: The policy that KL and implicit rewards are measured against, the same for all policies.
-        prompts: Held-out prompts, the same for all policies.
-        heldout: Held-out pairs.
-        data_digest: Identity of both.
-        rivals: Name to evaluation stage of the policies to win against.
+        role: Of the policy.
+        rivals: Policies to compare the answers with, by role.
     """
-    config = loop.config.evaluation
-    inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "training.tokens_per_pack")
-    inputs |= loop.settings(*sampling_keys("evaluation"))
-    inputs |= loop.tokenizer_inputs
-    if loop.scorer is not None:
-        inputs[loop.scorer.key] = loop.scorer.digest
-    if loop.judge is not None and config.judge is not None:
-        inputs["evaluation.judge"] = loop.judge.identity
-    inputs |= {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in rivals.items()}
 
-    def work(folder: Path) -> EvaluateFigures:
+    role: str
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``initial/evaluate``, ``round-1/evaluate``, ..."""
+        return evaluation(self.role)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Data, policy and reference, all that samples, scores and judges, and the answers of the rivals."""
+        loop = context.loop
+        inputs = {
+            "data": context.tables.digest,
+            "policy": context.policy(self.role).digest,
+            "reference": context.policy(REFERENCE).digest,
+        }
+        inputs |= loop.settings(*SCORING, "objective", "seed", "evaluation.prompts", "training.tokens_per_pack")
+        inputs |= loop.settings(*sampling_keys("evaluation"))
+        inputs |= loop.tokenizer_inputs
+        if loop.scorer is not None:
+            inputs[loop.scorer.key] = loop.scorer.digest
+        if loop.judge is not None and loop.config.evaluation.judge is not None:
+            inputs["evaluation.judge"] = loop.judge.identity
+        stages = self._rivals(context)
+        return inputs | {f"answers of {rival}": loop.run.record(stage).digest for rival, stage in stages.items()}
+
+    def work(self, context: Context, folder: Path) -> EvaluateFigures:
+        """Sample answers, score and compare them, and measure the policy."""
+        loop, prompts, heldout = context.loop, evaluation_prompts(context), context.tables.heldout
+        policy, reference = context.policy(self.role), context.policy(REFERENCE)
+        sampling = loop.config.evaluation.sampling
         samples = _sample(loop, policy, prompts)
         candidates = candidates_of(samples)
         rewards = _score(loop, samples, prompts)
@@ -90,8 +105,8 @@ def evaluate_stage(
                 columns["score"] = rewards
             if distributed.is_main():
                 write_table(folder / SAMPLES, columns)
-            kl = ratios if config.sampling.temperature == 1.0 and config.sampling.top_p == 1.0 else None
-        rates = _win_rates(loop, policy, samples, prompts, rivals, folder)
+            kl = ratios if sampling.temperature == 1.0 and sampling.top_p == 1.0 else None
+        rates = _win_rates(loop, policy, samples, prompts, self._rivals(context), folder)
         margins, differences = None, None
         if len(heldout) and loop.objective.compares:
             scores = heldout_scores(loop, policy, reference, heldout)
@@ -108,7 +123,33 @@ def evaluate_stage(
             length_differences=differences,
         )
 
-    return loop.stage(name, inputs, work)
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Sampling, and passes over answers and held-out pairs under policy and reference."""
+        config, context = forecast.config, forecast.context
+        prompts, heldout = evaluation_prompts(context), context.tables.heldout
+        sampling, passes = None, ()
+        if len(prompts):
+            sampling = forecast.sampling("evaluation", prompts, config.evaluation.sampling, 1, config.answer_tokens)
+            length = forecast.lengths.within(config.answer_tokens).mean
+            passes += forecast.logps(sampled(self.name, prompts, 1, length), [self.role, REFERENCE])
+        if len(heldout) and forecast.loop.objective.compares:
+            policies = [RewardPolicy(self.role, REFERENCE)]
+            packs = heldout_packs(heldout, forecast.loop.objective, config.training, forecast.loop.packed_length)
+            passes += forecast.rewards(foreseen(heldout), policies, pair_packs(packs, len(heldout)))
+        loads = len(passes) + (sampling is not None)
+        return StageWork(self.name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
+
+    def _rivals(self, context: Context) -> dict[str, str]:
+        """The evaluations of the rivals by the rivals' names; empty where nothing is compared."""
+        if context.loop.judge is None or not len(evaluation_prompts(context)):
+            return {}
+        return {context.policy(rival).name: evaluation(rival) for rival in self.rivals}
+
+
+def evaluation_prompts(context: Context) -> datasets.Dataset:
+    """Held-out prompts to answer, the same for all policies."""
+    count = context.config.evaluation.prompts
+    return draw_prompts(context.tables.heldout_prompts, count, context.loop.seed("evaluation prompts"))
 
 
 def _sample(loop: Loop, policy: Policy, prompts: datasets.Dataset) -> pa.Table:

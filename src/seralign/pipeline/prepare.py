@@ -1,34 +1,29 @@
-"""The stages before the rounds: the world, the supervised policy, who the reference is."""
+"""The world of a run, and the models that its configuration names."""
 
 from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from seralign import distributed, objectives
+from seralign import distributed
 from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
 from seralign.data.sources import fingerprint
 from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world, supplied
-from seralign.pipeline.context import Loop, Policy, run_results, run_stage
-from seralign.pipeline.data import Tables
+from seralign.pipeline.context import Policy, run_results, run_stage
 from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
 from seralign.pipeline.own_world import make_own_world
-from seralign.pipeline.training import train_stage
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
-from seralign.policy.identity import PolicySource, fetch, hub_name, weights_digest
+from seralign.policy.identity import PolicySource, fetch, weights_digest
 from seralign.policy.load import end_tokens, load_tokenizer
-from seralign.policy.saving import saved_dtype
 from seralign.records import content_id
-from seralign.runs import Run, StageRecord
-from seralign.runs.figures import BasePolicy, PoliciesFigures, TrainFigures, WorldFigures
-from seralign.runs.layout import POLICIES, POLICY, SFT, WORLD
-from seralign.runs.typed import to_json
+from seralign.runs import Run
+from seralign.runs.figures import WorldFigures
+from seralign.runs.layout import WORLD
 
 
 def world_stage(run: Run, config: RunConfig) -> RunConfig:
@@ -71,43 +66,8 @@ def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWo
         run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy, results))
 
 
-def sft_stage(loop: Loop, tables: Tables, base: Policy) -> Policy:
-    """Train the supervised policy that the rounds start from, where the configuration asks for one."""
-    config = loop.config
-    if config.sft is None:
-        return base
-    demonstrations = tables.pairs if tables.demonstrations is None else tables.demonstrations
-    record = train_stage(
-        loop,
-        SFT,
-        start=base,
-        reference=None,
-        pairs=demonstrations,
-        pairs_digest=tables.digest,
-        heldout=tables.heldout,
-        objective=objectives.one("sft", objectives.SFT()),
-        config=config.sft,
-        section="sft",
-    )
-    return trained(loop, SFT, "sft", base, record)
-
-
-def policies_stage(loop: Loop, base: Policy, initial: Policy) -> tuple[Policy, Policy]:
-    """Name the starting policy and the reference, and record their weights' digests."""
-    source = reference_source(loop.config, initial.source)
-    reference = replace(initial, name="reference") if source is None else Policy("reference", source, _digest(source))
-    inputs = {"policy.model": base.digest, "policies": initial.digest, "reference.model": reference.digest}
-    # Only here and now it is known whether a name is a folder's or the hub's.
-    named = BasePolicy(
-        **to_json(base.figures()), hub=hub_name(loop.config.policy.model), dtype=saved_dtype(base.source)
-    )
-    figures = PoliciesFigures(named, initial.figures(), reference.figures())
-    loop.stage(POLICIES, inputs, lambda folder: figures)
-    return initial, reference
-
-
-def reference_source(config: RunConfig, policy: PolicySource) -> PolicySource | None:
-    """The model that ``reference`` names, None where it names none.
+def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
+    """The policy that ``reference`` names, hashed; None where it names none.
 
     Raises:
         ModelError: There is no such model, or it is none that can score.
@@ -119,7 +79,7 @@ def reference_source(config: RunConfig, policy: PolicySource) -> PolicySource | 
     source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
     check_model(source, config.policy, "reference")
     _check_vocabulary(policy, source, config.policy)
-    return source
+    return Policy("reference", source, _digest(source))
 
 
 def base_policy(config: RunConfig) -> Policy:
@@ -148,12 +108,6 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
             f"reference.model has a vocabulary of {sizes[1]} tokens and the policy one of {sizes[0]}; "
             "implicit rewards need the same tokens under both"
         )
-
-
-def trained(loop: Loop, stage: str, name: str, start: Policy, record: StageRecord) -> Policy:
-    """The policy that a training stage saved."""
-    digest = loop.run.read_figures(record, TrainFigures).digest
-    return Policy(name, trained_source(loop.run.root / stage / POLICY, start.source), digest, stage)
 
 
 def trained_source(folder: Path, start: PolicySource) -> PolicySource:

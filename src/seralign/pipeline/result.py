@@ -1,4 +1,4 @@
-"""The last stage: the model that the run was for, with a card that says how it came about."""
+"""The last stage: the model that the run was for, with its card."""
 
 from __future__ import annotations
 
@@ -7,37 +7,31 @@ import shutil
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from seralign import distributed
-from seralign.config import RunConfig, SourceConfig, to_dict
-from seralign.config.objective import described
-from seralign.config.recipes import recipe_name
 from seralign.errors import ModelError
 from seralign.evaluation.judges.scorer import ScorerJudge
 from seralign.evaluation.win_rates import turned, win_rate
 from seralign.intervals import Interval
+from seralign.pipeline.card import KEPT, model_card
 from seralign.pipeline.comparing import stored_verdicts, verdicts_by_score
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.stopping import Decision
-from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, portable, read_json, weights_digest
+from seralign.pipeline.deciding import last_decision
+from seralign.pipeline.lineage import INITIAL, trained_in
+from seralign.pipeline.stage import Context
+from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, read_json, weights_digest
 from seralign.policy.saving import cast_saved, kept_change, saved_dtype
 from seralign.progress import say
 from seralign.records import content_id
-from seralign.report.columns import ACCURACY
-from seralign.report.facts import crossfit_lines, round_lines
-from seralign.report.figures import run_figures
-from seralign.report.text import policies_markdown, warnings_markdown
-from seralign.runs import Run, StageRecord
-from seralign.runs.figures import BaseFigures, DataFigures, EvaluateFigures, PoliciesFigures, ResultFigures
+from seralign.runs.figures import EvaluateFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
-from seralign.runs.layout import BASE, DATA, POLICIES, POLICY, RESULT
-from seralign.tables import code, percent
+from seralign.runs.layout import EVALUATE, POLICIES, POLICY, RESULT
+from seralign.tables import percent
 
-# Below this share of the change that is left after rounding, the result is worth a warning.
-_KEPT = 0.9
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
 # Settings that the model card speaks of.
 _CARD = (
     "rounds", "objective", "reference.update", "crossfit", "scoring.ensemble_weight",
@@ -45,31 +39,45 @@ _CARD = (
 )  # fmt: skip
 
 
-def result_stage(loop: Loop, best: Policy, decision: Decision, initial: Policy) -> StageRecord:
-    """Put the best round's policy into ``result``: model or adapter, tokenizer, chat template, model card.
+@dataclass(frozen=True)
+class Result:
+    """The stage that puts the best round's policy into ``result``: model or adapter, tokenizer, chat template, card."""
 
-    ``initial`` is the policy that the rounds started from.
-    """
-    stage = f"round-{decision.best_round}/train"
-    records = {record.name: record for record in loop.run.stages()}
-    inputs = {name: record.digest for name, record in records.items() if name.endswith("/evaluate")}
-    inputs |= {"policy": best.digest, "decision": content_id(asdict(decision)), "initial": initial.digest}
-    inputs["policy.model"] = loop.run.record(POLICIES).inputs["policy.model"]
-    inputs |= loop.settings("policy.save_dtype", *_CARD) | loop.tokenizer_inputs
+    name: str = RESULT
 
-    def work(folder: Path) -> ResultFigures | None:
-        figures: ResultFigures | None = None
+    def inputs(self, context: Context) -> dict[str, str]:
+        """The policy, why it is the result, all evaluations, and what the model card speaks of."""
+        loop, decision = context.loop, last_decision(context)
+        inputs = {stage: context.run.record(stage).digest for stage in _evaluations(context)}
+        inputs |= {
+            "policy": context.policy(trained_in(decision.best_round)).digest,
+            "decision": content_id(asdict(decision)),
+            "initial": context.policy(INITIAL).digest,
+            "policy.model": context.run.record(POLICIES).inputs["policy.model"],
+        }
+        return inputs | loop.settings("policy.save_dtype", *_CARD) | loop.tokenizer_inputs
+
+    def work(self, context: Context, folder: Path) -> ResultFigures | None:
+        """Copy the policy, bring it to the data type that is asked for, and write its card."""
+        loop, decision = context.loop, last_decision(context)
+        best, figures = context.policy(trained_in(decision.best_round)), None
         if distributed.is_main():
-            rates = _win_rates(loop, [name for name in inputs if name.endswith("/evaluate")])
-            card = shutil.ignore_patterns("README.md")
-            shutil.copytree(loop.run.path(stage, POLICY), folder, ignore=card, dirs_exist_ok=True)
+            rates = _win_rates(loop, _evaluations(context))
+            saved = loop.run.path(str(best.stage), POLICY)
+            shutil.copytree(saved, folder, ignore=shutil.ignore_patterns("README.md"), dirs_exist_ok=True)
             _name_base(loop, best, folder)
-            cast = _in_its_dtype(loop, best, initial, folder)
+            cast = _in_its_dtype(loop, best, context.policy(INITIAL), folder)
             figures = ResultFigures(best.name, cast.digest, decision.reason, rates, cast.dtype, cast.kept, cast.before)
             (folder / "README.md").write_text(_result_card(loop, figures, folder), encoding="utf-8")
         return distributed.broadcast(figures)
 
-    return loop.stage(RESULT, inputs, work)
+    def cost(self, forecast: Forecast) -> None:
+        """No model runs."""
+
+
+def _evaluations(context: Context) -> list[str]:
+    """The evaluations of the run, in the order in which they finished."""
+    return [record.name for record in context.run.stages() if record.name.endswith(f"/{EVALUATE}")]
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> _C
         return _Cast(own, best.digest)
     how = "as the model came" if config.save_dtype == "auto" else "by policy.save_dtype"
     say(f"the result is saved in {asked}, {how}; trained in {own}")
-    if kept is not None and kept < _KEPT:
+    if kept is not None and kept < KEPT:
         say(
             f"warning: rounding to {asked} leaves {percent(kept, 0)} of what the rounds changed, so the result is not "
             "the policy that was evaluated; policy.save_dtype: float32 keeps all of it"
@@ -139,101 +147,7 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Interval]]:
     return {name: {rival: found[rival] for rival in rates if rival in found} for name, found in rates.items()}
 
 
-def _dtype(figures: ResultFigures) -> str:
-    """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
-    if figures.trained_digest is None:
-        return ""
-    kept = figures.kept_change
-    left = f", {percent(kept, 0)} of what the rounds changed is left" if kept is not None and kept < _KEPT else ""
-    return (
-        f"{figures.dtype}, rounded from those that the figures below are of (sha256 `{figures.trained_digest}`){left}, "
-    )
-
-
 def _result_card(loop: Loop, figures: ResultFigures, folder: Path) -> str:
     is_adapter = (folder / ADAPTER_SETTINGS).is_file()
     base = loop.run.figures(POLICIES, PoliciesFigures).base.hub
     return model_card(loop.run, loop.config, figures, is_adapter=is_adapter, base_model=base)
-
-
-def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapter: bool, base_model: str | None) -> str:
-    """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
-
-    Args:
-        run: Where the policy was trained.
-        config: The run's, with what a world supplied.
-        figures: Of the stage ``result``; without a reason the card is that of a round.
-        is_adapter: Whether the card is that of an adapter, or of a whole model.
-        base_model: Name on the hub of the model that the run began with; None where it is not there.
-    """
-    found = run_figures(run, figures.win_rates)
-    own = None if config.world is None else config.world.own
-    is_built_in = config.world is not None and own is None
-    policies = run.figures(POLICIES, PoliciesFigures)
-    base, reference = policies.base, policies.reference
-    name = "the built-in world" if is_built_in else code(base_model or Path(base.source).name)
-    if run.exists(BASE):
-        name = _merged_base(run, is_built_in)
-    datasets = "the built-in world"
-    if own is not None:
-        datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
-    elif config.data.pairs is not None and not is_built_in:
-        datasets = _files(config.data.pairs)
-    head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    head["tags"] = ["seralign", "preference-optimization", *(term.name for term in config.objective.terms)]
-    head["tags"] += ["sera"] if config.rounds > 1 else []
-    if base_model is not None:
-        head["base_model"] = base_model
-    objective = config.objective
-    whole = to_dict(config)
-    sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
-    method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
-    update = ", moved to the previous round's policy each round" if config.reference.update == "each_round" else ""
-    chosen = f"this is {figures.policy} of {config.rounds}"
-    if figures.reason:
-        chosen = f"the result is {figures.policy} ({figures.reason})"
-    lines = [
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {code(run.root.resolve().name)}\n",
-        f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
-        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} pairs",
-        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}",
-        f"- **Objective**: {described(whole['objective'])}",
-        *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),
-        *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
-        f"- **Rounds**: {chosen}",
-        f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
-        "## Figures\n",
-        policies_markdown(found),
-        "\nScores are by the run's scorer; KL is the mean log-ratio to the reference on sampled answers, in nats;",
-        f"held-out {ACCURACY}. Intervals are 95%.\n",
-        "## Warnings\n",
-        warnings_markdown(found.warnings) + "\n",
-    ]
-    return "\n".join(lines)
-
-
-def _merged_base(run: Run, is_built_in: bool) -> str:
-    """What the run began with, where that was a model with an adapter merged into it."""
-    given = run.figures(BASE, BaseFigures)
-    model = "the built-in world" if is_built_in else code(given.hub or portable(given.model))
-    return f"{model} with the adapter {code(portable(given.adapter))} merged into it"
-
-
-def _files(source: SourceConfig) -> str:
-    """A source's files by their names, or the name of its data set on the hub."""
-    paths = [source.path] if isinstance(source.path, str) else source.path
-    return ", ".join(code(portable(path)) for path in paths)
-
-
-def _reference(run: Run, config: RunConfig) -> str:
-    """Who the reference was, without the folders that it lies in."""
-    given = config.reference
-    if given.model is not None:
-        return " + ".join(portable(part) for part in (given.model, given.adapter) if part is not None)
-    figures, root = run.figures(POLICIES, PoliciesFigures), str(run.root.absolute()) + os.sep
-    named = {figures.base.source: figures.base.hub or ""}
-    parts = figures.reference.source.split(" + ")
-    return " + ".join(
-        named.get(part) or (part.removeprefix(root) if part.startswith(root) else portable(part)) for part in parts
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import datasets
 import numpy as np
@@ -16,13 +16,19 @@ from seralign.data.table import as_examples, example_ids
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.forecast.foreseen import foreseen
+from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
+from seralign.pipeline.lineage import Round
+from seralign.pipeline.stage import Context
 from seralign.rewards.cached_logprobs import logps, scores
 from seralign.rewards.responses import Responses
-from seralign.runs import StageRecord
 from seralign.runs.figures import ScoreFigures
 from seralign.runs.files import read_table, write_table
-from seralign.runs.layout import MARGINS
+from seralign.runs.layout import MARGINS, SCORE, round_stage
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
 
 
 @dataclass(frozen=True)
@@ -69,16 +75,28 @@ def pair_scores(
     return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
 
 
-def score_stage(
-    loop: Loop, name: str, *, policy: Policy, reference: Policy, pairs: datasets.Dataset, pairs_digest: str
-) -> StageRecord:
-    """Margins of the offline pairs under the policy of the round before."""
-    inputs = {"pairs": pairs_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs |= loop.settings(*SCORING, "objective")
+@dataclass(frozen=True)
+class Score:
+    """The stage that gives the offline pairs their margins under the policy of the round before."""
 
-    def work(folder: Path) -> ScoreFigures:
+    round: Round
+
+    @property
+    def name(self) -> str:
+        """``round-2/score``, ..."""
+        return round_stage(self.round.index, SCORE)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Pairs, policy and reference, and how they score."""
+        policy, reference = self._policies(context)
+        inputs = {"pairs": context.reviewed.digest, "policy": policy.digest, "reference": reference.digest}
+        return inputs | context.loop.settings(*SCORING, "objective")
+
+    def work(self, context: Context, folder: Path) -> ScoreFigures:
+        """Write the margins of all pairs."""
+        loop, pairs = context.loop, context.reviewed.pairs
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
-        found = pair_scores(loop, policy, reference, pairs)
+        found = pair_scores(loop, *self._policies(context), pairs)
         if distributed.is_main():
             columns = {"example_id": example_ids(pairs), **vars(found)}
             write_table(folder / MARGINS, columns)
@@ -90,7 +108,15 @@ def score_stage(
             cache_misses=after[1] - before[1],
         )
 
-    return loop.stage(name, inputs, work)
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Passes over both responses of all pairs, less what the cache has."""
+        both = foreseen(forecast.pairs)
+        passes = forecast.rewards(both, self.round.reward_policies[:1])
+        return StageWork(self.name, len(both), "responses", passes=passes, loads=len(passes))
+
+    def _policies(self, context: Context) -> tuple[Policy, Policy]:
+        last = self.round.reward_policies[0]
+        return context.policy(last.policy), context.policy(last.reference)
 
 
 def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
@@ -16,53 +17,85 @@ from seralign.data.table import example_ids, response_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.forecast.foreseen import foreseen
+from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
+from seralign.pipeline.lineage import REFERENCE, trained_in
+from seralign.pipeline.stage import Context
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
 from seralign.rewards.cached_logprobs import ScoringPolicy, forward
-from seralign.rewards.responses import Responses
-from seralign.runs import StageRecord
+from seralign.rewards.responses import Responses, plan_scoring
 from seralign.runs.figures import TokensFigures
 from seralign.runs.files import read_table, write_table
-from seralign.runs.layout import GENERATED, SELECTION, TOKEN_RATIOS
+from seralign.runs.layout import BOOTSTRAP, GENERATED, SELECT, SELECTION, TOKEN_RATIOS, TOKENS, round_stage
 from seralign.runs.results import result_key
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
 
 # What a decoder gives for bytes that are not a whole character yet.
 _INCOMPLETE = "\ufffd"
 
 
-def token_stage(
-    loop: Loop, index: int, *, policy: Policy, reference: Policy, pairs: datasets.Dataset, data_digest: str
-) -> StageRecord:
-    """Log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
+@dataclass(frozen=True)
+class Tokens:
+    """The stage that keeps log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
 
     They are of ``evaluation.token_pairs`` pairs, up to half of them generated in the round, and add up to the
     responses' log-ratios. One process computes: it is a small part of what scoring all pairs takes.
     """
-    prefix = f"round-{index}"
-    inputs = {"data": data_digest, "policy": policy.digest, "reference": reference.digest}
-    inputs |= loop.settings(*SCORING, "evaluation.token_pairs") | loop.tokenizer_inputs
-    stages = [name for name in ("select", "bootstrap") if loop.run.exists(f"{prefix}/{name}")]
-    inputs |= {name: loop.run.record(f"{prefix}/{name}").digest for name in stages}
 
-    def work(folder: Path) -> TokensFigures:
-        table = chosen_pairs(loop, prefix, pairs, loop.config.evaluation.token_pairs)
+    index: int
+
+    @property
+    def name(self) -> str:
+        """``round-1/tokens``, ..."""
+        return round_stage(self.index, TOKENS)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Pairs, policy and reference, and what the pairs are chosen by."""
+        loop, run = context.loop, context.run
+        inputs = {
+            "data": context.reviewed.digest,
+            "policy": context.policy(trained_in(self.index)).digest,
+            "reference": context.policy(REFERENCE).digest,
+        }
+        inputs |= loop.settings(*SCORING, "evaluation.token_pairs") | loop.tokenizer_inputs
+        parts = [part for part in (SELECT, BOOTSTRAP) if run.exists(round_stage(self.index, part))]
+        return inputs | {part: run.record(round_stage(self.index, part)).digest for part in parts}
+
+    def work(self, context: Context, folder: Path) -> TokensFigures:
+        """Write tokens and log-ratios of the chosen pairs."""
+        loop = context.loop
+        table = chosen_pairs(loop, self.index, context.reviewed.pairs, loop.config.evaluation.token_pairs)
         if distributed.is_main():
+            policy, reference = context.policy(trained_in(self.index)), context.policy(REFERENCE)
             write_table(folder / TOKEN_RATIOS, _columns(loop, policy, reference, table))
         return TokensFigures(len(table))
 
-    return loop.stage(f"{prefix}/tokens", inputs, work)
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Passes over the pairs under both policies; offline pairs stand for the generated, which are not there yet.
+
+        The reference is taken to have seen none of them in an earlier round.
+        """
+        loop = forecast.loop
+        count = min(loop.config.evaluation.token_pairs, len(forecast.pairs))
+        both = foreseen(forecast.pairs.select(range(count)))
+        packs = plan_scoring(both.as_responses(), loop.config.scoring.tokens_per_pack, loop.packed_length)
+        passes = forecast.passes(both, packs)
+        return StageWork(self.name, count, "pairs", passes=(passes, passes), loads=2)
 
 
-def chosen_pairs(loop: Loop, prefix: str, pairs: datasets.Dataset, count: int) -> datasets.Dataset:
+def chosen_pairs(loop: Loop, index: int, pairs: datasets.Dataset, count: int) -> datasets.Dataset:
     """The pairs to look at: up to half of ``count`` generated in the round, offline ones for the rest."""
+    selected, bootstrapped = round_stage(index, SELECT), round_stage(index, BOOTSTRAP)
     tables = []
-    if loop.run.exists(f"{prefix}/bootstrap"):
-        made = read_pairs(loop.run.path(f"{prefix}/bootstrap", GENERATED))
-        tables.append(made.select(spread(_margins(loop, f"{prefix}/bootstrap"), count // 2).tolist()))
+    if loop.run.exists(bootstrapped):
+        made = read_pairs(loop.run.path(bootstrapped, GENERATED))
+        tables.append(made.select(spread(_margins(loop, bootstrapped), count // 2).tolist()))
         count -= len(tables[0])
-    is_reviewed = loop.run.exists(f"{prefix}/select")
-    margins = _margins(loop, f"{prefix}/select") if is_reviewed else np.zeros(len(pairs))
+    margins = _margins(loop, selected) if loop.run.exists(selected) else np.zeros(len(pairs))
     return datasets.concatenate_datasets([pairs.select(spread(margins, count).tolist()), *tables])
 
 

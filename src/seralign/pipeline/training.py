@@ -3,88 +3,103 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import datasets
-import numpy as np
+from transformers import set_seed
 
 from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
-from seralign.data.table import example_ids, training_columns
-from seralign.objectives import ObjectiveSum
-from seralign.objectives.checked import try_objective
+from seralign.data.table import training_columns
+from seralign.objectives import SFT, ObjectiveSum, one
 from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.forecast.foreseen import pair_packs, table_rows
+from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.heldout import keep_heldout, known_heldout
 from seralign.pipeline.inputs import FORWARD
+from seralign.pipeline.reference import first_packs, reference_logps
+from seralign.pipeline.rows import Rows
+from seralign.pipeline.stage import Context
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.progress import say
 from seralign.records import content_id
-from seralign.rewards.cached_logprobs import logps
-from seralign.rewards.responses import Responses
-from seralign.runs import StageRecord
 from seralign.runs.figures import TrainFigures
-from seralign.runs.files import write_json, write_table
-from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT, SCRATCH
-from seralign.runs.sealed import is_sealed, read_sealed_table, write_sealed_table
-from seralign.training.arguments import check_rates, check_settings
+from seralign.runs.files import write_json
+from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
+from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
-from seralign.training.plan import Pack, Plan, count_steps, plan_training
+from seralign.training.plan import plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
 
-def train_stage(
-    loop: Loop,
-    name: str,
-    *,
-    start: Policy,
-    reference: Policy | None,
-    pairs: datasets.Dataset,
-    pairs_digest: str,
-    heldout: datasets.Dataset,
-    objective: ObjectiveSum,
-    config: TrainingConfig,
-    section: str = "training",
-) -> StageRecord:
-    """Train ``start`` on ``pairs`` and save the policy; its digest is among the figures.
 
-    ``section`` is where ``config`` is in the run's configuration.
+@dataclass(frozen=True)
+class Training:
+    """The stage that trains a policy and saves it.
+
+    Args:
+        name: Of the stage.
+        start: The policy to start from, by role.
+        rows: What it trains on.
+        reference: The reference, by role; None for supervised training.
+        section: Where its settings are in the run's configuration; ``sft`` is supervised training.
+        as_long_as: Trainings that it takes as many steps as, all together; by default the settings say how many.
     """
-    inputs = {"pairs": pairs_digest, "start": start.digest, section: content_id(asdict(config))}
-    inputs |= loop.settings(*FORWARD, "policy.lora", "seed") | loop.tokenizer_inputs
-    # Supervised training before the rounds has a loss of its own.
-    inputs |= loop.settings("objective") if section == "training" else {}
-    if reference is not None and objective.uses_reference:
-        inputs["reference"] = reference.digest
 
-    def work(folder: Path) -> TrainFigures:
-        table = training_columns(pairs)
+    name: str
+    start: str
+    rows: Rows
+    reference: str | None = None
+    section: Literal["training", "sft"] = "training"
+    as_long_as: tuple[str, ...] = ()
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Rows, both policies, and all settings of training."""
+        loop, config = context.loop, self._config(context)
+        start = context.policy(self.start)
+        inputs = {"pairs": self.rows.digest(context), "start": start.digest, self.section: content_id(asdict(config))}
+        inputs |= loop.settings(*FORWARD, "policy.lora", "seed") | loop.tokenizer_inputs
+        # Supervised training before the rounds has a loss of its own.
+        inputs |= loop.settings("objective") if self.section == "training" else {}
+        reference = self._reference(context)
+        return inputs if reference is None else inputs | {"reference": reference.digest}
+
+    def work(self, context: Context, folder: Path) -> TrainFigures:
+        """Score the rows under the reference, train, and save the policy; its digest is among the figures."""
+        loop, config, objective = context.loop, self._config(context), self.objective(context.loop)
+        table = training_columns(self.rows.table(context))
         plan = plan_training(
             row_sizes(table, objective.reads),
             config,
-            loop.seed(name),
+            loop.seed(self.name),
             packed_length=loop.packed_length,
             world_size=distributed.world_size(),
-            section=section,
+            section=self.section,
         )
-        check_rates(config, plan.steps, section)
+        check_rates(config, plan.steps, self.section)
+        heldout = context.tables.heldout
         held = training_columns(heldout) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
+        start, reference = context.policy(self.start), self._reference(context)
         own = held_own = None
-        if reference is not None and objective.uses_reference:
-            first = first_packs(plan)
-            own = _reference(loop, folder / REFERENCE, table, objective.reads, first, start, reference)
+        reads = objective.reads
+        if reference is not None:
+            own = reference_logps(loop, folder / REFERENCE, table, reads, first_packs(plan), start, reference)
             if held is not None and held_packs is not None:
                 file = folder / REFERENCE_HELDOUT
-                held_own = _reference(loop, file, held, objective.reads, held_packs, start, reference)
+                held_own = reference_logps(loop, file, held, reads, held_packs, start, reference)
         before = None
         if held is not None and held_packs is not None and objective.compares:
             before = known_heldout(loop, start, held, held_packs)
         data = TrainingData(table, plan, own, held, held_packs, held_own, before)
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
-        seed = loop.seed(name, "training")
-        _seed_everything(seed)
+        seed = loop.seed(self.name, "training")
+        # The fresh adapter's weights are drawn when the model is loaded, before the trainer seeds itself.
+        set_seed(seed)
         model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter)
         measured = train(
             model,
@@ -93,10 +108,10 @@ def train_stage(
             objective,
             config,
             folder,
-            section=section,
+            section=self.section,
             seed=seed,
-            label=f"training, {name}",
-            log_folder=loop.run.root / LOGS / name,
+            label=f"training, {self.name}",
+            log_folder=loop.run.root / LOGS / self.name,
         )
         digest = _saved_digest(loop, folder / POLICY, start)
         if held is not None and held_packs is not None and objective.compares:
@@ -105,8 +120,8 @@ def train_stage(
                     keep_heldout(loop, policy, held, held_packs, measured.heldout_values[step])
         if digest == start.digest:
             say(
-                f"warning: {name} changed no weight: its updates were too small for the weights' data type; raise "
-                f"{section}.learning_rate, or give policy.dtype: float32"
+                f"warning: {self.name} changed no weight: its updates were too small for the weights' data type; raise "
+                f"{self.section}.learning_rate, or give policy.dtype: float32"
             )
         return TrainFigures(
             steps=measured.steps,
@@ -117,82 +132,57 @@ def train_stage(
             digest=digest,
         )
 
-    return loop.stage(name, inputs, work)
-
-
-def check_sections(config: RunConfig) -> None:
-    """Refuse settings of a training that cannot be honoured, before the run begins.
-
-    Raises:
-        ConfigError: as ``check_settings`` and ``try_objective``.
-    """
-    try_objective(config.objective)
-    check_settings(config.training, "training")
-    if config.sft is not None:
-        check_settings(config.sft, "sft")
-
-
-def check_trainings(config: RunConfig, *, demonstrations: int, pairs: int) -> None:
-    """Refuse a training that would change nothing, before any model runs.
-
-    Args:
-        config: The run.
-        demonstrations: Rows that ``sft`` trains on.
-        pairs: Rows that round 1 trains on.
-
-    Raises:
-        ConfigError: no step of a training has a learning rate above 0.
-    """
-    if config.sft is not None:
-        check_rates(config.sft, count_steps(demonstrations, config.sft, "sft"), "sft")
-    check_rates(config.training, count_steps(pairs, config.training, "training"), "training")
-
-
-def first_packs(plan: Plan) -> list[Pack]:
-    """The packs in which rows come first: the first epoch's, as the trainer will run them."""
-    seen: set[int] = set()
-    first = []
-    for pack in plan.packs:
-        if not seen.issuperset(pack.rows.tolist()):
-            first.append(pack)
-            seen.update(pack.rows.tolist())
-    return first
-
-
-def _reference(
-    loop: Loop,
-    file: Path,
-    table: datasets.Dataset,
-    reads: Literal["all", "first"],
-    packs: list[Pack],
-    start: Policy,
-    reference: Policy,
-) -> np.ndarray:
-    """Reference log-probabilities [R] of the responses that training reads, kept in the stage for one that is resumed.
-
-    Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
-    step 0 are zero to the last bit. An example that training never comes to (``max_steps`` below an epoch) is not
-    scored: null in the file, NaN in the array.
-    """
-    responses = Responses(table, reads)
-    part, numbering = file.parent / SCRATCH / f"{file.stem}.sealed", responses.numbering
-    if not distributed.broadcast(is_sealed(part)):
-        policy = loop.training_policy(reference)
-        found = logps(
-            responses,
-            [numbering.of_rows(pack.rows) for pack in packs],
-            policy,
-            loop.cache,
-            exact=start.digest == reference.digest,
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Steps over the packs of the rows, and passes for the reference and for held-out pairs."""
+        loop, heldout, objective = forecast.loop, forecast.context.tables.heldout, self.objective(forecast.loop)
+        steps = sum(forecast.works[name].count for name in self.as_long_as)
+        config, rows = self._settings(forecast.config, steps), self.rows.foreseen(forecast)
+        plan = plan_training(
+            rows.sizes, config, loop.seed(self.name), packed_length=loop.packed_length, section=self.section
         )
-        if distributed.is_main():
-            columns = {"example_id": example_ids(table), "logps": numbering.as_lists(found)}
-            write_sealed_table(part, columns)
-        distributed.barrier()
-    stored = read_sealed_table(part)
-    if distributed.is_main():
-        write_table(file, {name: stored[name] for name in stored.column_names})
-    return numbering.from_lists(stored["logps"])
+        held = table_rows(heldout, objective.reads) if len(heldout) else None
+        held_packs = heldout_packs(heldout, objective, config, loop.packed_length) if len(heldout) else []
+        passes, start = [], forecast.policy(self.start)
+        if self.reference is not None and objective.uses_reference:
+            reference = forecast.policy(self.reference)
+            key, exact = loop.training_policy(reference).key, start.digest == reference.digest
+            for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
+                both = pair_packs(packs, len(data or ()))
+                todo = [] if data is None else forecast.cache.missing(key, data.keys, both, exact=exact)
+                if data is not None and todo:
+                    own = [pack[: len(pack) // 2] for pack in todo]
+                    passes.append(forecast.row_passes(self.section, data, own))
+        loads = 1 + len(passes)
+        if held is not None:
+            times = 1 if config.eval_steps is None else math.ceil(plan.steps / config.eval_steps)
+            both = pair_packs(held_packs, len(heldout))
+            before, after = (loop.training_policy(each).key for each in (start, replace(start, digest=self.name)))
+            is_known = objective.compares and not forecast.cache.missing(before, held.keys, both, exact=True)
+            times += not is_known
+            if objective.compares:
+                forecast.cache.missing(after, held.keys, both, exact=True)
+            passes.append(forecast.row_passes(self.section, held, [pack.rows for pack in held_packs] * times))
+        steps_work = forecast.steps(self.section, rows, plan)
+        note = f"{len(rows)} rows"
+        return StageWork(self.name, plan.steps, "steps", steps_work, tuple(passes), loads=loads, note=note)
+
+    def objective(self, loop: Loop) -> ObjectiveSum:
+        """The run's objective, or that of supervised training."""
+        return loop.objective if self.section == "training" else one("sft", SFT())
+
+    def _reference(self, context: Context) -> Policy | None:
+        """The reference, where the objective reads it."""
+        is_read = self.reference is not None and self.objective(context.loop).uses_reference
+        return context.policy(str(self.reference)) if is_read else None
+
+    def _config(self, context: Context) -> TrainingConfig:
+        done = [name for name in self.as_long_as if context.run.exists(name)]
+        return self._settings(context.config, sum(context.run.figures(name, TrainFigures).steps for name in done))
+
+    def _settings(self, config: RunConfig, steps: int) -> TrainingConfig:
+        settings = config.training if self.section == "training" else config.sft
+        assert settings is not None
+        return replace(settings, max_steps=steps, epochs=None) if self.as_long_as else settings
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
@@ -207,10 +197,3 @@ def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
         content = json.loads(settings.read_text(encoding="utf-8"))
         write_json(settings, content | {"base_model_name_or_path": named, "revision": loop.config.policy.revision})
     return distributed.broadcast(weights_digest(source))
-
-
-def _seed_everything(seed: int) -> None:
-    # The fresh adapter's weights are drawn when the model is loaded, before the trainer seeds itself.
-    from transformers import set_seed
-
-    set_seed(seed)

@@ -17,7 +17,7 @@ from seralign.pipeline.data import Tables
 from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory_used
 from seralign.pipeline.plan.estimate import Measured
 from seralign.pipeline.plan.measure import ladder, measure_passes, measure_sampling, measure_steps
-from seralign.pipeline.run import first_pairs
+from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
 from seralign.policy.release import free
@@ -76,9 +76,9 @@ class Bench:
         """What optimizer steps of a section cost with these settings, tried for so many seconds."""
         say(f"timing steps of {section}")
         loop, tables = self.loop, self.tables
-        table, objective, name = first_pairs(loop, tables), loop.objective, "round-1/train"
+        table, objective, name = first_pairs(loop.objective, tables), loop.objective, "round-1/train"
         if section == "sft":
-            table = tables.pairs if tables.demonstrations is None else tables.demonstrations
+            table = demonstrations(tables)
             objective, name = one("sft", SFT()), "sft"
         sizes = row_sizes(table, objective.reads)
         plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seralign.config import RunConfig
+from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts
-from seralign.pipeline.plan.workload import Passes, Sampling, StageWork, Steps
 
 # What the allocator keeps of earlier stages is not in the measured peaks: a run takes up to a fifth more by its end.
 MARGIN = 0.8
@@ -107,6 +107,7 @@ def stage_seconds(work: StageWork, measured: Measured) -> float:
 def stage_bytes(work: StageWork, measured: Measured) -> int | None:
     """Peak bytes of a stage; None where no model runs in it."""
     found = [measured.passes[part.section].bytes.at(part.tokens.max()) for part in work.passes]
+    found += [work.bytes] if work.bytes else []
     if work.steps is not None:
         costs = measured.steps[work.steps.section]
         found += [costs.whole, costs.pack.bytes.at(work.steps.tokens.max())]

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from seralign.config import LoraConfig, PolicyConfig, RunConfig
+from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.plan.bench import Bench
 from seralign.pipeline.plan.costs import Line
 from seralign.pipeline.plan.estimate import MARGIN, Misfit, budget
-from seralign.pipeline.plan.workload import StageWork
-from seralign.policy.admission import model_settings
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES
+from seralign.policy.size import count_weights
 
 # A remedy's bytes are asked for, which small steps tell; its seconds do not matter.
 _SECONDS = 6.0
@@ -75,11 +72,3 @@ def _remedy(bench: Bench, misfit: Misfit, work: Sequence[StageWork], memory: int
             lower = {} if tokens >= settings.tokens_per_pack else {misfit.what: tokens}
             return replace(misfit, settings=found | lower)
     return misfit
-
-
-def count_weights(source: PolicySource, config: PolicyConfig) -> int:
-    """Number of weights, without loading them."""
-    settings = model_settings(source, config)
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
-    return sum(weight.numel() for weight in model.parameters())

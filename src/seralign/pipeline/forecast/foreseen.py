@@ -21,6 +21,7 @@ from seralign.data.table import column_lengths
 from seralign.policy.packs import Sizes
 from seralign.rewards.responses import Responses
 from seralign.training.batches import row_sizes
+from seralign.training.plan import Pack
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ def joined(own: TrainingRows, made: TrainingRows) -> TrainingRows:
         np.concatenate([own.prompts, made.prompts]),
         [key for half in halves for key in half],
     )
+
+
+def pair_packs(packs: Sequence[Pack], rows: int) -> list[np.ndarray]:
+    """Packs of rows as packs of responses: the first ones of a pack's rows, then the second ones."""
+    return [np.concatenate([pack.rows, pack.rows + rows]) for pack in packs]
 
 
 class Cache:

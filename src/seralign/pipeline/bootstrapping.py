@@ -1,0 +1,139 @@
+"""The stage that makes pairs of a round's candidates by the policies' own rewards (SeRA, 2410.09362)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seralign import distributed
+from seralign.data.table import example_ids, length_difference, write_examples
+from seralign.data.table import read_table as read_pairs
+from seralign.intervals import correlation
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.inputs import SCORING
+from seralign.pipeline.lineage import Round
+from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates, round_prompts
+from seralign.pipeline.scoring import implicit_scores, with_prompts
+from seralign.pipeline.selecting import disagreement, mean_similarity
+from seralign.pipeline.stage import Context
+from seralign.progress import say
+from seralign.rewards.cached_logprobs import Responses
+from seralign.rewards.ensemble import ensemble_margin
+from seralign.rewards.pairing import Contrast, contrasts, generated_pairs
+from seralign.rewards.selection import KEPT, select
+from seralign.runs.figures import BootstrapFigures, SelectFigures
+from seralign.runs.files import read_table, write_table
+from seralign.runs.layout import (
+    BOOTSTRAP,
+    CANDIDATES,
+    GENERATED,
+    REWARDS,
+    SAMPLE,
+    SELECT,
+    SELECTION,
+    round_name,
+    round_stage,
+)
+from seralign.tables import counted
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
+# The reward policies among a stage's inputs, the last one first.
+_POLICIES = ("policy", "policy_before")
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The stage that pairs the best and the worst response to each prompt, by the ensembled implicit reward.
+
+    Where the selection took from the margins what length explains of them, the rewards lose it too.
+    """
+
+    round: Round
+
+    @property
+    def name(self) -> str:
+        """``round-2/bootstrap``, ..."""
+        return round_stage(self.round.index, BOOTSTRAP)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Candidates, reward policies with their references, and how they score and select."""
+        index = self.round.index
+        inputs = {
+            "data": context.reviewed.digest,
+            "length_slope": repr(self._slope(context)),
+            "candidates": context.run.record(round_stage(index, SAMPLE)).digest,
+        }
+        for name, one in zip(_POLICIES, self.round.reward_policies, strict=False):
+            inputs[name] = context.policy(one.policy).digest
+            inputs[f"{name}_reference"] = context.policy(one.reference).digest
+        keys = ("objective", "scoring.ensemble_weight", "bootstrap.selection", "seed")
+        return inputs | context.loop.settings(*SCORING, *keys)
+
+    def work(self, context: Context, folder: Path) -> BootstrapFigures:
+        """Write the pairs, the rewards of all candidates, and which pairs are kept."""
+        loop, config, index = context.loop, bootstrap_config(context), self.round.index
+        prompts = round_prompts(context, index)
+        table = read_table(loop.run.path(round_stage(index, SAMPLE), CANDIDATES))
+        responses = Responses(with_prompts(table, prompts))
+        policies = [(context.policy(one.policy), context.policy(one.reference)) for one in self.round.reward_policies]
+        scores = [implicit_scores(loop, *pair, responses).score for pair in policies]
+        last, before = scores[0], scores[1] if len(scores) > 1 else None
+        ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
+        rewards = ensembled - self._slope(context) * responses.lengths
+        found, left_out = contrasts(table, rewards)
+        if distributed.is_main():
+            write_examples(folder / GENERATED, generated_pairs(index, prompts, table, found))
+        distributed.barrier()
+        pairs = read_pairs(folder / GENERATED)
+        margins = np.array([contrast.margin for contrast in found])
+        selection = select(example_ids(pairs), margins, config.selection, loop.seed(round_name(index), BOOTSTRAP))
+        if distributed.is_main():
+            write_table(
+                folder / REWARDS,
+                {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
+            )
+            h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
+            write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(h1, h2)})
+        if not len(pairs):
+            why = counted(left_out) or "no prompts"
+            say(f"{round_name(index)}: no prompt gave a pair ({why}); this round trains on offline pairs alone")
+        longer = length_difference(pairs)
+        kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
+        return BootstrapFigures(
+            pairs=len(pairs),
+            kept=int(kept.sum()),
+            left_out=dict(left_out),
+            margin_mean=float(margins.mean()) if len(pairs) else None,
+            length_difference=float(longer.mean()) if len(pairs) else None,
+            margin_length_correlation=correlation(margins, longer),
+            margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
+            similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+        )
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """Passes over the candidates under the reward policies and their references."""
+        index = self.round.index
+        passes = forecast.rewards(foreseen_candidates(forecast, index), self.round.reward_policies)
+        prompts = len(round_prompts(forecast.context, index))
+        return StageWork(self.name, prompts, "pairs at most", passes=passes, loads=len(passes))
+
+    def _slope(self, context: Context) -> float:
+        return context.run.figures(round_stage(self.round.index, SELECT), SelectFigures).length_slope
+
+
+def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
+    """Numbers of as many prompts as a round will keep pairs of, in no order."""
+    count = len(round_prompts(forecast.context, index))
+    seed = forecast.loop.seed(round_name(index), BOOTSTRAP)
+    return forecast.kept(count, bootstrap_config(forecast.context).selection, seed)
+
+
+def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:
+    """Margins [N] of contrasts by the rewards of one policy."""
+    return np.array([rewards[contrast.best] - rewards[contrast.worst] for contrast in found], dtype=np.float64)

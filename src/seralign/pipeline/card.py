@@ -1,0 +1,119 @@
+"""The model card of a policy of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seralign.config import RunConfig, SourceConfig, to_dict
+from seralign.config.objective import described
+from seralign.config.recipes import recipe_name
+from seralign.policy.identity import portable
+from seralign.report.columns import ACCURACY
+from seralign.report.facts import crossfit_lines, round_lines
+from seralign.report.figures import run_figures
+from seralign.report.text import policies_markdown, warnings_markdown
+from seralign.runs import Run
+from seralign.runs.figures import BaseFigures, DataFigures, PoliciesFigures, ResultFigures
+from seralign.runs.layout import BASE, DATA, POLICIES
+from seralign.tables import code, percent
+
+# Below this share of the change that is left after rounding, the result is worth a warning.
+KEPT = 0.9
+
+
+def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapter: bool, base_model: str | None) -> str:
+    """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
+
+    Args:
+        run: Where the policy was trained.
+        config: The run's, with what a world supplied.
+        figures: Of the stage ``result``; without a reason the card is that of a round.
+        is_adapter: Whether the card is that of an adapter, or of a whole model.
+        base_model: Name on the hub of the model that the run began with; None where it is not there.
+    """
+    found = run_figures(run, figures.win_rates)
+    own = None if config.world is None else config.world.own
+    is_built_in = config.world is not None and own is None
+    policies = run.figures(POLICIES, PoliciesFigures)
+    base, reference = policies.base, policies.reference
+    name = "the built-in world" if is_built_in else code(base_model or Path(base.source).name)
+    if run.exists(BASE):
+        name = _merged_base(run, is_built_in)
+    datasets = "the built-in world"
+    if own is not None:
+        datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
+    elif config.data.pairs is not None and not is_built_in:
+        datasets = _files(config.data.pairs)
+    head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
+    head["tags"] = ["seralign", "preference-optimization", *(term.name for term in config.objective.terms)]
+    head["tags"] += ["sera"] if config.rounds > 1 else []
+    if base_model is not None:
+        head["base_model"] = base_model
+    objective = config.objective
+    whole = to_dict(config)
+    sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
+    method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
+    update = ", moved to the previous round's policy each round" if config.reference.update == "each_round" else ""
+    chosen = f"this is {figures.policy} of {config.rounds}"
+    if figures.reason:
+        chosen = f"the result is {figures.policy} ({figures.reason})"
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {code(run.root.resolve().name)}\n",
+        f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
+        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} pairs",
+        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}",
+        f"- **Objective**: {described(whole['objective'])}",
+        *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),
+        *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
+        f"- **Rounds**: {chosen}",
+        f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
+        "## Figures\n",
+        policies_markdown(found),
+        "\nScores are by the run's scorer; KL is the mean log-ratio to the reference on sampled answers, in nats;",
+        f"held-out {ACCURACY}. Intervals are 95%.\n",
+        "## Warnings\n",
+        warnings_markdown(found.warnings) + "\n",
+    ]
+    return "\n".join(lines)
+
+
+def _merged_base(run: Run, is_built_in: bool) -> str:
+    """What the run began with, where that was a model with an adapter merged into it."""
+    given = run.figures(BASE, BaseFigures)
+    model = "the built-in world" if is_built_in else code(given.hub or portable(given.model))
+    return f"{model} with the adapter {code(portable(given.adapter))} merged into it"
+
+
+def _files(source: SourceConfig) -> str:
+    """A source's files by their names, or the name of its data set on the hub."""
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    return ", ".join(code(portable(path)) for path in paths)
+
+
+def _reference(run: Run, config: RunConfig) -> str:
+    """Who the reference was, without the folders that it lies in."""
+    given = config.reference
+    if given.model is not None:
+        return " + ".join(portable(part) for part in (given.model, given.adapter) if part is not None)
+    figures, root = run.figures(POLICIES, PoliciesFigures), str(run.root.absolute()) + os.sep
+    named = {figures.base.source: figures.base.hub or ""}
+    parts = figures.reference.source.split(" + ")
+    return " + ".join(
+        named.get(part) or (part.removeprefix(root) if part.startswith(root) else portable(part)) for part in parts
+    )
+
+
+def _dtype(figures: ResultFigures) -> str:
+    """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
+    if figures.trained_digest is None:
+        return ""
+    kept = figures.kept_change
+    left = f", {percent(kept, 0)} of what the rounds changed is left" if kept is not None and kept < KEPT else ""
+    return (
+        f"{figures.dtype}, rounded from those that the figures below are of (sha256 `{figures.trained_digest}`){left}, "
+    )

@@ -1,0 +1,58 @@
+"""Checks of a run before any model runs: settings that cannot be honoured, and trainings that would change nothing."""
+
+from __future__ import annotations
+
+from seralign.config import RunConfig
+from seralign.data.table import forms
+from seralign.errors import ConfigError
+from seralign.evaluation.judges import Judge
+from seralign.objectives.checked import try_objective
+from seralign.pipeline.data import Tables
+from seralign.pipeline.rows import demonstrations, first_pairs
+from seralign.training.arguments import check_rates, check_settings
+from seralign.training.forms import check_forms
+from seralign.training.plan import count_steps
+
+
+def check_sections(config: RunConfig) -> None:
+    """Refuse settings of a training that cannot be honoured, before the run begins.
+
+    Raises:
+        ConfigError: as ``check_settings`` and ``try_objective``.
+    """
+    try_objective(config.objective)
+    check_settings(config.training, "training")
+    if config.sft is not None:
+        check_settings(config.sft, "sft")
+
+
+def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
+    """Refuse a stopping rule whose figure will not be there, data that the objective does not take, and a training that
+    would change nothing.
+
+    Raises:
+        ConfigError: The run has one.
+    """
+    _check_stop(config, judge, tables)
+    first = first_pairs(config.objective, tables)
+    check_forms(forms(first), config.objective, "data.pairs" if first is tables.pairs else "data.demonstrations")
+    heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
+    check_forms(forms(tables.heldout), config.objective, heldout)
+    if config.sft is not None:
+        check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")
+    check_rates(config.training, count_steps(len(first), config.training, "training"), "training")
+
+
+def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
+    metric = config.stop.metric
+    if config.rounds == 1 or metric == "never":
+        return
+    if metric == "win_rate" and judge is None:
+        raise ConfigError(
+            "stop.metric: win_rate needs evaluation.scorer (module:function) to score responses, or evaluation.judge"
+        )
+    if not len(tables.heldout):
+        raise ConfigError(
+            f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
+            "or stop.metric: never"
+        )

@@ -1,0 +1,156 @@
+"""The stage that composes the training data of a round of offline and generated pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import datasets
+import numpy as np
+
+from seralign import distributed
+from seralign.config import SelectionConfig
+from seralign.data.table import example_ids
+from seralign.data.table import read_table as read_pairs
+from seralign.pipeline.bootstrapping import foreseen_made
+from seralign.pipeline.forecast.foreseen import TrainingRows, joined, made_pairs, some_rows
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.lineage import Round
+from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates
+from seralign.pipeline.selecting import foreseen_kept
+from seralign.pipeline.stage import Context
+from seralign.records import OFFLINE, content_id
+from seralign.rewards.pairing import mix
+from seralign.rewards.selection import select
+from seralign.runs import Run
+from seralign.runs.figures import ComposeFigures, SelectFigures
+from seralign.runs.files import read_table, write_table
+from seralign.runs.layout import (
+    BOOTSTRAP,
+    COMPOSE,
+    GENERATED,
+    SELECT,
+    SELECTION,
+    TRAINING,
+    round_name,
+    round_stage,
+)
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
+
+@dataclass(frozen=True)
+class Compose:
+    """The stage that mixes the kept pairs, offline and generated; what the mix leaves out is recorded too."""
+
+    round: Round
+
+    @property
+    def name(self) -> str:
+        """``round-2/compose``, ..."""
+        return round_stage(self.round.index, COMPOSE)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """What was selected and generated, and in which shares it is mixed."""
+        loop, index = context.loop, self.round.index
+        inputs = {"selected": context.run.record(round_stage(index, SELECT)).digest}
+        inputs |= loop.settings("selection", "seed")
+        if self.round.sample_from is None:
+            return inputs
+        generated = {"generated": context.run.record(round_stage(index, BOOTSTRAP)).digest}
+        return inputs | generated | loop.settings("bootstrap.selection", "bootstrap.shares")
+
+    def work(self, context: Context, folder: Path) -> ComposeFigures:
+        """Write which of the kept pairs are used."""
+        loop, config, index = context.loop, context.config.bootstrap, self.round.index
+        kept = {OFFLINE: _kept(loop.run.path(round_stage(index, SELECT), SELECTION))}
+        if config is not None:
+            kept[f"generated:{index}"] = _kept(loop.run.path(round_stage(index, BOOTSTRAP), SELECTION))
+        share = config.share(index) if config is not None else 0.0
+        rules = [loop.config.selection] + ([] if config is None else [config.selection])
+        sizes = [len(margins) for margins in kept.values()]
+        pairs = loop.run.figures(round_stage(index, SELECT), SelectFigures).pairs
+        counts = mix(sizes[0], sum(sizes[1:]), pairs, share)
+        rows = []
+        for (origin, margins), rule, count in zip(kept.items(), rules, counts, strict=False):
+            used = _fewer(margins, rule, count, loop.seed(round_name(index), COMPOSE, origin))
+            rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins.items()]
+        if distributed.is_main():
+            columns = zip(*rows, strict=True)
+            write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
+        own, made = counts
+        return ComposeFigures(own, made, made / (own + made), share)
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """No model runs."""
+        own, made = _foreseen_mix(forecast, self.round)
+        return StageWork(self.name, own + made, "pairs", note=f"{own} offline, at most {made} generated")
+
+
+@dataclass(frozen=True)
+class ComposedPairs:
+    """The rows of a later round: what it composed."""
+
+    round: Round
+
+    def table(self, context: Context) -> datasets.Dataset:
+        """Offline rows first, then generated ones."""
+        index = self.round.index
+        has_generated = context.run.figures(round_stage(index, COMPOSE), ComposeFigures).generated > 0
+        return training_pairs(context.run, index, context.reviewed.pairs, has_generated)
+
+    def digest(self, context: Context) -> str:
+        """Of the data, of the generated pairs, and of what was composed of them."""
+        index, run = self.round.index, context.run
+        generated = None if self.round.sample_from is None else run.record(round_stage(index, BOOTSTRAP)).digest
+        return content_id([context.reviewed.digest, generated, run.record(round_stage(index, COMPOSE)).digest])
+
+    def foreseen(self, forecast: Forecast) -> TrainingRows:
+        """As many offline and generated pairs as will be used."""
+        index = self.round.index
+        own, made = _foreseen_mix(forecast, self.round)
+        rows = some_rows(forecast.first_rows, foreseen_kept(forecast, index)[:own])
+        if self.round.sample_from is None:
+            return rows
+        samples, candidates = bootstrap_config(forecast.context).samples, foreseen_candidates(forecast, index)
+        return joined(rows, made_pairs(candidates, samples, foreseen_made(forecast, index)[:made]))
+
+
+def _foreseen_mix(forecast: Forecast, this: Round) -> tuple[int, int]:
+    """Numbers of offline and of generated pairs that a round will use."""
+    kept = len(foreseen_kept(forecast, this.index))
+    if this.sample_from is None:
+        return mix(kept, 0, len(forecast.pairs), 0.0)
+    made = len(foreseen_made(forecast, this.index))
+    return mix(kept, made, len(forecast.pairs), bootstrap_config(forecast.context).share(this.index))
+
+
+def training_pairs(run: Run, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
+    """The composed training data of a round as one table, offline rows first."""
+    composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"]).to_pylist()
+    tables = [pairs]
+    if has_generated:
+        tables.append(read_pairs(run.path(round_stage(index, BOOTSTRAP), GENERATED)))
+    wanted = {row["example_id"] for row in composed if row["used"]}
+    chosen = []
+    for table in tables:
+        rows = [row for row, example_id in enumerate(example_ids(table)) if example_id in wanted]
+        if rows:
+            chosen.append(table.select(rows))
+    return datasets.concatenate_datasets(chosen)
+
+
+def _kept(path: Path) -> dict[str, float]:
+    table = read_table(path, ["example_id", "margin", "kept"])
+    return {row["example_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
+
+
+def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: int) -> set[str]:
+    """``count`` of the kept pairs, by the rule that kept them, so that the mix does not bend the rule."""
+    if count in (0, len(margins)):
+        return set(margins) if count else set()
+    name = {"all": "random", "threshold": "top"}.get(rule.rule, rule.rule)
+    narrower = replace(rule, rule=name, fraction=count / len(margins), threshold=None)
+    return set(select(list(margins), np.array(list(margins.values())), narrower, seed).kept)

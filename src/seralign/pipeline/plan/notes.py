@@ -1,0 +1,72 @@
+"""What the figures of a plan rest on, in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from seralign.config import LOCAL, RunConfig
+from seralign.pipeline.engines import sampled_sections
+from seralign.pipeline.forecast.foreseen import Lengths
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.plan.bench import SECONDS
+from seralign.pipeline.plan.estimate import NEARLY, Misfit, StageEstimate
+from seralign.runs import StageRecord
+
+
+def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate]) -> list[str]:
+    """What is larger than anything that was timed."""
+    found = []
+    if any(stage.extrapolated is not None and stage.extrapolated > NEARLY and not stage.done for stage in stages):
+        found.append(
+            f"measuring ends after {SECONDS:.0f} s: where figures are extrapolated, the largest forward pass or batch "
+            "of the stage is so many times the largest that was timed"
+        )
+    precisions = {"training": config.training.precision, "scoring": config.scoring.dtype}
+    found.append(", ".join(f"{part} in {precision}" for part, precision in precisions.items()))
+    return found
+
+
+def notes(
+    config: RunConfig, guess: Lengths, work: Sequence[StageWork], refused: list[Misfit], done: dict[str, StageRecord]
+) -> list[str]:
+    """What a reader of the plan should know of its figures."""
+    found = []
+    if any(stage.sampling is not None for stage in work):
+        limits = {"evaluation": config.answer_tokens}
+        if config.rounds > 1 and config.bootstrap is not None:
+            limits["bootstrap"] = config.bootstrap.sampling.limit
+        guesses = ", ".join(
+            f"{guess.within(limit).mean} tokens in {section} ({section}.max_new_tokens: {limit})"
+            for section, limit in limits.items()
+        )
+        found.append(
+            f"how long sampled responses will be is a guess: {guesses}, the limit or the mean of the chosen responses "
+            f"({guess.mean} tokens), whichever is less; the column at most takes the limit"
+        )
+    if config.rounds > 1 and config.stop.metric != "never":
+        found.append(f"all {config.rounds} rounds are counted; stop.metric: {config.stop.metric} may end them earlier")
+    for section, settings in (("sft", config.sft), ("training", config.training)):
+        largest = [stage.steps.longest for stage in work if stage.steps is not None and stage.steps.section == section]
+        if settings is not None and largest and max(largest) > settings.tokens_per_pack:
+            found.append(
+                f"the longest row has {max(largest)} tokens, more than {section}.tokens_per_pack "
+                f"({settings.tokens_per_pack}): it is a pack of its own"
+            )
+    if config.reference.model is not None:
+        found.append("the reference is taken to cost what the policy costs")
+    if config.evaluation.scorer is not None:
+        found.append("the time of evaluation.scorer is not counted")
+    if config.evaluation.judge is not None:
+        found.append("the time of evaluation.judge is not counted")
+    for section, settings in sampled_sections(config).items():
+        if settings.engine != LOCAL:
+            found.append(f"the time of {section}.engine, {settings.engine}, is not counted")
+    if refused:
+        found.append("nothing was timed: the weights alone are too large")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores:
+        found.append(f"the processors are shared (load {load:.1f} on {cores}): without other work it will go faster")
+    if done:
+        found.append(f"{len(done)} stages are done; their time is not in the total")
+    return found

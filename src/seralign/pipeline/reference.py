@@ -1,0 +1,61 @@
+"""Reference log-probabilities of a training's rows, in the trainer's own packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import datasets
+import numpy as np
+
+from seralign import distributed
+from seralign.data.table import example_ids
+from seralign.pipeline.context import Loop, Policy
+from seralign.rewards.cached_logprobs import logps
+from seralign.rewards.responses import Responses
+from seralign.runs.files import write_table
+from seralign.runs.layout import SCRATCH
+from seralign.runs.sealed import is_sealed, read_sealed_table, write_sealed_table
+from seralign.training.plan import Pack, Plan
+
+
+def first_packs(plan: Plan) -> list[Pack]:
+    """The packs in which rows come first: the first epoch's, as the trainer will run them."""
+    seen: set[int] = set()
+    first = []
+    for pack in plan.packs:
+        if not seen.issuperset(pack.rows.tolist()):
+            first.append(pack)
+            seen.update(pack.rows.tolist())
+    return first
+
+
+def reference_logps(
+    loop: Loop,
+    file: Path,
+    table: datasets.Dataset,
+    reads: Literal["all", "first"],
+    packs: list[Pack],
+    start: Policy,
+    reference: Policy,
+) -> np.ndarray:
+    """Reference log-probabilities [R] of the responses that training reads, kept in the stage for one that is resumed.
+
+    Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
+    step 0 are zero to the last bit. An example that training never comes to (``max_steps`` below an epoch) is not
+    scored: null in the file, NaN in the array.
+    """
+    responses = Responses(table, reads)
+    part, numbering = file.parent / SCRATCH / f"{file.stem}.sealed", responses.numbering
+    if not distributed.broadcast(is_sealed(part)):
+        policy = loop.training_policy(reference)
+        both = [numbering.of_rows(pack.rows) for pack in packs]
+        found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
+        if distributed.is_main():
+            columns = {"example_id": example_ids(table), "logps": numbering.as_lists(found)}
+            write_sealed_table(part, columns)
+        distributed.barrier()
+    stored = read_sealed_table(part)
+    if distributed.is_main():
+        write_table(file, {name: stored[name] for name in stored.column_names})
+    return numbering.from_lists(stored["logps"])

@@ -1,0 +1,110 @@
+"""The stage that samples answers to the prompts of a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seralign import distributed
+from seralign.config import BootstrapConfig
+from seralign.evaluation.metrics import distinct_n
+from seralign.pipeline.forecast.foreseen import Foreseen, sampled
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.inputs import FORWARD, sampling_keys
+from seralign.pipeline.lineage import Round
+from seralign.pipeline.selecting import LOOKED_AT
+from seralign.pipeline.stage import Context
+from seralign.rewards.pairing import draw_prompts
+from seralign.runs.figures import SampleFigures
+from seralign.runs.files import write_table
+from seralign.runs.layout import CANDIDATES, SAMPLE, round_stage
+from seralign.sampling import params_of, sample_candidates
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The stage in which a policy answers the prompts of a round, several times each."""
+
+    round: Round
+
+    @property
+    def name(self) -> str:
+        """``round-2/sample``, ..."""
+        return round_stage(self.round.index, SAMPLE)
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Prompts, the policy that answers, and how it is sampled."""
+        loop, policy = context.loop, context.policy(str(self.round.sample_from))
+        inputs = {"data": context.reviewed.digest, "policy": policy.digest} | loop.tokenizer_inputs
+        drawing = ("bootstrap.prompts", "bootstrap.samples", *sampling_keys("bootstrap"), "seed")
+        return inputs | loop.settings(*FORWARD, "scoring.dtype", *drawing)
+
+    def work(self, context: Context, folder: Path) -> SampleFigures:
+        """Write the candidates."""
+        loop, config = context.loop, bootstrap_config(context)
+        prompts, policy = round_prompts(context, self.round.index), context.policy(str(self.round.sample_from))
+        table = sample_candidates(
+            prompts,
+            loop.sampler(policy, config.sampling, "bootstrap"),
+            params_of(config.sampling, config.samples),
+            policy=policy.digest,
+            end_tokens=loop.end_tokens,
+            seed=loop.seed(self.name),
+            results=loop.results,
+            label=f"sampling, {policy.name}",
+        )
+        if distributed.is_main():
+            write_table(folder / CANDIDATES, {column: table[column] for column in table.column_names})
+        lengths = pc.list_value_length(table["ids"]).to_numpy()  # pyright: ignore
+        finished = table["finished"].to_pylist()
+        return SampleFigures(
+            sampled_from=policy.name,
+            prompts=len(prompts),
+            responses=len(table),
+            length=float(np.mean(lengths)),
+            unfinished=1.0 - float(np.mean(finished)),
+            distinct_2=distinct_n(_first_answers(table), 2),
+        )
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """The batches of sampling; nothing where another engine samples."""
+        config, prompts = bootstrap_config(forecast.context), round_prompts(forecast.context, self.round.index)
+        limit = config.sampling.limit
+        sampling = forecast.sampling("bootstrap", prompts, config.sampling, config.samples, limit)
+        count = len(prompts) * config.samples
+        return StageWork(self.name, count, "responses", sampling=sampling, loads=1)
+
+
+def bootstrap_config(context: Context) -> BootstrapConfig:
+    """The section ``bootstrap`` of a run that has it."""
+    assert context.config.bootstrap is not None
+    return context.config.bootstrap
+
+
+def round_prompts(context: Context, index: int) -> datasets.Dataset:
+    """The prompts of a round, drawn anew in each."""
+    return draw_prompts(context.tables.prompts, bootstrap_config(context).prompts, context.loop.seed("prompts", index))
+
+
+def foreseen_candidates(forecast: Forecast, index: int) -> Foreseen:
+    """The responses that a round will sample."""
+    config = bootstrap_config(forecast.context)
+    length = forecast.lengths.within(config.sampling.limit).mean
+    prompts = round_prompts(forecast.context, index)
+    return sampled(round_stage(index, SAMPLE), prompts, config.samples, length)
+
+
+def _first_answers(candidates: pa.Table) -> list[list[int]]:
+    """The first response to each of at most ``LOOKED_AT`` prompts: as many in every round, so that the share of
+    different bigrams can be compared."""
+    first = candidates.filter(pc.field("index") == 0)["ids"]
+    return first.take(pa.array(range(0, len(first), max(1, len(first) // LOOKED_AT)))).to_pylist()

@@ -1,0 +1,73 @@
+"""The stages of a run, made from its configuration: the whole of SeRA (2410.09362) on one page.
+
+Round 1 trains on all pairs, whose labels copies of the policy may have corrected. Each later round scores the pairs
+under the last policies, selects those with a large margin, makes new pairs of sampled answers, and trains on both.
+
+``seralign train`` carries the stages out, ``seralign plan`` adds up their costs. The stages that come before these,
+which complete the configuration and read the data, are in ``seralign.pipeline.opening``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seralign.config import RunConfig
+from seralign.pipeline.bootstrapping import Bootstrap
+from seralign.pipeline.composing import Compose, ComposedPairs
+from seralign.pipeline.crossfit import Crossfit, OtherFolds
+from seralign.pipeline.deciding import Decide
+from seralign.pipeline.evaluating import Evaluation
+from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, Round, rounds, trained_in
+from seralign.pipeline.policies import Policies
+from seralign.pipeline.result import Result
+from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs
+from seralign.pipeline.sampling import Sample
+from seralign.pipeline.scoring import Score
+from seralign.pipeline.selecting import Select
+from seralign.pipeline.stage import Stage
+from seralign.pipeline.tokens import Tokens
+from seralign.pipeline.training import Training
+from seralign.runs.layout import SFT, fold_stage, training
+
+
+def schedule(config: RunConfig) -> tuple[Stage, ...]:
+    """All stages of a run, in order. A round's decision to stop leaves out the rounds after it, and nothing else.
+
+    ``seralign.runs.layout.place`` gives reports the same order.
+    """
+    return tuple(_stages(config))
+
+
+def _stages(config: RunConfig) -> Iterator[Stage]:
+    if config.sft is not None:
+        yield Training(SFT, BASE, Demonstrations(), section="sft")
+    yield Policies()
+    yield Evaluation(INITIAL)
+    if config.crossfit is not None:
+        copies = tuple(fold_stage(number) for number in range(config.crossfit.folds))
+        for number, copy in enumerate(copies):
+            yield Training(copy, INITIAL, OtherFolds(number), REFERENCE)
+        yield Crossfit(copies)
+    for each in rounds(config):
+        yield from _round(config, each)
+    if config.evaluation.baseline:
+        trainings = tuple(training(each.policy) for each in rounds(config))
+        yield Training(training(BASELINE), INITIAL, AllPairs(), REFERENCE, as_long_as=trainings)
+        yield Evaluation(BASELINE, rivals=(INITIAL,))
+    yield Result()
+
+
+def _round(config: RunConfig, this: Round) -> Iterator[Stage]:
+    if this.is_reviewed:
+        yield Score(this)
+        yield Select(this)
+        if this.sample_from is not None:
+            yield Sample(this)
+            yield Bootstrap(this)
+        yield Compose(this)
+    rows = ComposedPairs(this) if this.is_reviewed else FirstPairs()
+    yield Training(training(this.policy), this.start, rows, this.reference)
+    yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
+    if config.evaluation.token_pairs:
+        yield Tokens(this.index)
+    yield Decide(this.index)

@@ -1,0 +1,122 @@
+"""The stage that selects the offline pairs of a round by their margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from seralign import distributed
+from seralign.data.table import example_ids, length_difference, pair_labels, response_ids
+from seralign.errors import DataError
+from seralign.evaluation.metrics import similarity
+from seralign.intervals import correlation
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.lineage import Round
+from seralign.pipeline.scoring import read_margins
+from seralign.pipeline.stage import Context
+from seralign.rewards.ensemble import ensemble_margin
+from seralign.rewards.length_correction import length_slope
+from seralign.rewards.selection import KEPT, select
+from seralign.runs.figures import SelectFigures
+from seralign.runs.files import write_table
+from seralign.runs.layout import MARGINS, SCORE, SELECT, SELECTION, round_name, round_stage
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
+# Figures of diversity are of so many pairs or responses at least; more would not tell more.
+LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Select:
+    """The stage that keeps some of the offline pairs, by the margins of the last policy and of the one before it."""
+
+    round: Round
+
+    @property
+    def name(self) -> str:
+        """``round-2/select``, ..."""
+        return round_stage(self.round.index, SELECT)
+
+    @property
+    def _scored(self) -> list[str]:
+        """The stages that scored the pairs under the reward policies, the last one first."""
+        index = self.round.index
+        return [round_stage(index - place, SCORE) for place in range(len(self.round.reward_policies))]
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Pairs and margins, and how margins are combined, corrected for length and selected."""
+        digests = [context.run.record(stage).digest for stage in self._scored]
+        inputs = {"pairs": context.reviewed.digest} | dict(zip(("margins", "margins_before"), digests, strict=False))
+        keys = ("scoring.ensemble_weight", "scoring.length_correction", "selection", "seed")
+        return inputs | context.loop.settings(*keys)
+
+    def work(self, context: Context, folder: Path) -> SelectFigures:
+        """Write which pairs are kept, and why the others are not.
+
+        Raises:
+            DataError: none is kept.
+        """
+        loop, pairs, index = context.loop, context.reviewed.pairs, self.round.index
+        ids = example_ids(pairs)
+        margins_of = [read_margins(loop.run.path(stage, MARGINS), ids) for stage in self._scored]
+        last, before = margins_of[0], margins_of[1] if len(margins_of) > 1 else None
+        longer = length_difference(pairs)
+        margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
+        p = pair_labels(pairs)
+        slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction else 0.0
+        margins = margins - slope * longer
+        selection = select(ids, margins, loop.config.selection, loop.seed(round_name(index), SELECT))
+        if not selection.kept:
+            rule = loop.config.selection
+            raise DataError(
+                f"{round_name(index)}: selection.rule {rule.rule} (threshold {rule.threshold}) keeps none of "
+                f"{len(ids)} pairs; their margins lie between {margins.min():.3f} and {margins.max():.3f} nats"
+            )
+        if distributed.is_main():
+            write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(last, before)})
+        kept = np.array([reason == KEPT for reason in selection.reasons])
+        return SelectFigures(
+            pairs=len(ids),
+            kept=int(kept.sum()),
+            margin_mean=float(margins.mean()),
+            margin_mean_kept=float(margins[kept].mean()),
+            margin_smallest_kept=float(margins[kept].min()),
+            length_slope=slope,
+            margin_length_correlation=correlation(margins, longer),
+            margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
+            length_difference=float(longer.mean()),
+            length_difference_kept=float(longer[kept].mean()),
+            similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+        )
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """No model runs; as many pairs are kept as the rule keeps."""
+        note = "" if forecast.config.selection.threshold is None else "at most: the margins will tell"
+        return StageWork(self.name, len(foreseen_kept(forecast, self.round.index)), "pairs kept", note=note)
+
+
+def foreseen_kept(forecast: Forecast, index: int) -> np.ndarray:
+    """Numbers of as many pairs as a round will keep, in no order."""
+    seed = forecast.loop.seed(round_name(index), SELECT)
+    return forecast.kept(len(forecast.pairs), forecast.config.selection, seed)
+
+
+def disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:
+    """|h1 - h2| [N] of the margins under the two policies of the ensemble; null where there is one policy."""
+    return pa.nulls(len(last), pa.float64()) if before is None else pa.array(np.abs(last - before))
+
+
+def mean_similarity(pairs: datasets.Dataset) -> float | None:
+    """Mean similarity of chosen and rejected, of at most ``LOOKED_AT`` pairs spread over the table."""
+    some = pairs.select(range(0, len(pairs), max(1, len(pairs) // LOOKED_AT)))
+    sides = zip(response_ids(some, 0), response_ids(some, 1), strict=True)
+    found = (similarity(chosen.tolist(), rejected.tolist()) for chosen, rejected in sides)
+    values = [value for value in found if value is not None]
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,127 @@
+"""A stage of a run as data: what it reads, its work and its cost, and what all of them work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from seralign.config import RunConfig
+from seralign.data.table import read_table as read_pairs
+from seralign.pipeline.context import Loop, Policy, run_stage
+from seralign.pipeline.data import Tables
+from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, trained_by
+from seralign.pipeline.prepare import trained_source
+from seralign.records import content_id
+from seralign.runs import Run, StageRecord
+from seralign.runs.figures import TrainFigures
+from seralign.runs.files import read_table
+from seralign.runs.layout import CROSSFIT, PAIRS, POLICY, REVIEW, round_of
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+    from seralign.pipeline.forecast.work import StageWork
+
+
+class Stage(Protocol):
+    """A stage. Each kind is a frozen dataclass in a module of its own; its fields say which stage of the kind it is.
+
+    A stage gets nothing from the stages before it but what ``context`` finds in the run's folder.
+    """
+
+    @property
+    def name(self) -> str:
+        """The stage's folder in the run, as ``seralign.runs.layout`` names it."""
+        ...
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        """Digests of everything that the stage reads, by name. Another digest is another result."""
+        ...
+
+    def work(self, context: Context, folder: Path) -> object:
+        """Fill the folder, and return the figures: a dataclass of ``seralign.runs.figures``.
+
+        All processes of a run call it; the main one writes, and its figures are kept.
+        """
+        ...
+
+    def cost(self, forecast: Forecast) -> StageWork | None:
+        """What a model will do in the stage; None where none works, which takes no time worth a line."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works with.
+
+    Args:
+        loop: The run: its configuration, folder, tokenizer, caches and judges.
+        tables: The data as they were read.
+        base: The policy that the configuration names.
+        given_reference: The reference that the configuration names, if it names one.
+    """
+
+    loop: Loop
+    tables: Tables
+    base: Policy
+    given_reference: Policy | None
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return self.loop.config
+
+    @property
+    def run(self) -> Run:
+        """The run's folder."""
+        return self.loop.run
+
+    @cached_property
+    def reviewed(self) -> Tables:
+        """The data of the rounds, with the labels and the pairs that the review before round 1 left, if there is one.
+
+        Raises:
+            StoreError: the review has not finished.
+        """
+        if self.config.crossfit is None:
+            return self.tables
+        table = read_table(self.run.path(CROSSFIT, REVIEW), ["kept"])
+        staying = np.flatnonzero(table["kept"].to_numpy(zero_copy_only=False))
+        pairs = read_pairs(self.run.path(CROSSFIT, PAIRS)).select(staying.tolist())
+        digest = content_id([self.tables.digest, self.run.record(CROSSFIT).digest])
+        return replace(self.tables, pairs=pairs, digest=digest)
+
+    def policy(self, role: str) -> Policy:
+        """The policy of a role, as ``seralign.pipeline.lineage`` names it.
+
+        Raises:
+            StoreError: the stage that trains it has not finished.
+        """
+        if role == BASE:
+            return self.base
+        if role == INITIAL:
+            return self.base if self.config.sft is None else self._trained(role, "sft")
+        if role == REFERENCE:
+            return self.given_reference or replace(self.policy(INITIAL), name="reference")
+        if role == BASELINE:
+            return self._trained(role, self.loop.objective.name)
+        if (index := round_of(role)) is not None:
+            return self._trained(role, f"round {index}")
+        return self._trained(role, f"copy {role.rpartition('-')[2]}")
+
+    def _trained(self, role: str, name: str) -> Policy:
+        stage = trained_by(role)
+        source = trained_source(self.run.root / stage / POLICY, self.base.source)
+        return Policy(name, source, self.run.figures(stage, TrainFigures).digest, stage)
+
+
+def carry_out(context: Context, stage: Stage) -> StageRecord:
+    """The record of a stage: read back where it has finished, made otherwise.
+
+    Raises:
+        StoreError: the stage finished with other inputs, or its files are harmed.
+    """
+    return run_stage(context.run, stage.name, stage.inputs(context), partial(stage.work, context))
