@@ -267,8 +267,7 @@ class EvaluateFigures:
         unfinished: Share of responses without an end within the length limit.
         heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; pairs of a prompt are one group.
         heldout_margin: Mean margin (nats) of the held-out pairs.
-        margin_length_correlation: Correlation over the held-out pairs of margin with the length of the chosen less
-            that of the rejected response.
+        margin_length_correlation: Correlation of their margins with chosen less rejected tokens.
 
     Raises:
         ValueError: a figure is not finite.
