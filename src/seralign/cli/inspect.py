@@ -178,6 +178,8 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
         example = to_example(cast(dict[str, Any], row))
         label = f"  p {example.preference.p:g}" if isinstance(example.preference, Pair) else ""
         yield Text(f"{example.preference.form} {example.example_id}{label}  weight {example.weight:g}", style="bold")
+        for name, value in example.carried.items():
+            yield Text(printable(f"{name}: {value}"))
         sides = ("chosen", "rejected") if label else ("response",) * len(example.responses)
         for side, response in zip(sides, example.responses, strict=True):
             prompt_ids, ids = example.prompt.ids, response.ids

@@ -68,6 +68,8 @@ class DataConfig:
             names (human, gpt …) are mapped already.
         chat_template_kwargs: Settings of the chat template, e.g. ``{enable_thinking: false}``. A column of this name
             overrides them for a row.
+        keep_columns: Columns of ``pairs``, by their names in the file, whose values stay with the rows in the tables of
+            the run, e.g. ``[annotator, source]``. Other sources may lack them.
     """
 
     pairs: SourceConfig | None = None
@@ -83,8 +85,11 @@ class DataConfig:
     system: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    keep_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        repeated = len(set(self.keep_columns)) < len(self.keep_columns)
+        require(not repeated, "keep_columns", "names that are all different", self.keep_columns)
         for theirs, ours in self.roles.items():
             require(ours in (*ROLES, theirs), f"roles.{theirs}", f"one of {', '.join(ROLES)}", ours)
         for name in self.chat_template_kwargs:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,6 +18,7 @@ import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
+from seralign.data.carried import NONE, carried_values, check_kept, kept_columns
 from seralign.data.columns import Row, listed_names
 from seralign.data.content import Unencoded, is_chat
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
@@ -113,10 +114,20 @@ def _prepare(
 ) -> tuple[Dataset, SourceFigures]:
     """Examples of any form."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
+    kept = kept_columns(source, encoder.data.keep_columns)
+    needed = kept if key == "data.pairs" else {}
+
+    def carrying(row: Row, where: str, how: Reading) -> RawExample | Drop:
+        raw = read(row, where, how)
+        unread = tuple(name for name in raw.unread if name not in kept.values())
+        if isinstance(raw, Drop):
+            return replace(raw, unread=unread)
+        return replace(raw, unread=unread, carried=carried_values(row, kept))
 
     def examples() -> Iterator[Example]:
         identities = _Identities()
-        for raw, encoded in _encode(_rows(source, key), tally, read, encoder, reading(encoder.data, key)):
+        rows = _rows(source, key, needed)
+        for raw, encoded in _encode(rows, tally, carrying, encoder, reading(encoder.data, key)):
             example_id, repeated = identities.take(raw)
             if isinstance(encoded, str):
                 tally.drop(encoded)
@@ -124,15 +135,16 @@ def _prepare(
             tally.keep(raw, [*encoded.notes, *([DUPLICATE] * repeated)], encoded)
             responses = map(Response, encoded.responses, encoded.response_ids)
             prompt = _prompt(raw, encoded, encoder)
-            yield Example(example_id, prompt, tuple(responses), raw.preference, raw.weight)
+            yield Example(example_id, prompt, tuple(responses), raw.preference, raw.weight, carried=raw.carried)
 
-    write_examples(path, examples())
+    write_examples(path, examples(), list(kept))
     return read_table(path), tally.report()
 
 
-def _rows(source: SourceConfig, key: str) -> Iterator[list[tuple[Row, str]]]:
-    """Rows in chunks, each with its place."""
+def _rows(source: SourceConfig, key: str, needed: Mapping[str, str] = NONE) -> Iterator[list[tuple[Row, str]]]:
+    """Rows in chunks, each with its place; ``needed`` are columns to carry along, which the source must have."""
     table = load_rows(source, key)
+    check_kept(source, needed, table.column_names)
     # A row without a prompt, where others have one, has lost it: its answers are not looked through for another.
     absent = {"prompt": None} if "prompt" in table.column_names else {}
     rows = ((absent | row, where) for row, where in table.located())

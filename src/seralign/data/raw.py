@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from seralign.data.content import NOTHING, Content, Inputs
 from seralign.records import Preference
@@ -21,7 +22,8 @@ class RawExample:
     """An example before tokens: a prompt, its responses, and a preference over them; the chosen one of a pair is first.
 
     ``named``: ``example_id`` was given in the row, else it is the digest of prompt and responses. ``where`` is the file
-    and the row, for messages; ``unread`` the row's columns that were not read; ``notes`` what is to be counted.
+    and the row, for messages; ``unread`` the row's columns that were not read; ``notes`` what is to be counted;
+    ``carried`` the values of the columns that ``data.keep_columns`` names, as text.
     """
 
     example_id: str
@@ -34,6 +36,7 @@ class RawExample:
     inputs: Inputs = NOTHING
     unread: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    carried: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

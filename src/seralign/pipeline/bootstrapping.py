@@ -88,7 +88,8 @@ class Bootstrap:
         rewards = ensembled - self._slope(context) * responses.lengths
         found, left_out = contrasts(table, rewards)
         if distributed.is_main():
-            write_examples(folder / GENERATED, generated_pairs(index, prompts, table, found))
+            made = generated_pairs(index, prompts, table, found)
+            write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
         margins = np.array([contrast.margin for contrast in found])

@@ -145,7 +145,8 @@ def _review(
         reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
         write_table(folder / REVIEW, selection.table() | reviewed)
         labelled = zip(map(to_example, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
-        write_examples(folder / PAIRS, (oriented(pair, label) for pair, label in labelled))
+        turned = (oriented(pair, label) for pair, label in labelled)
+        write_examples(folder / PAIRS, turned, loop.config.data.keep_columns)
     return CrossfitFigures(
         pairs=len(fold),
         kept=len(selection.kept),

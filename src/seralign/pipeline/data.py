@@ -68,7 +68,7 @@ def data_stage(
     sources = _sources(config)
     inputs = {key: fingerprint(source, key) for key, source in sources.items()}
     inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
-    inputs |= settings(config, *ENCODING) | tokenizer_inputs(tokenizer, end_tokens)
+    inputs |= settings(config, *ENCODING, "data.keep_columns") | tokenizer_inputs(tokenizer, end_tokens)
     if config.data.heldout is None:
         inputs |= settings(config, "data.heldout_fraction", "seed")
     encoder = make_encoder(tokenizer, config.data, end_tokens)
