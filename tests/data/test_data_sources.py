@@ -416,7 +416,7 @@ def test_an_empty_list_of_files() -> None:
     ("options", "error", "message"),
     [
         ({"columns": {"chosen": "good"}}, DataError, "no column 'good'; it has prompt, chosen, rejected"),
-        ({"columns": {"chozen": "chosen"}}, ConfigError, "unknown column 'chozen'; ours are "),
+        ({"columns": {"chozen": "chosen"}}, ConfigError, "unknown column 'chozen'; did you mean chosen"),
         ({"columns": {"chosen": "rejected", "prompt": "rejected"}}, ConfigError, "one name of ours only"),
         ({"limit": 0}, ConfigError, "limit must be at least 1"),
         ({"split": "test"}, ConfigError, "data.pairs.split goes with a hub data set"),

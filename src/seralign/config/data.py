@@ -19,6 +19,11 @@ RESERVED_SETTINGS = (
 )  # fmt: skip
 
 
+def is_truth_as_text(value: object) -> bool:
+    """Whether a setting is ``true`` or ``false`` as text; any text is true to a template."""
+    return isinstance(value, str) and value.strip().lower() in ("true", "false")
+
+
 @dataclass(frozen=True)
 class SourceConfig:
     """A source of rows.
@@ -92,7 +97,12 @@ class DataConfig:
         require(not repeated, "keep_columns", "names that are all different", self.keep_columns)
         for theirs, ours in self.roles.items():
             require(ours in (*ROLES, theirs), f"roles.{theirs}", f"one of {', '.join(ROLES)}", ours)
-        for name in self.chat_template_kwargs:
+        for name, value in self.chat_template_kwargs.items():
+            if is_truth_as_text(value):
+                raise ConfigError(
+                    f"chat_template_kwargs.{name} is the text {value!r}, which a template takes as true; "
+                    f"write {value.lower()} without quotation marks"
+                )
             if name in RESERVED_SETTINGS:
                 raise ConfigError(f"chat_template_kwargs.{name} is not a setting of a template; leave it out")
         require(0.0 <= self.heldout_fraction < 1.0, "heldout_fraction", "in [0, 1)", self.heldout_fraction)

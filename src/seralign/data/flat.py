@@ -1,4 +1,4 @@
-"""Rows in other tools' preference formats, under our names of columns: OpenAI's and ms-swift's."""
+"""Rows in other preference formats, under our names of columns: OpenAI's, PKU-SafeRLHF's and ms-swift's."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from seralign.data import columns
 from seralign.data.columns import Row
 from seralign.data.place import Place
 
+OF_PKU = ("response_0", "response_1", "better_response_id")
 OF_SWIFT = ("rejected_messages", "rejected_response")
 
 
 def flat(row: Row, place: Place) -> Row:
-    """A row of OpenAI's or of ms-swift's preference format with columns of ours; other rows as they are.
+    """A row of OpenAI's, PKU-SafeRLHF's or ms-swift's preference format with columns of ours; other rows as they are.
 
     Raises:
         DataError: The row has the columns of such a format and is none.
     """
     if all(name in row for name in columns.OPENAI):
         return _of_openai(row, place)
+    if all(name in row for name in OF_PKU) and not {*columns.IMPLICIT} & row.keys():
+        return _of_pku(row, place)
     return _of_swift(row, place)
 
 
@@ -36,6 +39,16 @@ def _of_openai(row: Row, place: Place) -> Row:
         if name not in columns.OPENAI
     }
     return {**others, **made}
+
+
+def _of_pku(row: Row, place: Place) -> Row:
+    """Two responses, and the number of the better one."""
+    better = str(row["better_response_id"]).strip()
+    if better not in ("0", "1"):
+        raise place.error(f"better_response_id must be 0 or 1, got {row['better_response_id']!r}")
+    others = {name: value for name, value in row.items() if name not in OF_PKU}
+    worse = "0" if better == "1" else "1"
+    return {**others, "chosen": row[f"response_{better}"], "rejected": row[f"response_{worse}"]}
 
 
 def _of_swift(row: Row, place: Place) -> Row:

@@ -26,7 +26,7 @@ from seralign.data.borders import NOT_THE_ASSISTANT, answer, check_prompt, split
 from seralign.data.columns import IMPLICIT, LABELLED, Row
 from seralign.data.content import NOTHING, Content, Inputs, is_chat
 from seralign.data.flat import flat
-from seralign.data.inputs import Around, read_around, with_before
+from seralign.data.inputs import Around, read_around, with_before, without_before
 from seralign.data.kinds import refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.markers import hh_turns, holds_hh_turns, in_turns, is_hh, other_turn
@@ -167,6 +167,8 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
         return HH_LEFT
     if names[0] in columns.CONVERSATIONS and names[1:] in ((), ("rejected",)):
         messages, *others = contents
+        if isinstance(messages, str):
+            refuse_stored_chat(messages, names[0], place)
         if not is_chat(messages) or len(messages) < 2:
             raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
         if messages[-1]["role"] != "assistant":
@@ -180,6 +182,7 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
     else:
         prompt = _prompt(prompt, names[0], place)
         responses = [_response(prompt, response, place) for response in responses]
+        responses = without_before(prompt, responses, around)
         responses = without_prompt(prompt, responses, place)
     parts = split(prompt, responses[0], responses[-1], place)
     if isinstance(parts, str):
@@ -251,7 +254,7 @@ def _response(prompt: Content, response: Content, place: Place) -> Content:
     if not isinstance(response, str):
         return response
     is_list = not response.lstrip().startswith("{")
-    if isinstance(prompt, str) and is_list and stored_role(response) not in (None, "assistant"):
+    if isinstance(prompt, str) and is_list and stored_role(response, place.reading.roles) not in (None, "assistant"):
         refuse_stored_chat(response, "a response", place)
     return response.strip() if place.reading.format == "hh" else response
 
@@ -272,7 +275,7 @@ def _note_response(answer: Content, place: Place) -> None:
     if isinstance(text, str):
         if other_turn(text):
             place.notes.append(OTHER_TURN)
-        if stored_role(text):
+        if stored_role(text, place.reading.roles):
             place.notes.append(STORED)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seralign.config.data import RESERVED_SETTINGS
+from seralign.config.data import RESERVED_SETTINGS, is_truth_as_text
 from seralign.data.columns import MEDIA, WITH_PROMPT, Row
 from seralign.data.content import NOTHING, Chat, Content, Inputs, Message, is_chat, is_ids
 from seralign.data.messages import read_text
@@ -71,9 +71,24 @@ def with_before(prompt: Content, around: Around, place: Place) -> Content:
         if own["content"].strip() != before[0]["content"].strip():
             raise place.error("the column system and the system message in the prompt differ")
         before = before[1:]
+    begins = 1 if own is not None and own is prompt[0] else 0
+    history = tuple(message for message in before if message["role"] != "system")
+    if history and prompt[begins : begins + len(history)] == history:
+        before = before[: len(before) - len(history)]
     if own is not None and own is prompt[0] and before:
         return (own, *before, *prompt[1:])
     return (*before, *prompt)
+
+
+def without_before(prompt: Content, responses: Sequence[Content], around: Around) -> list[Content]:
+    """Responses that are whole conversations without the system message and the earlier turns, where all begin with
+    them and a prompt of messages does not.
+    """
+    size = len(around.before)
+    if not is_chat(prompt) or prompt[:size] == around.before:
+        return list(responses)
+    whole = all(is_chat(each) and each[: size + len(prompt)] == (*around.before, *prompt) for each in responses)
+    return [each[size:] for each in responses] if whole else list(responses)
 
 
 def _history(value: Any, place: Place) -> Chat:
@@ -105,6 +120,12 @@ def _settings(value: Any, place: Place) -> dict[str, Any]:
     taken = [name for name in value if name in RESERVED_SETTINGS]
     if taken:
         raise place.error(f"chat_template_kwargs.{taken[0]} is no setting of a template; leave it out")
+    for name, item in value.items():
+        if is_truth_as_text(item):
+            raise place.error(
+                f"chat_template_kwargs.{name} is the text {item!r}, which a template takes as true; "
+                "give it as a truth value, without quotation marks"
+            )
     return {name: plain(item) for name, item in value.items() if item is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,11 @@ from seralign.data.place import Place
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
 
-_THUMBS = {"true", "false"}
+_THUMBS = {"true", "false", "good", "bad", "desirable", "undesirable", "chosen", "rejected"}
+# Columns that hold nothing but a thumb up or down.
+_TAGS = ("kto_tag", "desirable")
+# An answer's column that has a number or a letter in its name.
+_NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
 _RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
 # What a ranked answer, or a column beside the answers, has of it.
 _RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
@@ -41,15 +46,16 @@ def refuse_other_formats(row: Row, place: Place) -> None:
     """Refuse a row that is known to be neither a pair nor a demonstration.
 
     Raises:
-        DataError: It is an answer with a thumb up or down, or a list of ranked answers.
+        DataError: It is an answer with a thumb up or down, a list of ranked answers, or has several answers.
     """
     if columns.is_pair(row, place):
         return
-    if "label" in row and _is_thumb(row["label"]) and columns.is_demonstration(row, place):
+    thumb = next((name for name in ("label", *_TAGS) if name in row and _is_thumb(name, row[name])), None)
+    if thumb is not None and columns.is_demonstration(row, place):
         raise place.error(
-            "an answer with a label of true or false, as KTO has it, is an unpaired preference, which this version "
+            f"an answer with a {thumb} of true or false, as KTO has it, is an unpaired preference, which this version "
             "does not train on yet; a pair has two answers to one prompt, chosen and rejected. "
-            f"A label that means something else needs another name; {columns.listed(row)}"
+            f"A column {thumb} that means something else needs another name; {columns.listed(row)}"
         )
     ranked = _ranked(row)
     if ranked is not None:
@@ -57,10 +63,18 @@ def refuse_other_formats(row: Row, place: Place) -> None:
             f"{ranked} is a list of ranked answers, as Nectar has it, and this version does not train on rankings yet; "
             f"write a row with prompt, chosen and rejected for each two answers to compare; {columns.listed(row)}"
         )
+    numbered = [name for name in row if _NUMBERED.fullmatch(name)]
+    if len(numbered) > 1 and not columns.is_demonstration(row, place):
+        raise place.error(
+            f"{columns.listed_names(numbered)} are several answers to one prompt, as HelpSteer has them, in a format "
+            f"that is not read; write a row with prompt, chosen and rejected for each two; {columns.listed(row)}"
+        )
 
 
-def _is_thumb(value: Any) -> bool:
+def _is_thumb(name: str, value: Any) -> bool:
     """Whether a label is true or false; a table of text has it as a word, others perhaps as 1 or 0."""
+    if name in _TAGS:
+        return value is not None and value != ""
     if isinstance(value, str):
         return value.strip().lower() in _THUMBS
     return isinstance(value, bool | int | float) and value in (0, 1)

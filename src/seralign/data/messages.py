@@ -11,7 +11,7 @@ from seralign.data.calls import call_message, joined, read_calls
 from seralign.data.content import Chat, Ids, Message
 from seralign.data.place import Place
 from seralign.data.roles import KNOWN, is_calls, likely_role, our_role
-from seralign.data.values import plain, shown
+from seralign.data.values import from_json, plain, shown
 
 ROLE_MAPPED = "role mapped"
 
@@ -21,6 +21,7 @@ INSTEAD = ("tool_calls", "function_call", "reasoning_content", "thinking", "reas
 
 _STORED = re.compile(r"\s*(?:(?:array\()?\s*\[\s*)?\{")
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](\w+)['"]""")
+_PAIRS = re.compile(r"""\s*\[\s*[\[(]\s*['"](\w+)['"]\s*,\s*['"]""")
 _CONTENT = re.compile(r"""['"](?:content|value)['"]\s*:""")
 
 
@@ -56,12 +57,15 @@ def read_ids(value: Any, name: str, place: Place) -> Ids:
     return tuple(value)
 
 
-def stored_role(text: str) -> str | None:
-    """The first role of a conversation, or of a message, that a text has written down, as JSON or as Python prints it;
-    else None.
+def stored_role(text: str, roles: Mapping[str, str]) -> str | None:
+    """The first role of a conversation, or of a message, that a text has written down, as JSON (once or twice), as
+    pairs of a role and a content, or as Python prints it; else None.
     """
-    role = _ROLE.search(text, 0, 2000) if _STORED.match(text) else None
-    ours = our_role(role[1], {}) if role and _CONTENT.search(text) else None
+    if text.lstrip().startswith('"'):
+        inner = from_json(text)
+        return stored_role(inner, roles) if isinstance(inner, str) and not inner.lstrip().startswith('"') else None
+    role = _ROLE.search(text) if _STORED.match(text) and _CONTENT.search(text) else _PAIRS.match(text)
+    ours = our_role(role[1], roles) if role else None
     return ours if ours in KNOWN else None
 
 
@@ -71,7 +75,7 @@ def refuse_stored_chat(text: str, name: str, place: Place) -> None:
     Raises:
         DataError: It is one.
     """
-    if stored_role(text):
+    if stored_role(text, place.reading.roles):
         raise place.error(
             f"{name} is a text that holds a conversation, {text[:40]!r}…; "
             "store it as a list of messages, not as a string"

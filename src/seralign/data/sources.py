@@ -11,13 +11,14 @@ import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from seralign.config import SourceConfig
-from seralign.data.columns import KNOWN_COLUMNS, listed_names
+from seralign.data.columns import EXPLICIT, IMPLICIT, KNOWN_COLUMNS, listed_names
 from seralign.data.hub import hub_fingerprint, hub_rows
 from seralign.data.readers.arrow_rows import dataset_part, parquet_part, saved_part
 from seralign.data.readers.csv_rows import csv_part
@@ -87,7 +88,11 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
     """
     unknown = sorted(set(source.columns) - KNOWN_COLUMNS)
     if unknown:
-        raise ConfigError(f"{key}.columns: unknown column {unknown[0]!r}; ours are {', '.join(sorted(KNOWN_COLUMNS))}")
+        alike = get_close_matches(unknown[0], KNOWN_COLUMNS, 1)
+        hint = f"did you mean {alike[0]}? " if alike else ""
+        raise ConfigError(
+            f"{key}.columns: unknown column {unknown[0]!r}; {hint}ours are {', '.join(sorted(KNOWN_COLUMNS))}"
+        )
     if source.limit is not None and source.limit < 1:
         raise ConfigError(f"{key}.limit must be at least 1, got {source.limit}")
     files = local_files(source, key)
@@ -163,6 +168,12 @@ def _check_mapping(source: SourceConfig, names: list[str], key: str) -> None:
             )
     if len(set(source.columns.values())) < len(source.columns):
         raise ConfigError(f"{key}.columns: a column of the file can have one name of ours only, got {source.columns}")
+    for ours, theirs in source.columns.items():
+        if theirs in IMPLICIT and ours in EXPLICIT and ours != theirs and theirs not in source.columns:
+            raise ConfigError(
+                f"{key}.columns.{ours}: the column {theirs} is used twice, as {ours} and as {theirs}; "
+                f"map another column to one of the two"
+            )
 
 
 def _mapped(values: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:

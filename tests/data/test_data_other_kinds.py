@@ -1,0 +1,125 @@
+"""Rows of kinds that are not ours are named as what they are, and not read as something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seralign.config import DataConfig, SourceConfig
+from seralign.data.formats import read_demonstration, read_pair
+from seralign.data.kinds import kind_of
+from seralign.data.place import Place, reading
+from seralign.data.raw import RawExample
+from seralign.data.sources import load_rows
+from seralign.errors import ConfigError, DataError
+
+
+def user(content: str) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
+SYSTEM = {"role": "system", "content": "S"}
+
+
+def pair(row: dict[str, Any], **data: Any) -> RawExample:
+    raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
+    assert isinstance(raw, RawExample), raw
+    return raw
+
+
+@pytest.mark.parametrize(
+    "tag", [{"kto_tag": False}, {"kto_tag": "no"}, {"desirable": True}, {"desirable": 0}, {"label": "bad"}]
+)
+def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
+    (name,) = tag
+    for row in ({"prompt": "Q", "completion": "a", **tag}, {"messages": [user("Q"), assistant("a")], **tag}):
+        with pytest.raises(DataError, match=f"f row 1: an answer with a {name} of true or false, as KTO has it"):
+            read_demonstration(row, "f row 1")
+
+
+@pytest.mark.parametrize(("better", "answers"), [(0, ("x", "y")), (1, ("y", "x")), ("1", ("y", "x"))])
+def test_pku_saferlhf_is_a_pair(better: Any, answers: tuple[str, str]) -> None:
+    row = {"prompt": "Q", "response_0": "x", "response_1": "y", "better_response_id": better, "safer_response_id": 0}
+    assert kind_of(row, Place("f row 1", reading(DataConfig(), "data.pairs"))) == "pairs"
+    raw = pair(row)
+    assert (raw.prompt, raw.responses, raw.unread) == ("Q", answers, ("safer_response_id",))
+
+
+@pytest.mark.parametrize("better", [2, None, True, "a"])
+def test_pku_saferlhf_needs_the_number_of_an_answer(better: Any) -> None:
+    with pytest.raises(DataError, match="better_response_id must be 0 or 1, got"):
+        pair({"prompt": "Q", "response_0": "x", "response_1": "y", "better_response_id": better})
+
+
+def test_several_answers_of_another_format_are_no_prompt() -> None:
+    row = {"prompt": "Q", "response_1": "x", "response_2": "y", "preference_strength": -2}
+    with pytest.raises(DataError, match="response_1, response_2 are several answers to one prompt, as HelpSteer has"):
+        kind_of(row, Place("f row 1", reading(DataConfig(), "data.pairs")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"content": "' + 3000 * "x" + '", "role": "user"}]',
+        '[{"role": "client", "content": "Hi"}]',
+        '"[{\\"role\\": \\"user\\", \\"content\\": \\"Hi\\"}]"',
+        '[["user", "Hi"], ["assistant", "Yo"]]',
+    ],
+    ids=["far", "mapped", "twice", "pairs"],
+)
+def test_conversations_stored_as_strings_in_other_ways_are_refused(text: str) -> None:
+    with pytest.raises(DataError, match="prompt is a text that holds a conversation"):
+        pair({**PLAIN, "prompt": text}, roles={"client": "user"})
+
+
+@pytest.mark.parametrize("text", ['"Hi"', '"role"', '[["a", "b"]]', '["user", "x"]', '[["user"]]'])
+def test_other_json_in_lists_and_quotation_marks_is_text(text: str) -> None:
+    assert pair({**PLAIN, "prompt": text}).prompt == text
+
+
+def test_a_column_of_messages_that_is_text_says_that_it_is_stored_as_a_string() -> None:
+    row = {"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}
+    with pytest.raises(DataError, match=r"messages is a text that holds a conversation.*as a list of messages"):
+        read_demonstration(row, "f row 1")
+
+
+def test_conversations_may_begin_with_the_system_message_and_history_of_other_columns() -> None:
+    before = [SYSTEM, user("x"), assistant("y")]
+    columns = {"system": "S", "history": [["x", "y"]]}
+    whole = [[*before, user("Q"), assistant(text)] for text in "ab"]
+    raw = pair({"prompt": [user("Q")], **columns, "chosen": whole[0], "rejected": whole[1]})
+    assert raw.prompt == (*before, user("Q"))
+    assert raw.responses == ((assistant("a"),), (assistant("b"),))
+
+
+@pytest.mark.parametrize("begin", [[], [SYSTEM]])
+def test_a_history_that_the_prompt_begins_with_is_not_repeated(begin: list[Any]) -> None:
+    prompt = [*begin, user("x"), assistant("y"), user("Q")]
+    raw = pair({"prompt": prompt, "history": [["x", "y"]], "system": "S", "chosen": "a", "rejected": "b"})
+    assert raw.prompt == (SYSTEM, user("x"), assistant("y"), user("Q"))
+
+
+def test_a_truth_value_as_text_is_no_setting() -> None:
+    settings = {"enable_thinking": "false"}
+    with pytest.raises(DataError, match=r"chat_template_kwargs.enable_thinking is the text 'false'"):
+        pair({"prompt": [user("Q")], "chosen": "a", "rejected": "b", "chat_template_kwargs": settings})
+    with pytest.raises(ConfigError, match=r"chat_template_kwargs.enable_thinking is the text 'false'"):
+        DataConfig(chat_template_kwargs=settings)
+
+
+def test_mappings_of_columns_that_cannot_be_meant_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": "Q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"data.pairs.columns.prompt: the column chosen is used twice"):
+        load_rows(SourceConfig(str(path), columns={"prompt": "chosen"}), "data.pairs")
+    with pytest.raises(ConfigError, match="unknown column 'promt'; did you mean prompt"):
+        load_rows(SourceConfig(str(path), columns={"promt": "x"}), "data.pairs")
+    swapped = load_rows(SourceConfig(str(path), columns={"chosen": "rejected", "rejected": "chosen"}), "data.pairs")
+    assert (swapped[0]["chosen"], swapped[0]["rejected"]) == ("b", "a")
