@@ -132,6 +132,17 @@ def test_overrides_are_not_changed() -> None:
             "objective: {name: dpoo}",
             "objective.name must be one of dpo, ipo, slic, simpo, sft, or module:Class",
         ),
+        (
+            "objective: [dpo, sft]",
+            "objective[0]: expected a section with keys and values, got 'dpo'; a list adds objectives: [{",
+        ),
+        ("objective: {dpo: 1.0, sft: 0.2}", "objective.dpo: unknown key; a list adds objectives: [{name: dpo}"),
+        ("objective: {name: dpo, rpo_alpha: 1.0}", "objective.rpo_alpha: unknown key; a list adds objectives: [{name"),
+        ("policy: {lora: {r: 1000000}}", "policy.lora.r must be between 1 and 8192, got 1000000"),
+        (
+            "policy: {lora: {target_modules: 'q_proj,v_proj'}}",
+            "policy.lora.target_modules: 'q_proj,v_proj' is one text; give a list: [q_proj, v_proj]",
+        ),
         ("objective: {beta: -1}", "objective.beta must be greater than 0, got -1.0"),
         ("objective: {name: sft, beta: 1}\nrounds: 1", "objective.beta is not a setting of sft"),
         ("objective: {name: sft}", "objective.name: sft has no margin to select pairs by"),

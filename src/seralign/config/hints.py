@@ -84,6 +84,7 @@ INSTEAD: dict[str, str] = {
     "(scoring.cache)",
     "resume_from_checkpoint": "give the same command again to resume the run",
     "overwrite_output_dir": "give the same command again to resume the run; for a new run, set another out",
+    "rpo_alpha": "a list adds objectives: [{name: dpo}, {name: sft, weight: ...}]",
     "packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
     "sample_packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
     "load_in_4bit": "weights are not quantized; policy.dtype and policy.lora save memory",

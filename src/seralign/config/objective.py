@@ -16,6 +16,7 @@ from seralign.records import FORMS
 
 KEY = "objective"
 DEFAULT = "dpo"
+_SUM = "a list adds objectives: [{name: dpo}, {name: sft, weight: 0.2}]"
 
 
 def read_objective(values: Any) -> ObjectiveSum:
@@ -64,6 +65,7 @@ def plain_name(values: dict[str, Any] | list[dict[str, Any]]) -> str:
 def _term(values: Any, key: str) -> Term:
     if not isinstance(values, dict):
         meant = f"; did you mean {KEY}.name?" if isinstance(values, str) else ""
+        meant = f"; {_SUM}" if key != KEY else meant
         raise ConfigError(f"{key}: expected a section with keys and values, got {shown(values)}{meant}")
     settings = dict(values)
     name = typed(str, settings.pop("name", DEFAULT), f"{key}.name")
@@ -72,6 +74,8 @@ def _term(values: Any, key: str) -> Term:
     kind = _class(name, key)
     own = keys_below(kind)
     for unknown in (found for found in settings if found not in own):
+        if unknown in OBJECTIVES:
+            raise ConfigError(f"{key}.{unknown}: unknown key; {_SUM}")
         if unknown in keys_below(ObjectiveSum):
             has = f"; its settings are {', '.join(own)}" if own else ", which has no settings"
             raise ConfigError(f"{key}.{unknown} is not a setting of {name}{has}; remove it")

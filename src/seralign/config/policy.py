@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from seralign.checks import positive, require
 from seralign.config.training import DataType
 from seralign.errors import ConfigError
+
+# Beyond it an adapter has more weights than the matrices that it is put on.
+MAX_RANK = 8192
+# Names with commas between them, where one regular expression or a list is meant.
+_NAMES = re.compile(r"[\w.]+(?:\s*,\s*[\w.]+)+")
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,11 @@ class LoraConfig:
     target_modules: str | list[str] = "all-linear"
 
     def __post_init__(self) -> None:
-        require(self.r > 0, "r", "greater than 0", self.r)
+        require(0 < self.r <= MAX_RANK, "r", f"between 1 and {MAX_RANK}", self.r)
         positive(self.alpha, "alpha")
+        if isinstance(self.target_modules, str) and _NAMES.fullmatch(self.target_modules):
+            names = ", ".join(name.strip() for name in self.target_modules.split(","))
+            raise ConfigError(f"target_modules: {self.target_modules!r} is one text; give a list: [{names}]")
         require(len(self.target_modules) > 0, "target_modules", "all-linear or names of modules", self.target_modules)
 
 
