@@ -290,3 +290,12 @@ def test_a_model_without_a_tokenizer_says_so(saved: Saved, tmp_path: Path) -> No
     with pytest.raises(ModelError) as caught:
         load_tokenizer(PolicySource(str(tmp_path)), CONFIG)
     assert str(caught.value) == f"policy.tokenizer: {tmp_path} has no tokenizer; give its folder as policy.tokenizer"
+
+
+def test_every_module_of_an_adapter_has_to_be_there(saved: Saved) -> None:
+    """The model is made without weights, before anything is computed."""
+    source = saved("llama")
+    check_model(source, PolicyConfig(lora=LoraConfig(target_modules=["q_proj", "layers.1.mlp.up_proj"])))
+    says = r"^policy\.lora\.target_modules: the model has no module 'nope'; it has q_proj, k_proj"
+    with pytest.raises(ModelError, match=says):
+        check_model(source, PolicyConfig(lora=LoraConfig(target_modules=["q_proj", "nope"])))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from seralign.errors import ModelError
-from seralign.policy.identity import PolicySource, fetch, hub_name, portable, weights_digest
+from seralign.policy.identity import PolicySource, check_finite, fetch, hub_name, portable, weights_digest
 from seralign.policy.quiet import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
@@ -198,3 +198,24 @@ def test_names_of_the_hub_are_told_from_folders(tmp_path: Path, monkeypatch: pyt
     assert [portable(path) for path in ("Qwen/Qwen2.5", "models/here", "/srv/models/qwen/", "a/b/c.jsonl")] == [
         "Qwen/Qwen2.5", "here", "qwen", "c.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(broken: float, saved: Saved, tmp_path: Path) -> None:
+    source = copy_of(saved("llama"), tmp_path / "broken")
+    check_finite(source)
+    file = tmp_path / "broken" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"][3] = broken
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"^{file}: model\.norm\.weight has weights that are NaN or infinite"):
+        check_finite(source)
+
+
+@pytest.mark.parametrize("key", ["policy", "reference"])
+def test_a_local_folder_has_no_revisions(key: str, saved: Saved) -> None:
+    source = saved("llama")
+    with pytest.raises(
+        ModelError, match=rf"^{key}\.revision: {source.model} is a local folder, which has none; remove it"
+    ):
+        fetch(replace(source, revision="main"), key)

@@ -192,3 +192,19 @@ def test_a_model_that_is_no_longer_used_is_gone_before_the_next_is_loaded(
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"eos_token_id": "x"}', "eos_token_id must be a token id or a list of such, got 'x'"),
+        ('{"eos_token_id": [0, 1.5]}', "eos_token_id must be a token id or a list of such, got 1.5"),
+        ('{"eos_token_id": ', "cannot be read: "),
+    ],
+)
+def test_broken_generation_settings_are_named(content: str, says: str, saved: Saved, tmp_path: Path) -> None:
+    source = copy_of(saved("llama"), tmp_path / "broken")
+    file = tmp_path / "broken" / "generation_config.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=f"^{file}: {says}"):
+        end_tokens(source, tiny.make_tokenizer())

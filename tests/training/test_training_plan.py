@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
 from seralign.policy.packs import Sizes, fill
-from seralign.training.plan import Plan, plan_training
+from seralign.training.plan import Plan, check_step, plan_training
 
 lengths_of = st.lists(st.integers(2, 60), min_size=1, max_size=60).map(np.array)
 settings_of = st.fixed_dictionaries(
@@ -155,3 +155,11 @@ def test_filling_covers_each_row_once_longest_first(lengths, budget):
     assert sorted(row for pack in packs for row in pack) == list(range(len(lengths)))
     assert [lengths[row] for pack in packs for row in pack] == sorted(lengths, reverse=True)
     assert all(len(pack) * lengths[pack].max() <= budget or len(pack) == 1 for pack in packs)
+
+
+def test_a_step_that_repeats_the_data_over_and_over_is_refused() -> None:
+    check_step(TrainingConfig(max_steps=2, batch_size=48), 24, "training")
+    check_step(TrainingConfig(epochs=1, batch_size=10**6), 24, "training")
+    says = r"^training\.batch_size: a step of 1000000 pairs is larger than the data of 24 pairs, .* set at most 24$"
+    with pytest.raises(ConfigError, match=says):
+        check_step(TrainingConfig(max_steps=2, batch_size=10**6), 24, "training")

@@ -11,7 +11,7 @@ from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.training.arguments import check_rates, check_settings
 from seralign.training.forms import check_forms
-from seralign.training.plan import count_steps
+from seralign.training.plan import check_step, count_steps
 
 
 def check_sections(config: RunConfig) -> None:
@@ -39,7 +39,9 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
     check_forms(forms(tables.heldout), config.objective, heldout)
     if config.sft is not None:
+        check_step(config.sft, len(demonstrations(tables)), "sft")
         check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")
+    check_step(config.training, len(first), "training")
     check_rates(config.training, count_steps(len(first), config.training, "training"), "training")
 
 

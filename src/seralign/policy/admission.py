@@ -89,6 +89,8 @@ def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy")
     settings = check_kind(source, config, key)
     if config.attention is not None:
         _check_attention(settings, config)
+    if config.lora is not None and isinstance(config.lora.target_modules, list):
+        _check_targets(settings, config, config.lora.target_modules)
     if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
         raise ModelError(
             f"{key}.model: its weights are quantized ({_quantizer(settings)}), and these cannot be trained; give the "
@@ -202,6 +204,18 @@ def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
         raise ModelError(
             f"policy.attention: {config.attention} cannot be used with this model here: {brief(error)}"
         ) from None
+
+
+def _check_targets(settings: PretrainedConfig, config: PolicyConfig, targets: list[str]) -> None:
+    """Have transformers make the model, without weights, and look for every module that an adapter is to be put on."""
+    with quiet_transformers(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    names = [name for name, _ in model.named_modules()]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+            raise ModelError(f"policy.lora.target_modules: the model has no module {target!r}; it has {known}")
 
 
 def _check_adapter(folder: Path, key: str) -> None:

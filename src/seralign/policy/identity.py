@@ -56,6 +56,8 @@ def fetch(source: PolicySource, key: str = "policy") -> PolicySource:
     Raises:
         ModelError: no such folder, a folder of something else, or the hub has no such model.
     """
+    if source.revision is not None and Path(source.model).is_dir():
+        raise ModelError(f"{key or 'policy'}.revision: {source.model} is a local folder, which has none; remove it")
     model = _fetch(source.model, source.revision, f"{key}.model: " if key else "")
     check_folder(model, key or "policy")
     if source.adapter is None:
@@ -125,6 +127,25 @@ def weights_digest(source: PolicySource) -> str:
         if folder is not None:
             _update(digest, Path(folder), settings)
     return digest.hexdigest()
+
+
+def check_finite(source: PolicySource) -> None:
+    """Refuse weights that are NaN or infinite, as a training that diverged leaves them.
+
+    Args:
+        source: Local folders, from ``fetch``.
+
+    Raises:
+        ModelError: there are some; names the file and the tensor.
+    """
+    for folder in (source.model, source.adapter):
+        for file in [] if folder is None else weight_files(Path(folder)):
+            with open_tensors(file) as tensors:
+                for name in tensors.keys():  # noqa: SIM118
+                    value = tensors.get_tensor(name)
+                    # Of data types of one byte there is no infinity, or torch cannot tell.
+                    if value.is_floating_point() and value.element_size() > 1 and not bool(value.isfinite().all()):
+                        raise ModelError(f"{file}: {name} has weights that are NaN or infinite; give a sound model")
 
 
 def adapter_digest(folder: Path) -> str:

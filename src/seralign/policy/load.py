@@ -18,7 +18,7 @@ from seralign.policy.abilities import keep_attention
 from seralign.policy.adapters import fresh_adapter, load_adapter, merged
 from seralign.policy.admission import OWN_CODE
 from seralign.policy.completeness import check_whole
-from seralign.policy.identity import PolicySource
+from seralign.policy.identity import PolicySource, read_json
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free_before
@@ -69,9 +69,15 @@ def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> froz
     """
     own: Any = tokenizer.eos_token_id
     ids: set[int] = set() if own is None else {own}
+    file = Path(source.model) / "generation_config.json"
+    if file.is_file():
+        read_json(file)  # transformers takes a broken file for none
     with contextlib.suppress(OSError):
         published: Any = GenerationConfig.from_pretrained(source.model, revision=source.revision or "main").eos_token_id
         found = published if isinstance(published, list) else [published]
+        for number in found:
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+                raise ModelError(f"{file}: eos_token_id must be a token id or a list of such, got {number!r}")
         ids |= {number for number in found if number is not None and number >= 0}  # -1 stands for none
     if not ids:
         raise ModelError(f"{source.model}: neither the tokenizer nor the model names an end-of-sequence token")

@@ -16,6 +16,9 @@ from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
 from seralign.policy.packs import Sizes, fill
 
+# Pairs may come again in a step that is larger than the data, as in a trial run, but not without end.
+MOST_REPEATS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -89,6 +92,19 @@ def count_steps(count: int, config: TrainingConfig, section: str) -> int:
         ConfigError: ``epochs`` is less than one pair.
     """
     return config.max_steps or math.ceil(_wanted(count, config, section) / config.batch_size)
+
+
+def check_step(config: TrainingConfig, count: int, section: str) -> None:
+    """Refuse steps that would repeat ``count`` pairs over and over.
+
+    Raises:
+        ConfigError: with ``max_steps``, a step has each pair more than ``MOST_REPEATS`` times.
+    """
+    if config.max_steps and count and config.batch_size > MOST_REPEATS * count:
+        raise ConfigError(
+            f"{section}.batch_size: a step of {config.batch_size} pairs is larger than the data of {count} pairs, and "
+            f"{section}.max_steps would repeat each {config.batch_size // count} times a step; set at most {count}"
+        )
 
 
 def _wanted(count: int, config: TrainingConfig, section: str) -> int:
