@@ -15,7 +15,7 @@ from fuzz.values import mutated, text, value
 from seralign.config import DataConfig
 from seralign.data.content import Unencoded
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
-from seralign.data.raw import Drop
+from seralign.data.raw import Drop, RawPrompt
 from seralign.data.tokens import make_encoder
 
 TEMPLATES = [
@@ -109,8 +109,8 @@ def read_row(kind: str, row: Any, data: DataConfig, tokenizer: Any) -> None:
     if isinstance(found, Drop):
         return
     encoder = make_encoder(tokenizer, data, frozenset({1}))
-    responses = {"pair": ("chosen", "rejected"), "demonstration": ("response",), "prompt": ()}[kind]
-    encoder.encode([Unencoded(found.prompt, tuple(getattr(found, name) for name in responses), found.where)])
+    responses = () if isinstance(found, RawPrompt) else found.responses
+    encoder.encode([Unencoded(found.prompt, responses, found.where)])
 
 
 @cache
