@@ -39,14 +39,13 @@ def opened(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> Iterator
     config = world_stage(run, given)
     base = base_policy(config)
     loop = make_loop(run, config, base, scorer)
-    with closing(loop.results):
+    file = config.scoring.cache or run.root / LOGPS
+    opened_cache = closing(LogpCache(file)) if distributed.is_main() else nullcontext()
+    with closing(loop.results), opened_cache as cache:
         reference = reference_policy(config, base.source)
         tables = checked_data(loop)
-        loop = replace(loop, config=settle(run, config, base.source))
-        file = config.scoring.cache or run.root / LOGPS
-        with closing(LogpCache(file)) if distributed.is_main() else nullcontext() as cache:
-            loop, base = base_stage(replace(loop, cache=cache), base)
-            yield Context(loop, tables, base, reference)
+        loop, base = base_stage(replace(loop, config=settle(run, config, base.source), cache=cache), base)
+        yield Context(loop, tables, base, reference)
 
 
 def make_loop(run: Run, config: RunConfig, base: Policy, scorer: ScoreFunction | None) -> Loop:
