@@ -152,8 +152,9 @@ def as_pairs(table: datasets.Dataset) -> datasets.Dataset:
 
 
 def read_pairs(path: Path | str) -> datasets.Dataset:
-    """A table of pairs of a run, ``as_pairs``."""
-    return as_pairs(read_table(path))
+    """A table of pairs of a run, ``as_pairs``; a table of prompts as it is."""
+    table = read_table(path)
+    return as_pairs(table) if "preference" in table.column_names else table
 
 
 def reference_logp(model: torch.nn.Module, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
