@@ -29,7 +29,7 @@ def read_around(row: Row, place: Place) -> Around:
     """What a row's other columns say of its prompt; an empty one says nothing.
 
     Raises:
-        DataError: A value is of the wrong kind, or the row has charts, sounds or films.
+        DataError: A value is of the wrong kind, or the row has images, audio or video.
     """
     for name in MEDIA:
         if row.get(name):
