@@ -198,10 +198,10 @@ def test_the_plan_names_the_stages_and_the_tables_show_the_review(done: RunResul
     ]
     text = io.StringIO()
     Console(file=text, width=200).print(run_tables(run_contents(done.run).figures))
-    assert "pairs judged by 2 copies of the policy that had not seen them" in text.getvalue()
+    assert "pairs scored by 2 copies of the policy that had not seen them" in text.getvalue()
     assert "80.0% stay" in text.getvalue()
     assert headline(run_contents(done.run)).startswith("DPO on 48 preference pairs")
-    assert "pairs judged by 2 copies" in (done.policy / "README.md").read_text()
+    assert "pairs scored by 2 copies" in (done.policy / "README.md").read_text()
 
 
 def test_more_folds_than_prompts_are_refused(tmp_path: Path) -> None:
