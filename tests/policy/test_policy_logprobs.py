@@ -107,7 +107,7 @@ def test_an_empty_response_has_log_probability_zero_beside_others() -> None:
 
 
 def test_a_response_that_nothing_precedes_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing to condition"):
+    with pytest.raises(ValueError, match="a prompt is empty; a response needs at least one token before it"):
         response_logps(tiny.make_model(), **pad_sequences([([], [5, 6])]))
 
 

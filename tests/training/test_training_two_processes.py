@@ -19,6 +19,8 @@ def test_two_processes_train_as_one(tiny_model: Callable[[str], Path], tmp_path:
     model = tiny_model("llama")
     two_processes.main(model, tmp_path / "one")
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    # pytest finds the helpers of all tests; a process of its own does not.
+    environment["PYTHONPATH"] = f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, two_processes.__file__, str(model), str(tmp_path / "two")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
