@@ -18,11 +18,7 @@ from seralign.runs.layout import SAMPLES, VERDICTS
 
 def answers_of(loop: Loop, stage: str) -> dict[str, str]:
     """A policy's answers by prompt, from its evaluation; empty where it answered nothing."""
-    path = loop.run.path(stage, SAMPLES)
-    if not path.is_file():
-        return {}
-    table = read_table(path, ["prompt_id", "text"])
-    return dict(zip(table["prompt_id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    return _by_prompt(loop, stage, "text")
 
 
 def prompts_by_id(prompts: datasets.Dataset) -> dict[str, Prompt]:
@@ -43,18 +39,19 @@ def stored_verdicts(loop: Loop, stage: str) -> dict[str, list[Verdict]]:
 
 def verdicts_by_score(loop: Loop, own: str, theirs: str) -> list[Verdict]:
     """The verdicts that the scores of two evaluations give on the prompts of both; nothing is asked."""
-    one, other = (_scores(loop, stage) for stage in (own, theirs))
+    one, other = (_by_prompt(loop, stage, "score") for stage in (own, theirs))
     shared = [name for name in one if name in other]
     better = outcomes([one[name] for name in shared], [other[name] for name in shared])
     return [Verdict(float(value)) for value in better]
 
 
-def _scores(loop: Loop, stage: str) -> dict[str, float]:
+def _by_prompt(loop: Loop, stage: str, column: str) -> dict[str, Any]:
+    """A column of an evaluation's answers, by prompt; empty where nothing was answered."""
     path = loop.run.path(stage, SAMPLES)
     if not path.is_file():
         return {}
-    table = read_table(path, ["prompt_id", "score"])
-    return dict(zip(table["prompt_id"].to_pylist(), table["score"].to_pylist(), strict=True))
+    table = read_table(path, ["prompt_id", column])
+    return dict(zip(table["prompt_id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
 def compare(

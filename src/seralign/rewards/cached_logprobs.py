@@ -60,7 +60,7 @@ def logps(
     """Log-probabilities [N] in nats of responses under a policy, NaN for those that no pack has or has an equal of.
 
     What the cache has is not computed again. A pack is always computed whole and as given, also where only some of
-    it is missing, and stored at once: a killed scoring goes on with the same packs and ends with the same numbers.
+    it is missing, and stored at once: a killed scoring resumes with the same packs and ends with the same numbers.
     Equal responses to the same prompt have one value, the first that is computed, as they have one place in the cache.
 
     Args:
