@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from seralign.config import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.errors import ConfigError
 
@@ -71,3 +72,4 @@ def test_a_secret_is_refused_with_its_key_and_without_its_value(settings: dict[s
 )
 def test_what_is_no_secret_is_taken(settings: dict[str, Any]) -> None:
     refuse_secrets(settings, "options")
+    assert SamplingConfig(engine_options=settings).engine_options == settings

@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from given_rows import assistant, user
 
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.errors import DataError
 
 NOT_LEARNED = "answer that its row marks as not to be learned"
-
-
-def user(content: Any, **more: Any) -> dict[str, Any]:
-    return {"role": "user", "content": content, **more}
-
-
-def assistant(content: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **more}
 
 
 def row(message: dict[str, Any]) -> dict[str, Any]:

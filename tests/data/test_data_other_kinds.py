@@ -6,32 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given_rows import PLAIN, assistant, pair, user
 
 from seralign.config import DataConfig, SourceConfig
-from seralign.data.formats import read_demonstration, read_pair
+from seralign.data.formats import read_demonstration
 from seralign.data.kinds import kind_of
 from seralign.data.place import Place, reading
-from seralign.data.raw import RawExample
 from seralign.data.sources import load_rows
 from seralign.errors import ConfigError, DataError
 
-
-def user(content: str) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": content}
-
-
-PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
 SYSTEM = {"role": "system", "content": "S"}
-
-
-def pair(row: dict[str, Any], **data: Any) -> RawExample:
-    raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
-    assert isinstance(raw, RawExample), raw
-    return raw
 
 
 @pytest.mark.parametrize(

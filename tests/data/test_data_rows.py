@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 import pytest
+from given_rows import CHAT, PLAIN, assistant, pair, refusal, user
 
 from seralign.config import DataConfig
 from seralign.data.content import Inputs
@@ -13,33 +14,10 @@ from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.markers import hh_turns, other_turn
 from seralign.data.place import reading
 from seralign.data.raw import Drop, RawExample
-from seralign.errors import ConfigError, DataError
+from seralign.errors import ConfigError
 from seralign.records import Pair
 
-
-def user(content: str) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **more}
-
-
-PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
-CHAT = {"prompt": [user("Q")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-
-
-def pair(row: dict[str, Any], **data: Any) -> RawExample:
-    raw = read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
-    assert isinstance(raw, RawExample), raw
-    return raw
-
-
-def refusal(row: dict[str, Any], **data: Any) -> str:
-    with pytest.raises(DataError, match=r"^f row 1: ") as error:
-        read_pair(row, "f row 1", reading(DataConfig(**data), "data.pairs"))
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

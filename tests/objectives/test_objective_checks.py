@@ -49,11 +49,15 @@ def refused(name: str, settings: dict[str, Any] | None = None) -> str:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_objectives_of_the_library_pass(name: str) -> None:
-    try_objective(one(name, OBJECTIVES[name]()))
+    objective = one(name, OBJECTIVES[name]())
+    try_objective(objective)
+    assert objective == read_objective({"name": name})
 
 
 def test_a_class_that_keeps_the_contract_passes(written: Any) -> None:
-    try_objective(read_objective({"name": written("pass"), "beta": 0.3}))
+    objective = read_objective({"name": written("pass"), "beta": 0.3})
+    try_objective(objective)
+    assert objective.primary.beta == 0.3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from forked import ends_by_itself
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -184,25 +184,13 @@ def test_what_the_run_began_with_is_named(folder: Path, capsys: pytest.CaptureFi
 
 
 def _attempt(settings: RunConfig, harm: Callable[[], None]) -> bool:
-    """Run in a fork, which has everything imported; whether it ended by itself."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)
-            harm()
-            train(settings)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.waitstatus_to_exitcode(status) == 0
-    return True
+    """Whether a run ended by itself, once ``harm`` was done to what it works with."""
+
+    def attempt() -> None:
+        harm()
+        train(settings)
+
+    return ends_by_itself(attempt)
 
 
 def _dies(module: Any, name: str) -> Callable[[], None]:

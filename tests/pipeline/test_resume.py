@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import ends_by_itself
 from small_run import small_config
+
+from seralign import train
 
 # In which of its durable writes (and training steps) each attempt dies; varied, so that it dies before, between and
 # after the writes of every stage, and so that each attempt gets further than some attempt before it.
@@ -42,30 +44,14 @@ def _kill_at(event: int) -> None:
 
 
 def _attempt(out: Path, event: int | None, **overrides: Any) -> bool:
-    """Run in a fork, which has everything imported; whether it ended by itself."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            import torch
+    """Whether a run ended by itself, killed at its ``event`` where that is not None."""
 
-            from seralign.pipeline import train
+    def attempt() -> None:
+        if event is not None:
+            _kill_at(event)
+        train(small_config(out, **overrides))
 
-            torch.set_num_threads(1)
-            if event is not None:
-                _kill_at(event)
-            train(small_config(out, **overrides))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.waitstatus_to_exitcode(status) == 0
-    return True
+    return ends_by_itself(attempt)
 
 
 def _outputs(out: Path) -> dict[str, dict[str, str]]:
@@ -91,8 +77,6 @@ _REVIEWED = {
     ],
 )
 def test_a_run_killed_everywhere_ends_as_an_uninterrupted_one(tmp_path: Path, overrides: dict[str, Any]) -> None:
-    import seralign.pipeline  # noqa: F401  imported before forking, so that attempts are quick
-
     assert _attempt(tmp_path / "whole", None, **overrides)
     deaths = 0
     while not _attempt(tmp_path / "killed", DEATHS[deaths % len(DEATHS)], **overrides):
