@@ -180,7 +180,7 @@ def whole_run(root: Path) -> Run:
         add_training(run, f"round-{index}/train", [{"loss": 0.7, "step": 1}, {"loss": 0.6, "step": 2}])
         add_policy(run, f"round-{index}", f"round {index}", score=interval(0.1 * index), heldout_accuracy=interval(0.6))
         add_tokens(run, index, {1: ["a", "d"], 2: ["a", "round2-x"], 3: ["a", "round3-y"]}[index], 0.5 * index)
-        decision = DecideFigures(index == 3, "goes on" if index < 3 else "all rounds done", index, None)
+        decision = DecideFigures(index == 3, "continue" if index < 3 else "all rounds done", index, None)
         add_stage(run, f"round-{index}/decide", decision)
     add_stage(run, "result", figures_of(ResultFigures, policy="round 3", digest="d" * 64))
     return run

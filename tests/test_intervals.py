@@ -9,7 +9,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.intervals import Interval, mean_interval, share_interval, win_rate
+from seralign.intervals import Interval, mean_interval, outcomes, share_interval
+
+
+def win_rate(mine: object, theirs: object, level: float = 0.95) -> Interval | None:
+    """By scores of the same prompts."""
+    return share_interval(outcomes(mine, theirs), level=level)  # pyright: ignore
+
 
 VALUES = st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=40)
 
@@ -125,8 +131,8 @@ def test_pairs_of_a_prompt_count_once_where_they_agree() -> None:
     """Four prompts of two pairs, right, wrong, right, wrong. Variance of the mean by pairs 2 / 56, by prompts
     4 / 3 x 4 / 64: 7 / 3 times as large. n = 8 / (7 / 3) x (2.364624 / 3.182446)^2 = 1.892842, c = 2.029466, and the
     interval 1/2 -+ sqrt(c (1 + c)) / (2 (1 + c)) = 1/2 -+ .409242."""
-    outcomes = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
-    found = share_interval(outcomes, list("aabbccdd"))
+    values = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    found = share_interval(values, list("aabbccdd"))
     assert found is not None
     assert (found.mean, found.low, found.high, found.n) == pytest.approx((0.5, 0.090758, 0.909242, 8), abs=1e-5)
     # Where all are right, eight pairs of four prompts are four: Wilson's 4 / 4, 1 / (1 + c) to 1.
@@ -134,7 +140,7 @@ def test_pairs_of_a_prompt_count_once_where_they_agree() -> None:
     assert sure is not None
     assert (sure.low, sure.high) == pytest.approx((4 / (4 + 3.841459), 1.0), abs=1e-6)
     # A prompt a pair: no groups at all.
-    assert share_interval(outcomes, list("abcdefgh")) == share_interval(outcomes)
+    assert share_interval(values, list("abcdefgh")) == share_interval(values)
 
 
 def test_soft_outcomes_vary_less() -> None:

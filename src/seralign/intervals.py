@@ -78,19 +78,10 @@ def share_interval(outcomes: ArrayLike, groups: Sequence[str] | None = None, lev
     return Interval(mean, max(0.0, low), min(1.0, high), array.size)
 
 
-def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> Interval | None:
-    """Share of prompts on which a scores higher than b [N], ties counted half; ``None`` for no prompts.
-
-    The unit is the prompt: its outcome is 1, 1/2 or 0. The interval is that of ``share_interval``.
-
-    Raises:
-        ValueError: A score is not finite, or the two are not equally many.
-    """
-    return share_interval(outcomes(scores_a, scores_b), level=level)
-
-
 def outcomes(scores_a: ArrayLike, scores_b: ArrayLike) -> np.ndarray:
     """Of each prompt 1 where a scores higher than b, 0 where it scores lower, 1/2 for a tie [N].
+
+    Their ``share_interval`` is the win rate of a against b.
 
     Raises:
         ValueError: A score is not finite, or the two are not equally many.

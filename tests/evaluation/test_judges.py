@@ -16,7 +16,7 @@ from seralign.evaluation.judges.checked import CheckedJudge
 from seralign.evaluation.scorer import make_scorer
 from seralign.evaluation.scores import TOGETHER, StoredScorer
 from seralign.evaluation.win_rates import decide, turned, win_rate
-from seralign.intervals import win_rate as win_rate_of_scores
+from seralign.intervals import outcomes, share_interval
 from seralign.records import Prompt
 from seralign.runs.results import Results
 
@@ -52,8 +52,8 @@ def test_the_higher_score_wins_as_the_scores_alone_say(tmp_path: Path) -> None:
     rate = win_rate(verdicts)
     assert rate is not None
     assert (rate.mean, rate.n) == (0.625, 4)
-    assert rate == win_rate_of_scores([3, 1, 2, 4], [1, 3, 2, 1])
-    assert win_rate([turned(verdict) for verdict in verdicts]) == win_rate_of_scores([1, 3, 2, 1], [3, 1, 2, 4])
+    assert rate == share_interval(outcomes([3, 1, 2, 4], [1, 3, 2, 1]))
+    assert win_rate([turned(verdict) for verdict in verdicts]) == share_interval(outcomes([1, 3, 2, 1], [3, 1, 2, 4]))
 
 
 def test_no_verdict_counts_for_nothing() -> None:

@@ -18,8 +18,9 @@ ACCURACY = StopConfig("margin_accuracy", min_gain=0.0)
 WIN_RATE = StopConfig("win_rate")
 
 
-def test_the_first_round_always_goes_on_unless_it_is_the_last() -> None:
-    assert not decide(gains(0.4), ACCURACY, rounds=3).stop
+def test_the_first_round_never_stops_the_run_unless_it_is_the_last() -> None:
+    first = decide(gains(0.4), ACCURACY, rounds=3)
+    assert (first.stop, first.reason, first.best_round) == (False, "continue", 1)
     only = decide(gains(0.4), ACCURACY, rounds=1)
     assert (only.stop, only.reason, only.best_round) == (True, "all rounds done", 1)
 

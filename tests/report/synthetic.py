@@ -242,7 +242,7 @@ def _policy(index: int) -> EvaluatedPolicy:
 
 def _round(index: int, offline: int, made: int, rounds: int) -> RoundFigures:
     train = TrainFigures(100, offline, {"rewards/accuracies": 0.6 + 0.1 * index}, {}, {}, "ab" * 32)
-    decide = DecideFigures(index == rounds, "all rounds done" if index == rounds else "goes on", index, None)
+    decide = DecideFigures(index == rounds, "all rounds done" if index == rounds else "continue", index, None)
     found = RoundFigures(index, train=train, evaluate=_policy(index).figures, decide=decide)
     if index == 1:
         return found

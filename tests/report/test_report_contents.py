@@ -252,7 +252,7 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     add_data(run, [pair("a"), pair("b")])
     add_training(run, "round-1/train", [{"loss": 2.0, "step": 1}])
-    add_stage(run, "round-1/decide", DecideFigures(False, "goes on", 1, None))
+    add_stage(run, "round-1/decide", DecideFigures(False, "continue", 1, None))
     add_review(run, 2, selection({"a": 2.0, "b": 1.0}, "a"))
     lines = dict(facts(run_contents(run)))["Why it stopped"]
     assert lines == [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from seralign.cli.main import main
-from seralign.intervals import Interval, mean_interval, win_rate
+from seralign.intervals import Interval, mean_interval, outcomes, share_interval
 from seralign.studies.cells import is_finished, plan_study
 from seralign.studies.compare import TEST
 from seralign.studies.config import StudyConfig
@@ -80,14 +80,13 @@ def gates(tmp_path_factory: pytest.TempPathFactory) -> Gates:
 )
 def test_sera_beats_dpo_of_the_same_beta_and_steps(gates: Gates) -> None:
     """A and C, beta 0.4, constant learning rate, round 2: mean win rate 0.6, lower bound over all prompts 0.55."""
-    rates = []
+    found = []
     for world in ("A", "C"):
         pairs = zip(gates.gold(world, "sera", "round 2"), gates.gold(world, "dpo"), strict=True)
-        rates += [(own, other) for own, other in pairs]
-    means = [rate.mean for own, other in rates if (rate := win_rate(own, other)) is not None]
-    pooled = win_rate(*(np.concatenate(side) for side in zip(*rates, strict=True)))
+        found += [outcomes(own, other) for own, other in pairs]
+    pooled = share_interval(np.concatenate(found))
 
-    assert np.mean(means) >= 0.6
+    assert np.mean([each.mean() for each in found]) >= 0.6
     assert pooled is not None
     assert pooled.low is not None
     assert pooled.low > 0.55

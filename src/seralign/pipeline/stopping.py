@@ -1,4 +1,4 @@
-"""When the rounds end, and which round's policy is the result. Pure."""
+"""The stopping rule: after which round a run ends, and which round's policy is its result. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from seralign.config import StopConfig
 
 @dataclass(frozen=True, slots=True)
 class RoundGain:
-    """What the rule looks at after a round; None where it was not measured.
+    """What the rule reads after a round. A figure that was not measured is None.
 
-    ``win_rates``: against earlier rounds by number, 0 being the starting policy.
+    ``win_rates``: against earlier rounds, by number; round 0 is the policy that round 1 starts from.
     """
 
     round_index: int
@@ -22,7 +22,7 @@ class RoundGain:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to stop after the last round and why, and the round whose policy is the result so far."""
+    """Whether to stop after the last round, the reason, and the round whose policy is the result so far."""
 
     stop: bool
     reason: str
@@ -32,9 +32,14 @@ class Decision:
 def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Decision:
     """Apply the rule to the rounds so far.
 
-    A round gains when its ``margin_accuracy`` is more than ``min_gain`` above the highest of the rounds that gained
-    before it, or its ``win_rate`` against the last of them above one half plus ``min_gain``; a negative one forgives a
-    fall. The result is the last round that gained. With ``never`` every round gains.
+    The result is the last round that gained; round 1 counts as one. What a gain is depends on ``stop.metric``:
+
+    - ``margin_accuracy``: the accuracy is more than ``min_gain`` above the highest of the earlier rounds that gained.
+      A negative ``min_gain`` tolerates a fall.
+    - ``win_rate``: the win rate against the last round that gained is above 0.5 + ``min_gain``.
+    - ``never``: every round gains.
+
+    After ``patience`` rounds without a gain, one after the other, the run stops.
     """
     last = history[-1]
     best = bar = compared = history[0]
@@ -43,16 +48,16 @@ def decide(history: Sequence[RoundGain], config: StopConfig, rounds: int) -> Dec
         compared = bar
         if config.metric == "never" or _gains(entry, bar, config):
             best, since = entry, 0
-            # Where falls are forgiven, many small ones must not add up.
+            # Where falls are tolerated, many small ones must not add up.
             bar = max(bar, entry, key=_accuracy) if config.metric == "margin_accuracy" else entry
         else:
             since += 1
     if since >= config.patience:
         times = "" if config.patience == 1 else f" {config.patience} times in a row"
-        reason = f"no gain in {config.metric}{times} ({_told(last, compared, config)})"
+        reason = f"no gain in {config.metric}{times} ({_compared(last, compared, config)})"
         return Decision(True, reason, best.round_index)
     done = last.round_index >= rounds
-    return Decision(done, "all rounds done" if done else "goes on", best.round_index)
+    return Decision(done, "all rounds done" if done else "continue", best.round_index)
 
 
 def _gains(entry: RoundGain, best: RoundGain, config: StopConfig) -> bool:
@@ -66,7 +71,7 @@ def _accuracy(entry: RoundGain) -> float:
     return entry.margin_accuracy
 
 
-def _told(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:
+def _compared(entry: RoundGain, best: RoundGain, config: StopConfig) -> str:
     if config.metric == "win_rate":
         rate = entry.win_rates[best.round_index]
         return f"round {entry.round_index} wins {rate:.3f} against round {best.round_index}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
-from seralign.intervals import win_rate
+from seralign.intervals import outcomes, share_interval
 from seralign.report.contents import RunContents
 from seralign.tables import Table, share
 
@@ -17,7 +17,7 @@ def duels(runs: Sequence[RunContents]) -> tuple[Table | None, list[str]]:
     for one, other in permutations(runs, 2):
         own, theirs = _scores(one), _scores(other)
         shared = [prompt for prompt in own if prompt in theirs]
-        rate = win_rate([own[prompt] for prompt in shared], [theirs[prompt] for prompt in shared])
+        rate = share_interval(outcomes([own[prompt] for prompt in shared], [theirs[prompt] for prompt in shared]))
         if rate is not None:
             rows.append((f"{one.name} against {other.name}", share(rate), f"{rate.n:,}"))
         if own and theirs and len(shared) < max(len(own), len(theirs)) and one.name < other.name:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seralign.intervals import Interval, mean_interval, win_rate
+from seralign.intervals import Interval, mean_interval, outcomes
 from seralign.studies.frontier import Point, excess, hypervolume, undominated
 
 VALIDATION, TEST = "validation", "test"
@@ -139,9 +139,8 @@ class _View:
 
     def win_rate(self, name: str, setting: str, best: str, seed: int) -> float:
         key = (TEST, self.temperature)
-        rate = win_rate(self.trial(name, setting, seed).gold[key], self.trial(self.baseline, best, seed).gold[key])
-        assert rate is not None
-        return rate.mean
+        own, other = self.trial(name, setting, seed), self.trial(self.baseline, best, seed)
+        return float(outcomes(own.gold[key], other.gold[key]).mean())
 
     def hypervolume(self, name: str, seed: int, members: Sequence[str], limit: float) -> float:
         return hypervolume([self.point(name, at, seed) for at in members], self.start(seed)[1], limit)
