@@ -8,8 +8,9 @@ STAMP := .venv/.installed
 demo: $(STAMP)
 	$(BIN)/seralign demo
 
+# Two workers, a file of tests each at a time; one thread of arithmetic a worker, or they wait for each other.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 # The AlpacaEval example, end to end on real data, and the site (minutes).
 test-real: $(STAMP)

@@ -144,11 +144,15 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         "    print(read, next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     paths = [str(tmp_path / f"{count}{kind}") for count in (1_000, 40_000) for kind in kinds]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    # One arena: how glibc spreads the blocks of many threads over arenas differs between machines.
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, env=environment
+    )
     read, peaks = zip(*(map(int, line.split()) for line in done.stdout.splitlines()), strict=True)
     assert read == (1_000_000,) * 4 + (40_000_000,) * 4
-    # To hold 39,000 rows of 1,000 characters would take 39,000 kB and more.
-    assert peaks[-1] - peaks[3] < 12_000
+    # To hold 39,000 rows of 1,000 characters would take 39,000 kB and more; readers' own buffers take up to 15,000.
+    assert peaks[-1] - peaks[3] < 25_000
 
 
 # Several files
