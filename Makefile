@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 
 .PHONY: demo test test-real docs neutral fuzz lint format clean
 
-# SFT, DPO and three SeRA rounds on the built-in world. Again: resume the run, or show the finished run.
+# SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
 	$(BIN)/seralign demo
 

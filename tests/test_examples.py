@@ -20,8 +20,10 @@ import yaml
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
+from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
+from seralign.config.recipes import recipe_name
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
 from seralign.evaluation.judges import Comparison
@@ -129,6 +131,30 @@ def test_the_quickstart_runs_in_small(tmp_path: Path) -> None:
     assert figures["result"]["policy"] == "round 3"
     assert figures["rounds"][2]["compose"]["generated"] > 0
     assert (result.policy / "README.md").is_file()
+
+
+def test_the_demo_shows_the_other_recipe_from_the_same_supervised_policy() -> None:
+    config = load_config(QUICKSTART)
+    second = beside(config)
+    assert second is not None
+    assert [recipe_name(to_dict(run)) for run in (config, second)] == ["sera", "sera_stable"]
+    assert (second.out, second.policy.model) == ("runs/quickstart-sera_stable", "runs/quickstart/sft/policy")
+    assert (second.sft, second.evaluation.baseline) == (None, False)
+    assert (second.training, second.world, second.bootstrap and second.bootstrap.prompts) == (
+        config.training,
+        config.world,
+        1200,
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trains"),
+    [({"rounds": 1}, None), ({"recipe": "sera_stable"}, None), ({"policy.lora.r": 2}, True), ({"sft": None}, False)],
+)
+def test_when_the_demo_has_nothing_to_show_or_to_share(overrides: dict[str, Any], trains: bool | None) -> None:
+    second = beside(load_config(QUICKSTART, overrides))
+    assert (None if second is None else second.sft is not None) is trains
+    assert second is None or second.policy.model is None
 
 
 @pytest.mark.real

@@ -93,3 +93,6 @@ def test_the_demo_runs_without_a_checkout(clean: Path, tmp_path: Path) -> None:
     assert f"report: {run / 'report.html'}" in printed
     assert (run / "result" / "model.safetensors").is_file()
     assert "vega" in (run / "report.html").read_text(encoding="utf-8")
+    beside = tmp_path / "runs" / "quickstart-sera_stable"
+    assert (beside / "result" / "model.safetensors").is_file()
+    assert f"both recipes: {tmp_path / 'runs' / 'quickstart-recipes.html'}" in printed

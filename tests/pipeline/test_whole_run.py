@@ -65,7 +65,7 @@ def column(run: Run, stage: str, file: str, name: str) -> list[Any]:
 
 def test_the_default_recipe_runs_from_a_file(folder: Path, one: Run) -> None:
     config = to_dict(load_config(folder / "run.yaml", {"policy.model": str(folder / "model")}))
-    assert recipe_name(config) == "sera_stable"
+    assert recipe_name(config) == "sera"
     names = ["evaluate", "train", "tokens", "decide", "score", "select", "sample", "bootstrap", "compose"]
     first = {f"round-1/{name}" for name in names[:4]}
     later = {f"round-{index}/{name}" for index in (2, 3) for name in names}

@@ -50,10 +50,10 @@ def test_a_cell_is_named_by_its_recipe_too(monkeypatch: pytest.MonkeyPatch) -> N
     """A study that grows would else go on by other defaults where they have changed."""
     (before,) = of(plan_study(study())[0], "A", 0, "sera")
     assert before.overrides is not None
-    assert before.overrides["recipe"] == "sera_stable"
-    named = study(methods={"dpo": MethodConfig(), "sera": MethodConfig(set={"rounds": 3, "recipe": "sera_stable"})})
+    assert before.overrides["recipe"] == "sera"
+    named = study(methods={"dpo": MethodConfig(), "sera": MethodConfig(set={"rounds": 3, "recipe": "sera"})})
     assert of(plan_study(named)[0], "A", 0, "sera")[0].digest == before.digest
-    monkeypatch.setattr(cells, "DEFAULT", "sera")
+    monkeypatch.setattr(cells, "DEFAULT", "sera_stable")
     assert of(plan_study(study())[0], "A", 0, "sera")[0].digest != before.digest
 
 

@@ -10,7 +10,7 @@ from seralign.errors import ConfigError
 RecipeName = Literal["sera", "sera_stable"]
 
 # The recipe whose keys are the defaults of the dataclasses; a test checks this.
-DEFAULT: RecipeName = "sera_stable"
+DEFAULT: RecipeName = "sera"
 
 RECIPES: dict[str, dict[str, Any]] = {
     # As published (2410.09362): responses are sampled from the last policy, and the share of generated pairs grows.

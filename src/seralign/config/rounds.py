@@ -33,7 +33,7 @@ class ScoringConfig:
     tokens_per_pack: int = 4096
     cache: str | None = None
     ensemble_weight: float = 0.3
-    length_correction: bool = True
+    length_correction: bool = False
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
@@ -107,12 +107,12 @@ class BootstrapConfig:
             rounds.
     """
 
-    sample_from: Literal["policy", "previous", "initial"] = "initial"
+    sample_from: Literal["policy", "previous", "initial"] = "policy"
     samples: int = 4
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
-    shares: list[float] = field(default_factory=lambda: [0.3])
+    shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
 
     def __post_init__(self) -> None:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
