@@ -338,9 +338,9 @@ def _of_another_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (_quantized, r"model: its weights are quantized \(bitsandbytes\), so no adapter can be merged"),
+        (_quantized, r"model: an adapter cannot be merged into quantized weights \(bitsandbytes\)"),
         (_prompt_tuning, r"^policy\.adapter: .*adds virtual tokens"),
-        (_of_another_model, "does not fit this model"),
+        (_of_another_model, "does not fit the model"),
         (lambda folder: shutil.rmtree(folder / "adapter"), "adapter"),
     ],
 )

@@ -210,11 +210,11 @@ _WIDE = tiny.make_model("llama", max_position_embeddings=128)
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("falcon", "not transformers' attention interface"),
-        ("falcon-alibi", "not transformers' attention interface"),
-        ("bloom", "not transformers' attention interface"),
+        ("falcon", "does not use transformers' attention interface"),
+        ("falcon-alibi", "does not use transformers' attention interface"),
+        ("bloom", "does not use transformers' attention interface"),
         ("mistral", None),
-        ("lfm2", "layers of conv"),
+        ("lfm2", "unsupported type (conv)"),
     ],
 )
 def test_an_architecture_that_cannot_pack_says_so_and_is_right(

@@ -73,7 +73,7 @@ def test_a_base_is_resized_to_the_embedding_that_its_adapter_brings(
 
 def test_a_resized_adapter_that_lacks_its_new_rows_is_refused(saved: Saved, tmp_path: Path) -> None:
     adapter = save_resized(tmp_path / "adapter", "llama", 50, modules_to_save=["lm_head"])
-    with pytest.raises(ModelError, match=r"50 rows and the model one of 48, and the new rows of model\.embed"):
+    with pytest.raises(ModelError, match=r"50 rows and the model's 48, and the new rows of model\.embed"):
         load_model(PolicySource(saved("llama").model, adapter=str(adapter)), CONFIG, "float32")
 
 

@@ -1,4 +1,4 @@
-"""What is no causal language model is refused by its settings, before a byte of weights is read."""
+"""Anything but a causal language model is rejected by its settings, before any weights are read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ from seralign.policy.load import load_model, load_tokenizer
 Saved = Callable[[str], PolicySource]
 CONFIG = PolicyConfig(model="any")
 TEXT_PART = (
-    "a vision-language model, whose text part alone can be trained: save what AutoModelForCausalLM opens, and give that"
+    "a vision-language model; only its text part can be trained: load it with AutoModelForCausalLM, save it and give "
+    "that"
 )
 
 
@@ -67,7 +68,7 @@ def changed(source: PolicySource, folder: Path, **settings: Any) -> PolicySource
         (BartConfig(), "BartForConditionalGeneration", "Bart is an encoder-decoder"),
         (WhisperConfig(), "WhisperForConditionalGeneration", "Whisper is an encoder-decoder"),
         (BertConfig(), "BertForSequenceClassification", "BertForSequenceClassification is a classifier"),
-        (BertConfig(), "BertForTokenClassification", "BertForTokenClassification is a classifier of tokens"),
+        (BertConfig(), "BertForTokenClassification", "BertForTokenClassification is a token classifier"),
         (
             BertConfig(),
             "BertForMaskedLM",
@@ -160,7 +161,7 @@ def test_a_text_model_of_a_vision_language_family_opens(tmp_path: Path) -> None:
 def test_an_attention_that_cannot_be_had_is_named_by_its_key(attention: str, says: str, saved: Saved) -> None:
     with pytest.raises(ModelError) as caught:
         check_model(saved("llama"), PolicyConfig(model="any", attention=attention))
-    assert str(caught.value).startswith(f"policy.attention: {attention} cannot be used with this model here: {says}")
+    assert str(caught.value).startswith(f"policy.attention: {attention} does not work with this model here: {says}")
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -181,7 +182,7 @@ def test_an_adapter_of_another_task_is_refused(task: str, saved: Saved, tmp_path
         file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": given}))
         check_model(source, CONFIG)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": task}))
-    says = f"{source.adapter} was trained for another task ({task} in adapter_config.json); an adapter of a causal"
+    says = f"{source.adapter} was trained for another task ({task} in adapter_config.json); give an adapter for a"
     for key, named in (("policy", "policy.adapter: "), ("reference", "reference.adapter: ")):
         with pytest.raises(ModelError) as caught:
             check_model(source, CONFIG, key)
@@ -218,7 +219,7 @@ def test_code_that_comes_with_a_model_is_named_by_its_key(
     source = changed(saved("llama"), tmp_path / "model", auto_map=auto_map, model_type=model_type)
     with pytest.raises(ModelError) as caught:
         check_model(source, CONFIG)
-    wanted = "policy.trust_remote_code: the model brings its own code; set it to true to run it"
+    wanted = "policy.trust_remote_code: the model has its own code; set trust_remote_code to true to run it"
     assert str(caught.value) == wanted
 
 
@@ -233,7 +234,7 @@ def test_code_that_comes_with_a_tokenizer_is_named_by_its_key(saved: Saved, tmp_
     file = tmp_path / "model" / "tokenizer_config.json"
     own = {"auto_map": {"AutoTokenizer": ["mine.MineTokenizer", None]}, "tokenizer_class": "MineTokenizer"}
     file.write_text(json.dumps(json.loads(file.read_text()) | own))
-    with pytest.raises(ModelError, match=r"^policy\.trust_remote_code: the tokenizer brings its own code"):
+    with pytest.raises(ModelError, match=r"^policy\.trust_remote_code: the tokenizer has its own code"):
         load_tokenizer(source, CONFIG)
 
 
@@ -248,14 +249,14 @@ def test_a_model_type_that_transformers_lacks_is_one_line(model_type: str | None
 def test_quantized_weights_need_an_adapter(saved: Saved, tmp_path: Path) -> None:
     settings = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}
     source = changed(saved("llama"), tmp_path / "model", **settings)
-    with pytest.raises(ModelError, match=r"^policy\.model: its weights are quantized \(gptq\)"):
+    with pytest.raises(ModelError, match=r"^policy\.model: quantized weights \(gptq\) cannot be trained"):
         check_model(source, CONFIG)
     check_model(source, PolicyConfig(model="any", lora=LoraConfig()))
 
 
 def test_a_pad_id_beyond_the_embedding_is_named(saved: Saved, tmp_path: Path) -> None:
     source = changed(saved("llama"), tmp_path / "model", pad_token_id=len(tiny.VOCABULARY))
-    with pytest.raises(ModelError, match=r"config\.json's pad_token_id 48 is beyond the embedding of 48 rows"):
+    with pytest.raises(ModelError, match=r"pad_token_id 48 in config\.json is outside the vocabulary of 48 tokens"):
         check_model(source, CONFIG)
     check_model(changed(saved("llama"), tmp_path / "fine", pad_token_id=-1), CONFIG)
 
@@ -263,22 +264,22 @@ def test_a_pad_id_beyond_the_embedding_is_named(saved: Saved, tmp_path: Path) ->
 def test_an_adapter_given_as_a_model_says_where_it_belongs(saved: Saved, tmp_path: Path) -> None:
     base = saved("llama")
     adapter = tiny.save_adapter(tmp_path / "adapter", base).adapter
-    wanted = f"this is an adapter on {base.model}: give {base.model} as {{0}}.model and this folder as {{0}}.adapter"
+    wanted = f"is an adapter for {base.model}; give {base.model} as {{0}}.model and this folder as {{0}}.adapter"
     for refuse in (fetch, lambda source, key="policy": check_model(source, CONFIG, key)):
         for key in ("policy", "reference"):
             with pytest.raises(ModelError) as caught:
                 refuse(PolicySource(str(adapter)), key)
-            assert str(caught.value) == f"{adapter}: {wanted.format(key)}"
+            assert str(caught.value) == f"{adapter} {wanted.format(key)}"
 
 
 def test_a_model_given_as_an_adapter_is_said(saved: Saved) -> None:
-    with pytest.raises(ModelError, match=r"this is a whole model, not an adapter: give it as policy\.model"):
+    with pytest.raises(ModelError, match=r"is a whole model, not an adapter; give it as policy\.model"):
         fetch(PolicySource(saved("llama").model, adapter=saved("gpt2").model))
 
 
 def test_weights_in_gguf_are_said(tmp_path: Path) -> None:
     (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelError, match="a model in GGUF, which is not read"):
+    with pytest.raises(ModelError, match="GGUF models are not supported"):
         fetch(PolicySource(str(tmp_path)))
     with pytest.raises(ModelError, match="a file; give the folder"):
         fetch(PolicySource(str(tmp_path / "model-q4.gguf")))

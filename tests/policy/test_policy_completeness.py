@@ -57,7 +57,7 @@ def test_fewer_layers_than_the_files_have_is_refused(
     name: str, key: str, first: str, count: int, tmp_path: Path
 ) -> None:
     said = refusal(changed(tiny.save_model(tmp_path / "whole", name), tmp_path / "model", **{key: 1}))
-    assert said.startswith(f"the files hold {count} weights that the model of config.json has no place for ({first}, ")
+    assert said.startswith(f"the files hold {count} weights that config.json does not describe ({first}, ")
     assert said.endswith(f" ...): config.json says {key} 1, and the files have 2 layers")
 
 
@@ -73,12 +73,12 @@ def test_more_layers_than_the_files_have_is_refused(name: str, key: str, saved: 
     [
         (
             {"intermediate_size": 40},
-            "6 weights have another shape than config.json says: model.layers.0.mlp.down_proj.weight is 32x48 in the "
-            "files and 32x40 by config.json (see intermediate_size 40)",
+            "6 weights do not have the shape that config.json gives: model.layers.0.mlp.down_proj.weight is 32x48 in "
+            "the files and 32x40 by config.json (see intermediate_size 40)",
         ),
         (
             {"vocab_size": 50},
-            "2 weights have another shape than config.json says: lm_head.weight is 48x32 in the files and 50x32 by "
+            "2 weights do not have the shape that config.json gives: lm_head.weight is 48x32 in the files and 50x32 by "
             "config.json (see vocab_size 50)",
         ),
     ],
@@ -102,8 +102,8 @@ def test_missing_weights_are_named(saved: Saved, tmp_path: Path) -> None:
 def test_weights_of_another_kind_of_model_are_named(saved: Saved, tmp_path: Path) -> None:
     extra: dict[str, torch.Tensor | None] = {"model.layers.0.self_attn.q_norm.weight": torch.ones(8)}
     assert refusal(changed(saved("llama"), tmp_path / "model", extra)) == (
-        "the files hold 1 weights that the model of config.json has no place for "
-        "(model.layers.0.self_attn.q_norm.weight); config.json is not the one of these weights"
+        "the files hold 1 weights that config.json does not describe "
+        "(model.layers.0.self_attn.q_norm.weight); give the config.json that belongs to these weights"
     )
 
 

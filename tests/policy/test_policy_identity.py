@@ -163,7 +163,7 @@ def test_fetch_gives_absolute_folders(saved: Saved, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["someone/some-model-0.5B", "Qwen/Qwen2.5-0.5B", "gpt2.1"])
 def test_a_hub_name_that_cannot_be_reached_is_named(name: str) -> None:
-    says = f"{name}: neither a folder nor a model that the hub gives"
+    says = f"{name} is neither a folder nor a model on the hub"
     for key, named in (("policy", "policy.model: "), ("reference", "reference.model: "), ("", "")):
         with pytest.raises(ModelError, match=f"^{re.escape(named)}{says}") as caught:
             fetch(PolicySource(name), key)
@@ -171,7 +171,7 @@ def test_a_hub_name_that_cannot_be_reached_is_named(name: str) -> None:
 
 
 def test_an_adapter_that_cannot_be_reached_is_named_by_its_key(saved: Saved) -> None:
-    with pytest.raises(ModelError, match=r"^policy\.adapter: someone/adapter: neither a folder nor"):
+    with pytest.raises(ModelError, match=r"^policy\.adapter: someone/adapter is neither a folder nor"):
         fetch(replace(saved("llama"), adapter="someone/adapter"))
 
 
@@ -216,6 +216,6 @@ def test_weights_that_are_not_finite_are_refused(broken: float, saved: Saved, tm
 def test_a_local_folder_has_no_revisions(key: str, saved: Saved) -> None:
     source = saved("llama")
     with pytest.raises(
-        ModelError, match=rf"^{key}\.revision: {source.model} is a local folder, which has none; remove it"
+        ModelError, match=rf"^{key}\.revision: {source.model} is a local folder without revisions; remove it"
     ):
         fetch(replace(source, revision="main"), key)

@@ -92,6 +92,6 @@ def test_quantized_weights_are_refused(tmp_path: Path) -> None:
     file.write_text(
         json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "gptq", "bits": 4}})
     )
-    with pytest.raises(ModelError, match=r"its weights are quantized \(gptq\), so no adapter can be merged into them"):
+    with pytest.raises(ModelError, match=r"an adapter cannot be merged into quantized weights \(gptq\)"):
         write_merged(source, PolicyConfig(str(tmp_path / "model")), tmp_path / "whole", "float32", "it")
     assert not (tmp_path / "whole").exists()

@@ -412,7 +412,9 @@ def test_a_model_that_cannot_share_is_sampled_by_generate_and_it_is_said_once(
         drawn = draw(model, [SHORT, SHORT], seed=seed)
         assert_drawn_from(drawn[DRAWS:], sequence_probabilities(model, SHORT))
     assert len(said) == 1
-    assert said[0].startswith(f"{type(model).__name__}: responses are sampled by transformers' generate, which encodes")
+    assert said[0].startswith(
+        f"{type(model).__name__}: responses are sampled with transformers' generate, which encodes"
+    )
 
 
 def spoil(model: Any, when: Callable[[dict[str, Any]], bool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,8 +444,11 @@ def has_cache(kwargs: dict[str, Any]) -> bool:
     ("when", "way"),
     [
         (lambda kwargs: False, "shared"),
-        (has_padding, "by transformers' generate, prompts of equal length together"),
-        (lambda kwargs: has_cache(kwargs) and len(kwargs["input_ids"]) > 1, "by transformers' generate, one at a time"),
+        (has_padding, "with transformers' generate, prompts of equal length together"),
+        (
+            lambda kwargs: has_cache(kwargs) and len(kwargs["input_ids"]) > 1,
+            "with transformers' generate, one at a time",
+        ),
         (has_cache, "without a cache, prompts of equal length together"),
         (lambda kwargs: has_cache(kwargs) or len(kwargs["input_ids"]) > 1, "without a cache, one at a time, which is"),
     ],

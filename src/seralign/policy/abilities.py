@@ -1,7 +1,7 @@
-"""What an architecture can do: take packed rows, leave the output layer to us.
+"""What an architecture supports: packed rows, and an output layer that is computed in chunks.
 
-Both are tried on a few tokens and compared with the plain way when a model is first used, so that an architecture that
-nobody thought of is slow at worst, and never wrong.
+Both are tried on a few tokens when a model is first used, and compared with a plain forward pass. An unknown
+architecture is slow at worst, never wrong.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from seralign.policy.packing import pack_sequences, pad_sequences
 from seralign.progress import say_once
 
 _LAYERS = {"full_attention", "sliding_attention"}
-# Tokens to try: two prompts, one of them with two responses.
+# Tokens for the trial: two prompts, one of them with two responses.
 _PROBE = [([5, 3], [7, 1, 4]), ([2, 6, 3], [4, 4]), ([5, 3], [2, 7, 7, 5])]
-# A text, and the number of tokens before those that are changed, to see whether a token's prediction knows later ones.
+# A text, and the number of tokens before the changed ones. A causal model predicts these tokens the same.
 _TEXT, _EARLY = (5, 3, 7, 1, 4, 2), 4
-# What rounding may move a prediction by, as a share of what an earlier token does.
+# Largest change of a prediction that rounding explains, as a share of the change that an earlier token makes.
 _LEAK = 0.02
-# Largest difference between two right ways to compute a token's log-probability, in nats and relative to its size.
+# Largest difference between two correct computations of a log-probability, in nats and relative to its size.
 _ROUNDING = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.004, torch.bfloat16: 0.02}
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a model can do.
+    """What a model supports.
 
     Args:
-        attention: The implementation of attention that it was loaded with; None where it is not transformers' model.
-        longest: Tokens of the longest sequence that packed rows may have; 0 where the model takes none.
-        own_head: Whether the logits of all tokens have to be computed by the model itself.
+        attention: Attention implementation that the model was loaded with; None if it is not a transformers model.
+        longest: Tokens of the longest sequence in a packed row; 0 if the model cannot take packed rows.
+        own_head: Whether the model must compute the logits of all tokens itself.
     """
 
     attention: str | None
@@ -59,15 +59,15 @@ _CAUSAL: WeakSet[nn.Module] = WeakSet()
 
 
 def abilities(model: nn.Module) -> Abilities:
-    """What a loaded model can do; found out once, and said where it is not everything.
+    """What a loaded model supports. Tried once for each model; logs what is not supported.
 
     Raises:
-        ModelError: it attends to later tokens, so that it is no causal language model; or an adapter of virtual tokens.
+        ModelError: the model attends to later tokens, or has an adapter with virtual tokens.
     """
     inner = inner_model(model)
     if has_virtual_tokens(model):
         raise ModelError(
-            "an adapter of virtual tokens (prompt or prefix tuning) cannot be scored or trained; give LoRA"
+            "an adapter with virtual tokens (prompt or prefix tuning) cannot be scored or trained; use LoRA"
         )
     if inner not in _KNOWN:
         _KNOWN[inner] = _find_out(inner) if isinstance(inner, PreTrainedModel) else Abilities(None, 0, own_head=True)
@@ -76,10 +76,10 @@ def abilities(model: nn.Module) -> Abilities:
 
 @torch.no_grad()
 def check_causal(model: nn.Module) -> None:
-    """Refuse a model whose early logits move when later tokens do; tried once for each loaded model.
+    """Check that a model is causal: later tokens must not change earlier logits. Tried once for each loaded model.
 
     Raises:
-        ModelError: it attends to later tokens.
+        ModelError: the model attends to later tokens.
     """
     inner = inner_model(model)
     if inner in _CAUSAL or not isinstance(inner, PreTrainedModel):
@@ -96,19 +96,19 @@ def check_causal(model: nn.Module) -> None:
     moved, scale = (later - plain).abs().max(), (earlier - plain).abs().max()
     if moved > _LEAK * scale + 1e-6:
         raise ModelError(
-            f"{type(inner).__name__} attends to later tokens: the prediction of a token changes by {moved:.2g} nats "
-            "with those after it; a causal language model is needed"
+            f"{type(inner).__name__} attends to later tokens (they change an earlier prediction by {moved:.2g} nats); "
+            "a causal language model is needed"
         )
     _CAUSAL.add(inner)
 
 
 def keep_attention(model: nn.Module) -> None:
-    """Never pack rows for this model: the user chose how its attention is computed."""
+    """Never pack rows for this model, because the user chose its attention implementation."""
     _CHOSEN.add(inner_model(model))
 
 
 def packed_length(source: PolicySource, config: PolicyConfig) -> int:
-    """Tokens of the longest sequence in packed rows of a policy, as far as can be told without its weights."""
+    """Tokens of the longest sequence in a packed row of a policy, judged from its settings without its weights."""
     settings = model_settings(source, config)
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
     model_class = found[0] if isinstance(found, tuple) else found
@@ -116,15 +116,15 @@ def packed_length(source: PolicySource, config: PolicyConfig) -> int:
 
 
 def _packed_length(model_class: type, config: PretrainedConfig) -> tuple[int, str]:
-    """The longest sequence in packed rows, or 0 and why."""
+    """The longest sequence in a packed row; or 0 and the reason."""
     text = config.get_text_config()
     layers = set(getattr(text, "layer_types", None) or ()) - _LAYERS
     if layers:
-        return 0, f"it has layers of {', '.join(sorted(layers))}"
+        return 0, f"its layers are of an unsupported type ({', '.join(sorted(layers))})"
     if not getattr(model_class, "_supports_attention_backend", False):
-        return 0, "its attention is not transformers' attention interface"
+        return 0, "it does not use transformers' attention interface"
     if "position_ids" not in inspect.signature(model_class.forward).parameters:
-        return 0, "it takes no position ids"
+        return 0, "it does not accept position ids"
     slides = getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)
     return (int(slides) if slides else sys.maxsize), ""
 
@@ -134,7 +134,7 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     name: Any = inner.config._attn_implementation
     if name == PACKED:  # a copy of a model in training
         name = "sdpa" if inner._supports_sdpa else "eager"
-    longest, why = (0, "the configuration chooses its attention")
+    longest, why = (0, "policy.attention is set")
     if inner not in _CHOSEN:
         longest, why = _packed_length(type(inner), inner.config)
     was_training = inner.training
@@ -167,10 +167,10 @@ def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *
 def _differs(
     inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, wanted: Tensor, *, own_head: bool
 ) -> str | None:
-    """Why a faster way cannot be taken: its error, or other results than the plain way's; None where it can."""
+    """Why a faster way cannot be used: its error, or that its results differ from the plain way's. None if it can."""
     close = _ROUNDING[inner.dtype]
     try:
         found = _logps(inner, make, attention, own_head=own_head)
-    except Exception as error:  # code that nobody here has seen may refuse in any way
+    except Exception as error:  # unknown code can fail in any way
         return f"{type(error).__name__}: {one_line(error)}"
-    return None if torch.allclose(found, wanted, rtol=close, atol=close) else "the log-probabilities would be others"
+    return None if torch.allclose(found, wanted, rtol=close, atol=close) else "the log-probabilities would differ"

@@ -1,4 +1,4 @@
-"""Adapters: loading a trained one onto its base, putting a fresh one on, merging."""
+"""Adapters: load a trained one, add a new one, merge one into its base."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapt
 from seralign.policy.quiet import quiet_transformers
 
 WEIGHTS = "adapter_model.safetensors"
-# Modules of the input and the output embedding, by the last part of their names.
+# Last parts of the names of input and output embeddings.
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "lm_head", "embed_out", "output")
-# A whole matrix that an adapter saves in place of the base's.
+# Last parts of the names of whole matrices that an adapter saves in place of the base's.
 _WHOLE = ("weight", "modules_to_save.weight", "base_layer.weight")
 _MISFIT = re.compile(r"size mismatch for (\S+): .*?torch\.Size\(\[([^]]*)\]\).*?torch\.Size\(\[([^]]*)\]\)")
 
@@ -28,10 +28,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) -> nn.Module:
-    """Put a trained adapter on its base, whose embedding is resized where the adapter brings one of another length.
+    """Load a trained adapter onto its base; resizes the base's embedding if the adapter has one of another size.
 
     Raises:
-        ModelError: it was trained on another model, or is no adapter.
+        ModelError: it was trained on another model, or it is not an adapter.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
@@ -44,7 +44,7 @@ def load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) 
             loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except Exception as error:
         raise ModelError(f"{_does_not_fit(source)}: {_why(error)}") from None
-    # PEFT looks there, when it saves, whether the embedding was resized.
+    # When PEFT saves, it compares with the model of this name to see whether the embedding was resized.
     loaded.peft_config["default"].base_model_name_or_path = source.model
     if folder.is_dir():
         own, given = set(get_peft_model_state_dict(loaded, save_embedding_layers=False)), set(_shapes(folder))
@@ -58,10 +58,10 @@ def load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) 
 
 
 def fresh_adapter(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
-    """Put an untrained LoRA adapter on a model, whose output it leaves as it is.
+    """Add an untrained LoRA adapter, which does not change the model's output.
 
     Raises:
-        ModelError: the model has no such modules.
+        ModelError: the model lacks the target modules.
     """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
@@ -77,10 +77,10 @@ def fresh_adapter(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
 
 
 def merged(model: nn.Module, source: PolicySource) -> PreTrainedModel:
-    """The base with its adapter's changes added to its weights.
+    """The base with the adapter merged into its weights.
 
     Raises:
-        ModelError: the adapter is of a kind that cannot be added.
+        ModelError: this kind of adapter cannot be merged.
     """
     _untie(inner_model(model))
     try:
@@ -91,7 +91,7 @@ def merged(model: nn.Module, source: PolicySource) -> PreTrainedModel:
 
 
 def _untie(model: Any) -> None:
-    """Give the output embedding a matrix of its own where an adapter changes one of two that are the same."""
+    """Copy the output embedding if it is tied to the input embedding and an adapter changes only one of them."""
     own, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head is None or not (hasattr(own, "base_layer") or hasattr(head, "base_layer")):
         return
@@ -101,7 +101,7 @@ def _untie(model: Any) -> None:
 
 
 def vocabulary_rows(source: PolicySource, config: PolicyConfig) -> int:
-    """Rows of a policy's embedding: the model's, or those of the embedding that its adapter brings. Reads no weights.
+    """Rows of a policy's embedding: the adapter's if it has one, else the model's. Reads no weights.
 
     Raises:
         ModelError: the model's settings cannot be read.
@@ -114,7 +114,7 @@ def vocabulary_rows(source: PolicySource, config: PolicyConfig) -> int:
 
 
 def _resize(model: PreTrainedModel, folder: Path) -> None:
-    """Give the base as many rows as the embedding that the adapter saved has."""
+    """Resize the base's embedding to the number of rows of the adapter's."""
     modules = {module: name for name, module in model.named_modules()}
     own: Any = model.get_input_embeddings()
     head = model.get_output_embeddings()
@@ -130,16 +130,16 @@ def _resize(model: PreTrainedModel, folder: Path) -> None:
     is_tied = head is None or head.weight is own.weight
     if not saved or not (is_tied or saved.keys() == set(names)):
         raise ModelError(
-            f"{folder}: the adapter has an embedding of {rows} rows and the model one of {before}, and the new rows of "
+            f"{folder}: the adapter's embedding has {rows} rows and the model's {before}, and the new rows of "
             f"{' and '.join(name for name in names if name not in saved)} were not saved with the adapter; give the "
             "model that it was trained on"
         )
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # every row is the adapter's in the end
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # the adapter replaces every row afterwards
         model.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def _whole(key: str, name: str) -> bool:
-    """Whether a tensor of an adapter's file is the whole matrix of a module."""
+    """Whether a tensor in an adapter's file is the whole matrix of a module."""
     return any(key == f"{name}.{part}" or key.endswith(f".{name}.{part}") for part in _WHOLE)
 
 
@@ -151,8 +151,8 @@ def _shapes(folder: Path) -> Shapes:
 def _does_not_fit(source: PolicySource) -> str:
     settings = Path(str(source.adapter)) / ADAPTER_SETTINGS
     base = read_json(settings).get("base_model_name_or_path") if settings.is_file() else None
-    trained = f", which was trained on {base}," if base else ""
-    return f"no adapter for {source.model} can be loaded from {source.adapter}: it{trained} does not fit this model"
+    trained = f" (trained on {base})" if base else ""
+    return f"the adapter {source.adapter}{trained} does not fit the model {source.model}"
 
 
 def _why(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Whether a folder or a hub's model can be a policy, told from its settings alone: no weights are read, no code is run.
+"""Checks from the settings alone whether a folder or a hub model can be a policy. Reads no weights and runs no code.
 
-A model that passes may still attend to later tokens, which only a forward pass shows: ``seralign.policy.abilities``.
+Some models that pass attend to later tokens, which only a forward pass shows; ``seralign.policy.abilities`` checks it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from seralign.errors import ModelError, brief
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, check_folder, read_json
 from seralign.policy.quiet import quiet_transformers
 
-OWN_CODE = "policy.trust_remote_code: the {} brings its own code; set it to true to run it"
+OWN_CODE = "policy.trust_remote_code: the {} has its own code; set trust_remote_code to true to run it"
 _NEEDED = "a causal language model is needed"
-# What the name of an architecture ends with, and what such a model is.
+# The ending of an architecture's name, and the kind of model that it stands for.
 _ENDINGS = {
     "ForMaskedLM": "a masked language model, which attends to later tokens",
     "ForPreTraining": "an encoder in pre-training, which attends to later tokens",
     "ForSequenceClassification": "a classifier",
-    "ForTokenClassification": "a classifier of tokens",
+    "ForTokenClassification": "a token classifier",
     "ForMultipleChoice": "a classifier",
     "ForNextSentencePrediction": "a classifier",
-    "ForQuestionAnswering": "a model that marks spans of a text",
+    "ForQuestionAnswering": "an extractive question answering model",
     "RewardModel": "a reward model",
     "ForImageClassification": "a vision model",
     "ForAudioClassification": "an audio model",
     "ForCTC": "an audio model",
 }
-# Settings that only models of images or of sound have.
+# Settings that only image or audio models have.
 _IMAGES = ("vision_config", "vq_config", "image_size", "patch_size", "vision_tower", "num_channels")
 _SOUND = (
     "audio_config", "speech_config", "audio_encoder", "audio_encoder_config", "num_mel_bins", "feat_extract_norm",
@@ -45,16 +45,16 @@ _VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNI
 
 
 def positions(settings: PretrainedConfig) -> int:
-    """Most tokens of a sequence that a model takes, as far as its settings say."""
+    """The longest sequence that a model accepts, in tokens; ``sys.maxsize`` if its settings do not say."""
     return getattr(settings.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConfig:
-    """The settings of a policy's model (``config.json``), without its weights.
+    """Read the settings of a policy's model (``config.json``), without its weights.
 
     Raises:
-        ModelError: they cannot be read, transformers does not know such a model, or the model brings code that the
-            configuration does not allow to run.
+        ModelError: the settings cannot be read, transformers does not know the model, or the model has its own code
+            and the configuration does not allow to run it.
     """
     try:
         raw, _ = PretrainedConfig.get_config_dict(source.model, revision=source.revision)
@@ -65,7 +65,7 @@ def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConf
         raise ModelError(OWN_CODE.format("model"))
     model_type = raw.get("model_type")
     if "AutoConfig" not in (raw.get("auto_map") or {}) and model_type not in CONFIG_MAPPING:
-        what = "config.json names no model_type" if model_type is None else f"{model_type!r} is no model_type of it"
+        what = "config.json has no model_type" if model_type is None else f"unknown model_type {model_type!r}"
         raise ModelError(f"{source.model}: transformers does not know this model: {what}")
     try:
         return AutoConfig.from_pretrained(
@@ -76,15 +76,15 @@ def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConf
 
 
 def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy") -> None:
-    """Refuse what is no causal language model, or what cannot be trained or scored as it is configured.
+    """Check that a model is a causal language model that can be trained and scored as configured.
 
     Args:
         source: Folders or hub names.
         config: How models are loaded.
-        key: The configuration's section that names it.
+        key: Section of the configuration that names the model.
 
     Raises:
-        ModelError: says in one line what the model is, and what would be right.
+        ModelError: it cannot; the message says what the model is and what to give instead.
     """
     settings = check_kind(source, config, key)
     if config.attention is not None:
@@ -93,38 +93,38 @@ def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy")
         _check_targets(settings, config, config.lora.target_modules)
     if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
         raise ModelError(
-            f"{key}.model: its weights are quantized ({_quantizer(settings)}), and these cannot be trained; give the "
-            "model in bfloat16, float16 or float32, or set policy.lora"
+            f"{key}.model: quantized weights ({_quantizer(settings)}) cannot be trained; give the model in bfloat16, "
+            "float16 or float32, or set policy.lora"
         )
 
 
 def check_mergeable(source: PolicySource, config: PolicyConfig) -> None:
-    """Refuse weights that no adapter can be added to without rounding away what it does.
+    """Check that an adapter can be merged into a model's weights.
 
     Raises:
-        ModelError: they are quantized.
+        ModelError: the weights are quantized, so a merge would round the adapter away.
     """
     settings = model_settings(source, config)
     if getattr(settings, "quantization_config", None) is not None:
         raise ModelError(
-            f"{source.model}: its weights are quantized ({_quantizer(settings)}), so no adapter can be merged into "
-            "them; give the same model in bfloat16, float16 or float32"
+            f"{source.model}: an adapter cannot be merged into quantized weights ({_quantizer(settings)}); give the "
+            "same model in bfloat16, float16 or float32"
         )
 
 
 def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> PretrainedConfig:
-    """Refuse what is no causal language model, and an adapter that is none of one.
+    """Check that a model is a causal language model, and that its adapter belongs to one.
 
     Args:
         source: Folders or hub names.
         config: How models are loaded.
-        key: The configuration's section that names it; empty where a command names it.
+        key: Section of the configuration that names the model; empty if a command names it.
 
     Returns:
         The model's settings.
 
     Raises:
-        ModelError: says in one line what it is, and what would be right.
+        ModelError: it is something else; the message says what, and what to give instead.
     """
     if Path(source.model).is_dir():
         check_folder(Path(source.model), key or "policy")
@@ -152,7 +152,7 @@ def _needs_own_code(raw: dict[str, Any]) -> bool:
 
 
 def _other_kind(settings: PretrainedConfig) -> str | None:
-    """What the model is, where it is no causal language model."""
+    """What the model is, if it is not a causal language model; else None."""
     family = type(settings).__name__.removesuffix("Config")
     name = next(iter(settings.architectures or ()), family)
     if settings.is_encoder_decoder:
@@ -165,20 +165,20 @@ def _other_kind(settings: PretrainedConfig) -> str | None:
     opened = _causal_class(settings)
     is_part = opened is not None and not isinstance(settings, opened.config_class)
     if opened is not None and is_part and opened.__name__ == name:
-        return None  # the files hold the text part alone, and say so
+        return None  # the files hold only the text part, and their settings name it
     reads_text = any(hasattr(settings, part) for part in ("text_config", "vocab_size", "llm_config"))
     for signs, kind, both in ((_IMAGES, "a vision", "a vision-language"), (_SOUND, "an audio", "an audio-language")):
-        # Models of bytes have a patch_size, too.
+        # Byte models have a patch_size too.
         own = [sign for sign in signs if opened is None or sign != "patch_size"]
         if any(getattr(settings, sign, None) is not None for sign in own):
             has_part = is_part and opened is not None and opened.config_class in MODEL_FOR_CAUSAL_LM_MAPPING
-            part = ", whose text part alone can be trained: save what AutoModelForCausalLM opens, and give that"
+            part = "; only its text part can be trained: load it with AutoModelForCausalLM, save it and give that"
             return f"{name} is {both if reads_text else kind} model{part if has_part else ''}"
-    return None if opened is not None else f"{name} is no causal language model of transformers'"
+    return None if opened is not None else f"transformers has no causal language model for {name}"
 
 
 def _causal_class(settings: PretrainedConfig) -> Any:
-    """The class that ``AutoModelForCausalLM`` opens a model with, or None."""
+    """The class that ``AutoModelForCausalLM`` uses for a model, or None."""
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
     return found[0] if isinstance(found, tuple) else found
 
@@ -188,13 +188,13 @@ def _check_pad(source: PolicySource, settings: PretrainedConfig) -> None:
     pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
     if isinstance(pad, int) and isinstance(rows, int) and not -rows <= pad < rows:
         raise ModelError(
-            f"{source.model}: config.json's pad_token_id {pad} is beyond the embedding of {rows} rows, so no library "
-            "can open the model; set it to null there"
+            f"{source.model}: pad_token_id {pad} in config.json is outside the vocabulary of {rows} tokens, so the "
+            "model cannot be loaded; set it to null"
         )
 
 
 def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
-    """Have transformers make the model, without weights, with the attention that is asked for."""
+    """Build the model without weights, with the configured attention."""
     try:
         with quiet_transformers(), torch.device("meta"):
             AutoModelForCausalLM.from_config(
@@ -202,12 +202,12 @@ def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
             )
     except Exception as error:
         raise ModelError(
-            f"policy.attention: {config.attention} cannot be used with this model here: {brief(error)}"
+            f"policy.attention: {config.attention} does not work with this model here: {brief(error)}"
         ) from None
 
 
 def _check_targets(settings: PretrainedConfig, config: PolicyConfig, targets: list[str]) -> None:
-    """Have transformers make the model, without weights, and look for every module that an adapter is to be put on."""
+    """Build the model without weights, and check that it has every module that gets an adapter."""
     with quiet_transformers(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
@@ -224,13 +224,13 @@ def _check_adapter(folder: Path, key: str) -> None:
     task, kind = settings.get("task_type"), settings.get("peft_type")
     if task not in (None, "CAUSAL_LM"):
         raise ModelError(
-            f"{key}{folder} was trained for another task ({task} in {ADAPTER_SETTINGS}); an adapter of a causal "
-            "language model (CAUSAL_LM) is needed"
+            f"{key}{folder} was trained for another task ({task} in {ADAPTER_SETTINGS}); give an adapter for a causal "
+            "language model (CAUSAL_LM)"
         )
     if kind in _VIRTUAL:
         raise ModelError(
-            f"{key}{folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which cannot be scored or "
-            "trained here; give a LoRA adapter"
+            f"{key}{folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which is not supported; "
+            "give a LoRA adapter"
         )
 
 

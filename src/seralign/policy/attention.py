@@ -1,12 +1,12 @@
-"""Attention of packed rows: each response sees its prompt and itself, and no mask is as large as the row.
+"""Attention for packed rows: each response attends to its prompt and to itself, without a mask of the row's size.
 
-Legend: T tokens of a row, H query heads, K key heads, G = H / K, D head width; a *segment* is a prompt or a response,
-q and k count the queries and the keys of one block.
+Legend: T tokens of a row, H query heads, K key heads, G = H / K, D head width; a *segment* is a prompt or a response;
+q and k are the numbers of queries and keys of one block.
 
-A *layout* [1, 1, S, 2] of int32 takes the place of the attention mask: for each segment of the row, in order, its
-length and whether it is a response (1) or the prompt of the responses that follow it (0). transformers hands a mask of
-four dimensions through to attention untouched, so that every architecture that calls its attention interface works.
-On a CPU the segments are computed one by one; on a GPU the layout becomes the block mask of FlexAttention.
+A *layout* [1, 1, S, 2] of int32 replaces the attention mask. It gives, for each segment of the row in order, its length
+and whether it is a response (1) or the prompt of the responses that follow it (0). transformers passes a mask with
+four dimensions to attention unchanged, so every architecture that uses its attention interface works. On a CPU the
+segments are computed one by one; on a GPU the layout becomes a FlexAttention block mask.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from transformers.masking_utils import sdpa_mask
 from seralign.policy.precision import compute_dtype, wanted
 
 PACKED = "seralign_packed"
-# Queries of one block: fewer waste less on keys that none of them sees, more fill the matrix products.
+# Queries of one block. Fewer waste less on keys that none of them sees; more make the matrix products efficient.
 _BLOCK = 256
-# Scores of one block, over all heads: what is held at once, however long sequences are.
+# Attention scores of one block over all heads. Limits the memory in use, however long the sequences are.
 _SCORES = 4 * 2**20
-# Scores of blocks that are computed together, which stay in the cache.
+# Scores of blocks that are computed together, few enough to stay in the processor's cache.
 _TOGETHER = 2**19
-# Scores that may be wasted on padding to compute one more block together with others: what calling the kernels for it
-# alone costs.
+# Scores that may be wasted on padding to add one more block to a group. Launching separate kernels for it costs as
+# much.
 _WASTE = 2**17
-# With more keys than this, the probabilities of a segment would outweigh the other activations of its tokens; the
+# With more keys than this, the probabilities of a segment would take more memory than its other activations, so the
 # backward pass computes them again.
 _KEEP = 1024
-# What some architectures add to attention, and a packed row has no rules for.
+# Additions of some architectures to attention that packed rows do not support.
 _FOREIGN = ("s_aux", "sinks", "position_bias", "indices", "block_indices", "cache")
 
 Layout = tuple[tuple[int, int], ...]
 
 
 class Block(NamedTuple):
-    """Queries ``first`` to ``last`` of a segment that begins at ``start`` and sees a prompt before it."""
+    """Queries ``first`` to ``last`` of a segment that begins at ``start``; they see the prompt and their segment."""
 
     prompt: int
     prompt_end: int
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention of one packed row, called by transformers; of other rows, transformers' ``sdpa``.
+    """Compute attention for one packed row; transformers calls this. Other rows get transformers' ``sdpa``.
 
     Args:
         module: The attention layer.
@@ -78,15 +78,15 @@ def packed_attention(
         [1, T, H, D] and no weights.
 
     Raises:
-        NotImplementedError: attention of a kind that packed rows have no rules for.
+        NotImplementedError: this kind of attention is not supported in packed rows.
     """
     if not isinstance(attention_mask, BlockMask) and not is_layout(attention_mask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     if options.get("dropout"):
-        raise NotImplementedError("packed rows know no dropout in attention; set the model's dropout to 0")
+        raise NotImplementedError("packed rows do not support dropout in attention; set the model's dropout to 0")
     foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if foreign or not getattr(module, "is_causal", True) or options.get("is_causal") is False:
-        raise NotImplementedError(f"packed rows know no attention with {', '.join(foreign) or 'later tokens'}")
+        raise NotImplementedError(f"packed rows do not support attention with {', '.join(foreign) or 'later tokens'}")
     q, k, v = (x.to(compute_dtype(x)) for x in (query, key, value))
     if isinstance(attention_mask, BlockMask):
         return flex_attention_forward(module, q, k, v, attention_mask, **options)[0], None
@@ -106,7 +106,7 @@ def is_layout(attention_mask: Tensor | None) -> bool:
 
 
 def block_mask(layout: Tensor, device: torch.device) -> BlockMask:
-    """The layout as FlexAttention takes it."""
+    """The layout as a block mask for FlexAttention."""
     lengths, is_response = layout[0, 0].to(device).unbind(1)
     segment = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
     group = torch.repeat_interleave((1 - is_response).cumsum(0), lengths)
@@ -123,10 +123,11 @@ AttentionMaskInterface.register(PACKED, sdpa_mask)
 
 
 class _Segments(torch.autograd.Function):
-    """Causal attention of each segment to its prompt and itself, as matrix products of blocks of similar size.
+    """Causal attention of each segment to its prompt and itself, as matrix products over blocks of similar size.
 
-    For segments of hundreds of tokens that is twice as fast on a CPU as torch's kernel, which is built for long ones.
-    Query heads of one key head are rows of one product. Scores are rounded as in transformers' ``eager`` attention.
+    For segments of hundreds of tokens this is twice as fast on a CPU as torch's kernel, which is made for long ones.
+    The query heads that share a key head are rows of one product. Scores are rounded as in transformers' ``eager``
+    attention.
     """
 
     @staticmethod
@@ -152,7 +153,7 @@ class _Segments(torch.autograd.Function):
         left, heads = iter(kept), len(k)
         grad_out = _with_padding(grad_out)
         grad_q = torch.empty_like(q)
-        # A prompt's gradient is a sum over many blocks, which bfloat16 would round at every step.
+        # A prompt's gradient is a sum over many blocks; in bfloat16 every addition would round.
         grad_k, grad_v = (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (k, v))
         for bucket in _buckets(layout, len(q)):
             if bucket.keys.shape[1] <= _KEEP:
@@ -180,8 +181,12 @@ class _Segments(torch.autograd.Function):
 
 
 class _Bucket(NamedTuple):
-    """B blocks that are computed together: places of their queries [B, q] and keys [B, k] in the row, padded with the
-    place after its end; which keys a query may not see [B, q, rest], but for the first, ``clear``, that all see."""
+    """B blocks that are computed together.
+
+    ``queries`` [B, q] and ``keys`` [B, k] are places in the row, padded with the place after its end. ``hidden``
+    [B, q, rest] marks the keys that a query does not see. The first ``clear`` keys are seen by all queries, so
+    ``hidden`` leaves them out.
+    """
 
     blocks: list[Block]
     queries: Tensor
@@ -192,7 +197,7 @@ class _Bucket(NamedTuple):
 
 @lru_cache(maxsize=2)
 def _blocks(layout: Layout, heads: int) -> tuple[Block, ...]:
-    """The blocks of queries of all segments; a prompt sees itself alone."""
+    """The blocks of all segments; a prompt attends only to itself."""
     found, at, prompt = [], 0, (0, 0)
     for length, is_response in layout:
         start, end = at, at + length
@@ -205,7 +210,7 @@ def _blocks(layout: Layout, heads: int) -> tuple[Block, ...]:
 
 @lru_cache(maxsize=2)
 def _buckets(layout: Layout, heads: int) -> list[_Bucket]:
-    """Blocks of similar size together, the largest first."""
+    """Groups of blocks of similar size, largest first."""
     end = sum(length for length, _ in layout)
     groups: list[list[Block]] = []
     queries = scores = 0
@@ -231,13 +236,13 @@ def _bucket(blocks: list[Block], end: int) -> _Bucket:
     keys = torch.where(at_k < shared, prompt + at_k, start + at_k - shared).where(at_k < keys_B1, end)
     clear = int((keys_B1 - queries_B1).min())
     last_seen = keys_B1 - queries_B1 + at_q
-    # Rows that pad the queries see all, for a softmax needs something.
+    # Padding queries see all keys, because a softmax over none is NaN.
     hidden = (at_k[clear:] > last_seen[..., None]) & (at_q < queries_B1)[..., None]
     return _Bucket(blocks, queries, keys, hidden, clear)
 
 
 def _probabilities(bucket: _Bucket, q: Tensor, k: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    """Attention weights [K * B, G * q, k] of scaled queries, and the slope of the soft cap where there is one."""
+    """Attention weights [K * B, G * q, k] of scaled queries, and the derivative of the soft cap if there is one."""
     scores = torch.bmm(_queries(q, bucket, len(k)), _keys(k, bucket).transpose(1, 2))
     slope = None
     if cap is not None:
@@ -250,7 +255,7 @@ def _probabilities(bucket: _Bucket, q: Tensor, k: Tensor, cap: float | None) -> 
 
 
 def _with_padding(x_HTD: Tensor, scale: float = 1.0) -> Tensor:
-    """[H, T + 1, D] with zeros in the last place."""
+    """[H, T + 1, D], with zeros in the last place."""
     heads, length, width = x_HTD.shape
     padded = x_HTD.new_empty(heads, length + 1, width)
     torch.mul(x_HTD, scale, out=padded[:, :-1])
@@ -259,7 +264,7 @@ def _with_padding(x_HTD: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def _queries(x: Tensor, bucket: _Bucket, key_heads: int) -> Tensor:
-    """[K * B, G * q, D] of [H, T + 1, D]: the queries of all heads that share a key head together."""
+    """[K * B, G * q, D] from [H, T + 1, D]; the queries of all heads that share a key head are together."""
     width = x.shape[-1]
     if len(bucket.blocks) == 1:
         (block,) = bucket.blocks
@@ -269,7 +274,7 @@ def _queries(x: Tensor, bucket: _Bucket, key_heads: int) -> Tensor:
 
 
 def _keys(x: Tensor, bucket: _Bucket) -> Tensor:
-    """[K * B, k, D] of [K, T + 1, D]."""
+    """[K * B, k, D] from [K, T + 1, D]."""
     if len(bucket.blocks) == 1:
         (block,) = bucket.blocks
         own = x[:, block.start : block.last]
@@ -280,7 +285,7 @@ def _keys(x: Tensor, bucket: _Bucket) -> Tensor:
 
 
 def _put(x: Tensor, bucket: _Bucket, found: Tensor) -> None:
-    """Write [K * B, G * q, D] to the queries' places in [H, T + 1, D]."""
+    """Write [K * B, G * q, D] to the places of the queries in [H, T + 1, D]."""
     width = x.shape[-1]
     if len(bucket.blocks) == 1:
         (block,) = bucket.blocks

@@ -1,4 +1,4 @@
-"""Whether the files of a model hold exactly the weights that its settings speak of."""
+"""A check that a model's files hold exactly the weights that its settings describe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from seralign.errors import ModelError
 from seralign.policy.identity import SETTINGS, PolicySource, open_tensors, weight_files
 
-# What old versions of transformers saved though it follows from the settings: rotary frequencies and causal masks.
+# Tensors that old versions of transformers saved needlessly: rotary frequencies and causal masks.
 _DERIVED = re.compile(
     r"(^|\.)(rotary_emb\.\w+|inv_freq|position_ids|(attn|attention|self_attention)\.(bias|masked_bias))$"
 )
@@ -20,18 +20,18 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
 
 def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -> None:
-    """Refuse a model whose files and settings speak of different weights.
+    """Check that a model's files and settings describe the same weights.
 
-    Without it transformers makes up what the files lack, and leaves out what the settings have no place for: a
-    ``config.json`` of fewer layers would train a part of the model.
+    transformers itself initialises missing weights at random and ignores superfluous ones. With a ``config.json`` of
+    too few layers it would train only a part of the model.
 
     Args:
         source: Named in errors.
-        settings: As the model was made.
-        report: What ``from_pretrained(..., output_loading_info=True)`` found, mismatched sizes ignored.
+        settings: Settings that the model was built from.
+        report: Loading info of ``from_pretrained(..., output_loading_info=True)``, with mismatched sizes ignored.
 
     Raises:
-        ModelError: weights are missing, left over, or of another shape; names some of them and the setting.
+        ModelError: weights are missing, left over or of another shape; names some of them and the setting.
     """
     text = settings.get_text_config()
     misshapen = sorted(report["mismatched_keys"])
@@ -39,7 +39,7 @@ def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -
         name, found, wanted = misshapen[0]
         keys = _settings_of(text, {*wanted} - {*found})
         raise ModelError(
-            f"{source.model}: {len(misshapen)} weights have another shape than {SETTINGS} says: {name} is "
+            f"{source.model}: {len(misshapen)} weights do not have the shape that {SETTINGS} gives: {name} is "
             f"{_shape(found)} in the files and {_shape(wanted)} by {SETTINGS}{f' (see {keys})' if keys else ''}"
         )
     if missing := sorted(report["missing_keys"]):
@@ -48,13 +48,13 @@ def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -
         )
     if left_over := sorted(key for key in report["unexpected_keys"] if not _DERIVED.search(key)):
         raise ModelError(
-            f"{source.model}: the files hold {len(left_over)} weights that the model of {SETTINGS} has no place for "
-            f"({_some(left_over)}){_depth(source, text) or f'; {SETTINGS} is not the one of these weights'}"
+            f"{source.model}: the files hold {len(left_over)} weights that {SETTINGS} does not describe "
+            f"({_some(left_over)}){_depth(source, text) or f'; give the {SETTINGS} that belongs to these weights'}"
         )
 
 
 def _depth(source: PolicySource, text: PretrainedConfig) -> str:
-    """The setting of the number of layers, where the files have another number."""
+    """A note on the number of layers if settings and files differ in it."""
     key = text.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     said = getattr(text, key, None)
     layers = {int(found[1]) for name in _names(source) if (found := _LAYER.search(name))}
@@ -64,7 +64,7 @@ def _depth(source: PolicySource, text: PretrainedConfig) -> str:
 
 
 def _names(source: PolicySource) -> set[str]:
-    """Names of the tensors in a model's files; none for a model that is not in a folder."""
+    """Names of the tensors in a model's files; empty if the model is not a folder."""
     found: set[str] = set()
     for file in weight_files(Path(source.model)) if Path(source.model).is_dir() else ():
         with open_tensors(file) as tensors:
@@ -73,7 +73,7 @@ def _names(source: PolicySource) -> set[str]:
 
 
 def _settings_of(text: PretrainedConfig, sizes: set[int]) -> str:
-    """Names of the settings that have one of the values."""
+    """Names of the settings that have one of these values."""
     found = [key for key, value in text.to_dict().items() if type(value) is int and value in sizes]
     return " or ".join(f"{key} {getattr(text, key)}" for key in sorted(found)[:3])
 

@@ -1,8 +1,8 @@
-"""The sampling loop over a model's key-value cache: a prompt is encoded once, and finished responses leave.
+"""The sampling loop with a key-value cache. A prompt is encoded once, and finished responses are dropped.
 
-It stands in for transformers' ``generate``, which encodes a prompt once a response, copies the whole cache at every
-step and computes finished rows until the last one ends. ``benchmarks/sampling.py`` measures both, and transformers'
-continuous batching, which lies behind this loop too on a CPU.
+It replaces transformers' ``generate``, which encodes a prompt once a response, copies the whole cache at every step and
+computes finished rows until the last one ends. ``benchmarks/sampling.py`` compares both, and transformers' continuous
+batching, which is also slower than this loop on a CPU.
 
 Legend: P prompts, W tokens of the longest, R rows (responses being sampled), N new tokens, V vocabulary.
 """
@@ -22,38 +22,38 @@ from seralign.policy.forward import has_virtual_tokens, inner_model
 from seralign.policy.growing_cache import bytes_a_token, growing_cache, holds_keys_and_values_alone, selected
 from seralign.policy.precision import exact_dtype
 
-# Turns logits [R, V] and uniform numbers [R] into token ids [R], -1 where the logits are no distribution.
+# Turns logits [R, V] and uniform numbers [R] into token ids [R]; -1 where the logits are not finite.
 Draw = Callable[[Tensor, Tensor], Tensor]
 
-# Keys and values of the rows that are sampled together; on a GPU, a quarter of its memory.
+# Memory for the keys and values of rows that are sampled together; on a GPU, a quarter of its memory.
 CACHE_BYTES = 2 << 30
-# Dropping finished rows copies the others' cache, which costs less than a step of theirs: this share pays for it.
+# Dropping finished rows copies the others' cache, which costs less than one of their steps. It pays from this share on.
 LEAVING_SHARE = 1 / 8
-# Asking a GPU which rows have finished makes it wait.
+# Asking a GPU which rows have finished makes the CPU wait for it.
 _STEPS_BETWEEN_QUESTIONS = 16
 
 
 def why_not_shared(model: nn.Module) -> str | None:
-    """Why responses cannot be sampled from a cache of their prompt, or None where they can.
+    """Why responses cannot be sampled from a shared cache of their prompt; None if they can.
 
-    They can where keys and values are all that a token needs of those before it, and where ``generate`` would call the
-    model with nothing but ids, mask, positions and the cache.
+    They can if a token needs only the keys and values of earlier tokens, and if ``generate`` would call the model only
+    with ids, mask, positions and cache.
     """
     inner = inner_model(model)
     if has_virtual_tokens(model):
         return "its adapter puts virtual tokens before the prompt"
     if not {"input_ids", "attention_mask", "position_ids", "past_key_values"} <= _arguments(inner):
-        return "its forward pass takes no positions or no cache"
+        return "its forward pass does not accept positions or a cache"
     for name in ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_sample"):
         if getattr(type(inner), name, None) is not getattr(GenerationMixin, name):
-            return f"it has a {name} of its own"
+            return f"it has its own {name}"
     if inner.config.is_encoder_decoder or inner._is_stateful or not inner._supports_default_dynamic_cache():
-        return "it keeps more of a text than keys and values"
-    return None if holds_keys_and_values_alone(inner.config) else "it keeps more of a text than keys and values"
+        return "its cache holds more than keys and values"
+    return None if holds_keys_and_values_alone(inner.config) else "its cache holds more than keys and values"
 
 
 def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Left-padded ids [P, W] and mask [P, W]; the mask alone tells the padding from tokens."""
+    """Left-padded ids [P, W] and mask [P, W]. Only the mask distinguishes padding from tokens."""
     width = max(len(prompt) for prompt in prompts)
     ids_PW = torch.zeros(len(prompts), width, dtype=torch.long)
     mask_PW = torch.zeros_like(ids_PW)
@@ -67,21 +67,21 @@ def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def decode(
     model: nn.Module, prompts: Sequence[Sequence[int]], uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]
 ) -> Tensor:
-    """Sample as many responses to each prompt as ``uniform_RN`` has rows for it.
+    """Sample responses to each prompt, as many as ``uniform_RN`` has rows for it.
 
-    A row's tokens follow from its prompt and its uniform numbers. Which rows are sampled beside it, and when they
-    leave, changes no more than the rounding of the model's kernels.
+    A row's tokens depend only on its prompt and its uniform numbers. The rows sampled beside it, and when they finish,
+    change only the rounding of the model's kernels.
 
     Args:
-        model: A causal language model of which ``why_not_shared`` has nothing to say, in evaluation mode.
+        model: A causal language model for which ``why_not_shared`` is None, in evaluation mode.
         prompts: Token ids of P prompts, at least one each.
-        uniform_RN: [R, N] numbers in [0, 1) on the CPU; R is a multiple of P, the rows of a prompt are neighbours.
+        uniform_RN: [R, N] numbers in [0, 1) on the CPU. R is a multiple of P; the rows of a prompt are adjacent.
         draw: Turns logits and uniform numbers into tokens.
         end_tokens: Ids that end a response.
 
     Returns:
-        [R, N] ids on the CPU; -1 after a row has left, and where the model's logits were no distribution, which ends
-        the row. Between its first end token and the moment it leaves, a row holds tokens that mean nothing.
+        [R, N] ids on the CPU. After a row is dropped its ids are -1; so is an id whose logits were not finite, which
+        ends the row. Ids between a row's first end token and the step that drops it have no meaning.
     """
     device = next(model.parameters()).device
     forward = _forward(model)
@@ -119,7 +119,7 @@ def _go_on(
     (rows, length), width, device = uniform_RN.shape, mask_RW.shape[1], mask_RW.device
     tokens_RN = torch.full((rows, length), -1, device=device)
     padded = _padded(mask_RW)
-    # From here on R shrinks: ``row_R`` are the rows that have not left.
+    # R shrinks in the loop; ``row_R`` are the rows that are still there.
     row_R = torch.arange(rows, device=device)
     done_R = torch.zeros(rows, dtype=torch.bool, device=device)
     position_R = mask_RW.sum(dim=1)

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits: one uniform number a token, the same whatever else is sampled beside it.
+"""Drawing tokens from logits with one uniform number a token, independent of what else is sampled.
 
 Legend: R rows, V vocabulary, C blocks of the vocabulary, N new tokens.
 """
@@ -20,13 +20,13 @@ _FIRST_LOOK = 256
 
 
 def uniforms(seed: int, prompt_ids: Sequence[str], samples: int, length: int) -> Tensor:
-    """The random numbers of ``samples`` responses to each prompt: one a token, on the CPU.
+    """The random numbers of ``samples`` responses to each prompt, one a token, on the CPU.
 
-    A response's numbers depend on the seed, its prompt's id and its index alone; those of a shorter ``length`` begin
-    those of a longer one.
+    A response's numbers depend only on the seed, its prompt's id and its index. A shorter ``length`` gives a prefix of
+    the same numbers.
 
     Returns:
-        [len(prompt_ids) * samples, length] float64 in [0, 1), the responses to a prompt one after the other.
+        [len(prompt_ids) * samples, length] float64 in [0, 1); the responses to a prompt are adjacent.
     """
     table = np.empty((len(prompt_ids), samples, length))
     for row, prompt_id in enumerate(prompt_ids):
@@ -37,22 +37,22 @@ def uniforms(seed: int, prompt_ids: Sequence[str], samples: int, length: int) ->
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token a row, by inversion of its cumulative distribution.
+    """Draw one token a row by inverting its cumulative distribution.
 
-    Tokens lie in the order of their ids. Probabilities are float32; they are summed in blocks of the vocabulary, and
-    the blocks' sums in float64, so that a token's share is right to about 1e-7 of itself in the largest vocabulary. A
-    float32 cumulative sum would be wrong by as much of the whole, more than a rare token's share. A token of
-    probability 0 is never drawn.
+    Tokens are in the order of their ids. Probabilities are float32. They are summed in blocks of the vocabulary, and
+    the sums of the blocks in float64. This keeps the relative error of each token's probability near 1e-7 for any
+    vocabulary. A float32 cumulative sum has an absolute error of that size, more than the probability of a rare token.
+    A token of probability 0 is never drawn.
 
     Args:
         logits_RV: [R, V] in any floating-point type.
         uniform_R: [R] numbers in [0, 1).
         temperature: Divides the logits; greater than 0.
-        top_p: Mass of the nucleus (Holtzman et al., 1904.09751): the fewest most probable tokens that together hold
-            it; 1 keeps all.
+        top_p: Mass of the nucleus (Holtzman et al., 1904.09751): the smallest set of most probable tokens that holds
+            it. 1 keeps all tokens.
 
     Returns:
-        [R] token ids; -1 where the logits are no distribution (NaN or infinity).
+        [R] token ids; -1 where the logits are NaN or infinite.
     """
     probabilities_RV = (logits_RV.float() / temperature).softmax(dim=1)
     if top_p < 1.0:
@@ -72,10 +72,10 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float)
 
 
 def nucleus(probabilities_RV: Tensor, top_p: float) -> Tensor:
-    """Probabilities with those outside the nucleus set to 0, not normalised [R, V].
+    """Probabilities [R, V] with those outside the nucleus set to 0; not normalised.
 
-    The same tokens as transformers' ``TopPLogitsWarper`` keeps, but on the CPU, where sorting a vocabulary costs more
-    than a small model's forward pass, no more than the most probable tokens are sorted where these are enough.
+    Keeps the same tokens as transformers' ``TopPLogitsWarper``. On a CPU, where sorting the vocabulary costs more than
+    a small model's forward pass, only the most probable tokens are sorted where they are enough.
     """
     size = probabilities_RV.shape[1]
     exact = exact_dtype(probabilities_RV.device)
@@ -92,7 +92,7 @@ def _number(prompt_id: str) -> int:
 
 
 def _first_above(upto_RK: Tensor, target_R1: Tensor) -> Tensor:
-    # Rounding can lift a target to the total, which nothing is above: the last token with a share is meant.
+    # Rounding can lift a target to the total, and nothing is above that. The last token with a probability is meant.
     below_total_R1 = torch.nextafter(upto_RK[:, -1:], torch.zeros_like(target_R1))
     place_R1 = torch.searchsorted(upto_RK, torch.minimum(target_R1, below_total_R1), right=True)
     return place_R1.clamp(max=upto_RK.shape[1] - 1)

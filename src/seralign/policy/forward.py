@@ -1,4 +1,4 @@
-"""One forward pass of a model, from token ids to the log-probabilities of target tokens.
+"""One forward pass, from token ids to the log-probabilities of target tokens.
 
 Legend: B rows, T tokens of a row, N target tokens, W width of the hidden states, V vocabulary.
 """
@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from seralign.policy.attention import PACKED, block_mask, is_layout
 from seralign.policy.head import linear_logps, module_logps
 
-# The name since transformers 5.2x, and the one before.
+# The name since transformers 5.2, and the one before.
 _NAMES = ("is_activation_checkpointing", "is_gradient_checkpointing")
 _CHECKPOINTS = next(name for name in _NAMES if hasattr(PreTrainedModel, name))
-# Where a configuration says that the logits are soft-capped.
+# Settings that give a soft cap of the logits.
 _CAP = "final_logit_softcapping"
 
 
@@ -35,17 +35,17 @@ def token_logps(
     own_attention: str | None,
     own_head: bool,
 ) -> Tensor:
-    """Log-probability of each target token, given all tokens before it.
+    """Log-probability of each target token given all tokens before it.
 
     Args:
-        model: A causal language model, perhaps wrapped by accelerate, with or without an adapter.
+        model: A causal language model, with or without accelerate's wrappers and an adapter.
         input_ids: [B, T].
         attention_mask: [B, T], or the layout of a packed row.
         source: [N] place in the flattened ``input_ids`` of the token that predicts each target.
         target: [N].
         position_ids: [B, T], for packed rows.
-        own_attention: The model's own attention implementation, for rows that are not packed; None leaves it alone.
-        own_head: Compute the logits of all tokens by the model itself.
+        own_attention: The model's attention implementation for rows that are not packed; None keeps the current one.
+        own_head: Let the model compute the logits of all tokens.
 
     Returns:
         [N] float32, in nats.
@@ -74,21 +74,21 @@ def inner_model(model: nn.Module) -> Any:
 
 
 def has_virtual_tokens(model: nn.Module) -> bool:
-    """Whether an adapter puts tokens of its own before the prompt (prompt and prefix tuning)."""
+    """Whether an adapter puts its own tokens before the prompt (prompt and prefix tuning)."""
     return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
 
 
 def _rows(x: Tensor, source: Tensor) -> Tensor:
-    """[N, W] of [B, T, W]: the places that predict the targets, the end of a shared prompt once for each response."""
-    # Indexing would add the gradients of such a place in whatever order threads come to it.
+    """[N, W] from [B, T, W]: the places that predict the targets; the end of a shared prompt once for each response."""
+    # The backward pass of indexing adds the gradients of a repeated place in an order that varies between runs.
     return functional.embedding(source, x.flatten(0, -2))
 
 
 @contextmanager
 def _attention(inner: Any, name: str | None) -> Iterator[None]:
-    """Compute attention by the implementation of this name, None for whatever is set."""
+    """Set the attention implementation for a forward pass; None keeps the current one."""
     before = None if name is None else inner.config._attn_implementation
-    # A checkpointed layer runs again in the backward pass, and has to find what it found now.
+    # A checkpointed layer runs again in the backward pass and must find the same implementation.
     checkpoints = getattr(inner, _CHECKPOINTS, False)
     stays = checkpoints and getattr(inner, "training", False) and torch.is_grad_enabled()
     if before != name:
@@ -102,10 +102,10 @@ def _attention(inner: Any, name: str | None) -> Iterator[None]:
 
 @contextmanager
 def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]:
-    """Let the output layer give log-probabilities [1, N, 1] of the targets in place of logits [B, T, V].
+    """Let the output layer return log-probabilities [1, N, 1] of the targets instead of logits [B, T, V].
 
-    It is still called by the model inside its own forward pass, so that wrappers which gather its weights or count its
-    gradients see what they expect.
+    The model still calls the layer in its own forward pass, so wrappers that gather its weights or count its
+    gradients work as usual.
     """
     head, text = inner.get_output_embeddings(), inner.config.get_text_config()
     cap = getattr(text, _CAP, None)

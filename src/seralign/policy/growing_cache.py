@@ -1,4 +1,4 @@
-"""A key-value cache whose rows can be repeated, dropped and lengthened at little cost."""
+"""A key-value cache whose rows can be repeated, dropped and extended cheaply."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _ROOM = 64
 
 
 def holds_keys_and_values_alone(config: PretrainedConfig) -> bool:
-    """Whether every layer keeps keys and values, of all tokens or of a window of them, and nothing else."""
+    """Whether every layer keeps only keys and values, of all tokens or of a window."""
     return {type(layer) for layer in DynamicCache(config=config).layers} <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
 def growing_cache(config: PretrainedConfig) -> DynamicCache:
-    """An empty cache for the model of this configuration."""
+    """An empty cache for a model with this configuration."""
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
 def selected(cache: DynamicCache, rows: Tensor) -> DynamicCache:
-    """A cache of these rows [R] of another, each as often as it is named; the other stays as it is."""
+    """A copy of the rows [R] of a cache; a row may be repeated."""
     chosen = copy.copy(cache)
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
     chosen.batch_select_indices(rows)
@@ -34,13 +34,13 @@ def selected(cache: DynamicCache, rows: Tensor) -> DynamicCache:
 
 
 def bytes_a_token(cache: DynamicCache) -> int:
-    """Bytes that one token of one row takes, for a cache that holds some tokens."""
+    """Bytes of one token in one row; the cache must not be empty."""
     held = [tensor for keys, values, _ in cache for tensor in (keys, values) if tensor is not None]
     return sum(tensor_RHTD.element_size() * tensor_RHTD[0, :, 0].numel() for tensor_RHTD in held)
 
 
 class _GrowingLayer(DynamicLayer):
-    """Keys and values [R, H, T, D] with room for more: DynamicLayer copies all of them whenever a token is added."""
+    """Keys and values [R, H, T, D] with spare room. DynamicLayer copies all of them for every new token."""
 
     def __init__(self) -> None:
         super().__init__()

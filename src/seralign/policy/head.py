@@ -1,4 +1,4 @@
-"""Log-probabilities of target tokens from hidden states, never with the logits of all tokens at once.
+"""Log-probabilities of target tokens from hidden states, without ever holding the logits of all tokens.
 
 Legend: N tokens, C tokens of a chunk, W width of the hidden states, V vocabulary.
 """
@@ -14,22 +14,22 @@ from torch.utils.checkpoint import checkpoint
 
 from seralign.policy.precision import compute_dtype, wanted
 
-# Logits of a chunk, in elements: enough to fill the matrix products, little beside a model. The softmax takes a slice
-# of them: on a CPU one that stays in its cache and that memory is at hand for without asking the system.
+# Logits of a chunk, in elements: enough for efficient matrix products, and little memory compared with a model. The
+# softmax works on a slice of them, which on a CPU stays in its cache.
 _CHUNK = {"cpu": 8 * 2**20, "cuda": 64 * 2**20}
 _SLICE = {"cpu": 2**20, "cuda": 64 * 2**20}
-# Slopes of so many elements are kept for the backward pass, which computes those of the other tokens again: a fixed
-# amount of memory, whatever N and V are, for a quarter of the layer's work on so many tokens.
+# Derivatives of this many elements are kept for the backward pass; those of other tokens are computed again. This
+# takes a fixed amount of memory, whatever N and V, and saves a quarter of the layer's work on the tokens that are kept.
 _KEPT = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 
 def linear_logps(layer: nn.Linear, hidden: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
-    """Log-probability of each target token under a linear output layer, differentiable.
+    """Log-probability of each target token under a linear output layer; differentiable.
 
-    The softmax is float32. Forward and backward hold the logits of one chunk of tokens, whatever N and V are.
+    The softmax is computed in float32. Forward and backward hold the logits of one chunk of tokens at a time.
 
     Args:
-        layer: The output layer, [V, W] and perhaps a bias.
+        layer: The output layer, [V, W], with or without a bias.
         hidden: [N, W] last hidden states.
         targets: [N] token ids.
         cap: Soft cap of the logits, ``cap * tanh(logits / cap)``.
@@ -44,8 +44,10 @@ def linear_logps(layer: nn.Linear, hidden: Tensor, targets: Tensor, cap: float |
 def module_logps(
     forward: Callable[[Tensor], Tensor], vocabulary: int, hidden: Tensor, targets: Tensor, cap: float | None = None
 ) -> Tensor:
-    """As ``linear_logps``, for an output layer of any kind (an adapter on it, quantised weights): ``forward`` maps
-    [C, W] to [C, V], and is called again in the backward pass."""
+    """``linear_logps`` for any output layer, such as one with an adapter or quantized weights.
+
+    ``forward`` maps [C, W] to [C, V] and is called again in the backward pass.
+    """
     rows = _chunk_rows(hidden, vocabulary)
 
     def logps(hidden: Tensor, targets: Tensor) -> Tensor:
@@ -57,8 +59,10 @@ def module_logps(
 
 
 class _LinearLogps(torch.autograd.Function):
-    """The logits of a chunk become, in place, their slopes: softmax minus one at the target. The gradient of a token is
-    then a factor of one row, which is applied to hidden states, never to [N, V]."""
+    """Turns the logits of a chunk in place into their derivatives: softmax minus one at the target.
+
+    A token's gradient is one row of these times a factor, so it is applied to hidden states without an [N, V] tensor.
+    """
 
     @staticmethod
     def forward(
@@ -115,8 +119,10 @@ class _LinearLogps(torch.autograd.Function):
 
 
 def _to_slopes(logits: Tensor, probabilities: Tensor, targets: Tensor, cap: float | None) -> None:
-    """Turn logits [C, V] in place into the derivative of minus the targets' log-probabilities; the probabilities
-    [C, V] are used up."""
+    """Turn logits [C, V] in place into derivatives of the targets' negative log-probabilities.
+
+    Overwrites ``probabilities`` [C, V].
+    """
     slopes = probabilities.scatter_add_(1, targets[:, None], -torch.ones_like(probabilities[:, :1]))
     if cap is not None:
         slopes *= 1 - torch.tanh(logits.float() / cap) ** 2
@@ -124,14 +130,14 @@ def _to_slopes(logits: Tensor, probabilities: Tensor, targets: Tensor, cap: floa
 
 
 class _Layer:
-    """The layer in the data type of its products."""
+    """The layer in the data type of its matrix products."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
         self._place: Tensor | None = None
 
     def logits(self, hidden: Tensor, place: Tensor | None = None) -> Tensor:
-        """Logits [C, V] in the given place [C, V]; else in one of the layer's, where the next call overwrites them."""
+        """Logits [C, V], in ``place`` [C, V] if given, else in a buffer of the layer that the next call overwrites."""
         hidden = hidden.to(self.weight.dtype)
         if place is None:
             if self._place is None:
@@ -143,7 +149,7 @@ class _Layer:
 
 
 def _chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
-    """The tokens of each chunk, the first the largest."""
+    """The tokens of each chunk; the first chunk is the largest."""
     rows = _chunk_rows(hidden, len(weight))
     return [slice(start, min(start + rows, len(hidden))) for start in range(0, len(hidden), rows)]
 
@@ -157,8 +163,8 @@ def _slices(logits: Tensor, first: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _chunk_rows(hidden: Tensor, vocabulary: int) -> int:
-    # In a vocabulary so large that few tokens fill a chunk, each chunk would add a gradient as large as the layer for
-    # little work; logits no larger than the layer itself do not matter beside it.
+    # With a large vocabulary few tokens fill a chunk, and each chunk adds a gradient as large as the layer for little
+    # work. Logits no larger than the layer itself need little memory beside it, so more tokens are allowed.
     return max(_rows(_CHUNK, hidden, vocabulary), min(256, hidden.shape[-1]))
 
 

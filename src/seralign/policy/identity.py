@@ -1,4 +1,4 @@
-"""Which weights a policy is: where they are, and a digest that names them."""
+"""Where a policy's weights are, and a digest that identifies them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from safetensors import SafetensorError, safe_open
 from seralign.config.paths import expanded
 from seralign.errors import ModelError, brief
 
-# What a saved configuration says about the file rather than about the function that the model computes.
+# Settings that describe the file, not the function that the model computes.
 _VOLATILE = {
     "_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache",
     "base_model_name_or_path", "inference_mode", "revision", "auto_mapping", "peft_version",
 }  # fmt: skip
-# Sets of names, which PEFT writes in an order that differs from process to process.
+# Sets of names. PEFT writes them in an order that differs between processes.
 _UNORDERED = {"target_modules", "modules_to_save", "exclude_modules"}
-# A model's name on the hub, with or without its owner's; no path starts so or has more parts.
+# A model's name on the hub, with or without its owner. A path starts differently or has more parts.
 _HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9_][\w.-]*")
 
 
 SETTINGS, ADAPTER_SETTINGS = "config.json", "adapter_config.json"
 _OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".ckpt"}
-_SAFETENSORS = "give the folder or the hub's name of the model in safetensors"
+_SAFETENSORS = "give the folder or the hub name of a model in safetensors"
 
 
 @dataclass(frozen=True)
 class PolicySource:
-    """Where a policy's weights are: a model (folder or hub name) and perhaps an adapter on it."""
+    """Where a policy's weights are: a model (folder or hub name), optionally with an adapter."""
 
     model: str
     revision: str | None = None
@@ -47,17 +47,17 @@ class PolicySource:
 
 
 def fetch(source: PolicySource, key: str = "policy") -> PolicySource:
-    """The source as local folders; a hub name is downloaded (weights in safetensors only).
+    """Return the source as local folders. A hub model is downloaded (safetensors weights only).
 
     Args:
         source: Folders or hub names.
-        key: The configuration's section that names it; empty where a command names it.
+        key: Section of the configuration that names it; empty if a command names it.
 
     Raises:
-        ModelError: no such folder, a folder of something else, or the hub has no such model.
+        ModelError: the folder does not exist or holds something else, or the hub has no such model.
     """
     if source.revision is not None and Path(source.model).is_dir():
-        raise ModelError(f"{key or 'policy'}.revision: {source.model} is a local folder, which has none; remove it")
+        raise ModelError(f"{key or 'policy'}.revision: {source.model} is a local folder without revisions; remove it")
     model = _fetch(source.model, source.revision, f"{key}.model: " if key else "")
     check_folder(model, key or "policy")
     if source.adapter is None:
@@ -68,53 +68,53 @@ def fetch(source: PolicySource, key: str = "policy") -> PolicySource:
 
 
 def check_folder(folder: Path, key: str = "policy") -> None:
-    """Refuse a folder that holds no model of transformers', and say what it holds.
+    """Check that a folder holds a transformers model.
 
     Raises:
-        ModelError: an adapter, weights in GGUF, or no model at all.
+        ModelError: it holds an adapter, GGUF weights or no model; the message says which.
     """
     if (folder / ADAPTER_SETTINGS).is_file():
         base = read_json(folder / ADAPTER_SETTINGS).get("base_model_name_or_path") or "its base"
         raise ModelError(
-            f"{folder}: this is an adapter on {base}: give {base} as {key}.model and this folder as {key}.adapter"
+            f"{folder} is an adapter for {base}; give {base} as {key}.model and this folder as {key}.adapter"
         )
     if not (folder / SETTINGS).is_file():
         if any(folder.glob("*.gguf")):
-            raise ModelError(f"{folder}: a model in GGUF, which is not read; {_SAFETENSORS}")
-        raise ModelError(f"{folder}: no {SETTINGS} here, so no model that transformers or PEFT saved")
+            raise ModelError(f"{folder}: GGUF models are not supported; {_SAFETENSORS}")
+        raise ModelError(f"{folder}: no {SETTINGS} here; give the folder of a model that transformers saved")
 
 
 def check_adapter_folder(folder: Path, key: str = "policy") -> None:
-    """Refuse a folder that holds no adapter of PEFT's.
+    """Check that a folder holds a PEFT adapter.
 
     Raises:
-        ModelError: a whole model, or something else.
+        ModelError: it holds a whole model, or something else.
     """
     if not (folder / ADAPTER_SETTINGS).is_file():
         if (folder / SETTINGS).is_file():
-            raise ModelError(f"{folder}: this is a whole model, not an adapter: give it as {key}.model")
-        raise ModelError(f"{folder}: no {ADAPTER_SETTINGS} here, so no adapter that transformers or PEFT saved")
+            raise ModelError(f"{folder} is a whole model, not an adapter; give it as {key}.model")
+        raise ModelError(f"{folder}: no {ADAPTER_SETTINGS} here; give the folder of an adapter that PEFT saved")
     if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder}: no adapter_model.safetensors here; only safetensors are read")
+        raise ModelError(f"{folder}: no adapter_model.safetensors here; adapters are read from safetensors only")
 
 
 def hub_name(model: str | None) -> str | None:
-    """The name of a model on the hub, or None for a folder, here or elsewhere."""
+    """The model's name on the hub; None for a folder, whether or not it exists here."""
     if model is None or Path(model).exists() or not _HUB_NAME.fullmatch(model):
         return None
     return model
 
 
 def portable(path: str) -> str:
-    """A path or a hub name as others may read it: of a path its last part, a hub name whole."""
+    """A name that is safe to publish: a hub name as it is, only the last part of a path."""
     return path if hub_name(path) is not None else Path(expanded(path)).absolute().name
 
 
 def weights_digest(source: PolicySource) -> str:
-    """Identity of a policy: sha256 over its weights and the settings that change what they compute.
+    """sha256 that identifies a policy: its weights and the settings that change what they compute.
 
-    Names, shapes, data types and bytes of all tensors count, in order of name, whatever the files they are split
-    over; paths and library versions do not. An adapter's digest contains its base's.
+    It covers the names, shapes, data types and bytes of all tensors in order of name, however they are split over
+    files. It does not cover paths and library versions. An adapter's digest includes its base's.
 
     Args:
         source: Local folders, from ``fetch``.
@@ -130,26 +130,26 @@ def weights_digest(source: PolicySource) -> str:
 
 
 def check_finite(source: PolicySource) -> None:
-    """Refuse weights that are NaN or infinite, as a training that diverged leaves them.
+    """Check that no weight is NaN or infinite, as after a training that diverged.
 
     Args:
         source: Local folders, from ``fetch``.
 
     Raises:
-        ModelError: there are some; names the file and the tensor.
+        ModelError: a weight is not finite; names the file and the tensor.
     """
     for folder in (source.model, source.adapter):
         for file in [] if folder is None else weight_files(Path(folder)):
             with open_tensors(file) as tensors:
                 for name in tensors.keys():  # noqa: SIM118
                     value = tensors.get_tensor(name)
-                    # Of data types of one byte there is no infinity, or torch cannot tell.
+                    # One-byte data types have no infinity, or torch cannot test for it.
                     if value.is_floating_point() and value.element_size() > 1 and not bool(value.isfinite().all()):
-                        raise ModelError(f"{file}: {name} has weights that are NaN or infinite; give a sound model")
+                        raise ModelError(f"{file}: {name} has weights that are NaN or infinite; give an intact model")
 
 
 def adapter_digest(folder: Path) -> str:
-    """As ``weights_digest``, of an adapter without its base.
+    """The digest of an adapter without its base, computed as by ``weights_digest``.
 
     Raises:
         ModelError: a file is missing or corrupt.
@@ -171,7 +171,7 @@ def _fetch(name: str, revision: str | None, key: str) -> Path:
     if folder.is_dir():
         return folder.absolute()
     if folder.is_file():
-        raise ModelError(f"{key}{name}: a file; {_SAFETENSORS}")
+        raise ModelError(f"{key}{name} is a file; {_SAFETENSORS}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{key}{name}: no such folder")
     try:
@@ -179,11 +179,11 @@ def _fetch(name: str, revision: str | None, key: str) -> Path:
             name,
             revision=revision,
             allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py"],
-            # The same weights again, in formats that transformers does not load.
+            # The same weights in formats that are not loaded.
             ignore_patterns=["consolidated*", "original/*", "onnx/*"],
         )
     except Exception as error:
-        raise ModelError(f"{key}{name}: neither a folder nor a model that the hub gives: {brief(error)}") from None
+        raise ModelError(f"{key}{name} is neither a folder nor a model on the hub: {brief(error)}") from None
     return Path(path)
 
 
@@ -192,15 +192,15 @@ def _settings(path: Path) -> dict[str, Any]:
     for key in _UNORDERED & settings.keys():
         if isinstance(settings[key], list):
             settings[key] = sorted(settings[key])
-    # Dropout is always off here, so it changes nothing either.
+    # Dropout is always off here, so the rate changes nothing.
     return {key: value for key, value in settings.items() if key not in _VOLATILE and "drop" not in key}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON object from a file.
 
     Raises:
-        ModelError: the file is missing, is no JSON, or holds something else.
+        ModelError: the file is missing, is not JSON, or holds something other than an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -212,10 +212,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers and PEFT would load, among whatever else lies in the folder.
+    """The weight files that transformers and PEFT would load from a folder.
 
     Raises:
-        ModelError: there are none in safetensors, or the index is none.
+        ModelError: there are none in safetensors, or the index is invalid.
     """
     for name in ("adapter_model.safetensors", "model.safetensors"):
         if (folder / name).is_file():
@@ -225,12 +225,12 @@ def weight_files(folder: Path) -> list[Path]:
         others = sorted(file.name for file in folder.iterdir() if file.suffix in _OTHER_WEIGHTS)
         found = f" ({', '.join(others[:3])})" if others else ""
         raise ModelError(
-            f"{folder}: no weights in safetensors here; other formats{found} are not read. Open the model with "
+            f"{folder}: no weights in safetensors here; other formats{found} are not supported. Load the model with "
             "transformers and save it again (save_pretrained), which writes safetensors"
         )
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
-        raise ModelError(f"{index}: not an index of weights")
+        raise ModelError(f"{index}: not a weight index")
     return [folder / str(name) for name in sorted(set(shards.values()))]
 
 
@@ -247,7 +247,7 @@ def _tensors(files: list[Path]) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def open_tensors(file: Path) -> Any:
-    """A file of safetensors, to read its tensors one by one.
+    """Open a safetensors file to read its tensors one by one.
 
     Raises:
         ModelError: the file is missing or corrupt.
@@ -255,4 +255,4 @@ def open_tensors(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file}: corrupt or cut short: {brief(error)}") from None
+        raise ModelError(f"{file}: corrupt or truncated: {brief(error)}") from None

@@ -1,4 +1,4 @@
-"""Loading models, adapters and tokenizers, and what they are."""
+"""Loading models, adapters and tokenizers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a policy, with the configured chat template.
+    """Load a policy's tokenizer, with the configured chat template.
 
-    It is the configured one, else the one that an adapter was saved with (it may have tokens and a template that the
-    model's has not), else the model's.
+    It is ``policy.tokenizer`` if set; else the one saved with the adapter, which may have other tokens or another
+    template than the model's; else the model's.
 
     Raises:
         ModelError: it cannot be loaded, or the configured template is neither a file nor a template.
@@ -51,7 +51,7 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
         if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in _TOKENIZER_FILES):
             hint = "give the folder of the tokenizer" if config.tokenizer else "give its folder as policy.tokenizer"
             raise ModelError(f"policy.tokenizer: {name} has no tokenizer; {hint}") from None
-        raise ModelError(f"policy.tokenizer: no tokenizer can be loaded from {name}: {brief(error)}") from None
+        raise ModelError(f"policy.tokenizer: cannot load a tokenizer from {name}: {brief(error)}") from None
     if config.chat_template is not None:
         path = Path(config.chat_template)
         is_file = "{" not in config.chat_template
@@ -62,7 +62,7 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
 
 
 def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids of the tokens that end a response: the tokenizer's and those of the model's generation settings.
+    """Ids of the tokens that end a response, from the tokenizer and from the model's generation settings.
 
     Raises:
         ModelError: neither names one.
@@ -71,14 +71,14 @@ def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> froz
     ids: set[int] = set() if own is None else {own}
     file = Path(source.model) / "generation_config.json"
     if file.is_file():
-        read_json(file)  # transformers takes a broken file for none
+        read_json(file)  # transformers ignores a broken file
     with contextlib.suppress(OSError):
         published: Any = GenerationConfig.from_pretrained(source.model, revision=source.revision or "main").eos_token_id
         found = published if isinstance(published, list) else [published]
         for number in found:
             if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-                raise ModelError(f"{file}: eos_token_id must be a token id or a list of such, got {number!r}")
-        ids |= {number for number in found if number is not None and number >= 0}  # -1 stands for none
+                raise ModelError(f"{file}: eos_token_id must be a token id or a list of token ids, got {number!r}")
+        ids |= {number for number in found if number is not None and number >= 0}  # -1 means none
     if not ids:
         raise ModelError(f"{source.model}: neither the tokenizer nor the model names an end-of-sequence token")
     return frozenset(ids)
@@ -87,20 +87,20 @@ def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> froz
 def load_model(
     source: PolicySource, config: PolicyConfig, dtype: str, *, trainable: bool = False, lora: LoraConfig | None = None
 ) -> nn.Module:
-    """A causal language model on this process's device, without dropout.
+    """Load a causal language model on this process's device, with dropout off.
 
-    Dropout is switched off for good: policy and reference have to agree to the last bit where their weights do.
+    Dropout stays off in training too, so that policy and reference agree to the last bit while their weights do.
 
     Args:
         source: Model and adapter.
         config: How models are loaded.
         dtype: Data type of the weights: float32, bfloat16 or float16.
-        trainable: Whether an adapter's weights may train; a full model's always may.
-        lora: Put a fresh adapter on the model (its output is unchanged until it is trained); the one that ``source``
-            names is merged into the model before.
+        trainable: Whether an adapter's weights may train. The weights of a full model always may.
+        lora: Add a new adapter, which changes no output until it is trained. An adapter of ``source`` is merged into
+            the model first.
 
     Raises:
-        ModelError: no such model, weights missing, weights not in safetensors, or the adapter does not fit.
+        ModelError: no such model, weights missing or not in safetensors, or an adapter that does not fit.
     """
     free_before(Path(source.model))
     model: Any = _load_base(source, config, dtype)
@@ -117,7 +117,7 @@ def load_model(
 
 
 def mixed_precision(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context of a forward pass in a precision other than that of the weights."""
+    """Autocast context for a forward pass in ``precision``; does nothing for float32."""
     return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
@@ -132,18 +132,18 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # check_whole names them in a line
+                ignore_mismatched_sizes=True,  # check_whole reports them in one line
                 **options,
             )
     except Exception as error:
-        raise ModelError(f"no causal language model can be loaded from {source.model}: {brief(error)}") from None
+        raise ModelError(f"cannot load a causal language model from {source.model}: {brief(error)}") from None
     model, report = loaded
     check_whole(source, model.config, report)
     return model
 
 
 def _has_tokenizer(adapter: str) -> bool:
-    """Whether a tokenizer was saved with an adapter, as trainers do."""
+    """Whether a tokenizer was saved with an adapter."""
     if Path(adapter).is_dir():
         return (Path(adapter) / _TOKENIZER_SETTINGS).is_file()
     return (

@@ -25,15 +25,15 @@ def response_logps(
     lengths: Tensor,
     position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Summed log-probabilities of responses, each given all tokens before it.
+    """Summed log-probabilities of responses; each token is conditioned on all tokens before it.
 
     Only response tokens reach the output layer, one chunk at a time. The softmax is computed in float32 and the sum in
-    float64, so that padding, other sequences in the batch and chunks change nothing beyond the rounding of the model.
+    float64, so padding, other sequences in the batch and chunks change nothing but the rounding of the model.
 
     Args:
         model: A causal language model.
         input_ids: [B, T] token ids.
-        attention_mask: [B, T] one for tokens, zero for padding; or the layout of a packed row.
+        attention_mask: [B, T], one for tokens and zero for padding; or the layout of a packed row.
         source: [N] position in the flattened ``input_ids`` of the token that predicts each target.
         target: [N] tokens of all responses, one response after the other.
         lengths: [R] number of tokens of each response.
@@ -43,8 +43,8 @@ def response_logps(
         [R] log-probabilities in nats, differentiable.
 
     Raises:
-        ValueError: a packed row for a model that cannot take packed rows, or not with sequences of this length.
-        ModelError: an adapter with virtual tokens.
+        ValueError: the model cannot take packed rows, or not with sequences of this length.
+        ModelError: the model has an adapter with virtual tokens.
     """
     logps_N = response_token_logps(model, input_ids, attention_mask, source, target, position_ids)
     exact = exact_dtype(logps_N.device)
@@ -64,12 +64,12 @@ def response_token_logps(
     target: Tensor,
     position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Log-probability of each response token, given all tokens before it.
+    """Log-probability of each response token given all tokens before it.
 
     Arguments and errors are those of ``response_logps``, which sums these values.
 
     Returns:
-        [N] float32, in nats, differentiable: the tokens of all responses, one response after the other.
+        [N] float32 in nats, differentiable; the tokens of all responses, one response after the other.
     """
     able = abilities(model)
     if is_layout(attention_mask) and position_ids is not None and able.longest < sys.maxsize:

@@ -1,4 +1,4 @@
-"""What computes here: its rounding is part of the identity of what it computes."""
+"""Library versions and device. Results depend on them by rounding, so they are part of a result's identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging an adapter into its base: a whole model, checked against the two that it came from."""
+"""Merging an adapter into its base, with a check that the result equals base plus adapter."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from seralign.policy.quiet import quiet_transformers
 
 _GENERATION = "generation_config.json"
 _SEQUENCES, _LENGTH = 4, 12
-# Nats that the rounding of the merged weights may move the log-probability of a likely token by, on average.
+# Largest mean change in a likely token's log-probability that rounding the merged weights explains, in nats.
 _TOLERANCE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge.
+    """Result of a merge.
 
     Args:
-        dtype: Data type of the weights that were written.
-        tokens: Tokens whose log-probabilities were compared, in float32.
-        difference: Their mean distance from those of base and adapter, in nats.
-        change: Mean distance of the base's alone, in nats: what the adapter does.
+        dtype: Data type of the written weights.
+        tokens: Number of tokens whose log-probabilities were compared, in float32.
+        difference: Mean absolute difference between the merged model and base plus adapter, in nats.
+        change: Mean absolute difference between the base alone and base plus adapter, in nats: the adapter's effect.
     """
 
     dtype: str
@@ -44,25 +44,25 @@ class Merged:
 
     @property
     def loses(self) -> bool:
-        """Whether rounding took half of what the adapter does, or more."""
+        """Whether rounding removed half of the adapter's effect or more."""
         return self.change > 0 and self.difference > self.change / 2
 
 
 def write_merged(source: PolicySource, config: PolicyConfig, folder: Path, dtype: str, name: str) -> Merged:
-    """Write base and adapter as one model: weights, settings, tokenizer, and the base's generation settings.
+    """Write base and adapter as one model: weights, settings, tokenizer and the base's generation settings.
 
     Args:
-        source: Local folders, an adapter among them.
+        source: Local folders, with an adapter.
         config: How model and tokenizer are loaded.
-        folder: Where to write; it is made. After an error it holds nothing that can be used.
+        folder: Where to write; it is created. After an error its content is unusable.
         dtype: Data type of the weights: float32, bfloat16 or float16.
-        name: What is merged, for messages.
+        name: Name of the policy in messages.
 
     Raises:
-        ModelError: the adapter cannot be merged, or the merged model is not what base and adapter are.
+        ModelError: the adapter cannot be merged, or the merged model differs from base plus adapter.
     """
     check_mergeable(source, config)
-    # The adapter is added in float32 and rounded once, and the comparison sees nothing but that rounding.
+    # The adapter is added in float32 and rounded once, so the comparison sees only that rounding.
     model = load_model(source, config, "float32")
     if has_virtual_tokens(model):
         raise ModelError(f"{source.adapter}: this adapter adds tokens, not weights, so it cannot be merged")
@@ -80,7 +80,7 @@ def write_merged(source: PolicySource, config: PolicyConfig, folder: Path, dtype
     difference, change = (float((other - own).abs().mean()) for other in (found, base))
     if not difference <= _TOLERANCE[dtype]:
         raise ModelError(
-            f"{name}: the merged model is not base and adapter together: log-probabilities of {own.numel()} tokens "
+            f"{name}: the merged model differs from base plus adapter: log-probabilities of {own.numel()} tokens "
             f"differ by {difference:.3g} nats on average ({dtype} weights); nothing was written"
         )
     return Merged(dtype, own.numel(), difference, change)
@@ -88,11 +88,11 @@ def write_merged(source: PolicySource, config: PolicyConfig, folder: Path, dtype
 
 def _save(model: PreTrainedModel, source: PolicySource, config: PolicyConfig, folder: Path) -> None:
     settings: Any = model.generation_config
-    # As if they had been published so: what transformers refuses to save is not written here but copied.
+    # transformers refuses to save some published settings, so they are copied instead.
     settings._original_object_hash = hash(settings)
     with quiet_transformers():
         model.save_pretrained(folder)
-    # The tokens that end a response are among them; what transformers makes up where the base has none would be others.
+    # They name the tokens that end a response. If the base has none, transformers would invent others.
     (folder / _GENERATION).unlink(missing_ok=True)
     own = [Path(source.model) / _GENERATION, *(Path(source.model).glob("*.py") if config.trust_remote_code else ())]
     for file in own:

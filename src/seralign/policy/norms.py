@@ -1,5 +1,6 @@
-"""Root-mean-square norms in one step: the elementwise work of transformers' layers, and what they keep for the backward
-pass, several times over.
+"""Fused root-mean-square norms.
+
+The layers of transformers do several times the elementwise work, and keep several times as much for the backward pass.
 
 Legend: T tokens, W width.
 """
@@ -18,16 +19,16 @@ from torch.func import functional_call
 
 from seralign.policy.precision import compute_dtype
 
-# What transformers' layers call the number that is added to the mean square.
+# Names of the epsilon in transformers' layers.
 _EPSILON = ("variance_epsilon", "eps")
 
 
 def fuse_norms(model: nn.Module) -> int:
-    """Let the root-mean-square norms of a model compute in one step, and return how many do.
+    """Fuse the root-mean-square norms of a model, and return how many were fused.
 
-    A norm is known by what it computes: a module that gives other numbers on a few random rows (weights that count from
-    one, as Gemma's; a bias; groups) is left as it is, as is one whose forward pass somebody has replaced before, or
-    takes more than the hidden states (Mamba 2's, which takes a gate).
+    A norm is recognised by its results on a few random rows. A module that computes something else (Gemma's weights
+    that count from one, a bias, groups) stays as it is. So does one whose forward pass was already replaced, or that
+    takes more than the hidden states (Mamba 2's gate).
     """
     found = [module for module in model.modules() if _is_plain(module)]
     for module in found:
@@ -36,7 +37,7 @@ def fuse_norms(model: nn.Module) -> int:
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``weight * hidden / sqrt(mean(hidden^2) + epsilon)``, in float32 at least (1910.07467, equation 4).
+    """``weight * hidden / sqrt(mean(hidden^2) + epsilon)``, in float32 or better (1910.07467, equation 4).
 
     Args:
         hidden: [..., T, W].
@@ -44,7 +45,7 @@ def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         epsilon: Keeps the root above zero.
 
     Returns:
-        [..., T, W]; under autocast in its data type, for the products that follow.
+        [..., T, W]; under autocast in its data type, ready for the matrix products that follow.
     """
     promoted = torch.promote_types(hidden.dtype, weight.dtype)
     dtype = compute_dtype(hidden) if promoted == torch.float32 else promoted
@@ -82,7 +83,7 @@ def _computes_as_we_do(module: Any) -> bool:
         ours = rms_norm(rows, weight, _epsilon(module))
         if not isinstance(theirs, Tensor) or theirs.dtype != ours.dtype or theirs.shape != ours.shape:
             return False
-        # Both round in the same places; a sum over the width may be added up in another order.
+        # Both round in the same places, but may sum over the width in a different order.
         close = {torch.float32: 1e-6, torch.bfloat16: 2**-7}[dtype]
         if not torch.allclose(ours.float(), theirs.float(), rtol=close, atol=close * 1e-2):
             return False

@@ -1,12 +1,11 @@
-"""The tensors of one forward pass: sequences packed into one row with shared prompts, or padded with one sequence per
-row.
+"""The tensors of one forward pass: one packed row with shared prompts, or one padded row per sequence.
 
 Legend: B rows, T tokens of a row, R responses, N tokens of all responses, S segments of a packed row.
 
-Both forms have the same names: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
+Both forms have the same keys: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
 ``seralign.policy.attention``); ``source`` [N], the position in the flattened input of the token that predicts each
 response token; ``target`` [N], the response tokens; ``lengths`` [R]. Packed rows also have ``position_ids``. Responses
-are in the order in which they were given.
+keep the order in which they were given.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Sequence = tuple[Seq[int], Seq[int]]
 
 
 def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
-    """Pack (prompt ids, response ids), or pad them if a sequence is too long for a packed row of the model."""
+    """Pack (prompt ids, response ids) into one row; pad them if one is longer than the model's packed rows allow."""
     if max(len(prompt) + len(response) for prompt, response in sequences) <= longest:
         return pack_sequences(sequences)
     if longest:
@@ -33,7 +32,7 @@ def make_batch(sequences: Seq[Sequence], longest: int) -> dict[str, Tensor]:
 
 
 def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
-    """Make one row with each distinct prompt once, followed by its distinct responses. Nothing is padded.
+    """Make one row: each distinct prompt once, followed by its distinct responses. No padding.
 
     Raises:
         ValueError: a prompt is empty.
@@ -49,7 +48,7 @@ def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
         last = len(ids) + len(prompt) - 1
         ids += prompt
         positions += range(len(prompt))
-        # A single response and its prompt are one sequence: attention sees that without being told of two parts.
+        # A prompt with a single response is one ordinary sequence, so it is one segment.
         alone = len(responses) == 1
         layout.append((len(prompt) + (sum(map(len, responses)) if alone else 0), 0))
         for response in responses:
@@ -75,7 +74,7 @@ def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
 def pad_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
     """Make one right-padded row for each sequence.
 
-    Masks are made from lengths, never from token values, so the padding token may be any token.
+    Masks come from lengths, never from token values, so the padding token may be any token.
 
     Raises:
         ValueError: a prompt is empty.

@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of tokens of rows that are computed as a whole: a pair, a demonstration, a prompt with its responses.
+    """Numbers of tokens of rows. A row is computed as a whole: a pair, a demonstration, or a prompt with responses.
 
     Args:
         packed: [N] tokens in a packed row: the prompt once, and every response.
-        longest: [N] tokens of the longest sequence, the prompt and one response.
+        longest: [N] tokens of the longest sequence: the prompt and one response.
         sequences: [N] number of sequences.
     """
 
@@ -26,16 +26,15 @@ class Sizes:
 
 
 def fill(rows: np.ndarray, sizes: Sizes, budget: int, packed_length: int) -> list[np.ndarray]:
-    """Divide rows into packs within a budget of tokens, longest rows first, so that a pack that does not fit fails
-    early.
+    """Divide rows into packs within a token budget. Longest rows come first, so that running out of memory fails early.
 
-    A row larger than the budget is a pack of its own.
+    A row larger than the budget gets its own pack.
 
     Args:
         rows: Row numbers.
         sizes: Sizes of all rows.
         budget: Maximum number of tokens of a pack, including padding.
-        packed_length: Length of the longest sequence that can be in a packed row. A pack with a longer one is padded.
+        packed_length: Longest sequence allowed in a packed row. A pack with a longer one is padded.
     """
     rows = rows[np.argsort(-sizes.longest[rows], kind="stable")]
     packed, sequences = np.cumsum(sizes.packed[rows]), np.cumsum(sizes.sequences[rows])

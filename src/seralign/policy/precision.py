@@ -1,4 +1,4 @@
-"""In which data type a computation runs."""
+"""The data type of a computation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from torch import Tensor
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The data type that a matrix product of ``x`` is computed in: autocast's where it is on."""
+    """The data type of a matrix product with ``x``: autocast's if it is on, else that of ``x``."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """The most exact data type for sums on a device: float64, which mps lacks."""
+    """The most precise data type for sums on a device: float64, or float32 on mps, which lacks float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def wanted(*tensors: Any) -> tuple[Any, ...]:
-    """The inputs of an autograd function, none of which asks for a gradient where gradients are switched off: torch
-    tells the function otherwise, and it would keep what no backward pass will read."""
+    """The inputs of an autograd function, detached where gradients are off.
+
+    torch reports ``requires_grad`` to the function even then, so it would keep tensors for a backward pass that never
+    comes.
+    """
     return tensors if torch.is_grad_enabled() else tuple(None if x is None else x.detach() for x in tensors)

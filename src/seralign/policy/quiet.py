@@ -1,4 +1,4 @@
-"""Libraries that print and warn, kept quiet."""
+"""Silences libraries that print and warn."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 
 from transformers.utils import logging as transformers_logging
 
-# Warnings of PEFT's and transformers' that no setting of ours answers: what to keep silent, and its kind.
+# Warnings of PEFT and transformers that no setting avoids: the text to ignore, and its category.
 _SILENT: tuple[tuple[str, type[Warning]], ...] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),
     ("fan_in_fan_out is set to", UserWarning),
     ("Setting `save_embedding_layers` to `True`", UserWarning),
-    # Where an adapter changes one of two tied embeddings, merging unties them, and the merged settings say so.
+    # Merging unties tied embeddings if an adapter changed only one of them, and the merged settings record it.
     ("Model with `tie_word_embeddings=True` and the tied_target_modules", UserWarning),
     ("Input and output embeddings are no longer tied", UserWarning),
-    # load_adapter raises in its place.
+    # load_adapter raises an error instead.
     ("Found missing adapter keys", UserWarning),
 )
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' load reports and bars, and a few warnings of PEFT's, away."""
+    """Silence transformers' loading reports and progress bars, and a few warnings of PEFT."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

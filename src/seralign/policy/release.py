@@ -1,4 +1,4 @@
-"""Giving back the memory of models that are no longer used."""
+"""Freeing the memory of models that are no longer used."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 import torch
 
-# Looking for garbage takes a tenth of a second, which is more than small models are worth.
+# Garbage collection takes a tenth of a second, too much for small models.
 _WORTH = 2**26
 
 
 def free() -> None:
-    """Give back the memory of what nothing names any more.
+    """Free the memory of everything that is no longer referenced.
 
-    A model holds itself by cycles of references: without this it stays until Python happens to look for them, and the
-    next ones are loaded beside it.
+    A model holds itself in reference cycles. Without this call it stays until Python collects them, while the next
+    model is already being loaded.
     """
     gc.collect()
-    with suppress(OSError, AttributeError):  # glibc keeps what is freed; other systems need no such word
+    with suppress(OSError, AttributeError):  # glibc keeps freed memory; other systems do not have this function
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def free_before(folder: Path) -> None:
-    """``free``, before a model is loaded from a folder, unless it is small."""
+    """Call ``free`` before loading a model from a folder, unless the model is small."""
     if sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= _WORTH:
         free()

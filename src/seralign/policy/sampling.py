@@ -41,12 +41,12 @@ def sample(
 ) -> list[Candidate]:
     """Sample responses to a batch of prompts.
 
-    The sampling settings that a model was published with (top-k, penalties ...) do not apply: what is sampled is
-    the policy at the given temperature and nucleus, among the ids that the tokenizer has a token for: an embedding is
-    often padded beyond them, and such an id would be no text. The random numbers of a response depend on the seed, the
-    prompt's id and the response's index alone, so that other prompts beside it change nothing but rounding.
+    The generation settings that a model was published with (top-k, penalties ...) do not apply. Only the temperature
+    and the nucleus do. Ids without a token in the tokenizer, which padded embeddings often have, are never sampled. A
+    response's random numbers depend only on the seed, the prompt's id and the response's index, so other prompts in
+    the batch change nothing but rounding.
 
-    A model is sampled the fastest way that gives its own answers (``seralign.policy.ways``).
+    The model is sampled in the fastest correct way (``seralign.policy.ways``).
 
     Args:
         model: A causal language model.
@@ -54,15 +54,15 @@ def sample(
         prompts: A batch.
         params: The distribution.
         end_tokens: Ids that end a response.
-        seed: Of everything drawn.
-        watch: Gets the tokens [R] of each step as they are drawn; a response that has ended may still be among them.
+        seed: Seed of all random numbers.
+        watch: Called with the tokens [R] of each step; responses that have ended may still be among them.
 
     Returns:
-        ``params.samples`` candidates a prompt, in the order of the prompts. The end-of-sequence token is the last
-        of a finished response's ids.
+        ``params.samples`` candidates a prompt, in the order of the prompts. The ids of a finished response include
+        its end-of-sequence token.
 
     Raises:
-        ModelError: the model's logits are no distribution (NaN or infinity).
+        ModelError: the model's logits are NaN or infinite.
     """
     chances = uniforms(seed, [prompt.prompt_id for prompt in prompts], params.samples, params.max_new_tokens)
     choose = partial(_draw_known, known=known_ids(tokenizer), temperature=params.temperature, top_p=params.top_p)
@@ -74,7 +74,7 @@ def sample(
         length = next((at + 1 for at, token in enumerate(ids) if token in end_tokens), None)
         response = ids[:length]
         if min(response) < 0:
-            raise ModelError("the policy's logits are not finite, so nothing can be sampled from it: has it diverged?")
+            raise ModelError("the policy's logits are not finite, so it cannot be sampled; has its training diverged?")
         candidates.append(
             Candidate(
                 prompt_id=prompts[row // params.samples].prompt_id,
@@ -94,7 +94,7 @@ def _watched(choose: Draw, watch: Callable[[Tensor], None], logits_RV: Tensor, u
 
 
 def known_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that a tokenizer has a token for: those that may be sampled."""
+    """The ids that a tokenizer has a token for; only these are sampled."""
     if tokenizer not in _KNOWN:
         _KNOWN[tokenizer] = frozenset(tokenizer.get_vocab().values())
     return _KNOWN[tokenizer]
@@ -103,7 +103,7 @@ def known_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def _draw_known(
     logits_RV: Tensor, uniform_R: Tensor, known: frozenset[int], temperature: float, top_p: float
 ) -> Tensor:
-    """``draw`` among the ids that have a token."""
+    """``draw`` restricted to ids that have a token."""
     absent_A = _absent(known, logits_RV.shape[1], logits_RV.device)
     if len(absent_A):
         logits_RV = logits_RV.index_fill(1, absent_A, -torch.inf)
@@ -112,5 +112,5 @@ def _draw_known(
 
 @lru_cache(maxsize=8)
 def _absent(known: frozenset[int], size: int, device: torch.device) -> Tensor:
-    """The ids [A] below ``size`` that have no token; kept, so that no step of sampling copies them to the device."""
+    """The ids [A] below ``size`` without a token. Cached, so that sampling does not copy them at every step."""
     return torch.tensor([number for number in range(size) if number not in known], dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""The data type of saved weights: which one a policy came in, and how a folder is brought to it."""
+"""The data type of saved weights: which one a policy has, and conversion of a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def saved_dtype(source: PolicySource) -> str:
-    """The data type that a policy is saved in: its adapter's, else what ``config.json`` says, else most weights'.
+    """The data type of a saved policy: the adapter's, else what ``config.json`` says, else that of most weights.
 
     Args:
         source: Local folders.
@@ -39,18 +39,18 @@ def saved_dtype(source: PolicySource) -> str:
 
 
 def kept_change(before: Path, after: Path, dtype: str) -> float | None:
-    """Share of what training changed that is left when the weights are rounded to a data type.
+    """Share of the training's changes that survives rounding the weights to a data type.
 
-    The change that is left is projected on the whole change. A weight that moved by less than half a step of the data
-    type goes back to where it was, if it was a number of that type before: nothing is left of it.
+    It is the projection of the rounded change on the full change. A weight that moved by less than half a step of the
+    data type rounds back to its old value if that was representable.
 
     Args:
-        before: A model's folder, before the training.
-        after: The same model after it.
+        before: A model's folder before training.
+        after: The same model after training.
         dtype: The data type to round to.
 
     Returns:
-        About 1 where rounding does no harm, 0 where it takes all back; None where nothing was changed.
+        About 1 if rounding does no harm, 0 if it undoes everything; None if nothing changed.
     """
     left = whole = 0.0
     files = {name: file for file in weight_files(before) for name in _names_in(file)}
@@ -77,10 +77,10 @@ def _tensor(file: Path, name: str) -> torch.Tensor:
 
 
 def cast_saved(folder: Path, dtype: str) -> None:
-    """Round the weights of a saved model or adapter to a data type, a file at a time.
+    """Round the weights of a saved model or adapter to a data type, one file at a time.
 
     Raises:
-        ModelError: a weight is too large for the data type; no file has been changed.
+        ModelError: a weight is too large for the data type; no file was changed.
     """
     files, wanted = weight_files(folder), DTYPES[dtype]
     largest, size = torch.finfo(wanted).max, 0
@@ -98,7 +98,7 @@ def cast_saved(folder: Path, dtype: str) -> None:
         size += sum(tensor.numel() * tensor.element_size() for tensor in cast.values())
         part = file.with_name(f"{file.name}.tmp")
         save_file(cast, part, metadata)
-        shutil.copymode(file, part)  # safetensors makes files that nobody else may read
+        shutil.copymode(file, part)  # safetensors creates files that only the owner may read
         part.replace(file)
     index = folder / "model.safetensors.index.json"
     if index.is_file():

@@ -1,7 +1,7 @@
-"""How fast a processor computes in float32 and in bfloat16, found out by trying.
+"""Measures how fast a processor computes in float32 and bfloat16.
 
-Processors without bfloat16 arithmetic compute it a hundred times slower than float32, others twice as fast; the
-processor's name does not tell, nor how it is for a small model, where casts take longer than products.
+Processors without bfloat16 arithmetic are a hundred times slower in it than in float32; others are twice as fast. The
+processor's name does not tell which. Small models differ too, because their casts take longer than their products.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from seralign.errors import StoreError
 from seralign.policy.identity import PolicySource
 from seralign.runs.files import write_json
 
-# Seconds of the probe. What one try takes is less: a second attempt at each precision is always made.
+# Seconds of the probe. One try takes less, so there are always at least two at each precision.
 _SECONDS = 1.0
-# The products of a wider model are as fast as those of this one, and take longer.
+# Products of wider models run at the same rate but take longer to measure.
 _WIDEST = 768
 _TOKENS = 256
-# So much faster bfloat16 has to be: float32 is the more exact one, and a step has parts besides products.
+# bfloat16 must be faster by this factor, because float32 is more precise and a step is not only products.
 _CLEARLY = 1.25
-# From this factor on nothing larger is tried with the slower one: it would take minutes.
+# If the small probe differs by this factor, the large one is skipped; it would take minutes in the slower precision.
 _HOPELESS = 4.0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's layer: its width, and that of its feed-forward part."""
+    """Width of a model's layer, and of its feed-forward part."""
 
     width: int
     inner: int
@@ -45,23 +45,22 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rates:
-    """GFLOP a second of a layer's training on one core, by its products; casts of the float32 weights and all else take
-    time."""
+    """Training speed of one layer on one core, in GFLOP of matrix products a second; includes the time of everything
+    else, such as casts of the float32 weights."""
 
     float32: float
     bfloat16: float
 
     @property
     def fast(self) -> str:
-        """The faster precision; float32, the more exact one, where bfloat16 is not clearly faster."""
+        """The faster precision; float32 if bfloat16 is not clearly faster."""
         return "bfloat16" if self.bfloat16 > _CLEARLY * self.float32 else "float32"
 
 
 def model_shape(source: PolicySource, trust_remote_code: bool) -> Shape:
-    """The shape of a model's products, from its configuration alone.
+    """The shape of a model's layer, from its configuration alone.
 
-    A name that the architecture has not is guessed from another, the width from a common one: the shape decides only
-    what is tried.
+    Missing settings are guessed: the shape only decides what the probe measures.
     """
     config = AutoConfig.from_pretrained(
         source.model, revision=source.revision or "main", trust_remote_code=trust_remote_code
@@ -72,14 +71,14 @@ def model_shape(source: PolicySource, trust_remote_code: bool) -> Shape:
 
 
 def processor_rates(shape: Shape) -> Rates:
-    """The rates of this machine's processor; from the cache of an earlier probe.
+    """The speed of this machine's processor; cached between runs.
 
-    A cache that cannot be read or written is not used.
+    Works without the cache if it cannot be read or written.
     """
     key = _key(shape)
     try:
         path = _cache_file()
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # the user has no home folder
         return probe(shape)
     known = _read(path)
     if key in known:
@@ -87,14 +86,14 @@ def processor_rates(shape: Shape) -> Rates:
     found = probe(shape)
     with suppress(OSError, StoreError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may have written meanwhile.
+        # Another process may have written in the meantime.
         write_json(path, {name: asdict(rates) for name, rates in (_read(path) | {key: found}).items()})
     return found
 
 
 def probe(shape: Shape, clock: Callable[[], float] = time.perf_counter) -> Rates:
-    """Measure the rates, about a second long, with one thread: several wait for each other where cores are shared,
-    and their waits are longer than a small layer."""
+    """Measure the speed for about a second with one thread. Several threads would wait for each other on shared cores,
+    for longer than a small layer takes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,7 +111,7 @@ def _probe(shape: Shape, clock: Callable[[], float]) -> Rates:
 
 
 def processor_name() -> str:
-    """The processor as its maker calls it."""
+    """The processor's marketing name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -121,13 +120,13 @@ def processor_name() -> str:
 
 
 def _rates(shape: Shape, tokens: int, seconds: float, clock: Callable[[], float]) -> Rates:
-    """The best of several tries of each, taken in turn, so that other work on the machine meets both."""
+    """The best of several alternating tries of each precision, so that other work on the machine slows both alike."""
     generator = torch.Generator().manual_seed(0)
     width, inner = shape.width, shape.inner
     sizes = [(tokens, width), *[(width, width)] * 4, (inner, width), (inner, width), (width, inner)]
     tensors = [torch.randn(*size, generator=generator).mul_(width**-0.5).requires_grad_() for size in sizes]
     best = {"float32": float("inf"), "bfloat16": float("inf")}
-    for precision in best:  # what is made at first use is no part of the rate
+    for precision in best:  # warm up
         _layer(tensors, precision)
     began = clock()
     while clock() - began < seconds:
@@ -135,13 +134,13 @@ def _rates(shape: Shape, tokens: int, seconds: float, clock: Callable[[], float]
             started = clock()
             _layer(tensors, precision)
             best[precision] = min(best[precision], clock() - started)
-    # Each product is there once forward and twice backward.
+    # Each product runs once forward and twice backward.
     work = 6e-9 * tokens * sum(weight.numel() for weight in tensors[1:])
     return Rates(**{precision: work / max(taken, 1e-9) for precision, taken in best.items()})
 
 
 def _layer(tensors: Sequence[Tensor], precision: str) -> None:
-    """One transformer layer, forward and backward: hidden states [T, W] and the weights of its products."""
+    """One transformer layer, forward and backward; hidden states [T, W] and the weights of its products."""
     hidden, *attention, gate, up, down = tensors
     tokens, width = hidden.shape
     heads = width // 64 if width % 64 == 0 else 1

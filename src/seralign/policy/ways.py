@@ -1,8 +1,8 @@
-"""Ways to sample from a model, fastest first, and which of them gives the model's own answers.
+"""Ways to sample from a model, fastest first, and a trial that finds the fastest correct one.
 
-Architectures exist that mind padding, the rows beside them or their own cache in a way that changes what they answer.
-So each way is compared with the plain one, a full forward pass for each token of one response, on a few tokens when a
-model is first sampled; the first that agrees is taken.
+The answers of some architectures depend on padding, on other rows of the batch or on how their cache is used. When a
+model is first sampled, each way is compared on a few tokens with the plain way, a full forward pass for each token of
+one response. The first way that agrees is used.
 
 Legend: P prompts, R rows (responses being sampled), N new tokens, V vocabulary.
 """
@@ -26,21 +26,21 @@ from seralign.policy.forward import inner_model
 from seralign.progress import say_once
 
 Prompts = Sequence[Sequence[int]]
-# (model, prompts, uniform numbers [R, N], draw, end tokens) to ids [R, N], as of decoding.decode.
+# (model, prompts, uniform numbers [R, N], draw, end tokens) to ids [R, N], as in decoding.decode.
 Decode = Callable[[nn.Module, Prompts, Tensor, Draw, frozenset[int]], Tensor]
 
-# What is tried: two prompts of unequal length, two responses each.
+# The trial: two prompts of unequal length, two responses each.
 _PROMPTS = ((5, 3, 7), (2, 6, 3, 1, 4, 7))
 _ROWS, _STEPS = 4, 3
-# Largest difference between two right ways, as a share of the difference between two prompts.
+# Largest difference between two correct ways, as a share of the difference between two prompts.
 _ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 
 @dataclass(frozen=True)
 class Way:
-    """How rows are sampled: by which loop, and which of them together.
+    """How rows are sampled: the loop, and which rows it samples together.
 
-    ``group`` gives numbers of prompts that go together; ``alone`` samples each response by itself.
+    ``group`` gives the numbers of the prompts in each batch; ``alone`` samples one response at a time.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Way:
 def sample_ids(
     model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]
 ) -> Tensor:
-    """Sample responses the fastest way that gives the model's own; arguments and result as of ``decoding.decode``."""
+    """Sample responses in the fastest correct way; arguments and result as in ``decoding.decode``."""
     return _run(_way(model), model, prompts, uniform_RN, draw, end_tokens)
 
 
 def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]) -> Tensor:
-    """``decode`` by transformers' ``generate``, which encodes a prompt once a response and keeps any cache."""
+    """``decode`` with transformers' ``generate``, which encodes a prompt once a response and works with any cache."""
     device = next(model.parameters()).device
     input_ids, attention_mask = pad_left(prompts)
     choose = _Choose(draw, uniform_RN, input_ids.shape[1])
@@ -66,7 +66,7 @@ def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw,
         num_return_sequences=1,
         max_new_tokens=uniform_RN.shape[1],
         eos_token_id=sorted(end_tokens) or None,
-        pad_token_id=0,  # after a row has ended; no other row sees it
+        pad_token_id=0,  # only after the end of a row, where nothing reads it
     )
     each = len(uniform_RN) // len(prompts)
     rows = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -84,7 +84,7 @@ def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw,
 def decode_plainly(
     model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]
 ) -> Tensor:
-    """``decode`` without a cache, for prompts of equal length: a whole forward pass for each token."""
+    """``decode`` without a cache, for prompts of equal length: a full forward pass for each token."""
     device = next(model.parameters()).device
     ids_RT = torch.tensor([list(prompt) for prompt in prompts]).repeat_interleave(len(uniform_RN) // len(prompts), 0)
     ids_RT = ids_RT.to(device)
@@ -116,11 +116,11 @@ def _one_by_one(prompts: Prompts) -> list[list[int]]:
     return [[number] for number in range(len(prompts))]
 
 
-_SHARED = Way("from a cache of their prompt", decode, _together)
+_SHARED = Way("from a shared prompt cache", decode, _together)
 _WAYS = (
-    Way("by transformers' generate, which encodes a prompt once a response", generate, _together),
-    Way("by transformers' generate, prompts of equal length together", generate, _of_equal_length),
-    Way("by transformers' generate, one at a time", generate, _one_by_one, alone=True),
+    Way("with transformers' generate, which encodes a prompt once a response", generate, _together),
+    Way("with transformers' generate, prompts of equal length together", generate, _of_equal_length),
+    Way("with transformers' generate, one at a time", generate, _one_by_one, alone=True),
     Way("without a cache, prompts of equal length together", decode_plainly, _of_equal_length),
 )
 _PLAIN = Way("without a cache, one at a time", decode_plainly, _one_by_one, alone=True)
@@ -128,7 +128,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
 
 
 def _way(model: nn.Module) -> Way:
-    """The fastest way that agrees with the plain one; found out once, and said where it is not the fastest of all."""
+    """The fastest way that agrees with the plain one. Tried once for each model; logged if it is not the first."""
     inner = inner_model(model)
     if inner not in _KNOWN:
         was_training = model.training
@@ -170,7 +170,7 @@ def _run(
 
 
 class _Choose(LogitsProcessor):
-    """Draws a token for each row and leaves ``generate`` no other choice."""
+    """Draws a token for each row and forces ``generate`` to take it."""
 
     def __init__(self, draw: Draw, uniform_RN: Tensor, width: int) -> None:
         self._draw, self._uniform_RN, self._width = draw, uniform_RN, width
@@ -185,7 +185,7 @@ class _Choose(LogitsProcessor):
 
 @contextmanager
 def _own_settings(inner: Any, settings: GenerationConfig) -> Iterator[None]:
-    # generate() fills what is unset from the model's own settings; an empty one leaves nothing to fill in.
+    # generate() takes unset values from the model's own settings; empty settings leave nothing to take.
     published = inner.generation_config
     inner.generation_config = GenerationConfig(eos_token_id=settings.eos_token_id, pad_token_id=settings.pad_token_id)
     try:
@@ -200,12 +200,12 @@ def _logits(model: nn.Module, ids_RT: Tensor) -> Tensor:
 
 
 def _logps(logits: Tensor) -> Tensor:
-    """Log-probabilities; of tokens that the model rules out, a large negative number."""
+    """Log-probabilities; a large negative number for tokens that the model rules out."""
     return logits.float().log_softmax(dim=-1).clamp(min=-1e4)
 
 
 def _forced(model: nn.Module) -> tuple[list[list[int]], list[list[int]]]:
-    """The prompts to try, and the tokens of each row that are taken whatever the logits say."""
+    """The prompts of the trial, and the tokens that each row takes regardless of its logits."""
     rows = inner_model(model).get_input_embeddings().weight.shape[0]
     prompts = [[token % rows for token in prompt] for prompt in _PROMPTS]
     return prompts, [[(1 + 2 * row + 3 * step) % rows for step in range(_STEPS)] for row in range(_ROWS)]
@@ -213,7 +213,7 @@ def _forced(model: nn.Module) -> tuple[list[list[int]], list[list[int]]]:
 
 @torch.no_grad()
 def _plain_logits(model: nn.Module) -> Tensor:
-    """Log-probabilities [R, N, V] of every token at every step, a row at a time."""
+    """Log-probabilities [R, N, V] of every token at every step, one row at a time."""
     device = next(model.parameters()).device
     prompts, forced = _forced(model)
     found = []
@@ -224,12 +224,12 @@ def _plain_logits(model: nn.Module) -> Tensor:
             found.append(_logps(_logits(model, ids_1T)[0, len(prompt) - 1 :]))
     found_RNV = torch.stack(found)
     if not bool(found_RNV.isfinite().all()):
-        raise ModelError("the policy's logits are not finite, so nothing can be sampled from it: has it diverged?")
+        raise ModelError("the policy's logits are not finite, so it cannot be sampled; has its training diverged?")
     return found_RNV
 
 
 def _differs(way: Way, model: nn.Module, wanted_RNV: Tensor) -> str | None:
-    """Why this way cannot be taken: its error, or other logits than the plain way's; None where it can."""
+    """Why this way cannot be used: its error, or that its logits differ from the plain way's. None if it can."""
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     prompts, forced = _forced(model)
     tokens_RN = torch.tensor(forced, device=device)
@@ -244,10 +244,10 @@ def _differs(way: Way, model: nn.Module, wanted_RNV: Tensor) -> str | None:
     try:
         with torch.autocast(device.type, enabled=False):
             _run(way, model, prompts, places_RN, draw, frozenset())
-    except Exception as error:  # code that nobody here has seen may refuse in any way
+    except Exception as error:  # unknown code can fail in any way
         return f"{type(error).__name__}: {brief(error)}"
     half = _ROWS // 2
     scale = (wanted_RNV[:half] - wanted_RNV[half:]).abs().max()
     differ_R = (found_RNV - wanted_RNV).abs().amax(dim=2).mean(dim=1)
     close = _ROUNDING[dtype] * scale + 1e-6
-    return None if bool((differ_R <= close).all()) else "its answers would be others"
+    return None if bool((differ_R <= close).all()) else "its answers would differ"
