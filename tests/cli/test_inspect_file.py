@@ -79,6 +79,26 @@ def test_what_is_not_trained_on_is_named_and_shown_as_nothing_else(
     assert said in printed.err
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([DEMONSTRATION, DEMONSTRATION, PAIR], "row 3: this row is a pair, and {file} row 1 is no pair;"),
+        ([PROMPT, PAIR], "row 2: this row is a pair, and {file} row 1 is no pair;"),
+        ([PAIR, DEMONSTRATION], "row 2: a pair needs chosen and rejected"),
+        ([DEMONSTRATION, PROMPT], "row 2: a demonstration needs messages"),
+    ],
+)
+def test_rows_of_several_kinds_are_an_error(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], says: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["inspect", str(file), "--model", str(chat_model)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert f"error: {file} {says.format(file=file)}" in printed.err
+
+
 def test_a_conversation_that_asks_is_a_prompt(
     chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

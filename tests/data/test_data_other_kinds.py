@@ -9,9 +9,10 @@ import pytest
 from given_rows import PLAIN, assistant, pair, user
 
 from seralign.config import DataConfig, SourceConfig
-from seralign.data.formats import read_demonstration
+from seralign.data.formats import read_demonstration, read_pair
 from seralign.data.kinds import kind_of
 from seralign.data.place import Place, reading
+from seralign.data.raw import Drop
 from seralign.data.sources import load_rows
 from seralign.errors import ConfigError, DataError
 
@@ -26,6 +27,36 @@ def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
     for row in ({"prompt": "Q", "completion": "a", **tag}, {"messages": [user("Q"), assistant("a")], **tag}):
         with pytest.raises(DataError, match=f"f row 1: an answer with a {name} of true or false, as KTO has it"):
             read_demonstration(row, "f row 1")
+
+
+@pytest.mark.parametrize(
+    ("scores", "named"),
+    [
+        ({"helpfulness": 3, "correctness": 4, "note": "x"}, "helpfulness, correctness"),
+        ({"score": "8.5"}, "score"),
+        ({"ratings": [4, 5]}, "ratings"),
+        ({"scores": {"style": 1.0}}, "scores"),
+    ],
+)
+@pytest.mark.parametrize("answer", [{"prompt": "Q", "response": "a"}, {"messages": [user("Q"), assistant("a")]}])
+def test_scores_of_a_single_answer_are_refused(answer: dict[str, Any], scores: dict[str, Any], named: str) -> None:
+    says = rf"f row 1: a single answer with scores \({named}\), as HelpSteer has them"
+    for read in (read_demonstration, read_pair):
+        with pytest.raises(DataError, match=says):
+            read({**answer, **scores}, "f row 1")
+    with pytest.raises(DataError, match=says):
+        kind_of({**answer, **scores}, Place("f row 1", reading(DataConfig(), "data.pairs")))
+
+
+@pytest.mark.parametrize("other", [{"score": None}, {"score": "high"}, {"rating": True}, {"scores": []}, {"rank": 1}])
+def test_a_column_that_holds_no_score_is_only_not_read(other: dict[str, Any]) -> None:
+    raw = read_demonstration({"prompt": "Q", "response": "a", **other}, "f row 1")
+    assert not isinstance(raw, Drop)
+    assert (raw.responses, raw.unread) == (("a",), tuple(other))
+
+
+def test_a_pair_with_scores_is_a_pair() -> None:
+    assert pair({**PLAIN, "score": 4.0, "rating": "3"}).unread == ("score", "rating")
 
 
 @pytest.mark.parametrize(("better", "answers"), [(0, ("x", "y")), (1, ("y", "x")), ("1", ("y", "x"))])

@@ -221,6 +221,16 @@ def test_demonstrations_have_one_response_and_no_preference(tmp_path: Path) -> N
     assert (list(report.lengths), report.soft) == (["prompt", "response"], 0.0)
 
 
+def test_pairs_among_demonstrations_are_an_error(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "response": "yes"}, row("q", "a", "b")]
+    for path, those, kinds in (("d", rows, ("a pair", "no pair")), ("e", rows[::-1], ("no pair", "a pair"))):
+        file = tmp_path / f"{path}.jsonl"
+        file.write_text("".join(json.dumps(each) + "\n" for each in those))
+        with pytest.raises(DataError) as caught:
+            prepare_demonstrations(SourceConfig(str(file)), encoder(), tmp_path / path, "data.demonstrations")
+        assert str(caught.value).startswith(f"{file} row 2: this row is {kinds[0]}, and {file} row 1 is {kinds[1]}; ")
+
+
 def test_tables_come_back_as_written_also_empty(tmp_path: Path) -> None:
     prompts = [Prompt(f"q{i}", "a", (1,), '[{"role": "user", "content": "a"}]' if i else None) for i in range(3)]
     responses = (Response("b", (2, 3)), Response("c", ()))

@@ -12,7 +12,7 @@ import pytest
 import tiny_tokenizers as tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from trl import DPOTrainer
 
@@ -297,3 +297,17 @@ def test_tokens_equal_those_of_trl(tokenizer: PreTrainedTokenizerFast, eos: str 
     encoded = kept(encoder(tokenizer, eos), *content)
     assert list(encoded.prompt_ids) == theirs["prompt_ids"]
     assert [list(ids) for ids in encoded.response_ids] == [theirs["chosen_ids"], theirs["rejected_ids"]]
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_a_tokenizer_that_makes_nothing_of_a_text_is_named(bos: bool) -> None:
+    """A BPE without bytes and without a token for unknown characters leaves out what it does not know."""
+    bare = Tokenizer(models.BPE({"</s>": 0, "<s>": 1, "a": 2}, []))
+    if bos:
+        bare.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    made = encoder(PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>", bos_token="<s>"))
+    assert kept(made, "aa", "a", "aaa").response_ids == ((2, 0), (2, 2, 2, 0))
+    assert one(made, "Do it.", "a", "aa") == "prompt of which the tokenizer (policy.tokenizer) makes no token"
+    assert one(made, "a", "a", "No.") == "response of which the tokenizer (policy.tokenizer) makes no token"
+    assert one(made, "a", "a", " ") == "empty response"
+    assert one(made, "a", "a", "</s>") == "empty response"

@@ -78,18 +78,25 @@ def print_file(config: RunConfig, examples: int) -> None:
 
 
 def _kind(config: RunConfig) -> str:
-    """The kind of the first row.
+    """The kind of the first row. Of pairs and demonstrations, the reading checks that the other rows are the same.
 
     Raises:
-        DataError: it is not a pair, a demonstration or a prompt, or its format cannot be trained on.
+        DataError: it is not a pair, a demonstration or a prompt, or its format cannot be trained on; or it is a prompt,
+            and another row is a pair.
     """
-    from seralign.data.kinds import kind_of
+    from seralign.data.kinds import OneKind, kind_of
     from seralign.data.place import Place, reading
     from seralign.data.sources import load_rows
 
     assert config.data.pairs is not None
-    row, where = next(load_rows(config.data.pairs, "data.pairs").located())
-    return kind_of(row, Place(where, reading(config.data, "data.pairs")))
+    rows, how = load_rows(config.data.pairs, "data.pairs"), reading(config.data, "data.pairs")
+    row, where = next(rows.located())
+    kind = kind_of(row, Place(where, how))
+    if kind == "prompts":
+        same = OneKind()
+        for row, where in rows.located():
+            same.check(row, where, how)
+    return kind
 
 
 def print_data(config: RunConfig, examples: int) -> None:

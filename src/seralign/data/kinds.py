@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from seralign.data import columns
 from seralign.data.columns import Row
 from seralign.data.flat import flat
-from seralign.data.place import Place
+from seralign.data.label import is_number
+from seralign.data.place import Place, Reading
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
 
@@ -22,6 +24,8 @@ _RANKED = ("answers", "responses", "completions", "candidates", "outputs", "gene
 # What a ranked answer, or a column beside the answers, has of it.
 _RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
          "overall_score"}  # fmt: skip
+# What a single answer is given as points: any of these, or HelpSteer's aspects of it.
+_SCORES = {*_RANK, "helpfulness", "correctness", "coherence", "complexity", "verbosity"} - {"rank", "ranks"}
 
 
 def kind_of(row: Row, place: Place) -> Kind:
@@ -42,11 +46,36 @@ def kind_of(row: Row, place: Place) -> Kind:
     return "pairs"
 
 
+@dataclass(slots=True)
+class OneKind:
+    """Refuses a source in which some rows are pairs and others are not. ``first``: the first row's kind and place."""
+
+    first: tuple[bool, str] | None = None
+
+    def check(self, row: Row, where: str, how: Reading) -> None:
+        """Compare a row with the first one.
+
+        Raises:
+            DataError: One of the two is a pair, and the other is not.
+        """
+        place = Place(where, how)
+        pair = columns.is_pair(flat(row, place), place)
+        if self.first is None:
+            self.first = (pair, where)
+        if pair != self.first[0]:
+            kinds = ("a pair", "no pair") if pair else ("no pair", "a pair")
+            raise place.error(
+                f"this row is {kinds[0]}, and {self.first[1]} is {kinds[1]}; rows of several kinds in one source are "
+                "not read yet, so put pairs into a file of their own"
+            )
+
+
 def refuse_other_formats(row: Row, place: Place) -> None:
     """Refuse a row that is known to be neither a pair nor a demonstration.
 
     Raises:
-        DataError: It is an answer with a thumb up or down, a list of ranked answers, or has several answers.
+        DataError: It is an answer with a thumb up or down or with scores, a list of ranked answers, or has several
+            answers.
     """
     if columns.is_pair(row, place):
         return
@@ -56,6 +85,14 @@ def refuse_other_formats(row: Row, place: Place) -> None:
             f"an answer with a {thumb} of true or false, as KTO has it, is an unpaired preference, which this version "
             "does not train on yet; a pair has two answers to one prompt, chosen and rejected. "
             f"A column {thumb} that means something else needs another name; {columns.listed(row)}"
+        )
+    scores = [name for name, value in row.items() if name in _SCORES and _is_score(value)]
+    if scores and columns.is_demonstration(row, place):
+        raise place.error(
+            f"a single answer with scores ({columns.listed_names(scores)}), as HelpSteer has them, which this version "
+            "does not train on yet; write a row with prompt, chosen and rejected for each two answers to one prompt, "
+            "with the better-scored one as chosen, or take the scores out to train on every answer as a "
+            f"demonstration. A column {scores[0]} that means something else needs another name; {columns.listed(row)}"
         )
     ranked = _ranked(row)
     if ranked is not None:
@@ -78,6 +115,17 @@ def _is_thumb(name: str, value: Any) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in _THUMBS
     return isinstance(value, bool | int | float) and value in (0, 1)
+
+
+def _is_score(value: Any) -> bool:
+    """Whether a value is a number, also one in a table of text; or several of them."""
+    if isinstance(value, str):
+        return is_number(value)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_is_score, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _ranked(row: Row) -> str | None:

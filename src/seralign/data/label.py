@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
 from seralign.data.columns import Row
 from seralign.data.place import Place
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def is_number(text: str) -> bool:
+    """Whether a text, such as a cell of a table, is a decimal number; spaces around it do not matter."""
+    return _NUMBER.fullmatch(text.strip()) is not None
 
 
 def first_is_better(row: Row, labelled: bool, place: Place) -> float:

@@ -22,6 +22,7 @@ from seralign.data.carried import NONE, carried_values, check_kept, kept_columns
 from seralign.data.columns import Row, listed_names
 from seralign.data.content import Unencoded, is_chat
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.kinds import OneKind
 from seralign.data.place import Reading, reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
@@ -61,8 +62,18 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, SourceFigures]:
-    """Write a source's demonstrations; as ``prepare_pairs``."""
-    return _prepare(source, encoder, path, key, read_demonstration)
+    """Write a source's demonstrations, or the better responses of its pairs; as ``prepare_pairs``.
+
+    Raises:
+        DataError: Also where some rows are pairs and others are not.
+    """
+    kind = OneKind()
+
+    def read(row: Row, where: str, how: Reading) -> RawExample | Drop:
+        kind.check(row, where, how)
+        return read_demonstration(row, where, how)
+
+    return _prepare(source, encoder, path, key, read)
 
 
 def prepare_prompts(

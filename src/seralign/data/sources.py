@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from typing import Any
 from seralign.config import SourceConfig
 from seralign.data.columns import EXPLICIT, IMPLICIT, KNOWN_COLUMNS, listed_names
 from seralign.data.hub import hub_fingerprint, hub_rows
+from seralign.data.label import is_number
 from seralign.data.readers.arrow_rows import dataset_part, parquet_part, saved_part
 from seralign.data.readers.csv_rows import csv_part
 from seralign.data.readers.files import DELIMITERS, SAVED, DataFile, local_files, saved_files
@@ -29,7 +29,6 @@ from seralign.data.readers.streams import OPENERS, readable
 from seralign.errors import ConfigError, DataError
 
 _NUMBERS = ("p", "p_b", "weight")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -191,8 +190,7 @@ def _numbers(row: dict[str, Any], where: str) -> dict[str, Any]:
     for name in _NUMBERS:
         text = row.get(name)
         if isinstance(text, str):
-            number = text.strip()
-            if not _NUMBER.fullmatch(number):
+            if not is_number(text):
                 raise DataError(f"{where}: {name} must be a number, got {text[:40]!r}")
-            row[name] = float(number)
+            row[name] = float(text)
     return row

@@ -26,6 +26,8 @@ _UNKNOWN_WORD = "it has a word outside the vocabulary, which has no token for un
 
 EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
+PROMPT_UNREAD = "prompt of which the tokenizer (policy.tokenizer) makes no token"
+RESPONSE_UNREAD = "response of which the tokenizer (policy.tokenizer) makes no token"
 IDENTICAL = "identical responses"
 PROMPT_TOO_LONG = "prompt too long"
 RESPONSE_TOO_LONG = "response too long"
@@ -163,6 +165,8 @@ class Encoder:
         limit, drop = self.data.prompt_limit, self.data.overlong == "drop"
         prompt_text = text.prompt
         notes = list(text.notes)
+        if self._is_unread(example, prompt_text, () if prompt == self.bos else prompt):
+            return PROMPT_UNREAD
         if not prompt:
             return EMPTY_PROMPT
         if len(prompt) > limit:
@@ -174,6 +178,8 @@ class Encoder:
         room = self.data.max_length - len(prompt)
         fitted: list[tuple[str, Ids]] = []
         for response_text, ids in zip(text.responses, responses, strict=True):
+            if self._is_unread(example, response_text, ids):
+                return RESPONSE_UNREAD
             if not is_ids(example.prompt):
                 ids, early = self._end(ids, is_chat(example.prompt))
                 notes += [EARLY_END] * early
@@ -198,6 +204,10 @@ class Encoder:
             response_ids=tuple(ids for _, ids in fitted),
             notes=tuple(dict.fromkeys(notes)),
         )
+
+    def _is_unread(self, example: Unencoded, text: str, ids: Ids) -> bool:
+        """Whether a text is not empty, and no token of it was found."""
+        return not ids and not is_ids(example.prompt) and text.strip() not in ("", decode(self.tokenizer, self.bos))
 
     def _cut_prompt(self, prompt: Ids, limit: int) -> Ids:
         # A template may write a BOS that the tokenizer does not add by itself.
