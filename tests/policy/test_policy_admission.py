@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
     ElectraConfig,
     FuyuConfig,
     Gemma3Config,
+    Gemma3TextConfig,
     Llama4Config,
     LlavaConfig,
     MllamaConfig,
@@ -29,12 +31,14 @@ from transformers import (
     T5Config,
     ViTConfig,
     WhisperConfig,
+    XLMConfig,
+    XLNetConfig,
 )
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
 from seralign.pipeline.saved import saved_policy
-from seralign.policy.admission import check_model
+from seralign.policy.admission import check_model, positions
 from seralign.policy.identity import PolicySource, fetch
 from seralign.policy.load import load_model, load_tokenizer
 
@@ -111,6 +115,26 @@ def changed(source: PolicySource, folder: Path, **settings: Any) -> PolicySource
         (Llama4Config(), "Llama4ForConditionalGeneration", f"Llama4ForConditionalGeneration is {TEXT_PART}"),
         (Qwen3_5Config(), "Qwen3_5ForConditionalGeneration", f"Qwen3_5ForConditionalGeneration is {TEXT_PART}"),
         (FuyuConfig(), "FuyuForCausalLM", "FuyuForCausalLM is a vision-language model"),
+        (
+            XLNetConfig(),
+            "XLNetLMHeadModel",
+            "XLNetLMHeadModel is a permutation language model, which does not predict the next token",
+        ),
+        (
+            XLMConfig(),
+            "XLMWithLMHeadModel",
+            "XLMWithLMHeadModel attends to later tokens: causal is false in its config.json",
+        ),
+        (
+            BertConfig(),
+            "BertLMHeadModel",
+            "BertLMHeadModel attends to later tokens: is_decoder is not true in its config.json",
+        ),
+        (
+            Gemma3TextConfig(use_bidirectional_attention=True),
+            "Gemma3ForCausalLM",
+            "Gemma3ForCausalLM attends to later tokens: use_bidirectional_attention is set in its config.json",
+        ),
         (MoshiConfig(), "MoshiForConditionalGeneration", "MoshiForConditionalGeneration is an audio-language model"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
@@ -135,13 +159,15 @@ def test_causal_language_models_pass(name: str, saved: Saved) -> None:
     ("config", "architecture"),
     [
         (Gemma3Config().text_config, "Gemma3ForCausalLM"),
+        (BertConfig(is_decoder=True), "BertLMHeadModel"),
+        (XLMConfig(causal=True), "XLMWithLMHeadModel"),
         (Llama4Config().text_config, "Llama4ForCausalLM"),
         (Qwen3_5Config().text_config, "Qwen3_5ForCausalLM"),
         (Qwen3_5Config(), "Qwen3_5ForCausalLM"),  # settings of the whole, files that say they hold the text part
         (BltConfig(), "BltForCausalLM"),  # of bytes, in patches
     ],
 )
-def test_the_text_part_of_a_vision_language_model_passes(
+def test_what_looks_back_only_and_reads_text_passes(
     config: PretrainedConfig, architecture: str, tmp_path: Path
 ) -> None:
     check_model(settings_alone(tmp_path / "model", config, architecture), CONFIG)
@@ -152,6 +178,30 @@ def test_a_text_model_of_a_vision_language_family_opens(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model" / "config.json").read_text())["architectures"] == ["Gemma3ForCausalLM"]
     check_model(source, CONFIG)
     assert type(load_model(source, CONFIG, "float32")).__name__ == "Gemma3ForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope_parameters": {"rope_type": "nosuch", "rope_theta": 1e4}},
+        {"rope_parameters": None, "rope_scaling": {"type": "nosuch", "factor": 2.0}},
+    ],
+)
+def test_an_unknown_rotary_embedding_is_named_with_those_there_are(
+    settings: dict[str, Any], saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = changed(saved("llama"), tmp_path / "model", **settings)
+    says = (
+        rf"^policy\.model: {tmp_path}/model: config.json's rope_type 'nosuch' is unknown to transformers [\d.]+, which "
+    )
+    with pytest.raises(ModelError, match=says + "has default, dynamic, linear, llama3, "):
+        check_model(source, CONFIG)
+    assert capsys.readouterr().err == ""
+
+
+def test_models_without_a_largest_position_have_room_for_any() -> None:
+    assert positions(XLNetConfig()) == sys.maxsize
+    assert positions(BertConfig(max_position_embeddings=77)) == 77
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, brief
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, check_folder, read_json
+from seralign.policy.order import sees_later, unknown_rope
 from seralign.policy.quiet import quiet_transformers
 
 OWN_CODE = "policy.trust_remote_code: the {} has its own code; set trust_remote_code to true to run it"
@@ -46,7 +47,8 @@ _VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNI
 
 def positions(settings: PretrainedConfig) -> int:
     """The longest sequence that a model accepts, in tokens; ``sys.maxsize`` if its settings do not say."""
-    return getattr(settings.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    found = getattr(settings.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    return found if found > 0 else sys.maxsize  # XLNet has -1 for none
 
 
 def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConfig:
@@ -68,9 +70,10 @@ def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConf
         what = "config.json has no model_type" if model_type is None else f"unknown model_type {model_type!r}"
         raise ModelError(f"{source.model}: transformers does not know this model: {what}")
     try:
-        return AutoConfig.from_pretrained(
-            source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
-        )
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(
+                source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
+            )
     except Exception as error:
         raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
 
@@ -137,6 +140,8 @@ def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> Pre
     if what is not None:
         raise ModelError(f"{f'{key}.model' if key else source.model}: {what}; {_NEEDED}")
     _check_pad(source, settings)
+    if why := unknown_rope(settings):
+        raise ModelError(f"{f'{key}.model: ' if key else ''}{source.model}: {why}")
     if source.adapter is not None and Path(source.adapter).is_dir():
         _check_adapter(Path(source.adapter), f"{key}.adapter: " if key else "")
     return settings
@@ -163,6 +168,8 @@ def _other_kind(settings: PretrainedConfig) -> str | None:
     if "AutoModelForCausalLM" in (getattr(settings, "auto_map", None) or {}):
         return None
     opened = _causal_class(settings)
+    if opened is not None and (why := sees_later(settings)):
+        return f"{opened.__name__} {why}"
     is_part = opened is not None and not isinstance(settings, opened.config_class)
     if opened is not None and is_part and opened.__name__ == name:
         return None  # the files hold only the text part, and their settings name it
