@@ -205,8 +205,9 @@ def test_the_plan_names_the_stages_and_the_tables_show_the_review(done: RunResul
 
 
 def test_more_folds_than_prompts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"crossfit\.folds: 500 folds of \d+ different prompts"):
+    with pytest.raises(ConfigError, match=r"^crossfit\.folds: 500 folds of \d+ different prompts"):
         train(small_config(tmp_path / "run", crossfit={"folds": 500}, rounds=1))
+    assert not list((tmp_path / "run").rglob("data/stage.json"))  # the folder is free for the right number
 
 
 def test_margins_that_say_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

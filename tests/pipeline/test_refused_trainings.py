@@ -71,6 +71,13 @@ def wider_tokenizer(folder: Path) -> Path:
         ({"objective.name": "objectives.own_objective:OfRankings"}, ConfigError,
          r"^objective\.name: objectives\.own_objective:OfRankings takes ranking, but data\.pairs has the form pair; "
          r"give an objective that takes pair \(dpo, ipo, slic, simpo, sft\), or other data as data\.pairs$"),
+        ({"crossfit.folds": 4}, ConfigError,
+         r"^crossfit\.folds: 4 folds of 3 different prompts; .* at most as many folds, or more data$"),
+        ({"policy.dtype": "float16"}, ConfigError, r"^policy\.dtype: float16 weights cannot be trained.*policy\.lora"),
+        ({"training.extra": {"fsdp": True}}, ConfigError,
+         r"^training\.extra\.fsdp: it divides the model over several processes, and this is the only one"),
+        ({"training.extra": {"fsdp_config": {"min_num_params": 5}}}, ConfigError,
+         r"^training\.extra\.fsdp_config has no effect without fsdp; set training\.extra\.fsdp: true$"),
         ({"evaluation.scorer": "nosuch:score"}, ConfigError, r"evaluation\.scorer"),
         ({"reference.model": "nosuch/folder/here"}, ModelError, "nosuch/folder/here"),
         ({"scoring.cache": "/dev/null/logps.sqlite"}, SeralignError, "/dev/null"),

@@ -350,3 +350,16 @@ def test_every_module_of_an_adapter_has_to_be_there(saved: Saved) -> None:
     says = r"^policy\.lora\.target_modules: the model has no module 'nope'; it has q_proj, k_proj"
     with pytest.raises(ModelError, match=says):
         check_model(source, PolicyConfig(lora=LoraConfig(target_modules=["q_proj", "nope"])))
+
+
+def test_an_adapter_with_whole_modules_is_not_trained_in_float16(saved: Saved, tmp_path: Path) -> None:
+    source = tiny.save_adapter(tmp_path / "adapter", saved("llama"))
+    half = PolicyConfig(model="any", adapter="any", dtype="float16")
+    check_model(source, half)
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"modules_to_save": ["lm_head"]}))
+    with pytest.raises(ModelError, match=r"^policy\.dtype: float16 .* the adapter .* whole modules \(lm_head\)"):
+        check_model(source, half)
+    check_model(source, half, "reference")
+    check_model(source, PolicyConfig(model="any", adapter="any", dtype="float16", lora=LoraConfig()))
+    check_model(source, PolicyConfig(model="any", adapter="any"))

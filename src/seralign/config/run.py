@@ -79,6 +79,11 @@ class RunConfig:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:
             raise ConfigError("data.demonstrations are for sft: set the section sft, or objective.name: sft")
+        if self.policy.dtype == "float16" and self.policy.lora is None and self.policy.adapter is None:
+            raise ConfigError(
+                "policy.dtype: float16 weights cannot be trained, because small updates are lost in them; set float32 "
+                "(and training.precision: float16 for mixed precision on a GPU), or train an adapter (policy.lora)"
+            )
         precisions = {"training": self.training.precision, "sft": self.sft.precision if self.sft else "float32"}
         for section, precision in precisions.items():
             if precision == "float16" and self.policy.dtype != "float32":

@@ -9,7 +9,7 @@ from seralign.evaluation.judges import Judge
 from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
-from seralign.training.arguments import check_rates, check_settings
+from seralign.training.arguments import check_launched, check_rates, check_settings
 from seralign.training.forms import check_forms
 from seralign.training.plan import check_step, count_steps
 
@@ -26,14 +26,26 @@ def check_sections(config: RunConfig) -> None:
         check_settings(config.sft, "sft")
 
 
+def check_processes(config: RunConfig) -> None:
+    """Refuse settings of a training that need more processes than there are.
+
+    Raises:
+        ConfigError: as ``check_launched``.
+    """
+    check_launched(config.training, "training")
+    if config.sft is not None:
+        check_launched(config.sft, "sft")
+
+
 def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
-    """Refuse a stopping rule whose figure will not be there, data that the objective does not take, and a training that
-    would change nothing.
+    """Refuse a stopping rule whose figure will not be there, data that the objective does not take, more folds than
+    prompts, and a training that would change nothing.
 
     Raises:
         ConfigError: The run has one.
     """
     _check_stop(config, judge, tables)
+    _check_folds(config, tables)
     first = first_pairs(config.objective, tables)
     check_forms(forms(first), config.objective, "data.pairs" if first is tables.pairs else "data.demonstrations")
     heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
@@ -57,4 +69,15 @@ def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
         raise ConfigError(
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
             "or stop.metric: never"
+        )
+
+
+def _check_folds(config: RunConfig, tables: Tables) -> None:
+    if config.crossfit is None:
+        return
+    folds, prompts = config.crossfit.folds, len(tables.pairs.unique("prompt_id"))
+    if folds > prompts:
+        raise ConfigError(
+            f"crossfit.folds: {folds} folds of {prompts} different prompts; a fold has all pairs of its prompts, so "
+            "give at most as many folds, or more data"
         )

@@ -34,17 +34,8 @@ if TYPE_CHECKING:
 
 
 def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> np.ndarray:
-    """The fold [N] of each pair.
-
-    Raises:
-        DataError: there are fewer prompts than folds.
-    """
+    """The fold [N] of each pair."""
     prompts = [ids.tobytes() for ids in column_arrays(pairs, "prompt_ids")]
-    if (found := len(set(prompts))) < config.folds:
-        raise DataError(
-            f"crossfit.folds: {config.folds} folds of {found} different prompts; a fold has all pairs of its prompts, "
-            "so give at most as many folds"
-        )
     return folds(prompts, config.folds, loop.seed("crossfit"))
 
 

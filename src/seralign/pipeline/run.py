@@ -10,7 +10,7 @@ from pathlib import Path
 from seralign import distributed
 from seralign.config import RunConfig, to_dict
 from seralign.evaluation.scorer import ScoreFunction
-from seralign.pipeline.checks import check_sections
+from seralign.pipeline.checks import check_processes, check_sections
 from seralign.pipeline.deciding import Decide
 from seralign.pipeline.opening import opened
 from seralign.pipeline.reporting import report
@@ -48,6 +48,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     """
     distributed.start()
     check_sections(config)
+    check_processes(config)
     root = Path(config.out)
     with disk_errors(root):
         if not distributed.is_main():

@@ -94,6 +94,8 @@ def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy")
         _check_attention(settings, config)
     if config.lora is not None and isinstance(config.lora.target_modules, list):
         _check_targets(settings, config, config.lora.target_modules)
+    if key == "policy" and config.dtype == "float16" and source.adapter and config.lora is None:
+        _check_parts_of(Path(source.adapter))
     if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
         raise ModelError(
             f"{key}.model: quantized weights ({_quantizer(settings)}) cannot be trained; give the model in bfloat16, "
@@ -238,6 +240,17 @@ def _check_adapter(folder: Path, key: str) -> None:
         raise ModelError(
             f"{key}{folder} adds virtual tokens ({str(kind).replace('_', ' ').lower()}), which is not supported; "
             "give a LoRA adapter"
+        )
+
+
+def _check_parts_of(adapter: Path) -> None:
+    """Refuse to train whole modules in float16; the low-rank matrices of an adapter are float32 in any case."""
+    file = adapter / ADAPTER_SETTINGS
+    parts = read_json(file).get("modules_to_save") if file.is_file() else None
+    if parts:
+        raise ModelError(
+            f"policy.dtype: float16 weights cannot be trained, and the adapter {adapter} trains whole modules "
+            f"({', '.join(map(str, parts))}); set float32"
         )
 
 

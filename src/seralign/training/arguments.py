@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.training_args import ParallelMode
 
 from seralign import distributed
 from seralign.config import TrainingConfig
@@ -38,6 +39,21 @@ def check_settings(config: TrainingConfig, section: str) -> None:
     except ConfigError as error:
         raise _with_key(error, config, section) from None
     check_trackers(arguments.report_to or [], section)  # pyright: ignore
+
+
+def check_launched(config: TrainingConfig, section: str) -> None:
+    """Refuse to divide a model over the processes where there is only one.
+
+    Raises:
+        ConfigError: ``extra.fsdp`` is set and no launcher started this process.
+    """
+    if not config.extra.get("fsdp"):
+        return
+    if nominal_arguments(config, 1, section).parallel_mode is not ParallelMode.DISTRIBUTED:
+        raise ConfigError(
+            f"{section}.extra.fsdp: it divides the model over several processes, and this is the only one; start them "
+            "with a launcher (torchrun --nproc_per_node N -m seralign.cli.main train ...), or remove it"
+        )
 
 
 def check_rates(config: TrainingConfig, steps: int, section: str) -> None:

@@ -49,6 +49,8 @@ def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> No
             compute different numbers from its reference; or the value has the wrong type.
     """
     hints = typing.get_type_hints(TrainingArguments)
+    if extra.get("fsdp_config") and not extra.get("fsdp"):
+        raise ConfigError(f"{section}.extra.fsdp_config has no effect without fsdp; set {section}.extra.fsdp: true")
     for name in sorted(extra):
         key = f"{section}.extra.{name}"
         if name in ours or name in REFUSED:
