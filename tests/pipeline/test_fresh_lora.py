@@ -233,9 +233,10 @@ def _nudge(file: Path) -> None:
 def test_what_changed_since_is_noticed(tmp_path: Path) -> None:
     settings = config(trained_adapter(tmp_path), rounds=1)
     train(settings)
+    other = "made from other inputs: policy.model or policy.adapter changed since"
     for changed, told in {
-        "adapter/adapter_model.safetensors": "made from other inputs: policy.adapter changed since",
-        "model/model.safetensors": "made from other inputs: policy.model changed since",
+        "adapter/adapter_model.safetensors": other,
+        "model/model.safetensors": other,
         "run/base/model/model.safetensors": "base/model/model.safetensors: its contents have changed",
     }.items():
         before = (tmp_path / changed).read_bytes()

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from seralign.errors import ModelError
-from seralign.policy.identity import PolicySource, check_finite, fetch, hub_name, portable, weights_digest
+from seralign.policy import identity
+from seralign.policy.identity import PolicySource, fetch, finite_digest, hub_name, portable, weights_digest
 from seralign.policy.quiet import quiet_transformers
 
 Saved = Callable[[str], PolicySource]
@@ -203,13 +207,44 @@ def test_names_of_the_hub_are_told_from_folders(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(broken: float, saved: Saved, tmp_path: Path) -> None:
     source = copy_of(saved("llama"), tmp_path / "broken")
-    check_finite(source)
+    assert finite_digest(source) == weights_digest(source)
     file = tmp_path / "broken" / "model.safetensors"
     weights = load_file(file)
     weights["model.norm.weight"][3] = broken
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=rf"^{file}: model\.norm\.weight has weights that are NaN or infinite"):
-        check_finite(source)
+        finite_digest(source)
+
+
+def test_the_digest_and_the_check_read_each_weight_once(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.save_adapter(tmp_path / "adapter", saved("llama"))
+    read: Counter[str] = Counter()
+
+    class Counted:
+        def __init__(self, file: Path, tensors: Any) -> None:
+            self.file, self.tensors = file, tensors
+
+        def __enter__(self) -> Counted:
+            self.tensors.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.tensors.__exit__(*error)
+
+        def keys(self) -> list[str]:
+            return list(self.tensors.keys())
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            read[f"{self.file.name}: {name}"] += 1
+            return self.tensors.get_tensor(name)
+
+    monkeypatch.setattr(identity, "open_tensors", lambda file: Counted(file, safe_open(file, framework="pt")))
+    finite_digest(source)
+    names = [f"{Path(file).name}: {name}" for file in (f"{source.model}/model.safetensors",
+             f"{source.adapter}/adapter_model.safetensors") for name in load_file(file)]  # fmt: skip
+    assert read == dict.fromkeys(names, 1)
 
 
 @pytest.mark.parametrize("key", ["policy", "reference"])

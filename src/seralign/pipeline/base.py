@@ -10,12 +10,11 @@ from seralign import distributed
 from seralign.config import RunConfig
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.work import StageWork
-from seralign.policy.identity import PolicySource, adapter_digest, hub_name, weights_digest
+from seralign.policy.identity import PolicySource, hub_name, weights_digest
 from seralign.policy.load import DTYPES
 from seralign.policy.merging import write_merged
 from seralign.policy.size import count_weights
 from seralign.progress import say
-from seralign.records import content_id
 from seralign.runs import Run
 from seralign.runs.figures import BaseFigures
 from seralign.runs.layout import BASE
@@ -98,11 +97,4 @@ def on_merged(config: RunConfig, run: Run) -> RunConfig:
 
 
 def _inputs(loop: Loop, base: Policy) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if distributed.is_main():
-        found = {
-            "policy.model": weights_digest(PolicySource(base.source.model)),
-            "policy.adapter": adapter_digest(Path(str(base.source.adapter))),
-            "policy.dtype": content_id(loop.config.policy.dtype),
-        }
-    return distributed.broadcast(found)
+    return {"policy.model or policy.adapter": base.digest} | loop.settings("policy.dtype")

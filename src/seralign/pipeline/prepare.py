@@ -18,7 +18,7 @@ from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inpu
 from seralign.pipeline.own_world import make_own_world
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
-from seralign.policy.identity import PolicySource, check_finite, fetch, weights_digest
+from seralign.policy.identity import PolicySource, fetch, finite_digest
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.records import content_id
 from seralign.runs import Run
@@ -98,11 +98,7 @@ def base_source(config: RunConfig) -> PolicySource:
 
 def _digest(source: PolicySource) -> str:
     """The digest of a policy's weights; one process reads the files."""
-    if not distributed.is_main():
-        return distributed.broadcast("")
-    digest = weights_digest(source)
-    check_finite(source)
-    return distributed.broadcast(digest)
+    return distributed.broadcast(finite_digest(source) if distributed.is_main() else "")
 
 
 def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: PolicyConfig) -> None:

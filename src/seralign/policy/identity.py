@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from seralign.config.paths import expanded
 from seralign.errors import ModelError, brief
@@ -122,48 +123,48 @@ def weights_digest(source: PolicySource) -> str:
     Raises:
         ModelError: a file is missing or corrupt.
     """
-    digest = hashlib.sha256()
-    for folder, settings in ((source.model, SETTINGS), (source.adapter, ADAPTER_SETTINGS)):
-        if folder is not None:
-            _update(digest, Path(folder), settings)
-    return digest.hexdigest()
+    return _digest(source, lambda *_: None)
 
 
-def check_finite(source: PolicySource) -> None:
-    """Check that no weight is NaN or infinite, as after a training that diverged.
+def finite_digest(source: PolicySource) -> str:
+    """``weights_digest`` of weights that must be finite, in one reading. A training that diverged leaves NaN.
 
     Args:
         source: Local folders, from ``fetch``.
 
     Raises:
-        ModelError: a weight is not finite; names the file and the tensor.
+        ModelError: a file is missing or corrupt, or a weight is NaN or infinite; names the file and the tensor.
     """
-    for folder in (source.model, source.adapter):
-        for file in [] if folder is None else weight_files(Path(folder)):
-            with open_tensors(file) as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    value = tensors.get_tensor(name)
-                    # One-byte data types have no infinity, or torch cannot test for it.
-                    if value.is_floating_point() and value.element_size() > 1 and not bool(value.isfinite().all()):
-                        raise ModelError(f"{file}: {name} has weights that are NaN or infinite; give an intact model")
+    return _digest(source, _check_finite)
 
 
-def adapter_digest(folder: Path) -> str:
-    """The digest of an adapter without its base, computed as by ``weights_digest``.
-
-    Raises:
-        ModelError: a file is missing or corrupt.
-    """
+def _digest(source: PolicySource, look: Callable[[Path, str, Tensor], None]) -> str:
     digest = hashlib.sha256()
-    _update(digest, folder, ADAPTER_SETTINGS)
+    for folder, settings in ((source.model, SETTINGS), (source.adapter, ADAPTER_SETTINGS)):
+        for part in [] if folder is None else _content(Path(folder), settings, look):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _update(digest: Any, folder: Path, settings: str) -> None:
-    digest.update(json.dumps(_settings(folder / settings), sort_keys=True).encode())
-    for header, data in _tensors(weight_files(folder)):
-        digest.update(header)
-        digest.update(data)
+def _check_finite(file: Path, name: str, value: Tensor) -> None:
+    # One-byte data types have no infinity, or torch cannot test for it.
+    if value.is_floating_point() and value.element_size() > 1 and not bool(value.isfinite().all()):
+        raise ModelError(f"{file}: {name} has weights that are NaN or infinite; give an intact model")
+
+
+def _content(folder: Path, settings: str, look: Callable[[Path, str, Tensor], None]) -> Iterator[bytes | memoryview]:
+    """What a digest covers, in order; ``look`` is called with each tensor, its file and its name."""
+    yield json.dumps(_settings(folder / settings), sort_keys=True).encode()
+    where: dict[str, Path] = {}
+    for file in weight_files(folder):
+        with open_tensors(file) as tensors:
+            where |= dict.fromkeys(tensors.keys(), file)
+    for name in sorted(where):
+        with open_tensors(where[name]) as tensors:
+            value = tensors.get_tensor(name).contiguous()
+        look(where[name], name, value)
+        yield f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
+        yield value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _fetch(name: str, revision: str | None, key: str) -> Path:
@@ -232,18 +233,6 @@ def weight_files(folder: Path) -> list[Path]:
     if not isinstance(shards, dict):
         raise ModelError(f"{index}: not a weight index")
     return [folder / str(name) for name in sorted(set(shards.values()))]
-
-
-def _tensors(files: list[Path]) -> Iterator[tuple[bytes, memoryview]]:
-    where: dict[str, Path] = {}
-    for file in files:
-        with open_tensors(file) as tensors:
-            where |= dict.fromkeys(tensors.keys(), file)
-    for name in sorted(where):
-        with open_tensors(where[name]) as tensors:
-            value = tensors.get_tensor(name).contiguous()
-        header = f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
-        yield header, value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def open_tensors(file: Path) -> Any:
