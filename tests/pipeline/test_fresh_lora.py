@@ -36,6 +36,7 @@ from seralign.policy.quiet import quiet_transformers
 from seralign.policy.saving import cast_saved
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts
+from seralign.report.figures import run_figures
 from seralign.runs import Run, read_run
 from seralign.runs.figures import ResultFigures
 
@@ -79,6 +80,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(config(folder))
     assert weights_digest(PolicySource(str(folder / "model"), adapter=str(folder / "adapter"))) == before
     return folder
+
+
+@pytest.mark.parametrize(
+    ("sections", "settings"),
+    [
+        (["policy"], {}),
+        (["policy"], {"policy__lora": None}),
+        (["reference"], {"policy__adapter": None, "reference": {"model": "{0}/model", "adapter": "{0}/adapter"}}),
+    ],
+    ids=["merged", "trained", "reference"],
+)
+def test_an_adapter_of_another_model_is_said_at_the_start_and_in_the_report(
+    sections: list[str], settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_adapter(tmp_path)
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "someone/other"}))
+    reference = {key: value.format(tmp_path) for key, value in settings.get("reference", {}).items()}
+    run = train(config(tmp_path, rounds=1, **settings | ({"reference": reference} if reference else {}))).run
+    said = " ".join(capsys.readouterr().err.split())
+    noted = [note.partition(",")[0] for note in run_figures(run).notes if "someone/other" in note]
+    assert noted == [f"{section}.adapter was trained on someone/other" for section in sections]
+    assert [noted[0] in said, "policy.adapter was" in said] == [True, sections == ["policy"]]
 
 
 def opened(model: Path, adapter: Path | None = None) -> Any:

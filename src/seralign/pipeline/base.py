@@ -67,7 +67,7 @@ def base_stage(loop: Loop, base: Policy) -> tuple[Loop, Policy]:
     loop.stage(BASE, _inputs(loop, base), work)
     config = on_merged(loop.config, loop.run)
     source = PolicySource(str(config.policy.model))
-    return replace(loop, config=config), Policy(base.name, source, loop.run.figures(BASE, BaseFigures).digest)
+    return replace(loop, config=config), replace(base, source=source, digest=loop.run.figures(BASE, BaseFigures).digest)
 
 
 def base_cost(config: RunConfig, source: PolicySource) -> StageWork | None:

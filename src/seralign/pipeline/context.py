@@ -34,16 +34,20 @@ from seralign.sampling import SampledPolicy, Sampler, make_sampler
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy of the run: its name, where it is, the digest of its weights, and the stage that trained it, if any."""
+    """A policy of the run: its name, where it is, the digest of its weights, and the stage that trained it, if any.
+
+    ``other_base``: the model that its adapter was trained on, where that is another than the one that it is put on.
+    """
 
     name: str
     source: PolicySource
     digest: str
     stage: str | None = None
+    other_base: str | None = None
 
     def figures(self) -> NamedPolicy:
         """For a stage's figures."""
-        return NamedPolicy(self.name, str(self.source), self.digest)
+        return NamedPolicy(self.name, str(self.source), self.digest, self.other_base)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,12 @@ from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inpu
 from seralign.pipeline.own_world import make_own_world
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
+from seralign.policy.bases import other_base
 from seralign.policy.identity import PolicySource, fetch, finite_digest
 from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.progress import say
 from seralign.records import content_id
+from seralign.report.notes import on_other_base
 from seralign.runs import Run
 from seralign.runs.figures import WorldFigures
 from seralign.runs.layout import WORLD
@@ -79,7 +82,7 @@ def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
     source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
     check_model(source, config.policy, "reference")
     _check_vocabulary(policy, source, config.policy)
-    return Policy("reference", source, _digest(source))
+    return Policy("reference", source, _digest(source), other_base=_other_base(source, given.model, "reference"))
 
 
 def base_policy(config: RunConfig) -> Policy:
@@ -88,7 +91,8 @@ def base_policy(config: RunConfig) -> Policy:
     check_model(source, config.policy)
     if config.policy.merges:
         check_mergeable(source, config.policy)
-    return Policy("initial", source, _digest(source))
+    digest, other = _digest(source), _other_base(source, str(config.policy.model), "policy")
+    return Policy("initial", source, digest, other_base=other)
 
 
 def base_source(config: RunConfig) -> PolicySource:
@@ -99,6 +103,14 @@ def base_source(config: RunConfig) -> PolicySource:
 def _digest(source: PolicySource) -> str:
     """The digest of a policy's weights; one process reads the files."""
     return distributed.broadcast(finite_digest(source) if distributed.is_main() else "")
+
+
+def _other_base(source: PolicySource, named: str, section: str) -> str | None:
+    """As ``other_base``, and said where there is one; one process reads the files."""
+    found = distributed.broadcast(other_base(source, named) if distributed.is_main() else None)
+    if found is not None:
+        say(f"warning: {on_other_base(section, found)}")
+    return found
 
 
 def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: PolicyConfig) -> None:

@@ -96,6 +96,7 @@ def run_figures(run: Run, win_rates: Mapping[str, Mapping[str, Interval]] | None
         data=of(DATA, DataFigures),
         crossfit=of(CROSSFIT, CrossfitFigures),
         base=of(BASE, BaseFigures),
+        model=None if policies is None else policies.base,
         initial=None if policies is None else policies.initial,
         reference=None if policies is None else policies.reference,
         policies=tuple(evaluated),

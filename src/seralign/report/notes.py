@@ -43,12 +43,31 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
         yield "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
     elif policies and not any(policy.figures.score for policy in policies):
         yield "No scorer: there are no scores and no win rates (evaluation.scorer)."
+    yield from _other_bases(figures, config)
     yield from _few(figures)
     if figures.data is not None and not figures.data.heldout:
         if figures.supervised:
             yield "Nothing is held out: the loss on texts that it was not trained on is not known."
         else:
             yield "No held-out pairs: how the policies rank pairs that they were not trained on is not known."
+
+
+def _other_bases(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
+    """A caution where an adapter is on a model that it was not trained on."""
+    if figures.model is not None and figures.model.other_base is not None:
+        yield on_other_base("policy", figures.model.other_base)
+    reference = figures.reference
+    has_own = config["reference"]["model"] is not None  # else it is the policy's, which is said above
+    if has_own and reference is not None and reference.other_base is not None:
+        yield on_other_base("reference", reference.other_base)
+
+
+def on_other_base(section: str, base: str) -> str:
+    """What is said of an adapter that names another model as its own; ``section`` is that of the configuration."""
+    return (
+        f"{section}.adapter was trained on {base}, and {section}.model is another model or another name of it: on "
+        f"other weights the adapter does what nobody trained. Give {base} as {section}.model if it is not the same."
+    )
 
 
 def _few(figures: RunFigures) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from seralign.runs.figures import (
     BaseFigures,
+    BasePolicy,
     BootstrapFigures,
     ComposeFigures,
     CrossfitFigures,
@@ -150,6 +151,7 @@ class RunFigures:
         data: Of the data.
         crossfit: Of the review before round 1.
         base: Of merging an adapter into the model.
+        model: The model that the run was given.
         initial: The policy that the rounds start from.
         reference: The reference.
         policies: The evaluated policies: starting policy, baseline, rounds.
@@ -167,6 +169,7 @@ class RunFigures:
     data: DataFigures | None = None
     crossfit: CrossfitFigures | None = None
     base: BaseFigures | None = None
+    model: BasePolicy | None = None
     initial: NamedPolicy | None = None
     reference: NamedPolicy | None = None
     policies: tuple[EvaluatedPolicy, ...] = ()

@@ -95,22 +95,28 @@ class BaseFigures:
 
 @dataclass(frozen=True, slots=True)
 class NamedPolicy:
-    """A policy's name, where it is, and the digest of its weights."""
+    """A policy's name, where it is, and the digest of its weights.
+
+    ``other_base``: the model that its adapter was trained on, where that is another than the one that it is put on.
+    """
 
     name: str
     source: str
     digest: str
+    other_base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BasePolicy:
-    """The model that the run was given; ``hub``: its name there, if it has one; ``dtype``: of its stored weights."""
+    """The model that the run was given; ``hub``: its name there, if it has one; ``dtype``: of its stored weights;
+    ``other_base`` as in ``NamedPolicy``."""
 
     name: str
     source: str
     digest: str
     hub: str | None
     dtype: str
+    other_base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
