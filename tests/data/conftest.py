@@ -11,7 +11,7 @@ settings.load_profile("shared-cores")
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of data sets for each test alone, and no progress bars."""
+    """A cache of datasets for each test alone, and no progress bars."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
     datasets.disable_progress_bars()

@@ -1,4 +1,4 @@
-"""Reads data sets of a hub in a process of its own, for HF_ENDPOINT is read once: sources in, rows or errors out."""
+"""Reads datasets of a hub in a process of its own, for HF_ENDPOINT is read once: sources in, rows or errors out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub on this machine: the few paths of its interface that reading a data set asks for."""
+"""A hub on this machine: the few paths of its interface that reading a dataset asks for."""
 
 from __future__ import annotations
 

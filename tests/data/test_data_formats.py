@@ -109,7 +109,10 @@ def test_rows_that_are_no_use_are_dropped_by_name(row: dict, reason: str) -> Non
         ({"chosen": [GOOD]}, "one response is text and the other"),
         ({"prompt": [{"role": "user"}]}, "message 1 of prompt needs a text 'content', got null"),
         ({"prompt": [U1, A1]}, "ends with an assistant message"),
-        ({"prompt": "x", "chosen": [U1, GOOD], "rejected": [U1, BAD]}, "prompt is none of the messages"),
+        (
+            {"prompt": "x", "chosen": [U1, GOOD], "rejected": [U1, BAD]},
+            "chosen and rejected do not begin with the messages of prompt",
+        ),
         ({"prompt_ids": ["a"], "chosen_ids": [1], "rejected_ids": [2]}, "prompt_ids must be a list of token ids"),
         ({"prompt_ids": [], "chosen_ids": [1], "rejected_ids": [2]}, "the prompt is empty"),
     ],

@@ -1,4 +1,4 @@
-"""Data sets of a hub are read as files here are: nothing of a text is guessed at, and a mistake names its key."""
+"""Datasets of a hub are read as files here are: nothing of a text is guessed at, and a mistake names its key."""
 
 from __future__ import annotations
 
@@ -161,14 +161,14 @@ def test_other_formats_are_read_by_datasets(found: Any) -> None:
     [
         ("no split", "data.pairs.split: some/json has no split 'dev'; it has train, test"),
         ("slice", "data.pairs.split: some/json has no split 'train[:2]'; it has train, test "
-         "(for the first rows of one, give data.pairs.limit)"),
-        ("some/configs", "data.pairs.name: 'some/configs' needs a configuration's name; it has easy, hard"),
+         "(for the first rows of a split, set data.pairs.limit)"),
+        ("some/configs", "data.pairs.name: 'some/configs' needs the name of a configuration; it has easy, hard"),
         ("no name", "data.pairs.name: 'some/configs' has no configuration 'middling'; it has easy, hard"),
         ("no revision", "data.pairs.revision: 'some/json' has no revision 'v9' on the hub"),
-        ("no such", "data.pairs.path: 'some/thing' is neither a file here nor a data set on the hub that you may read"),
-        ("some/gated", "data.pairs.path: 'some/gated' is gated: ask for access on "),
-        ("some/script", "data.pairs.path: 'some/script' is no file here, and cannot be had from the hub: "),
-        ("some/broken", "some/broken/train.jsonl row 2 goes over several lines"),
+        ("no such", "data.pairs.path: 'some/thing' is neither a file here nor a dataset on the hub that you may read"),
+        ("some/gated", "data.pairs.path: 'some/gated' is gated: request access at "),
+        ("some/script", "data.pairs.path: there is no file 'some/script' here, and the hub dataset cannot be loaded: "),
+        ("some/broken", "some/broken/train.jsonl row 2 spans several lines"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key(found: Any, name: str, error: str) -> None:
@@ -182,7 +182,7 @@ def test_what_was_downloaded_is_read_without_a_network(found: Any, read: Reader)
     again, *refused = read(here, *others, HF_HUB_OFFLINE="1")
     assert again == found["some/json"]
     for other in refused:
-        assert "the hub cannot be asked for a data set of that name" in other["error"]
+        assert "the hub cannot be reached" in other["error"]
         assert other["error"].startswith("data.pairs.path: ")
 
 
@@ -202,5 +202,8 @@ def test_a_file_that_was_not_downloaded_whole_is_asked_for_again(read: Reader, t
     apart = Reader(read.hub, tmp_path)
     assert rows(apart({"path": "some/ndjson"})[0]) == [{"prompt": "a"}, {"prompt": "b"}]
     next(tmp_path.rglob("snapshots/*/data/train-1.ndjson")).unlink()
-    assert "data.pairs.path: 'some/ndjson' is no file" in apart({"path": "some/ndjson"}, HF_HUB_OFFLINE="1")[0]["error"]
+    assert (
+        "data.pairs.path: there is no file 'some/ndjson' here"
+        in apart({"path": "some/ndjson"}, HF_HUB_OFFLINE="1")[0]["error"]
+    )
     assert rows(apart({"path": "some/ndjson"})[0]) == [{"prompt": "a"}, {"prompt": "b"}]

@@ -11,7 +11,7 @@ from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.errors import DataError
 
-NOT_LEARNED = "answer that its row marks as not to be learned"
+NOT_LEARNED = "answer marked as not to be learned"
 
 
 def row(message: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def row(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", ["images", "attachments", "image_url", "audio"])
 def test_media_in_a_message_are_refused(key: str) -> None:
-    with pytest.raises(DataError, match=f"f row 1: message 1 of prompt has {key}: only text is trained on"):
+    with pytest.raises(DataError, match=f"f row 1: message 1 of prompt has {key}, but only text is supported"):
         read_pair(row(user("What is it?", **{key: ["a.png"]})), "f row 1")
     part = {"type": "text", "text": "What is it?", key: {"url": "a.png"}}
     with pytest.raises(DataError, match=f"message 1 of prompt: part 1 of its content has {key}"):

@@ -25,7 +25,7 @@ SYSTEM = {"role": "system", "content": "S"}
 def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
     (name,) = tag
     for row in ({"prompt": "Q", "completion": "a", **tag}, {"messages": [user("Q"), assistant("a")], **tag}):
-        with pytest.raises(DataError, match=f"f row 1: an answer with a {name} of true or false, as KTO has it"):
+        with pytest.raises(DataError, match=f"f row 1: {name} is true or false, so the row is an unpaired preference"):
             read_demonstration(row, "f row 1")
 
 
@@ -40,7 +40,7 @@ def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
 )
 @pytest.mark.parametrize("answer", [{"prompt": "Q", "response": "a"}, {"messages": [user("Q"), assistant("a")]}])
 def test_scores_of_a_single_answer_are_refused(answer: dict[str, Any], scores: dict[str, Any], named: str) -> None:
-    says = rf"f row 1: a single answer with scores \({named}\), as HelpSteer has them"
+    says = rf"f row 1: a single answer with scores \({named}\) as in HelpSteer"
     for read in (read_demonstration, read_pair):
         with pytest.raises(DataError, match=says):
             read({**answer, **scores}, "f row 1")
@@ -75,7 +75,7 @@ def test_pku_saferlhf_needs_the_number_of_an_answer(better: Any) -> None:
 
 def test_several_answers_of_another_format_are_no_prompt() -> None:
     row = {"prompt": "Q", "response_1": "x", "response_2": "y", "preference_strength": -2}
-    with pytest.raises(DataError, match="response_1, response_2 are several answers to one prompt, as HelpSteer has"):
+    with pytest.raises(DataError, match="response_1, response_2 are several answers to one prompt as in HelpSteer"):
         kind_of(row, Place("f row 1", reading(DataConfig(), "data.pairs")))
 
 
@@ -90,7 +90,7 @@ def test_several_answers_of_another_format_are_no_prompt() -> None:
     ids=["far", "mapped", "twice", "pairs"],
 )
 def test_conversations_stored_as_strings_in_other_ways_are_refused(text: str) -> None:
-    with pytest.raises(DataError, match="prompt is a text that holds a conversation"):
+    with pytest.raises(DataError, match="prompt is a string that holds a conversation"):
         pair({**PLAIN, "prompt": text}, roles={"client": "user"})
 
 
@@ -101,7 +101,7 @@ def test_other_json_in_lists_and_quotation_marks_is_text(text: str) -> None:
 
 def test_a_column_of_messages_that_is_text_says_that_it_is_stored_as_a_string() -> None:
     row = {"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}
-    with pytest.raises(DataError, match=r"messages is a text that holds a conversation.*as a list of messages"):
+    with pytest.raises(DataError, match=r"messages is a string that holds a conversation.*as a list of messages"):
         read_demonstration(row, "f row 1")
 
 

@@ -1,4 +1,4 @@
-"""Preferences, calls of tools and labels as other tools' data sets have them."""
+"""Preferences, calls of tools and labels as other tools' datasets have them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_is_wrong_with_preferences_of_ms_swift_is_said_by_its_names() -> No
     assert "rejected_messages and rejected_response both have the rejected answer" in refusal(both)
     assert "rejected_response must be text or a list of" in refusal(row | {"rejected_response": None})
     unanswered = {"messages": [user("Q")], "rejected_response": "b"}
-    assert "messages, rejected_response (messages has to end with the chosen answer" in refusal(unanswered)
+    assert "messages, rejected_response (messages must end with the chosen answer" in refusal(unanswered)
     other = row | {"rejected_messages": [user("Q2"), assistant("b")]}
     assert read_pair(other, "f row 1") == Drop("answers do not begin with the prompt")
 
@@ -72,7 +72,7 @@ def test_calls_in_a_row_are_one_turn() -> None:
 def test_a_call_that_is_none_is_refused_or_read_as_text_where_asked(value: str) -> None:
     row = {**CHAT, "chosen": [{"role": "function_call", "content": value}]}
     message = refusal(row)
-    assert "message 1 of chosen has the role 'function_call', so its text has to be the JSON of a call" in message
+    assert "message 1 of chosen has the role 'function_call', so its text must be a call" in message
     assert "data.roles: {function_call: assistant}" in message
     assert pair(row, roles={"function_call": "assistant"}).responses[0] == (assistant(value),)
 
@@ -102,7 +102,7 @@ RANKED = [
 
 @pytest.mark.parametrize(
     ("row", "what"),
-    [(r, "an unpaired preference, which this version does not train on ") for r in THUMBS]
+    [(r, "an unpaired preference as in KTO, which this version does not train on ") for r in THUMBS]
     + [(r, "does not train on rankings ") for r in RANKED],
 )
 @pytest.mark.parametrize(

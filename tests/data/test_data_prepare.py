@@ -104,7 +104,7 @@ def test_lengths_are_summed_up(tmp_path: Path) -> None:
         ([row("q", "a", "b"), row("q", "a", "b", p=2)], "d.jsonl row 2: p must be"),
         ([row("q", "a", "b"), row("q", "a", 5)], "d.jsonl row 2: rejected must be text"),
         ([row("q", "a", "b", pair_id="x"), row("r", "a", "b"), row("s", "a", "b", pair_id="x")],
-         "d.jsonl row 3: pair_id 'x' is taken by .*d.jsonl row 1"),
+         "d.jsonl row 3: pair_id 'x' is already used by .*d.jsonl row 1"),
         ([row("q", "a", "a"), row("q", "a", "b", p=0.5), row("r", "b", "b")],
          "d.jsonl: none of its 3 rows can be used: identical responses 2, tie 1"),
     ],
@@ -152,8 +152,8 @@ def test_plain_text_on_a_tokenizer_with_a_chat_template_is_remarked(tmp_path: Pa
     template = encoder(tiny.CHATML)
     _, report = prepare(tmp_path, rows, template)
     assert remarks("pairs", report) == [
-        "data.pairs: the tokenizer has a chat template that plain text does not use "
-        "(data.as_chat: true makes conversations of it)"
+        "data.pairs: the tokenizer's chat template is not used for plain text "
+        "(set data.as_chat: true to make conversations of it)"
     ]
     assert prepare(tmp_path, rows, encoder(tiny.CHATML, as_chat=True))[1].remarks == ()
     turns = {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}
@@ -223,7 +223,7 @@ def test_demonstrations_have_one_response_and_no_preference(tmp_path: Path) -> N
 
 def test_pairs_among_demonstrations_are_an_error(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "response": "yes"}, row("q", "a", "b")]
-    for path, those, kinds in (("d", rows, ("a pair", "no pair")), ("e", rows[::-1], ("no pair", "a pair"))):
+    for path, those, kinds in (("d", rows, ("a pair", "not a pair")), ("e", rows[::-1], ("not a pair", "a pair"))):
         file = tmp_path / f"{path}.jsonl"
         file.write_text("".join(json.dumps(each) + "\n" for each in those))
         with pytest.raises(DataError) as caught:

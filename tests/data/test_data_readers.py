@@ -218,27 +218,27 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
         ("null\n{}", "row 1 is null; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n5', "row 2 is a number; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n\n[]', "row 2 (line 3) is a list; a row is a JSON object with the columns' names as keys"),
-        ('{\n "a": 1\n}', "row 1 goes over several lines; JSON is a list of objects, or has one object a line"),
+        ('{\n "a": 1\n}', "row 1 spans several lines; JSON must be a list of objects, or one object a line"),
         ('[{"a": 1},\n "x"]', "row 2 is a text; a row is a JSON object with the columns' names as keys"),
         ('{"a": 1}\n\n{"a": \n{}', "row 2 (line 3) is not valid JSON: Expecting value at column 7"),
         ('{"a": 1}\n{"a": 2', "row 2 is not valid JSON: Expecting ',' delimiter at column 8"),
-        ('{"a": 1} {"a": 2}', "row 1 is not valid JSON: more follows after its end, at column 10"),
+        ('{"a": 1} {"a": 2}', "row 1 is not valid JSON: more text follows its end, at column 10"),
         ('[{"a": 1},\n {"b":\n }]', "row 2 is not valid JSON: Expecting value at line 3 column 2"),
-        ('[{"a": 1}\n {"a": 2}]', "row 1 is not followed by a comma or the end of the list; is the file cut off?"),
-        ('[{"a": 1}', "row 1 is not followed by a comma or the end of the list; is the file cut off?"),
+        ('[{"a": 1}\n {"a": 2}]', "row 1 is not followed by a comma or the end of the list; is the file truncated?"),
+        ('[{"a": 1}', "row 1 is not followed by a comma or the end of the list; is the file truncated?"),
         ('[{"a": 1},', "row 2 (line 1) is not valid JSON: Expecting value at column 11"),
         ("[", "row 1 is not valid JSON: Expecting value at column 2"),
-        ('[{}]\n{"a": 1}', "is not valid JSON: more follows after the end of the list, on line 2"),
-        ('{}\n{"a": 1, "b": {"c": 1, "c": 2}}', "row 2 is not valid JSON: the key 'c' comes twice in one object"),
-        ('{"p": NaN}', "row 1 is not valid JSON: NaN is no JSON number; leave the value out or write null"),
+        ('[{}]\n{"a": 1}', "is not valid JSON: more text follows the end of the list, on line 2"),
+        ('{}\n{"a": 1, "b": {"c": 1, "c": 2}}', "row 2 is not valid JSON: the key 'c' occurs twice in one object"),
+        ('{"p": NaN}', "row 1 is not valid JSON: NaN is not a JSON number; leave the value out or write null"),
         ('{"p": [-Infinity]}',
-         "row 1 is not valid JSON: -Infinity is no JSON number; leave the value out or write null"),
+         "row 1 is not valid JSON: -Infinity is not a JSON number; leave the value out or write null"),
         ('{"p": 1e999}', "row 1 is not valid JSON: the number 1e999 is too large"),
         ('{"p": ' + "9" * 5000 + "}", "row 1 holds a number with too many digits"),
         ('{"a": "\\ud83d\\ude00"}\n{"a": "x\\uD83D"}',
-         "row 2 holds \\ud83d, half of a surrogate pair, which is no character"),
-        ('{"a": ' + "[" * 3000 + "]" * 3000 + "}", f"row 1 is nested too deeply; at most {MAX_DEPTH} levels are read"),
-        ('[{"a": ' + "[" * 150 + "]" * 150 + "}]", f"row 1 is nested too deeply; at most {MAX_DEPTH} levels are read"),
+         "row 2 holds \\ud83d, half of a surrogate pair, which is not a character"),
+        ('{"a": ' + "[" * 3000 + "]" * 3000 + "}", f"row 1 is nested too deeply; at most {MAX_DEPTH} levels"),
+        ('[{"a": ' + "[" * 150 + "]" * 150 + "}]", f"row 1 is nested too deeply; at most {MAX_DEPTH} levels"),
         (b'{"a": "x"}\n{"a": "\xff"}', "line 2 is not UTF-8 text"),
         (b'[{"a": "x"},\n{"a": "\xff"}]', "line 2 is not UTF-8 text"),
         ('{"a": 1}'.encode("utf-16"), "line 1 is not UTF-8 text (the file is UTF-16; save it as UTF-8)"),
@@ -264,16 +264,16 @@ def test_as_deep_as_is_read(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("a,b\n", "(data.pairs) has no rows"),
-        ("a;b\n1;2\n", "has semicolons between its cells; a .csv file has commas there, and a .tsv file tabs"),
+        ("a;b\n1;2\n", "has semicolons between its cells; a .csv file needs commas, and a .tsv file tabs"),
         ("a\tb\n1\t2\n", "has tabs between its cells"),
         ("a|b\n1|2\n", "has bars between its cells"),
         (
             gzip.compress(b"a,b\n1,2\n", mtime=0),
-            "line 1 is not UTF-8 text (the file is packed with gzip; its name has to end in",
+            "line 1 is not UTF-8 text (the file is compressed with gzip; its name must end in",
         ),
         ("a,b\n1,2\n1,2,3\n", "row 2 (line 3) has 3 cells and the header 2; a cell that holds a delimiter"),
         ("a,b\n\n1\n", "row 1 (line 3) has 1 cells and the header 2; a cell that holds a delimiter"),
-        ("a,b,a\n1,2,3\n", "has two columns with the name 'a'; give each a name of its own"),
+        ("a,b,a\n1,2,3\n", "has two columns named 'a'; rename one of them"),
         ('a,b\n1,"2\n\n3,4\n', "row 1 (line 2) opens a quote that is never closed"),
         ('"a,b\n1,2\n', "line 1 opens a quote that is never closed"),
         ('a,b\n1,2\n1,"x"y\n', "row 2 (line 3) has more text after a closing quote; a quote inside a cell is"),
@@ -306,7 +306,7 @@ def test_broken_parquet(tmp_path: Path) -> None:
     assert error_of(path, content[:-100]).startswith("cannot be read: ")
     assert error_of(path, content[:200] + bytes(2000) + content[2200:]).startswith("cannot be read: ")
     pq.write_table(pa.table([[1], [2]], ["a", "a"]), path)
-    assert error_of(path, path.read_bytes()).startswith("has two columns with the name 'a'")
+    assert error_of(path, path.read_bytes()).startswith("has two columns named 'a'")
 
 
 def test_parquet_names_that_are_no_text(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from seralign.data.formats import read_demonstration, read_pair
 from seralign.data.place import reading
 from seralign.data.raw import RawExample
 
-TAKEN = ("prompt taken off the responses that repeat it",)
-ONCE = ("one response alone begins with the prompt",)
+TAKEN = ("prompt removed from responses that repeat it",)
+ONCE = ("only one response begins with the prompt",)
 
 
 def pair(prompt: Any, chosen: str, rejected: str, **data: Any) -> RawExample:

@@ -128,7 +128,7 @@ def test_arguments_that_are_json_text_are_the_object_that_they_spell() -> None:
 
     raw = pair({**CHAT, "chosen": [answer('{"city": "Rome"}')]})
     assert raw.responses[0] == (answer({"city": "Rome"}),)
-    assert raw.notes == ("arguments of a tool call read from JSON text",)
+    assert raw.notes == ("tool call arguments parsed from JSON text",)
     assert pair({**CHAT, "chosen": [answer("not JSON")]}).responses[0] == (answer("not JSON"),)
     assert pair({**CHAT, "chosen": [answer("3")]}).responses[0] == (answer("3"),)
     for depth in (101, 900, 100_000):
@@ -182,14 +182,14 @@ def test_answers_that_are_json_text_stay_text() -> None:
     ],
 )
 def test_conversations_stored_as_strings_are_refused(text: str) -> None:
-    assert "prompt is a text that holds a conversation" in refusal({**PLAIN, "prompt": text})
-    assert "a response is a text that holds a conversation" in refusal({"chosen": text, "rejected": text})
-    assert "a response is a text that holds a conversation" in refusal({**PLAIN, "chosen": text})
+    assert "prompt is a string that holds a conversation" in refusal({**PLAIN, "prompt": text})
+    assert "a response is a string that holds a conversation" in refusal({"chosen": text, "rejected": text})
+    assert "a response is a string that holds a conversation" in refusal({**PLAIN, "chosen": text})
 
 
 @pytest.mark.parametrize("text", ['{"role": "user", "content": "Hi"}', "{'content': 'Hi', 'role': 'user'}"])
 def test_a_message_stored_as_a_string_is_no_prompt_but_may_be_an_answer(text: str) -> None:
-    assert "prompt is a text that holds a conversation" in refusal({**PLAIN, "prompt": text})
+    assert "prompt is a string that holds a conversation" in refusal({**PLAIN, "prompt": text})
     read = pair({**PLAIN, "chosen": text})
     assert (read.prompt, read.responses[0]) == (PLAIN["prompt"], text)
     assert read.notes == ("response that is a conversation stored as a string",)
@@ -207,7 +207,7 @@ def test_a_system_column_is_the_system_message() -> None:
     both = {"chosen": [user("Q"), assistant("a")], "rejected": [user("Q"), assistant("b")]}
     assert pair({**both, "system": "S"}).prompt == (system, user("Q"))
     assert pair({**CHAT, "system": "S", "prompt": [system, user("Q")]}).prompt == (system, user("Q"))
-    assert "the column system and the system message in the prompt differ" in refusal(
+    assert "the column system differs from the system message in the prompt" in refusal(
         {**CHAT, "system": "T", "prompt": [system, user("Q")]}
     )
     prompt = read_prompt({"prompt": "Q", "system": "S"}, "f", reading(DataConfig(as_chat=True), "data.prompts"))
@@ -229,7 +229,7 @@ def test_an_empty_system_column_is_none(empty: str | None) -> None:
 )  # fmt: skip
 def test_plain_text_has_no_place_for_what_belongs_to_a_conversation(column: str, value: Any) -> None:
     message = refusal({**PLAIN, column: value})
-    assert f"{column} cannot go with a prompt of plain text" in message
+    assert f"{column} cannot be used with a plain text prompt" in message
     assert "data.as_chat: true" in message
     assert pair({**PLAIN, column: value}, as_chat=True).unread == ()
 
@@ -250,10 +250,10 @@ def test_tools_documents_and_settings_go_to_the_template() -> None:
     assert raw.example_id != pair(CHAT).example_id
     written = pair({**row, "tools": '[{"name": "f"}]'})
     assert written.inputs.tools == ({"name": "f"},)
-    assert written.notes == ("tools or settings read from JSON text",)
+    assert written.notes == ("tools or settings parsed from JSON text",)
     assert "tools must be a list of objects" in refusal({**CHAT, "tools": "none"})
     assert "chat_template_kwargs must be an object" in refusal({**CHAT, "chat_template_kwargs": [1]})
-    assert "chat_template_kwargs.tools is no setting" in refusal({**CHAT, "chat_template_kwargs": {"tools": []}})
+    assert "chat_template_kwargs.tools is not a setting" in refusal({**CHAT, "chat_template_kwargs": {"tools": []}})
     with pytest.raises(ConfigError, match=r"chat_template_kwargs\.messages is not a setting"):
         DataConfig(chat_template_kwargs={"messages": []})
 
@@ -274,14 +274,14 @@ def test_charts_are_refused() -> None:
     ("row", "listed"),
     [
         ({"prompt": "Q", "response": "a", "rejected_response": "b"},
-         "prompt, response, rejected_response (name them with data.pairs.columns: {rejected: rejected_response})"),
+         "prompt, response, rejected_response (rename them with data.pairs.columns: {rejected: rejected_response})"),
         ({"prompt": "Q", " chosen": "a", "rejected": "b"},
-         "prompt, ' chosen', rejected (name them with data.pairs.columns: {chosen: ' chosen'})"),
+         "prompt, ' chosen', rejected (rename them with data.pairs.columns: {chosen: ' chosen'})"),
         ({"Prompt": "Q", "Chosen": "a", "Rejected": "b"},
-         "Prompt, Chosen, Rejected (name them with data.pairs.columns: "
+         "Prompt, Chosen, Rejected (rename them with data.pairs.columns: "
          "{prompt: Prompt, chosen: Chosen, rejected: Rejected})"),
-        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (answers: of a list"),
-        ({"good": "a", "bad": "b"}, "good, bad (name them by data.pairs.columns, our name: theirs)"),
+        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (write one row with chosen and rejected for each"),
+        ({"good": "a", "bad": "b"}, "good, bad (rename them with data.pairs.columns: {our name: name in the file})"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_no_pair_lists_all_of_its_columns(row: dict[str, Any], listed: str) -> None:
@@ -407,5 +407,5 @@ def test_turns_that_hh_cannot_part_are_counted_by_that_reason(row: dict[str, Any
 )  # fmt: skip
 def test_turns_in_a_prompt_that_becomes_one_message_are_noted(prompt: str, note: bool) -> None:
     notes = pair({**PLAIN, "prompt": prompt}, as_chat=True).notes
-    assert notes == ("prompt already in turns made one user message by data.as_chat",) * note
+    assert notes == ("prompt with turns made one user message by data.as_chat",) * note
     assert pair({**PLAIN, "prompt": prompt}).notes == ()

@@ -197,16 +197,16 @@ def test_the_columns_of_shards_are_put_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.jsonl": "{}", "b.csv": "a\n1\n"}, r"mixes .csv and .jsonl files; give those that you mean"),
+        ({"a.jsonl": "{}", "b.csv": "a\n1\n"}, r"mixes .csv and .jsonl files; give the ones to read"),
         ({"README.md": "no"}, r"has no data files; known are .json"),
         ({}, r"has no data files"),
-        ({"a.jsonl": "{}", "b.jsonl.bz2": "x"}, r"b.jsonl.bz2 is packed in a way that is not read"),
-        ({"a.jsonl": "{}", "more/b.jsonl": "{}"}, r"has data in a folder of its own, more; give the folder"),
-        ({"train/deep/b.parquet": "x"}, r"has data in a folder of its own, train; .*/s/\*\*/\*.parquet$"),
+        ({"a.jsonl": "{}", "b.jsonl.bz2": "x"}, r"b.jsonl.bz2 has an unsupported compression"),
+        ({"a.jsonl": "{}", "more/b.jsonl": "{}"}, r"the data files are in a subfolder of .*, more; give the folder"),
+        ({"train/deep/b.parquet": "x"}, r"the data files are in a subfolder of .*, train; .*/s/\*\*/\*.parquet$"),
         ({"a.jsonl": "{}", "b.jsonl": ""}, r"b.jsonl is empty"),
         (
             {"train-00.jsonl": "{}", "train-01.jsonl": "{}", "my_test.jsonl": "{}"},
-            r"has files of several splits, my_test.jsonl and train-00.jsonl; give those that you mean",
+            r"has files of several splits, my_test.jsonl and train-00.jsonl; give the ones to read",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_glob_is_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert prompts(["b-*.jsonl", "x/*.jsonl"]) == ["b-1", "x/a-3"]
     with pytest.raises(DataError, match=r"data.prompts.path: no file matches 'c-\*.jsonl'"):
         prompts("c-*.jsonl")
-    with pytest.raises(DataError, match=r"data.prompts.path: a-1.jsonl is named twice"):
+    with pytest.raises(DataError, match=r"data.prompts.path: a-1.jsonl is listed twice"):
         prompts(["a-1.jsonl", "a-*.jsonl"])
 
 
@@ -264,7 +264,7 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
     made.save_to_disk(tmp_path / "one", num_shards=2)
     assert list(load_rows(source(tmp_path / "one"), "data.pairs")) == ROWS
     assert [where for _, where in load_rows(source(tmp_path / "one"), "k").located()][4] == f"{tmp_path}/one row 5"
-    with pytest.raises(ConfigError, match=r"data.pairs.split: .*/one is one data set without splits"):
+    with pytest.raises(ConfigError, match=r"data.pairs.split: .*/one is one dataset without splits"):
         load_rows(source(tmp_path / "one", split="test"), "data.pairs")
 
     splits = {"train": made, "test": made.select([3])}
@@ -380,7 +380,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d.jsonl")
-    with pytest.raises(DataError, match=r"d.jsonl is no regular file"):
+    with pytest.raises(DataError, match=r"d.jsonl is not a regular file"):
         load_rows(source(tmp_path / "d.jsonl"), "data.pairs")
 
 
@@ -421,10 +421,10 @@ def test_an_empty_list_of_files() -> None:
     [
         ({"columns": {"chosen": "good"}}, DataError, "no column 'good'; it has prompt, chosen, rejected"),
         ({"columns": {"chozen": "chosen"}}, ConfigError, "unknown column 'chozen'; did you mean chosen"),
-        ({"columns": {"chosen": "rejected", "prompt": "rejected"}}, ConfigError, "one name of ours only"),
+        ({"columns": {"chosen": "rejected", "prompt": "rejected"}}, ConfigError, "mapped to one name only"),
         ({"limit": 0}, ConfigError, "limit must be at least 1"),
-        ({"split": "test"}, ConfigError, "data.pairs.split goes with a hub data set"),
-        ({"revision": "v1"}, ConfigError, "data.pairs.revision goes with a hub data set"),
+        ({"split": "test"}, ConfigError, "data.pairs.split is for hub datasets"),
+        ({"revision": "v1"}, ConfigError, "data.pairs.revision is for hub datasets"),
     ],
 )
 def test_options_that_cannot_be_honoured(tmp_path: Path, options: dict, error: type, message: str) -> None:
@@ -438,7 +438,9 @@ def test_options_that_cannot_be_honoured(tmp_path: Path, options: dict, error: t
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     for read in (load_rows, fingerprint):
-        with pytest.raises(DataError, match=r"data.pairs.path: 'owner/name' is no file here, and the hub cannot "):
+        with pytest.raises(
+            DataError, match=r"data.pairs.path: there is no file 'owner/name' here, and the hub cannot "
+        ):
             read(source("owner/name"), "data.pairs")
 
 
@@ -451,5 +453,5 @@ def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_data(
     with pytest.raises(DataError) as caught:
         load_rows(source("owner/name"), "data.pairs")
     assert str(caught.value) == (
-        f"{variable} (/dev/null/x) cannot be written; set it to a folder that can be (Not a directory)"
+        f"{variable} (/dev/null/x) cannot be written; set it to a writable folder (Not a directory)"
     )

@@ -75,8 +75,8 @@ def test_a_thought_that_the_template_strips_follows_the_opening_of_the_generatio
     tokenizer = tiny.byte_bpe()
     assert tokenizer.decode(list(encoded.response_ids[0])) == "It is 4.\n</think>\n\n4<|im_end|>"
     assert encoded.notes == (
-        "thought kept that the chat template leaves out",
-        "response leaves the thought open that the prompt begins",
+        "thought kept although the chat template leaves it out",
+        "response does not close the thought that the prompt opens",
     )
 
 
@@ -92,7 +92,7 @@ def test_an_answer_may_go_on_with_the_thought_that_the_prompt_opens() -> None:
     encoded = kept(R1, answer("It is 4.\n</think>\n\n4"), answer("So 5.</think>5"))
     assert encoded.prompt == f"<s>{ASSISTANT_TURN}<think>\n"
     assert encoded.responses == ("It is 4.\n</think>\n\n4", "So 5.</think>5")
-    assert encoded.notes == ("thought kept that the chat template leaves out",)
+    assert encoded.notes == ("thought kept although the chat template leaves it out",)
 
 
 @pytest.mark.parametrize("system", [None, "Be brief."])
@@ -170,7 +170,7 @@ def test_what_the_template_makes_no_use_of_is_noted() -> None:
     silent = "{% for m in messages if m['role'] != 'system' %}" + tiny.CHATML.partition("%}")[2]
     assert kept(silent, answer("4"), prompt=(system, USER)).notes == ("chat template leaves out a part of the prompt",)
     earlier = (USER, *answer("<think>\nhm\n</think>\n\n4"), USER)
-    assert kept(R1, answer("5"), prompt=earlier).notes == ("response leaves the thought open that the prompt begins",)
+    assert kept(R1, answer("5"), prompt=earlier).notes == ("response does not close the thought that the prompt opens",)
 
 
 def test_settings_of_the_template() -> None:
@@ -194,7 +194,7 @@ def test_settings_of_the_template() -> None:
     ):
         encode(tiny.CHATML, answer("Blue"), chat_template_kwargs={"enable_thinking": False})
     made = make_encoder(tiny.byte_bpe(SWITCH), DataConfig(chat_template_kwargs={"enable_thinking": 1}), frozenset())
-    with pytest.raises(ConfigError, match=r"data\.chat_template_kwargs goes with conversations, but f row 7 is none"):
+    with pytest.raises(ConfigError, match=r"data\.chat_template_kwargs needs conversations, but f row 7 is not one"):
         made.encode([Unencoded("text", ("a",), "f row 7")])
 
 
@@ -263,9 +263,9 @@ def test_a_template_that_fails_for_any_row_is_itself_to_blame(template: str, rea
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{{ raise_exception('Roles must alternate') }}", "refuses it: Roles must alternate"),
-        ("{{ messages[0].a.b }}", "refuses it: UndefinedError: 'dict object' has no attribute 'a'"),
-        ("{{ 1 // 0 }}", "refuses it: ZeroDivisionError: integer division or modulo by zero"),
+        ("{{ raise_exception('Roles must alternate') }}", "cannot render the row: Roles must alternate"),
+        ("{{ messages[0].a.b }}", "cannot render the row: UndefinedError: 'dict object' has no attribute 'a'"),
+        ("{{ 1 // 0 }}", "cannot render the row: ZeroDivisionError: integer division or modulo by zero"),
     ],
 )
 def test_a_row_that_a_template_cannot_take_is_named(template: str, reason: str) -> None:
@@ -279,7 +279,7 @@ def test_a_row_that_a_template_cannot_take_is_named(template: str, reason: str) 
 
 def test_a_template_may_need_a_system_message() -> None:
     needs = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no system') }}{% endif %}" + tiny.CHATML
-    with pytest.raises(DataError, match=r"^f row 7: .* refuses it: no system$"):
+    with pytest.raises(DataError, match=r"^f row 7: .* cannot render the row: no system$"):
         encode(needs, answer("four"))
     assert kept(needs, answer("four"), system="Be brief.").notes == ()
 
@@ -319,7 +319,7 @@ def test_a_worker_that_ends_is_replaced() -> None:
     assert render_apart(template, [conversation]) == right
 
 
-STARTS = "chat templates are run in a process of their own, which cannot be started: "
+STARTS = "cannot start the process that runs chat templates: "
 
 
 @pytest.mark.parametrize(

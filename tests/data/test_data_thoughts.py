@@ -15,7 +15,7 @@ from seralign.data.rendering import Conversation, LeftOut, Rendered
 USER: Message = {"role": "user", "content": "What is 2 + 2?"}
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome", "days": 3}}}
 FIELDS = ["reasoning_content", "thinking", "reasoning"]
-RENAMED = "thought given to the chat template in the field that it reads"
+RENAMED = "thought moved to the field that the chat template reads"
 ASSISTANT_TURN = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n"
 # As Qwen3's: of earlier turns it writes the thoughts that come after the last question.
 LATER = (
@@ -96,7 +96,7 @@ def test_a_thought_goes_where_the_generation_prompt_opens_it(field: str, templat
     found = kept(template, answer("\n\n4", **{field: "It is 4.\n"}))
     assert found.prompt.endswith("<|im_start|>assistant\n<think>\n")
     assert found.responses == ("It is 4.\n</think>\n\n4<|im_end|>",)
-    assert found.notes == ("thought kept that the chat template leaves out",)
+    assert found.notes == ("thought kept although the chat template leaves it out",)
 
 
 def test_a_thought_that_no_template_can_be_given_drops_the_row() -> None:

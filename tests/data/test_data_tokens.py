@@ -106,9 +106,11 @@ def test_system_messages() -> None:
     assert kept(made, (USER,)).prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     own = {"role": "system", "content": "Be long."}
     assert kept(made, (own, USER)).prompt.count("<|im_start|>system") == 1
-    with pytest.raises(DataError, match=r"f row 1: the chat template .* refuses it: System role not supported$"):
+    with pytest.raises(
+        DataError, match=r"f row 1: the chat template .* cannot render the row: System role not supported$"
+    ):
         one(encoder(tiny.byte_bpe(tiny.GEMMA), system="Be brief."), (USER,), chat("Paris."))
-    with pytest.raises(ConfigError, match=r"data.system goes with conversations, but f row 1 is none"):
+    with pytest.raises(ConfigError, match=r"data.system needs conversations, but f row 1 is not one"):
         one(encoder(BPE, system="Be brief."), "Hi", "Yes")
 
 
@@ -117,12 +119,12 @@ def test_a_word_outside_a_vocabulary_without_an_unknown_token_is_named_so() -> N
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made = encoder(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"))
     assert kept(made, "e1 e2").prompt_ids == (0, 1)
-    with pytest.raises(DataError, match=r"f row 1: the tokenizer .* refuses it: it has a word outside the vocabulary"):
+    with pytest.raises(DataError, match=r"f row 1: the tokenizer .* fails: it contains a word outside the vocabulary"):
         one(made, "hello world")
 
 
 def test_a_conversation_needs_a_template_and_a_response_an_end() -> None:
-    with pytest.raises(ModelError, match=r"no chat template; give one as policy.chat_template"):
+    with pytest.raises(ModelError, match=r"no chat template; set policy.chat_template"):
         one(encoder(BPE), (USER,), chat("Paris."))
     tokenizer = tiny.byte_bpe()
     tokenizer.eos_token = None

@@ -1,6 +1,6 @@
-"""What a chat template makes of a prompt and its answers, and whether it writes all of what it was given.
+"""Renders a prompt and its answers with a chat template, and checks that the template writes everything it was given.
 
-Everything here takes a function that applies the template, so it runs wherever the template does.
+All functions take a function that applies the template, so they run wherever the template does.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from seralign.data.thoughts import (
     with_thoughts_named,
 )
 
-# Stands in for an answer; private-use characters are in no real text.
+# Stands in for an answer; real text has no private-use characters.
 PLACEHOLDER = "\ue0ff"
 STAND_IN = {"role": "assistant", "content": PLACEHOLDER}
 LAST_WORD = re.compile(r"\W*\w+\W*\Z")
 
 ANSWER_LEFT_OUT = "chat template leaves out a part of the answer"
 PROMPT_LEFT_OUT = "chat template leaves out a part of the prompt"
-THOUGHT_KEPT = "thought kept that the chat template leaves out"
-THOUGHT_OPEN = "response leaves the thought open that the prompt begins"
+THOUGHT_KEPT = "thought kept although the chat template leaves it out"
+THOUGHT_OPEN = "response does not close the thought that the prompt opens"
 TOOLS_UNUSED = "chat template does not use tools"
 DOCUMENTS_UNUSED = "chat template does not use documents"
 
 
 def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rendered | LeftOut:
-    """The text of a prompt and of each answer; an empty answer has none.
+    """Render the text of a prompt and of each answer; an empty answer has an empty text.
 
-    The prompt ends with the template's generation prompt; a response is what the template writes after it, end of
-    turn included, so that the two joined are what a model served with the template reads and writes. Where the
-    template strips the thought of an answer, the answer's own text is put after the generation prompt; where it reads
-    thoughts from another field than the row has them in, they are given to it in that one.
+    The prompt ends with the template's generation prompt. A response is what the template writes after it, including
+    the end of turn. Joined, they are what a model served with this template reads and writes. If the template strips
+    the thought of an answer, the answer's own text follows the generation prompt. If it reads thoughts from another
+    field than the row uses, they are passed in that field.
 
     Args:
         apply: Applies the template.
         conversation: Messages and answers.
-        careful: Look whether the template reorders messages even where nothing seems to be amiss.
+        careful: Always check whether the template reorders messages, even without a sign of it.
 
     Raises:
         TemplateRefusal: The template writes a part of the prompt into the response.
@@ -79,22 +79,24 @@ def render_chat(apply: Apply, conversation: Conversation, careful: bool) -> Rend
 
 
 def _response(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str:
-    """What the template writes after ``prompt`` for an answer, with its end of turn.
+    """What the template writes for an answer after ``prompt``, including its end of turn.
 
-    Where the template renders the prompt differently once it is answered, the answer's place is found by rendering
-    another answer in its stead.
+    Some templates render the prompt differently once it is answered. Then the answer's place is found by rendering
+    another answer in its place.
     """
     full = apply((*chat, message), inputs, False)
     if not full.startswith(prompt):
         shared = os.path.commonprefix([full, apply((*chat, STAND_IN), inputs, False)])  # noqa: RUF071
         prompt = _before_the_answer(shared, prompt)
-    # What follows the end of turn, such as a line break, is never sampled.
+    # Text after the end of turn, such as a line break, is never sampled.
     return full[len(prompt) :].rstrip()
 
 
 def _before_the_answer(shared: str, prompt: str) -> str:
-    """What of ``shared``, which comes before every answer, the generation prompt already has: where both end with the
-    same mark, such as ``[/INST]``, white space that only ``shared`` has after it is the model's to write.
+    """The part of ``shared`` that the generation prompt already has; ``shared`` is what precedes every answer.
+
+    If both end with the same mark, such as ``[/INST]``, white space after it that only ``shared`` has belongs to the
+    answer.
     """
     mark, space = shared.rstrip(), prompt[len(prompt.rstrip()) :]
     if _last_word(mark) != _last_word(prompt.rstrip()) or not shared[len(mark) :].startswith(space):
@@ -108,15 +110,15 @@ def _last_word(text: str) -> str:
 
 
 def _is_whole(apply: Apply, chat: Chat, message: Message, inputs: Inputs, text: str, prompt: str) -> bool:
-    """Whether a response has all that an answer says, each part in a place of its own."""
+    """Whether a response contains every part of an answer, each in a separate place."""
     return writes(message, text, prompt) and not leaves_out(apply, chat, (message,), inputs, False)
 
 
 def writes(message: Message, text: str, prompt: str) -> bool:
-    """Whether a response has all that an answer says: content, thoughts, calls of tools.
+    """Whether a response contains every part of an answer: content, thoughts, tool calls.
 
-    White space around the content and around the tags of a thought is the template's; so is how arguments are
-    written, but each of their names and values has to be there. A tag that the prompt ends with opens the thought.
+    White space around the content and around thought tags may differ. Arguments may be formatted in any way, but each
+    name and value must occur. A thought tag at the end of the prompt opens the answer's thought.
     """
     pieces = _pieces(message["content"])
     if pieces and prompt.rstrip().endswith(pieces[0]) and THOUGHT.fullmatch(pieces[0]):
@@ -143,7 +145,7 @@ def _has(text: str, value: Any) -> bool:
 
 
 def _repeats_prompt(chat: Chat, message: Message, text: str) -> bool:
-    """Whether a response seems to hold a message of the prompt beside the answer itself."""
+    """Whether a response seems to contain a message of the prompt in addition to the answer."""
     around = text
     for piece in _pieces(message["content"]):
         around = around.replace(piece, "", 1)
@@ -152,7 +154,7 @@ def _repeats_prompt(chat: Chat, message: Message, text: str) -> bool:
 
 
 def _check_order(apply: Apply, chat: Chat, message: Message, inputs: Inputs) -> None:
-    """Mark every message of the prompt, and look for the marks in the response."""
+    """Mark every message of the prompt and look for the marks in the response."""
     marked = tuple({**earlier, "content": earlier["content"] + SENTINEL} for earlier in chat)
     text = _response(apply, marked, message, inputs, apply(marked, inputs, True))
     if SENTINEL in text:
@@ -160,15 +162,16 @@ def _check_order(apply: Apply, chat: Chat, message: Message, inputs: Inputs) -> 
 
 
 def _mended(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:
-    """A response with a thought that the template leaves out; None where more than that is missing."""
+    """A response with the thought that the template leaves out; None if more than that is missing."""
     text = _response(apply, chat, message, inputs, prompt)
     whole = _is_whole(apply, chat, message, inputs, text, prompt)
     return text if whole else _with_thought(apply, chat, message, inputs, prompt)
 
 
 def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, prompt: str) -> str | None:
-    """A response made of the answer's own text, where the template strips its thought; None where that is not all
-    that is missing, or where the generation prompt opens with what the answer does not begin with.
+    """A response made of the answer's own text, for a template that strips its thought.
+
+    None if more than the thought is missing, or if the generation prompt opens with text that the answer lacks.
     """
     content = message["content"]
     shown = apply((*chat, STAND_IN), inputs, False)
@@ -188,13 +191,13 @@ def _with_thought(apply: Apply, chat: Chat, message: Message, inputs: Inputs, pr
     begin = content.lstrip()
     if begin.startswith(opening.strip()):
         return begin.removeprefix(opening.strip()).lstrip() + end
-    # As the model itself answered: its text goes on with the thought that the prompt has opened.
+    # The prompt has opened the thought, and the answer's text continues it, as the model wrote it.
     tags, opened = THOUGHT.findall(content), OPENED.fullmatch(opening)
     return begin + end if opened and tags[:1] == [f"</{opened[1]}>"] else None
 
 
 def _unused(apply: Apply, chat: Chat, inputs: Inputs, prompt: str) -> Iterator[str]:
-    """What the template was given for the prompt and makes no use of. It may strip the thoughts of earlier turns."""
+    """Inputs of the prompt that the template does not use. It may strip the thoughts of earlier turns."""
     kept = tuple(_without_thoughts(message) for message in chat)
     if not all(writes(message, prompt, "") for message in kept) or leaves_out(apply, (), kept, inputs, True):
         yield PROMPT_LEFT_OUT

@@ -1,4 +1,4 @@
-"""Where a prompt ends and its answers begin, in texts and conversations, before tokens."""
+"""Finds where a prompt ends and its answers begin, in texts and conversations, before tokenization."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Parts = tuple[Content, Content, Content]
 
 
 def split(prompt: Content | None, first: Content, second: Content, place: Place) -> Parts | str:
-    """The prompt and the two answers, each free of the prompt; a conversation's answer is one assistant message.
+    """Split a row into the prompt and two answers without it. An answer in a conversation is one assistant message.
 
     Args:
-        prompt: The prompt, or None where the answers begin with it.
-        first: An answer, or the whole text or conversation that it ends.
-        second: The other one, of the same kind.
+        prompt: The prompt; None if the answers begin with it.
+        first: An answer, or the whole text or conversation that ends with it.
+        second: The other answer, of the same kind.
         place: The row, for messages.
 
     Returns:
         Prompt and answers, or the reason to drop the row.
 
     Raises:
-        DataError: The prompt is empty or ends with an answer, or the kinds do not go together.
+        DataError: The prompt is empty or ends with an answer, or text and conversations are mixed.
     """
     if is_chat(first) and is_chat(second):
         parts = _split_chat(prompt, first, second, place)
@@ -46,7 +46,7 @@ def split(prompt: Content | None, first: Content, second: Content, place: Place)
 
 
 def check_prompt(prompt: Content, place: Place) -> None:
-    """Refuse a prompt that nothing can answer.
+    """Check that a prompt can be answered.
 
     Raises:
         DataError: The prompt is empty, or a conversation that ends with an assistant message.
@@ -54,11 +54,11 @@ def check_prompt(prompt: Content, place: Place) -> None:
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise place.error("the prompt is empty")
     if is_chat(prompt) and prompt[-1]["role"] == "assistant":
-        raise place.error("the prompt ends with an assistant message; it must end with the one to answer")
+        raise place.error("the prompt ends with an assistant message; it must end with the message to answer")
 
 
 def answer(content: Content) -> Content:
-    """A text as the assistant's message; other content as it is."""
+    """A text as an assistant message; other content unchanged."""
     return ({"role": "assistant", "content": content},) if isinstance(content, str) else content
 
 
@@ -70,7 +70,7 @@ def _split_chat(prompt: Content | None, first: Chat, second: Chat, place: Place)
         elif not shared:
             return NO_SHARED_PROMPT if prompt is None else NOT_THE_PROMPT
         elif prompt is not None and prompt.strip() not in (message["content"].strip() for message in shared):
-            raise place.error("prompt is none of the messages that chosen and rejected begin with")
+            raise place.error("chosen and rejected do not begin with the messages of prompt")
         else:
             border = len(shared)
     else:
@@ -88,7 +88,7 @@ def _split_chat(prompt: Content | None, first: Chat, second: Chat, place: Place)
 
 
 def _shared_messages(first: Chat, second: Chat) -> Chat:
-    """The messages that both begin with, at least one message left to each."""
+    """The messages that both begin with; leaves at least one message in each."""
     size = 0
     while size < min(len(first), len(second)) - 1 and first[size] == second[size]:
         size += 1

@@ -1,4 +1,4 @@
-"""Calls of tools in a message: OpenAI's ``tool_calls``, and messages whose text is a call, as in ShareGPT's format."""
+"""Tool calls in messages: OpenAI's ``tool_calls``, and ShareGPT's messages whose text is a call."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from seralign.data.content import Chat, Message
 from seralign.data.place import Place
 from seralign.data.values import from_json, shown
 
-ARGUMENTS_DECODED = "arguments of a tool call read from JSON text"
+ARGUMENTS_DECODED = "tool call arguments parsed from JSON text"
 
 
 def read_calls(calls: Any, what: str, place: Place) -> list[Any]:
-    """The value of ``tool_calls``.
+    """Read the value of ``tool_calls``.
 
     Args:
         calls: A list of objects.
@@ -21,7 +21,7 @@ def read_calls(calls: Any, what: str, place: Place) -> list[Any]:
         place: The row.
 
     Raises:
-        DataError: It is something else.
+        DataError: It is not such a list.
     """
     if not isinstance(calls, list | tuple) or not all(isinstance(call, Mapping) for call in calls):
         raise place.error(f"{what}: tool_calls must be a list of calls, got {shown(calls)}")
@@ -29,27 +29,27 @@ def read_calls(calls: Any, what: str, place: Place) -> list[Any]:
 
 
 def call_message(message: Message, role: str, what: str, place: Place) -> Message:
-    """A message of a role such as ``function_call`` as the assistant's message with ``tool_calls``.
+    """Turn a message with a role such as ``function_call`` into an assistant message with ``tool_calls``.
 
-    Its content is one call ``{name, arguments}``, or a list of them, as JSON text or as it is.
+    Its content is one call ``{name, arguments}`` or a list of calls, as JSON text or as values.
 
     Raises:
-        DataError: It is something else.
+        DataError: It is neither.
     """
     given = message.get("content")
     value: Any = from_json(given) if isinstance(given, str) else given
     calls: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
     if not calls or not all(_is_call(call) for call in calls):
         raise place.error(
-            f"{what} has the role {role!r}, so its text has to be the JSON of a call, {{name, arguments}}, or of a "
-            f"list of calls, got {shown(given)}. To read it as plain text, say data.roles: {{{role}: assistant}}"
+            f"{what} has the role {role!r}, so its text must be a call {{name, arguments}} or a list of calls in JSON, "
+            f"got {shown(given)}. To read it as plain text, set data.roles: {{{role}: assistant}}"
         )
     made = [call if "function" in call else {"type": "function", "function": dict(call)} for call in calls]
     return {**message, "content": "", "tool_calls": read_calls(made, what, place)}
 
 
 def joined(messages: Sequence[Message], are_calls: Sequence[bool]) -> Chat:
-    """Messages, with each that holds calls alone joined to the assistant's message before it: both are one turn."""
+    """Messages, with each message that holds only calls joined to the assistant message before it, as one turn."""
     chat: list[Message] = []
     for message, is_calls in zip(messages, are_calls, strict=True):
         if is_calls and chat and chat[-1]["role"] == "assistant":
@@ -66,7 +66,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _call(call: dict[str, Any], place: Place) -> dict[str, Any]:
-    """A call with its arguments as an object; OpenAI's format has them as JSON text, which templates would quote."""
+    """A call with its arguments as an object. OpenAI has them as JSON text, which templates would quote."""
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(dict(call["function"]), place)}
     arguments = call.get("arguments")

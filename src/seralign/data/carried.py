@@ -1,4 +1,4 @@
-"""Columns of the source that travel with an example to the tables of a run."""
+"""Source columns that are carried along with an example to the tables of a run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ NONE: Mapping[str, str] = {}
 
 
 def kept_columns(source: SourceConfig, names: Iterable[str]) -> dict[str, str]:
-    """Where rows have the columns to keep: their names in the file to their names in the rows, which ``columns`` of the
-    source may have changed."""
+    """Where rows have the columns to keep: names in the file mapped to names in the rows, which ``columns`` of the
+    source may have renamed."""
     ours = {theirs: mine for mine, theirs in source.columns.items()}
     return {name: ours.get(name, f"{name} of the file" if name in source.columns else name) for name in names}
 
 
 def check_kept(source: SourceConfig, kept: Mapping[str, str], columns: Iterable[str]) -> None:
-    """Refuse to keep a column that the source does not have.
+    """Check that the source has the columns to keep.
 
     Raises:
-        DataError: It has none of that name; the message lists those of the file.
+        DataError: A column is missing; the message lists those of the file.
     """
     there = list(columns)
     for name, column in kept.items():
@@ -37,7 +37,7 @@ def check_kept(source: SourceConfig, kept: Mapping[str, str], columns: Iterable[
 
 
 def carried_values(row: Row, kept: Mapping[str, str]) -> dict[str, str | None]:
-    """The values of the columns to keep: text as it is, anything else as JSON, None where the row has nothing."""
+    """The values of the columns to keep: text unchanged, other values as JSON, None if the row has none."""
     return {name: _text(row.get(column)) for name, column in kept.items()}
 
 

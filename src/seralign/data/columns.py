@@ -1,4 +1,4 @@
-"""The columns that rows are read from, and what is said of those that are missing or not read."""
+"""The columns that rows are read from, and messages about columns that are missing or unused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITH_PROMPT = ("system", "history", "tools", "documents", "chat_template_kwargs"
 """Columns that belong to the prompt of a conversation."""
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
-# What a built-in world writes beside its pairs, for its own measures.
+# Columns that a built-in world writes next to its pairs for its own measurements.
 OF_WORLDS = ("gold_chosen", "gold_rejected", "flipped")
 
 KNOWN_COLUMNS = frozenset(
@@ -36,7 +36,7 @@ KNOWN_COLUMNS = frozenset(
     | {*LABEL, "p_b", *WITH_PROMPT}
 )
 
-# Words of a column's name that holds a prompt, and endings of a name that only describes one.
+# Words in the name of a column that holds a prompt, and words that mark a column that only describes one.
 PROMPT_WORDS = {
     "prompt", "prompts", "question", "questions", "instruction", "instructions", "input", "inputs", "query", "context",
     "user", "human", "problem", "request", "messages", "conversation", "conversations", "dialog", "dialogue", "post",
@@ -48,10 +48,10 @@ DESCRIBES = {
 
 
 def pair_columns(row: Row, place: Place) -> tuple[str, ...]:
-    """The columns of a pair's prompt, if it has one of its own, and of its two responses.
+    """The columns of a pair's prompt, if it has a separate one, and of its two responses.
 
     Raises:
-        DataError: The row is no pair.
+        DataError: The row is not a pair.
     """
     for names in TOKENIZED:
         if all(name in row for name in names):
@@ -78,12 +78,12 @@ def is_pair(row: Row, place: Place) -> bool:
 
 
 def means_pair(row: Row) -> bool:
-    """Whether a column of a row speaks of a pair, by whatever name."""
+    """Whether the name of any column suggests a pair."""
     return any(name in LABELLED[1:] or "rejected" in _words(name) for name in row)
 
 
 def answered(row: Row, place: Place) -> str | None:
-    """The column of a conversation that ends with an answer, if a row has one."""
+    """The column with a conversation that ends with an answer, if there is one."""
     return next((name for name in CONVERSATIONS if row.get(name) and not _asks(row[name], place)), None)
 
 
@@ -100,7 +100,7 @@ def is_prompt(row: Row) -> bool:
 
 
 def _answered_and_rejected(row: Row, place: Place) -> tuple[str, ...] | None:
-    """The columns of a conversation that ends with the chosen answer, and of the rejected one."""
+    """The columns of a conversation that ends with the chosen answer, and of the rejected answer."""
     if "rejected" not in row or "chosen" in row:
         return None
     conversation = answered(row, place)
@@ -108,10 +108,10 @@ def _answered_and_rejected(row: Row, place: Place) -> tuple[str, ...] | None:
 
 
 def demonstration_columns(row: Row, place: Place) -> tuple[str, ...]:
-    """The columns of a demonstration: a conversation alone, or a prompt and its response.
+    """The columns of a demonstration: one conversation, or a prompt and its response.
 
     Raises:
-        DataError: The row is no demonstration.
+        DataError: The row is not a demonstration.
     """
     for prompt, responses in (
         ("prompt_ids", TOKENIZED_RESPONSES),
@@ -131,10 +131,10 @@ def demonstration_columns(row: Row, place: Place) -> tuple[str, ...]:
 
 
 def prompt_column(row: Row, place: Place) -> str:
-    """The column of a prompt alone.
+    """The column of a prompt.
 
     Raises:
-        DataError: The row has none.
+        DataError: The row has no prompt.
     """
     found = next((name for name in PROMPTS if name in row), None)
     if found is not None:
@@ -143,7 +143,7 @@ def prompt_column(row: Row, place: Place) -> str:
 
 
 def unread(row: Row, names: Iterable[str], label: Iterable[str] = LABEL) -> tuple[str, ...]:
-    """The columns of a row that are not read, where a prompt and responses are read from ``names``."""
+    """The columns of a row that are not used when prompt and responses are read from ``names``."""
     used = {*names, *label, *OF_WORLDS}
     if not any(name.endswith("_ids") for name in names):
         used |= {*WITH_PROMPT}
@@ -151,7 +151,7 @@ def unread(row: Row, names: Iterable[str], label: Iterable[str] = LABEL) -> tupl
 
 
 def no_prompt(row: Row, place: Place) -> DataError | None:
-    """The error of a row whose answers would have to begin with the prompt while other columns hold one."""
+    """The error for answers that would have to begin with the prompt although other columns hold one."""
     others = [name for name, value in row.items() if name not in {*IMPLICIT, *LABEL}]
     holding = [name for name in others if row[name] and _may_be_prompt(name)]
     if not holding:
@@ -168,12 +168,12 @@ def listed(row: Row) -> str:
 
 
 def listed_names(names: Iterable[str]) -> str:
-    """Columns' names in a message, in quotation marks where one could not see what they are."""
+    """Column names for a message, quoted where the name alone would be unclear."""
     return ", ".join(map(_quoted, names))
 
 
 def _quoted(name: str) -> str:
-    """A name as it is, or in quotation marks where one could not see what it is."""
+    """A name, quoted if it would be unclear without quotes."""
     return (
         name if name and name == name.strip() and name.isprintable() and not set(name) & set(",:{}'\"") else repr(name)
     )
@@ -198,18 +198,18 @@ def _asks(value: Any, place: Place) -> bool:
 
 
 def _hint(row: Row, place: Place) -> str:
-    """What the columns of another name or format may be meant as."""
+    """A hint at what columns with other names or formats may mean."""
     if "answers" in row:
-        return " (answers: of a list, write a row for each two answers to compare)"
+        return " (write one row with chosen and rejected for each two of answers to compare)"
     asking = next((name for name in CONVERSATIONS if name in row and means_pair(row) and "chosen" not in row), None)
     if asking is not None:
-        return f" ({asking} has to end with the chosen answer where no column has it)"
+        return f" ({asking} must end with the chosen answer if no column holds it)"
     found = {}
     for ours in EXPLICIT:
         alike = [name for name in row if ours in _words(name)] if ours not in row else []
         if len(alike) == 1:
             found[ours] = alike[0]
     if not found:
-        return f" (name them by {place.reading.key}.columns, our name: theirs)"
+        return f" (rename them with {place.reading.key}.columns: {{our name: name in the file}})"
     given = ", ".join(f"{ours}: {_quoted(name)}" for ours, name in found.items())
-    return f" (name them with {place.reading.key}.columns: {{{given}}})"
+    return f" (rename them with {place.reading.key}.columns: {{{given}}})"

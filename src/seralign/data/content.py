@@ -1,4 +1,4 @@
-"""What a prompt or a response is before tokens: plain text, a conversation, or token ids."""
+"""The content of a prompt or response before tokenization: plain text, a conversation, or token ids."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ Content = str | Chat | Ids
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a row gives the chat template besides its messages: tools, documents, and settings such as
-    ``enable_thinking``.
-    """
+    """Inputs of a row to the chat template besides messages: tools, documents, settings such as ``enable_thinking``."""
 
     tools: tuple[dict[str, Any], ...] = ()
     documents: tuple[dict[str, Any], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
-        """What there is of them, by the names of the rows' columns."""
+        """The inputs that are present, by the names of their columns."""
         found = {"tools": self.tools, "documents": self.documents, "chat_template_kwargs": dict(self.settings)}
         return {name: value for name, value in found.items() if value}
 
@@ -37,9 +35,9 @@ NOTHING = Inputs()
 
 @dataclass(frozen=True, slots=True)
 class Unencoded:
-    """An example before tokens: a prompt with any number of responses, all text, all conversations, or all token ids.
+    """An example before tokenization: a prompt with any number of responses, all text, all conversations or all ids.
 
-    A response to a conversation is one assistant message. ``where``: the file and the row, for messages.
+    A response to a conversation is one assistant message. ``where`` names the file and the row in messages.
     """
 
     prompt: Content
@@ -54,5 +52,5 @@ def is_chat(content: Content) -> TypeGuard[Chat]:
 
 
 def is_ids(content: Content) -> TypeGuard[Ids]:
-    """Whether the content is token ids; there may be none of them."""
+    """Whether the content is token ids, possibly none."""
     return isinstance(content, tuple) and not is_chat(content)

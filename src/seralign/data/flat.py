@@ -1,4 +1,4 @@
-"""Rows in other preference formats, under our names of columns: OpenAI's, PKU-SafeRLHF's and ms-swift's."""
+"""Rows in other preference formats (OpenAI, PKU-SafeRLHF, ms-swift), converted to our column names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ OF_SWIFT = ("rejected_messages", "rejected_response")
 
 
 def flat(row: Row, place: Place) -> Row:
-    """A row of OpenAI's, PKU-SafeRLHF's or ms-swift's preference format with columns of ours; other rows as they are.
+    """Convert a row of OpenAI's, PKU-SafeRLHF's or ms-swift's preference format to our columns; others are unchanged.
 
     Raises:
-        DataError: The row has the columns of such a format and is none.
+        DataError: The row has the columns of such a format but not its content.
     """
     if all(name in row for name in columns.OPENAI):
         return _of_openai(row, place)
@@ -28,11 +28,11 @@ def flat(row: Row, place: Place) -> Row:
 def _of_openai(row: Row, place: Place) -> Row:
     prompt = row["input"]
     if not isinstance(prompt, Mapping) or "messages" not in prompt:
-        raise place.error("input must be an object with messages, as OpenAI's preference format has it")
+        raise place.error("input must be an object with messages, as in OpenAI's preference format")
     inner = {"messages": "prompt", "tools": "tools"}
     made = {inner.get(name, f"input.{name}"): value for name, value in prompt.items()}
     made |= {"chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
-    # A column that one of ours is made for is not read, and listed by a name that says so.
+    # A column whose name one of ours takes is not used; the list of unused columns shows it under another name.
     others = {
         f"{name} (beside input)" if name in made else name: value
         for name, value in row.items()
@@ -52,8 +52,8 @@ def _of_pku(row: Row, place: Place) -> Row:
 
 
 def _of_swift(row: Row, place: Place) -> Row:
-    """``messages`` that end with the chosen answer, and the rejected one, or the whole conversation that it ends, in a
-    column of its own.
+    """``messages`` that end with the chosen answer; the rejected answer, or the conversation that ends with it, is in
+    another column.
     """
     names = [name for name in OF_SWIFT if name in row]
     if not names or columns.answered(row, place) is None or {*columns.IMPLICIT} & row.keys():

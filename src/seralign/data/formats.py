@@ -1,14 +1,14 @@
-"""The formats of rows, and what each becomes: one prompt with its responses. No tokenizer here.
+"""Row formats. Each row becomes one prompt with its responses; nothing is tokenized here.
 
 Pairs are recognised by their columns, in this order:
 
 - already tokenized: ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (or ``prompt_input_ids`` and so on);
 - explicit prompt: ``prompt`` (or ``messages``, ``conversations``), ``chosen``, ``rejected``, each plain text or
   messages;
-- two answers: ``prompt``, ``response_a``, ``response_b`` and ``p_b``, the probability that b is the better one;
-- one conversation: ``messages`` (or ``conversations``) whose last one is the chosen answer, and ``rejected`` (or
+- two answers: ``prompt``, ``response_a``, ``response_b`` and ``p_b``, the probability that b is better;
+- one conversation: ``messages`` (or ``conversations``) that end with the chosen answer, and ``rejected`` (or
   ms-swift's ``rejected_response``, ``rejected_messages``);
-- implicit prompt: ``chosen`` and ``rejected`` alone, which begin with the same turns;
+- implicit prompt: only ``chosen`` and ``rejected``, which begin with the same turns;
 - OpenAI's preference format: ``input`` with ``messages`` and ``tools``, ``preferred_output``,
   ``non_preferred_output``.
 
@@ -41,7 +41,7 @@ SWAPPED = "swapped"
 TIE = "tie"
 OTHER_TURN = "turn marker inside a response"
 UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh reads them as turns)"
-IN_TURNS = "prompt already in turns made one user message by data.as_chat"
+IN_TURNS = "prompt with turns made one user message by data.as_chat"
 HH_LEFT = "turns that data.format: hh cannot tell apart (it reads Human: and Assistant: after an empty line)"
 STORED = "response that is a conversation stored as a string"
 
@@ -50,10 +50,10 @@ PLAIN_READING = Reading()
 
 
 def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
-    """One row as a pair, turned so that the better response is the first, with p in (0.5, 1].
+    """Read one row as a pair with the better response first and p in (0.5, 1].
 
-    A row with p < 0.5 is swapped and gets 1 - p; one with p = 0.5 is a tie and dropped, as are rows with an implicit
-    prompt whose responses share none, or whose answers run over several turns.
+    A row with p < 0.5 is swapped and gets 1 - p. A row with p = 0.5 is a tie and is dropped. So are rows with an
+    implicit prompt whose responses share no prompt, or whose answers have several turns.
 
     Raises:
         DataError: The columns are of no known format, or a value is null, of the wrong type or out of range.
@@ -89,8 +89,10 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
 
 
 def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
-    """One row as a demonstration: a pair's better response; ``prompt`` with ``response``, ``completion`` or
-    ``chosen`` (or their ids); or ``messages`` or ``conversations``, whose last one is the response.
+    """Read one row as a demonstration.
+
+    It is a pair's better response; ``prompt`` with ``response``, ``completion`` or ``chosen`` (or their ids); or
+    ``messages`` or ``conversations`` that end with the response.
 
     Raises:
         DataError: As ``read_pair``.
@@ -127,7 +129,7 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
 
 
 def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPrompt | Drop:
-    """One row as a prompt: a pair's prompt, ``prompt``, ``prompt_ids``, or ``messages`` up to the last answer.
+    """Read one row as a prompt: a pair's prompt, ``prompt``, ``prompt_ids``, or ``messages`` up to the last answer.
 
     Raises:
         DataError: As ``read_pair``.
@@ -135,7 +137,7 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
     place = Place(where, reading)
     row = flat(row, place)
     if columns.is_pair(row, place):
-        # Neither label nor response matters here, so a tie is as good as any other row.
+        # Only the prompt is used, so a tie is as good as any other row.
         pair = read_pair({**row, "p": 1.0, "p_b": 1.0}, where, reading)
         if isinstance(pair, Drop):
             return pair
@@ -159,7 +161,7 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
 def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tuple[Content, ...], Inputs] | str:
     """Prompt, responses and the template's other inputs; or the reason to drop the row.
 
-    Columns come as prompt and responses; as two responses that begin with the prompt; or as one conversation.
+    The columns are prompt and responses, two responses that begin with the prompt, or one conversation.
     """
     around = _around(row, names[0], place)
     contents: list[Content] = [_content(row, name, place, names) for name in names]
@@ -173,7 +175,7 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
             raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
         if messages[-1]["role"] != "assistant":
             return NOT_THE_ASSISTANT
-        # The rejected answer may come as the whole conversation that it ends.
+        # The rejected answer may be given as the whole conversation that ends with it.
         whole = any(is_chat(other) and len(other) > 1 for other in others)
         contents = [messages[:-1], messages if whole else messages[-1:], *(answer(other) for other in others)]
     prompt, responses = (None, contents) if names == IMPLICIT else (contents[0], contents[1:])
@@ -200,12 +202,12 @@ def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tup
 
 
 def _unread(row: Row, names: Iterable[str], label: tuple[str, ...], place: Place) -> tuple[str, ...]:
-    """The columns of a row, and the keys of its messages, that are not read."""
+    """The columns of a row, and the keys of its messages, that are not used."""
     return (*columns.unread(row, names, label), *dict.fromkeys(place.unread))
 
 
 def _around(row: Row, name: str, place: Place) -> Around:
-    """What stands around the prompt; nothing around one that is token ids already."""
+    """The context of a prompt; empty if the prompt is token ids."""
     return Around((), NOTHING, ()) if name.endswith("_ids") else read_around(row, place)
 
 
@@ -214,7 +216,7 @@ def _content(row: Row, name: str, place: Place, names: tuple[str, ...] = ()) -> 
         return read_ids(row[name], name, place)
     content = read_text(row[name], name, place)
     if isinstance(content, str) and place.reading.format == "hh":
-        # An answer that stands alone has no system message before its turns; a whole text may.
+        # An answer on its own has no system message before its turns; a whole text may have one.
         prompt = None if names in ((), IMPLICIT) or name == names[0] else row[names[0]]
         whole = prompt is None or (isinstance(prompt, str) and content.strip().startswith(prompt.strip()))
         return hh_turns(content, whole) or content
@@ -222,7 +224,7 @@ def _content(row: Row, name: str, place: Place, names: tuple[str, ...] = ()) -> 
 
 
 def _holds_turns(value: Any, content: Content, place: Place) -> bool:
-    """Whether a text that was read in HH-RLHF's format holds turns that the reading did not part."""
+    """Whether a text read in HH-RLHF's format still contains turns that were not separated."""
     if place.reading.format != "hh" or not isinstance(value, str):
         return False
     texts = [message["content"] for message in content] if is_chat(content) else [str(content)]
@@ -230,7 +232,7 @@ def _holds_turns(value: Any, content: Content, place: Place) -> bool:
 
 
 def _prompt(content: Content, name: str, place: Place) -> Content:
-    """A prompt of its own; with ``format: hh`` a text without turns is a user's message."""
+    """An explicit prompt; with ``format: hh`` a text without turns is a user message."""
     if isinstance(content, str):
         refuse_stored_chat(content, name, place)
         if place.reading.format == "hh" and content.strip():
@@ -239,7 +241,7 @@ def _prompt(content: Content, name: str, place: Place) -> Content:
 
 
 def _as_chat(prompt: Content, place: Place) -> Content:
-    """With ``as_chat`` a plain prompt as a user's turn; else the prompt as it is."""
+    """With ``as_chat`` a plain prompt as a user message; else the prompt unchanged."""
     if not (isinstance(prompt, str) and place.reading.as_chat):
         return prompt
     if is_hh(prompt):
@@ -250,7 +252,7 @@ def _as_chat(prompt: Content, place: Place) -> Content:
 
 
 def _response(prompt: Content, response: Content, place: Place) -> Content:
-    # A single object may well be the answer; a list that begins with somebody else's message is a whole conversation.
+    # A single object can be the answer. A list that does not begin with the assistant is a whole conversation.
     if not isinstance(response, str):
         return response
     is_list = not response.lstrip().startswith("{")
@@ -260,7 +262,7 @@ def _response(prompt: Content, response: Content, place: Place) -> Content:
 
 
 def _check_implicit(row: Row, responses: Sequence[Content], place: Place) -> None:
-    """Refuse to look for a prompt in the responses where another column holds one."""
+    """Reject an implicit prompt if another column holds a prompt."""
     for response in responses:
         if isinstance(response, str):
             refuse_stored_chat(response, "a response", place)
@@ -280,6 +282,6 @@ def _note_response(answer: Content, place: Place) -> None:
 
 
 def _identity(contents: list[Content], inputs: Inputs) -> str:
-    """The digest of a row's content; what the template is given beside it counts where there is any."""
+    """The digest of a row's content, including other inputs of the template if there are any."""
     more: list[Any] = [inputs.tools, inputs.documents, inputs.settings] if inputs else []
     return content_id([*contents, *more])

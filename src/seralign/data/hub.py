@@ -1,6 +1,6 @@
-"""Data sets on the Hugging Face hub. ``datasets`` says which files a split has, and our own readers read them.
+"""Datasets on the Hugging Face hub. ``datasets`` finds the files of a split; our own readers read them.
 
-No code that comes with a data set is ever run.
+Code in a dataset is never run.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from seralign.records import content_id
 from seralign.runs.files import write_json
 
 _DOWNLOADS = 8
-# What every configuration of ``datasets`` has; the other fields are options of its readers.
+# Fields that every builder configuration has; other fields are options of its reader.
 _OF_ANY_CONFIG = {"name", "version", "data_dir", "data_files", "description", "features"}
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """A split at a commit. ``files``: its files in the repository, in the order of their rows; None where they are of
-    a format that ``datasets`` alone reads.
+    """A split at a commit. ``files``: its files in the repository in the order of their rows; None if only
+    ``datasets`` can read them.
     """
 
     commit: str
@@ -42,10 +42,10 @@ class HubSplit:
 
 
 def hub_rows(source: SourceConfig, key: str) -> list[DataFile] | datasets.Dataset:
-    """The files of a split, downloaded; or its table, where ``datasets`` alone can read them.
+    """The downloaded files of a split; or its table, if only ``datasets`` can read the files.
 
     Raises:
-        DataError: It cannot be had, has no such split, or the cache cannot be written.
+        DataError: The dataset cannot be loaded, has no such split, or the cache cannot be written.
     """
     split = _split(source, key)
     try:
@@ -57,7 +57,7 @@ def hub_rows(source: SourceConfig, key: str) -> list[DataFile] | datasets.Datase
             paths = list(pool.map(lambda name: _downloaded(source, split.commit, name), split.files))
     except Exception as error:
         raise refusal(source, key, error) from error
-    # From now on the data can be read without a network.
+    # From here on the data can be read offline.
     with suppress(OSError):
         _note(source).parent.mkdir(parents=True, exist_ok=True)
         write_json(_note(source), asdict(split))
@@ -68,7 +68,7 @@ def hub_rows(source: SourceConfig, key: str) -> list[DataFile] | datasets.Datase
 
 
 def hub_fingerprint(source: SourceConfig, key: str) -> str:
-    """The commit of a hub data set. Errors as ``hub_rows``."""
+    """The commit of a hub dataset. Errors as ``hub_rows``."""
     return f"hub:{_split(source, key).commit}"
 
 
@@ -76,7 +76,7 @@ def _split(source: SourceConfig, key: str) -> HubSplit:
     load = datasets.load_dataset_builder
     try:
         builder = load(str(source.path), source.name, revision=source.revision)
-        # It looks the files up now.
+        # This looks up the files.
         files: Any = builder.config.data_files
     except Exception as error:
         kept = _kept(source) if no_network(error) else None
@@ -84,13 +84,13 @@ def _split(source: SourceConfig, key: str) -> HubSplit:
             raise refusal(source, key, error) from error
         return kept
     if not files:
-        # Without a network, a table that datasets itself has in its cache.
+        # Offline: a table in the cache of datasets.
         return _kept(source) or HubSplit(str(builder.hash), None)
     found = next((files[split] for split in files if str(split) == source.split), None)
     if found is None:
         raise DataError(
             f"{key}.split: {source.path} has no split {source.split!r}; it has {', '.join(map(str, files))}"
-            + (f" (for the first rows of one, give {key}.limit)" if "[" in source.split else "")
+            + (f" (for the first rows of a split, set {key}.limit)" if "[" in source.split else "")
         )
     base = f"{builder.base_path}/"
     names = [str(url).removeprefix(base) for url in found]
@@ -99,15 +99,15 @@ def _split(source: SourceConfig, key: str) -> HubSplit:
     options = _options(builder.config, kinds) if here else ()
     if options:
         say(
-            f"{key}: {source.path} gives {', '.join(options)} for its files, so datasets reads them, which guesses the "
-            "types of CSV and JSON"
+            f"{key}: {source.path} sets {', '.join(options)} for its files, so they are read by datasets, which "
+            "guesses the types of CSV and JSON values"
         )
-    # For a data set without code, datasets takes the resolved commit as the hash.
+    # For a dataset without code, datasets uses the resolved commit as the hash.
     return HubSplit(str(builder.hash), tuple(names) if here and not options else None)
 
 
 def _options(config: datasets.BuilderConfig, kinds: set[str]) -> tuple[str, ...]:
-    """Options of a reader that a data set's card gives; our readers have none."""
+    """Reader options that a dataset card sets; our readers have none."""
     usual = type(config)()
     delimiters = {DELIMITERS[kind] for kind in kinds if kind in DELIMITERS}
     names = [field.name for field in dataclasses.fields(config) if field.name not in _OF_ANY_CONFIG]
@@ -121,7 +121,7 @@ def _downloaded(source: SourceConfig, commit: str, name: str) -> Path:
 
 
 def _note(source: SourceConfig) -> Path:
-    """Where it is kept which files a split had when it was last downloaded, beside the files of ``datasets``."""
+    """The file that records the files of a split at the last download, next to the cache of ``datasets``."""
     asked: Sequence[object] = (source.path, source.name, source.split, source.revision)
     return Path(datasets.config.HF_DATASETS_CACHE) / "seralign" / f"{content_id([*asked])}.json"
 

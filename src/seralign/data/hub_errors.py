@@ -1,4 +1,4 @@
-"""What kept a data set from being had from the hub, as one error that names the key."""
+"""Turns a failure to load a hub dataset into one error that names the key."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ _LOG_IN = "log in with hf auth login, or set HF_TOKEN"
 
 
 def no_network(error: BaseException) -> bool:
-    """Whether the hub could not be reached, or was not to be."""
-    # What huggingface_hub raises where a connection breaks off is of whatever library it uses.
+    """Whether the hub could not be reached, or offline mode is on."""
+    # On a broken connection huggingface_hub raises the error of its HTTP library.
     broken = type(error).__module__.partition(".")[0].startswith("http")
     return broken or isinstance(error, ConnectionError | LocalEntryNotFoundError | TimeoutError)
 
 
 def refusal(source: SourceConfig, key: str, error: Exception) -> DataError:
-    """The error of a data set that cannot be had. It is returned, not raised.
+    """Return the error for a dataset that cannot be loaded, without raising it.
 
     Raises:
-        DataError: A cache cannot be written, which is not the data set's fault.
+        DataError: A cache cannot be written, so the dataset is not the cause.
     """
     _check_caches()
     path, text = source.path, reason(error)
     if no_network(error):
         return DataError(
-            f"{key}.path: {path!r} is no file here, and the hub cannot be asked for a data set of that name: {text}. "
-            "Once downloaded, a data set can be read without a network"
+            f"{key}.path: there is no file {path!r} here, and the hub cannot be reached: {text}. After a first "
+            "download, a dataset can be read offline"
         )
     if "gated dataset" in text:
         page = f"{huggingface_hub.constants.ENDPOINT}/datasets/{path}"
-        return DataError(f"{key}.path: {path!r} is gated: ask for access on {page}, then {_LOG_IN}")
+        return DataError(f"{key}.path: {path!r} is gated: request access at {page}, then {_LOG_IN}")
     if isinstance(error, DatasetNotFoundError) and text.startswith("Revision"):
         return DataError(f"{key}.revision: {path!r} has no revision {source.revision!r} on the hub")
     if isinstance(error, DatasetNotFoundError):
         return DataError(
-            f"{key}.path: {path!r} is neither a file here nor a data set on the hub that you may read; give the path "
-            f"of a file, or the data set's name as owner/name. For a private one {_LOG_IN}"
+            f"{key}.path: {path!r} is neither a file here nor a dataset on the hub that you may read; give the path of "
+            f"a file, or the dataset's name as owner/name. For a private dataset, {_LOG_IN}"
         )
     listed = re.search(r"\[('[^\]]*)\]", str(error))
     if listed is not None and ("BuilderConfig" in text or "Config name is missing" in text):
         names = listed[1].replace("'", "")
-        what = "needs a configuration's name" if source.name is None else f"has no configuration {source.name!r}"
+        what = "needs the name of a configuration" if source.name is None else f"has no configuration {source.name!r}"
         return DataError(f"{key}.name: {path!r} {what}; it has {names}")
-    # datasets wraps the cause in an error that says nothing.
+    # datasets wraps the cause in an uninformative error.
     why = reason(error.__cause__ or error)
-    return DataError(f"{key}.path: {path!r} is no file here, and cannot be had from the hub: {why}")
+    return DataError(f"{key}.path: there is no file {path!r} here, and the hub dataset cannot be loaded: {why}")
 
 
 def _check_caches() -> None:
@@ -72,5 +72,5 @@ def _check_caches() -> None:
             Path(name).unlink()
         except OSError as error:
             raise DataError(
-                f"{variable} ({folder}) cannot be written; set it to a folder that can be ({reason(error)})"
+                f"{variable} ({folder}) cannot be written; set it to a writable folder ({reason(error)})"
             ) from None

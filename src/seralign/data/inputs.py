@@ -1,4 +1,4 @@
-"""Columns that belong to a prompt: a system message, earlier turns, tools, documents, settings of the template."""
+"""Columns that belong to a prompt: system message, earlier turns, tools, documents, template settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from seralign.data.messages import read_text
 from seralign.data.place import Place
 from seralign.data.values import from_json, plain, shown
 
-JSON_COLUMN = "tools or settings read from JSON text"
+JSON_COLUMN = "tools or settings parsed from JSON text"
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What stands around a prompt: a system message and earlier turns before it, and the template's other inputs."""
+    """Context of a prompt: the system message and earlier turns before it, and the template's other inputs."""
 
     before: Chat
     inputs: Inputs
@@ -26,14 +26,14 @@ class Around:
 
 
 def read_around(row: Row, place: Place) -> Around:
-    """What a row's other columns say of its prompt; an empty one says nothing.
+    """Read the columns that give a prompt's context; empty values are ignored.
 
     Raises:
-        DataError: A value is of the wrong kind, or the row has images, audio or video.
+        DataError: A value has the wrong type, or the row has images, audio or video.
     """
     for name in MEDIA:
         if row.get(name):
-            raise place.error(f"{name} is not empty: only text is trained on; leave such rows, or the column, out")
+            raise place.error(f"{name} is not empty, but only text is supported; leave out the row or the column")
     given = tuple(name for name in WITH_PROMPT if row.get(name))
     system: tuple[Message, ...] = ()
     if "system" in given:
@@ -51,25 +51,25 @@ def read_around(row: Row, place: Place) -> Around:
 
 
 def with_before(prompt: Content, around: Around, place: Place) -> Content:
-    """The prompt with its system message and its earlier turns.
+    """The prompt with its system message and its earlier turns before it.
 
     Raises:
-        DataError: The prompt is plain text, which has no place for them; or it has another system message.
+        DataError: The prompt is plain text, which cannot have them, or it has a different system message.
     """
     if is_ids(prompt):
         return prompt
     if not is_chat(prompt):
         if around.columns:
             raise place.error(
-                f"{', '.join(around.columns)} cannot go with a prompt of plain text; "
-                "make conversations of the rows with data.as_chat: true"
+                f"{', '.join(around.columns)} cannot be used with a plain text prompt; set data.as_chat: true to turn "
+                "the rows into conversations"
             )
         return prompt
     before = around.before
     own = next((message for message in prompt if message["role"] in ("system", "developer")), None)
     if own is not None and before and before[0]["role"] == "system":
         if own["content"].strip() != before[0]["content"].strip():
-            raise place.error("the column system and the system message in the prompt differ")
+            raise place.error("the column system differs from the system message in the prompt")
         before = before[1:]
     begins = 1 if own is not None and own is prompt[0] else 0
     history = tuple(message for message in before if message["role"] != "system")
@@ -81,8 +81,8 @@ def with_before(prompt: Content, around: Around, place: Place) -> Content:
 
 
 def without_before(prompt: Content, responses: Sequence[Content], around: Around) -> list[Content]:
-    """Responses that are whole conversations without the system message and the earlier turns, where all begin with
-    them and a prompt of messages does not.
+    """Responses without the system message and the earlier turns, if all responses begin with them and the prompt,
+    when given as messages, does not.
     """
     size = len(around.before)
     if not is_chat(prompt) or prompt[:size] == around.before:
@@ -92,7 +92,7 @@ def without_before(prompt: Content, responses: Sequence[Content], around: Around
 
 
 def _history(value: Any, place: Place) -> Chat:
-    """Earlier turns: messages, or pairs of a user's text and the answer to it."""
+    """Earlier turns: messages, or pairs of user text and answer."""
     if not isinstance(value, list | tuple):
         raise place.error(f"history must be a list of [user, assistant] pairs or of messages, got {shown(value)}")
     if all(isinstance(item, Mapping) for item in value):
@@ -119,18 +119,18 @@ def _settings(value: Any, place: Place) -> dict[str, Any]:
         raise place.error(f"chat_template_kwargs must be an object, got {shown(value)}")
     taken = [name for name in value if name in RESERVED_SETTINGS]
     if taken:
-        raise place.error(f"chat_template_kwargs.{taken[0]} is no setting of a template; leave it out")
+        raise place.error(f"chat_template_kwargs.{taken[0]} is not a setting of a template; leave it out")
     for name, item in value.items():
         if is_truth_as_text(item):
             raise place.error(
-                f"chat_template_kwargs.{name} is the text {item!r}, which a template takes as true; "
-                "give it as a truth value, without quotation marks"
+                f"chat_template_kwargs.{name} is the text {item!r}, which a template treats as true; "
+                "give a truth value, without quotation marks"
             )
     return {name: plain(item) for name, item in value.items() if item is not None}
 
 
 def _decoded(value: Any, place: Place) -> Any:
-    """A list or an object that a column has as JSON text, for it can be no text."""
+    """A list or object; parsed if the column has it as JSON text, since text has no other meaning here."""
     if not isinstance(value, str):
         return value
     decoded = from_json(value)

@@ -1,4 +1,4 @@
-"""What kind of rows a file has, and the kinds that are known and not trained on."""
+"""The kind of a file's rows, and known kinds that are not supported."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from seralign.data.place import Place, Reading
 Kind = Literal["pairs", "demonstrations", "prompts"]
 
 _THUMBS = {"true", "false", "good", "bad", "desirable", "undesirable", "chosen", "rejected"}
-# Columns that hold nothing but a thumb up or down.
+# Columns that hold only a thumbs up or down.
 _TAGS = ("kto_tag", "desirable")
-# An answer's column that has a number or a letter in its name.
+# An answer column with a number or a letter in its name.
 _NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
 _RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
-# What a ranked answer, or a column beside the answers, has of it.
+# What ranked answers, or a column next to them, have.
 _RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
          "overall_score"}  # fmt: skip
-# What a single answer is given as points: any of these, or HelpSteer's aspects of it.
+# Score columns of a single answer: any of the above, or HelpSteer's attributes.
 _SCORES = {*_RANK, "helpfulness", "correctness", "coherence", "complexity", "verbosity"} - {"rank", "ranks"}
 
 
 def kind_of(row: Row, place: Place) -> Kind:
-    """Whether a row is a pair, a demonstration or a prompt, by its columns.
+    """Whether a row is a pair, a demonstration or a prompt, judged by its columns.
 
     Raises:
-        DataError: It is none of them, or of a format that is not trained on.
+        DataError: It is none of them, or in an unsupported format.
     """
     row = flat(row, place)
     refuse_other_formats(row, place)
@@ -48,7 +48,7 @@ def kind_of(row: Row, place: Place) -> Kind:
 
 @dataclass(slots=True)
 class OneKind:
-    """Refuses a source in which some rows are pairs and others are not. ``first``: the first row's kind and place."""
+    """Rejects a source in which only some rows are pairs. ``first`` is whether the first row is one, and its place."""
 
     first: tuple[bool, str] | None = None
 
@@ -63,18 +63,18 @@ class OneKind:
         if self.first is None:
             self.first = (pair, where)
         if pair != self.first[0]:
-            kinds = ("a pair", "no pair") if pair else ("no pair", "a pair")
+            kinds = ("a pair", "not a pair") if pair else ("not a pair", "a pair")
             raise place.error(
-                f"this row is {kinds[0]}, and {self.first[1]} is {kinds[1]}; rows of several kinds in one source are "
-                "not read yet, so put pairs into a file of their own"
+                f"this row is {kinds[0]}, and {self.first[1]} is {kinds[1]}; a source cannot mix pairs with other rows "
+                "yet, so put the pairs into a separate file"
             )
 
 
 def refuse_other_formats(row: Row, place: Place) -> None:
-    """Refuse a row that is known to be neither a pair nor a demonstration.
+    """Reject a row in a known format that is neither pairs nor demonstrations.
 
     Raises:
-        DataError: It is an answer with a thumb up or down or with scores, a list of ranked answers, or has several
+        DataError: It is an answer with a thumbs up or down or with scores, a list of ranked answers, or has several
             answers.
     """
     if columns.is_pair(row, place):
@@ -82,34 +82,34 @@ def refuse_other_formats(row: Row, place: Place) -> None:
     thumb = next((name for name in ("label", *_TAGS) if name in row and _is_thumb(name, row[name])), None)
     if thumb is not None and columns.is_demonstration(row, place):
         raise place.error(
-            f"an answer with a {thumb} of true or false, as KTO has it, is an unpaired preference, which this version "
-            "does not train on yet; a pair has two answers to one prompt, chosen and rejected. "
-            f"A column {thumb} that means something else needs another name; {columns.listed(row)}"
+            f"{thumb} is true or false, so the row is an unpaired preference as in KTO, which this version does not "
+            "train on yet; a pair has two answers to one prompt, chosen and rejected. "
+            f"If {thumb} means something else, rename the column; {columns.listed(row)}"
         )
     scores = [name for name, value in row.items() if name in _SCORES and _is_score(value)]
     if scores and columns.is_demonstration(row, place):
         raise place.error(
-            f"a single answer with scores ({columns.listed_names(scores)}), as HelpSteer has them, which this version "
-            "does not train on yet; write a row with prompt, chosen and rejected for each two answers to one prompt, "
-            "with the better-scored one as chosen, or take the scores out to train on every answer as a "
-            f"demonstration. A column {scores[0]} that means something else needs another name; {columns.listed(row)}"
+            f"a single answer with scores ({columns.listed_names(scores)}) as in HelpSteer, which this version does "
+            "not train on yet; write a row with prompt, chosen and rejected for each two answers to one prompt, with the "
+            "higher score as chosen, or remove the scores to train on every answer as a demonstration. "
+            f"If {scores[0]} means something else, rename the column; {columns.listed(row)}"
         )
     ranked = _ranked(row)
     if ranked is not None:
         raise place.error(
-            f"{ranked} is a list of ranked answers, as Nectar has it, and this version does not train on rankings yet; "
+            f"{ranked} is a list of ranked answers as in Nectar, and this version does not train on rankings yet; "
             f"write a row with prompt, chosen and rejected for each two answers to compare; {columns.listed(row)}"
         )
     numbered = [name for name in row if _NUMBERED.fullmatch(name)]
     if len(numbered) > 1 and not columns.is_demonstration(row, place):
         raise place.error(
-            f"{columns.listed_names(numbered)} are several answers to one prompt, as HelpSteer has them, in a format "
-            f"that is not read; write a row with prompt, chosen and rejected for each two; {columns.listed(row)}"
+            f"{columns.listed_names(numbered)} are several answers to one prompt as in HelpSteer, a format that is not "
+            f"supported; write a row with prompt, chosen and rejected for each two; {columns.listed(row)}"
         )
 
 
 def _is_thumb(name: str, value: Any) -> bool:
-    """Whether a label is true or false; a table of text has it as a word, others perhaps as 1 or 0."""
+    """Whether a label is true or false; text tables spell it as a word, others may use 1 or 0."""
     if name in _TAGS:
         return value is not None and value != ""
     if isinstance(value, str):
@@ -118,7 +118,7 @@ def _is_thumb(name: str, value: Any) -> bool:
 
 
 def _is_score(value: Any) -> bool:
-    """Whether a value is a number, also one in a table of text; or several of them."""
+    """Whether a value is a number, also as text, or contains only numbers."""
     if isinstance(value, str):
         return is_number(value)
     if isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def _is_score(value: Any) -> bool:
 
 
 def _ranked(row: Row) -> str | None:
-    """The column of ranked answers, if a row has one."""
+    """The column of ranked answers, if there is one."""
     beside = any(name in _RANK and _is_list(value) for name, value in row.items())
     for name in _RANKED:
         answers = row.get(name)

@@ -1,4 +1,4 @@
-"""What a row says of its pair: which response is better and how surely, its weight and its identity."""
+"""The label of a pair: which response is better and with what probability, its weight and its id."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def is_number(text: str) -> bool:
 
 
 def first_is_better(row: Row, labelled: bool, place: Place) -> float:
-    """The probability that the first response is better: ``p``, 1 where absent; of two answers 1 - ``p_b``.
+    """The probability that the first response is better: ``p``, 1 if absent; for two answers 1 - ``p_b``.
 
     Raises:
-        DataError: It is no probability, or ``p_b`` is missing.
+        DataError: It is not a probability, or ``p_b`` is missing.
     """
     if not labelled:
         p = _probability(row, "p", place)
@@ -32,10 +32,10 @@ def first_is_better(row: Row, labelled: bool, place: Place) -> float:
 
 
 def read_weight(row: Row, place: Place) -> float:
-    """The pair's weight in the loss; 1 where absent.
+    """The pair's weight in the loss; 1 if absent.
 
     Raises:
-        DataError: It is not finite and above 0.
+        DataError: It is not finite and greater than 0.
     """
     rule = "a finite number greater than 0"
     value = _number(row, "weight", place, rule)
@@ -45,7 +45,7 @@ def read_weight(row: Row, place: Place) -> float:
 
 
 def read_pair_id(row: Row, place: Place) -> str | None:
-    """The pair's own identity, or None.
+    """The pair's id, or None.
 
     Raises:
         DataError: It is neither text nor a whole number.

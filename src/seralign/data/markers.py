@@ -1,4 +1,4 @@
-"""Marks in a text that say whose turn it is, and HH-RLHF's way of writing a conversation as one text."""
+"""Turn markers in texts, and HH-RLHF's format, which writes a conversation as one text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seralign.data.content import Chat, Message
 
 HUMAN_TURN, ASSISTANT_TURN = "\n\nHuman:", "\n\nAssistant:"
 
-# What stands before an answer in texts that data sets and chat templates write.
+# Markers before an answer in the texts of datasets and chat templates.
 ANSWER_MARKS = (
     ASSISTANT_TURN,
     "<|im_start|>assistant",
@@ -34,7 +34,7 @@ ANSWER_MARKS = (
     "\nA:",
     "\nTL;DR:",
 )
-# What stands before a turn of somebody else.
+# Markers before a turn of anybody else.
 OTHER_MARKS = (
     HUMAN_TURN,
     "<|im_start|>user",
@@ -62,8 +62,8 @@ _INITIALS = re.compile(r"^[ \t]*H:.*^[ \t]*A:", re.MULTILINE | re.DOTALL)
 
 
 def border(first: str, second: str) -> int:
-    """Where the shared prompt of two texts ends: after the last mark of an answer that they share, and the line breaks
-    after it. A space belongs to the answer. 0 where they share no such mark.
+    """Where the shared prompt of two texts ends: after the last answer marker that both share and the line breaks after
+    it. A space belongs to the answer. 0 if they share no marker.
     """
     shared = os.path.commonprefix([first, second])  # noqa: RUF071 (character by character is what is meant)
     ends = [match.end() for match in _ANSWER.finditer("\n\n" + shared)]
@@ -74,30 +74,31 @@ def border(first: str, second: str) -> int:
 
 
 def other_turn(response: str) -> bool:
-    """Whether a response holds the mark of a turn, other than one of its own that it begins with."""
+    """Whether a response contains a turn marker, apart from its own at the beginning."""
     text = "\n\n" + response.lstrip()
     own = _ANSWER.match(text) or _ANSWER.match(text, 2)
     return _STRONG.search(text, own.end() if own else 0) is not None
 
 
 def ends_with_mark(text: str) -> bool:
-    """Whether a text ends with the mark of an answer."""
+    """Whether a text ends with an answer marker."""
     ends = [match.end() for match in _ANSWER.finditer("\n\n" + text)]
     return bool(ends) and ends[-1] == len(text) + 2
 
 
 def in_turns(text: str) -> bool:
-    """Whether a text is written in turns, by the marks that data sets and chat templates have."""
+    """Whether a text contains the turn markers that datasets and chat templates use."""
     return _STRONG.search("\n\n" + text) is not None
 
 
 def hh_turns(text: str, whole: bool = True) -> Chat | None:
-    """A text of ``Human:`` and ``Assistant:`` turns as messages, white space around them left out; None where it has
-    none. An empty answer at the end, which asks for one, is no message.
+    """Read a text of ``Human:`` and ``Assistant:`` turns as messages, without the white space around them.
+
+    An empty answer at the end only asks for an answer and is not a message. Returns None if there are no turns.
 
     Args:
         text: The text.
-        whole: Whether text before the first ``Human:`` is a system message; else a turn has to come first.
+        whole: Whether text before the first ``Human:`` is a system message; else a turn must come first.
     """
     start = _TURN.search(text) if whole else _TURN.match(text)
     if start is None or (start.start() and start[1] != "Human"):
@@ -115,8 +116,8 @@ def hh_turns(text: str, whole: bool = True) -> Chat | None:
 
 
 def holds_hh_turns(text: str) -> bool:
-    """Whether a text, one turn as ``hh_turns`` reads it, still seems to hold turns: a line that begins with the name
-    of a speaker in any case, or lines of ``H:`` and ``A:``.
+    """Whether one turn from ``hh_turns`` still seems to contain turns: a line that begins with a speaker's name in any
+    case, or lines that begin with ``H:`` and ``A:``.
     """
     return _ANY_TURN.search(text) is not None or _INITIALS.search(text) is not None
 

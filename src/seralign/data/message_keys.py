@@ -1,4 +1,4 @@
-"""Keys of messages: those that are read, those that are listed as not read, and those that cannot be left out."""
+"""Keys of messages: those that are used, those that are reported as unused, and those that cannot be ignored."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from seralign.data.content import Message
 from seralign.data.place import Place
 
-NOT_LEARNED = "answer that its row marks as not to be learned"
+NOT_LEARNED = "answer marked as not to be learned"
 
-# ``name`` is the tool's in a message of its result.
+# ``name`` is the name of the tool in a tool result.
 _READ = {"role", "content", "tool_calls", "function_call", "tool_call_id", "id", "type", "reasoning_content",
          "thinking", "reasoning", "refusal"}  # fmt: skip
 _OF_TOOLS = {"tool", "function", "ipython"}
@@ -21,10 +21,10 @@ _PART = {"type", "text"}
 
 
 def check(message: Message, what: str, name: str, place: Place) -> None:
-    """Note the keys of a message of the column ``name`` that are not read; empty ones say nothing.
+    """Note the unused keys of a message in the column ``name``; empty values are ignored.
 
     Raises:
-        DataError: It has images, sounds, films or files.
+        DataError: The message has images, audio, video or files.
     """
     _refuse_media(message, what, place)
     read = _READ | {"name"} if str(message.get("role")).lower() in _OF_TOOLS else _READ
@@ -32,26 +32,26 @@ def check(message: Message, what: str, name: str, place: Place) -> None:
 
 
 def check_part(part: Mapping[str, Any], what: str, name: str, place: Place) -> None:
-    """Note the keys of a part of a content that are not read.
+    """Note the unused keys of a part of a message's content.
 
     Raises:
-        DataError: It has images, sounds, films or files.
+        DataError: The part has images, audio, video or files.
     """
     _refuse_media(part, what, place)
     place.unread.extend(f"{name}[].content[].{key}" for key in _given(part) if key not in _PART)
 
 
 def is_not_learned(message: Message) -> bool:
-    """Whether a message is marked as not to be learned: a weight of 0, or ``train`` or ``loss`` that is false."""
+    """Whether a message is marked as not to be learned: a weight of 0, or ``train`` or ``loss`` set to false."""
     return any(key in message and str(message[key]).strip().lower() in ("false", "0", "0.0") for key in _LEARNED)
 
 
 def _refuse_media(values: Mapping[str, Any], what: str, place: Place) -> None:
     found = [key for key in values if key in _MEDIA and values[key]]
     if found:
-        raise place.error(f"{what} has {found[0]}: only text is trained on; leave such rows, or the key, out")
+        raise place.error(f"{what} has {found[0]}, but only text is supported; leave out the row or the key")
 
 
 def _given(values: Mapping[str, Any]) -> Iterable[str]:
-    """The keys that say something; false and 0 do."""
+    """The keys that carry information; false and 0 do."""
     return (key for key, value in values.items() if value not in (None, "", [], {}))

@@ -1,4 +1,4 @@
-"""A value of a row as text, as a conversation, or as token ids."""
+"""Reads a value of a row as text, as a conversation or as token ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seralign.data.values import from_json, plain, shown
 ROLE_MAPPED = "role mapped"
 
 TEXT_PARTS = ("text", "input_text", "output_text")
-# What may stand in for the content of an assistant's message.
+# Keys that can replace the content of an assistant message.
 INSTEAD = ("tool_calls", "function_call", "reasoning_content", "thinking", "reasoning", "refusal")
 
 _STORED = re.compile(r"\s*(?:(?:array\()?\s*\[\s*)?\{")
@@ -26,12 +26,12 @@ _CONTENT = re.compile(r"""['"](?:content|value)['"]\s*:""")
 
 
 def read_text(value: Any, name: str, place: Place) -> str | Chat:
-    """The value of a column of text or of messages: ``{role, content}`` or ``{from, value}``, one or a list of them.
+    """Read a column of text or of messages (``{role, content}`` or ``{from, value}``, one or a list).
 
-    Text is text, also where it is JSON.
+    Text stays text, even if it is JSON.
 
     Raises:
-        DataError: It is null, or something else; a role is unknown; a part of a content is no text.
+        DataError: It is null or of another type, a role is unknown, or a part of a content is not text.
     """
     if isinstance(value, str):
         return value
@@ -44,10 +44,10 @@ def read_text(value: Any, name: str, place: Place) -> str | Chat:
 
 
 def read_ids(value: Any, name: str, place: Place) -> Ids:
-    """The value of a column of token ids.
+    """Read a column of token ids.
 
     Raises:
-        DataError: It is null, or something else.
+        DataError: It is null, or not a list of token ids.
     """
     if not isinstance(value, list | tuple):
         raise place.error(f"{name} must be a list of token ids, got {shown(value)}")
@@ -58,8 +58,8 @@ def read_ids(value: Any, name: str, place: Place) -> Ids:
 
 
 def stored_role(text: str, roles: Mapping[str, str]) -> str | None:
-    """The first role of a conversation, or of a message, that a text has written down, as JSON (once or twice), as
-    pairs of a role and a content, or as Python prints it; else None.
+    """The first role of a conversation or message that is stored in a text: as JSON (encoded once or twice), as pairs
+    of role and content, or as Python prints it. None if the text holds none.
     """
     if text.lstrip().startswith('"'):
         inner = from_json(text)
@@ -70,20 +70,19 @@ def stored_role(text: str, roles: Mapping[str, str]) -> str | None:
 
 
 def refuse_stored_chat(text: str, name: str, place: Place) -> None:
-    """Refuse a conversation that is stored as a string.
+    """Reject a conversation that is stored as a string.
 
     Raises:
-        DataError: It is one.
+        DataError: The text is such a conversation.
     """
     if stored_role(text, place.reading.roles):
         raise place.error(
-            f"{name} is a text that holds a conversation, {text[:40]!r}…; "
-            "store it as a list of messages, not as a string"
+            f"{name} is a string that holds a conversation, {text[:40]!r}…; store it as a list of messages instead"
         )
 
 
 def _message(item: Mapping[str, Any], number: int, name: str, place: Place) -> Message:
-    # A table gives every message every key that any message has; the nulls are not the author's.
+    # A table gives every message the keys of all messages; the nulls are not in the original data.
     message = {key: plain(value) for key, value in item.items() if value is not None}
     if message.get("tool_calls") == []:
         del message["tool_calls"]
@@ -110,7 +109,7 @@ def _role(role: Any, what: str, place: Place) -> str:
     if ours is None:
         raise place.error(
             f"{what} has the unknown role {role!r}; known are {', '.join(KNOWN)}. "
-            f"Say what it is, e.g. data.roles: {{{role}: {likely_role(role)}}}"
+            f"Map it to a known role, e.g. data.roles: {{{role}: {likely_role(role)}}}"
         )
     if ours != role:
         place.notes.append(ROLE_MAPPED)
@@ -122,7 +121,7 @@ def _content(message: Message, what: str, name: str, place: Place) -> str:
     if isinstance(content, str):
         return content
     if content is None and message["role"] == "assistant" and any(key in message for key in INSTEAD):
-        # A template that joins the content to other text needs one; an empty text is written as nothing.
+        # Templates that join the content to other text need a string; an empty one adds nothing.
         return ""
     if isinstance(content, Mapping) and "type" in content:
         content = [content]
@@ -139,5 +138,5 @@ def _part(part: Any, number: int, what: str, name: str, place: Place) -> str:
         message_keys.check_part(part, f"{what}: part {number} of its content", name, place)
         return text
     raise place.error(
-        f"{what}: part {number} of its content has the type {kind!r}; only parts of text, with a 'text', are read"
+        f"{what}: part {number} of its content has the type {kind!r}; only text parts, with a 'text', are supported"
     )

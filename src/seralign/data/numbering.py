@@ -1,6 +1,6 @@
-"""How the responses of examples are numbered: place by place, whatever the number of responses of each example.
+"""Numbering of the responses of examples with any number of responses each, place by place.
 
-Legend: N examples, R responses of all of them.
+Legend: N examples, R responses in total.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Numbering:
-    """Numbers 0 to R - 1 of responses: the first responses of all examples in their order, then the second ones, ...
+    """Numbers 0 to R - 1 of responses: the first response of every example in order, then the second ones, and so on.
 
-    Of N pairs, response ``place`` of row r is number ``place * N + r``. Where an example has fewer responses than
-    others, it has no number at the places that it lacks.
-
-    Worked by hand: counts 1, 3, 2 give rows 0, 1, 2, 1, 2, 1 and places 0, 0, 0, 1, 1, 2.
+    For N pairs, response ``place`` of row r has number ``place * N + r``. An example with fewer responses has no number
+    at the places that it lacks. For example, counts 1, 3, 2 give rows 0, 1, 2, 1, 2, 1 and places 0, 0, 0, 1, 1, 2.
 
     Args:
         counts: Responses of each example [N].
@@ -41,28 +39,28 @@ class Numbering:
 
     @cached_property
     def places(self) -> np.ndarray:
-        """The place of each response in its example, 0 the first [R]."""
+        """The place of each response in its example [R]; 0 is the first."""
         return np.repeat(np.arange(len(self._by_place)), [len(rows) for rows in self._by_place])
 
     @cached_property
     def by_row(self) -> np.ndarray:
-        """The numbers in the order of the examples, the responses of an example one after the other [R]."""
+        """The response numbers in order of examples; the responses of an example are adjacent [R]."""
         return np.lexsort((self.places, self.rows))
 
     def as_lists(self, of_response: np.ndarray) -> pa.ListArray:
-        """A number of each response [R] as a list for each example [N]; NaN becomes null."""
+        """One value per response [R] as a list per example [N]; NaN becomes null."""
         offsets = np.concatenate([[0], np.cumsum(self.counts)])
         values = pa.array(of_response[self.by_row], pa.float64(), from_pandas=True)
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
     def from_lists(self, lists: pa.ChunkedArray) -> np.ndarray:
-        """What ``as_lists`` made, as a number of each response [R]."""
+        """The inverse of ``as_lists``: one value per response [R]."""
         found = np.empty(len(self))
         found[self.by_row] = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return found
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """The numbers of the responses of some examples, in the same order: those of the first place first."""
+        """The numbers of the responses of some examples, in increasing order of place."""
         found, before = [np.zeros(0, dtype=np.int64)], 0
         for having in self._by_place:
             some = rows[self.counts[rows] > len(found) - 1]

@@ -1,4 +1,4 @@
-"""Where a value stands, how its source is to be read, and what is noted of the row on the way."""
+"""A row's location, how its source is read, and the notes collected while it is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seralign.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the rows of a source are read. ``key``: its configuration key, for messages."""
+    """How the rows of a source are read. ``key`` is its configuration key, for messages."""
 
     key: str = "data.pairs"
     as_chat: bool = False
@@ -21,15 +21,13 @@ class Reading:
 
 
 def reading(data: DataConfig, key: str) -> Reading:
-    """How the configuration has a source read."""
+    """The settings of the configuration for reading a source."""
     return Reading(key, data.as_chat, data.format, data.roles)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row: its file and number, how it is read, the notes that it gathers, and the keys of its messages that are not
-    read.
-    """
+    """A row: its file and number, how it is read, the notes collected so far, and the unused keys of its messages."""
 
     where: str
     reading: Reading

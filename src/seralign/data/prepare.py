@@ -1,6 +1,6 @@
-"""From a source to a table: rows read, tokenized and counted, a chunk at a time.
+"""Reads, tokenizes and counts a source's rows in chunks and writes them to a table.
 
-Memory stays flat but for about 300 bytes a row: the identities already taken, with the row that took each.
+Memory does not grow except for about 300 bytes a row, for the ids used so far and the rows that use them.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from seralign.runs.figures import Lengths, SourceFigures
 
 DUPLICATE = "duplicate"
 PLAIN_ON_CHAT = (
-    "the tokenizer has a chat template that plain text does not use (data.as_chat: true makes conversations of it)"
+    "the tokenizer's chat template is not used for plain text (set data.as_chat: true to make conversations of it)"
 )
 
 Raw = TypeVar("Raw", RawExample, RawPrompt)
 
 
 def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, SourceFigures]:
-    """Write a source's pairs, tokenized, as an Arrow stream at ``path``; returns it memory-mapped, and the counts.
+    """Write a source's pairs, tokenized, to an Arrow stream at ``path``; return it memory-mapped, and the counts.
 
-    A pair without an identity of its own gets the digest of its content, and ``-2``, ``-3`` … after it where the
-    same content comes again (noted as duplicate, kept).
+    A pair without an id gets the digest of its content. If the same content occurs again, its id gets the suffix
+    ``-2``, ``-3`` …, and the pair is kept and noted as a duplicate.
 
     Args:
         source: Where the rows are.
         encoder: Tokenizer and limits.
-        path: File to write; it is there in part while this runs.
+        path: File to write; incomplete until this returns.
         key: Configuration key of the source, for messages.
 
     Raises:
-        DataError: The source cannot be read, a row is no pair, an identity comes twice, or no row can be used.
+        DataError: The source cannot be read, a row is not a pair, an id is used twice, or no row can be used.
     """
     return _prepare(source, encoder, path, key, read_pair)
 
@@ -62,10 +62,10 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
 def prepare_demonstrations(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, SourceFigures]:
-    """Write a source's demonstrations, or the better responses of its pairs; as ``prepare_pairs``.
+    """Write a source's demonstrations, or the better responses of its pairs; like ``prepare_pairs``.
 
     Raises:
-        DataError: Also where some rows are pairs and others are not.
+        DataError: As ``prepare_pairs``; or only some rows are pairs.
     """
     kind = OneKind()
 
@@ -79,7 +79,7 @@ def prepare_demonstrations(
 def prepare_prompts(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, SourceFigures]:
-    """Write a source's different prompts; a repeated one is dropped and counted. As ``prepare_pairs``."""
+    """Write a source's distinct prompts; duplicates are dropped and counted. Like ``prepare_pairs``."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
     def prompts() -> Iterator[Prompt]:
@@ -101,10 +101,10 @@ def prepare_prompts(
 
 
 def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Ids of examples to train on and of those held out, each in the table's order, no prompt on both sides.
+    """Split examples into ids for training and held-out ids, each in the table's order. No prompt is on both sides.
 
-    The prompts held out are those whose digest with the seed is smallest, so the order of the rows changes nothing.
-    At least one is held out and at least one is not, where there are two and ``fraction`` is not 0.
+    The prompts with the smallest digests (with the seed) are held out, so the order of the rows does not matter. If
+    there are at least two prompts and ``fraction`` is not 0, each side gets at least one.
     """
     prompts = pairs.unique("prompt_id")
     size = min(max(1, round(fraction * len(prompts))), len(prompts) - 1) if fraction > 0 else 0
@@ -123,7 +123,7 @@ def _prepare(
     key: str,
     read: Callable[[Row, str, Reading], RawExample | Drop],
 ) -> tuple[Dataset, SourceFigures]:
-    """Examples of any form."""
+    """Write examples of any form."""
     tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
     kept = kept_columns(source, encoder.data.keep_columns)
     needed = kept if key == "data.pairs" else {}
@@ -153,10 +153,10 @@ def _prepare(
 
 
 def _rows(source: SourceConfig, key: str, needed: Mapping[str, str] = NONE) -> Iterator[list[tuple[Row, str]]]:
-    """Rows in chunks, each with its place; ``needed`` are columns to carry along, which the source must have."""
+    """Rows in chunks, each with its place. ``needed`` are the columns to keep, which the source must have."""
     table = load_rows(source, key)
     check_kept(source, needed, table.column_names)
-    # A row without a prompt, where others have one, has lost it: its answers are not looked through for another.
+    # If other rows have a prompt, a row without one has lost it; its prompt is not looked for in the answers.
     absent = {"prompt": None} if "prompt" in table.column_names else {}
     rows = ((absent | row, where) for row, where in table.located())
     while chunk := list(islice(rows, CHUNK)):
@@ -200,16 +200,18 @@ def _json(value: Any) -> str:
 
 
 class _Identities:
-    """The identities taken so far, with the row that took each."""
+    """The ids used so far, and the rows that use them."""
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
     def take(self, raw: RawExample) -> tuple[str, bool]:
-        """The row's identity, made unique if it is a digest; and whether the same content came before."""
+        """The row's id, made unique if it is a digest; and whether the same content occurred before."""
         found, number = raw.example_id, 1
         if raw.named and found in self._taken:
-            raise DataError(f"{raw.where}: pair_id {found!r} is taken by {self._taken[found]}; it must be unique")
+            raise DataError(
+                f"{raw.where}: pair_id {found!r} is already used by {self._taken[found]}; it must be unique"
+            )
         while found in self._taken:
             number += 1
             found = f"{raw.example_id}-{number}"
@@ -219,7 +221,7 @@ class _Identities:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts that grow while rows pass."""
+    """Counts, updated row by row."""
 
     source: str
     has_template: bool

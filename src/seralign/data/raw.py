@@ -1,4 +1,4 @@
-"""A row that was read and is not yet tokenized: an example, a prompt, or nothing that can be used."""
+"""A row after reading and before tokenization: an example, a prompt, or a row that is dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seralign.records import Preference
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A row that is left out, and why; counted, never an error."""
+    """A row that is dropped, and the reason. Dropped rows are counted; they are not errors."""
 
     reason: str
     unread: tuple[str, ...] = ()
@@ -19,11 +19,11 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class RawExample:
-    """An example before tokens: a prompt, its responses, and a preference over them; the chosen one of a pair is first.
+    """An example before tokenization: a prompt, its responses and a preference over them; a pair has chosen first.
 
-    ``named``: ``example_id`` was given in the row, else it is the digest of prompt and responses. ``where`` is the file
-    and the row, for messages; ``unread`` the row's columns that were not read; ``notes`` what is to be counted;
-    ``carried`` the values of the columns that ``data.keep_columns`` names, as text.
+    ``named``: the row gave ``example_id``; else it is the digest of prompt and responses. ``where`` names the file and
+    the row in messages. ``unread`` are the unused columns of the row. ``notes`` are counted. ``carried`` are the values
+    of the columns in ``data.keep_columns``, as text.
     """
 
     example_id: str
@@ -41,7 +41,7 @@ class RawExample:
 
 @dataclass(frozen=True, slots=True)
 class RawPrompt:
-    """A prompt alone."""
+    """A prompt without responses."""
 
     prompt: Content
     where: str

@@ -1,7 +1,7 @@
-"""Chat templates run in a process of their own, which has little memory and little time.
+"""Runs chat templates in a separate process with limited memory and time.
 
-A template comes with a model and is a program: transformers' sandbox keeps it from everything outside, but not from
-looping for ever or filling the memory. One worker process serves this process; it imports neither torch nor a model.
+A template is a program that comes with a model. transformers' sandbox isolates it from everything outside, but it can
+still loop forever or fill the memory. Each process has one worker, which imports neither torch nor a model.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from seralign.data.content import Chat, Inputs
 from seralign.errors import SeralignError, brief
 
 CPU_SECONDS = 5
-"""Most processor time that a template may take for one row."""
+"""Processor time that a template may take for one row."""
 MEMORY_MEGABYTES = 1024
-"""Most memory that a template may fill."""
+"""Memory that a template may use."""
 WORKER = "seralign.data.rendering_worker"
 CHARACTERS = 2**24
 """Longest text that a template may write."""
-_NOT_STARTED = "chat templates are run in a process of their own, which cannot be started"
+_NOT_STARTED = "cannot start the process that runs chat templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a template is given for one row: the prompt's messages, and each answer's message."""
+    """A template's input for one row: the messages of the prompt, and the message of each answer."""
 
     prompt: Chat
     answers: tuple[Chat, ...]
@@ -52,7 +52,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The text of a prompt and of each response, and what is odd about them."""
+    """The text of a prompt and of each response, and notes on them."""
 
     prompt: str
     responses: tuple[str, ...]
@@ -61,20 +61,20 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The template writes only a part of an answer: the reason to drop the row."""
+    """The template writes only a part of an answer; holds the reason to drop the row."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The template cannot be used for a row, and why."""
+    """The template cannot render a row; holds the reason."""
 
     why: str
 
 
 class TemplateRefusal(Exception):
-    """Raised where the template cannot be used for a row; becomes ``Refused``."""
+    """Raised if the template cannot render a row; becomes ``Refused``."""
 
 
 Result = Rendered | LeftOut | Refused
@@ -83,17 +83,17 @@ Result = Rendered | LeftOut | Refused
 def render_apart(template: Template, conversations: Sequence[Conversation]) -> list[Result]:
     """Render conversations in the worker process, in order.
 
-    A row that runs out of time or memory is refused and ends the list: what follows it is not rendered.
+    A row that runs out of time or memory ends the list: later rows are not rendered.
 
     Raises:
-        SeralignError: the process cannot be started, which is no fault of the template.
+        SeralignError: The process cannot be started.
     """
     return _worker().render(template, conversations)
 
 
 @dataclass(slots=True)
 class _Worker:
-    """The worker process, started when it is needed, and again after a template has ended it."""
+    """The worker process. It is started on first use, and again if a template made it exit."""
 
     cpu_seconds: int = CPU_SECONDS
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -110,7 +110,7 @@ class _Worker:
             except (EOFError, OSError):
                 results = [*results, Refused(self._end())]
             except BaseException:
-                # Half a reply is in the pipe: whoever asks next must not read it.
+                # The pipe may hold half a reply, which the next request must not read.
                 self.stop()
                 raise
             return results
@@ -127,7 +127,7 @@ class _Worker:
         return self.pipe
 
     def _start(self) -> None:
-        """Start the worker and wait until it has loaded what it needs."""
+        """Start the worker and wait until its imports are done."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         environment |= {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "0", "OMP_NUM_THREADS": "1"}
         try:
@@ -153,13 +153,13 @@ class _Worker:
             raise SeralignError(f"{_NOT_STARTED}: {why}") from None
 
     def _end(self) -> str:
-        """Why the worker ended."""
+        """Why the worker exited."""
         process = self.process
         code = process.wait(timeout=60) if process else 0
         self.stop()
         if code == -signal.SIGXCPU:
             return f"it takes more than {self.cpu_seconds} s of processor time for one row"
-        return f"the process that it ran in ended: {_ending(code)}"
+        return f"its process ended: {_ending(code)}"
 
     def stop(self) -> None:
         if self.pipe is not None:
@@ -173,7 +173,7 @@ class _Worker:
 
 
 def _ending(code: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, for a message."""
     if code >= 0:
         return f"exit code {code}"
     hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
@@ -187,12 +187,12 @@ def _worker() -> _Worker:
     return worker
 
 
-# A forked process has a worker of its own: of two that read one pipe, each would get answers to the other.
+# A forked process gets its own worker. Two processes on one pipe would receive each other's replies.
 os.register_at_fork(after_in_child=_worker.cache_clear)
 
 
 def requests(pipe: Connection) -> Iterator[tuple[Template, list[Conversation]]]:
-    """The requests that come through a pipe, until its other end is closed."""
+    """The requests from a pipe, until its other end is closed."""
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             yield pipe.recv()

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     """Answer requests until the other end of the pipe is closed."""
     limit_memory()
     pipe, seconds = Connection(int(arguments[0])), int(arguments[1])
-    # Until here the one who asks reads errors; nobody would empty that pipe later.
+    # The parent reads stderr only until here; later it would fill up.
     with Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), sys.stderr.fileno())
     pipe.send("ready")
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
 
 
 def limit_memory() -> None:
-    """Allow this process so much memory beyond what it has; where the system has no such limit, nothing."""
+    """Limit this process's memory to ``MEMORY_MEGABYTES`` more than it has, on systems with such limits."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     statm = Path("/proc/self/statm")
     if statm.exists():
@@ -51,7 +51,7 @@ def limit_memory() -> None:
 
 
 def limit_time(seconds: int) -> None:
-    """Allow this process so many more seconds of processor time; then the system ends it, whatever it does."""
+    """Limit this process to this many more seconds of processor time; then the system ends it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
@@ -59,7 +59,7 @@ def limit_time(seconds: int) -> None:
 
 
 def render_one(template: Template, conversation: Conversation, careful: bool) -> Result:
-    """One row's texts, or why there are none."""
+    """The texts of one row, or the reason why there are none."""
 
     def apply(chat: Chat, inputs: Inputs, add_generation_prompt: bool) -> str:
         texts, _ = render_jinja_template(
@@ -82,7 +82,7 @@ def render_one(template: Template, conversation: Conversation, careful: bool) ->
         return Refused(f"it needs more than {MEMORY_MEGABYTES} MB of memory")
     except Exception as error:
         message = " ".join(str(error).split())[:300]
-        # What a template raises by itself is a TemplateError, whose message is meant for people.
+        # A template raises TemplateError itself, with a message for the user.
         return Refused(message if type(error).__name__ == "TemplateError" else f"{type(error).__name__}: {message}")
 
 

@@ -1,4 +1,4 @@
-"""Responses of text that begin with the prompt once more, as data sets of whole texts have them."""
+"""Text responses that begin with a copy of the prompt, as in datasets of whole texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from seralign.data.content import Content, is_chat
 from seralign.data.markers import ends_with_mark
 from seralign.data.place import Place
 
-PROMPT_REPEATED = "prompt taken off the responses that repeat it"
-REPEATED_ONCE = "one response alone begins with the prompt"
+PROMPT_REPEATED = "prompt removed from responses that repeat it"
+REPEATED_ONCE = "only one response begins with the prompt"
 
-# A shorter one, such as a greeting, may well be how an answer begins.
+# An answer may begin with a shorter text, such as a greeting, by chance.
 _WORDS = 4
 
 
 def without_prompt(prompt: Content, responses: Sequence[Content], place: Place) -> list[Content]:
-    """The responses, free of the prompt where each of them begins with it; both cases are noted.
+    """The responses without the prompt, if every one of them begins with it. Both cases are noted.
 
-    For a conversation the prompt is its last message. Responses that are conversations are left as they are.
+    In a conversation the prompt is its last message. Responses that are conversations are unchanged.
     """
     text = prompt[-1]["content"] if is_chat(prompt) else prompt
     texts = [response for response in responses if isinstance(response, str)]
@@ -37,7 +37,7 @@ def without_prompt(prompt: Content, responses: Sequence[Content], place: Place) 
 
 
 def _rest(prompt: str, response: str) -> str | None:
-    """What follows the prompt in a response; None where it does not begin with it."""
+    """The rest of a response after the prompt; None if it does not begin with the prompt."""
     if response.startswith(prompt):
         return response[len(prompt) :]
     begun, bare = response.lstrip(), prompt.strip()
@@ -45,7 +45,7 @@ def _rest(prompt: str, response: str) -> str | None:
 
 
 def _surely_repeated(prompt: str, rests: Sequence[str]) -> bool:
-    """Whether it is the prompt that is repeated, and not an answer that begins with the same word."""
+    """Whether the prompt is repeated, as opposed to answers that begin with the same word."""
     bare = prompt.rstrip()
     if ends_with_mark(bare):
         return True

@@ -1,4 +1,4 @@
-"""The roles of a conversation's messages: those that chat templates know, and other names for them."""
+"""Roles of messages: those that chat templates know, and their aliases."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ALIASES = {
     "function-call": "assistant",
     "tool_call": "assistant",
 }
-"""Other names, in lower case, as data sets have them."""
+"""Aliases in datasets, in lower case."""
 
 CALLS = ("function_call", "function-call", "tool_call")
-"""Roles of messages whose text is the JSON of the assistant's calls, in ShareGPT's and ms-swift's formats."""
+"""Roles whose text is the JSON of the assistant's calls, in ShareGPT's and ms-swift's formats."""
 
 _HINTS = {
     "tool": ("tool", "function", "observation", "result", "execut", "environment", "retriev"),
@@ -40,7 +40,7 @@ _HINTS = {
 
 
 def our_role(role: str, roles: Mapping[str, str]) -> str | None:
-    """Our name of a role: ``roles`` first, then the known ones and their aliases in any case; None for another."""
+    """Our name for a role: from ``roles`` first, then known roles and aliases in any case. None if unknown."""
     if role in roles:
         return roles[role]
     plain = role.strip().lower()
@@ -48,11 +48,11 @@ def our_role(role: str, roles: Mapping[str, str]) -> str | None:
 
 
 def is_calls(role: str, roles: Mapping[str, str]) -> bool:
-    """Whether a message of this role holds calls as JSON text; a role that ``roles`` maps does not."""
+    """Whether a message with this role holds calls as JSON text. A role that ``roles`` maps does not."""
     return role not in roles and role.strip().lower() in CALLS
 
 
 def likely_role(role: str) -> str:
-    """What an unknown role is most likely meant as, for a message."""
+    """The most likely meaning of an unknown role, for a message."""
     words = role.lower()
     return next((ours for ours, parts in _HINTS.items() if any(part in words for part in parts)), "user")

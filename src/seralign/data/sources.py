@@ -1,7 +1,7 @@
-"""Where rows come from: local files, or a data set on the hub.
+"""Loads rows from local files or from a dataset on the hub.
 
-Files are read as they are, here or on the hub, without a guess at types. JSON gives the values that it has, in
-CSV every cell is text; only ``p``, ``p_b`` and ``weight`` are made numbers there.
+Values are read as they are, without guessing types. JSON keeps its types; every CSV cell is text, and only ``p``,
+``p_b`` and ``weight`` are converted to numbers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ _NUMBERS = ("p", "p_b", "weight")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a source, with our column names. They stay in their files, however many there are.
+    """The rows of a source with our column names. They stay in their files and are not held in memory.
 
-    To go through them is one pass over the files. ``rows[i]`` reads all rows before it: meant for a look, not for a
-    loop.
+    Iterating is one pass over the files. ``rows[i]`` reads all rows before it, so do not use it in a loop.
     """
 
     column_names: list[str]
@@ -61,7 +60,7 @@ class Rows:
         """Each row with its place, such as ``pairs.csv row 1 (line 2)``.
 
         Raises:
-            DataError: A number in a CSV file is none.
+            DataError: A CSV cell that must be a number is not one.
         """
         rows = (
             (_numbers(mapped, where) if part.all_text else mapped, where)
@@ -73,17 +72,16 @@ class Rows:
 
 
 def load_rows(source: SourceConfig, key: str) -> Rows:
-    """The rows of a source, at most ``source.limit`` of them. All of them are read once, so what is wrong with a file
-    shows here.
+    """Load the rows of a source, at most ``source.limit``. Reads all of them once, so that errors in a file show here.
 
     Args:
-        source: Local files or a name on the hub. No code that comes with a data set is ever run.
+        source: Local files or a name on the hub. Code in a dataset is never run.
         key: Configuration key of the source, such as ``data.pairs``, for messages.
 
     Raises:
-        DataError: No such file, an empty or broken one (the row or line is named), an unknown extension, a hub data
-            set that cannot be had, a missing split, a mapped column that no row has.
-        ConfigError: A column mapping or another option of the source that cannot be honoured.
+        DataError: A file is missing, empty or broken (the message names the row or line) or has an unknown extension;
+            a hub dataset cannot be loaded; a split is missing; or no row has a mapped column.
+        ConfigError: A column mapping or another option does not apply to the source.
     """
     unknown = sorted(set(source.columns) - KNOWN_COLUMNS)
     if unknown:
@@ -113,11 +111,11 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
 
 
 def fingerprint(source: SourceConfig, key: str) -> str:
-    """A digest of what the source holds: SHA-256 of a file's bytes, of several files' digests in their order, or the
-    commit of a hub data set.
+    """A digest of a source's content: SHA-256 of a file's bytes, or of the digests of several files in order, or the
+    commit of a hub dataset.
 
     Raises:
-        DataError: A file does not exist or cannot be read, or the hub data set cannot be had.
+        DataError: A file does not exist or cannot be read, or the hub dataset cannot be loaded.
     """
     files = local_files(source, key)
     if files is None:
@@ -129,7 +127,7 @@ def fingerprint(source: SourceConfig, key: str) -> str:
 
 
 def describe(source: SourceConfig) -> str:
-    """A source's path as one text, for messages and reports."""
+    """A source's path as text, for messages and reports."""
     if isinstance(source.path, str):
         return source.path
     shown = ", ".join(source.path[:3])
@@ -166,7 +164,7 @@ def _check_mapping(source: SourceConfig, names: list[str], key: str) -> None:
                 f"{key}.columns.{ours}: {describe(source)} has no column {theirs!r}; it has {listed_names(names)}"
             )
     if len(set(source.columns.values())) < len(source.columns):
-        raise ConfigError(f"{key}.columns: a column of the file can have one name of ours only, got {source.columns}")
+        raise ConfigError(f"{key}.columns: a column of the file can be mapped to one name only, got {source.columns}")
     for ours, theirs in source.columns.items():
         if theirs in IMPLICIT and ours in EXPLICIT and ours != theirs and theirs not in source.columns:
             raise ConfigError(
@@ -176,8 +174,8 @@ def _check_mapping(source: SourceConfig, names: list[str], key: str) -> None:
 
 
 def _mapped(values: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
-    """A row under our names. A column that bears one of them by accident gives way to the one mapped to it, under a
-    name that says so, for it is not read.
+    """A row under our names. A column that has one of our names by chance is renamed if another column is mapped to
+    that name; it is not used, and its new name says so.
     """
     if not columns:
         return values
@@ -186,7 +184,7 @@ def _mapped(values: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
 
 
 def _numbers(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A row of text with the columns that hold numbers made numbers."""
+    """A row of text with the number columns converted to numbers."""
     for name in _NUMBERS:
         text = row.get(name)
         if isinstance(text, str):

@@ -1,6 +1,6 @@
-"""Stand-ins for what a message says beside its content, to see which of it a chat template writes.
+"""Stand-ins for the parts of a message besides its content, to find out which parts a chat template writes.
 
-The words of a call or of a thought may well be in the content too, or in the list of tools; a stand-in is in no text.
+The words of a call or thought may occur in the content or in the list of tools too; a stand-in occurs in no text.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from seralign.data.content import Chat, Inputs, Message
 from seralign.data.thoughts import REASONING, THOUGHT, Apply
 
 BESIDE = (*REASONING, "refusal")
-"""Fields of text beside the content."""
+"""Text fields besides the content."""
 
 
 def beside(message: Message) -> Iterator[Any]:
-    """What a message says beside its content: thoughts, a refusal, names and arguments of calls."""
+    """The parts of a message besides its content: thoughts, a refusal, names and arguments of calls."""
     for key in BESIDE:
         if _is_text(message.get(key)):
             yield message[key]
@@ -28,13 +28,13 @@ def beside(message: Message) -> Iterator[Any]:
 
 
 def leaves_out(apply: Apply, before: Chat, messages: Chat, inputs: Inputs, asks: bool) -> bool:
-    """Whether the template leaves out a part of messages that have something beside their content.
+    """Whether the template leaves out a part of messages other than their content.
 
     Args:
         apply: Applies the template.
-        before: The messages before them, which are left as they are.
+        before: The messages before them; unchanged.
         messages: The messages.
-        inputs: What else the template is given.
+        inputs: Other inputs of the template.
         asks: Whether a generation prompt follows.
     """
     if not any(True for message in messages for _ in beside(message)):
@@ -45,7 +45,7 @@ def leaves_out(apply: Apply, before: Chat, messages: Chat, inputs: Inputs, asks:
         replaced = _replaced(message, numbers) if any(True for _ in beside(message)) else (message, [])
         marked.append(replaced[0])
         marks += replaced[1]
-    # A template may refuse a stand-in, for a number say; what it writes of the message itself is looked at anyway.
+    # A template may fail on a stand-in, for example in place of a number. The real message is checked elsewhere.
     with suppress(Exception):
         text = apply((*before, *marked), inputs, asks)
         return not all(mark in text for mark in marks)
@@ -56,7 +56,7 @@ def _replaced(message: Message, numbers: Iterator[int]) -> tuple[Message, list[s
     """A message with a stand-in for each of its parts, and the stand-ins; equal thoughts share one."""
     texts: dict[str, str] = {}
     made = dict(message)
-    # A template cuts a content at the tags of a thought.
+    # Templates split the content at thought tags.
     content = ("content",) if _is_text(message["content"]) and not THOUGHT.search(message["content"]) else ()
     for key in BESIDE:
         if _is_text(message.get(key)):
@@ -103,7 +103,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _mark(numbers: Iterator[int]) -> str:
-    # Letters and digits, which no template escapes.
+    # Only letters and digits, which no template escapes.
     return f"qzx{next(numbers)}xzq"
 
 

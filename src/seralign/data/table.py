@@ -1,6 +1,6 @@
-"""The tables of examples and prompts: Arrow streams, written in pieces and memory-mapped when read.
+"""Tables of examples and prompts: Arrow streams, written in chunks and memory-mapped for reading.
 
-Who reads a table of examples asks the functions here; no column of responses is read by its name elsewhere.
+All access to a table of examples goes through these functions; no other module reads response columns by name.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from seralign.data.numbering import Numbering
 from seralign.records import Example, Prompt, Response, preference_of
 from seralign.runs.examples import CARRIED, EXAMPLE_SCHEMA, carried_columns, counts, entry, first_label
 
-# Rows held at once. A row of a few thousand tokens takes about 200 kB while it is made of Python's numbers.
+# Rows held at once. A row of a few thousand tokens takes about 200 kB as Python numbers.
 CHUNK = 250
-# Rows of one column read at once; they stay Arrow's.
+# Rows of one column read at once; they stay in Arrow's format.
 _READ = 10_000
 
 PROMPT_SCHEMA = pa.schema(
@@ -37,12 +37,12 @@ _TRAINING = ["example_id", "prompt_ids", "response_ids", "form", "preference", "
 
 
 def write_examples(path: Path | str, examples: Iterable[Example], carried: Sequence[str] = ()) -> int:
-    """Write examples to an Arrow stream, ``CHUNK`` at a time; returns how many. Not atomic: give a temporary path.
+    """Write examples to an Arrow stream in chunks; return their number. Not atomic: give a temporary path.
 
     Args:
         path: The file.
-        examples: What is written.
-        carried: Names of the columns that the examples carry along.
+        examples: The examples.
+        carried: Names of the carried columns.
     """
     schema = EXAMPLE_SCHEMA
     for name in carried:
@@ -51,7 +51,7 @@ def write_examples(path: Path | str, examples: Iterable[Example], carried: Seque
 
 
 def write_prompts(path: Path | str, prompts: Iterable[Prompt]) -> int:
-    """Write prompts to an Arrow stream, as ``write_examples``."""
+    """Write prompts to an Arrow stream; like ``write_examples``."""
     return _write(
         path,
         prompts,
@@ -61,12 +61,12 @@ def write_prompts(path: Path | str, prompts: Iterable[Prompt]) -> int:
 
 
 def read_table(path: Path | str) -> Dataset:
-    """A table of examples or prompts, memory-mapped; it may be empty."""
+    """Open a table of examples or prompts, memory-mapped; it may be empty."""
     return Dataset.from_file(str(path))
 
 
 def write_subset(path: Path | str, table: Dataset, example_ids: Sequence[str]) -> Dataset:
-    """Write the rows of a table of examples that have one of the ids, in its order; returns them memory-mapped."""
+    """Write the rows of a table of examples with the given ids, in the table's order; return them memory-mapped."""
     wanted = pa.array(example_ids, pa.string())
     rows: pa.Table = table.data.table
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.schema) as writer:
@@ -76,7 +76,7 @@ def write_subset(path: Path | str, table: Dataset, example_ids: Sequence[str]) -
 
 
 def training_columns(table: Dataset) -> Dataset:
-    """A table of examples without its texts: what a training reads."""
+    """A table of examples without texts, for training."""
     return table.select_columns(_TRAINING)
 
 
@@ -86,7 +86,7 @@ def example_ids(table: Dataset) -> list[str]:
 
 
 def forms(table: Dataset) -> tuple[str, ...]:
-    """The forms of preference that a table of examples has, sorted; () where it is empty."""
+    """The forms of preference in a table of examples, sorted; () if it is empty."""
     found = {form for rows in _arrow(table, "form") for form in pc.unique(rows).to_pylist()}  # pyright: ignore
     return tuple(sorted(found))
 
@@ -102,48 +102,48 @@ def response_counts(table: Dataset) -> np.ndarray:
 
 
 def numbered_responses(table: Dataset, reads: Literal["all", "first"] = "all") -> Numbering:
-    """The numbers of the responses of a table of examples: of all, or of the first one of each example."""
+    """Numbering of the responses in a table of examples: of all, or of the first of each example."""
     given = response_counts(table)
     return Numbering(np.minimum(given, 1) if reads == "first" else given)
 
 
 def response_lengths(table: Dataset, place: int) -> np.ndarray:
-    """Tokens of one response of each example [N], the first one where ``place`` is 0; 0 where it has none there."""
+    """Tokens of the response at ``place`` of each example [N]; 0 is the first place. 0 if it has no such response."""
     return _joined(counts(entry(lists, place)) for lists in _lists(table, "response_ids")).astype(np.int64)
 
 
 def all_lengths(table: Dataset, numbering: Numbering) -> np.ndarray:
-    """Tokens of each response of the examples, by its number [R]; where the numbering has fewer, of those alone."""
+    """Tokens of each response in order of its number [R]; only of those that the numbering has."""
     found = _joined(counts(lists.flatten()) for lists in _lists(table, "response_ids")).astype(np.int64)
     starts = np.cumsum(own := response_counts(table)) - own
     return found[starts[numbering.rows] + numbering.places]
 
 
 def response_ids(table: Dataset, place: int) -> Iterator[np.ndarray]:
-    """The token ids of one response of each example, int64 [length] each; none where it has no such response."""
+    """The token ids of the response at ``place`` of each example, int64 [length]; empty if it has none."""
     for lists in _lists(table, "response_ids"):
         yield from _arrays(entry(lists, place))
 
 
 def token_rows(table: Dataset) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """For each example the ids of its prompt and of each of its responses, as ``column_arrays`` gives them."""
+    """For each example the ids of its prompt and of each response, as in ``column_arrays``."""
     responses = (ids for lists in _lists(table, "response_ids") for ids in _arrays(lists.flatten()))
     for prompt, count in zip(column_arrays(table, "prompt_ids"), response_counts(table).tolist(), strict=True):
         yield prompt, list(islice(responses, count))
 
 
 def response_texts(table: Dataset, place: int) -> list[str]:
-    """The texts of one response of each example [N]."""
+    """The text of the response at ``place`` of each example [N]."""
     return [text for lists in _lists(table, "responses") for text in entry(lists, place).to_pylist()]
 
 
 def length_difference(pairs: Dataset) -> np.ndarray:
-    """Tokens of the first less those of the second response of each pair [N]."""
+    """Tokens of the first response minus tokens of the second, for each pair [N]."""
     return (response_lengths(pairs, 0) - response_lengths(pairs, 1)).astype(np.float64)
 
 
 def largest_token(table: Dataset) -> int:
-    """The largest token id of a table of examples or prompts; -1 where it has none."""
+    """The largest token id in a table of examples or prompts; -1 if there is none."""
     largest = [-1]
     for name in ("prompt_ids", "ids", "response_ids"):
         for lists in _lists(table, name) if name in table.column_names else ():
@@ -154,26 +154,25 @@ def largest_token(table: Dataset) -> int:
 
 
 def column_lengths(table: Dataset, column: str) -> np.ndarray:
-    """[N] lengths of a column of lists, without making Python lists of them."""
+    """[N] lengths of a list column, without converting to Python lists."""
     return _joined(counts(lists) for lists in _lists(table, column)).astype(np.int64)
 
 
 def column_arrays(table: Dataset, column: str) -> Iterator[np.ndarray]:
-    """The lists of a column of token ids, row by row, int64 [length] each, without making Python lists of them."""
+    """The lists of a column of token ids, row by row, int64 [length] each, without converting to Python lists."""
     for lists in _lists(table, column):
         yield from _arrays(lists)
 
 
 def as_examples(candidates: pa.Table) -> pa.Table:
-    """A table of responses in a column ``ids``, with the column ``response_ids`` that a table of examples has: one
-    response in each row."""
+    """Candidates with one response a row in ``ids`` as a table with the ``response_ids`` column of examples."""
     ids = candidates["ids"].combine_chunks()
     offsets = pa.array(np.arange(len(candidates) + 1), pa.int32())
     return candidates.append_column("response_ids", pa.ListArray.from_arrays(offsets, ids))
 
 
 def to_example(row: Mapping[str, Any]) -> Example:
-    """A row of a table of examples as the record."""
+    """A row of a table of examples as a record."""
     responses = zip(row["responses"], row["response_ids"], strict=True)
     return Example(
         example_id=row["example_id"],
@@ -187,12 +186,12 @@ def to_example(row: Mapping[str, Any]) -> Example:
 
 
 def to_prompt(row: Mapping[str, Any]) -> Prompt:
-    """A row of a table of prompts as the record."""
+    """A row of a table of prompts as a record."""
     return Prompt(row["prompt_id"], row["text"], tuple(row["ids"]), row["messages"], row["template_inputs"])
 
 
 def prompts_of(table: Dataset) -> Iterator[Prompt]:
-    """The different prompts of a table of examples, in the order of their first examples."""
+    """The distinct prompts of a table of examples, in order of first use."""
     seen: set[str] = set()
     columns = ["prompt_id", "prompt", "prompt_ids", "messages", "template_inputs"]
     for item in table.select_columns(columns):
@@ -229,7 +228,7 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def example_columns(examples: Sequence[Example], carried: Sequence[str]) -> dict[str, list[Any]]:
-    """Examples as the columns of a table of them, by name."""
+    """Examples as table columns, by name."""
     prompts = [example.prompt for example in examples]
     columns: dict[str, list[Any]] = {
         "example_id": [example.example_id for example in examples],

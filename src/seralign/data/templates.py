@@ -1,4 +1,4 @@
-"""Prompts and responses as the text that the model reads and writes: chat templates, or plain text."""
+"""Renders prompts and responses as the text that the model reads and writes, with a chat template or as plain text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seralign.errors import ConfigError, DataError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What any template can be expected to render; some need a system message.
+# Conversations that any template should render; some need a system message.
 PROBES: tuple[Chat, ...] = (
     ({"role": "user", "content": "Hi"},),
     ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}),
@@ -30,19 +30,19 @@ SETTINGS_UNUSED = "chat template does not use chat_template_kwargs"
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
-    """The text of token ids, special tokens shown, spaces as they are."""
+    """The text of token ids, with special tokens and without clean-up of spaces."""
     return cast(str, tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def render(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Unencoded], data: DataConfig
 ) -> list[Rendered | LeftOut]:
-    """The text of each prompt and of each of its responses; for token ids, the ids decoded.
+    """Render each prompt and each of its responses as text; token ids are decoded.
 
     Raises:
-        DataError: The template refuses a conversation, or runs out of time or memory.
-        ModelError: A conversation meets a tokenizer without a chat template, or with one that fails for any.
-        ConfigError: A system message or template settings are configured, but an example is no conversation.
+        DataError: The template fails for a conversation, or runs out of time or memory.
+        ModelError: A conversation needs a chat template and the tokenizer has none, or one that always fails.
+        ConfigError: A system message or template settings are configured, but an example is not a conversation.
     """
     chats = [example for example in examples if is_chat(example.prompt)]
     rendered = iter(_render_chats(tokenizer, chats, data))
@@ -52,7 +52,7 @@ def render(
 def _plain(tokenizer: PreTrainedTokenizerBase, example: Unencoded, data: DataConfig) -> Rendered:
     for key, given in (("system", data.system), ("chat_template_kwargs", data.chat_template_kwargs)):
         if given:
-            raise ConfigError(f"data.{key} goes with conversations, but {example.where} is none; leave it out")
+            raise ConfigError(f"data.{key} needs conversations, but {example.where} is not one; leave data.{key} out")
     prompt, responses = example.prompt, example.responses
     if is_ids(prompt):
         texts = [decode(tokenizer, cast(Ids, response)) for response in responses]
@@ -65,7 +65,7 @@ def _render_chats(
 ) -> list[Rendered | LeftOut]:
     conversations = [conversation(example, data) for example in examples]
     results: list[Rendered | LeftOut] = []
-    # A model may have a template of its own for conversations with tools, so neighbours are rendered together.
+    # A model may have a separate template for conversations with tools, so equal neighbours are rendered together.
     for start, end in _runs([bool(conversation.inputs.tools) for conversation in conversations]):
         template = _template(tokenizer, examples[start])
         for example, result in zip(examples[start:end], render_apart(template, conversations[start:end]), strict=False):
@@ -81,25 +81,25 @@ def _render_chats(
 def _refusal(
     tokenizer: PreTrainedTokenizerBase, template: Template, example: Unencoded, data: DataConfig, why: str
 ) -> DataError | ModelError:
-    """The error of a template that cannot be used for a row: the template's own where it fails for any row alike."""
-    # A system message does not make a template faster, and each probe takes the whole time again.
+    """The error if the template fails for a row; or the template's own error if it fails for every row."""
+    # A system message does not make a template faster, and every probe takes the full time limit again.
     for chat in PROBES[:1] if why.startswith("it takes more than") else PROBES:
         probe = Conversation(chat, (PROBED,), Inputs(settings=data.chat_template_kwargs))
         if render_apart(template, [probe]) != [Refused(why)]:
             which = "the chat template (policy.chat_template, or the tokenizer's own)"
-            return DataError(f"{example.where}: {which} refuses it: {why}")
+            return DataError(f"{example.where}: {which} cannot render the row: {why}")
     name = tokenizer.name_or_path or "the tokenizer"
     return ModelError(
-        f"the chat template of {name} (policy.chat_template, if that is given) fails for every conversation, also "
-        f"where a user says 'Hi': {why}. Give a template that works as policy.chat_template"
+        f"the chat template of {name} (policy.chat_template, if set) fails for every conversation, even for one user "
+        f"message 'Hi': {why}. Give a working template as policy.chat_template"
     )
 
 
 def _unused_settings(source: str, example: Unencoded, data: DataConfig) -> bool:
-    """Whether a row has settings that the template does not know.
+    """Whether a row has settings that the template does not use.
 
     Raises:
-        ConfigError: The configuration has.
+        ConfigError: The configuration has such settings.
     """
     if not (data.chat_template_kwargs or example.inputs.settings):
         return False
@@ -112,10 +112,10 @@ def _unused_settings(source: str, example: Unencoded, data: DataConfig) -> bool:
 
 @lru_cache(maxsize=8)
 def _variables(source: str) -> frozenset[str] | None:
-    """The names that a template takes from outside; None where it cannot be parsed, which rendering tells better."""
+    """The variables that a template reads; None if it cannot be parsed, which rendering reports better."""
     environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        # transformers' own tag, which the parser does not know, is of no matter here.
+        # The parser does not know transformers' generation tag.
         tree = environment.parse(re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source))
     except (jinja2.TemplateError, RecursionError):
         return None
@@ -123,13 +123,13 @@ def _variables(source: str) -> frozenset[str] | None:
 
 
 def _runs(values: list[bool]) -> Iterable[tuple[int, int]]:
-    """Where equal neighbours begin and end."""
+    """Start and end of each run of equal neighbours."""
     borders = [0, *(i for i in range(1, len(values)) if values[i] != values[i - 1]), len(values)]
     return itertools.pairwise(borders) if values else ()
 
 
 def conversation(example: Unencoded, data: DataConfig) -> Conversation:
-    """What the template is given for an example: with the run's system message and settings."""
+    """The template's input for an example, with the run's system message and settings."""
     inputs = example.inputs
     settings = {**data.chat_template_kwargs, **inputs.settings}
     chat = _with_system(cast(Chat, example.prompt), data.system)
@@ -146,8 +146,7 @@ def _with_system(chat: Chat, system: str | None) -> Chat:
 def _template(tokenizer: PreTrainedTokenizerBase, example: Unencoded) -> Template:
     if tokenizer.chat_template is None:
         raise ModelError(
-            f"{example.where} is a conversation, but the tokenizer has no chat template; "
-            "give one as policy.chat_template"
+            f"{example.where} is a conversation, but the tokenizer has no chat template; set policy.chat_template"
         )
     try:
         source = tokenizer.get_chat_template(tools=cast(Any, list(example.inputs.tools) or None))

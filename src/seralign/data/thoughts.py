@@ -1,4 +1,4 @@
-"""Thoughts in a field of their own, given to a chat template under the name that it reads."""
+"""Thoughts in a separate field, passed to a chat template under the field name that it reads."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from seralign.data.content import Chat, Inputs, Message
 from seralign.data.rendering import Conversation
 
 Apply = Callable[[Chat, Inputs, bool], str]
-"""Messages, further inputs, whether to add the generation prompt; the text."""
+"""From messages, other inputs and whether to add the generation prompt to text."""
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Fields that data sets and templates have a message's thought in."""
+"""Fields of a message's thought in datasets and templates."""
 THOUGHT = re.compile(r"(</?(?:think|thinking|thought|reasoning)>)")
 OPENED = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
-THOUGHT_RENAMED = "thought given to the chat template in the field that it reads"
+THOUGHT_RENAMED = "thought moved to the field that the chat template reads"
 
-# Marks a text; private-use characters are in no real one.
+# Marks a text; real text has no private-use characters.
 SENTINEL = "\ue0fe"
 
 
 def with_thoughts_named(apply: Apply, conversation: Conversation) -> Conversation:
-    """A conversation with its thoughts in the field that the template writes most of them from; the same one where
-    that is the field that they are in, or the template writes none from any.
+    """A conversation with its thoughts in the field from which the template writes most of them. Unchanged if they are
+    already there, or if the template writes no thoughts.
     """
     messages = [*conversation.prompt, *(message for (message,) in conversation.answers)]
     if not any(_fields(message) for message in messages):
@@ -35,7 +35,7 @@ def with_thoughts_named(apply: Apply, conversation: Conversation) -> Conversatio
         return conversation
     for field in REASONING:
         renamed = _renamed(conversation, field)
-        # The template may have no use for it, and fail for that alone.
+        # The template may fail because it does not expect this field.
         with suppress(Exception):
             written = _written(apply, renamed)
             if written > most:
@@ -44,8 +44,8 @@ def with_thoughts_named(apply: Apply, conversation: Conversation) -> Conversatio
 
 
 def thought_in_content(message: Message, prompt: str) -> Message:
-    """An answer with its thought in its content, as a model writes it, where the generation prompt opens a
-    thought; other answers as they are.
+    """An answer with its thought in its content, as a model writes it, if the generation prompt opens a thought; other
+    answers are unchanged.
     """
     opened, fields = OPENED.search(prompt[-40:]), _fields(message)
     if opened is None or len(fields) != 1:
@@ -60,14 +60,14 @@ def _fields(message: Message) -> list[str]:
 
 
 def _thoughts(conversation: Conversation) -> int:
-    """How many thoughts the template is given, each as often as it should be written."""
+    """The number of thoughts that the template should write, counted for each rendering."""
     times = max(1, len(conversation.answers))
     before = sum(bool(_fields(message)) for message in conversation.prompt)
     return times * before + sum(bool(_fields(message)) for (message,) in conversation.answers)
 
 
 def _written(apply: Apply, conversation: Conversation) -> int:
-    """How many thoughts the template writes, over all answers."""
+    """The number of thoughts that the template writes, over all answers."""
     prompt, inputs = _marked(conversation.prompt), conversation.inputs
     if not conversation.answers:
         return apply(prompt, inputs, True).count(SENTINEL)

@@ -1,6 +1,6 @@
-"""Prompts and responses as token ids: chat templates or plain text, one border, one end, within the window.
+"""Tokenizes prompts and responses, with a chat template or as plain text, within the length limits.
 
-Nothing is inferred from token values but where a response ends: padding that equals the end token changes nothing.
+Only the end of a response depends on token values, so padding that equals the end token changes nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BORDER = " ‖ "
 STAND_INS = ("\n", "a", ".", "0")
 
-# What a word-level tokenizer means by its "Missing [UNK] token".
-_UNKNOWN_WORD = "it has a word outside the vocabulary, which has no token for unknown words"
+# Explains the error "Missing [UNK] token" of word-level tokenizers.
+_UNKNOWN_WORD = "it contains a word outside the vocabulary, which has no token for unknown words"
 
 EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
@@ -39,9 +39,9 @@ PREFIX = "one response starts the other"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An example as the model reads it: ``prompt_ids`` [P] and, for each response, its text and ids.
+    """An example as token ids: ``prompt_ids`` [P] and, for each response, its text and ids.
 
-    A response's text leaves out the end token; ``notes`` says what is odd about the example (cut, an early end).
+    The text of a response leaves out the end token. ``notes`` lists peculiarities such as a cut or an early end.
     """
 
     prompt: str
@@ -55,8 +55,8 @@ class Encoded:
 class Encoder:
     """Turns examples into token ids; made by ``make_encoder``.
 
-    ``eos_ids``: tokens that end a response. ``bos``: what the tokenizer puts before a plain text, often one token.
-    ``additive``: the tokens of two texts in a row decode to the texts joined, so each can be tokenized alone.
+    ``eos_ids``: tokens that end a response. ``bos``: tokens that the tokenizer adds before plain text, often one.
+    ``additive``: texts can be tokenized one by one, because their tokens in a row decode to the joined text.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -66,20 +66,21 @@ class Encoder:
     additive: bool
 
     def encode(self, examples: Sequence[Unencoded]) -> list[Encoded | str]:
-        """Each example encoded, or the reason to drop it; tokenized together, which is faster.
+        """Encode examples together, which is faster. Gives the reason for each example that is dropped.
 
-        - A conversation is rendered by the chat template, whose word on BOS is final; the prompt ends with the
-          generation prompt, and a response is what the model would have to write after it.
-        - Plain text gets what the tokenizer puts before a text, once. No token spans prompt and response.
+        - A conversation is rendered by the chat template, which alone decides on BOS. The prompt ends with the
+          generation prompt, and a response is what the model has to write after it.
+        - Plain text gets the tokenizer's prefix, such as BOS, once. No token spans prompt and response.
         - A response ends with exactly one end token: its first one, else the tokenizer's is appended.
-        - Token ids are taken as they are: no BOS and no end token is added.
-        - Beyond ``data.prompt_limit`` a prompt loses its start (BOS stays), beyond ``data.max_length`` a response
-          loses its end and with it the end token; or, with ``data.overlong: drop``, the example is dropped.
+        - Token ids are used as they are: no BOS and no end token is added.
+        - A prompt longer than ``data.prompt_limit`` loses its start (BOS stays). A response that exceeds
+          ``data.max_length`` loses its end, including the end token. With ``data.overlong: drop`` the example is
+          dropped instead.
 
         Raises:
-            DataError: The template refuses a conversation, or token ids are not the tokenizer's.
-            ModelError: A conversation meets a tokenizer without a chat template.
-            ConfigError: ``data.system`` with data that are no conversations.
+            DataError: The template cannot render a conversation, or token ids are not in the vocabulary.
+            ModelError: A conversation needs a chat template and the tokenizer has none.
+            ConfigError: ``data.system`` is set for data that are not conversations.
         """
         for example in examples:
             if is_ids(example.prompt):
@@ -97,10 +98,10 @@ class Encoder:
         except SeralignError:
             raise
         except Exception as error:
-            # tokenizers raises bare exceptions, for a word outside a vocabulary without an unknown token, say.
+            # tokenizers raises bare exceptions, e.g. for a word outside a vocabulary without an unknown token.
             if len(examples) == 1:
                 why = _UNKNOWN_WORD if "[UNK]" in str(error) else error
-                raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) refuses it: {why}") from None
+                raise DataError(f"{examples[0].where}: the tokenizer (policy.tokenizer) fails: {why}") from None
             return [self._encode([example], [text])[0] for example, text in zip(examples, texts, strict=True)]
         return [
             self._fit(example, text, prompt, responses)
@@ -145,10 +146,10 @@ class Encoder:
         ]
 
     def _continuations(self, prompts: list[str], responses: list[str]) -> list[Ids]:
-        """The ids of texts that follow others, for tokenizers that treat the start of a text in a special way.
+        """The ids of texts that follow others, for tokenizers that treat the start of a text differently.
 
-        They are what tokenizing both together adds to the prompt's ids; where a token spans the border, the
-        response follows something else that nothing of it merges with, or stands alone.
+        They are the ids that follow the prompt's when both are tokenized together. If a token spans the border, the
+        response is tokenized after a stand-in that it does not merge with, else alone.
         """
         wholes = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
         found = []
@@ -210,7 +211,7 @@ class Encoder:
         return not ids and not is_ids(example.prompt) and text.strip() not in ("", decode(self.tokenizer, self.bos))
 
     def _cut_prompt(self, prompt: Ids, limit: int) -> Ids:
-        # A template may write a BOS that the tokenizer does not add by itself.
+        # A template may write a BOS even if the tokenizer does not add one.
         bos = self.bos or (cast(int, self.tokenizer.bos_token_id),)
         size = len(bos)
         if size < limit and prompt[:size] == bos:
@@ -218,7 +219,7 @@ class Encoder:
         return prompt[-limit:]
 
     def _end(self, ids: Ids, chat: bool) -> tuple[Ids, bool]:
-        """The ids up to the first end token, or with one appended; and whether the text went on after its end."""
+        """The ids up to the first end token, or with one appended; and whether the text continued after that token."""
         first = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
         if first is None:
             return (*ids, cast(int, self.tokenizer.eos_token_id)), False
@@ -237,12 +238,12 @@ class Encoder:
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerBase, data: DataConfig, eos_ids: frozenset[int]) -> Encoder:
-    """An encoder for a tokenizer.
+    """Make the encoder for a tokenizer.
 
     Args:
-        tokenizer: With the chat template to use, if the data are conversations.
-        data: Limits, what to do beyond them, and the system message.
-        eos_ids: The model's end tokens (its generation configuration may have several); the tokenizer's is added.
+        tokenizer: Has the chat template, if the data are conversations.
+        data: Limits, what to do with longer examples, and the system message.
+        eos_ids: End tokens of the model; its generation settings may have several. The tokenizer's is added.
 
     Raises:
         ModelError: The tokenizer has no end token.
@@ -263,12 +264,12 @@ def make_encoder(tokenizer: PreTrainedTokenizerBase, data: DataConfig, eos_ids: 
 
 
 def _after(head: list[int], whole: list[int]) -> Ids | None:
-    """What follows ``head`` in ``whole``, if ``whole`` begins with it."""
+    """The rest of ``whole`` after ``head``; None if it does not begin with ``head``."""
     return tuple(whole[len(head) :]) if head and whole[: len(head)] == head else None
 
 
 def _some_word(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A text that any tokenizer can encode: the first of its own tokens that is a plain word."""
+    """A text that this tokenizer can encode: the first of its tokens that is a plain word."""
     special = set(tokenizer.all_special_ids)
     words = (decode(tokenizer, (token,)).strip() for token in range(len(tokenizer)) if token not in special)
     return next((word for word in words if word.isascii() and word.isalnum()), "a")

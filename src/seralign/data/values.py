@@ -1,4 +1,4 @@
-"""Values of rows: as JSON has them, decoded from JSON text, and shown in a message."""
+"""Values of rows: JSON types, JSON text, and values in messages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from seralign.data.readers.json_rows import MAX_DEPTH
 
 
 def shown(value: Any) -> str:
-    """A wrong value in a message: its type and its beginning."""
+    """A wrong value for a message: its type and its beginning."""
     return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 def from_json(text: str) -> Any:
-    """What a JSON text spells; None where it is none, or is nested more deeply than rows may be."""
+    """The value of a JSON text; None if it is not JSON, or nested more deeply than rows may be."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -24,7 +24,7 @@ def from_json(text: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; a table may have dates and numbers of other kinds, which a template would only print."""
+    """A value in JSON types. Tables may have dates and other number types, which a template would just print."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -90,7 +90,7 @@ def _merged_base(run: Run, is_built_in: bool) -> str:
 
 
 def _files(source: SourceConfig) -> str:
-    """A source's files by their names, or the name of its data set on the hub."""
+    """A source's files by their names, or the name of its dataset on the hub."""
     paths = [source.path] if isinstance(source.path, str) else source.path
     return ", ".join(code(portable(path)) for path in paths)
 

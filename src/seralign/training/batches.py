@@ -29,7 +29,7 @@ response [R]."""
 
 @dataclass(frozen=True)
 class PackDataset(torch.utils.data.Dataset):
-    """The packs of a plan as a map-style data set: one item is one forward pass.
+    """The packs of a plan as a map-style dataset: one item is one forward pass.
 
     Args:
         examples: A table of examples.

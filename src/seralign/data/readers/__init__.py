@@ -1,1 +1,1 @@
-"""Files as rows: which files a source names, and a reader for each format."""
+"""Reads files as rows: finds the files of a source, and has a reader for each format."""

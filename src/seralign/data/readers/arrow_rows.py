@@ -1,4 +1,4 @@
-"""Rows of Arrow tables: Parquet files, saved data sets, data sets of the hub. A few hundred are held at once."""
+"""Rows of Arrow tables: Parquet files, saved datasets, hub datasets. Holds a few hundred rows at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Mend = Callable[[Any, str], Any]
 
 
 def parquet_part(file: str, path: Path) -> Part:
-    """A Parquet file, read a batch of rows at a time; ``file`` is its name, for messages."""
+    """A Parquet file, read in batches; ``file`` is its name, for messages."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path) as parquet:
@@ -38,7 +38,7 @@ def parquet_part(file: str, path: Path) -> Part:
 
 
 def saved_part(name: str, files: Sequence[Path]) -> Part:
-    """A data set that ``save_to_disk`` wrote, from its Arrow files."""
+    """A dataset written by ``save_to_disk``, from its Arrow files."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         for path in files:
@@ -55,7 +55,7 @@ def saved_part(name: str, files: Sequence[Path]) -> Part:
 
 
 def dataset_part(name: str, dataset: datasets.Dataset) -> Part:
-    """A data set that ``datasets`` has opened; ``name`` is its name, for messages."""
+    """An open dataset of the ``datasets`` library; ``name`` is for messages."""
 
     def batches() -> Iterator[pa.Table]:
         yield from cast(Iterable[pa.Table], dataset.with_format("arrow").iter(BATCH))
@@ -64,11 +64,11 @@ def dataset_part(name: str, dataset: datasets.Dataset) -> Part:
 
 
 def _check_end(path: Path, name: str) -> None:
-    """Arrow takes a stream that is cut off between two of its batches for a whole one."""
+    """Check that a stream is complete. Arrow accepts one that was truncated between two batches."""
     with path.open("rb") as stream:
         stream.seek(-len(_END), os.SEEK_END)
         if stream.read() != _END:
-            raise DataError(f"{name} cannot be read: {path.name} is cut off")
+            raise DataError(f"{name} cannot be read: {path.name} is truncated")
 
 
 def _part(
@@ -101,7 +101,7 @@ def _part(
 
 
 def _check_text(batch: pa.RecordBatch | pa.Table, before: int, name: str) -> None:
-    """Arrow takes bytes that are no UTF-8 for text, and leaves the error to whoever reads the row."""
+    """Check that text is UTF-8. Arrow does not check, and fails only when the row is read."""
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -113,10 +113,10 @@ def _check_text(batch: pa.RecordBatch | pa.Table, before: int, name: str) -> Non
 
 
 def _mend(kind: pa.DataType) -> Mend | None:
-    """What turns a value of an Arrow type into what its author wrote; None where it is that already.
+    """A function that restores the original value from an Arrow type; None if there is nothing to restore.
 
-    A struct gives every row every key that any row has: the nulls among them are not the author's. ``datasets`` keeps
-    values of mixed types as JSON text, under a type of its own.
+    A struct gives every row the keys of all rows; the added nulls are not in the original data. ``datasets`` stores
+    mixed types as JSON text in a type of its own.
     """
     if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json":
         return lambda value, where: None if value is None else json_value(value, where)

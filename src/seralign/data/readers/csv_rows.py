@@ -1,4 +1,4 @@
-"""Rows of CSV: every cell is its text, as it stands; only an empty cell is null."""
+"""Rows of CSV: every cell is text, unchanged; only an empty cell is null."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from seralign.data.readers.streams import readable, text_lines
 from seralign.errors import DataError
 
 MAX_CELL = 64 * 2**20
-"""Longest cell in characters. A quote that is never closed would otherwise hold the rest of the file in memory."""
-# What else stands between the cells of files that are called CSV.
+"""Longest cell in characters. Without a limit, an unclosed quote would read the rest of the file into memory."""
+# Delimiters in files that are called CSV.
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def csv_part(file: str, start: Callable[[], BinaryIO], delimiter: str) -> Part:
-    """A CSV file with a header, as RFC 4180 has it.
+    """A CSV file with a header, as in RFC 4180.
 
     Args:
         file: Its name, for messages.
-        start: Opens its bytes.
-        delimiter: What stands between two cells.
+        start: Opens it for reading bytes.
+        delimiter: The character between two cells.
     """
 
     def read() -> Iterator[Located]:
@@ -47,13 +47,13 @@ def _header(records: Iterator[tuple[list[str], int]], file: str) -> list[str]:
     check_names(names, file)
     other = next((name for mark, name in _MARKS.items() if len(names) == 1 and mark in names[0]), None)
     if other is not None:
-        raise DataError(f"{file} has {other} between its cells; a .csv file has commas there, and a .tsv file tabs")
+        raise DataError(f"{file} has {other} between its cells; a .csv file needs commas, and a .tsv file tabs")
     return names
 
 
 def _records(stream: BinaryIO, file: str, delimiter: str) -> Iterator[tuple[list[str], int]]:
-    """The cells of each record, blank lines left out, with the line on which it begins."""
-    # The limit is one for the whole process, and 128 kB unless set.
+    """The cells of each record without blank lines, and the line on which it begins."""
+    # The limit is global for the process; the default is 128 kB.
     csv.field_size_limit(MAX_CELL)
     reader = csv.reader(_lines(stream, file), delimiter=delimiter, strict=True)
     row, line = 0, 1
@@ -85,7 +85,7 @@ def _lines(stream: BinaryIO, file: str) -> Iterator[str]:
     for number, line in text_lines(stream, file):
         if "\0" in line:
             raise DataError(f"{file} line {number} holds a NUL byte; a CSV file is UTF-8 text")
-        # A lone carriage return ends a line in files of old Macs, which have nothing else. Elsewhere it is an error
-        # outside quotes: whether it was meant as text or as an end cannot be told.
+        # In files of old Macs a lone carriage return ends a line, and there are no other line ends. Elsewhere outside
+        # quotes it is an error, since it can be text or a line end.
         one_line = number == 1 and not line.endswith("\n")
         yield from io.StringIO(line, newline="") if one_line else (line,)

@@ -1,4 +1,4 @@
-"""Which files a source names: one, several, a folder of shards, a glob, or a folder that ``save_to_disk`` wrote."""
+"""Finds the files of a source: one file, several, a folder of shards, a glob, or a ``save_to_disk`` folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 KINDS = (*TEXT, ".parquet")
 EXTENSIONS = ".json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst), .parquet"
 SAVED = "saved"
-# Words of a file's name that say which part of the data it is, as on the hub.
+# Words in a file name that name a split, as on the hub.
 _SPLITS = {
     "train": {"train", "training"},
     "validation": {"validation", "valid", "val", "dev"},
@@ -32,10 +32,10 @@ _OTHER_PACKING = (".bz2", ".xz", ".zip", ".lz4", ".7z", ".br", ".z")
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of rows, or the folder of a saved data set.
+    """A file of rows, or the folder of a saved dataset.
 
-    ``name`` is the path as the user gave it, for messages. ``kind``: one of ``KINDS``, or ``SAVED``. ``packing``: one
-    of ``streams.OPENERS``.
+    ``name`` is the path as the user gave it, for messages. ``kind`` is one of ``KINDS``, or ``SAVED``. ``packing`` is
+    one of ``streams.OPENERS``.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class DataFile:
 
 
 def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
-    """The files of a source in the order in which they are read; None where the path is a hub name.
+    """The files of a source in reading order; None if the path is a hub name.
 
     Raises:
-        DataError: There is no such file, or it is none that can be read.
-        ConfigError: An option of the source goes with a hub data set.
+        DataError: A file does not exist or cannot be read.
+        ConfigError: An option of the source applies only to hub datasets.
     """
     paths = [source.path] if isinstance(source.path, str) else source.path
     if not paths:
@@ -61,12 +61,12 @@ def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
     saved = any(file.kind == SAVED for file in files)
     for option, default in (("name", None), ("split", "train"), ("revision", None)):
         if getattr(source, option) != default and not (option == "split" and saved):
-            raise ConfigError(f"{key}.{option} goes with a hub data set; {paths[0]} is local; leave it out")
+            raise ConfigError(f"{key}.{option} is for hub datasets, and {paths[0]} is local; leave {option} out")
     return files
 
 
 def saved_files(folder: Path, name: str) -> list[Path]:
-    """The Arrow files of a saved data set, in the order of their rows."""
+    """The Arrow files of a saved dataset, in order of rows."""
     parts = _note(folder / "state.json", "_data_files")
     names = [part.get("filename") if isinstance(part, dict) else None for part in parts]
     if not names or not all(isinstance(file, str) and Path(file).name == file for file in names):
@@ -83,7 +83,7 @@ def _may_be_hub_name(path: str, key: str) -> bool:
 
 
 def _expanded(path: str, source: SourceConfig, key: str) -> list[DataFile]:
-    """The files that one path stands for. A path that is there is that file, whatever characters its name has."""
+    """The files of one path. A path that exists is that file, whatever characters its name has."""
     where = f"{key}.path"
     place = Path(expanded(path))
     status = _status(str(place), where) if path else None
@@ -100,16 +100,16 @@ def _expanded(path: str, source: SourceConfig, key: str) -> list[DataFile]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """The files that a glob matches, by name. The part of it that is there is no pattern."""
+    """The files that match a glob, by name. The part of the path that exists is not a pattern."""
     there = next((parent for parent in pattern.parents if parent.is_dir()), Path())
     rest = str(pattern.relative_to(there)) if there != Path() else str(pattern)
-    # Path.glob knows no escapes, and takes a link to a folder for a folder to look through.
+    # Path.glob does not support escapes, and descends into links to folders.
     found = glob.glob(str(Path(glob.escape(str(there))) / rest), recursive=True)  # noqa: PTH207
     return sorted(path for path in map(Path, found) if path.is_file())
 
 
 def _status(path: str, where: str) -> int | None:
-    """The mode of a file, None if there is none."""
+    """The mode of a file; None if it does not exist."""
     try:
         return Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -119,7 +119,7 @@ def _status(path: str, where: str) -> int | None:
 
 
 def file_format(path: Path) -> tuple[str, str]:
-    """The extension without that of the packing, and that of the packing."""
+    """The extension of the format, and that of the compression."""
     packing = path.suffix.lower() if path.suffix.lower() in OPENERS else ""
     return (path.with_suffix("") if packing else path).suffix.lower(), packing
 
@@ -129,7 +129,7 @@ def _file(path: Path, where: str) -> DataFile:
     if kind not in KINDS or (packing and kind not in TEXT):
         raise DataError(f"{where}: {path} has an unknown extension; known are {EXTENSIONS}")
     if not path.is_file():
-        raise DataError(f"{where}: {path} is no regular file")
+        raise DataError(f"{where}: {path} is not a regular file")
     return DataFile(path, str(path), kind, packing)
 
 
@@ -142,7 +142,7 @@ def _folder(folder: Path, source: SourceConfig, where: str) -> list[DataFile]:
         return [_split(folder, source, where)]
     if {"state.json", "dataset_info.json"} <= names:
         if source.split != "train":
-            raise ConfigError(f"{where.removesuffix('path')}split: {folder} is one data set without splits")
+            raise ConfigError(f"{where.removesuffix('path')}split: {folder} is one dataset without splits")
         return [DataFile(folder, str(folder), SAVED)]
     return _shards(folder, where)
 
@@ -158,7 +158,7 @@ def _split(folder: Path, source: SourceConfig, where: str) -> DataFile:
 
 
 def _note(path: Path, key: str) -> list[Any]:
-    """A list in one of the JSON files that ``datasets`` writes beside its tables."""
+    """A list in one of the JSON files that ``datasets`` writes next to its tables."""
     with readable(str(path)):
         found = json_value(decode(path.read_bytes(), str(path)), str(path))
     listed = found.get(key) if isinstance(found, dict) else None
@@ -171,12 +171,12 @@ def _shards(folder: Path, where: str) -> list[DataFile]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
     for entry in entries:
         if entry.suffix.lower() in _OTHER_PACKING and file_format(entry.with_suffix(""))[0] in KINDS:
-            raise DataError(f"{where}: {entry} is packed in a way that is not read; known are {EXTENSIONS}")
+            raise DataError(f"{where}: {entry} has an unsupported compression; known are {EXTENSIONS}")
     files = [_file(entry, where) for entry in entries if not entry.is_dir() and file_format(entry)[0] in KINDS]
     deeper = next((entry for entry in entries if entry.is_dir() and any(_data_below(entry))), None)
     if deeper is not None:
         raise DataError(
-            f"{where}: the folder {folder} has data in a folder of its own, {deeper.name}; give the folder with the "
+            f"{where}: the data files are in a subfolder of {folder}, {deeper.name}; give the folder with the "
             f"files, or a glob such as {folder}/**/*{next(_data_below(deeper)).suffix}"
         )
     if not files:
@@ -184,15 +184,15 @@ def _shards(folder: Path, where: str) -> list[DataFile]:
     kinds = sorted({file.kind for file in files})
     if len(kinds) > 1:
         raise DataError(
-            f"{where}: the folder {folder} mixes {' and '.join(kinds)} files; give those that you mean, as a list or "
-            f"as a glob such as {folder}/*{kinds[-1]}"
+            f"{where}: the folder {folder} mixes {' and '.join(kinds)} files; give the ones to read as a list, or as a "
+            f"glob such as {folder}/*{kinds[-1]}"
         )
     splits = {split: file for file in reversed(files) if (split := _split_of(file.path))}
     if len(splits) > 1:
         some = " and ".join(sorted(file.path.name for file in splits.values()))
         raise DataError(
-            f"{where}: the folder {folder} has files of several splits, {some}; give those that you mean, as a list or "
-            "as a glob"
+            f"{where}: the folder {folder} has files of several splits, {some}; give the ones to read as a list or as "
+            "a glob"
         )
     return files
 
@@ -211,5 +211,5 @@ def _check_twice(files: list[DataFile], key: str) -> None:
     for file in files:
         path = file.path.resolve()
         if path in seen:
-            raise DataError(f"{key}.path: {file.name} is named twice")
+            raise DataError(f"{key}.path: {file.name} is listed twice")
         seen.add(path)

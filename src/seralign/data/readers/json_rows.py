@@ -1,6 +1,6 @@
-"""Rows of JSON, a list of objects or one object a line: every value is what the file says, no type is inferred.
+"""Rows of JSON, a list of objects or one object a line. Values keep their JSON types.
 
-A list is held as text while it is read; of lines, one is held at a time.
+A list is held in memory as text while it is read; lines are read one at a time.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from seralign.data.readers.streams import readable, text_lines, whole_text
 from seralign.errors import DataError
 
 MAX_DEPTH = 100
-"""Deepest nesting of a row. Templates and digests go through a value by recursion, which Python ends at about 1,000."""
+"""Deepest nesting of a row. Templates and digests recurse into values, and Python limits that to about 1,000 levels."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# Enough to meet the first character that is no white space.
+# Bytes to read until the first character that is not white space.
 _START = 4096
 
 
 def json_part(file: str, start: Callable[[], BinaryIO]) -> Part:
-    """A JSON file; it is a list if its first character is ``[``.
+    """A JSON file. It is a list if its first character is ``[``.
 
     Args:
         file: Its name, for messages.
-        start: Opens its bytes.
+        start: Opens it for reading bytes.
     """
 
     def read() -> Iterator[Located]:
@@ -50,7 +50,7 @@ def _line_rows(stream: BinaryIO, file: str) -> Iterator[Located]:
         row += 1
         where = place(file, row, number)
         if line.strip() == "{":
-            raise DataError(f"{where} goes over several lines; JSON is a list of objects, or has one object a line")
+            raise DataError(f"{where} spans several lines; JSON must be a list of objects, or one object a line")
         yield _row(json_value(line.rstrip("\r\n"), where), where), where
 
 
@@ -72,21 +72,21 @@ def _list_rows(stream: BinaryIO, file: str) -> Iterator[Located]:
             _check_end(text, at, file)
             return
         if text[at : at + 1] != ",":
-            raise DataError(f"{where} is not followed by a comma or the end of the list; is the file cut off?")
+            raise DataError(f"{where} is not followed by a comma or the end of the list; is the file truncated?")
         at = _skip(text, at + 1)
 
 
 def json_value(text: str, where: str) -> Any:
-    """One JSON text as Python's values.
+    """Parse a JSON text into Python values.
 
     Raises:
-        DataError: It is no JSON, or holds what JSON has no place for: a key twice in one object, NaN, infinity, half
-            of a surrogate pair, or values nested more than ``MAX_DEPTH`` deep.
+        DataError: It is not JSON; or has a repeated key in an object, NaN, infinity, half of a surrogate pair, or
+            values nested more than ``MAX_DEPTH`` levels.
     """
     value, end = _parsed(text, _skip(text, 0), where)
     end = _skip(text, end)
     if end < len(text):
-        raise DataError(f"{where} is not valid JSON: more follows after its end, at column {end + 1}")
+        raise DataError(f"{where} is not valid JSON: more text follows its end, at column {end + 1}")
     return value
 
 
@@ -94,7 +94,7 @@ def _parsed(text: str, at: int, where: str) -> tuple[Any, int]:
     try:
         value, end = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
-        # In a list the fault can be some lines below the row's first.
+        # In a list, the error can be some lines below the start of the row.
         inner = f"line {error.lineno} " if "\n" in text[at : error.pos] else ""
         raise DataError(f"{where} is not valid JSON: {error.msg} at {inner}column {error.colno}") from None
     except RecursionError:
@@ -102,7 +102,7 @@ def _parsed(text: str, at: int, where: str) -> tuple[Any, int]:
     except _NotJson as error:
         raise DataError(f"{where} is not valid JSON: {error}") from None
     except ValueError:
-        # Python refuses to read numbers of more than sys.get_int_max_str_digits() digits.
+        # Python does not read numbers of more than sys.get_int_max_str_digits() digits.
         raise DataError(f"{where} holds a number with too many digits") from None
     source = text[at:end]
     if source.count("[") + source.count("{") > MAX_DEPTH and _is_deep(value):
@@ -127,7 +127,7 @@ def _check_end(text: str, at: int, file: str) -> None:
     end = _skip(text, at + 1)
     if end < len(text):
         line = text.count("\n", 0, end) + 1
-        raise DataError(f"{file} is not valid JSON: more follows after the end of the list, on line {line}")
+        raise DataError(f"{file} is not valid JSON: more text follows the end of the list, on line {line}")
 
 
 def _is_deep(value: Any) -> bool:
@@ -141,7 +141,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def _too_deep(where: str) -> DataError:
-    return DataError(f"{where} is nested too deeply; at most {MAX_DEPTH} levels are read")
+    return DataError(f"{where} is nested too deeply; at most {MAX_DEPTH} levels")
 
 
 def _check_surrogates(value: Any, where: str) -> None:
@@ -149,23 +149,23 @@ def _check_surrogates(value: Any, where: str) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise DataError(f"{where} holds {half}, half of a surrogate pair, which is no character") from None
+        raise DataError(f"{where} holds {half}, half of a surrogate pair, which is not a character") from None
 
 
 class _NotJson(ValueError):
-    """What Python's parser takes and JSON has no place for."""
+    """Accepted by Python's parser but not valid in JSON."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _NotJson(f"the key {next(name for name in names if names.count(name) > 1)!r} comes twice in one object")
+        raise _NotJson(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return made
 
 
 def _constant(name: str) -> float:
-    raise _NotJson(f"{name} is no JSON number; leave the value out or write null")
+    raise _NotJson(f"{name} is not a JSON number; leave the value out or write null")
 
 
 def _float(text: str) -> float:

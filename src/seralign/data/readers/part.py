@@ -1,4 +1,4 @@
-"""What every reader gives: a part of a source, whose rows can be gone through again and again."""
+"""The common result of every reader: a part of a source whose rows can be read any number of times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Located = tuple[dict[str, Any], str]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many rows a part has, and the columns that any of them has, in the order in which they first come."""
+    """The number of rows of a part, and the names of all columns in the order in which they first occur."""
 
     rows: int
     columns: tuple[str, ...]
@@ -23,10 +23,10 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file or table. No row is held.
+    """One file or table. It holds no rows.
 
-    ``read`` starts at the first row each time. ``measure`` goes through the rows, at most as many as it is given, and
-    raises what is wrong with them. ``all_text``: the format knows nothing but text, so a number is text, too.
+    ``read`` starts at the first row each time. ``measure`` reads the rows, at most the given number, and raises errors
+    in them. ``all_text``: the format knows only text, so numbers are text too.
     """
 
     read: Callable[[], Iterator[Located]]
@@ -35,7 +35,7 @@ class Part:
 
 
 def measured(rows: Iterable[Located], limit: int | None) -> Size:
-    """The size of rows that have to be read to be counted."""
+    """The size of rows that must be read to be counted."""
     columns: dict[str, None] = {}
     count = 0
     for values, _ in islice(rows, limit):
@@ -47,16 +47,16 @@ def measured(rows: Iterable[Located], limit: int | None) -> Size:
 
 
 def check_names(columns: Sequence[str], file: str) -> None:
-    """Refuse a table with two columns of one name: a row could have only one of them.
+    """Check that no two columns have the same name, because a row could keep only one of them.
 
     Raises:
-        DataError: It has two.
+        DataError: Two columns have the same name.
     """
     if len(set(columns)) < len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
-        raise DataError(f"{file} has two columns with the name {twice!r}; give each a name of its own")
+        raise DataError(f"{file} has two columns named {twice!r}; rename one of them")
 
 
 def place(file: str, row: int, line: int | None = None) -> str:
-    """Where a row is: its number, and the editor's line where that is another."""
+    """A row's number, and its line in an editor if that differs."""
     return f"{file} row {row}" if line in (None, row) else f"{file} row {row} (line {line})"

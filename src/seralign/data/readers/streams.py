@@ -1,4 +1,4 @@
-"""Bytes and lines of a file, packed or not; what is wrong with them names the file and the line."""
+"""Bytes and lines of a file, compressed or not; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def _open_gzip(path: Path) -> BinaryIO:
 
 
 def _open_zstd(path: Path) -> BinaryIO:
-    # Unlike the zstandard package's reader, Arrow's says when the data end too early.
+    # Unlike the reader of the zstandard package, Arrow's reports truncated data.
     return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))  # pyright: ignore
 
 
 OPENERS: dict[str, Callable[[Path], BinaryIO]] = {"": _open_plain, ".gz": _open_gzip, ".zst": _open_zstd}
-"""How a file is opened, by the ending that its packing adds to the name."""
+"""How to open a file, by the extension of its compression."""
 
 _BOM = "\ufeff"
-# What a file is that begins with these bytes, and what would be right.
+# The first bytes of unsupported files, what such a file is, and how to fix it.
 _OTHERS = {
     b"\xff\xfe": "the file is UTF-16; save it as UTF-8",
     b"\xfe\xff": "the file is UTF-16; save it as UTF-8",
-    b"\x1f\x8b": "the file is packed with gzip; its name has to end in .gz",
-    b"\x28\xb5\x2f\xfd": "the file is packed with zstd; its name has to end in .zst",
+    b"\x1f\x8b": "the file is compressed with gzip; its name must end in .gz",
+    b"\x28\xb5\x2f\xfd": "the file is compressed with zstd; its name must end in .zst",
 }
 
 
 @contextmanager
 def readable(file: str) -> Iterator[None]:
-    """Turn the errors of reading a file's bytes into one that names it."""
+    """Turn errors while reading a file's bytes into one that names the file."""
     try:
         yield
     except EOFError:
@@ -64,14 +64,14 @@ def reason(error: BaseException) -> str:
 
 
 def text_lines(stream: BinaryIO, file: str) -> Iterator[tuple[int, str]]:
-    """The lines of UTF-8 text with their numbers from 1, ends kept. A byte order mark at the start is taken off."""
+    """The lines of UTF-8 text with line ends, numbered from 1. Removes a byte order mark at the start."""
     for number, line in enumerate(stream, start=1):
         text = decode(line, f"{file} line {number}")
         yield number, text.removeprefix(_BOM) if number == 1 else text
 
 
 def whole_text(stream: BinaryIO, file: str) -> str:
-    """All of a file of UTF-8 text, as ``text_lines``."""
+    """A whole file of UTF-8 text; like ``text_lines``."""
     content = stream.read()
     try:
         return content.decode("utf-8").removeprefix(_BOM)
@@ -81,7 +81,7 @@ def whole_text(stream: BinaryIO, file: str) -> str:
 
 
 def decode(line: bytes, where: str) -> str:
-    """Bytes as text.
+    """Decode bytes as text.
 
     Raises:
         DataError: They are not UTF-8.
