@@ -90,7 +90,7 @@ def refuse_other_formats(row: Row, place: Place) -> None:
     if scores and columns.is_demonstration(row, place):
         raise place.error(
             f"a single answer with scores ({columns.listed_names(scores)}) as in HelpSteer, which this version does "
-            "not train on yet; write a row with prompt, chosen and rejected for each two answers to one prompt, with the "
+            "not train on yet; write a row with prompt, chosen and rejected for each two answers to a prompt, with the "
             "higher score as chosen, or remove the scores to train on every answer as a demonstration. "
             f"If {scores[0]} means something else, rename the column; {columns.listed(row)}"
         )
