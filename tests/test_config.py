@@ -41,7 +41,7 @@ def test_the_default_recipe_is_what_the_defaults_are() -> None:
 
 def test_the_paper_has_a_recipe() -> None:
     config = load_config(None, {**WORLD, "recipe": "sera"})
-    assert (config.scoring.length_correction, config.scoring.ensemble_weight) == (False, 0.3)
+    assert (config.scoring.length_correction, config.scoring.ensemble_weight) == ("none", 0.3)
     assert config.bootstrap is not None
     assert (config.bootstrap.sample_from, config.bootstrap.shares) == ("policy", [0.3, 0.5, 0.6, 0.7])
     assert (config.selection.rule, config.selection.fraction, config.policy.start) == ("top", 0.7, "previous")
@@ -51,7 +51,7 @@ def test_a_configuration_tells_its_recipe() -> None:
     for name in ("sera", "sera_stable"):
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name}))) == name
         assert recipe_name(to_dict(load_config(None, {**WORLD, "recipe": name, "bootstrap": None}))) == name
-    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.length_correction": True}))
+    mixed = to_dict(load_config(None, {**WORLD, "recipe": "sera", "scoring.length_correction": "matched"}))
     assert recipe_name(mixed) is None
     del mixed["scoring"]["length_correction"], mixed["bootstrap"]["sample_from"]
     assert recipe_name(mixed) == "sera"
@@ -62,14 +62,14 @@ def test_keys_that_are_given_win_over_those_of_the_recipe(tmp_path: Path) -> Non
     file.write_text("{recipe: sera_stable, out: r, world: {}, bootstrap: {samples: 8, shares: [0.5]}}", "utf-8")
 
     for config in (load_config(file), parse_config(config_parser(prog="seralign"), [str(file)])[0]):
-        assert config.scoring.length_correction is True
+        assert config.scoring.length_correction == "offline"
         assert config.bootstrap is not None
         assert (config.bootstrap.samples, config.bootstrap.sample_from) == (8, "initial")
         assert config.bootstrap.shares == [0.5]
-    flags = ["--scoring.length_correction", "false", "--bootstrap", "null"]
+    flags = ["--scoring.length_correction", "none", "--bootstrap", "null"]
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), *flags])
-    assert (config.scoring.length_correction, config.bootstrap) == (False, None)
-    assert load_config(file, {"scoring.length_correction": False}).scoring.length_correction is False
+    assert (config.scoring.length_correction, config.bootstrap) == ("none", None)
+    assert load_config(file, {"scoring.length_correction": "none"}).scoring.length_correction == "none"
 
 
 def test_a_flag_names_the_recipe_before_the_file(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_a_flag_names_the_recipe_before_the_file(tmp_path: Path) -> None:
 
     config, _ = parse_config(config_parser(prog="seralign"), [str(file), "--recipe", "sera"])
     assert config == load_config(file, {"recipe": "sera"})
-    assert config.scoring.length_correction is False
+    assert config.scoring.length_correction == "none"
     config, _ = parse_config(
         config_parser(prog="seralign"), ["--recipe=sera_stable", "--out", "r", "--world.noise", "0.2"]
     )
-    assert config.scoring.length_correction is True
+    assert config.scoring.length_correction == "offline"
 
 
 def test_a_section_that_is_opened_again_has_the_recipes_keys(tmp_path: Path) -> None:
@@ -126,6 +126,15 @@ def test_overrides_are_not_changed() -> None:
         ("scoring: null", "scoring: expected a section with keys and values, got null"),
         ("recipe: {}", "recipe must be one of sera, sera_stable, got {}"),
         ("objective: dpo", "objective: expected a section with keys and values, got 'dpo'; did you mean objective"),
+        (
+            "scoring: {length_correction: true}",
+            "scoring.length_correction must be one of none, offline, within_prompt, balanced, matched, got true",
+        ),
+        ("scoring: {length_band: 0.1}", "scoring.length_band is for length_correction: matched, which is 'none'"),
+        (
+            "scoring: {length_correction: matched, length_band: 1.0}",
+            "scoring.length_band must be in [0, 1), got 1.0",
+        ),
         ("rounds: [1]", "rounds must be a whole number, got [1]"),
         ("sft: {batch_size: x}", "sft.batch_size must be a whole number, got 'x'"),
         (

@@ -147,7 +147,7 @@ def test_model_is_small_and_begins_near_uniform(folder: Path) -> None:
 
 
 def test_every_world_is_registered_under_its_configured_name() -> None:
-    assert set(WORLDS) == {"clauses", "sums", "own"}
+    assert set(WORLDS) == {"clauses", "elaborations", "sums", "own"}
     assert set(GRAMMARS) == set(WORLDS) - {"own"}
 
 

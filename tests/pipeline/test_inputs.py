@@ -69,7 +69,11 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("scoring.dtype", "bfloat16", {*SCORED, "round-2/sample"}),
     ("scoring.tokens_per_pack", 500, set(SCORED)),
     ("scoring.ensemble_weight", 0.4, {"round-2/select", "round-2/bootstrap", "result"}),
-    ("scoring.length_correction", True, {"crossfit/review", "round-2/select", "result"}),
+    (
+        "scoring.length_correction",
+        "offline",
+        {"crossfit/review", "round-2/select", "round-2/bootstrap", "result"},
+    ),
     ("selection.fraction", 0.5, {"round-2/select", "round-2/compose", "result"}),
     ("bootstrap.prompts", 12, {"round-2/sample", "result"}),
     ("bootstrap.samples", 4, {"round-2/sample", "result"}),

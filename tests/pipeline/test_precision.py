@@ -99,7 +99,7 @@ def test_a_run_in_bfloat16_starts_each_training_at_margin_0_and_keeps_float32_we
 ) -> None:
     """Policy and reference are the same numbers: to the last bit in the trainer, and in scoring."""
     machine(FAST)
-    overrides = {"rounds": 2, "evaluation__baseline": False, "scoring__length_correction": False}
+    overrides = {"rounds": 2, "evaluation__baseline": False, "scoring__length_correction": "none"}
     result = train(small_config(tmp_path / "run", **AUTO, **overrides))
 
     first = result.run.record("round-1/train").figures["heldout_first"]

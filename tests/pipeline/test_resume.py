@@ -72,7 +72,12 @@ _REVIEWED = {
     "overrides",
     [
         {},
-        {"policy__lora": {"r": 2}, "rounds": 2, "policy__start": "initial", "scoring__length_correction": True},
+        {
+            "policy__lora": {"r": 2},
+            "rounds": 2,
+            "policy__start": "initial",
+            "scoring__length_correction": "balanced",
+        },
         _REVIEWED,
     ],
 )

@@ -23,7 +23,8 @@ from seralign.errors import ConfigError, DataError, StoreError
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.result import model_card
 from seralign.report.figures import run_figures
-from seralign.rewards.length_correction import length_slope
+from seralign.rewards.length_correction import length_slope, slope_within
+from seralign.rewards.pairing import usable_responses
 from seralign.runs import Run
 from seralign.runs.figures import ResultFigures
 from seralign.runs.files import read_table
@@ -398,8 +399,9 @@ def test_which_policy_samples_the_responses(tmp_path: Path, sample_from: str, sa
     assert judges == [digests["round 1"], digests["round 2"]]
 
 
-def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> None:
-    run = train(small_config(tmp_path / "run", scoring__length_correction=True, rounds=2)).run
+@pytest.mark.parametrize("correction", ["offline", "within_prompt"])
+def test_margins_and_rewards_without_what_length_explains(tmp_path: Path, correction: str) -> None:
+    run = train(small_config(tmp_path / "run", scoring__length_correction=correction, rounds=2)).run
     plain = read_table(run.path("round-2/score", "margins.parquet")).to_pydict()
     raw = np.array(plain["margin"])
     longer = np.array(plain["chosen_length"], dtype=float) - np.array(plain["rejected_length"])
@@ -418,7 +420,14 @@ def test_margins_and_rewards_without_what_length_explains(tmp_path: Path) -> Non
     prompts = {row["prompt_id"]: row["ids"] for row in read_pairs(run.path("data", "prompts.arrow"))}
     some = [row | {"prompt_ids": prompts[row["prompt_id"]]} for row in candidates.slice(0, 3).to_pylist()]
     own, against = (logps_alone(run.path(stage, "policy"), some, "ids") for stage in ("round-1/train", "sft"))
-    np.testing.assert_allclose(rewards[:3], own - against - slope * lengths[:3], atol=1e-4)
+    made = run.record("round-2/bootstrap").figures
+    if correction == "within_prompt":
+        usable, _ = usable_responses(candidates)
+        assert slope_within(list(usable.values()), rewards, lengths) == pytest.approx(0.0, abs=1e-6)
+        assert abs(made["length_slope"] - slope) > 1e-4
+    else:
+        assert made["length_slope"] == slope
+    np.testing.assert_allclose(rewards[:3], own - against - made["length_slope"] * lengths[:3], atol=1e-4)
 
 
 def test_the_inputs_of_a_stage_name_all_that_it_reads(result: RunResult) -> None:

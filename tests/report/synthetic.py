@@ -251,7 +251,7 @@ def _round(index: int, offline: int, made: int, rounds: int) -> RoundFigures:
         found,
         select=SelectFigures(offline, int(0.7 * offline), 0.4, 0.9, 0.1, 0.0, 0.15 * index, None, 1.0, 1.5, 0.2),
         sample=SampleFigures("round 1", new, 4 * new, 21.0, 0.03, 0.7),
-        bootstrap=BootstrapFigures(new, int(0.6 * new), {}, 1.0, 0.5, 0.2, None, 0.3),
+        bootstrap=BootstrapFigures(new, int(0.6 * new), {}, 1.0, 0.0, 0.5, 0.55, 0.2, 0.3),
         compose=ComposeFigures(int(0.7 * offline), int(0.6 * new), 0.2, 0.3),
     )
 
@@ -266,7 +266,7 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "sft": None,
         "objective": {"name": "dpo", "weight": 1.0, "beta": 0.1},
         "training": {"learning_rate": 1e-5, "epochs": 1.0, "max_steps": None, "batch_size": 16},
-        "scoring": {"ensemble_weight": 0.3, "length_correction": False},
+        "scoring": {"ensemble_weight": 0.3, "length_correction": "none"},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
             "sample_from": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],

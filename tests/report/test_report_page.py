@@ -23,6 +23,7 @@ from seralign.intervals import Interval, correlation
 from seralign.report import page
 from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
+from seralign.report.charts_generated import generated_charts
 from seralign.report.charts_pairs import pair_charts
 from seralign.report.charts_rounds import policy_charts
 from seralign.report.charts_training import work_charts
@@ -210,7 +211,7 @@ def test_people_who_cannot_see_it_find_their_way(pages: str, request: pytest.Fix
     assert [int(attributes["data-chart"]) for attributes in charts] == list(range(len(charts)))
     assert len(json.loads(found.script("chart-specs"))) == len(charts)
     figures = re.findall("<figure.*?</figure>", request.getfixturevalue(pages)[1], re.DOTALL)
-    assert len(figures) == 11
+    assert len(figures) == 12
     assert all("data-chart" not in figure or "<details><summary>" in figure for figure in figures), "no table to read"
 
 
@@ -749,6 +750,22 @@ def test_margins_are_counted_once_each_by_round_and_fate() -> None:
     assert correlation(second.longer, second.margin) == pytest.approx(0.99227788)
     assert lengths.table is not None
     assert lengths.table.rows[0][1:3] == ("+0.99", "+0.98")
+
+
+def test_how_much_longer_the_chosen_answers_are_of_generated_and_offline_pairs() -> None:
+    """Round 3 keeps three offline pairs that are longer by 1, 2 and 3 and the generated one, by 4."""
+    (shown,) = generated_charts([four_pairs()], Over(("run",)))
+    assert shown.table is not None
+    assert [panel.title for panel in shown.panels] == ["Round 3"]
+    assert shown.table.rows == (("round 3", "1", "100.0%", "+4.0", "3", "100.0%", "+2.0"),)
+    values = shown.panels[0].spec["data"]["values"]
+    assert {row["low"] for row in values if row["series"] == "generated" and row["share"] == 1.0} == {4.0}
+    assert sum(row["share"] for row in values if row["series"] == "offline") == pytest.approx(1.0, abs=1e-4)
+    runs = [synthetic_run(name="a"), synthetic_run(name="b", seed=1)]
+    (compared,) = generated_charts(runs, Over(("a", "b")))
+    assert [key.label for key in compared.legend[:2]] == ["a", "b"]
+    (nothing,) = generated_charts([replace(four_pairs(), pairs=None)], Over(("run",)))
+    assert nothing.panels == ()
 
 
 def test_far_margins_share_the_outermost_bar() -> None:

@@ -56,9 +56,15 @@ def test_what_the_reviews_saw(figures: RunFigures) -> None:
     select = replace(
         entry.select, margin_length_correlation=0.612, margin_length_correlation_kept=0.4, similarity_kept=0.25
     )
-    made = replace(entry.bootstrap, margin_length_correlation=-0.1, similarity_kept=0.875)
-    row = cells(shown(replace(figures, rounds=(replace(entry, select=select, bootstrap=made),))), "3", 11)
-    assert row == ["3", "60.0%", "0.61", "0.40", "−0.10", "–", "25.0%", "87.5%", "9.5", "0.400", "0.0%"]
+    made = replace(
+        entry.bootstrap,
+        margin_length_correlation=-0.1,
+        similarity_kept=0.875,
+        chosen_longer_kept=0.993,
+        length_difference_kept=28.14,
+    )
+    row = cells(shown(replace(figures, rounds=(replace(entry, select=select, bootstrap=made),))), "3", 12)
+    assert row == ["3", "60.0%", "0.61", "0.40", "−0.10", "99.3%", "28.1", "25.0%", "87.5%", "9.5", "0.400", "0.0%"]
 
 
 def test_policies_with_their_intervals(figures: RunFigures) -> None:

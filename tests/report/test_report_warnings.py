@@ -15,7 +15,14 @@ from seralign.intervals import Interval
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning
 from seralign.report.rules import RULES
 from seralign.report.warnings import run_warnings
-from seralign.runs.figures import BootstrapFigures, ComposeFigures, DecideFigures, EvaluateFigures, SelectFigures
+from seralign.runs.figures import (
+    BootstrapFigures,
+    ComposeFigures,
+    DecideFigures,
+    EvaluateFigures,
+    SampleFigures,
+    SelectFigures,
+)
 
 
 def rate(mean: float, half: float | None = None) -> Interval:
@@ -104,6 +111,34 @@ def test_beyond_the_limit(change: dict[str, Any], kind: str, value: float, limit
 )
 def test_within_the_limit(change: dict[str, Any]) -> None:
     assert after(change) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "by", "sampled", "says"),
+    [
+        (0.993, 28.1, 18.0, "In 99.3% of the selected generated pairs of round 2, the chosen answer is the longer one"),
+        (0.2, -6.0, 20.0, "In 80.0% of the selected generated pairs of round 2, the chosen answer is the shorter one"),
+        (0.75, 28.1, 18.0, None),
+        (0.25, -28.1, 18.0, None),
+        # Often, but by a token or two: the answers are as long.
+        (0.9, 3.6, 18.0, None),
+        (0.9, 3.7, 18.0, "by 3.7 tokens on average."),
+        (None, None, 18.0, None),
+    ],
+)
+def test_generated_pairs_that_prefer_length(
+    share: float | None, by: float | None, sampled: float, says: str | None
+) -> None:
+    """Read from the lengths: the correlation of corrected margins with length is zero, and 0.0 here."""
+    made = replace(
+        figures_of(BootstrapFigures, margin_length_correlation=0.0, similarity_kept=0.4),
+        chosen_longer_kept=share,
+        length_difference_kept=by,
+    )
+    entry = replace(ROUND, bootstrap=made, sample=figures_of(SampleFigures, length=sampled))
+    found = run_warnings(RunFigures("run", "dpo", rounds=(entry,)), {})
+    assert [warning.kind for warning in found] == ([] if says is None else ["generated_length"])
+    assert says is None or says in found[0].text
 
 
 def test_the_budget_of_kl_grows_with_the_answers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,9 @@ from seralign.rewards.pairing import (
     draw_prompts,
     generated_pair,
     generated_pairs,
+    matched_contrasts,
     mix,
+    usable_responses,
 )
 
 # --- contrasts
@@ -27,6 +30,13 @@ from seralign.rewards.pairing import (
 
 def candidate(prompt: str, index: int, text: str, finished: bool = True) -> Candidate:
     return Candidate(prompt, index, text, tuple(text.encode()), finished)
+
+
+def contrasts_of(candidates: Sequence[Candidate], rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
+    """The contrasts of all candidates, and everything that was left out."""
+    usable, left_out = usable_responses(table_of(candidates))
+    found, without = contrasts(usable, rewards)
+    return found, left_out + without
 
 
 def table_of(candidates: Sequence[Candidate]) -> pa.Table:
@@ -46,7 +56,7 @@ def test_best_and_worst_by_hand() -> None:
         candidate("b", 3, "bad"),
         candidate("b", 4, " good "),
     ]
-    found, left_out = contrasts(table_of(candidates), np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
+    found, left_out = contrasts_of(candidates, np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
     assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
     assert left_out == {"unfinished": 1, "empty": 1, "repeated": 1}
 
@@ -61,8 +71,8 @@ def test_best_and_worst_by_hand() -> None:
     ],
 )
 def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[float], reason: dict[str, int]) -> None:
-    found, left_out = contrasts(
-        table_of([candidate("a", index, text) for index, text in enumerate(texts)]), np.array(rewards, dtype=np.float64)
+    found, left_out = contrasts_of(
+        [candidate("a", index, text) for index, text in enumerate(texts)], np.array(rewards, dtype=np.float64)
     )
     assert found == []
     assert left_out == reason
@@ -70,7 +80,7 @@ def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[f
 
 def test_equal_rewards_are_ordered_by_index() -> None:
     candidates = [candidate("a", index, text) for index, text in enumerate("wxyz")]
-    (found,), _ = contrasts(table_of(candidates), np.array([0.0, 1.0, 1.0, 0.0]))
+    (found,), _ = contrasts_of(candidates, np.array([0.0, 1.0, 1.0, 0.0]))
     assert (found.best, found.worst) == (1, 3)
 
 
@@ -92,8 +102,8 @@ def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np
     order = list(range(len(candidates)))
     random.shuffle(order)
     shuffled = [candidates[at] for at in order]
-    first, first_left_out = contrasts(table_of(candidates), rewards)
-    second, second_left_out = contrasts(table_of(shuffled), rewards[order])
+    first, first_left_out = contrasts_of(candidates, rewards)
+    second, second_left_out = contrasts_of(shuffled, rewards[order])
     assert {(candidates[c.best], candidates[c.worst], c.margin) for c in first} == {
         (shuffled[c.best], shuffled[c.worst], c.margin) for c in second
     }
@@ -103,7 +113,7 @@ def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np
 @given(sampled())
 def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[list[Candidate], np.ndarray]) -> None:
     candidates, rewards = given_
-    found, left_out = contrasts(table_of(candidates), rewards)
+    found, left_out = contrasts_of(candidates, rewards)
     for contrast in found:
         best, worst = candidates[contrast.best], candidates[contrast.worst]
         assert best.prompt_id == worst.prompt_id == contrast.prompt_id
@@ -122,6 +132,21 @@ def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[l
     assert len(found) + left_out["prompts without two responses"] + left_out["no contrast"] == len(prompts)
     assert left_out["unfinished"] == sum(not c.finished for c in candidates)
     assert left_out["empty"] == sum(c.finished and not c.text.strip() for c in candidates)
+
+
+def test_only_responses_of_like_length_are_matched() -> None:
+    """Prompt a: 9 against 0 is the largest contrast, 40 tokens against 4; within a fifth, 10 and 9 tokens differ by 2,
+    40 and 32 by 4. Prompt b: nobody is like anybody. Prompt c: like lengths have like rewards."""
+    texts = {"a": ["o", "oo", "ooo", "oooo", "ooooo"], "b": ["x", "xx"], "c": ["y", "yy"]}
+    rows = [candidate(prompt, index, text) for prompt, each in texts.items() for index, text in enumerate(each)]
+    lengths = np.array([40, 32, 10, 9, 4, 10, 7, 5, 5])
+    rewards = np.array([9.0, 5.0, 1.0, 3.0, 0.0, 2.0, 1.0, 1.0, 1.0])
+    usable, _ = usable_responses(table_of(rows))
+    found, left_out = matched_contrasts(usable, rewards, lengths, 0.2)
+    assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 0, 1, 4.0)]
+    assert left_out == {"prompts without two responses of like length": 1, "no contrast": 1}
+    (wider, other), _ = matched_contrasts(usable, rewards, lengths, 0.95)
+    assert [(c.best, c.worst, c.margin) for c in (wider, other)] == [(0, 4, 9.0), (5, 6, 1.0)]
 
 
 def test_a_generated_pair_is_named_by_round_and_content() -> None:

@@ -155,8 +155,8 @@ class WorldConfig:
     tokenizer, scorer. ``own`` supplies no demonstrations, no model and no tokenizer.
 
     Args:
-        name: ``clauses``, a language with a hidden table of values; ``sums``, additions with intermediate steps; or
-            ``own``, your own prompts and scorer.
+        name: ``clauses``, a language with a hidden table of values; ``elaborations``, the same with answers that differ
+            in length tenfold; ``sums``, additions with intermediate steps; or ``own``, your own prompts and scorer.
         pairs: Number of offline preference pairs.
         demonstrations: Number of supervised texts. Default: 20000; ``own`` has none.
         prompts: Number of prompts for bootstrapping; ``own`` has at most as many as its source.
@@ -177,7 +177,7 @@ class WorldConfig:
         own: Prompts and scorer of the world ``own``.
     """
 
-    name: Literal["clauses", "sums", "own"] = "clauses"
+    name: Literal["clauses", "elaborations", "sums", "own"] = "clauses"
     pairs: int = 4000
     demonstrations: int | None = None
     prompts: int = 4000

@@ -15,12 +15,12 @@ DEFAULT: RecipeName = "sera"
 RECIPES: dict[str, dict[str, Any]] = {
     # As published (2410.09362): responses are sampled from the last policy, and the share of generated pairs grows.
     "sera": {
-        "scoring": {"length_correction": False},
+        "scoring": {"length_correction": "none"},
         "bootstrap": {"sample_from": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
     },
     # The effect of each key is in docs/evidence.md.
     "sera_stable": {
-        "scoring": {"length_correction": True},
+        "scoring": {"length_correction": "offline"},
         "bootstrap": {"sample_from": "initial", "shares": [0.3]},
     },
 }

@@ -12,6 +12,8 @@ from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
 from seralign.errors import ConfigError
 
+LengthCorrection = Literal["none", "offline", "within_prompt", "balanced", "matched"]
+
 
 @dataclass(frozen=True)
 class ScoringConfig:
@@ -25,19 +27,39 @@ class ScoringConfig:
         cache: File of the log-probability cache. Default: a file in the run. Several runs can share one file.
         ensemble_weight: Weight w of the policy before the last in the ensembled margin, (1 - w) h1 + w h2. It is gamma
             in the paper.
-        length_correction: Subtract from margins and rewards the part that the length of the responses explains, before
-            pairs are selected or generated with them.
+        length_correction: How the part of margins and rewards that length explains is removed, before pairs are
+            selected or generated with them. ``none``: not at all. With all other values, margins of offline pairs lose
+            b nats per token, b fitted on them at equal labels. Rewards of sampled responses: ``offline``, they lose the
+            same b, which can have the wrong sign for them; ``within_prompt``, they lose their own slope, fitted on the
+            responses to the same prompts; ``balanced``, they lose the penalty with which chosen and rejected responses
+            are equally long on average; ``matched``, they lose nothing, and only two responses of like length make a
+            pair.
+        length_band: With ``matched``, by what share of the longer response's length the other one may be shorter.
+            Default: 0.2.
     """
 
     dtype: Precision = "auto"
     tokens_per_pack: int = 4096
     cache: str | None = None
     ensemble_weight: float = 0.3
-    length_correction: bool = False
+    length_correction: LengthCorrection = "none"
+    length_band: float | None = None
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
         require(0.0 <= self.ensemble_weight <= 1.0, "ensemble_weight", "in [0, 1]", self.ensemble_weight)
+        if self.length_band is None:
+            return
+        require(0.0 <= self.length_band < 1.0, "length_band", "in [0, 1)", self.length_band)
+        if self.length_correction != "matched":
+            raise ConfigError(
+                f"length_band is for length_correction: matched, which is {self.length_correction!r}; leave it out"
+            )
+
+    @property
+    def band(self) -> float:
+        """``length_band``, or the default."""
+        return 0.2 if self.length_band is None else self.length_band
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class ClauseWorld:
     vocabulary: tuple[str, ...] = VOCABULARY
     style_token: str = FILLERS[0]
     points: float = float(CLAUSES)
+    positions: int = 64
 
     def key(self) -> dict[str, Any]:
         """The hidden table."""
@@ -75,15 +76,8 @@ class ClauseWorld:
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
         """Clauses with fillers between; the entity is another one with probability 0.1, or 0.25 (careless), the word
         any. A stranger takes the entities from the last to the first."""
-        n = len(prompts)
-        wrong = rng.random((n, CLAUSES)) < np.where(writers == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
-        others = (prompts + rng.integers(1, len(ENTITIES), size=(n, CLAUSES))) % len(ENTITIES)
-        entities = np.where(wrong, others, prompts)
-        said = rng.integers(len(WORDS), size=(n, CLAUSES))
-        first_entity, first_word, first_filler = (VOCABULARY.index(kind[0]) for kind in (ENTITIES, WORDS, FILLERS))
-        clauses = np.stack([entities + first_entity, said + first_word], axis=-1)
-        clauses = np.where((writers == STRANGER)[:, None, None], clauses[:, ::-1], clauses)
-        return texts(with_fillers(rng, clauses, first_filler, len(FILLERS)), VOCABULARY)
+        clauses = clause_tokens(rng, prompts, writers)
+        return texts(with_fillers(rng, clauses, VOCABULARY.index(FILLERS[0]), len(FILLERS)), VOCABULARY)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """Gold reward [N], at most 1, of rendered texts (tokens between spaces); any text has one.
@@ -115,6 +109,17 @@ def draw_world(config: WorldConfig) -> ClauseWorld:
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ClauseWorld:
     """The world that ``ClauseWorld.key`` was taken from."""
     return ClauseWorld(config, np.array(key["table"], dtype=np.int64))
+
+
+def clause_tokens(rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> np.ndarray:
+    """The clauses [N, C, 2] that the writers [N] write to the prompts [N, C], as token ids: entity and word."""
+    n = len(prompts)
+    wrong = rng.random((n, CLAUSES)) < np.where(writers == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
+    others = (prompts + rng.integers(1, len(ENTITIES), size=(n, CLAUSES))) % len(ENTITIES)
+    entities = np.where(wrong, others, prompts)
+    said = rng.integers(len(WORDS), size=(n, CLAUSES))
+    clauses = np.stack([entities + VOCABULARY.index(ENTITIES[0]), said + VOCABULARY.index(WORDS[0])], axis=-1)
+    return np.where((writers == STRANGER)[:, None, None], clauses[:, ::-1], clauses)
 
 
 def _clause_sum(prompt: str, response: str, table: list[list[int]]) -> int:

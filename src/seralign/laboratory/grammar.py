@@ -49,6 +49,11 @@ class Grammar(Protocol):
         """Points in one unit of gold."""
         ...
 
+    @property
+    def positions(self) -> int:
+        """Longest sequence that the model is made for, in tokens."""
+        ...
+
     def key(self) -> dict[str, Any]:
         """What ``score`` needs besides the configuration, as JSON."""
         ...

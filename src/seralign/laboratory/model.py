@@ -15,10 +15,10 @@ from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.grammar import BOS, EOS, PAD, SEP
 from seralign.policy.quiet import quiet_transformers
 
-MAX_POSITIONS = 64
+POSITIONS = 64
 
 
-def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY) -> None:
+def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY, positions: int = POSITIONS) -> None:
     """Writes model and tokenizer where ``AutoModelForCausalLM`` and ``AutoTokenizer`` open them.
 
     The weights depend on ``seed`` and the vocabulary's size alone; torch's own random state is left as it was.
@@ -29,7 +29,7 @@ def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY
         intermediate_size=176,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=MAX_POSITIONS,
+        max_position_embeddings=positions,
         pad_token_id=vocabulary.index(PAD),
         bos_token_id=vocabulary.index(BOS),
         eos_token_id=vocabulary.index(EOS),
@@ -40,10 +40,10 @@ def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY
         model = LlamaForCausalLM(config)
     with quiet_transformers():
         model.save_pretrained(folder)
-        build_tokenizer(vocabulary).save_pretrained(folder)
+        build_tokenizer(vocabulary, positions).save_pretrained(folder)
 
 
-def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY, positions: int = POSITIONS) -> PreTrainedTokenizerFast:
     """A token for each word between spaces. ``<bos>`` begins a text that is encoded with special tokens; ``<sep>`` is
     an ordinary token, kept in decoded text. A word outside the vocabulary is an error, never a token."""
     tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(vocabulary)}))
@@ -58,6 +58,6 @@ def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY) -> PreTrainedToken
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
-        model_max_length=MAX_POSITIONS,
+        model_max_length=positions,
         clean_up_tokenization_spaces=False,
     )

@@ -63,6 +63,7 @@ class SumWorld:
     vocabulary: tuple[str, ...] = VOCABULARY
     style_token: str = FILLERS[0]
     points: float = float(TERMS)
+    positions: int = 64
 
     def key(self) -> dict[str, Any]:
         """The false beliefs; ``score`` does without."""

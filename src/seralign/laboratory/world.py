@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from seralign.config import OwnWorldConfig, RunConfig, SamplingConfig, SourceConfig, WorldConfig
 from seralign.errors import StoreError
-from seralign.laboratory import clauses, grammar, own, sums
+from seralign.laboratory import clauses, elaborations, grammar, own, sums
 from seralign.laboratory.grammar import Grammar, Rows
 from seralign.laboratory.labels import surface
 from seralign.laboratory.model import save_model
@@ -47,9 +48,14 @@ class World(Protocol):
         ...
 
 
-GRAMMARS: dict[str, Callable[[WorldConfig], Grammar]] = {"clauses": clauses.draw_world, "sums": sums.draw_world}
+GRAMMARS: dict[str, Callable[[WorldConfig], Grammar]] = {
+    "clauses": clauses.draw_world,
+    "elaborations": elaborations.draw_world,
+    "sums": sums.draw_world,
+}
 WORLDS: dict[str, Callable[[WorldConfig, Mapping[str, Any]], World]] = {
     "clauses": clauses.from_key,
+    "elaborations": elaborations.from_key,
     "sums": sums.from_key,
     "own": own.from_key,
 }
@@ -97,7 +103,8 @@ def make_world(config: WorldConfig, folder: Path) -> None:
         "prompts": grammar.bootstrap_prompts(world),
         "demonstrations": grammar.demonstrations(world),
     }
-    write_world(world, files, folder, lambda: save_model(folder / "model", config.seed, world.vocabulary))
+    model = partial(save_model, folder / "model", config.seed, world.vocabulary, world.positions)
+    write_world(world, files, folder, model)
 
 
 def write_world(world: World, files: dict[str, Rows], folder: Path, rest: Callable[[], None] = lambda: None) -> None:

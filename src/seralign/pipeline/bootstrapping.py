@@ -23,7 +23,8 @@ from seralign.pipeline.stage import Context
 from seralign.progress import say
 from seralign.rewards.cached_logprobs import Responses
 from seralign.rewards.ensemble import ensemble_margin
-from seralign.rewards.pairing import Contrast, contrasts, generated_pairs
+from seralign.rewards.length_correction import balancing_slope, slope_within
+from seralign.rewards.pairing import Contrast, contrasts, generated_pairs, matched_contrasts, usable_responses
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
 from seralign.runs.files import read_table, write_table
@@ -51,7 +52,8 @@ _POLICIES = ("policy", "policy_before")
 class Bootstrap:
     """The stage that pairs the best and the worst response to each prompt, by the ensembled implicit reward.
 
-    Where the selection took from the margins what length explains of them, the rewards lose it too.
+    ``scoring.length_correction`` says how the part that length explains is taken from the rewards, or which two
+    responses make a pair.
     """
 
     round: Round
@@ -66,13 +68,14 @@ class Bootstrap:
         index = self.round.index
         inputs = {
             "data": context.reviewed.digest,
-            "length_slope": repr(self._slope(context)),
+            "length_slope": repr(self._offline_slope(context)),
             "candidates": context.run.record(round_stage(index, SAMPLE)).digest,
         }
         for name, one in zip(_POLICIES, self.round.reward_policies, strict=False):
             inputs[name] = context.policy(one.policy).digest
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
-        keys = ("objective", "scoring.ensemble_weight", "bootstrap.selection", "seed")
+        keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
+                "bootstrap.selection", "seed")  # fmt: skip
         return inputs | context.loop.settings(*SCORING, *keys)
 
     def work(self, context: Context, folder: Path) -> BootstrapFigures:
@@ -85,8 +88,15 @@ class Bootstrap:
         scores = [implicit_scores(loop, *pair, responses).score for pair in policies]
         last, before = scores[0], scores[1] if len(scores) > 1 else None
         ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
-        rewards = ensembled - self._slope(context) * responses.lengths
-        found, left_out = contrasts(table, rewards)
+        usable, left_out = usable_responses(table)
+        slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
+        rewards = ensembled - slope * responses.lengths
+        scoring = loop.config.scoring
+        if scoring.length_correction == "matched":
+            found, without = matched_contrasts(usable, rewards, responses.lengths, scoring.band)
+        else:
+            found, without = contrasts(usable, rewards)
+        left_out += without
         if distributed.is_main():
             made = generated_pairs(index, prompts, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
@@ -111,9 +121,10 @@ class Bootstrap:
             kept=int(kept.sum()),
             left_out=dict(left_out),
             margin_mean=float(margins.mean()) if len(pairs) else None,
-            length_difference=float(longer.mean()) if len(pairs) else None,
+            length_slope=slope,
+            length_difference_kept=float(longer[kept].mean()) if kept.any() else None,
+            chosen_longer_kept=_share_longer(longer[kept]),
             margin_length_correlation=correlation(margins, longer),
-            margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
             similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
         )
 
@@ -124,7 +135,21 @@ class Bootstrap:
         prompts = len(round_prompts(forecast.context, index))
         return StageWork(self.name, prompts, "pairs at most", passes=passes, loads=len(passes))
 
-    def _slope(self, context: Context) -> float:
+    def _slope(
+        self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray
+    ) -> float:
+        """What the rewards of the candidates lose for each token."""
+        correction = context.loop.config.scoring.length_correction
+        if correction == "within_prompt":
+            return slope_within(groups, rewards, lengths)
+        if correction == "balanced":
+            return balancing_slope(groups, rewards, lengths)
+        return self._offline_slope(context)
+
+    def _offline_slope(self, context: Context) -> float:
+        """The slope of the offline pairs, where the candidates have none of their own."""
+        if context.loop.config.scoring.length_correction != "offline":
+            return 0.0
         return context.run.figures(round_stage(self.round.index, SELECT), SelectFigures).length_slope
 
 
@@ -133,6 +158,11 @@ def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
     count = len(round_prompts(forecast.context, index))
     seed = forecast.loop.seed(round_name(index), BOOTSTRAP)
     return forecast.kept(count, bootstrap_config(forecast.context).selection, seed)
+
+
+def _share_longer(longer: np.ndarray) -> float | None:
+    """Share of pairs whose chosen response is the longer one, equal lengths half."""
+    return float((np.sign(longer) + 1).mean() / 2) if len(longer) else None
 
 
 def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:

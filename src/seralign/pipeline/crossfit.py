@@ -117,7 +117,7 @@ def _review(
         own = np.flatnonzero(fold == number)
         margins[own] = pair_scores(loop, copy, reference, pairs.select(own.tolist())).margin
     given = pair_labels(pairs)
-    if loop.config.scoring.length_correction:
+    if loop.config.scoring.length_correction != "none":
         longer = length_difference(pairs)
         margins -= length_slope(margins, longer, given) * longer
     scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))

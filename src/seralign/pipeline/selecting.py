@@ -70,7 +70,7 @@ class Select:
         longer = length_difference(pairs)
         margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
         p = pair_labels(pairs)
-        slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction else 0.0
+        slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction != "none" else 0.0
         margins = margins - slope * longer
         selection = select(ids, margins, loop.config.selection, loop.seed(round_name(index), SELECT))
         if not selection.kept:

@@ -107,7 +107,7 @@ def _training(config: dict[str, Any]) -> list[str]:
 def round_lines(config: dict[str, Any]) -> list[str]:
     """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
-    plain = ", corrected for length" if scoring["length_correction"] else ""
+    plain = "" if scoring["length_correction"] == "none" else ", corrected for length"
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
         f"recipe {name}" if name else "keys of no recipe",

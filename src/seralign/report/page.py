@@ -28,6 +28,7 @@ from seralign.errors import SeralignError
 from seralign.report import compare, summary
 from seralign.report.answers import Answers, pack_answers
 from seralign.report.charts import RUN_COLOURS, Over
+from seralign.report.charts_generated import generated_charts
 from seralign.report.charts_losses import loss_charts
 from seralign.report.charts_pairs import pair_charts
 from seralign.report.charts_rounds import NO_ANSWERS, policy_charts
@@ -58,6 +59,7 @@ ORDER = (
     "margins",
     "lengths",
     "correlations",
+    "generated",
     "shares",
     "path",
     "wins",
@@ -96,7 +98,7 @@ def write_report(runs: Sequence[RunContents], path: Path) -> None:
 def render(runs: Sequence[RunContents], folder: Path) -> str:
     """The page as text; ``folder`` is where it will be."""
     over = Over(tuple(run.name for run in runs))
-    charts = [*pair_charts(runs, over), *policy_charts(runs, over)]
+    charts = [*pair_charts(runs, over), *generated_charts(runs, over), *policy_charts(runs, over)]
     charts += [*loss_charts(runs, over), *work_charts(runs, over)]
     supervised = all(run.figures.supervised for run in runs)
     if supervised:

@@ -37,7 +37,8 @@ def _tables(figures: RunFigures) -> list[Table]:
         found.append(table(caption + ACCURACY, ROUND_COLUMNS, figures.rounds))
     if reviewed := [entry for entry in figures.rounds if entry.select is not None]:
         caption = (
-            "reviews: correlation of margins with chosen less rejected tokens; bigrams that the two have in common"
+            "reviews: correlation of margins with chosen less rejected tokens; how often and by how much chosen is the "
+            "longer one of the generated pairs kept; bigrams that the two have in common"
         )
         found.append(table(caption, REVIEW_COLUMNS, reviewed))
     if figures.trainings:

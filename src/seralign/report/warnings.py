@@ -1,7 +1,6 @@
 """When the figures of a run should worry its user: a function for each warning, with its limit and its advice.
 
-A new warning is one function here: it yields what it finds, round by round, and ``warning`` gives its name and what to
-do about it, naming configuration keys. Pure.
+A new warning is one function here: it yields what it finds, and ``warning`` gives its name and advice. Pure.
 """
 
 from __future__ import annotations
@@ -110,9 +109,8 @@ def _unfinished(run: Watched) -> Iterator[Found]:
 
 @warning("kl", "Raise objective.beta, lower training.learning_rate, or train less (rounds, training.epochs).")
 def _kl(run: Watched) -> Iterator[Found]:
-    # Six nats an answer of some fifteen tokens: nearly half of the laboratory's rounds beyond it did harm, of the
-    # others one in thirty (docs/evidence.md). Picking the best of 1,000 answers costs as much (2401.01879). Long
-    # answers may differ by more: a tenth of a nat for each token.
+    # Six nats for fifteen tokens: nearly half of the laboratory's rounds beyond it did harm (docs/evidence.md). Picking
+    # the best of 1,000 answers costs as much (2401.01879). Long answers may differ by a tenth of a nat a token.
     if run.figures.supervised:
         return  # demonstrations are there to move the policy away from the model
     for policy, _ in run.pairs():
@@ -183,8 +181,8 @@ def _baseline(run: Watched) -> Iterator[Found]:
 
 @warning(
     "length_bias",
-    "Set scoring.length_correction: true, as recipe: sera_stable does, to select without what length explains; or try "
-    "simpo, whose reward is a mean over tokens.",
+    "Set scoring.length_correction: within_prompt, to select and generate without what length explains; or try simpo, "
+    "whose reward is a mean over tokens.",
 )
 def _length_bias(run: Watched) -> Iterator[Found]:
     # A quarter of the variance of the margins is explained by length.
@@ -195,6 +193,26 @@ def _length_bias(run: Watched) -> Iterator[Found]:
             kind = "longer" if followed > 0 else "shorter"
             text = f"The larger the margin of a pair in {entry.name}, the {kind} its chosen answer: correlation "
             yield Found(entry.name, followed, limit, f"{text}{number(followed, 2)}.")
+
+
+@warning(
+    "generated_length",
+    "If length is no quality, set scoring.length_correction: matched, balanced or within_prompt, or bootstrap: null.",
+)
+def _generated_length(run: Watched) -> Iterator[Found]:
+    # Of the lengths themselves: corrected margins do not correlate with length by construction. A fifth of an answer.
+    limit, least = 0.75, 0.2
+    for entry in run.figures.rounds:
+        made, sampled = entry.bootstrap, entry.sample
+        share, by = (None, None) if made is None else (made.chosen_longer_kept, made.length_difference_kept)
+        if share is None or by is None or max(share, 1 - share) <= limit:
+            continue
+        if sampled is None or abs(by) > least * sampled.length:
+            kind, part = ("longer", share) if share > 0.5 else ("shorter", 1 - share)
+            text = (
+                f"In {percent(part)} of the selected generated pairs of {entry.name}, the chosen answer is the {kind} "
+            )
+            yield Found(entry.name, share, limit, f"{text}one, by {number(abs(by), 1)} tokens on average.")
 
 
 @warning("alike", "The two answers hardly differ: raise bootstrap.temperature or bootstrap.samples.")
@@ -264,7 +282,7 @@ def _chosen_logp(run: Watched) -> Iterator[Found]:
     "lower training.learning_rate, or give more demonstrations (data.demonstrations).",
 )
 def _overfit(run: Watched) -> Iterator[Found]:
-    # Nats a token that the held-out loss of SFT may end above its lowest: each token a twentieth less likely.
+    # Nats a token: each token a twentieth less likely than at the lowest held-out loss.
     limit = 0.05
     for one in training_losses(run.training, run.figures.objective):
         last, lowest = one.heldout_last, one.heldout_lowest

@@ -1,11 +1,19 @@
-"""Rewards without the part that a surface feature explains. Pure.
+"""Rewards without the part that the length of the responses explains. Pure.
 
 A policy that learned from people who like long answers rewards length; what it then selects and makes is longer still.
+What length explains of the margins of pairs that others wrote says nothing about a policy's own samples: there, the
+slope can have the other sign. So each has a slope of its own.
+
+Dimension letters: N pairs or responses, P prompts, R responses of the prompt that has most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+_BISECTIONS = 60
 
 
 def length_slope(margins: np.ndarray, longer: np.ndarray, p: np.ndarray) -> float:
@@ -29,3 +37,110 @@ def length_slope(margins: np.ndarray, longer: np.ndarray, p: np.ndarray) -> floa
     own = longer - label * (float(label @ longer) / weight) if weight else longer
     squares = float(own @ own)
     return float(margins @ own) / squares if squares > 1e-9 * float(longer @ longer) else 0.0
+
+
+def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
+    """The slope of the reward on the length among responses to the same prompt.
+
+    Least squares of rewards on lengths, both less their mean over the prompt: what prompts differ in has no part in
+    it. Nothing but the responses themselves is read, so it needs no labels, and it has the sign that length has on
+    them.
+
+    Args:
+        groups: The responses to each prompt, as places in the arrays.
+        rewards: In nats [N].
+        lengths: In tokens [N].
+
+    Returns:
+        Nats a token; 0 where all responses to a prompt are equally long.
+
+    Worked by hand: lengths 1, 3 with rewards 2, 6, and lengths 5, 9 with rewards 0, 2 are -1, 1 with -2, 2 and -2, 2
+    with -1, 1 less their means: (2 + 2 + 2 + 2) / (1 + 1 + 4 + 4) = 0.8.
+    """
+    length, reward = (_less_means(groups, values) for values in (lengths, rewards))
+    squares = float(length @ length)
+    return float(reward @ length) / squares if squares > 0 else 0.0
+
+
+def balancing_slope(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
+    """The penalty a, in nats a token, with which the best responses are on average as long as the worst (DICE,
+    2406.09760: length-regularised rewards).
+
+    D(a) is the mean over prompts of the length of the response with the largest reward - a length, less that of the
+    one with the smallest. It falls as a rises, in steps, so the a with the least |D(a)| is beside the place where D
+    changes sign, and bisection finds it. DICE searches a grid of penalties above 0; here a policy that prefers short
+    answers gets a negative one.
+
+    Args:
+        groups: The responses to each prompt, as places in the arrays.
+        rewards: In nats [N].
+        lengths: In tokens [N].
+
+    Returns:
+        Nats a token; 0 where the best are as long as the worst without a penalty.
+    """
+    if not groups:
+        return 0.0
+    reward, length = _padded(groups, rewards), _padded(groups, lengths)
+    start = _difference(reward, length, 0.0)
+    if start == 0.0:
+        return 0.0
+    sign = 1.0 if start > 0 else -1.0
+    near, far = 0.0, 1.0
+    while sign * _difference(reward, length, sign * far) > 0:
+        near, far = far, 2 * far
+    for _ in range(_BISECTIONS):
+        middle = (near + far) / 2
+        near, far = (middle, far) if sign * _difference(reward, length, sign * middle) > 0 else (near, middle)
+    left = [abs(_difference(reward, length, sign * at)) for at in (near, far)]
+    return sign * (near if left[0] <= left[1] else far)
+
+
+def like_length(rewards: np.ndarray, lengths: np.ndarray, band: float) -> tuple[int, int] | None:
+    """The two responses of like length whose rewards differ most, the better one first.
+
+    Args:
+        rewards: Of the responses to one prompt, in nats [R].
+        lengths: In tokens [R].
+        band: By what share of the longer one's length the other may be shorter, in [0, 1].
+
+    Returns:
+        Their places; None where no two are of like length. Of equal differences, the first in order of length counts.
+    """
+    order = np.argsort(lengths, kind="stable")
+    reward, length = rewards[order], lengths[order]
+    firsts = np.searchsorted(length, (1 - band) * length - 1e-9)
+    found, widest = None, -1.0
+    for at, first in enumerate(firsts.tolist()):
+        if first < at:
+            gaps = np.abs(reward[first:at] - reward[at])
+            other = first + int(gaps.argmax())
+            if gaps.max() > widest:
+                found, widest = (at, other) if reward[at] > reward[other] else (other, at), float(gaps.max())
+    return None if found is None else (int(order[found[0]]), int(order[found[1]]))
+
+
+def _less_means(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+    """The values of all groups, one after the other, less the mean of their group."""
+    parts = [values[list(group)].astype(np.float64) for group in groups]
+    return np.concatenate([part - part.mean() for part in parts]) if parts else np.zeros(0)
+
+
+def _padded(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+    """The values of each group as a row [P, R], nan where it has fewer."""
+    found = np.full((len(groups), max(map(len, groups))), np.nan)
+    for row, group in enumerate(groups):
+        found[row, : len(group)] = values[list(group)]
+    return found
+
+
+def _difference(rewards: np.ndarray, lengths: np.ndarray, penalty: float) -> float:
+    """Mean length of the best responses less that of the worst, by rewards [P, R] less ``penalty`` nats a token.
+
+    Of equal ones the first is the best and the last is the worst, as in ``seralign.rewards.pairing``.
+    """
+    shaped = rewards - penalty * lengths
+    rows = np.arange(len(shaped))
+    best = np.nanargmax(shaped, axis=1)
+    worst = shaped.shape[1] - 1 - np.nanargmin(shaped[:, ::-1], axis=1)
+    return float((lengths[rows, best] - lengths[rows, worst]).mean())

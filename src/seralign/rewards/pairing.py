@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from seralign.data.table import CHUNK, to_prompt
 from seralign.records import Candidate, Example, Pair, Prompt, Response, content_id
+from seralign.rewards.length_correction import like_length
 from seralign.sampling import candidates_of
 
 
@@ -27,26 +28,24 @@ class Contrast:
     margin: float
 
 
-def contrasts(candidates: pa.Table, rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
-    """The best and the worst usable response of each prompt (2410.09362, preference bootstrapping).
+def usable_responses(candidates: pa.Table) -> tuple[dict[str, list[int]], Counter[str]]:
+    """The responses that can make pairs, by prompt; prompts with fewer than two are left out.
 
-    Unfinished and empty responses and repetitions of another response make no pair. Equal rewards are ordered by
-    index, so that the result does not depend on the order of the rows.
+    Unfinished and empty responses and repetitions of another response make no pair.
 
     Args:
         candidates: All candidates, in any order: ``prompt_id``, ``index``, ``text``, ``finished``.
-        rewards: Their ensembled implicit rewards [N], in nats without beta.
 
     Returns:
-        Contrasts (``best`` and ``worst`` are rows of ``candidates``), and counts of what was left out and why:
-        ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``, ``no contrast``.
+        Rows of ``candidates`` by prompt, in the order of their index, and counts of what was left out and why:
+        ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``.
     """
     index, finished = candidates["index"].to_numpy(), candidates["finished"].to_numpy()
     texts = candidates["text"].to_pylist()
     by_prompt: dict[str, list[int]] = {}
     for at, prompt_id in enumerate(candidates["prompt_id"].to_pylist()):
         by_prompt.setdefault(prompt_id, []).append(at)
-    found: list[Contrast] = []
+    found: dict[str, list[int]] = {}
     left_out: Counter[str] = Counter()
     for prompt_id, places in by_prompt.items():
         usable: dict[str, int] = {}
@@ -62,14 +61,64 @@ def contrasts(candidates: pa.Table, rewards: np.ndarray) -> tuple[list[Contrast]
                 usable[text] = at
         if len(usable) < 2:
             left_out["prompts without two responses"] += 1
-            continue
-        ranked = sorted(usable.values(), key=lambda at: (-rewards[at], index[at]))
-        margin = float(rewards[ranked[0]] - rewards[ranked[-1]])
-        if margin > 0:
-            found.append(Contrast(prompt_id, ranked[0], ranked[-1], margin))
         else:
-            left_out["no contrast"] += 1
+            found[prompt_id] = list(usable.values())
     return found, left_out
+
+
+def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
+    """The best and the worst response to each prompt (2410.09362, preference bootstrapping).
+
+    Equal rewards are ordered by index, so that the result does not depend on the order of the rows.
+
+    Args:
+        usable: The responses that can make pairs, of ``usable_responses``.
+        rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
+
+    Returns:
+        Contrasts, and the number of prompts with ``no contrast``: all their responses have the same reward.
+    """
+    found: list[Contrast] = []
+    left_out: Counter[str] = Counter()
+    for prompt_id, rows in usable.items():
+        ranked = sorted(rows, key=lambda row: -rewards[row])
+        _add(found, left_out, prompt_id, rewards, ranked[0], ranked[-1])
+    return found, left_out
+
+
+def matched_contrasts(
+    usable: Mapping[str, Sequence[int]], rewards: np.ndarray, lengths: np.ndarray, band: float
+) -> tuple[list[Contrast], Counter[str]]:
+    """Two responses of like length to each prompt: those whose rewards differ most.
+
+    Args:
+        usable: The responses that can make pairs, of ``usable_responses``.
+        rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
+        lengths: Of all candidates, in tokens [N].
+        band: By what share of the longer one's length the other may be shorter.
+
+    Returns:
+        Contrasts, and the numbers of ``prompts without two responses of like length`` and with ``no contrast``.
+    """
+    found: list[Contrast] = []
+    left_out: Counter[str] = Counter()
+    for prompt_id, rows in usable.items():
+        places = like_length(rewards[list(rows)], lengths[list(rows)], band)
+        if places is None:
+            left_out["prompts without two responses of like length"] += 1
+        else:
+            _add(found, left_out, prompt_id, rewards, rows[places[0]], rows[places[1]])
+    return found, left_out
+
+
+def _add(
+    found: list[Contrast], left_out: Counter[str], prompt_id: str, rewards: np.ndarray, best: int, worst: int
+) -> None:
+    margin = float(rewards[best] - rewards[worst])
+    if margin > 0:
+        found.append(Contrast(prompt_id, best, worst, margin))
+    else:
+        left_out["no contrast"] += 1
 
 
 def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected: Candidate) -> Example:

@@ -1,7 +1,6 @@
 """The figures of each kind of stage: a frozen dataclass each, kept as JSON in ``stage.json`` by the same names.
 
-Margins, log-ratios and KL are in nats, lengths in tokens; shares, accuracies and correlations have no unit. A figure
-is None where it was not measured or is not defined, such as a correlation of equal values.
+Margins, log-ratios and KL are in nats, lengths in tokens. A figure is None where it was not measured or is not defined.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class DataFigures:
 
 @dataclass(frozen=True, slots=True)
 class WorldFigures:
-    """Of ``world``: rows of each file, and possible pairs that were left out, by reason. Empty for a built-in world."""
+    """Of ``world``: rows of each file, and pairs left out, by reason; empty for a built-in world."""
 
     rows: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -131,7 +130,7 @@ class PoliciesFigures:
 @dataclass(frozen=True, slots=True)
 class TrainFigures:
     """Of a training: ``train`` is the last logged line of training metrics, ``heldout_first`` and ``heldout`` the
-    held-out ones before and after it (empty without held-out pairs); ``digest`` is that of the trained weights."""
+    held-out ones before and after it (empty without held-out pairs); ``digest``: of the trained weights."""
 
     steps: int
     pairs: int
@@ -153,8 +152,8 @@ class ScoreFigures:
 
 @dataclass(frozen=True, slots=True)
 class SelectFigures:
-    """Of ``select``: the offline pairs in play and kept. ``length_slope`` is in nats a token; ``length_difference`` is
-    the mean of chosen less rejected tokens; ``similarity_kept`` the mean share of bigrams that both have in common."""
+    """Of ``select``: the offline pairs in play and kept. ``length_slope``: nats a token; ``length_difference``: mean of
+    chosen less rejected tokens; ``similarity_kept``: mean share of bigrams that both have in common."""
 
     pairs: int
     kept: int
@@ -183,15 +182,17 @@ class SampleFigures:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapFigures:
-    """Of ``bootstrap``: generated pairs, those kept, and prompts that gave none, by reason."""
+    """Of ``bootstrap``: generated pairs, kept ones, prompts without, by reason; nats that rewards lost for each token;
+    chosen less rejected tokens; share of pairs whose chosen response is longer, equal ones half."""
 
     pairs: int
     kept: int
     left_out: dict[str, int]
     margin_mean: float | None
-    length_difference: float | None
+    length_slope: float
+    length_difference_kept: float | None
+    chosen_longer_kept: float | None
     margin_length_correlation: float | None
-    margin_length_correlation_kept: float | None
     similarity_kept: float | None
 
 

@@ -1,0 +1,90 @@
+"""The world of elaborations: the clauses of ``seralign.laboratory.clauses``, each with as many free details as a writer
+likes, so that answers to a prompt differ in length tenfold while their quality does not.
+
+Dimension letters: N texts, C = 4 clauses, K = 24 places for details after a clause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seralign.config import WorldConfig
+from seralign.laboratory import clauses
+from seralign.laboratory.clauses import CLAUSES, ENTITIES, ClauseWorld, clause_tokens
+from seralign.laboratory.grammar import BOS, EOS, PAD, SEP, texts, words
+
+DETAILS = tuple(f"d{i}" for i in range(1, 13))
+VOCABULARY = (PAD, BOS, SEP, EOS, *ENTITIES, *clauses.WORDS, *DETAILS)
+
+MOST_DETAILS = 24
+"""Details of one clause at most."""
+SHORTEST, LONGEST = 0.1, 24.0
+"""Details a clause that writers like, from the tersest to the most talkative."""
+MAX_RESPONSE_TOKENS = CLAUSES * (2 + MOST_DETAILS) + 1
+"""Longest response of the grammar, its end-of-sequence token counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ElaborationWorld:
+    """One world: its configuration, and the clause world whose hidden table and prompts it has."""
+
+    config: WorldConfig
+    clauses: ClauseWorld
+
+    vocabulary: tuple[str, ...] = VOCABULARY
+    style_token: str = DETAILS[0]
+    points: float = float(CLAUSES)
+    positions: int = 128
+
+    def key(self) -> dict[str, Any]:
+        """The hidden table."""
+        return self.clauses.key()
+
+    def prompt_grid(self) -> np.ndarray:
+        """All ordered choices of four different entities [N, C]."""
+        return self.clauses.prompt_grid()
+
+    def render(self, prompts: np.ndarray) -> list[str]:
+        """The entities, then the separator."""
+        return self.clauses.render(prompts)
+
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
+        """The clauses of the clause world, each with details after it, whoever the writer is.
+
+        A text has a mean number of details a clause, log-uniform in [0.1, 24]; the numbers are geometric with this
+        mean, and at most 24. Any detail may stand anywhere.
+        """
+        n = len(prompts)
+        said = clause_tokens(rng, prompts, writers)
+        mean = np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST), size=(n, 1)))
+        counts = np.log(1.0 - rng.random((n, CLAUSES))) // np.log(mean / (1.0 + mean))
+        which = rng.integers(len(DETAILS), size=(n, CLAUSES, MOST_DETAILS)) + VOCABULARY.index(DETAILS[0])
+        details = np.where(np.arange(MOST_DETAILS) < counts[..., None], which, -1)
+        return texts(np.concatenate([said, details], axis=-1).reshape(n, -1), VOCABULARY)
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Gold reward [N] of rendered texts, at most 1: that of the clause world, in which a detail is a filler.
+
+        Raises:
+            ValueError: Not as many responses as prompts.
+        """
+        return self.clauses.score(prompts, [_without_details(response) for response in responses])
+
+
+def draw_world(config: WorldConfig) -> ElaborationWorld:
+    """The world of a configuration, with the table of its clause world."""
+    return ElaborationWorld(config, clauses.draw_world(config))
+
+
+def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ElaborationWorld:
+    """The world that ``ElaborationWorld.key`` was taken from."""
+    return ElaborationWorld(config, clauses.from_key(config, key))
+
+
+def _without_details(response: str) -> str:
+    tokens = words(response.split(EOS, 1)[0])
+    return " ".join(clauses.FILLERS[0] if token in DETAILS else token for token in tokens)
