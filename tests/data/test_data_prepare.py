@@ -344,33 +344,3 @@ def test_real_soft_labels(tmp_path: Path) -> None:
     assert max(len(item["prompt_ids"]) + len(item["response_ids"][0]) for item in table) == 256
     assert report.noted["response cut"] > 100
     assert all(min(map(len, item["response_ids"])) > 0 for item in table)
-
-
-CARRIED = [
-    {"prompt": "q", "good": "a", "rejected": "b", "annotator": "ann", "source": None, "votes": [1, 2], "chosen": "x"},
-    {"prompt": "r", "good": "a", "rejected": "b", "annotator": "bob", "source": "web", "other": 1},
-]
-
-
-def test_named_columns_stay_with_the_rows(tmp_path: Path) -> None:
-    """By their names in the file, also where ``columns`` gives them another; a value that is no text is JSON."""
-    (tmp_path / "d.jsonl").write_text("".join(json.dumps(one) + "\n" for one in CARRIED))
-    source = SourceConfig(str(tmp_path / "d.jsonl"), columns={"chosen": "good"})
-    names = ["annotator", "source", "votes", "good", "chosen"]
-    table, report = prepare_pairs(source, encoder(keep_columns=names), tmp_path / "a.arrow", "data.pairs")
-    assert table.column_names[-5:] == [f"carried.{name}" for name in names]
-    assert [to_example(item).carried for item in table] == [
-        {"annotator": "ann", "source": None, "votes": "[1, 2]", "good": "a", "chosen": "x"},
-        {"annotator": "bob", "source": "web", "votes": None, "good": "a", "chosen": None},
-    ]
-    assert report.unread == ("other",)
-
-
-def test_a_column_to_keep_that_is_not_there_is_an_error_for_the_pairs_alone(tmp_path: Path) -> None:
-    (tmp_path / "d.jsonl").write_text(json.dumps(row("q", "a", "b", annotator="ann")) + "\n")
-    source, made = SourceConfig(str(tmp_path / "d.jsonl")), encoder(keep_columns=["anotator"])
-    message = r"^data\.keep_columns: .*d\.jsonl has no column 'anotator'; it has prompt, chosen, rejected, annotator$"
-    with pytest.raises(DataError, match=message):
-        prepare_pairs(source, made, tmp_path / "a.arrow", "data.pairs")
-    table, _ = prepare_pairs(source, made, tmp_path / "a.arrow", "data.heldout")
-    assert table["carried.anotator"][:] == [None]

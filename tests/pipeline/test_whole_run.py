@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from report.packed_pairs import filters, unpacked
 from safetensors.torch import load_file
 
 from seralign.config import WorldConfig, load_config, to_dict
@@ -22,7 +24,7 @@ from seralign.runs.files import read_table
 # Nothing but sizes, and what the machine's load would choose: all else is the default.
 RUN: dict[str, Any] = {
     "out": "run",
-    "data": {"max_length": 48, "heldout_fraction": 0.2},
+    "data": {"max_length": 48, "heldout_fraction": 0.2, "keep_columns": ["annotator"]},
     "training": {"learning_rate": 1e-3, "max_steps": 4, "batch_size": 16, "save_steps": 3, "precision": "float32"},
     "scoring": {"dtype": "float32"},
     "bootstrap": {"samples": 3, "max_new_tokens": 24},
@@ -38,6 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_world(WorldConfig(pairs=80, demonstrations=8, prompts=8, heldout=8), folder)
     given = RUN | {"policy": {"model": "model"}, "data": RUN["data"] | {"pairs": {"path": "pairs.jsonl"}}}
     (folder / "run.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    more = [json.dumps(row | {"annotator": f"person {at % 3}"}) for at, row in enumerate(rows)]
+    (folder / "pairs.jsonl").write_text("".join(line + "\n" for line in more))
     return folder
 
 
@@ -96,6 +101,23 @@ def test_the_default_recipe_runs_from_a_file(folder: Path, one: Run) -> None:
     assert one.record("result").figures["policy"] == "round 3"
     assert one.record("result").figures["digest"] == digests[2]
     assert (one.root / "report.html").stat().st_size > 100_000
+
+
+def test_kept_columns_travel_from_the_rows_to_the_report(folder: Path, one: Run) -> None:
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    given = {(row["prompt"], row["chosen"], row["rejected"]): row["annotator"] for row in rows}
+    page = (one.root / "report.html").read_text(encoding="utf-8")
+    scripts = dict(re.findall(r'<script type="[a-z/-]+" id="(pairs|numbers|text|tokens)-0">(.*?)</script>', page))
+    header = json.loads(scripts.pop("pairs"))
+    found, _, _ = unpacked(header, scripts)
+    offline = {row["id"]: row for row in found if row["origin"] == "offline"}
+    assert len(offline) == one.record("data").figures["pairs"]
+    for row in offline.values():
+        assert row["carried"] == {"annotator": given[row["prompt"], row["chosen"], row["rejected"]]}
+    assert filters(header, scripts) == {"annotator": ["person 0", "person 1", "person 2"]}
+    generated = [row for row in found if row["origin"] != "offline"]
+    assert len(generated) > 0
+    assert all(row["carried"] == {"annotator": None} for row in generated)
 
 
 @pytest.mark.timeout(280)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +109,17 @@ def with_texts(run: RunContents, **texts: str) -> RunContents:
     }
     changed = copy.copy(run)
     object.__setattr__(changed, "pairs", pa.Table.from_pylist(rows, run.pairs.schema))
+    return changed
+
+
+def with_columns(run: RunContents, **columns: Sequence[str | None]) -> RunContents:
+    """The same run with columns of the source that its pairs carry along."""
+    assert run.pairs is not None
+    pairs = run.pairs
+    for name, values in columns.items():
+        pairs = pairs.append_column(f"carried.{name}", pa.array(values, pa.string()))
+    changed = copy.copy(run)
+    object.__setattr__(changed, "pairs", pairs)
     return changed
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from synthetic import synthetic_run, with_texts
+from synthetic import synthetic_run, with_columns, with_texts
 
 from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
@@ -76,8 +76,15 @@ def saved(folder: Path, *runs: RunContents) -> Path:
 
 @pytest.fixture(scope="module")
 def run() -> RunContents:
-    """Its first pair has texts that nobody may trust; pairs 0, 23 and so on to 299 have token colours but the first."""
-    return with_texts(synthetic_run(300, rounds=4, coloured=14), prompt=NASTY, chosen=NASTY, rejected="")
+    """Its first pair has texts that nobody may trust; pairs 0, 23 and so on to 299 have token colours but the first.
+
+    Offline pairs have an annotator and a note, each note another; NASTY is the first of both, and has a column too.
+    """
+    made = synthetic_run(300, rounds=4, coloured=14)
+    people, notes = [NASTY, "ann", "bob"], [NASTY, *(f"Note {at}" for at in range(1, 225))]
+    columns = {"annotator": [*(people[at % 3] for at in range(225)), *[None] * 75], "note": [*notes, *[None] * 75]}
+    made = with_columns(made, **columns, **{NASTY: ["x"] * 300})
+    return with_texts(made, prompt=NASTY, chosen=NASTY, rejected="")
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +285,34 @@ def test_every_filter_lets_through_what_it_says(page: Any, run: RunContents) -> 
     assert count(page) == sum(0.75 <= row["p"] <= 0.9 for row in rows) > 0
     page.click("button[type=reset]")
     until(page, "document.getElementById('count').textContent.startsWith('300 of')")
+
+
+def test_columns_of_the_source_are_filters_or_searched_and_shown_with_the_pair(page: Any, run: RunContents) -> None:
+    rows = rows_of(run)
+    visible = NASTY.replace("\u202e", "⟨U+202E⟩").replace("\u202c", "⟨U+202C⟩").replace("\x1b", "⟨␛⟩")
+    assert page.locator("#f-carried label").count() == 2, "a note is different in each pair: no filter"
+    choose = page.locator("#f-carried select").nth(0)
+    assert choose.locator("option").all_text_contents() == ["all", visible, "ann", "bob", "no value"]
+    for label, value in (("ann", "ann"), (visible, NASTY), ("no value", None)):
+        choose.select_option(label=label)
+        assert count(page) == sum(row["carried.annotator"] == value for row in rows) > 0
+    choose.select_option(label="bob")
+    page.select_option("#f-origin", "1")
+    assert count(page) == 0, "no generated pair has an annotator"
+    page.select_option("#f-origin", "0")
+    of_bob = [row for row in rows if row["carried.annotator"] == "bob"]
+    until(page, f"document.getElementById('pair-title')?.textContent === '{of_bob[0]['example_id']}'")
+    shown = page.locator("#pair .carried > div")
+    assert [one.locator("dt").text_content() for one in shown.all()] == ["annotator", "note", visible]
+    assert [one.locator("dd").text_content() for one in shown.all()] == ["bob", "Note 2", "x"]
+    page.click("button[type=reset]")
+    until(page, "document.getElementById('count').textContent.startsWith('300 of')")
+    page.fill("#f-search", "NOTE 22")
+    until(page, "document.getElementById('count').textContent.startsWith('6 of')")
+    assert page.locator("#pair .carried dd").nth(1).text_content() == "Note 22"
+    page.select_option("#f-origin", "1")
+    page.fill("#f-search", "")
+    until(page, "document.querySelector('#pair .carried dd')?.textContent === '–'")
 
 
 def test_the_pair_that_is_shown_is_the_first_of_the_filtered_list(page: Any, run: RunContents) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import itertools
 import json
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import synthetic_run, with_texts
+from packed_pairs import filters, unpacked
+from synthetic import synthetic_run, with_columns, with_texts
 
 from seralign.errors import SeralignError
 from seralign.intervals import Interval, correlation
@@ -44,7 +44,6 @@ VENDOR = Path(page.__file__).parent / "templates" / "vendor"
 NASTY = "</script><script>alert(1)</script><!-- {{ 7 * 7 }} <img src=x onerror=alert(1)> \u202e\x07\udcff & '\""
 # Arrow holds no halves of surrogates; names of folders may, and text in figures.
 TEXT = NASTY.replace("\udcff", "")
-TYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i2": np.int16, "f4": np.float32}
 
 
 class Page(HTMLParser):
@@ -105,40 +104,6 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str]:
     return written(tmp_path_factory.mktemp("two"), synthetic_run(name="a"), synthetic_run(rounds=2, name="b", seed=1))
-
-
-def unpacked(header: dict[str, Any], blocks: dict[str, str]) -> tuple[list[dict[str, Any]], list[list[Any]], list[str]]:
-    """The pairs of a page as rows; the tokens of the coloured ones as (length in UTF-16 units, log-ratio), and what
-    these tokens say."""
-
-    def arrays(name: str) -> dict[str, Any]:
-        raw, at, found = gzip.decompress(base64.b64decode(blocks[name])), 0, {}
-        for column, kind, length in header[name]:
-            found[column] = np.frombuffer(raw, TYPES[kind], length, at)
-            assert at % np.dtype(TYPES[kind]).itemsize == 0, "a typed array must begin at a multiple of its size"
-            at += found[column].nbytes
-        assert at == len(raw)
-        return found
-
-    columns = arrays("numbers")
-    text = gzip.decompress(base64.b64decode(blocks["text"])).decode().encode("utf-16-le")
-    starts = [0, *(2 * np.cumsum(columns["units"], dtype=int)).tolist()]
-    strings = [text[starts[at] : starts[at + 1]].decode("utf-16-le") for at in range(len(starts) - 1)]
-    rows = []
-    for at in range(header["pairs"]):
-        row: dict[str, Any] = {name: strings[columns[name][at]] for name in ("id", "prompt", "chosen", "rejected")}
-        row |= {name: columns[name][at].item() for name in ("p", "disagreement", "tokens_round", "lost_chosen")}
-        row["origin"] = header["origins"][columns["origin"][at]]
-        row["margins"] = [columns[f"margin_{index}"][at].item() for index in header["rounds"]]
-        codes = [columns[f"kept_{index}"][at] for index in header["rounds"]]
-        row["kept"] = [None if code == 255 else header["reasons"][code] for code in codes]
-        rows.append(row)
-    tokens, at, found = arrays("tokens"), 0, []
-    for count in tokens["counts"]:
-        span = slice(at, at + count)
-        found.append(list(zip(tokens["lengths"][span], tokens["ratios"][span] * header["ratio_step"], strict=True)))
-        at += count
-    return rows, found, [strings[place] for place in tokens["said"]]
 
 
 # Structure
@@ -570,6 +535,54 @@ def test_pairs_come_back_as_they_were() -> None:
                 assert [ratio for _, ratio in tokens[at]] == pytest.approx(given[f"{side}_ratios"], abs=0.00501)
                 at += 1
     assert at == len(tokens) == 78
+
+
+def test_columns_of_the_source_are_packed_with_their_pairs() -> None:
+    """A column is a filter where it has at most 100 different values of at most 200 characters each."""
+    values: dict[str, list[str | None]] = {
+        "annotator": [["bob", "ann", None][at % 3] for at in range(120)],
+        "note </script>": [f"note {at} 👩 \u202e" for at in range(120)],
+        "hundred": [str(at % 100) for at in range(120)],
+        "more": [str(at % 101) for at in range(120)],
+        "short": ["x" * 200, "y"] * 60,
+        "long": ["x" * 201, "y"] * 60,
+        "nothing": [None] * 120,
+        "origin": ["", "offline"] * 60,
+    }
+    run = with_columns(synthetic_run(120), **values)
+    assert run.pairs is not None
+    packed = pack_pairs(run.pairs, 120, 10**7)
+    rows, _, _ = unpacked(packed.header, packed.blocks)
+    assert [row["carried"] for row in rows] == [
+        {name: column[at] for name, column in values.items()} for at in range(120)
+    ]
+    assert filters(packed.header, packed.blocks) == {
+        "annotator": ["ann", "bob"],
+        "note </script>": [],
+        "hundred": sorted(map(str, range(100))),
+        "more": [],
+        "short": ["x" * 200, "y"],
+        "long": [],
+        "nothing": [],
+        "origin": ["", "offline"],
+    }
+    assert [row["origin"] for row in rows] == run.pairs["origin"].to_pylist()
+
+
+def test_texts_of_the_source_are_cut_as_others_but_filters_are_whole() -> None:
+    random = np.random.default_rng(0)
+    notes = ["".join(random.choice(list("abcdefgh"), 2000)) for _ in range(300)]
+    run = with_columns(synthetic_run(300, coloured=0), note=notes, source=["w" * 200, None] * 150)
+    assert run.pairs is not None
+    packed = pack_pairs(run.pairs, 300, 60_000)
+    assert packed.size <= 60_000 < pack_pairs(run.pairs, 300, 10**7).size
+    rows, _, _ = unpacked(packed.header, packed.blocks)
+    assert len(rows) == packed.header["cut"] == 300
+    for row, given in zip(rows, notes, strict=True):
+        assert len(row["carried"]["note"]) == packed.header["longest"] < len(given)
+        assert given.startswith(row["carried"]["note"])
+        assert row["lost_carried"] == {"note": len(given) - packed.header["longest"], "source": 0}
+    assert filters(packed.header, packed.blocks) == {"note": [], "source": ["w" * 200]}
 
 
 def test_coloured_pairs_show_their_tokens_and_count_as_javascript_does() -> None:

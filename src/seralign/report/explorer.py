@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from seralign.report.pairs import sample_pairs
 from seralign.report.reviews import by_round
 from seralign.report.template_ends import template_ends
+from seralign.runs.examples import carried_columns
 
 # Log-ratios are packed in steps of a hundredth of a nat, in two bytes.
 RATIO_STEP = 0.01
@@ -34,6 +35,9 @@ _SAMPLE = 500
 _TEXTS = ("prompt", "chosen", "rejected")
 _SIDES = ("chosen", "rejected")
 _NO_REASON = 255
+# A column of the source with more different values, or longer ones, is no filter; the search looks into it.
+_MOST_VALUES, _LONGEST_VALUE = 100, 200
+_NO_TEXT = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,22 @@ def pack_pairs(pairs: pa.Table, total: int, most: int) -> Packed:
 def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
     share, longest = level
     coloured = _thinned(pairs["tokens_round"].is_valid().to_numpy(), share)
-    whole = {name: pc.fill_null(pairs[name], "") for name in _TEXTS}  # pyright: ignore
-    short = {name: _cut(texts, coloured, longest) for name, texts in whole.items()}
+    carried = carried_columns(pairs.column_names)
+    names = (*_TEXTS, *carried.values())
+    whole = {name: pc.fill_null(pairs[name], "") for name in names}  # pyright: ignore
+    filters = {name for name in carried.values() if _is_filter(pairs[name])}
+    short = {name: text if name in filters else _cut(text, coloured, longest) for name, text in whole.items()}
     strings = [pairs["example_id"].combine_chunks(), *(texts.combine_chunks() for texts in short.values())]
     looked_at = pairs.filter(pa.array(coloured))
     pool = pa.concat_arrays([*strings, _said(looked_at)]).dictionary_encode()
-    lost = {f"lost_{name}": _units(whole[name]) - _units(short[name]) for name in _TEXTS}
+    lost = {f"lost_{name}": _units(whole[name]) - _units(short[name]) for name in names}
     indices = pool.indices.to_numpy().astype(np.uint32)
-    places, said_at = indices[: 4 * len(pairs)].reshape(4, -1), indices[4 * len(pairs) :]
+    texts_end = len(strings) * len(pairs)
+    places, said_at = indices[:texts_end].reshape(len(strings), -1), indices[texts_end:]
     words, said = _words(pairs, np.where(coloured, _numbers(pc.fill_null(pairs["tokens_round"], 0), np.uint8), 0))
-    numbers = {name: places[row] for row, name in enumerate(("id", *_TEXTS))}
+    numbers = {name: places[row] for row, name in enumerate(("id", *names))}
+    for name in carried.values():
+        numbers[name] = np.where(pairs[name].is_valid().to_numpy(), numbers[name], np.uint32(_NO_TEXT))
     # Arrays of bytes come last, so that all others begin where their type asks for.
     numbers |= lost | {"units": _units(pool.dictionary)} | _figures(pairs) | words
     tokens = {"said": said_at} | _tokens(looked_at)
@@ -101,6 +111,10 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
         "template": template_ends(short["prompt"]).to_dict(),
         "rounds": [int(name.removeprefix("margin_")) for name in numbers if name.startswith("margin_")],
         "ratio_step": RATIO_STEP,
+        "carried": [
+            {"name": theirs, "column": name, "values": _values(numbers[name], pool) if name in filters else []}
+            for theirs, name in carried.items()
+        ],
         "numbers": _arrays(numbers),
         "tokens": _arrays(tokens),
     }
@@ -110,6 +124,17 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
         "tokens": _squeezed(column.tobytes() for column in tokens.values()),
     }
     return Packed(header | said, blocks)
+
+
+def _is_filter(column: pa.ChunkedArray) -> bool:
+    """Whether a column of the source has few different and short values."""
+    values = column.unique().drop_null()
+    return len(values) <= _MOST_VALUES and (pc.max(pc.utf8_length(values)).as_py() or 0) <= _LONGEST_VALUE  # pyright: ignore
+
+
+def _values(places: np.ndarray, pool: pa.DictionaryArray) -> list[int]:
+    """The different texts of a column, as places in the pool, in the order of the alphabet."""
+    return sorted(np.unique(places[places != _NO_TEXT]).tolist(), key=lambda at: pool.dictionary[at].as_py())
 
 
 def _figures(pairs: pa.Table) -> dict[str, np.ndarray]:

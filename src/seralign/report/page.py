@@ -219,6 +219,7 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
         "name": run.name,
         "header": _json(packed.header | {"first_all": _first_all(run.figures)}),
         "blocks": {name: Markup(block) for name, block in packed.blocks.items()},
+        "has_carried": bool(packed.header["carried"]),
         "sentences": _sentences(packed.header, coloured),
         "tables": links,
     }

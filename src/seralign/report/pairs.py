@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign.runs import Run
-from seralign.runs.examples import entry, first_label
+from seralign.runs.examples import carried_columns, entry, first_label
 from seralign.runs.files import read_stream, read_table
 from seralign.runs.layout import (
     BOOTSTRAP,
@@ -55,6 +55,7 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     - ``example_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p`` (the label that rounds train with),
       ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
+    - ``carried.NAME``: values of the columns that ``data.keep_columns`` names, as text; null where there is none;
     - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
       (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out, which
       may be the review before round 1; null where the pair was not there to be chosen;
@@ -106,7 +107,7 @@ def _plain(table: pa.Table) -> pa.Table:
     for place, side in enumerate(("chosen", "rejected")):
         columns[side] = entry(table["responses"], place)
         columns[f"{side}_length"] = pc.list_value_length(entry(table["response_ids"], place))  # pyright: ignore
-    return pa.table(columns)
+    return pa.table(columns | {name: table[name] for name in carried_columns(table.column_names).values()})
 
 
 def _offline(run: Run) -> Path:

@@ -55,6 +55,20 @@
       option("dropped", "dropped"),
       ...reasons.filter((reason) => !isTaken(reason)).map((reason) => option(reason, reasonName(reason))),
     );
+    at("f-carried").replaceChildren(...pairs.header.carried.filter(({ values }) => values.length).map(carriedFilter));
+  }
+
+  function carriedFilter({ name, column, values }) {
+    const select = element("select", { "data-column": column });
+    const none = pairs.columns[column].includes(NO_TEXT) ? [option(NO_TEXT, "no value")] : [];
+    select.append(option("", "all"), ...values.map((place) => option(place, plain(pairs.string(place)))), ...none);
+    return element("label", {}, plain(name), select);
+  }
+
+  // The value that is wanted of each column of the source, where one is.
+  function carriedWanted() {
+    const chosen = [...at("f-carried").querySelectorAll("select")].filter((select) => select.value !== "");
+    return Object.fromEntries(chosen.map((select) => [select.dataset.column, Number(select.value)]));
   }
 
   function head() {
@@ -106,6 +120,7 @@
       low: numeric("f-low", 0),
       high: numeric("f-high", 1),
       coloured: at("f-coloured").checked,
+      carried: carriedWanted(),
       ...order,
     });
     active = -1;
@@ -230,7 +245,7 @@
     wait = setTimeout(() => pairs && update(), 150);
   };
   at("f-search").addEventListener("input", later);
-  for (const id of ["f-origin", "f-round", "f-kept", "f-coloured"])
+  for (const id of ["f-origin", "f-round", "f-kept", "f-carried", "f-coloured"])
     at(id).addEventListener("change", () => pairs && update());
   for (const id of ["f-low", "f-high"]) at(id).addEventListener("input", later);
   at("f-sort").addEventListener("change", () => pairs && sortBy(at("f-sort").value, at("f-sort").value !== "run"));

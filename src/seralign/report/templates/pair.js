@@ -148,6 +148,18 @@ function byRound(pairs, row) {
   ];
 }
 
+// What the run brought from the source along with a pair.
+function carriedList(pairs, row) {
+  const list = element("dl", { class: "carried" });
+  for (const { name, column } of pairs.header.carried) {
+    const value = element("bdi", { dir: "auto" });
+    appendText(value, pairs.carried(row, column) ?? "–");
+    value.append(...lost(pairs.columns[`lost_${column}`][row]));
+    list.append(element("div", {}, element("dt", {}, plain(name)), element("dd", {}, value)));
+  }
+  return list.children.length ? [list] : [];
+}
+
 let latest = 0;
 
 // Leaves the place of a pair empty, also of one that is still being made.
@@ -179,6 +191,7 @@ async function showPair(pairs, row, holder) {
       element("h3", { id: "pair-title" }, plain(pairs.string(columns.id[row]))),
       ...facts.map((fact) => element("span", {}, fact)),
     ),
+    ...carriedList(pairs, row),
     ...byRound(pairs, row),
     element("div", { class: "prompt" }, element("h4", {}, "Prompt"), prompt),
     ...(columns.tokens_round[row] ? [scale(pairs, row, holder)] : []),

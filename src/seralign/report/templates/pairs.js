@@ -3,6 +3,9 @@
 
 const TYPES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array, f4: Float32Array };
 
+// Where a pair has no text, in a column that the run brought from the source.
+const NO_TEXT = 2 ** 32 - 1;
+
 // Whether a round trained on the pair, or, not trained yet, selected it.
 const isTaken = (reason) => reason === "kept" || reason === "selected";
 
@@ -82,11 +85,14 @@ async function unpack(run) {
     return { margin: now, change, at };
   }
 
+  const string = (at) => whole.slice(starts[at], starts[at + 1]);
   const views = new Map();
   return {
     header,
     columns,
-    string: (at) => whole.slice(starts[at], starts[at + 1]),
+    string,
+    // What a pair has of a column that was brought from the source, or null.
+    carried: (row, column) => (columns[column][row] === NO_TEXT ? null : string(columns[column][row])),
     ofRound(round) {
       if (!views.has(round)) views.set(round, margins(round));
       return views.get(round);
@@ -117,9 +123,11 @@ async function unpack(run) {
       };
     },
     // The rows that all filters let through, in order.
-    select({ search, origin, round, kept, low, high, coloured, sort, descending }) {
+    select({ search, origin, round, kept, low, high, coloured, carried, sort, descending }) {
       const { margin, change, at } = this.ofRound(round);
       const hits = search ? holding(search) : null;
+      const searched = ["prompt", "chosen", "rejected", "id", ...header.carried.map(({ column }) => column)];
+      const wanted = Object.entries(carried);
       const rows = new Uint32Array(header.pairs);
       let count = 0;
       for (let row = 0; row < header.pairs; row++) {
@@ -127,20 +135,12 @@ async function unpack(run) {
         if (round !== 0 && at[row] === 0) continue;
         if (!(columns.p[row] >= low - 1e-6 && columns.p[row] <= high + 1e-6)) continue;
         if (coloured && columns.tokens_round[row] === 0) continue;
+        if (wanted.some(([column, place]) => columns[column][row] !== place)) continue;
         if (kept !== "all") {
           const reason = this.reason(row, at[row]);
           if (reason === null || (kept === "dropped" ? isTaken(reason) : reason !== kept)) continue;
         }
-        if (
-          hits &&
-          !(
-            hits[columns.prompt[row]] ||
-            hits[columns.chosen[row]] ||
-            hits[columns.rejected[row]] ||
-            hits[columns.id[row]]
-          )
-        )
-          continue;
+        if (hits && !searched.some((column) => hits[columns[column][row]])) continue;
         rows[count++] = row;
       }
       const found = rows.subarray(0, count);
