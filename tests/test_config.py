@@ -10,6 +10,7 @@ import pytest
 from seralign.config import config_parser, load_config, parse_config, to_dict, to_yaml
 from seralign.config.recipes import DEFAULT, recipe_name
 from seralign.errors import ConfigError
+from seralign.objectives import OBJECTIVES
 
 WORLD: dict[str, Any] = {"out": "runs/x", "world": {}}
 
@@ -139,7 +140,7 @@ def test_overrides_are_not_changed() -> None:
         ("sft: {batch_size: x}", "sft.batch_size must be a whole number, got 'x'"),
         (
             "objective: {name: dpoo}",
-            "objective.name must be one of dpo, ipo, slic, simpo, sft, or module:Class",
+            f"objective.name must be one of {', '.join(OBJECTIVES)}, or module:Class",
         ),
         (
             "objective: [dpo, sft]",

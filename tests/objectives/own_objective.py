@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from seralign.objectives import ResponseValues
-from seralign.objectives.base import Array, log_ratio, soft_margin
+from seralign.objectives.base import Array, log_ratio
+from seralign.objectives.pairs import soft_loss
 from seralign.records import Form
 
 
@@ -27,7 +28,7 @@ class Squared:
         return log_ratio(policy, reference)
 
     def loss(self, responses: ResponseValues) -> Tensor:
-        return (1 - self.beta * soft_margin(self, responses)).square()
+        return soft_loss("geometric", self, responses, lambda h: (1 - self.beta * h).square())
 
 
 class OfRankings(Squared):

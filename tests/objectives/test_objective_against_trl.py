@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from seralign.objectives import IPO, SFT, ResponseValues, SimPO
+from seralign.objectives import IPO, OBJECTIVES, SFT, ResponseValues
 
 # What TRL and transformers deprecate of each other is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -70,14 +70,14 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, float, Rows], Seen]:
+def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
     folder = tmp_path_factory.mktemp("trl")
 
-    def run(loss_type: str, beta: float, rows: Rows) -> Seen:
+    def run(loss_type: str, beta: float, rows: Rows, **settings: Any) -> Seen:
         unused = Dataset.from_list([{"prompt": "a", "chosen": " b", "rejected": " c"}])
         args = DPOConfig(
             output_dir=str(folder), loss_type=[loss_type], beta=beta, use_cpu=True, report_to=[], bf16=False,
-            max_length=64, disable_tqdm=True,
+            max_length=64, disable_tqdm=True, **settings,
         )  # fmt: skip
         trainer = DPOTrainer(
             model=tiny_llama(1), ref_model=tiny_llama(2), args=args, train_dataset=unused,
@@ -123,13 +123,39 @@ def assert_equal(ours: Tensor, seen: Seen) -> None:
 
 
 @pytest.mark.parametrize(("name", "loss_type", "beta"), [("dpo", "sigmoid", 0.3), ("slic", "hinge", 0.05)])
-def test_equals_trl(trl_dpo: Callable[[str, float, Rows], Seen], name: str, loss_type: str, beta: float) -> None:
+def test_equals_trl(trl_dpo: Callable[..., Seen], name: str, loss_type: str, beta: float) -> None:
     seen = trl_dpo(loss_type, beta, PAIRS)
     assert seen.responses.first(seen.responses.lengths).tolist() == [7, 2, 3, 8]  # the end-of-sequence token counted
     assert_equal(objective(name, beta).loss(seen.responses).mean(), seen)
 
 
-def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
+@pytest.mark.parametrize(
+    ("name", "loss_type", "ours", "theirs"),
+    [
+        ("ipo_norm", "ipo", {}, {}),
+        ("dpo_norm", "sigmoid_norm", {}, {}),
+        ("exo", "exo_pair", {"label_smoothing": 0.1}, {"label_smoothing": 0.1}),
+        ("robust", "robust", {"label_smoothing": 0.2}, {"label_smoothing": 0.2}),
+        ("nca", "nca_pair", {}, {}),
+        ("sppo", "sppo_hard", {}, {}),
+        ("apo_zero", "apo_zero", {}, {}),
+        ("apo_down", "apo_down", {}, {}),
+        ("discopop", "discopop", {"tau": 0.3}, {"discopop_tau": 0.3}),
+        ("f_dpo", "sigmoid", {"divergence": "reverse_kl"}, {}),
+        ("f_dpo", "sigmoid", {"divergence": "forward_kl"}, {"f_divergence_type": "forward_kl"}),
+        ("f_dpo", "sigmoid", {"divergence": "js"}, {"f_divergence_type": "js_divergence"}),
+        ("f_dpo", "sigmoid", {"divergence": "alpha", "alpha": 0.3},
+         {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7}),
+    ],
+)  # fmt: skip
+def test_losses_of_the_log_ratios_equal_trl(
+    trl_dpo: Callable[..., Seen], name: str, loss_type: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    seen = trl_dpo(loss_type, 0.07, PAIRS, **theirs)
+    assert_equal(OBJECTIVES[name](beta=0.07, **ours).loss(seen.responses).mean(), seen)
+
+
+def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[..., Seen]) -> None:
     """TRL divides each log-ratio by the response's length: the paper's loss and ours, of other log-probabilities."""
     seen = trl_dpo("ipo", 0.2, PAIRS)
     summed = seen.responses
@@ -142,13 +168,13 @@ def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[[str, float, Rows], 
     assert abs(float(ours.mean()) - float(seen.loss)) > 1.0
 
 
-def test_ipo_equals_trl_on_responses_of_one_token(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
+def test_ipo_equals_trl_on_responses_of_one_token(trl_dpo: Callable[..., Seen]) -> None:
     seen = trl_dpo("ipo", 0.2, ONE_TOKEN_PAIRS)
     assert seen.responses.first(seen.responses.lengths).tolist() == [1, 1, 1]
     assert_equal(IPO(0.2).loss(seen.responses).mean(), seen)
 
 
-def test_sft_equals_trl_as_a_mean_over_tokens(trl_dpo: Callable[[str, float, Rows], Seen]) -> None:
+def test_sft_equals_trl_as_a_mean_over_tokens(trl_dpo: Callable[..., Seen]) -> None:
     seen = trl_dpo("sft", 0.1, PAIRS)
     assert SFT.unit == "token"
     loss = SFT().loss(seen.responses)
@@ -156,37 +182,100 @@ def test_sft_equals_trl_as_a_mean_over_tokens(trl_dpo: Callable[[str, float, Row
     assert abs(float(loss.mean()) - float(seen.loss)) > 1.0  # the mean over pairs is another number
 
 
-def test_simpo_equals_trl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPOTrainer's own gather and loss, on random logits with masked prompts and padding."""
+@dataclass
+class Logits:
+    """Logits of 4 pairs with masked prompts and padding, and what TRL's own gather makes of them."""
+
+    logits: Tensor
+    responses: ResponseValues
+    sums: Tensor
+    means: Tensor
+    nll: Tensor
+
+
+@pytest.fixture
+def logits(monkeypatch: pytest.MonkeyPatch) -> Logits:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.cpo.cpo_trainer import CPOTrainer
 
-    beta, gamma = 2.0, 1.4
     torch.manual_seed(0)
     logits = 3 * torch.randn(8, 9, 11, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(11, (8, 9))
     lengths = torch.tensor([6, 1, 4, 7, 2, 5, 3, 1])
     for row, length in enumerate(lengths.tolist()):
         labels[row, :1] = labels[row, 1 + length :] = -100
-
-    settings = SimpleNamespace(
-        alpha=0.0, beta=beta, simpo_gamma=gamma, label_smoothing=0.0, loss_type="simpo",
-        accelerator=SimpleNamespace(device="cpu"),
-    )  # fmt: skip
-    means = CPOTrainer.get_batch_logps(logits, labels.clone(), average_log_prob=True)  # type: ignore[arg-type]
-    losses, chosen_reward, rejected_reward = CPOTrainer.cpo_loss(settings, *means.chunk(2))  # type: ignore[arg-type]
-
-    sums = CPOTrainer.get_batch_logps(logits, labels.clone(), average_log_prob=False)  # type: ignore[arg-type]
+    gather: Any = CPOTrainer.get_batch_logps
+    sums, means = (gather(logits, labels.clone(), average_log_prob=average) for average in (False, True))
     chosen, rejected = sums.chunk(2)
-    chosen_length, rejected_length = lengths.chunk(2)
-    simpo = SimPO(beta, gamma)
-    responses = pairs(chosen, rejected, None, None, chosen_length, rejected_length, torch.ones(4, dtype=torch.float64))
-    ours = simpo.loss(responses)
-    rewards = beta * simpo.reward(responses.policy, None, responses.lengths)
-    torch.testing.assert_close(ours, losses, rtol=1e-12, atol=0)
-    torch.testing.assert_close(responses.first(rewards).detach(), chosen_reward, rtol=1e-12, atol=0)
-    torch.testing.assert_close(responses.second(rewards).detach(), rejected_reward, rtol=1e-12, atol=0)
-    (expected,) = torch.autograd.grad(losses.mean(), logits, retain_graph=True)
-    (gradient,) = torch.autograd.grad(ours.mean(), logits)
-    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
+    responses = pairs(chosen, rejected, None, None, *lengths.chunk(2), torch.ones(4, dtype=torch.float64))
+    # The supervised term of each chosen response: the mean of cross-entropy over its tokens.
+    nll = torch.stack([
+        torch.nn.functional.cross_entropy(logits[row, :-1][labels[row, 1:] >= 0], labels[row, 1:][labels[row, 1:] >= 0])
+        for row in range(4)
+    ])  # fmt: skip
+    return Logits(logits, responses, sums, means, nll)
+
+
+def assert_equal_losses(logits: Logits, ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+    (expected,) = torch.autograd.grad(theirs.mean(), logits.logits, retain_graph=True)
+    (gradient,) = torch.autograd.grad(ours.mean(), logits.logits, retain_graph=True)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
     assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("simpo", {"beta": 2.0, "target_margin": 1.4}, {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.4}),
+        ("alpha_po", {"beta": 2.0, "target_margin": 1.4, "alpha": 0.3},
+         {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.4, "alpha": 0.3}),
+        ("cpo", {"beta": 0.2, "nll_weight": 0.7}, {"loss_type": "sigmoid", "beta": 0.2}),
+        ("slic_hf", {"target_margin": 1.0}, {"loss_type": "hinge", "beta": 1.0}),
+    ],
+)  # fmt: skip
+def test_losses_without_reference_equal_trl(
+    logits: Logits, name: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    """CPOTrainer's own gather and loss, on random logits."""
+    from trl.experimental.cpo.cpo_trainer import CPOTrainer
+
+    cpu = SimpleNamespace(device="cpu")
+    settings: Any = SimpleNamespace(
+        **{"alpha": 0.0, "simpo_gamma": 0.0, "label_smoothing": 0.0, "accelerator": cpu} | theirs
+    )
+    values = logits.means if theirs["loss_type"] == "simpo" else logits.sums
+    losses, *rewards = CPOTrainer.cpo_loss(settings, *values.chunk(2))  # type: ignore[arg-type]
+    own = OBJECTIVES[name](**ours)
+    assert_equal_losses(logits, own.loss(logits.responses), losses + ours.get("nll_weight", 0.0) * logits.nll)
+    reward = own.beta * own.reward(logits.responses.policy, None, logits.responses.lengths)
+    for side, of in zip(rewards, (logits.responses.first, logits.responses.second), strict=True):
+        torch.testing.assert_close(of(reward).detach(), side, rtol=1e-12, atol=0)
+
+
+def test_cdpo_equals_trls_smoothed_labels(logits: Logits) -> None:
+    """TRL's DPO has lost the conservative form; its CPO has it still, here of log-ratios."""
+    from trl.experimental.cpo.cpo_trainer import CPOTrainer
+
+    settings: Any = SimpleNamespace(
+        alpha=0.0, beta=0.3, label_smoothing=0.15, loss_type="sigmoid", accelerator=SimpleNamespace(device="cpu")
+    )
+    reference = torch.linspace(-30, -5, 8, dtype=torch.float64)
+    losses, *_ = CPOTrainer.cpo_loss(settings, *(logits.sums - reference).chunk(2))  # type: ignore[arg-type]
+    responses = replace(logits.responses, reference=reference)
+    assert_equal_losses(logits, OBJECTIVES["cdpo"](beta=0.3, label_smoothing=0.15).loss(responses), losses)
+    soft = replace(responses, preference=torch.tensor([0.85] * 4 + [0.15] * 4, dtype=torch.float64))
+    assert_equal_losses(logits, OBJECTIVES["dpo"](beta=0.3, soft_labels="conservative").loss(soft), losses)
+
+
+def test_orpo_equals_trl(logits: Logits) -> None:
+    from trl.experimental.orpo.orpo_trainer import ORPOTrainer
+
+    settings: Any = SimpleNamespace(beta=0.25, accelerator=SimpleNamespace(device="cpu"))
+    losses, *_ = ORPOTrainer.odds_ratio_loss(settings, *logits.means.chunk(2))  # type: ignore[arg-type]
+    own = OBJECTIVES["orpo"](odds_weight=0.25).loss(logits.responses)
+    # TRL goes to float32 for the odds.
+    torch.testing.assert_close(own, logits.nll - losses.double(), rtol=1e-5, atol=1e-6)
+    (expected,) = torch.autograd.grad((logits.nll - losses).mean(), logits.logits, retain_graph=True)
+    (gradient,) = torch.autograd.grad(own.mean(), logits.logits)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)

@@ -166,13 +166,13 @@ def test_reward_takes_tensors_arrays_and_numbers(name: str) -> None:
 
 def test_what_each_objective_reads() -> None:
     found = {name: (each.uses_reference, each.reads, each.unit) for name, each in OBJECTIVES.items()}
-    assert found == {
-        "dpo": (True, "all", "example"),
-        "ipo": (True, "all", "example"),
-        "slic": (True, "all", "example"),
-        "simpo": (False, "all", "example"),
-        "sft": (False, "first", "token"),
-    }
+    without = ("simpo", "alpha_po", "cpo", "orpo", "slic_hf", "unlikelihood")
+    assert {name for name, read in found.items() if read == (False, "all", "example")} == set(without)
+    assert found["nll"] == (False, "first", "example")
+    assert found["sft"] == (False, "first", "token")
+    others = [read for name, read in found.items() if name not in (*without, "nll", "sft")]
+    assert set(others) == {(True, "all", "example")}
+    assert {"pair"} == frozenset.union(*(OBJECTIVES[name].forms for name in found if name not in ("nll", "sft")))
 
 
 def test_simpo_runs_without_reference_and_dpo_refuses() -> None:
@@ -215,9 +215,12 @@ def test_a_list_is_a_weighted_sum() -> None:
     [
         (
             {"name": "dop"},
-            r"objective\.name must be one of dpo, ipo, slic, simpo, sft, or module:Class .* got 'dop'",
+            rf"objective\.name must be one of {', '.join(OBJECTIVES)}, or module:Class .* got 'dop'",
         ),
-        ({"target_margin": 1.0}, r"objective\.target_margin is not a setting of dpo; its settings are beta; remove it"),
+        (
+            {"target_margin": 1.0},
+            r"objective\.target_margin is not a setting of dpo; its settings are beta, soft_labels; remove it",
+        ),
         ({"name": "sft", "beta": 1.0}, r"objective\.beta is not a setting of sft, which has no settings; remove it"),
         ({"gamma": 1.0}, r"objective\.gamma: unknown key; the gamma of simpo is objective\.target_margin"),
         ({"beta": 0.0}, r"objective\.beta must be greater than 0, got 0\.0"),

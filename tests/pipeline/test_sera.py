@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.config import SourceConfig
 from seralign.errors import ConfigError, DataError, StoreError
+from seralign.objectives import OBJECTIVES
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.result import model_card
 from seralign.report.figures import run_figures
@@ -28,7 +29,7 @@ from seralign.rewards.pairing import usable_responses
 from seralign.runs import Run
 from seralign.runs.figures import ResultFigures
 from seralign.runs.files import read_table
-from seralign.runs.layout import COLUMNS, place
+from seralign.runs.layout import COLUMNS, GENERATED, place
 
 
 @pytest.fixture(scope="module")
@@ -176,18 +177,51 @@ def test_another_run_with_the_same_cache_computes_no_reference_again(tmp_path: P
     assert third["cache_hits"] == 2 * 60
 
 
-@pytest.mark.parametrize("name", ["ipo", "slic", "simpo"])
+# One of each implicit reward, and all others where time does not count.
+REWARDS = ("ipo", "simpo", "dpo_norm", "slic_hf", "alpha_po", "f_dpo", "orpo")
+TINY: dict[str, Any] = {
+    "rounds": 2, "sft": None, "world": {"pairs": 24, "prompts": 8, "heldout": 4},
+    "evaluation": {"prompts": 0, "token_pairs": 0},
+    "training": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 8, "precision": "float32"},
+    "bootstrap": {"samples": 2, "max_new_tokens": 24, "batch_size": 8, "prompts": 6},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in REWARDS else pytest.param(name, marks=pytest.mark.real)
+        for name, kind in OBJECTIVES.items()
+        if kind.reads == "all" and name != "dpo"
+    ],
+)
 def test_every_objective_goes_round(tmp_path: Path, name: str) -> None:
-    overrides = {"rounds": 2, "objective__name": name, "evaluation__baseline": False, "sft": None}
-    run = train(small_config(tmp_path / "run", **overrides)).run
+    """Trained, then pairs selected and made by its own implicit reward, and trained again."""
+    run = train(small_config(tmp_path / "run", objective__name=name, **TINY)).run
     assert run.record("result").figures["policy"] == "round 2"
-    assert ("reference.parquet" in run.record("round-1/train").outputs) is (name != "simpo")
-    margins = np.array(column(run, "round-2/score", "margins.parquet", "margin"))
-    if name == "simpo":
-        table = read_table(run.path("round-2/score", "margins.parquet"))
-        own = {key: np.array(table[key].to_pylist()) for key in table.column_names if key != "example_id"}
-        expected = own["chosen_logp"] / own["chosen_length"] - own["rejected_logp"] / own["rejected_length"]
-        np.testing.assert_allclose(margins, expected, rtol=1e-12)
+    kind = OBJECTIVES[name]
+    assert ("reference.parquet" in run.record("round-1/train").outputs) is kind.uses_reference
+    table = read_table(run.path("round-2/score", "margins.parquet"))
+    own = {key: np.array(table[key].to_pylist()) for key in table.column_names}
+    against: dict[str, Any] = {"chosen": None, "rejected": None}
+    if kind.uses_reference:
+        stored = read_table(run.path("round-1/train", "reference.parquet")).to_pylist()
+        of_pair = {row["example_id"]: row["logps"] for row in stored}
+        both = np.array([of_pair[name] for name in own["example_id"]])
+        against = {"chosen": both[:, 0], "rejected": both[:, 1]}
+    rewards = [
+        kind().reward(own[f"{side}_logp"], reference, own[f"{side}_length"]) for side, reference in against.items()
+    ]
+    # The trainer's packs and those of scoring round differently.
+    np.testing.assert_allclose(own["margin"], rewards[0] - rewards[1], rtol=1e-3, atol=1e-4)
+    assert np.abs(own["margin"]).max() > 0
+    assert len(column(run, "round-2/bootstrap", GENERATED, "example_id")) > 0
+
+
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if kind.reads == "first"])
+def test_an_objective_of_one_response_has_no_rounds(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^objective\.name: {name} has no margin to select pairs by; set rounds: 1"):
+        small_config(tmp_path / "run", objective__name=name, **TINY)
 
 
 def test_the_reference_may_move_and_the_start_may_stay(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "data.system": ("system_prompt", "default_system"),
     "objective.name": ("loss_type", "loss", "pref_loss", "objective_type", "rl", "algorithm", "method"),
     "objective.beta": ("pref_beta", "dpo_beta", "rl_beta", "kl_coef", "kl_beta"),
+    "objective.divergence": ("f_divergence_type",),
+    "objective.label_smoothing": ("label_smoothing_factor", "dpo_label_smoothing", "smoothing"),
+    "objective.nll_weight": ("cpo_alpha",),
+    "objective.odds_weight": ("orpo_alpha",),
+    "objective.tau": ("discopop_tau",),
     "objective.target_margin": ("simpo_gamma", "gamma_beta_ratio", "simpo_gamma_beta_ratio"),
     "training.learning_rate": ("lr", "learningrate", "peak_lr"),
     "training.schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "scheduler_type"),
@@ -71,8 +76,6 @@ _OURS = {theirs: ours for ours, names in SYNONYMS.items() for theirs in names}
 
 # Names of other tools for which there is no key, and what to do instead.
 INSTEAD: dict[str, str] = {
-    "label_smoothing": "soft labels are set per pair: p in the data is the probability that chosen is the better "
-    "response (docs/data.md)",
     "gradient_accumulation_steps": "gradients are accumulated automatically: training.batch_size is the number of "
     "pairs in a step, and training.tokens_per_pack limits the tokens in memory",
     "gamma": "the gamma of simpo is objective.target_margin, and that of the reward ensemble is "
@@ -84,15 +87,16 @@ INSTEAD: dict[str, str] = {
     "(scoring.cache)",
     "resume_from_checkpoint": "give the same command again to resume the run",
     "overwrite_output_dir": "give the same command again to resume the run; for a new run, set another out",
-    "rpo_alpha": "a list adds objectives: [{name: dpo}, {name: sft, weight: ...}]",
+    "rpo_alpha": "a list adds objectives: [{name: dpo}, {name: nll, weight: ...}]",
+    "use_weighting": "objective.name: wpo weights the pairs",
     "packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
     "sample_packing": "rows are always packed if the model allows it (training.tokens_per_pack)",
     "load_in_4bit": "weights are not quantized; policy.dtype and policy.lora save memory",
     "load_in_8bit": "weights are not quantized; policy.dtype and policy.lora save memory",
 }
-_INSTEAD_ALIASES = {"gradient_accumulation": "gradient_accumulation_steps", "label_smoothing_factor": "label_smoothing",
+_INSTEAD_ALIASES = {"gradient_accumulation": "gradient_accumulation_steps", "pref_ftx": "rpo_alpha",
                     "ref_free": "reference_free", "auto_resume_from_checkpoints": "resume_from_checkpoint",
-                    "smoothing": "label_smoothing", "grad_accum": "gradient_accumulation_steps"}  # fmt: skip
+                    "grad_accum": "gradient_accumulation_steps"}  # fmt: skip
 # Sections with the same keys as another section, which is suggested instead.
 _SECOND = {"sft.": "training.", "bootstrap.selection.": "selection.", "data.heldout.": "data.pairs."}
 

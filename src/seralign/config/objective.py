@@ -16,6 +16,8 @@ from seralign.records import FORMS
 
 KEY = "objective"
 DEFAULT = "dpo"
+# Objectives that a message can name one by one.
+_FEW = 4
 _SUM = "a list adds objectives: [{name: dpo}, {name: sft, weight: 0.2}]"
 
 
@@ -78,7 +80,9 @@ def _term(values: Any, key: str) -> Term:
             raise ConfigError(f"{key}.{unknown}: unknown key; {_SUM}")
         if unknown in keys_below(ObjectiveSum):
             has = f"; its settings are {', '.join(own)}" if own else ", which has no settings"
-            raise ConfigError(f"{key}.{unknown} is not a setting of {name}{has}; remove it")
+            owners = [other for other, kind in OBJECTIVES.items() if unknown in keys_below(kind)]
+            other = f", or give one that has it ({', '.join(owners)})" if len(owners) <= _FEW else ""
+            raise ConfigError(f"{key}.{unknown} is not a setting of {name}{has}; remove it{other}")
         raise ConfigError(unknown_key(f"{KEY}.{unknown}").replace(f"{KEY}.", f"{key}.", 1))
     if name in OBJECTIVES:
         return Term(name, build(kind, settings, key), weight)

@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+from seralign.objectives.alpha_po import AlphaPO
+from seralign.objectives.apo_down import APODown
+from seralign.objectives.apo_zero import APOZero
 from seralign.objectives.base import Objective, ResponseValues
+from seralign.objectives.cdpo import ConservativeDPO
+from seralign.objectives.cpo import CPO
+from seralign.objectives.discopop import DiscoPOP
 from seralign.objectives.dpo import DPO
+from seralign.objectives.dpo_norm import NormalizedDPO
+from seralign.objectives.dpop import DPOPositive
+from seralign.objectives.exo import EXO
+from seralign.objectives.f_dpo import FDPO
 from seralign.objectives.ipo import IPO
+from seralign.objectives.ipo_norm import NormalizedIPO
+from seralign.objectives.irepo import IREPO
+from seralign.objectives.nca import NCA
+from seralign.objectives.nll import NLL
+from seralign.objectives.orpo import ORPO
+from seralign.objectives.r_dpo import LengthRegularizedDPO
+from seralign.objectives.robust import RobustDPO
 from seralign.objectives.sft import SFT
 from seralign.objectives.simpo import SimPO
 from seralign.objectives.slic import SLiC
+from seralign.objectives.slic_hf import SLiCHF
+from seralign.objectives.sppo import SPPO
 from seralign.objectives.sums import ObjectiveSum, Term, one, sum_name
+from seralign.objectives.unlikelihood import Unlikelihood
+from seralign.objectives.wpo import WPO
 
 __all__ = [
+    "CPO",
     "DPO",
+    "EXO",
+    "FDPO",
     "IPO",
+    "IREPO",
+    "NCA",
+    "NLL",
     "OBJECTIVES",
+    "ORPO",
     "SFT",
+    "SPPO",
+    "WPO",
+    "APODown",
+    "APOZero",
+    "AlphaPO",
+    "ConservativeDPO",
+    "DPOPositive",
+    "DiscoPOP",
+    "LengthRegularizedDPO",
+    "NormalizedDPO",
+    "NormalizedIPO",
     "Objective",
     "ObjectiveSum",
     "ResponseValues",
+    "RobustDPO",
     "SLiC",
+    "SLiCHF",
     "SimPO",
     "Term",
+    "Unlikelihood",
     "one",
     "sum_name",
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dpo": DPO,
+    "cdpo": ConservativeDPO,
+    "robust": RobustDPO,
+    "dpo_norm": NormalizedDPO,
+    "r_dpo": LengthRegularizedDPO,
+    "dpop": DPOPositive,
+    "wpo": WPO,
+    "f_dpo": FDPO,
     "ipo": IPO,
+    "ipo_norm": NormalizedIPO,
+    "irepo": IREPO,
     "slic": SLiC,
+    "slic_hf": SLiCHF,
+    "exo": EXO,
+    "nca": NCA,
+    "sppo": SPPO,
+    "apo_zero": APOZero,
+    "apo_down": APODown,
+    "discopop": DiscoPOP,
     "simpo": SimPO,
+    "alpha_po": AlphaPO,
+    "cpo": CPO,
+    "orpo": ORPO,
+    "unlikelihood": Unlikelihood,
+    "nll": NLL,
     "sft": SFT,
 }

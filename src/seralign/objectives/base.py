@@ -6,9 +6,9 @@ The implicit reward of a response is ``beta * objective.reward(...)``, and the m
 ``reward`` of its two responses, in nats and without beta. Training, scoring, selection and bootstrapping all call this
 one ``reward``.
 
-Soft labels take the geometric form (2409.06691): the margin ``h`` is replaced by ``(2p - 1) h``, with p the probability
-that the first response of the pair is the better one. So p = 1 is the plain objective to the last bit, p < 1/2 is the
-swapped pair with 1 - p, and at p = 1/2 the loss is a constant and its gradient is zero.
+A soft label is p, the probability that the first response of the pair is the better one. What it does to the loss is
+the objective's own (``seralign.objectives.pairs`` has the forms that several share). p = 1 is the plain objective to
+the last bit, and p < 1/2 is the swapped pair with 1 - p.
 """
 
 from __future__ import annotations
@@ -127,10 +127,3 @@ def log_ratio(policy: Array, reference: Array | None) -> Array:
     if reference is None:
         raise ValueError("the log-ratio needs the reference's log-probabilities, got None")
     return policy - reference
-
-
-def soft_margin(objective: Objective, responses: ResponseValues) -> Tensor:
-    """(2p - 1) h [N] of pairs (2409.06691), with h the difference of ``objective.reward`` of their responses."""
-    rewards = objective.reward(responses.policy, responses.reference, responses.lengths)
-    margin = responses.first(rewards) - responses.second(rewards)
-    return (2 * responses.first(responses.preference) - 1) * margin
