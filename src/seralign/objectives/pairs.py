@@ -14,7 +14,7 @@ have the conservative form alone, p f(w, l) + (1 - p) f(l, w), or one of their o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from seralign.objectives.base import Array, Objective, ResponseValues
 
@@ -89,5 +89,5 @@ def elementwise(function: Callable[[Tensor], Tensor], values: Array) -> Array:
 
     if isinstance(values, torch.Tensor):
         return function(values)
-    found: Any = function(torch.as_tensor(values, dtype=torch.float64)).numpy()
-    return found if getattr(values, "shape", ()) else float(found)
+    found = function(torch.as_tensor(values, dtype=torch.float64))
+    return cast(Array, found.numpy() if getattr(values, "shape", ()) else float(found))
