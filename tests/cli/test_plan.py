@@ -130,7 +130,7 @@ def test_an_interrupted_plan_says_that_nothing_was_written(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planning, "checked_data", interrupt)
+    monkeypatch.setattr(planning, "carry_out_opening", interrupt)
     assert main(["plan", str(file)]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [file]

@@ -19,10 +19,11 @@ import seralign.rewards.cached_logprobs as scoring
 from seralign.config import LoraConfig, RunConfig, WorldConfig
 from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train
-from seralign.pipeline.context import Loop, Policy, run_results
-from seralign.pipeline.data import Tables, data_stage
+from seralign.pipeline.context import Loop, Policy
+from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.foreseen import Cache, Lengths
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
+from seralign.pipeline.opening import carry_out_opening, opened_context
 from seralign.pipeline.plan import RunPlan, bench, plan_run
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
 from seralign.pipeline.plan.estimate import (
@@ -33,16 +34,15 @@ from seralign.pipeline.plan.estimate import (
     estimate_stages,
     misfits,
     sampling_bytes,
+    stage_bytes,
     stage_extrapolation,
     stage_seconds,
 )
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
 from seralign.pipeline.plan.sizes import Guard, ladder
 from seralign.pipeline.plan.workload import workload
-from seralign.pipeline.prepare import base_policy, world_stage
 from seralign.pipeline.stage import Context
-from seralign.policy.abilities import packed_length
-from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.pipeline.start import started
 from seralign.runs import Run
 from seralign.training.plan import Plan
 
@@ -119,14 +119,10 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 def prepared(run: Run, given: RunConfig) -> Setting:
     """A run up to its data."""
-    config = world_stage(run, given)
-    base = base_policy(config)
-    tokenizer = load_tokenizer(base.source, config.policy)
-    ends = end_tokens(base.source, tokenizer)
-    tables = data_stage(run, config, tokenizer, ends)
-    length = packed_length(base.source, config.policy)
-    loop = Loop(config, run, tokenizer, ends, config.objective, length, None, run_results(run), None, None)
-    return Setting(loop, tables, base)
+    with started(run, given, None) as start:
+        carry_out_opening(start)
+        found = opened_context(start, "float32")
+        return Setting(found.opened, found.tables, found.given_base)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +140,7 @@ def by_name(work: Sequence[StageWork]) -> dict[str, StageWork]:
 
 def test_stages_are_those_of_the_run_in_their_order(done: Done, setting: Setting) -> None:
     ran = [record.name for record in done.result.run.stages()]
-    without = {"world", "precision", "data", "policies", "result"} | {name for name in ran if name.endswith("/decide")}
+    without = {"precision", "policies", "result"} | {name for name in ran if name.endswith("/decide")}
     assert [stage.name for stage in setting.work()] == [name for name in ran if name not in without]
 
 
@@ -214,7 +210,7 @@ def test_other_runs_are_planned_as_they_run(tmp_path: Path, overrides: dict[str,
         overrides = overrides | files | {"policy__model": str(tmp_path / "world" / "model")}
     done = watched(small_config(tmp_path / "run", **less, **overrides))
     work = prepared(Run(tmp_path / "plan"), small_config(tmp_path / "plan", **less, **overrides)).work()
-    other = {"world", "precision", "data", "policies", "result"}
+    other = {"precision", "policies", "result"}
     ran = [record.name for record in done.result.run.stages()]
     assert [stage.name for stage in work] == [name for name in ran if name not in other and "decide" not in name]
     for stage in work:
@@ -245,8 +241,8 @@ def test_without_sft_baseline_and_bootstrap_their_stages_are_left_out(setting: S
     data = replace(setting.loop.config.data, demonstrations=None)
     less = setting.work(sft=None, data=data, evaluation=evaluation, bootstrap=None, rounds=2)
     names = [stage.name for stage in less]
-    assert names == ["initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens", "round-2/score",
-                     "round-2/select", "round-2/compose", "round-2/train", "round-2/evaluate",
+    assert names == ["world", "data", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens",
+                     "round-2/score", "round-2/select", "round-2/compose", "round-2/train", "round-2/evaluate",
                      "round-2/tokens"]  # fmt: skip
 
 
@@ -281,7 +277,8 @@ def measured(base: float = 1000.0) -> Measured:
     steps = StepCosts(Costs(Line(5.0, 2.0), Line(base, 10.0), 50), 7.0, 11.0, 0, 100, 200)
     sampling = SamplingCosts(0.5, 2.0, 0.25, Line(base, 1.0), Line(base, 50.0), 10, 4, 3, 10**9)
     sections = ("sft", "training")
-    return Measured({"scoring": passes} | dict.fromkeys(sections, passes), dict.fromkeys(sections, steps), sampling, 13)
+    every = {"scoring": passes} | dict.fromkeys(sections, passes)
+    return Measured(every, dict.fromkeys(sections, steps), sampling, loading=13, idle=700)
 
 
 def test_seconds_of_a_training_by_hand() -> None:
@@ -290,6 +287,14 @@ def test_seconds_of_a_training_by_hand() -> None:
     stage = StageWork("x", 2, "steps", steps, (Passes("training", 2, np.array([8]), 4),), loads=1)
     assert stage_seconds(stage, measured()) == 11 + 13 + 70 + 14 + 11
     assert stage.tokens == 38
+
+
+def test_seconds_and_bytes_of_loading_a_model_by_hand() -> None:
+    """Three loads of 13 s; 300 bytes on top of the 700 that the process has anyway."""
+    stage = StageWork("base", 1, "model", loads=3, bytes=300)
+    assert stage_seconds(stage, measured()) == 39
+    assert stage_bytes(stage, measured()) == 1000
+    assert stage_bytes(StageWork("data", 4, "pairs"), measured()) is None
 
 
 def test_seconds_and_bytes_of_sampling_by_hand() -> None:

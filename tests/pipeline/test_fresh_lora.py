@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tiny
 import torch
@@ -21,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import seralign.pipeline.base as loop_base
-import seralign.pipeline.opening as opening
 import seralign.pipeline.policies as policies
 import seralign.policy.merging as policy_merging
 from seralign import train
@@ -242,7 +242,8 @@ def test_a_run_killed_around_the_merge_ends_as_an_uninterrupted_one(tmp_path: Pa
     torn.write_bytes(torn.read_bytes()[:100])
     (torn.parent / "leftover.json").write_text("half")
     assert not _attempt(settings, _dies(loop_base, "write_merged"))
-    assert not _attempt(settings, _dies(opening, "base_stage"))
+    assert not _attempt(settings, _dies(loop_base.MergeAdapter, "work"))
+    assert not _attempt(settings, _dies(policies.Policies, "inputs"))
     assert not _attempt(settings, _dies(policies.Policies, "work"))
     assert _attempt(settings, lambda: None)
     assert {record.name: record.outputs for record in read_run(tmp_path / "run").stages()} == whole
@@ -396,7 +397,9 @@ def test_a_plan_counts_the_merge(folder: Path, tmp_path: Path) -> None:
     assert [stage.name for stage in with_merge.stages if stage.name != "base"] == [stage.name for stage in alone.stages]
     base = with_merge.stages[1]
     weights = sum(tensor.numel() for tensor in load_file(tmp_path / "model" / "model.safetensors").values())
-    assert base.peak_bytes == 4 * weights
+    # Float32 weights, and the pages of the files that they are read from, on top of what the process has.
+    assert base.peak_bytes is not None
+    assert base.peak_bytes > 8 * weights + psutil.Process().memory_info().rss / 2
     assert base.seconds is not None
     assert base.seconds > 0
     assert with_merge.disk is not None

@@ -17,7 +17,7 @@ from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.grammar import EOS
 from seralign.laboratory.model import build_tokenizer, save_model
 from seralign.pipeline import train
-from seralign.pipeline.prepare import world_stage
+from seralign.pipeline.world import with_world
 from seralign.policy.speed import Rates
 from seralign.runs import Run
 from seralign.runs.layout import WORLD
@@ -107,7 +107,7 @@ def test_a_run_in_a_world_of_ones_own(here: Path) -> None:
 
 def test_the_same_configuration_makes_the_same_world(here: Path) -> None:
     for name in ("a", "b"):
-        world_stage(Run(here / name), config())
+        with_world(Run(here / name), config())
     for file in (here / "a" / WORLD).glob("*.json*"):
         if file.name != "stage.json":
             assert file.read_bytes() == (here / "b" / WORLD / file.name).read_bytes()
@@ -134,14 +134,14 @@ def test_a_world_is_sampled_as_configured_and_not_as_this_machine_is_fast(
     monkeypatch.setattr("seralign.pipeline.own_world.load_model", load)
     monkeypatch.setattr("seralign.pipeline.precision.processor_rates", lambda shape: Rates(float32=1.0, bfloat16=50.0))
     with pytest.raises(Loaded, match=f"^{dtype}$"):
-        world_stage(Run(here / "run"), config(**settings))
+        with_world(Run(here / "run"), config(**settings))
 
 
 def test_the_labeller_alone_leaves_the_responses(here: Path) -> None:
     """Sampling depends on the world's seed and the prompts: with another labeller the same responses are turned."""
     turned = []
     for name, noise in (("a", 0.0), ("b", 1.0)):
-        world_stage(Run(here / name), config(world__noise=noise, world__gold_strength=1e6))
+        with_world(Run(here / name), config(world__noise=noise, world__gold_strength=1e6))
         turned.append(rows_of(here / name / WORLD / "pairs.jsonl"))
     differ = [(a, b) for a, b in zip(*turned, strict=True) if a["gold_chosen"] != a["gold_rejected"]]
     assert len(differ) > 5
@@ -158,19 +158,19 @@ def test_the_labeller_alone_leaves_the_responses(here: Path) -> None:
     ids=["scorer", "prompts", "model"],
 )
 def test_a_world_of_something_else_is_refused(here: Path, change: Any, says: str) -> None:
-    world_stage(Run(here / "run"), config())
+    with_world(Run(here / "run"), config())
     change(here)
     sys.modules.pop("my_gold", None)
     with pytest.raises(StoreError, match=says):
-        world_stage(Run(here / "run"), config())
+        with_world(Run(here / "run"), config())
 
 
 def test_what_does_not_fit_is_named(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy\.model is missing: it writes the responses of world\.name: own"):
-        world_stage(Run(here / "a"), config(policy__model=None))
+        with_world(Run(here / "a"), config(policy__model=None))
     with pytest.raises(ConfigError, match=r"world\.own\.max_new_tokens is 56: with the longest prompt of 4"):
-        world_stage(Run(here / "b"), config(data__max_length=59))
+        with_world(Run(here / "b"), config(data__max_length=59))
     with pytest.raises(ConfigError, match=r"leave none of the 36 prompts"):
-        world_stage(Run(here / "c"), config(world__heldout=40))
+        with_world(Run(here / "c"), config(world__heldout=40))
     with pytest.raises(ConfigError, match=r"world\.own\.scorer: cannot import 'nowhere'"):
-        world_stage(Run(here / "d"), config(world__own__scorer="nowhere:score"))
+        with_world(Run(here / "d"), config(world__own__scorer="nowhere:score"))

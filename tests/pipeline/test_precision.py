@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from small_run import small_config
 from seralign.config import RunConfig
 from seralign.errors import ConfigError
 from seralign.pipeline import precision, train
-from seralign.pipeline.precision import settle, settled
+from seralign.pipeline.precision import Precision, settled
+from seralign.pipeline.stage import carry_out
+from seralign.pipeline.start import started
 from seralign.policy.identity import PolicySource
 from seralign.policy.speed import Rates
 from seralign.runs import Run, open_run
+from seralign.runs.figures import PrecisionFigures
 from seralign.runs.files import read_table
 from seralign.runs.layout import PRECISION
 
@@ -43,6 +47,15 @@ def a_run(tmp_path: Path, **overrides: Any) -> tuple[Run, RunConfig]:
 
 
 Saved = Callable[[str], PolicySource]
+
+
+def settle(run: Run, config: RunConfig, source: PolicySource) -> RunConfig:
+    """The configuration as the stage settles it, for a model."""
+    given = replace(config, policy=replace(config.policy, model=source.model))
+    with started(run, given, None) as start:
+        carry_out(run, Precision(), start)
+        Precision().tell(start)
+    return settled(config, run.figures(PRECISION, PrecisionFigures).precision)
 
 
 @pytest.mark.parametrize(("rates", "fast"), [(SLOW, "float32"), (FAST, "bfloat16")])

@@ -14,6 +14,8 @@ from seralign.pipeline.schedule import schedule
 from seralign.pipeline.training import Training
 from seralign.runs.layout import place
 
+NO_WORLD: dict[str, Any] = {"world": None, "policy.model": "model", "data.pairs": {"path": "pairs.jsonl"}}
+
 # Each of them adds stages or takes some away.
 CHOICES: dict[str, dict[str, Any]] = {
     "sft": {"sft": {}},
@@ -22,6 +24,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "no bootstrap": {"bootstrap": None},
     "baseline": {"evaluation.baseline": True},
     "no tokens": {"evaluation.token_pairs": 0},
+    "no world": NO_WORLD,
+    "merged adapter": {"policy.model": "model", "policy.adapter": "adapter", "policy.lora": {}},
 }
 
 
@@ -37,7 +41,8 @@ def names(given: RunConfig) -> list[str]:
 def test_the_stages_of_a_run_by_hand() -> None:
     given = config(sft={}, crossfit={"folds": 2}, evaluation__baseline=True)
     assert names(given) == [
-        "sft", "policies", "initial/evaluate", "crossfit/fold-1", "crossfit/fold-2", "crossfit/review",
+        "world", "data", "precision", "sft", "policies",
+        "initial/evaluate", "crossfit/fold-1", "crossfit/fold-2", "crossfit/review",
         "round-1/train", "round-1/evaluate", "round-1/tokens", "round-1/decide",
         "round-2/score", "round-2/select", "round-2/sample", "round-2/bootstrap", "round-2/compose",
         "round-2/train", "round-2/evaluate", "round-2/tokens", "round-2/decide",
@@ -46,8 +51,8 @@ def test_the_stages_of_a_run_by_hand() -> None:
 
 
 def test_what_is_not_asked_for_has_no_stage() -> None:
-    assert names(config(bootstrap=None, evaluation__token_pairs=0)) == [
-        "policies", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/decide",
+    assert names(config(bootstrap=None, evaluation__token_pairs=0, **NO_WORLD)) == [
+        "data", "precision", "policies", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/decide",
         "round-2/score", "round-2/select", "round-2/compose", "round-2/train", "round-2/evaluate", "round-2/decide",
         "result",
     ]  # fmt: skip

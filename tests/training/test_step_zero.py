@@ -62,7 +62,8 @@ def first_lines(
     loop = Loop(config, run, build_tokenizer(), frozenset({2}), objective, longest, None, run_results(run), None, None)
     heldout = random_pairs(pairs // 2 or 1, seed=1, soft=True)
     tables = Tables(random_pairs(pairs, soft=True), heldout, heldout, heldout, None, "pairs")
-    carry_out(Context(loop, tables, start, None), Training("train", INITIAL, AllPairs(), REFERENCE))
+    context = Context(loop, tables, start, None)
+    carry_out(loop.run, Training("train", INITIAL, AllPairs(), REFERENCE), context)
     lines = [json.loads(line) for line in (root / "train" / "metrics.jsonl").read_text().splitlines()]
     return lines[0], lines[1]
 

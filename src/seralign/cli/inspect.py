@@ -106,14 +106,15 @@ def print_data(config: RunConfig, examples: int) -> None:
     from seralign.cli.console import stdout
     from seralign.data.tokens import make_encoder
     from seralign.pipeline.data import read_data
-    from seralign.pipeline.prepare import base_source, world_stage
+    from seralign.pipeline.prepare import base_source
+    from seralign.pipeline.world import with_world
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
     from seralign.runs import Run
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        config = world_stage(Run(folder), config)
+        config = with_world(Run(folder), config)
         source = base_source(config)
         check_model(source, config.policy)
         tokenizer = load_tokenizer(source, config.policy)

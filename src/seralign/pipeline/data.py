@@ -1,4 +1,4 @@
-"""The data stage: every source as tokens, split, and counted."""
+"""The data of a run: every source as tokens, split and counted, in the folder of the stage ``data``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from seralign.data.sources import fingerprint
 from seralign.data.table import column_lengths, largest_token, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
-from seralign.pipeline.context import run_stage
 from seralign.pipeline.inputs import ENCODING, settings, tokenizer_inputs
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
-from seralign.progress import say
 from seralign.runs import Run
 from seralign.runs.figures import DataFigures, SourceFigures
 from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
@@ -41,49 +39,58 @@ class Tables:
     digest: str
 
 
-def data_stage(
-    run: Run,
-    config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    end_tokens: frozenset[int],
-    check: Callable[[Tables], None] = lambda _: None,
-) -> Tables:
-    """Read, tokenize and split the data.
-
-    All checks of what was read come before the stage is finished: a finished stage binds the folder to its
-    configuration, with the mistake in it.
-
-    Args:
-        run: The run.
-        config: Its configuration.
-        tokenizer: Of the policy.
-        end_tokens: Tokens that end a response.
-        check: Further checks of the tables, which raises what is wrong with them.
-
-    Raises:
-        DataError: A source cannot be read.
-        ConfigError: Prompts and answers do not fit the model's window.
-        ModelError: The data have tokens that the model has no embedding for.
-    """
+def data_inputs(config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
+    """Digests of all that the tables of a run are made from."""
     sources = _sources(config)
     inputs = {key: fingerprint(source, key) for key, source in sources.items()}
     inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
     inputs |= settings(config, *ENCODING, "data.keep_columns") | tokenizer_inputs(tokenizer, end_tokens)
     if config.data.heldout is None:
         inputs |= settings(config, "data.heldout_fraction", "seed")
+    return inputs
+
+
+def write_tables(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    folder: Path,
+    check: Callable[[Tables], None] = lambda _: None,
+) -> DataFigures | None:
+    """Write the tables of a run's data into the folder of its stage, and check them. The main process writes.
+
+    Args:
+        config: Of the run.
+        tokenizer: Of the policy.
+        end_tokens: Tokens that end a response.
+        folder: Of the stage.
+        check: Further checks of the tables.
+
+    Returns:
+        Counts and lengths by source; None in other processes.
+
+    Raises:
+        DataError: A source cannot be read.
+        ConfigError: Prompts and answers do not fit the model's window.
+        ModelError: The data have tokens that the model has no embedding for.
+    """
     encoder = make_encoder(tokenizer, config.data, end_tokens)
+    figures = read_data(config, encoder, folder) if distributed.is_main() else None
+    distributed.barrier()
+    tables = _tables(folder.joinpath, (folder / DEMONSTRATIONS).exists(), "")
+    _check_window(config, tables)
+    _check_tokens(config, tables, tokenizer)
+    check(tables)
+    return figures
 
-    def work(folder: Path) -> DataFigures | None:
-        figures = read_data(config, encoder, folder) if distributed.is_main() else None
-        distributed.barrier()
-        tables = _tables(folder.joinpath, (folder / DEMONSTRATIONS).exists(), "")
-        _check_window(config, tables)
-        _check_tokens(config, tables, tokenizer)
-        check(tables)
-        return figures
 
-    record = run_stage(run, DATA, inputs, work)
-    _tell(run.read_figures(record, DataFigures))
+def read_tables(run: Run) -> Tables:
+    """The tables that the stage ``data`` of a run has written.
+
+    Raises:
+        StoreError: the stage has not finished, or a file has changed.
+    """
+    record = run.record(DATA)
     return _tables(partial(run.path, DATA), DEMONSTRATIONS in record.outputs, record.digest)
 
 
@@ -119,17 +126,6 @@ def remarks(name: str, source: SourceFigures) -> list[str]:
     """What a reader of the data should know of a source beside its counts, a line each."""
     unread = [f"columns not read: {listed_names(source.unread)}"] if source.unread else []
     return [f"data.{name}: {remark}" for remark in (*unread, *source.remarks)]
-
-
-def _tell(figures: DataFigures) -> None:
-    for name, source in figures.sources.items():
-        counts = [f"{count} {reason}" for what in (source.dropped, source.noted) for reason, count in what.items()]
-        shown = f" ({', '.join(counts)})" if counts else ""
-        say(f"data.{name}: {source.kept} of {source.read} rows kept{shown}")
-        for line in remarks(name, source):
-            say(line)
-    if shared := figures.heldout_prompts_also_trained_on:
-        say(f"warning: {shared} held-out prompts are also trained on or sampled for training")
 
 
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:

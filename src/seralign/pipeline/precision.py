@@ -1,49 +1,63 @@
-"""In which precision a run computes: ``auto`` is settled once, at its start, and stays what it was."""
+"""The precision of a run. ``auto`` is settled once, when the run begins, and then stays what it was."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
 
 from seralign import distributed
 from seralign.config import RunConfig
-from seralign.pipeline.context import run_stage
 from seralign.policy.identity import PolicySource
 from seralign.policy.speed import Rates, model_shape, processor_name, processor_rates
 from seralign.progress import say
-from seralign.runs import Run
 from seralign.runs.figures import PrecisionFigures
 from seralign.runs.layout import PRECISION
 
-# From this factor on a slower precision is worth a word.
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+    from seralign.pipeline.start import Start
+
+# A precision that is slower by this factor is worth a warning.
 _SLOW = 1.5
 
 
-def settle(run: Run, config: RunConfig, source: PolicySource) -> RunConfig:
-    """The configuration with the precision that each ``auto`` stands for in this run.
+@dataclass(frozen=True)
+class Precision:
+    """The stage that finds out what ``auto`` stands for in a run.
 
-    It is found out when the run begins and recorded: a run that is resumed, on whatever machine, computes as it
-    began. A precision that is slow here, chosen or recorded, is a warning.
+    The answer is recorded: a run that is resumed on another machine computes as it began.
     """
-    rates = _rates(config, source)
 
-    def found(_: object) -> PrecisionFigures:
+    name: str = PRECISION
+
+    def inputs(self, start: Start) -> dict[str, str]:
+        """Nothing: on another processor the run computes as it began."""
+        return {}
+
+    def work(self, start: Start, folder: Path) -> PrecisionFigures:
+        """Find the precision that is fast here."""
+        rates = start.rates
         if rates is None:
             return PrecisionFigures(_device_precision(), None, None)
         return PrecisionFigures(rates.fast, processor_name(), vars(rates))
 
-    begun = distributed.broadcast(run.exists(PRECISION))
-    run_stage(run, PRECISION, {}, found)
-    fast = run.figures(PRECISION, PrecisionFigures).precision
-    if rates is not None:
-        if begun and "auto" in _chosen(config).values():
+    def tell(self, start: Start) -> None:
+        """Warn of a precision that is slow here, chosen or recorded."""
+        rates, chosen = start.rates, _chosen(start.given)
+        if rates is None:
+            return
+        fast = start.run.figures(PRECISION, PrecisionFigures).precision
+        if "auto" in chosen.values():
             _tell_slow("the run began with", fast, rates, "it is kept, so that the run ends with the same result")
-        for key, precision in _chosen(config).items():
+        for key, precision in chosen.items():
             _tell_slow(f"{key}:", precision, rates, f"give {key}: auto, or leave it out, for the faster one")
-    return settled(config, fast)
+
+    def cost(self, forecast: Forecast) -> None:
+        """A few seconds."""
 
 
 def settled(config: RunConfig, fast: str) -> RunConfig:
@@ -70,8 +84,8 @@ def _chosen(config: RunConfig) -> dict[str, str]:
     return chosen if config.sft is None else chosen | {"sft.precision": config.sft.precision}
 
 
-def _rates(config: RunConfig, source: PolicySource) -> Rates | None:
-    """What the main process's processor does; None where another device computes."""
+def rates(config: RunConfig, source: PolicySource) -> Rates | None:
+    """The rates of the main process's processor; None where another device computes."""
     device: Any = PartialState().device
     if device.type != "cpu":
         return None

@@ -1,72 +1,19 @@
-"""The world of a run, and the models that its configuration names."""
+"""The models that the configuration of a run names."""
 
 from __future__ import annotations
 
-import dataclasses
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from seralign import distributed
-from seralign.config import OwnWorldConfig, PolicyConfig, RunConfig, WorldConfig
-from seralign.data.sources import fingerprint
+from seralign.config import PolicyConfig, RunConfig
 from seralign.errors import ConfigError
-from seralign.laboratory.own import OwnWorld
-from seralign.laboratory.world import make_world, supplied
-from seralign.pipeline.context import Policy, run_results, run_stage
-from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
-from seralign.pipeline.own_world import make_own_world
+from seralign.pipeline.context import Policy
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
 from seralign.policy.bases import other_base
 from seralign.policy.identity import PolicySource, fetch, finite_digest
-from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
-from seralign.records import content_id
 from seralign.report.notes import on_other_base
-from seralign.runs import Run
-from seralign.runs.figures import WorldFigures
-from seralign.runs.layout import WORLD
-
-
-def world_stage(run: Run, config: RunConfig) -> RunConfig:
-    """Make the world, and let it supply what the configuration leaves out.
-
-    Raises:
-        ModelError: A model that the configuration gives is none that can be trained; it is found before the world is
-            made.
-    """
-    world = config.world
-    if world is None:
-        return config
-    if config.policy.model is not None:
-        check_model(fetch(base_source(config)), config.policy)
-    if world.own is not None:
-        _own_world_stage(run, config, world, world.own)
-    else:
-
-        def work(folder: Path) -> WorldFigures:
-            if distributed.is_main():
-                make_world(world, folder)
-            return WorldFigures()
-
-        run_stage(run, WORLD, {"world": content_id(dataclasses.asdict(world))}, work)
-    return supplied(config, run.path(WORLD))
-
-
-def _own_world_stage(run: Run, config: RunConfig, world: WorldConfig, own: OwnWorldConfig) -> None:
-    if config.policy.model is None:
-        raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
-    made, policy = OwnWorld(world), base_policy(config)
-    tokenizer = load_tokenizer(policy.source, config.policy)
-    inputs = {"world": content_id(dataclasses.asdict(world)), "policy.model": policy.digest}
-    inputs |= {
-        "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
-        "world.own.scorer": made.key()["scorer"],
-    } | tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
-    inputs |= settings(config, *ENCODING, *FORWARD, "scoring.dtype")
-    with closing(run_results(run)) as results:
-        run_stage(run, WORLD, inputs, partial(make_own_world, config, made, policy, results))
 
 
 def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
@@ -82,17 +29,26 @@ def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
     source = fetch(PolicySource(given.model, given.revision, given.adapter), "reference")
     check_model(source, config.policy, "reference")
     _check_vocabulary(policy, source, config.policy)
-    return Policy("reference", source, _digest(source), other_base=_other_base(source, given.model, "reference"))
+    return hashed_policy("reference", source, given.model, "reference")
 
 
 def base_policy(config: RunConfig) -> Policy:
     """The model (and adapter) that the configuration names, hashed."""
-    source = fetch(base_source(config))
-    check_model(source, config.policy)
-    if config.policy.merges:
-        check_mergeable(source, config.policy)
-    digest, other = _digest(source), _other_base(source, str(config.policy.model), "policy")
-    return Policy("initial", source, digest, other_base=other)
+    source = checked_source(base_source(config), config.policy)
+    return hashed_policy("initial", source, str(config.policy.model), "policy")
+
+
+def checked_source(source: PolicySource, config: PolicyConfig) -> PolicySource:
+    """A model (and adapter) as local folders.
+
+    Raises:
+        ModelError: there is no such model, or it is none that can be trained.
+    """
+    found = fetch(source)
+    check_model(found, config)
+    if config.merges:
+        check_mergeable(found, config)
+    return found
 
 
 def base_source(config: RunConfig) -> PolicySource:
@@ -100,9 +56,20 @@ def base_source(config: RunConfig) -> PolicySource:
     return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
 
 
-def _digest(source: PolicySource) -> str:
-    """The digest of a policy's weights; one process reads the files."""
-    return distributed.broadcast(finite_digest(source) if distributed.is_main() else "")
+def hashed_policy(name: str, source: PolicySource, named: str, section: str) -> Policy:
+    """A policy with the digest of its weights, which must be finite; one process reads the files.
+
+    Args:
+        name: Of the policy.
+        source: Local folders.
+        named: The model as the configuration names it.
+        section: Of the configuration, ``policy`` or ``reference``.
+
+    Raises:
+        ModelError: a file is missing or corrupt, or a weight is NaN or infinite.
+    """
+    digest = distributed.broadcast(finite_digest(source) if distributed.is_main() else "")
+    return Policy(name, source, digest, other_base=_other_base(source, named, section))
 
 
 def _other_base(source: PolicySource, named: str, section: str) -> str | None:

@@ -14,7 +14,7 @@ from seralign.pipeline.checks import check_processes, check_sections
 from seralign.pipeline.deciding import Decide
 from seralign.pipeline.opening import opened
 from seralign.pipeline.reporting import report
-from seralign.pipeline.schedule import schedule
+from seralign.pipeline.schedule import later
 from seralign.pipeline.stage import carry_out
 from seralign.progress import say
 from seralign.runs import Run, open_run, read_manifest
@@ -64,11 +64,11 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 def _train(run: Run, config: RunConfig, scorer: ScoreFunction | None) -> RunResult:
     with opened(run, config, scorer) as context:
         has_ended = False
-        for stage in schedule(context.config):
+        for stage in later(config):
             if has_ended and round_of(stage.name) is not None:
                 continue
             is_new = not run.exists(stage.name)
-            carry_out(context, stage)
+            carry_out(run, stage, context)
             if isinstance(stage, Decide):
                 has_ended = _decided(run, stage, is_new)
         report(run)

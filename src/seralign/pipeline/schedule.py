@@ -1,10 +1,11 @@
 """The stages of a run, made from its configuration: the whole of SeRA (2410.09362) on one page.
 
-Round 1 trains on all pairs, whose labels copies of the policy may have corrected. Each later round scores the pairs
-under the last policies, selects those with a large margin, makes new pairs of sampled answers, and trains on both.
+The opening stages complete the configuration and read the data. Round 1 trains on all pairs, whose labels copies of the
+policy may have corrected. Each later round scores the pairs under the last policies, selects those with a large margin,
+makes new pairs of sampled answers, and trains on both.
 
-``seralign train`` carries the stages out, ``seralign plan`` adds up their costs. The stages that come before these,
-which complete the configuration and read the data, are in ``seralign.pipeline.opening``.
+``seralign train`` carries all stages out. ``seralign plan`` carries out the opening ones in a temporary folder, since
+what they find decides what the later ones do, and adds up the costs of all of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seralign.config import RunConfig
+from seralign.pipeline.base import MergeAdapter
 from seralign.pipeline.bootstrapping import Bootstrap
 from seralign.pipeline.composing import Compose, ComposedPairs
 from seralign.pipeline.crossfit import Crossfit, OtherFolds
@@ -19,26 +21,42 @@ from seralign.pipeline.deciding import Decide
 from seralign.pipeline.evaluating import Evaluation
 from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, Round, rounds, trained_in
 from seralign.pipeline.policies import Policies
+from seralign.pipeline.precision import Precision
+from seralign.pipeline.reading import Data
 from seralign.pipeline.result import Result
 from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.scoring import Score
 from seralign.pipeline.selecting import Select
-from seralign.pipeline.stage import Stage
+from seralign.pipeline.stage import Context, OpeningStage, Stage
+from seralign.pipeline.start import Start
 from seralign.pipeline.tokens import Tokens
 from seralign.pipeline.training import Training
+from seralign.pipeline.world import World
 from seralign.runs.layout import SFT, fold_stage, training
 
 
-def schedule(config: RunConfig) -> tuple[Stage, ...]:
-    """All stages of a run, in order. A round's decision to stop leaves out the rounds after it, and nothing else.
+def schedule(config: RunConfig) -> tuple[Stage[Start] | Stage[Context], ...]:
+    """All stages of a run, in order. ``seralign.runs.layout.place`` gives reports the same order."""
+    return (*opening(config), *later(config))
 
-    ``seralign.runs.layout.place`` gives reports the same order.
+
+def opening(config: RunConfig) -> tuple[OpeningStage, ...]:
+    """The stages that complete the configuration and read the data."""
+    return (*(() if config.world is None else (World(config.world),)), Data(), Precision())
+
+
+def later(config: RunConfig) -> tuple[Stage[Context], ...]:
+    """The stages after the opening ones, of a configuration as the user gave it or as it was completed.
+
+    A round's decision to stop leaves out the rounds after it, and nothing else.
     """
-    return tuple(_stages(config))
+    return tuple(_later(config))
 
 
-def _stages(config: RunConfig) -> Iterator[Stage]:
+def _later(config: RunConfig) -> Iterator[Stage[Context]]:
+    if config.policy.merges:
+        yield MergeAdapter()
     if config.sft is not None:
         yield Training(SFT, BASE, Demonstrations(), section="sft")
     yield Policies()
@@ -57,7 +75,7 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     yield Result()
 
 
-def _round(config: RunConfig, this: Round) -> Iterator[Stage]:
+def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
     if this.is_reviewed:
         yield Score(this)
         yield Select(this)

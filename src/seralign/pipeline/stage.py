@@ -5,28 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from seralign.config import RunConfig
 from seralign.data.table import read_table as read_pairs
+from seralign.pipeline.base import on_merged
 from seralign.pipeline.context import Loop, Policy, run_stage
 from seralign.pipeline.data import Tables
 from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, trained_by
 from seralign.pipeline.prepare import trained_source
+from seralign.policy.identity import PolicySource
 from seralign.records import content_id
 from seralign.runs import Run, StageRecord
-from seralign.runs.figures import TrainFigures
+from seralign.runs.figures import BaseFigures, TrainFigures
 from seralign.runs.files import read_table
+from seralign.runs.layout import BASE as BASE_STAGE
 from seralign.runs.layout import CROSSFIT, PAIRS, POLICY, REVIEW, round_of
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
     from seralign.pipeline.forecast.work import StageWork
+    from seralign.pipeline.start import Start
 
 
-class Stage(Protocol):
+# What a stage works with: a ``Context``; the opening stages, which come before there is one, a ``Start``.
+Given = TypeVar("Given", contravariant=True)
+Work = TypeVar("Work")
+
+
+class Stage(Protocol[Given]):
     """A stage. Each kind is a frozen dataclass in a module of its own; its fields say which stage of the kind it is.
 
     A stage gets nothing from the stages before it but what ``context`` finds in the run's folder.
@@ -37,11 +46,11 @@ class Stage(Protocol):
         """The stage's folder in the run, as ``seralign.runs.layout`` names it."""
         ...
 
-    def inputs(self, context: Context) -> dict[str, str]:
+    def inputs(self, context: Given, /) -> dict[str, str]:
         """Digests of everything that the stage reads, by name. Another digest is another result."""
         ...
 
-    def work(self, context: Context, folder: Path) -> object:
+    def work(self, context: Given, folder: Path, /) -> object:
         """Fill the folder, and return the figures: a dataclass of ``seralign.runs.figures``.
 
         All processes of a run call it; the main one writes, and its figures are kept.
@@ -53,21 +62,40 @@ class Stage(Protocol):
         ...
 
 
+class OpeningStage(Stage["Start"], Protocol):
+    """A stage that completes the configuration or reads the data. What it finds decides what the later ones do, so a
+    plan carries it out."""
+
+    def tell(self, start: Start, /) -> None:
+        """Say what the stage has found, each time that the run is started."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage works with.
 
     Args:
-        loop: The run: its configuration, folder, tokenizer, caches and judges.
+        opened: The run as it was opened: its configuration, folder, tokenizer, caches and judges.
         tables: The data as they were read.
-        base: The policy that the configuration names.
+        given_base: The policy that the configuration names.
         given_reference: The reference that the configuration names, if it names one.
     """
 
-    loop: Loop
+    opened: Loop
     tables: Tables
-    base: Policy
+    given_base: Policy
     given_reference: Policy | None
+
+    @property
+    def loop(self) -> Loop:
+        """The run; its configuration names the merged model in place of model and adapter, once they are merged."""
+        return self._merged[0] if self._is_merged else self.opened
+
+    @property
+    def base(self) -> Policy:
+        """The policy that the run begins with: the merged model, once there is one."""
+        return self._merged[1] if self._is_merged else self.given_base
 
     @property
     def config(self) -> RunConfig:
@@ -77,7 +105,7 @@ class Context:
     @property
     def run(self) -> Run:
         """The run's folder."""
-        return self.loop.run
+        return self.opened.run
 
     @cached_property
     def reviewed(self) -> Tables:
@@ -112,16 +140,26 @@ class Context:
             return self._trained(role, f"round {index}")
         return self._trained(role, f"copy {role.rpartition('-')[2]}")
 
+    @property
+    def _is_merged(self) -> bool:
+        return self.opened.config.policy.merges and self.run.exists(BASE_STAGE)
+
+    @cached_property
+    def _merged(self) -> tuple[Loop, Policy]:
+        config = on_merged(self.opened.config, self.run)
+        source, digest = PolicySource(str(config.policy.model)), self.run.figures(BASE_STAGE, BaseFigures).digest
+        return replace(self.opened, config=config), replace(self.given_base, source=source, digest=digest)
+
     def _trained(self, role: str, name: str) -> Policy:
         stage = trained_by(role)
         source = trained_source(self.run.root / stage / POLICY, self.base.source)
         return Policy(name, source, self.run.figures(stage, TrainFigures).digest, stage)
 
 
-def carry_out(context: Context, stage: Stage) -> StageRecord:
+def carry_out(run: Run, stage: Stage[Work], context: Work) -> StageRecord:
     """The record of a stage: read back where it has finished, made otherwise.
 
     Raises:
         StoreError: the stage finished with other inputs, or its files are harmed.
     """
-    return run_stage(context.run, stage.name, stage.inputs(context), partial(stage.work, context))
+    return run_stage(run, stage.name, stage.inputs(context), partial(stage.work, context))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from seralign.data.table import example_ids
 from seralign.evaluation.scorer import ScoreFunction, Scorer, make_scorer
 from seralign.laboratory.world import load_world, read_truth
 from seralign.pipeline import train
-from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.data import data_stage
+from seralign.pipeline.context import Loop, Policy, run_stage
+from seralign.pipeline.data import data_inputs, read_tables, write_tables
 from seralign.pipeline.precision import settled
-from seralign.pipeline.prepare import base_policy, world_stage
+from seralign.pipeline.prepare import base_policy
 from seralign.pipeline.saved import saved_digest
+from seralign.pipeline.world import with_world
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
@@ -34,7 +36,7 @@ from seralign.records import content_id
 from seralign.runs import Run, read_manifest
 from seralign.runs.cache import LogpCache
 from seralign.runs.files import write_json, write_table
-from seralign.runs.layout import MANIFEST, WORLD
+from seralign.runs.layout import DATA, MANIFEST, WORLD
 from seralign.runs.results import Results
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
 from seralign.studies.label_quality import round_mechanism
@@ -103,7 +105,7 @@ def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | Non
     # Cells are compared with each other, wherever they are run: none of them takes what is fast there.
     given = settled(cell_config(overrides, out), "float32")
     with _waited(home.root):
-        config = world_stage(home, given)
+        config = with_world(home, given)
     # The held-out prompts of the world are the study's, not the run's.
     data = replace(config.data, heldout=given.data.heldout)
     policy = replace(config.policy, model=model or config.policy.model)
@@ -183,7 +185,9 @@ def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
     # One round and a prompt to answer: lengths are judged by what is asked here, not by what rounds would sample.
     asked = replace(config, data=data, rounds=1, evaluation=replace(config.evaluation, prompts=1))
     with _waited(home.root):
-        tables = data_stage(home, asked, loop.tokenizer, loop.end_tokens)
+        how = (asked, loop.tokenizer, loop.end_tokens)
+        run_stage(home, DATA, data_inputs(*how), partial(write_tables, *how))
+        tables = read_tables(home)
     truth = read_truth(home.path(WORLD), "heldout").of(example_ids(tables.pairs))
     return Exam({"validation": tables.heldout_prompts, "test": tables.prompts}, tables.pairs, truth)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import datasets
 import numpy as np
@@ -45,7 +46,7 @@ class Forecast:
     cache: Cache = field(default_factory=Cache)
     works: dict[str, StageWork] = field(default_factory=dict)
 
-    def add(self, stage: Stage) -> None:
+    def add(self, stage: Stage[Any]) -> None:
         """Forecast the next stage."""
         work = stage.cost(self)
         if work is not None:

@@ -44,7 +44,7 @@ class Bench:
     def measure(self, memory: int) -> tuple[Measured, int]:
         """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
         config = self.loop.config
-        began = time.monotonic()
+        began, idle = time.monotonic(), memory_used()
         weights = self.loop.scoring_policy(self.base).weights
         model = self._load(weights)
         loading, longest = time.monotonic() - began, abilities(model).longest
@@ -68,7 +68,7 @@ class Bench:
             name: self.steps(name, settings, config.policy, memory, _STEPS * part)
             for name, settings in sections.items()
         }
-        return Measured(passes, steps, sampling, loading), longest
+        return Measured(passes, steps, sampling, loading, idle), longest
 
     def steps(
         self, section: str, settings: TrainingConfig, policy: PolicyConfig, memory: int, seconds: float

@@ -18,12 +18,16 @@ NEARLY = 1.25
 
 @dataclass(frozen=True)
 class Measured:
-    """What work costs here: passes and steps by section of the configuration, sampling, and seconds of loading."""
+    """What work costs here: passes and steps by section of the configuration, sampling, and seconds of loading.
+
+    ``idle``: bytes of the process before a model is loaded.
+    """
 
     passes: Mapping[str, Costs]
     steps: Mapping[str, StepCosts]
     sampling: SamplingCosts | None
     loading: float
+    idle: int
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def stage_seconds(work: StageWork, measured: Measured) -> float:
 def stage_bytes(work: StageWork, measured: Measured) -> int | None:
     """Peak bytes of a stage; None where no model runs in it."""
     found = [measured.passes[part.section].bytes.at(part.tokens.max()) for part in work.passes]
-    found += [work.bytes] if work.bytes else []
+    found += [measured.idle + work.bytes] if work.bytes else []
     if work.steps is not None:
         costs = measured.steps[work.steps.section]
         found += [costs.whole, costs.pack.bytes.at(work.steps.tokens.max())]

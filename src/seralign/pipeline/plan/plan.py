@@ -18,7 +18,7 @@ from seralign.pipeline.checks import check_sections
 from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.foreseen import Lengths
 from seralign.pipeline.forecast.work import StageWork
-from seralign.pipeline.opening import checked_data, make_loop
+from seralign.pipeline.opening import carry_out_opening, opened_context
 from seralign.pipeline.plan.bench import Bench
 from seralign.pipeline.plan.costs import memory_at_hand
 from seralign.pipeline.plan.disk import Disk, needed_disk
@@ -26,15 +26,14 @@ from seralign.pipeline.plan.estimate import MARGIN, Misfit, StageEstimate, estim
 from seralign.pipeline.plan.notes import measuring_notes, notes
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
 from seralign.pipeline.plan.workload import workload
-from seralign.pipeline.precision import settle, settled
-from seralign.pipeline.prepare import base_policy, reference_policy, world_stage
 from seralign.pipeline.stage import Context
+from seralign.pipeline.start import started
 from seralign.policy.load import DTYPES
 from seralign.policy.size import count_weights
 from seralign.progress import say
 from seralign.runs import Run, StageRecord, read_manifest
 from seralign.runs.figures import PrecisionFigures
-from seralign.runs.layout import BASE, DATA, MANIFEST, PRECISION, WORLD
+from seralign.runs.layout import BASE, MANIFEST, PRECISION
 
 _ANY_LENGTH = Lengths(2**31, 2**31)
 
@@ -121,32 +120,31 @@ def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
 
 
 def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int | None) -> RunPlan:
-    config = world_stage(run, given)
-    base = base_policy(config)
-    begun = done.get(PRECISION)
-    settle(run, config, base.source)  # warns of what is slow here, also where the run was begun elsewhere
-    found = run.read_figures(begun or run.record(PRECISION), PrecisionFigures)
-    config = settled(config, found.precision)
-    loop = make_loop(run, config, base, None)
-    tables, length = checked_data(loop), loop.packed_length
-    context = Context(loop, tables, base, reference_policy(config, base.source))
+    with started(run, given, None) as start:
+        carry_out_opening(start)
+        # A run that was begun keeps its precision, also where another one is fast here.
+        precision = run.read_figures(done.get(PRECISION) or run.record(PRECISION), PrecisionFigures).precision
+        return _planned(opened_context(start, precision), done, memory)
+
+
+def _planned(context: Context, done: dict[str, StageRecord], memory: int | None) -> RunPlan:
+    run, config, base, tables = context.run, context.config, context.base, context.tables
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)
     refused = static_misfits(config, base.source, MARGIN * memory)
-    bench = Bench(loop, tables, base)
-    measured, longest = (None, length) if refused else bench.measure(memory)
+    bench = Bench(context.loop, tables, base)
+    measured, longest = (None, context.loop.packed_length) if refused else bench.measure(memory)
     expected = workload(context, guess, longest)
     most = workload(context, _ANY_LENGTH, longest)
     found = refused if measured is None else with_remedies(bench, misfits(config, most, measured, memory), most, memory)
     left = [work for work in most if work.name not in done]
-    disk = None if measured is None else needed_disk(run, given, left, measured)
+    disk = None if measured is None else needed_disk(run, config, left, measured)
     if disk is not None and config.policy.merges and BASE not in done:
         merged = count_weights(base.source, config.policy) * DTYPES[config.policy.dtype].itemsize
         disk = replace(disk, needed=disk.needed + merged)
     if disk is not None and disk.needed > disk.free:
         found = [*found, Misfit("out", disk.needed)]
-    before = [_before(run.record(name)) for name in (WORLD, DATA) if run.exists(name)]
-    stages = [_or_done(stage, done) for stage in before + estimate_stages(expected, most, measured)]
+    stages = [_known(stage, run, done) for stage in estimate_stages(expected, most, measured)]
     device: Any = PartialState().device
     return RunPlan(
         device.type,
@@ -176,16 +174,15 @@ def _done(config: RunConfig) -> dict[str, StageRecord]:
     return {record.name: record for record in Run(root).stages()}
 
 
-def _before(record: StageRecord) -> StageEstimate:
-    count = record.figures.get("pairs", 0)
-    return StageEstimate(record.name, count, "pairs", 0, record.seconds, record.seconds, None, "measured just now")
-
-
-def _or_done(stage: StageEstimate, done: dict[str, StageRecord]) -> StageEstimate:
-    if stage.name not in done:
-        return stage
-    seconds = done[stage.name].seconds
-    return replace(stage, seconds=seconds, at_most=seconds, done=True, note="done")
+def _known(stage: StageEstimate, run: Run, done: dict[str, StageRecord]) -> StageEstimate:
+    """The estimate of a stage with the time that it took: of one that is done, or that the plan has carried out."""
+    if stage.name in done:
+        seconds = done[stage.name].seconds
+        return replace(stage, seconds=seconds, at_most=seconds, done=True, note="done")
+    if run.exists(stage.name):
+        seconds = run.record(stage.name).seconds
+        return replace(stage, seconds=seconds, at_most=seconds, note="measured just now")
+    return stage
 
 
 def _packing(work: Sequence[StageWork], longest: int) -> list[Packing]:

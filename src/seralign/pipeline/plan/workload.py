@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from seralign.pipeline.base import base_cost
 from seralign.pipeline.forecast.forecast import Forecast
 from seralign.pipeline.forecast.foreseen import Lengths
 from seralign.pipeline.forecast.work import StageWork
@@ -18,8 +17,7 @@ def workload(context: Context, lengths: Lengths, longest: int) -> list[StageWork
         lengths: Of the responses that will be sampled.
         longest: The longest sequence that the loaded model takes in packed rows.
     """
-    merging = base_cost(context.config, context.base.source)
     forecast = Forecast(context, lengths, longest)
     for stage in schedule(context.config):
         forecast.add(stage)
-    return [*([] if merging is None else [merging]), *forecast.works.values()]
+    return list(forecast.works.values())

@@ -1,0 +1,86 @@
+"""The stage that makes a world, which supplies what the configuration leaves out: data, and perhaps a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seralign import distributed
+from seralign.config import OwnWorldConfig, RunConfig, WorldConfig
+from seralign.data.sources import fingerprint
+from seralign.errors import ConfigError
+from seralign.laboratory.own import OwnWorld
+from seralign.laboratory.world import make_world
+from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
+from seralign.pipeline.own_world import make_own_world
+from seralign.pipeline.stage import carry_out
+from seralign.pipeline.start import Start, started
+from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.records import content_id
+from seralign.runs import Run
+from seralign.runs.figures import WorldFigures
+from seralign.runs.layout import WORLD
+
+if TYPE_CHECKING:
+    from seralign.pipeline.forecast.forecast import Forecast
+
+
+@dataclass(frozen=True)
+class World:
+    """The stage that makes the world of ``config``."""
+
+    config: WorldConfig
+    name: str = WORLD
+
+    def inputs(self, start: Start) -> dict[str, str]:
+        """The section; of a world of one's own also the policy that answers its prompts, the prompts and the scorer."""
+        inputs = {"world": content_id(dataclasses.asdict(self.config))}
+        if self.config.own is not None:
+            return inputs | self._own_inputs(start, self.config.own)
+        if start.given.policy.model is not None:
+            _ = start.source  # a model that cannot be trained is refused before the world is made
+        return inputs
+
+    def work(self, start: Start, folder: Path) -> WorldFigures:
+        """Write the world's files."""
+        if self.config.own is not None:
+            return make_own_world(start.given, OwnWorld(self.config), start.base, start.results, folder)
+        if distributed.is_main():
+            make_world(self.config, folder)
+        return WorldFigures()
+
+    def tell(self, start: Start) -> None:
+        """There is nothing to say."""
+
+    def cost(self, forecast: Forecast) -> StageWork:
+        """A plan makes the world."""
+        return StageWork(self.name, 0, "pairs")
+
+    def _own_inputs(self, start: Start, own: OwnWorldConfig) -> dict[str, str]:
+        config = start.given
+        if config.policy.model is None:
+            raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
+        made, policy = OwnWorld(self.config), start.base
+        tokenizer = load_tokenizer(policy.source, config.policy)
+        inputs = {
+            "policy.model": policy.digest,
+            "world.own.prompts": fingerprint(own.prompts, "world.own.prompts"),
+            "world.own.scorer": made.key()["scorer"],
+        }
+        inputs |= tokenizer_inputs(tokenizer, end_tokens(policy.source, tokenizer))
+        return inputs | settings(config, *ENCODING, *FORWARD, "scoring.dtype")
+
+
+def with_world(run: Run, given: RunConfig) -> RunConfig:
+    """The configuration with what its world supplies; the world is made in the folder unless it is there.
+
+    Raises:
+        ModelError: the configuration gives a model that cannot be trained.
+    """
+    with started(run, given, None) as start:
+        if given.world is not None:
+            carry_out(run, World(given.world), start)
+        return start.config
