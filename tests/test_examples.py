@@ -66,6 +66,8 @@ def test_every_example_has_a_test() -> None:
     known = {
         "configs/lab/candidates.yaml",  # these in tests/studies and below
         "configs/lab/gates.yaml",
+        "configs/lab/lengths.yaml",
+        "configs/lab/lengths_small.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/standard.yaml",

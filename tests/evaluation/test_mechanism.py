@@ -48,6 +48,7 @@ def test_generated_figures_by_hand() -> None:
         "gold_chosen": 0.5,
         "gold_rejected": 0.375,
         "length_difference": 2.0,
+        "chosen_longer": 0.75,
     }
 
 

@@ -1,5 +1,7 @@
 """The world of elaborations: gold by hand, and answers whose length differs tenfold and is no quality."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +64,18 @@ def test_answers_differ_tenfold_in_length_and_gold_does_not_know() -> None:
     # 0.016 is the deviation of a correlation of 4,000 independent pairs.
     assert abs(np.corrcoef(longer, gold)[0, 1]) < 0.05
     assert np.mean(longer > 0) == pytest.approx(np.mean(longer < 0), abs=0.05)
+
+
+def test_a_stranger_has_other_details() -> None:
+    """The first six of the twelve, by writer."""
+    config = replace(CONFIG, off_policy_share=1.0, off_policy_writer="stranger", pairs=500)
+    texts = {
+        "supervised": [row["response"] for row in demonstrations(draw_world(config))],
+        "stranger": [row[side] for row in offline_pairs(draw_world(config)) for side in ("chosen", "rejected")],
+    }
+    found = {name: [t for text in each for t in text.split() if t in DETAILS] for name, each in texts.items()}
+    shares = {name: np.mean([token in DETAILS[:6] for token in each]) for name, each in found.items()}
+    assert shares == pytest.approx({"supervised": 0.9, "stranger": 0.1}, abs=0.01)
 
 
 def test_its_prompts_and_its_table_are_those_of_the_clause_world() -> None:

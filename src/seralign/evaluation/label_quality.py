@@ -65,13 +65,15 @@ def generated_figures(gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_d
 
     Returns:
         ``pairs``; ``gold_right``, ``gold_wrong``, ``gold_tie``, ``gold_difference`` as ``label_figures``; the
-        means ``gold_chosen``, ``gold_rejected`` and ``length_difference``.
+        means ``gold_chosen``, ``gold_rejected`` and ``length_difference``; ``chosen_longer``, the share of the pairs
+        whose chosen response is the longer one, equal ones half.
 
     Raises:
         ValueError: The arrays are not equally long.
     """
     chosen, rejected, length = _together(gold_chosen, gold_rejected, length_difference)
     means = {"gold_chosen": _mean(chosen), "gold_rejected": _mean(rejected), "length_difference": _mean(length)}
+    means["chosen_longer"] = _mean((np.sign(length) + 1) / 2)
     return {"pairs": chosen.size, **_right(chosen - rejected), **means}
 
 

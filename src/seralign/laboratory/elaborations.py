@@ -15,13 +15,15 @@ import numpy as np
 from seralign.config import WorldConfig
 from seralign.laboratory import clauses
 from seralign.laboratory.clauses import CLAUSES, ENTITIES, ClauseWorld, clause_tokens
-from seralign.laboratory.grammar import BOS, EOS, PAD, SEP, texts, words
+from seralign.laboratory.grammar import BOS, EOS, PAD, SEP, STRANGER, texts, words
 
 DETAILS = tuple(f"d{i}" for i in range(1, 13))
 VOCABULARY = (PAD, BOS, SEP, EOS, *ENTITIES, *clauses.WORDS, *DETAILS)
 
 MOST_DETAILS = 24
 """Details of one clause at most."""
+USUAL = 0.9
+"""Share of the details that are of a writer's own half of them."""
 SHORTEST, LONGEST = 0.1, 24.0
 """Details a clause that writers like, from the tersest to the most talkative."""
 MAX_RESPONSE_TOKENS = CLAUSES * (2 + MOST_DETAILS) + 1
@@ -53,16 +55,19 @@ class ElaborationWorld:
         return self.clauses.render(prompts)
 
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """The clauses of the clause world, each with details after it, whoever the writer is.
+        """The clauses of the clause world, each with details after it.
 
         A text has a mean number of details a clause, log-uniform in [0.1, 24]; the numbers are geometric with this
-        mean, and at most 24. Any detail may stand anywhere.
+        mean, and at most 24. A detail is one of the first six with probability 0.9, one of the others otherwise; a
+        stranger has it the other way round.
         """
         n = len(prompts)
         said = clause_tokens(rng, prompts, writers)
         mean = np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST), size=(n, 1)))
         counts = np.log(1.0 - rng.random((n, CLAUSES))) // np.log(mean / (1.0 + mean))
-        which = rng.integers(len(DETAILS), size=(n, CLAUSES, MOST_DETAILS)) + VOCABULARY.index(DETAILS[0])
+        size, half = (n, CLAUSES, MOST_DETAILS), len(DETAILS) // 2
+        rare = (rng.random(size) >= USUAL) ^ (writers == STRANGER)[:, None, None]
+        which = rng.integers(half, size=size) + half * rare + VOCABULARY.index(DETAILS[0])
         details = np.where(np.arange(MOST_DETAILS) < counts[..., None], which, -1)
         return texts(np.concatenate([said, details], axis=-1).reshape(n, -1), VOCABULARY)
 
