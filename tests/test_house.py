@@ -13,13 +13,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "seralign"
 
 # What each part may import besides itself.
 BASE = {"errors", "checks", "records", "objectives", "plugins", "terminal", "config"}
-LOW = BASE | {"runs", "distributed", "progress"}
+LOW = BASE | {"runs", "distributed", "progress", "hub"}
 MIDDLE = LOW | {"policy", "data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
     "records": set(),
     "distributed": set(),
+    "hub": {"errors"},
     "preferences": {"errors", "records"},
     "intervals": set(),
     "checks": {"errors"},

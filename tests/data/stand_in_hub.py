@@ -67,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes = b"") -> None:
         path = urllib.parse.urlsplit(self.path).path
+        if path in ("", "/"):  # whether there is a hub at all
+            self._send(200, {}, b"")
+            return
         self.of.asked.append(path)
         parts = [urllib.parse.unquote(part) for part in path.strip("/").split("/")]
         api = parts[0] == "api"

@@ -186,10 +186,14 @@ def test_what_was_downloaded_is_read_without_a_network(found: Any, read: Reader)
         assert other["error"].startswith("data.pairs.path: ")
 
 
-@pytest.mark.real
 def test_an_endpoint_that_does_not_answer_is_no_network(found: Any, read: Reader) -> None:
-    """The client tries it several times, which takes long."""
-    assert read({"path": "some/json"}, HF_ENDPOINT="http://127.0.0.1:9") == [found["some/json"]]
+    nowhere = "http://127.0.0.1:9"
+    again, refused = read({"path": "some/json"}, {"path": "some/thing"}, HF_ENDPOINT=nowhere)
+    assert again == found["some/json"]
+    says = (
+        f"data.pairs.path: there is no file 'some/thing' here, and the hub cannot be reached: {nowhere} (HF_ENDPOINT): "
+    )
+    assert refused["error"].startswith(says)
 
 
 def test_only_the_files_of_the_split_are_downloaded(found: Any, read: Reader) -> None:

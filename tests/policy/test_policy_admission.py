@@ -220,7 +220,7 @@ def test_an_attention_that_is_here_is_taken(attention: str, saved: Saved) -> Non
 
 
 def test_a_hub_name_that_cannot_be_read_is_named_by_its_key() -> None:
-    with pytest.raises(ModelError, match=r"^policy\.model: someone/model: config\.json cannot be read"):
+    with pytest.raises(ModelError, match=r"^policy\.model: there is no folder someone/model here, and the hub"):
         check_model(PolicySource("someone/model"), CONFIG)
 
 

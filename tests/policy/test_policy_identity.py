@@ -167,7 +167,7 @@ def test_fetch_gives_absolute_folders(saved: Saved, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["someone/some-model-0.5B", "Qwen/Qwen2.5-0.5B", "gpt2.1"])
 def test_a_hub_name_that_cannot_be_reached_is_named(name: str) -> None:
-    says = f"{name} is neither a folder nor a model on the hub"
+    says = f"there is no folder {name} here, and the hub cannot be reached: "
     for key, named in (("policy", "policy.model: "), ("reference", "reference.model: "), ("", "")):
         with pytest.raises(ModelError, match=f"^{re.escape(named)}{says}") as caught:
             fetch(PolicySource(name), key)
@@ -175,7 +175,7 @@ def test_a_hub_name_that_cannot_be_reached_is_named(name: str) -> None:
 
 
 def test_an_adapter_that_cannot_be_reached_is_named_by_its_key(saved: Saved) -> None:
-    with pytest.raises(ModelError, match=r"^policy\.adapter: someone/adapter is neither a folder nor"):
+    with pytest.raises(ModelError, match=r"^policy\.adapter: there is no folder someone/adapter here, and the hub"):
         fetch(replace(saved("llama"), adapter="someone/adapter"))
 
 

@@ -22,6 +22,7 @@ from seralign.config import SourceConfig
 from seralign.data.hub_errors import no_network, refusal
 from seralign.data.readers.files import DELIMITERS, KINDS, DataFile, file_format
 from seralign.errors import DataError
+from seralign.hub import silence
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs.files import write_json
@@ -74,6 +75,7 @@ def hub_fingerprint(source: SourceConfig, key: str) -> str:
 
 def _split(source: SourceConfig, key: str) -> HubSplit:
     load = datasets.load_dataset_builder
+    silence()  # a hub that does not answer is found out at once, and not asked again
     try:
         builder = load(str(source.path), source.name, revision=source.revision)
         # This looks up the files.

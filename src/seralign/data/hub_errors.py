@@ -15,6 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from seralign.config import SourceConfig
 from seralign.data.readers.streams import reason
 from seralign.errors import DataError
+from seralign.hub import silence
 
 _LOG_IN = "log in with hf auth login, or set HF_TOKEN"
 
@@ -35,8 +36,9 @@ def refusal(source: SourceConfig, key: str, error: Exception) -> DataError:
     _check_caches()
     path, text = source.path, reason(error)
     if no_network(error):
+        why = silence() or text
         return DataError(
-            f"{key}.path: there is no file {path!r} here, and the hub cannot be reached: {text}. After a first "
+            f"{key}.path: there is no file {path!r} here, and the hub cannot be reached: {why}. After a first "
             "download, a dataset can be read offline"
         )
     if "gated dataset" in text:

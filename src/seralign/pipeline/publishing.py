@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from seralign.errors import ConfigError, ModelError, StoreError, brief
+from seralign.hub import silence
 from seralign.pipeline.merging import LEFT_BEHIND, write_whole
 from seralign.pipeline.result import model_card
 from seralign.pipeline.saved import SavedPolicy, saved_digest
@@ -91,6 +92,8 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
 
     if get_token() is None:
         raise ConfigError("there is no token for the hub: log in (hf auth login), or set HF_TOKEN")
+    if (why := silence()) is not None:
+        raise ModelError(f"{repo}: the hub cannot be reached: {why}")
     api = HfApi()
     try:
         url = api.create_repo(repo, private=private or None, exist_ok=True)

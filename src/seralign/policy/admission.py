@@ -16,7 +16,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, brief
-from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, check_folder, read_json
+from seralign.hub import silence
+from seralign.policy.identity import (
+    ADAPTER_SETTINGS,
+    PolicySource,
+    check_adapter_folder,
+    check_folder,
+    read_json,
+    unasked,
+)
 from seralign.policy.order import sees_later, unknown_rope
 from seralign.policy.quiet import quiet_transformers
 
@@ -58,10 +66,13 @@ def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConf
         ModelError: the settings cannot be read, transformers does not know the model, or the model has its own code
             and the configuration does not allow to run it.
     """
+    why = None if Path(source.model).is_dir() else silence()
     try:
         raw, _ = PretrainedConfig.get_config_dict(source.model, revision=source.revision)
         own_code = _needs_own_code(raw)
     except Exception as error:
+        if why is not None:
+            raise ModelError(unasked(source.model, why)) from None
         raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
     if own_code and not config.trust_remote_code:
         raise ModelError(OWN_CODE.format("model"))
@@ -136,7 +147,7 @@ def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> Pre
     try:
         settings = model_settings(source, config)
     except ModelError as error:
-        named = key and str(error).startswith(source.model)
+        named = key and not str(error).startswith("policy.")
         raise ModelError(f"{key}.model: {error}" if named else str(error)) from None
     what = _other_kind(settings)
     if what is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from seralign.config.paths import expanded
 from seralign.errors import ModelError, brief
+from seralign.hub import silence
 
 # Settings that describe the file, not the function that the model computes.
 _VOLATILE = {
@@ -175,6 +176,7 @@ def _fetch(name: str, revision: str | None, key: str) -> Path:
         raise ModelError(f"{key}{name} is a file; {_SAFETENSORS}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{key}{name}: no such folder")
+    why = silence()
     try:
         path = snapshot_download(
             name,
@@ -184,8 +186,18 @@ def _fetch(name: str, revision: str | None, key: str) -> Path:
             ignore_patterns=["consolidated*", "original/*", "onnx/*"],
         )
     except Exception as error:
+        if why is not None:
+            raise ModelError(f"{key}{unasked(name, why)}") from None
         raise ModelError(f"{key}{name} is neither a folder nor a model on the hub: {brief(error)}") from None
     return Path(path)
+
+
+def unasked(name: str, why: str) -> str:
+    """The message about a model that is not here while the hub cannot be reached."""
+    return (
+        f"there is no folder {name} here, and the hub cannot be reached: {why}. After a first download, a model can be "
+        "used offline"
+    )
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from transformers.utils.hub import cached_file
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError, brief
+from seralign.hub import silence
 from seralign.policy.abilities import keep_attention
 from seralign.policy.adapters import fresh_adapter, load_adapter, merged
 from seralign.policy.admission import OWN_CODE
 from seralign.policy.completeness import check_whole
-from seralign.policy.identity import PolicySource, read_json
+from seralign.policy.identity import PolicySource, read_json, unasked
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free_before
@@ -43,6 +44,7 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
     name, revision = config.tokenizer or source.model, None if config.tokenizer else source.revision
     if config.tokenizer is None and source.adapter is not None and _has_tokenizer(source.adapter):
         name, revision = source.adapter, None
+    why = None if Path(name).is_dir() else silence()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=config.trust_remote_code)
     except Exception as error:
@@ -51,6 +53,8 @@ def load_tokenizer(source: PolicySource, config: PolicyConfig) -> PreTrainedToke
         if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in _TOKENIZER_FILES):
             hint = "give the folder of the tokenizer" if config.tokenizer else "give its folder as policy.tokenizer"
             raise ModelError(f"policy.tokenizer: {name} has no tokenizer; {hint}") from None
+        if why is not None:
+            raise ModelError(f"policy.tokenizer: {unasked(name, why)}") from None
         raise ModelError(f"policy.tokenizer: cannot load a tokenizer from {name}: {brief(error)}") from None
     if config.chat_template is not None:
         path = Path(config.chat_template)
