@@ -1,5 +1,5 @@
-"""Whether a round's policy got worse than one that learned nothing, or than an earlier round: the same rules, by
-intervals, for the terminal and all of the report. Pure."""
+"""Rules, based on confidence intervals, for whether a round's policy got worse. The terminal and the report use the
+same rules. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seralign.tables import share
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """What a policy did harm to: ``by`` is ``heldout_accuracy`` or ``win_rate``, ``text`` what "it" does."""
+    """Harm done by a policy: ``by`` is ``heldout_accuracy`` or ``win_rate``, ``text`` completes a sentence."""
 
     by: str
     value: float
@@ -19,11 +19,11 @@ class Harm:
 
 
 def harm(heldout_accuracy: Interval | None, against_start: Interval | None) -> Harm | None:
-    """A policy does harm when the whole interval of a share lies below one half; None where no share's does.
+    """The harm that a policy does, or None. It does harm if the whole interval of one of the shares is below one half.
 
     Args:
-        heldout_accuracy: Share of held-out pairs whose margin is above zero.
-        against_start: Its win rate against the starting policy.
+        heldout_accuracy: Share of held-out pairs with a margin above zero.
+        against_start: Win rate against the starting policy.
     """
     for by, rate, text in (
         ("heldout_accuracy", heldout_accuracy, "its held-out accuracy is {}"),
@@ -35,28 +35,26 @@ def harm(heldout_accuracy: Interval | None, against_start: Interval | None) -> H
 
 
 def fell_behind(own: Interval, best: Interval, against_best: Interval | None) -> bool:
-    """Whether a round ranks held-out pairs worse than the best round before it: its whole interval is below the whole
-    interval of that one.
+    """Whether a round ranks held-out pairs worse than the best round before it, i.e. its interval is below that one's.
 
-    Held-out pairs are others' answers: a policy that moves away from them ranks them a little worse while its own
-    answers still get better. Where its answers beat that round's, the whole interval of the win rate above one half, it
-    did not fall behind.
+    The responses of held-out pairs are not the policy's own. A policy that moves away from them can rank them a little
+    worse while its own answers improve. So a round has not fallen behind if its answers beat those of the best round,
+    i.e. the whole interval of the win rate is above one half.
 
     Args:
-        own: Its held-out accuracy.
-        best: That of the best round before it.
-        against_best: Its win rate against that round; None without a scorer.
+        own: Held-out accuracy of the round.
+        best: Held-out accuracy of the best round before it.
+        against_best: Win rate against that round; None without a scorer or judge.
     """
     better = against_best is not None and against_best.low is not None and against_best.low > 0.5
     return beyond(best, own) and not better
 
 
 def beyond(higher: Interval, lower: Interval) -> bool:
-    """Whether a figure is above another beyond their intervals: they do not overlap. Without intervals it is not known
-    to be."""
+    """Whether the interval of one figure is above that of another, without overlap. False without intervals."""
     return higher.low is not None and lower.high is not None and higher.low > lower.high
 
 
 def below_half(rate: Interval) -> bool:
-    """Whether the whole interval is below one half; a share without an interval is not known to be."""
+    """Whether the whole interval is below one half. False without an interval."""
     return rate.high is not None and rate.high < 0.5

@@ -1,6 +1,6 @@
-"""Means and shares with confidence intervals, and correlation: one way to each, for everything measured. Pure.
+"""Means and shares with confidence intervals, and correlations. All measurements use these functions. Pure.
 
-Dimension letters: N values, one a prompt or a pair.
+Dimension letters: N values, one for each prompt or pair.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean of ``n`` values with its confidence interval; no interval (``None``) where one value gives none."""
+    """A mean of ``n`` values with its confidence interval; the bounds are ``None`` if there is only one value."""
 
     mean: float
     low: float | None
@@ -26,7 +26,7 @@ class Interval:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; ``Interval(**interval.to_dict())`` is the same again."""
+        """As JSON; the inverse is ``Interval(**values)``."""
         return asdict(self)
 
 
@@ -47,23 +47,23 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
 
 
 def share_interval(outcomes: ArrayLike, groups: Sequence[str] | None = None, level: float = 0.95) -> Interval | None:
-    """The mean of outcomes within [0, 1] [N] with Wilson's (1927) score interval; ``None`` for no outcomes.
+    """The mean of outcomes in [0, 1] [N] with Wilson's (1927) score interval; ``None`` without outcomes.
 
-    An outcome between 0 and 1 (a tie, a soft label) varies less than one of 0 or 1: with s the mean of y (1 - y), the
-    interval is all mu with (m - mu)^2 <= c V(mu), V(mu) = mu (1 - mu) - s / (1 + c) and c = z^2 / n. s is shrunk so
-    that the interval never has zero width. Of outcomes 0 and 1 it is Wilson's own; it lies within [0, 1].
+    An outcome between 0 and 1 (a tie, a soft label) varies less than one of 0 or 1. With s the mean of y (1 - y), the
+    interval is all mu with (m - mu)^2 <= c V(mu), where V(mu) = mu (1 - mu) - s / (1 + c) and c = z^2 / n. s is shrunk
+    so that the interval never has zero width. For outcomes of 0 and 1 this is Wilson's interval. It is within [0, 1].
 
-    Outcomes of one group (pairs of one prompt) are not independent: n is then the effective sample size of Korn and
-    Graubard (1998), n / deff * (t(N - 1) / t(G - 1))^2, where deff, at least 1, is how many times larger the variance
-    between the G groups makes that of the mean, and t is Student's quantile. Where all outcomes are the same, n is G.
+    Outcomes of one group (pairs of one prompt) are not independent. n is then the effective sample size of Korn and
+    Graubard (1998), n / deff * (t(N - 1) / t(G - 1))^2. deff, at least 1, is the factor by which the variance between
+    the G groups increases the variance of the mean, and t is Student's quantile. If all outcomes are equal, n is G.
 
     Args:
-        outcomes: [N], within [0, 1].
-        groups: Name of the group of each [N]; by default each is its own.
-        level: Of confidence.
+        outcomes: [N], in [0, 1].
+        groups: Name of each outcome's group [N]; by default each outcome is a group.
+        level: Confidence level.
 
     Raises:
-        ValueError: An outcome is not finite or not within [0, 1], or there are not as many groups.
+        ValueError: An outcome is not finite or not in [0, 1], or ``groups`` has another length.
     """
     array = finite(outcomes, "outcomes")
     if array.size == 0:
@@ -79,29 +79,29 @@ def share_interval(outcomes: ArrayLike, groups: Sequence[str] | None = None, lev
 
 
 def outcomes(scores_a: ArrayLike, scores_b: ArrayLike) -> np.ndarray:
-    """Of each prompt 1 where a scores higher than b, 0 where it scores lower, 1/2 for a tie [N].
+    """For each prompt 1 if a scores higher than b, 0 if it scores lower, 1/2 for a tie [N].
 
     Their ``share_interval`` is the win rate of a against b.
 
     Raises:
-        ValueError: A score is not finite, or the two are not equally many.
+        ValueError: A score is not finite, or the lengths differ.
     """
     a, b = finite(scores_a, "scores_a"), finite(scores_b, "scores_b")
     if a.shape != b.shape:
-        raise ValueError(f"scores of the same prompts are compared, got {a.size} and {b.size}")
+        raise ValueError(f"both must have scores of the same prompts, got {a.size} and {b.size}")
     return 0.5 + 0.5 * np.sign(a - b)
 
 
 def correlation(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Pearson's correlation of x and y [N]; ``None`` where it is undefined (fewer than two values, a constant).
+    """Pearson's correlation of x and y [N]; ``None`` if it is undefined (fewer than two values, or a constant).
 
     Raises:
-        ValueError: A value is not finite, or the two are not equally many.
+        ValueError: A value is not finite, or the lengths differ.
     """
     x, y = finite(x, "x"), finite(y, "y")
     if x.shape != y.shape:
-        raise ValueError(f"x and y must be equally many, got {x.size} and {y.size}")
-    # The deviations of a constant can round to something other than zero: compare the values themselves.
+        raise ValueError(f"x and y must have the same length, got {x.size} and {y.size}")
+    # The deviations of a constant can round to something other than zero, so compare the values themselves.
     if x.size < 2 or x.min() == x.max() or y.min() == y.max():
         return None
     dx, dy = x - x.mean(), y - y.mean()
@@ -115,7 +115,7 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
     """Values as float64 [N].
 
     Raises:
-        ValueError: There is not one dimension, or a value is not finite.
+        ValueError: There is not exactly one dimension, or a value is not finite.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -127,12 +127,12 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def _effective_size(outcomes: np.ndarray, groups: Sequence[str] | None, level: float) -> float:
-    """As how many independent outcomes these count."""
+    """The number of independent outcomes with the same information."""
     n = outcomes.size
     if groups is None:
         return float(n)
     if len(groups) != n:
-        raise ValueError(f"groups must have one name an outcome, got {len(groups)} for {n}")
+        raise ValueError(f"groups must have one name for each outcome, got {len(groups)} for {n}")
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     count = int(places.max()) + 1
     apart = outcomes - outcomes.mean()
@@ -159,8 +159,8 @@ def _z(level: float) -> float:
 
 @lru_cache(maxsize=256)
 def _t_quantile(level: float, degrees: int) -> float:
-    """The t with P(|T| <= t) = level: the closed form of Abramowitz and Stegun 26.7.3 and 26.7.4, bisected over its
-    angle arctan(t / sqrt(degrees))."""
+    """The t with P(|T| <= t) = level, from the closed form of Abramowitz and Stegun 26.7.3 and 26.7.4 by bisection of
+    the angle arctan(t / sqrt(degrees))."""
     _check_level(level)
     odd = degrees % 2
     powers = np.arange(odd, degrees - 1, 2)

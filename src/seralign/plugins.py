@@ -22,7 +22,7 @@ def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
     Args:
         spec: ``module:name``.
         key: The configuration key that names it, for messages.
-        kind: What it has to be, for messages: ``function`` or ``class``.
+        kind: What it must be, for messages: ``function`` or ``class``.
 
     Raises:
         ConfigError: the module or the name is missing, or fails to load.
@@ -30,7 +30,7 @@ def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise ConfigError(f"{key} must be of the form module:{kind}, got {spec!r}")
-    # The installed command, unlike python -m, does not look for modules in the current folder.
+    # Unlike python -m, the installed command does not look for modules in the current folder.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -45,7 +45,7 @@ def load_plugin(spec: str, key: str, kind: str) -> Callable[..., Any]:
 
 
 def source_of(found: Callable[..., Any], otherwise: str) -> str:
-    """The source of the module that a function or class is from, or its own; ``otherwise`` where there is none."""
+    """The source of the module that defines a function or class, or of the object itself; else ``otherwise``."""
     module = inspect.getmodule(found)
     try:
         return inspect.getsource(module if module is not None else found)
@@ -81,7 +81,7 @@ def _described(error: BaseException) -> str:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value that the user's code gave is text that a file can hold: half a surrogate pair is none."""
+    """Whether a value from user code is text that can be written to a file; half a surrogate pair cannot."""
     if not isinstance(value, str):
         return False
     try:

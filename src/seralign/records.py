@@ -1,6 +1,6 @@
-"""What flows through a run: prompts, examples (a prompt with responses and a preference over them), and candidates.
+"""The records of a run: prompts, examples (a prompt with responses and a preference over them), and candidates.
 
-An example never travels by position: ``example_id`` names it in every table of a run.
+Examples are identified by ``example_id`` in every table of a run, never by position.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal, get_args
 OFFLINE = "offline"
 
 Form = Literal["pair", "ranking", "scores", "label", "demonstration"]
-"""What a preference over the responses of an example can be."""
+"""The forms of preference over the responses of an example."""
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference between two responses: the first is the better one with probability ``p`` in [0, 1]."""
+    """A preference between two responses: the first is better with probability ``p`` in [0, 1]."""
 
     p: float = 1.0
 
@@ -28,13 +28,13 @@ class Pair:
 
     @property
     def stored(self) -> tuple[float, ...]:
-        """[2]: for each response the probability that it is the better one."""
+        """[2]: the probability of each response to be the better one."""
         return (self.p, 1.0 - self.p)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The rank of each response [K]: 1 is the best, and equal ranks are a tie."""
+    """The rank of each response [K]. 1 is the best; equal ranks are a tie."""
 
     ranks: tuple[int, ...]
 
@@ -48,7 +48,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The score of each response [K]; a higher one is better. Scores of one example alone can be compared."""
+    """The score of each response [K]; higher is better. Scores can only be compared within one example."""
 
     scores: tuple[float, ...]
 
@@ -62,7 +62,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Whether the one response is desirable."""
+    """Whether a single response is desirable."""
 
     desirable: bool
 
@@ -70,7 +70,7 @@ class Label:
 
     @property
     def stored(self) -> tuple[float, ...]:
-        """[1]: 1 where it is desirable, 0 where not."""
+        """[1]: 1 if it is desirable, else 0."""
         return (float(self.desirable),)
 
 
@@ -87,7 +87,7 @@ class Demonstration:
 
 
 Preference = Pair | Ranking | Scores | Label | Demonstration
-"""What an example says of its responses; ``stored`` is the form in which tables have it."""
+"""What an example says of its responses; ``stored`` is its form in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class Prompt:
         prompt_id: Identity of the token ids.
         text: The rendered text, with the chat template applied.
         ids: Its token ids [P].
-        messages: JSON text of the list of messages that the text was rendered from; None for plain text and for token
-            ids. They are whole where the prompt was cut to ``data.max_prompt_length``.
-        template_inputs: JSON text of what the template was given besides, an object with some of ``tools``,
-            ``documents`` and ``chat_template_kwargs``; None where there was nothing.
+        messages: JSON text of the messages that the text was rendered from; None for plain text and token ids. They
+            are complete even if the prompt was cut to ``data.max_prompt_length``.
+        template_inputs: JSON text of the template's other inputs, an object with any of ``tools``, ``documents`` and
+            ``chat_template_kwargs``; None without such inputs.
     """
 
     prompt_id: str
@@ -115,7 +115,7 @@ class Prompt:
 class Response:
     """A response: its text without the end token, and its token ids [L].
 
-    The end-of-sequence token is part of the ids of a response that ended by itself.
+    The ids of a finished response include its end-of-sequence token.
     """
 
     text: str
@@ -130,10 +130,10 @@ class Example:
         example_id: Its identity.
         prompt: The prompt.
         responses: The responses [K]; the first one of a pair is the chosen one.
-        preference: What is known of them.
-        weight: In the loss.
+        preference: The preference over the responses.
+        weight: Weight in the loss.
         origin: ``offline`` or ``generated:ROUND``.
-        carried: Values of the columns that ``data.keep_columns`` names, as text.
+        carried: Values of the columns in ``data.keep_columns``, as text.
 
     Raises:
         ValueError: There is no response, or the preference is not one over K responses.
@@ -167,10 +167,10 @@ class Candidate:
 
 
 def preference_of(form: str, stored: tuple[float, ...]) -> Preference:
-    """The preference that a table has as a form and numbers.
+    """The preference from its form and numbers in a table.
 
     Raises:
-        ValueError: There is no such form, or a pair or label has too few or too many numbers.
+        ValueError: Unknown form, or a wrong number of values for a pair or label.
     """
     match form:
         case "pair":
@@ -185,18 +185,18 @@ def preference_of(form: str, stored: tuple[float, ...]) -> Preference:
             return Label(desirable == 1.0)
         case "demonstration":
             return Demonstration()
-    raise ValueError(f"no form of preference is called {form!r}; there are {', '.join(FORMS)}")
+    raise ValueError(f"unknown form of preference {form!r}; known are {', '.join(FORMS)}")
 
 
 def oriented(pair: Example, p: float) -> Example:
-    """The pair with another label: the responses are swapped where ``p`` prefers the second one.
+    """The pair with a new label. If ``p`` prefers the second response, the responses are swapped.
 
     Args:
         pair: An example with two responses.
-        p: Probability in [0, 1] that the first response is the better one.
+        p: Probability in [0, 1] that the first response is better.
 
     Returns:
-        The pair with ``p`` in [0.5, 1].
+        The pair with its probability in [0.5, 1].
     """
     if p >= 0.5:
         return replace(pair, preference=Pair(p))
@@ -205,6 +205,6 @@ def oriented(pair: Example, p: float) -> Example:
 
 
 def content_id(content: Any) -> str:
-    """A stable 16-digit identity of any JSON value: the same content has the same identity in every run."""
+    """A stable 16-digit id of a JSON value; equal content has the same id in every run."""
     payload = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(payload.encode()).hexdigest()[:16]

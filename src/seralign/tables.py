@@ -1,4 +1,4 @@
-"""Tables of figures, for pages, the terminal and Markdown: one way of writing a number in all of them."""
+"""Tables of figures for pages, the terminal and Markdown, with the same number format in all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text that is ready to be read; the first column names the row."""
+    """A table of formatted cells; the first column names the row."""
 
     caption: str
     columns: tuple[str, ...]
@@ -34,9 +34,9 @@ class Column(Generic[Row]):
     """A column of a table: one figure of a record.
 
     Args:
-        title: The figure's name, the same in every table.
-        cell: The figure of a record, formatted.
-        unit: Its unit, where it has one.
+        title: Name of the figure, the same in every table.
+        cell: Formats the figure of a record.
+        unit: Unit of the figure, if it has one.
     """
 
     title: str
@@ -50,13 +50,13 @@ class Column(Generic[Row]):
 
 
 def table(caption: str, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """A table with a row for each record."""
+    """A table with one row for each record."""
     headings = tuple(column.heading for column in columns)
     return Table(caption, headings, tuple(tuple(column.cell(row) for column in columns) for row in rows))
 
 
 def without_empty(given: Table) -> Table:
-    """Without the columns that have nothing in any row; the first stays."""
+    """Remove columns that are empty in every row; the first column stays."""
     used = [at for at in range(len(given.columns)) if at == 0 or any(row[at] != ABSENT for row in given.rows)]
     rows = tuple(tuple(row[at] for at in used) for row in given.rows)
     return Table(given.caption, tuple(given.columns[at] for at in used), rows)
@@ -65,11 +65,11 @@ def without_empty(given: Table) -> Table:
 def terminal(
     given: Table, names: int = 1, *, texts: Collection[str] = (), footer: Sequence[str] = ()
 ) -> rich.table.Table:
-    """For the terminal.
+    """Format a table for the terminal.
 
     Args:
         given: The table.
-        names: How many columns, from the first, hold names; the others hold numbers.
+        names: Number of columns, from the first, that hold names; the others hold numbers.
         texts: Headings of other columns that hold text.
         footer: A last row, such as sums, with a cell for each column.
     """
@@ -91,13 +91,13 @@ def terminal(
 
 
 def markdown(given: Table) -> str:
-    """For a page of Markdown, without the caption."""
+    """Format a table as Markdown, without the caption."""
     lines = [given.columns, ("---",) * len(given.columns), *given.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def code(text: str) -> str:
-    """A name of the user's as code in Markdown, where nothing of it is read as Markdown, HTML or a link."""
+    """A user's text as code in Markdown, escaped so that none of it becomes Markdown, HTML or a link."""
     shown = printable_line(text) or " "
     fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
     space = " " if shown.startswith(("`", " ")) or shown.endswith(("`", " ")) else ""
@@ -105,9 +105,9 @@ def code(text: str) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with thousands separated and a true minus sign.
+    """A number with thousands separators and a true minus sign.
 
-    Halves go away from zero, of the digits that the value is written with: 0.6025 is 0.603 and 60.3% alike.
+    Halves are rounded away from zero in decimal: 0.6025 becomes 0.603 and 60.3%.
     """
     return ABSENT if value is None else f"{_rounded(value, digits):,.{digits}f}".replace("-", "−")
 
@@ -123,7 +123,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def _rounded(value: float, digits: int) -> Decimal:
-    # Twelve digits: 1 − 0.3905 is 0.6095, whatever the last bits say.
+    # Twelve digits, so that 1 − 0.3905 is 0.6095 in spite of binary rounding.
     written = Decimal(f"{value:.12g}")
     if not written.is_finite() or abs(written) > 10**15:
         return written
@@ -131,7 +131,7 @@ def _rounded(value: float, digits: int) -> Decimal:
 
 
 def interval(value: Interval | None, digits: int) -> str:
-    """A mean and half the width of its interval, or both ends of one that leans to a side (a share near 0 or 1)."""
+    """A mean with half the width of its interval; or with both ends if the interval is not symmetric."""
     if value is None:
         return ABSENT
     if value.low is None or value.high is None:
@@ -153,12 +153,12 @@ def share(value: Interval | None, digits: int = 1) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Counts by what was counted, as ``3 tie, 1 empty prompt``; empty for none."""
+    """Counts as text, such as ``3 tie, 1 empty prompt``; empty if there are none."""
     return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Seconds as text: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -1,4 +1,4 @@
-"""What comes from rows, paths, keys and models is shown on a terminal as text: it cannot move the cursor or hide."""
+"""Safe terminal output: text from rows, paths, keys and models cannot control the terminal or hide characters."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import re
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.segment import Segment
 
-# Control characters but for newline and tab, invisible format characters, direction overrides, line separators that no
-# editor counts, lone surrogates (bytes of a path that are no text), and the blocks of tags and supplementary
-# variation selectors, which carry hidden text. Signs that Arabic and Hebrew writing need (joiners) stand further down.
+# Control characters except newline and tab, invisible format characters, direction overrides, line separators that
+# editors do not count, lone surrogates (bytes of a path that are not text), and the blocks of tags and supplementary
+# variation selectors, which can carry hidden text. Joiners, which Arabic, Hebrew and other scripts need, are below.
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff"
 )
-# Joiners shape emoji and many scripts, but hide between plain letters; one variation selector belongs to the character
-# before it, more of them in a row carry hidden text.
+# Joiners shape emoji and many scripts, but are invisible between plain letters. One variation selector belongs to the
+# character before it; several in a row can carry hidden text.
 _PATTERN = re.compile(
     f"[{_UNSAFE}]"
     "|(?<![\u00a0-\U0010ffff])[\u200c\u200d]|(?<=[\u200c\u200d])[\u200c\u200d]"
     "|(?:^|(?<=[\ufe00-\ufe0f\\s]))[\ufe00-\ufe0f]"
 )
-# Characters of an error's line.
+# Longest error line, in characters.
 _LONGEST = 1000
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    """Text with everything that a terminal would obey or not show as a visible escape: ``\\x1b``, ``\\u202e``.
+    """Replace everything that a terminal obeys or does not show by a visible escape: ``\\x1b``, ``\\u202e``.
 
-    Newlines and tabs stay, and so do joiners and variation selectors where they shape emoji or letters.
+    Newlines and tabs stay. So do joiners and variation selectors that shape emoji or letters.
     """
     return text if text.isascii() and text.isprintable() else _PATTERN.sub(_escape, text)
 
 
 def printable_line(text: str) -> str:
-    """``printable`` text on a single line; newlines and tabs are shown as escapes, too."""
+    """``printable`` text on a single line; newlines and tabs become escapes too."""
     return re.sub("[\n\t]", _escape, printable(text))
 
 
 def error_line(text: str) -> str:
-    """An error as ``printable_line``; the middle of a longer one than anyone reads is left out."""
+    """An error as ``printable_line``; a very long one loses its middle."""
     line = printable_line(text)
     if len(line) <= _LONGEST:
         return line
@@ -50,11 +50,11 @@ def error_line(text: str) -> str:
 
 
 def console(*, stderr: bool = False, width_in_files: int) -> Console:
-    """A console that shows whatever it is given as ``printable`` text.
+    """A console that prints all text as ``printable``.
 
     Args:
-        stderr: Standard error in place of standard output.
-        width_in_files: Columns where the output is no terminal, which has no width of its own.
+        stderr: Print to standard error instead of standard output.
+        width_in_files: Width in columns if the output is not a terminal.
     """
     made = Console(stderr=stderr, highlight=False)
     if not made.is_terminal:
@@ -64,7 +64,7 @@ def console(*, stderr: bool = False, width_in_files: int) -> Console:
 
 
 class _Printable(RenderHook):
-    """Reaches every text that is printed, so that no command can forget it; the styles are rich's own."""
+    """Applied to everything that is printed, so that no command can forget it; rich's styles are kept."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [_Shown(renderable) for renderable in renderables]

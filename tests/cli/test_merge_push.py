@@ -125,7 +125,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     arguments = ["merge", str(lora_run), "--out", str(tmp_path / "whole")]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {mine}: already exists, and was not left behind by an interrupted seralign merge")
+    assert error.startswith(f"error: {mine} already exists and is not from an interrupted seralign merge")
     assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("thesis.tex", "years of work")]
     shutil.rmtree(mine)
     mine.write_text("years of work")

@@ -108,7 +108,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     out = tmp_path / "answers.jsonl"
     arguments = ["sample", str(chat_model), "--prompts", str(prompts), "--out", str(out), *FLAGS]
     assert main(arguments) == 2
-    assert f"error: {mine}: already exists, and was not left behind by" in capsys.readouterr().err
+    assert f"error: {mine} already exists and is not from an interrupted" in capsys.readouterr().err
     assert [(entry.name, entry.read_text()) for entry in mine.iterdir()] == [("sampling.json", "mine")]
     (mine / "sampling.json").unlink()
     with partial_folder(mine, "seralign sample"):
@@ -116,7 +116,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
         assert f"{mine}: another process is writing there" in capsys.readouterr().err
     (mine / ".seralign").write_text("seralign merge")
     assert main(arguments) == 2
-    assert "not left behind by an interrupted seralign sample" in capsys.readouterr().err
+    assert "is not from an interrupted seralign sample" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -191,10 +191,8 @@ def test_an_unknown_rotary_embedding_is_named_with_those_there_are(
     settings: dict[str, Any], saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = changed(saved("llama"), tmp_path / "model", **settings)
-    says = (
-        rf"^policy\.model: {tmp_path}/model: config.json's rope_type 'nosuch' is unknown to transformers [\d.]+, which "
-    )
-    with pytest.raises(ModelError, match=says + "has default, dynamic, linear, llama3, "):
+    says = rf"^policy\.model: {tmp_path}/model: rope_type 'nosuch' in config.json is unknown to transformers "
+    with pytest.raises(ModelError, match=says + r"[\d.]+, which has default, dynamic, linear, llama3, "):
         check_model(source, CONFIG)
     assert capsys.readouterr().err == ""
 

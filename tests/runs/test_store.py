@@ -242,7 +242,7 @@ def test_an_edited_configuration_is_named(run: Run) -> None:
 
 def test_a_folder_in_the_place_of_the_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
-    with pytest.raises(StoreError, match=f"^{tmp_path / 'lock'}: a folder where"), locked(tmp_path):
+    with pytest.raises(StoreError, match=f"^{tmp_path / 'lock'} is a folder, but must be"), locked(tmp_path):
         pass
 
 

@@ -1,1 +1,1 @@
-"""The built-in world: a small language with a known gold reward, to see whether a method improves a policy."""
+"""Built-in worlds: small languages with a known gold reward, to test whether a method improves a policy."""

@@ -2,7 +2,7 @@
 
 A prompt names four entities. A response says one word about each, in clauses ``entity word`` with fillers between them.
 A hidden table defines which words are good for which entity. Labellers follow this table imperfectly, and also prefer a
-surface feature that has no value. A method improves a policy here only if the gold reward rises.
+surface feature that has no value. A method improves the policy only if the gold reward rises.
 
 Dimension letters: N texts, E = 12 entities, W = 8 words, C = 4 clauses.
 """
@@ -38,7 +38,7 @@ VOCABULARY = (PAD, BOS, SEP, EOS, *ENTITIES, *WORDS, *FILLERS)
 
 CLAUSES = 4
 MAX_RESPONSE_TOKENS = CLAUSES * 2 + (CLAUSES + 1) * SLOT_SIZE + 1
-"""Longest response of the grammar, its end-of-sequence token counted."""
+"""Longest response of the grammar, including its end-of-sequence token."""
 
 SLIPS = 0.1
 CARELESS_SLIPS = 0.25
@@ -80,16 +80,16 @@ class ClauseWorld:
         return texts(with_fillers(rng, clauses, VOCABULARY.index(FILLERS[0]), len(FILLERS)), VOCABULARY)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Gold reward [N], at most 1, of rendered texts (tokens between spaces); any text has one.
+        """Gold reward [N] of rendered texts (tokens separated by spaces), at most 1. Any text has one.
 
-        A clause is an entity with a word right after it. A quarter of: the table's value at the first clause about
-        each entity of the prompt, its negative part at each further one, -1 for a clause about a foreign entity, and
-        -1 for each token that belongs to no clause and is no filler. Fillers, length and missing entities count
-        nothing. A response ends at its first ``<eos>``; ``<pad>`` and ``<bos>`` count nothing, so that it does not
-        matter whether special tokens were decoded.
+        A clause is an entity followed by a word. The reward is a quarter of the sum of: the table's value for the
+        first clause about each entity of the prompt; its negative part for each further clause about that entity; -1
+        for each clause about another entity; and -1 for each token that is neither part of a clause nor a filler.
+        Fillers, length and missing entities do not count. A response ends at its first ``<eos>``. ``<pad>`` and
+        ``<bos>`` do not count, so texts decoded with and without special tokens get the same reward.
 
         Raises:
-            ValueError: Not as many responses as prompts.
+            ValueError: The numbers of prompts and responses differ.
         """
         table = self.table.tolist()
         rows = zip(prompts, responses, strict=True)
@@ -97,7 +97,7 @@ class ClauseWorld:
 
 
 def draw_world(config: WorldConfig) -> ClauseWorld:
-    """The world of a configuration. Two words are bad for every entity; of the other six, three are good for each."""
+    """Draw the world of a configuration. Two words are bad for every entity; three of the others are good for each."""
     rng = stream(config, TRUTH)
     varied = rng.permutation(len(WORDS))[:6]
     table = np.full((len(ENTITIES), len(WORDS)), -1, dtype=np.int64)
@@ -107,7 +107,7 @@ def draw_world(config: WorldConfig) -> ClauseWorld:
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ClauseWorld:
-    """The world that ``ClauseWorld.key`` was taken from."""
+    """Restore a world from ``ClauseWorld.key``."""
     return ClauseWorld(config, np.array(key["table"], dtype=np.int64))
 
 

@@ -1,4 +1,4 @@
-"""What the built-in languages share: their tokens, seeds, prompts, fillers, and the rows that are made of them.
+"""Shared parts of the built-in languages: tokens, seeds, prompts, fillers, and the rows of their data files.
 
 Dimension letters: N texts, C numbers or entities of a prompt, P pieces of a response, K tokens of a piece.
 """
@@ -19,7 +19,7 @@ PAD, BOS, SEP, EOS = "<pad>", "<bos>", "<sep>", "<eos>"
 SLOT_SIZE = 2
 HELDOUT_SHARE = 0.25
 
-# One stream of random numbers a purpose: another number of pairs leaves prompts, demonstrations and truth as they were.
+# One random stream for each purpose, so that e.g. the number of pairs does not change prompts or demonstrations.
 TRUTH, SPLIT, DEMONSTRATIONS, PAIRS, PROMPTS, HELDOUT, VALIDATION = range(7)
 
 SUPERVISED, CARELESS, STRANGER = range(3)
@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 
 class Grammar(Protocol):
-    """A built-in language: what it is made of, who writes it, and what it is worth."""
+    """A built-in language: its tokens, prompts and responses, and their gold reward."""
 
     @property
     def config(self) -> WorldConfig: ...
@@ -41,12 +41,12 @@ class Grammar(Protocol):
 
     @property
     def style_token(self) -> str:
-        """The filler that a labeller may like."""
+        """The filler that the labeller may prefer."""
         ...
 
     @property
     def points(self) -> float:
-        """Points in one unit of gold."""
+        """Number of points in one unit of gold reward."""
         ...
 
     @property
@@ -59,15 +59,16 @@ class Grammar(Protocol):
         ...
 
     def prompt_grid(self) -> np.ndarray:
-        """All prompts [N, C] as small whole numbers."""
+        """All prompts [N, C] as small integers."""
         ...
 
     def render(self, prompts: np.ndarray) -> list[str]:
-        """Prompts [N, C] as texts."""
+        """Render prompts [N, C] as texts."""
         ...
 
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """A response to each prompt [N, C] by the writer [N] of ``WRITERS``; as many random numbers for each."""
+        """Write a response to each prompt [N, C]. ``writers`` [N] are indices into ``WRITERS``; each uses equally many
+        random numbers."""
         ...
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -84,28 +85,28 @@ def demonstrations(world: Grammar) -> Rows:
 
 
 def bootstrap_prompts(world: Grammar) -> Rows:
-    """Prompts for bootstrapping: rows of ``prompt``."""
+    """Prompts for bootstrapping: rows with ``prompt``."""
     prompts = _draw_prompts(stream(world.config, PROMPTS), prompt_space(world)[0], world.config.prompts)
     return [{"prompt": text} for text in world.render(prompts)]
 
 
 def offline_pairs(world: Grammar) -> Rows:
-    """Labelled pairs to train on; the columns are those of ``labelled_rows``."""
+    """Labelled pairs for training, with the columns of ``labelled_rows``."""
     rng = stream(world.config, PAIRS)
     return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[0], world.config.pairs))
 
 
 def heldout_pairs(world: Grammar) -> Rows:
-    """Pairs by the same labeller, on prompts that no training prompt is a reordering of."""
+    """Pairs with labels by the same labeller. Their prompts are no reordering of a training prompt."""
     rng = stream(world.config, HELDOUT)
     return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[1], world.config.heldout))
 
 
 def validation_pairs(world: Grammar) -> Rows:
-    """As ``heldout_pairs``, on prompts that those do not have: settings are chosen on these, reported on those.
+    """Like ``heldout_pairs``, on different prompts: choose settings on these, and report results on the held-out pairs.
 
     Raises:
-        ConfigError: The two ask for more prompts than there are.
+        ConfigError: There are not enough prompts for both.
     """
     config, space = world.config, prompt_space(world)[1]
     if config.heldout + config.validation > len(space):
@@ -113,18 +114,18 @@ def validation_pairs(world: Grammar) -> Rows:
             f"world.heldout ({config.heldout}) and world.validation ({config.validation}) must be at most "
             f"{len(space)} together: the world {config.name} has no more prompts to hold out"
         )
-    # The held-out pairs take the deck from its front, these from its end.
+    # The held-out pairs take prompts from the front of the deck, these from its end.
     deck = _draw_prompts(stream(config, HELDOUT), space, len(space))
     return _pairs(world, stream(config, VALIDATION), deck[::-1][: config.validation])
 
 
 def stream(config: WorldConfig, purpose: int) -> np.random.Generator:
-    """The random numbers of one purpose."""
+    """The random number generator for one purpose."""
     return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(purpose,)))
 
 
 def prompt_space(world: Grammar) -> tuple[np.ndarray, np.ndarray]:
-    """All prompts [N, C], split by what they hold in any order into training and held-out ones."""
+    """All prompts [N, C] as training and held-out prompts; reorderings of a prompt are on the same side."""
     grid = world.prompt_grid()
     held_by = np.unique(np.sort(grid, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     order = stream(world.config, SPLIT).permutation(held_by.max() + 1)
@@ -133,10 +134,10 @@ def prompt_space(world: Grammar) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_fillers(rng: np.random.Generator, pieces: np.ndarray, first_filler: int, fillers: int) -> np.ndarray:
-    """Token ids [N, ...] of the pieces [N, P, K] with fillers before each and at the end, -1 for nothing.
+    """Token ids [N, ...] of the pieces [N, P, K] with fillers before each piece and at the end; -1 means no token.
 
-    Every place takes Binomial(2, rho) of the ``fillers`` tokens from ``first_filler`` on, rho ~ U(0.1, 0.9) once a
-    text.
+    The number of fillers at each place is Binomial(2, rho), with rho ~ U(0.1, 0.9) for each text. The fillers are the
+    ``fillers`` tokens from ``first_filler`` on.
     """
     n, places = len(pieces), pieces.shape[1] + 1
     rho = rng.uniform(0.1, 0.9, size=(n, 1))
@@ -148,25 +149,25 @@ def with_fillers(rng: np.random.Generator, pieces: np.ndarray, first_filler: int
 
 
 def texts(tokens: np.ndarray, vocabulary: tuple[str, ...]) -> list[str]:
-    """Token ids [N, ...], -1 for nothing, as texts."""
+    """Token ids [N, ...] as texts; -1 means no token."""
     return [" ".join(vocabulary[t] for t in row if t >= 0) for row in tokens.tolist()]
 
 
 def words(text: str) -> list[str]:
-    """The tokens of a rendered text, whether or not special tokens were decoded."""
+    """The tokens of a rendered text, decoded with or without special tokens."""
     for special in (PAD, BOS):
         text = text.replace(special, " ")
     return text.replace(SEP, f" {SEP} ").split()
 
 
 def _draw_prompts(rng: np.random.Generator, space: np.ndarray, count: int) -> np.ndarray:
-    """``count`` prompts [N, C], none a second time before all were drawn."""
+    """Draw ``count`` prompts [N, C]; none is repeated until all were drawn."""
     decks = -(-count // len(space))
     return np.concatenate([rng.permutation(space) for _ in range(decks)])[:count]
 
 
 def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> Rows:
-    """Nothing before the labels depends on the labeller: worlds that differ in it alone hold the same responses."""
+    """Labelled pairs. Only the labels depend on the labeller, so worlds that differ in it have the same responses."""
     config = world.config
     asked = world.render(prompts)
     other = rng.random((2, len(prompts))) >= 1 - config.resolved_off_policy_share

@@ -1,7 +1,7 @@
-"""The labeller of all worlds: it follows the gold reward imperfectly, also prefers a surface feature, and makes errors.
+"""The labeller of all worlds. It follows the gold reward imperfectly, also prefers a surface feature, and makes errors.
 
 Bradley-Terry: P(a is chosen over b) = sigmoid(lead), lead = s_g (points_a - points_b) + s (surface_a - surface_b), with
-s_g = ``world.gold_strength``, s = ``world.spurious_strength``; then the label is flipped with probability
+s_g = ``world.gold_strength`` and s = ``world.spurious_strength``. The label is then flipped with probability
 ``world.noise``.
 
 Dimension letters: N pairs; a and b are the first and the second response of a pair.
@@ -21,10 +21,10 @@ from seralign.records import content_id
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """What the labeller says of N pairs.
+    """Labels of N pairs.
 
     ``first_wins`` [N]: the first response is chosen. ``flipped`` [N]: the label is noise. ``p`` [N] in [0.5, 1]:
-    probability that the chosen one is the better one to the labeller; None where labels were drawn.
+    probability that the labeller prefers the chosen response; None if labels were drawn.
     """
 
     first_wins: np.ndarray
@@ -33,10 +33,10 @@ class Labels:
 
 
 def surface(kind: str, responses: Sequence[str], style_token: str | None) -> np.ndarray:
-    """The feature [N] of responses that the labeller likes and gold ignores.
+    """The feature [N] of responses that the labeller prefers and the gold reward ignores.
 
-    ``length``: number of words (between spaces). ``style``: how often ``style_token`` is one of them. ``position``:
-    the share of the words that come after the first ``style_token``, 0 without one: the earlier, the more.
+    ``length``: number of words (separated by spaces). ``style``: number of occurrences of ``style_token``.
+    ``position``: share of the words after the first ``style_token``, 0 without one; larger if the token is earlier.
     """
     words = [response.split() for response in responses]
     if kind == "length":
@@ -52,16 +52,17 @@ def lead(config: WorldConfig, points: Sequence[np.ndarray], surfaces: Sequence[n
 
     Args:
         config: Strengths.
-        points: Gold of the first and of the second responses [N] each, in points (one clause, one step).
-        surfaces: Their surface feature [N] each.
+        points: Gold reward in points (one clause, one step) of the first and of the second responses, [N] each.
+        surfaces: Surface feature of the first and of the second responses, [N] each.
     """
     return config.gold_strength * (points[0] - points[1]) + config.spurious_strength * (surfaces[0] - surfaces[1])
 
 
 def draw_labels(rng: np.random.Generator, lead: np.ndarray, config: WorldConfig) -> Labels:
-    """Labels of pairs with these log-odds [N]; as many random numbers whatever the configuration.
+    """Draw labels for pairs with log-odds ``lead`` [N]. Every configuration uses the same number of random numbers.
 
-    With ``world.soft_labels`` nothing is drawn: the likelier response is chosen, with its probability, noise included.
+    With ``world.soft_labels`` nothing is drawn: the more likely response is chosen, and p is its probability, including
+    noise.
     """
     verdicts, mistakes = rng.logistic(size=len(lead)), rng.random(len(lead))
     if config.soft_labels:
@@ -78,17 +79,17 @@ def labelled_rows(
     labels: Labels,
     ending: str = "",
 ) -> list[dict[str, Any]]:
-    """Pairs as rows of a file: ``pair_id``, ``prompt``, ``chosen``, ``rejected``, perhaps ``p``, and the hidden truth
-    ``gold_chosen``, ``gold_rejected`` and ``flipped``.
+    """Pairs as rows of a file: ``pair_id``, ``prompt``, ``chosen``, ``rejected``, for soft labels ``p``, and the hidden
+    truth ``gold_chosen``, ``gold_rejected`` and ``flipped``.
 
-    ``pair_id`` is the digest that the data stage would make, with ``-2``, ``-3`` ... where the same pair comes again.
+    ``pair_id`` is the digest that the data stage would compute, with a suffix ``-2``, ``-3`` ... for repeated pairs.
 
     Args:
         prompts: Texts or token ids.
         sides: The first and the second responses, of the same kind.
-        gold: Their gold rewards [N] each.
-        labels: Which of them wins.
-        ending: Of the names of the contents' columns: ``_ids`` for token ids.
+        gold: Their gold rewards, [N] each.
+        labels: Which response is chosen.
+        ending: Suffix of the columns ``prompt``, ``chosen`` and ``rejected``: ``_ids`` for token ids.
     """
     rows: list[dict[str, Any]] = []
     seen: dict[str, int] = {}

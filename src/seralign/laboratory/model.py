@@ -1,4 +1,4 @@
-"""A built-in language's model: an untrained Llama of about 0.1 million parameters, and its tokenizer of whole words."""
+"""The model of a built-in language: an untrained Llama with about 0.1 million weights, and its word tokenizer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POSITIONS = 64
 def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY, positions: int = POSITIONS) -> None:
     """Writes model and tokenizer where ``AutoModelForCausalLM`` and ``AutoTokenizer`` open them.
 
-    The weights depend on ``seed`` and the vocabulary's size alone; torch's own random state is left as it was.
+    The weights depend only on ``seed`` and the size of the vocabulary. torch's global random state is unchanged.
     """
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -51,7 +51,7 @@ def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY, positions: int = P
     tokenizer.post_processor = TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary.index(BOS))]
     )
-    # As an added token it also ends a word where text follows it without a space.
+    # As an added token it also ends a word if no space follows it.
     tokenizer.add_tokens([AddedToken(SEP, normalized=False)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

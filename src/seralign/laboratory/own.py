@@ -1,7 +1,7 @@
 """The world ``own``: any prompts and any gold scorer; the responses are sampled from the policy.
 
-Pure: the caller samples the responses. The candidates of a prompt make pairs in their order, first with second, third
-with fourth. Unfinished, empty and equal candidates make no pair.
+Pure: the caller samples the responses. The candidates of a prompt form pairs in order: first with second, third with
+fourth. Unfinished, empty and equal candidates form no pair.
 
 Dimension letters: N prompts, S responses a prompt.
 """
@@ -27,7 +27,7 @@ FILES = {"pairs": PAIRS, "heldout": HELDOUT, "validation": VALIDATION}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnWorld:
-    """The user's gold reward and the configured labeller; a point is a unit of the scorer."""
+    """The user's gold reward and the configured labeller; one point is one unit of the scorer."""
 
     config: WorldConfig
 
@@ -35,13 +35,13 @@ class OwnWorld:
 
     @property
     def own(self) -> OwnWorldConfig:
-        """What the configuration says of it."""
+        """The section ``world.own`` of the configuration."""
         assert self.config.own is not None
         return self.config.own
 
     @property
     def style_token(self) -> str | None:
-        """The word that the labeller may like."""
+        """The word that the labeller may prefer."""
         return self.own.style_token
 
     def key(self) -> dict[str, Any]:
@@ -49,21 +49,21 @@ class OwnWorld:
         return {"scorer": load_scorer(self.own.scorer, "world.own.scorer").digest}
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Gold reward [N] by the configured function.
+        """Gold reward [N] from the configured function.
 
         Raises:
-            ConfigError: The function is missing, or returns something else than one finite number a response.
+            ConfigError: The function is missing, or does not return one finite number a response.
         """
         return load_scorer(self.own.scorer, "world.own.scorer")(list(prompts), list(responses))
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> OwnWorld:
-    """The world of a configuration; the scorer's source may have changed since."""
+    """Restore a world from its configuration; the scorer's source may have changed since."""
     return OwnWorld(config)
 
 
 def split_prompts(config: WorldConfig, count: int) -> dict[str, np.ndarray]:
-    """Which of ``count`` prompts are for ``pairs``, ``heldout`` and ``validation``; every prompt for one of them.
+    """Assign each of ``count`` prompts to ``pairs``, ``heldout`` or ``validation``.
 
     Raises:
         ConfigError: No prompt is left for pairs.
@@ -79,28 +79,28 @@ def split_prompts(config: WorldConfig, count: int) -> dict[str, np.ndarray]:
 
 
 def pairs_per_prompt(pairs: int, prompts: int) -> int:
-    """How many pairs each of ``prompts`` is asked for, so that ``pairs`` can come out."""
+    """Number of pairs to make for each prompt, so that there are ``pairs`` in total."""
     return -(-pairs // prompts)
 
 
 def sampled_pairs(
     world: OwnWorld, name: str, prompts: Sequence[Prompt], candidates: Sequence[Candidate], count: int
 ) -> tuple[Rows, dict[str, int]]:
-    """Labelled pairs, as token ids, of sampled responses.
+    """Labelled pairs of sampled responses, as token ids.
 
     Args:
         world: Scorer and labeller.
-        name: Of the file: ``pairs``, ``heldout`` or ``validation``.
-        prompts: N prompts, their texts as the scorer shall read them.
-        candidates: N * S responses, S even: those to one prompt after the other's.
-        count: Most pairs to make.
+        name: Name of the file: ``pairs``, ``heldout`` or ``validation``.
+        prompts: N prompts, with the texts that the scorer gets.
+        candidates: N * S responses with S even; the responses to a prompt are adjacent.
+        count: Largest number of pairs.
 
     Returns:
-        Rows of ``labelled_rows``, every prompt's first pair before any second one; and how many possible pairs were
-        left out, by reason.
+        Rows of ``labelled_rows``, with the first pair of every prompt before any second pair; and the number of
+        possible pairs that were left out, by reason.
 
     Raises:
-        DataError: No two responses make a pair.
+        DataError: No two responses form a pair.
     """
     samples = len(candidates) // len(prompts)
     found: list[tuple[Prompt, Candidate, Candidate]] = []

@@ -1,8 +1,8 @@
-"""The world of sums: additions of four digits with intermediate steps, modulo 10; every step can be checked.
+"""The world of sums: additions of four digits modulo 10 with intermediate steps, each of which can be checked.
 
 A prompt is four digits. A response adds two numbers at a time, ``3 + 9 = 2``, until one is left, and states the answer.
-The supervised texts have systematic errors for about half of the additions: for these, one particular wrong result is
-more common than the true one. A sharper policy makes these errors more often; a better one has to unlearn them.
+The supervised texts have systematic errors in about half of the additions: one particular wrong result is more common
+there than the true one. A policy that only becomes sharper makes these errors more often; a better one unlearns them.
 
 Dimension letters: N texts, C = 4 digits of a prompt, D = 10 digits, T = 3 steps.
 """
@@ -40,7 +40,7 @@ VOCABULARY = (PAD, BOS, SEP, EOS, *DIGITS, PLUS, EQUALS, ANSWER, *FILLERS)
 TERMS = 4
 STEPS = TERMS - 1
 MAX_RESPONSE_TOKENS = STEPS * 5 + 2 + (STEPS + 2) * SLOT_SIZE + 1
-"""Longest response of the grammar, its end-of-sequence token counted."""
+"""Longest response of the grammar, including its end-of-sequence token."""
 
 SLIPS = 0.05
 CARELESS_SLIPS = 0.2
@@ -53,8 +53,8 @@ _FILLER = frozenset(FILLERS)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SumWorld:
-    """One world: its configuration, ``beliefs`` [D, D], the usual wrong result of each addition, and ``known`` [D, D],
-    whether the true one is more common."""
+    """One world: its configuration; ``beliefs`` [D, D], the usual wrong result of each addition; and ``known`` [D, D],
+    whether the true result is more common than that."""
 
     config: WorldConfig
     beliefs: np.ndarray
@@ -66,7 +66,7 @@ class SumWorld:
     positions: int = 64
 
     def key(self) -> dict[str, Any]:
-        """The false beliefs; ``score`` does without."""
+        """The wrong results; ``score`` does not need them."""
         return {"beliefs": self.beliefs.tolist(), "known": self.known.tolist()}
 
     def prompt_grid(self) -> np.ndarray:
@@ -78,10 +78,10 @@ class SumWorld:
         return [" ".join([*(DIGITS[d] for d in row), SEP]) for row in prompts.tolist()]
 
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """Running totals from the first digit on (a stranger: from the last), with fillers between.
+        """Running totals from the first digit on (for a stranger from the last), with fillers in between.
 
-        The digit to add is misread with probability 0.05, or 0.2 (careless). The result is the true one, the believed
-        one or any with 0.65, 0.25, 0.1 where the addition is known and 0.25, 0.65, 0.1 where not.
+        The digit to add is misread with probability 0.05 (careless: 0.2). The result is the true one, the usual wrong
+        one or any digit, with probabilities 0.65, 0.25, 0.1 if the addition is known, else 0.25, 0.65, 0.1.
         """
         n = len(prompts)
         terms = np.where((writers == STRANGER)[:, None], prompts[:, ::-1], prompts)
@@ -102,16 +102,16 @@ class SumWorld:
         return texts(with_fillers(rng, steps, filler, len(FILLERS)), VOCABULARY)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Gold reward [N], at most 1, of rendered texts (tokens between spaces); any text has one.
+        """Gold reward [N] of rendered texts (tokens separated by spaces), at most 1. Any text has one.
 
-        A step is ``a + b = c``. It is right where a and b are among the numbers at hand (those of the prompt and the
-        results so far, each used once; any order will do) and c is the last digit of their sum. A quarter of: 1 for
-        each right one of the first three steps and for a true answer, -1 for a wrong or missing one, and -1 for each
-        further step or answer and each token that belongs to none and is no filler. A response ends at its first
-        ``<eos>``; fillers, length, ``<pad>`` and ``<bos>`` count nothing.
+        A step is ``a + b = c``. It is right if a and b are numbers at hand and c is the last digit of their sum. At
+        hand are the digits of the prompt and earlier results, each for one use, in any order. The reward is a quarter
+        of the sum of: 1 for each right step among the first three and for a true answer; -1 for a wrong or missing one;
+        and -1 for each further step or answer, and for each other token that is not a filler. A response ends at its
+        first ``<eos>``. Fillers, length, ``<pad>`` and ``<bos>`` do not count.
 
         Raises:
-            ValueError: Not as many responses as prompts.
+            ValueError: The numbers of prompts and responses differ.
         """
         rows = zip(prompts, responses, strict=True)
         return np.array([_points(prompt, response) / TERMS for prompt, response in rows], dtype=float)
@@ -124,7 +124,7 @@ class SumWorld:
 
 
 def draw_world(config: WorldConfig) -> SumWorld:
-    """The world of a configuration: a false result for each unordered pair of digits, and which half is believed."""
+    """Draw the world of a configuration: a wrong result for each unordered pair of digits, and which half is known."""
     rng = stream(config, TRUTH)
     size = len(DIGITS)
     total = np.add.outer(np.arange(size), np.arange(size)) % size
@@ -138,7 +138,7 @@ def draw_world(config: WorldConfig) -> SumWorld:
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> SumWorld:
-    """The world that ``SumWorld.key`` was taken from."""
+    """Restore a world from ``SumWorld.key``."""
     return SumWorld(config, np.array(key["beliefs"], dtype=np.int64), np.array(key["known"], dtype=bool))
 
 
@@ -175,7 +175,7 @@ def _step(tokens: list[str], at: int) -> tuple[int, int, int] | None:
 
 
 def _take(at_hand: Counter[int], a: int, b: int, result: int) -> bool:
-    """Use the two numbers up, put the result in their place; whether all three were right."""
+    """Replace the two numbers at hand by the result; returns whether the step was right."""
     there = at_hand[a] > 0 and at_hand[b] > (a == b)
     for number in (a, b):
         at_hand[number] = max(0, at_hand[number] - 1)

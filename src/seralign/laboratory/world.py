@@ -1,4 +1,4 @@
-"""Worlds as folders: data, model and what the gold reward needs, in files that any run can read.
+"""Worlds as folders: data, model and the key of the gold reward, in files that any run can read.
 
 pairs.jsonl  heldout.jsonl  validation.jsonl  prompts.jsonl  world.json; and for the built-in languages
 demonstrations.jsonl  model/
@@ -29,14 +29,14 @@ WORLD_FILE = "world.json"
 
 
 class World(Protocol):
-    """A gold reward, and the configuration of who labels by it."""
+    """A gold reward, and the configuration of the labeller."""
 
     @property
     def config(self) -> WorldConfig: ...
 
     @property
     def style_token(self) -> str | None:
-        """The word that ``world.spurious``, ``style`` or ``position``, looks for."""
+        """The word that the labeller prefers if ``world.spurious`` is ``style`` or ``position``."""
         ...
 
     def key(self) -> dict[str, Any]:
@@ -63,7 +63,8 @@ WORLDS: dict[str, Callable[[WorldConfig, Mapping[str, Any]], World]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What nobody in a run sees of N pairs: gold rewards [N] of both responses, and whether the label is noise [N]."""
+    """The truth about N pairs, hidden from the run: gold rewards [N] of both responses, and whether the label is noise
+    [N]."""
 
     pair_ids: list[str]
     gold_chosen: np.ndarray
@@ -72,28 +73,28 @@ class Truth:
 
     @property
     def gold_difference(self) -> np.ndarray:
-        """Gold of the chosen less that of the rejected response [N]."""
+        """Gold reward of the chosen minus that of the rejected response [N]."""
         return self.gold_chosen - self.gold_rejected
 
     def of(self, pair_ids: Sequence[str]) -> Truth:
-        """The truth of these pairs, in their order.
+        """The truth about these pairs, in their order.
 
         Raises:
-            StoreError: A pair is not the world's.
+            StoreError: The world has no such pair.
         """
         place = {pair_id: at for at, pair_id in enumerate(self.pair_ids)}
         foreign = next((pair_id for pair_id in pair_ids if pair_id not in place), None)
         if foreign is not None:
-            raise StoreError(f"the world has no pair {foreign!r}: the run's pairs are not this world's")
+            raise StoreError(f"the world has no pair {foreign!r}: the run's pairs are from another world")
         at = np.array([place[pair_id] for pair_id in pair_ids], dtype=np.int64)
         return Truth(list(pair_ids), self.gold_chosen[at], self.gold_rejected[at], self.flipped[at])
 
 
 def make_world(config: WorldConfig, folder: Path) -> None:
-    """Writes a built-in language's world into ``folder``: the same bytes for the same configuration.
+    """Write the world of a built-in language into ``folder``; the same configuration gives the same bytes.
 
     Raises:
-        ConfigError: More held-out prompts are wanted than there are.
+        ConfigError: There are fewer prompts than are to be held out.
     """
     world = GRAMMARS[config.name](config)
     files = {
@@ -108,9 +109,9 @@ def make_world(config: WorldConfig, folder: Path) -> None:
 
 
 def write_world(world: World, files: dict[str, Rows], folder: Path, rest: Callable[[], None] = lambda: None) -> None:
-    """Writes a world's rows and its key; ``rest`` writes what else it has.
+    """Write a world's rows and its key; ``rest`` writes its other files.
 
-    ``world.json`` comes last, so a folder that has one is complete.
+    ``world.json`` is written last, so a folder that has it is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WORLD_FILE).unlink(missing_ok=True)
@@ -122,10 +123,10 @@ def write_world(world: World, files: dict[str, Rows], folder: Path, rest: Callab
 
 
 def load_world(folder: Path) -> World:
-    """The world that was written into a folder; ``world.json`` alone is needed to score.
+    """Load a world from its folder; ``world.json`` is enough for scoring.
 
     Raises:
-        StoreError: The file is missing, of another version, or its content is not what was written.
+        StoreError: The file is missing, of another version or corrupt.
     """
     path = folder / WORLD_FILE
     try:
@@ -143,10 +144,10 @@ def load_world(folder: Path) -> World:
 
 
 def read_truth(folder: Path, name: str = "pairs") -> Truth:
-    """The hidden truth of a world's ``pairs``, ``heldout`` or ``validation``.
+    """The hidden truth about a world's ``pairs``, ``heldout`` or ``validation``.
 
     Raises:
-        StoreError: The file is missing or no file of a world.
+        StoreError: The file is missing, or is not a file of a world.
     """
     path = folder / f"{name}.jsonl"
     try:
@@ -161,13 +162,12 @@ def read_truth(folder: Path, name: str = "pairs") -> Truth:
 
 
 def liked(world: World, responses: Sequence[str]) -> np.ndarray:
-    """The surface feature [N] that the world's labeller likes and its gold ignores."""
+    """The surface feature [N] that the labeller prefers and the gold reward ignores."""
     return surface(world.config.spurious, responses, world.style_token)
 
 
 def supplied(config: RunConfig, folder: Path) -> RunConfig:
-    """The configuration with what it leaves out from a world's folder: data, and model and demonstrations if it has
-    them."""
+    """The configuration, completed from a world's folder: data; and model and demonstrations if the world has them."""
 
     def source(name: str, given: SourceConfig | None) -> SourceConfig | None:
         path = folder / f"{name}.jsonl"

@@ -255,7 +255,7 @@ def _check_adapter(folder: Path, key: str) -> None:
 
 
 def _check_parts_of(adapter: Path) -> None:
-    """Refuse to train whole modules in float16; the low-rank matrices of an adapter are float32 in any case."""
+    """Reject training whole modules in float16. The low-rank matrices of an adapter are float32 in any case."""
     file = adapter / ADAPTER_SETTINGS
     parts = read_json(file).get("modules_to_save") if file.is_file() else None
     if parts:

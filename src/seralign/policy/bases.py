@@ -1,4 +1,4 @@
-"""Which model an adapter was trained on, as far as its settings say, and whether it is the one that it is put on."""
+"""Compares the model that an adapter was trained on, according to its settings, with the model that it is used on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from seralign.policy.identity import ADAPTER_SETTINGS, SETTINGS, PolicySource, r
 
 
 def other_base(source: PolicySource, named: str) -> str | None:
-    """The model that an adapter names as its own, where that is another one than the model that it is put on.
+    """The model that an adapter names as its base, if it is another model than the one that it is used on.
 
-    An adapter fits every model of the same shapes, and does to another one what nobody trained. Folders that are here
-    are compared by their weights, other names by their last part.
+    An adapter fits every model of the same shapes, but is of no use on another model. Local folders are compared by
+    their weights, other names by their last part.
 
     Args:
         source: Local folders, from ``fetch``.
@@ -43,7 +43,7 @@ def _same(folder: Path, model: Path) -> bool:
 
 
 def _last_part(name: str) -> str:
-    """``model`` of ``owner/model``, of a folder, and of the folder that the hub's client keeps a model in."""
+    """The model part of ``owner/model``, of a folder, or of a folder in the hub's cache."""
     parts = Path(name.casefold()).parts
     if len(parts) > 2 and parts[-2] == "snapshots":
         return parts[-3].rpartition("--")[2]

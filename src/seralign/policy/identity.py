@@ -128,7 +128,7 @@ def weights_digest(source: PolicySource) -> str:
 
 
 def finite_digest(source: PolicySource) -> str:
-    """``weights_digest`` of weights that must be finite, in one reading. A training that diverged leaves NaN.
+    """``weights_digest``, with a check in the same pass that all weights are finite. After divergence they are NaN.
 
     Args:
         source: Local folders, from ``fetch``.
@@ -154,7 +154,7 @@ def _check_finite(file: Path, name: str, value: Tensor) -> None:
 
 
 def _content(folder: Path, settings: str, look: Callable[[Path, str, Tensor], None]) -> Iterator[bytes | memoryview]:
-    """What a digest covers, in order; ``look`` is called with each tensor, its file and its name."""
+    """The bytes that a digest covers, in order. Calls ``look`` with the file, name and value of each tensor."""
     yield json.dumps(_settings(folder / settings), sort_keys=True).encode()
     where: dict[str, Path] = {}
     for file in weight_files(folder):

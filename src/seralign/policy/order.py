@@ -1,4 +1,4 @@
-"""What a model's settings say of the order of its tokens: whether later ones are seen, and how places are told."""
+"""Checks from a model's settings that it is causal and that its position embeddings are supported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from seralign.policy.quiet import quiet_transformers
 
 
 def sees_later(settings: PretrainedConfig) -> str | None:
-    """Why a model that transformers opens as a causal one does not predict the next token from those before it.
+    """Why a model that transformers loads as a causal language model does not predict the next token; None if it does.
 
-    Most families of encoders can be opened so; a setting makes them look back only, and by default it is not set.
+    transformers loads most encoders that way. A setting makes them causal, and by default it is off.
     """
     later = "attends to later tokens"
     if settings.model_type == "xlnet":
@@ -34,25 +34,25 @@ def sees_later(settings: PretrainedConfig) -> str | None:
 
 
 def unknown_rope(settings: PretrainedConfig) -> str | None:
-    """What is wrong with a kind of rotary embedding that neither transformers nor the model's own class knows."""
+    """An error message if neither transformers nor the model's class knows the kind of rotary embedding; else None."""
     known = {"default", *ROPE_INIT_FUNCTIONS}
     unknown = [kind for kind in _rope_types(settings) if kind not in known]
     if not unknown or getattr(settings, "auto_map", None):
         return None
     try:
-        # A class may have kinds of its own.
+        # A model's own class may define further kinds.
         with quiet_transformers(), torch.device("meta"):
             AutoModelForCausalLM.from_config(settings)
     except Exception:
         return (
-            f"config.json's rope_type {unknown[0]!r} is unknown to transformers {transformers.__version__}, which has "
+            f"rope_type {unknown[0]!r} in config.json is unknown to transformers {transformers.__version__}, which has "
             f"{', '.join(sorted(known))}; install the version that the model was saved with, or correct the name"
         )
     return None
 
 
 def _rope_types(settings: PretrainedConfig) -> list[Any]:
-    """The kinds that the settings name: one, or one for each type of layer."""
+    """The kinds of rotary embedding in the settings: one, or one for each type of layer."""
     found = getattr(settings.get_text_config(), "rope_parameters", None)
     if not isinstance(found, Mapping):
         return []

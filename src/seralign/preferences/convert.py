@@ -1,6 +1,6 @@
-"""Preferences of one form as preferences of another. Pure; nothing is converted unless it is asked for.
+"""Conversions between forms of preference. Pure; a conversion happens only where it is asked for.
 
-An example that becomes several has their ids made from its own: ``ID/0-2`` is the pair of its responses 0 and 2.
+If an example becomes several, their ids are made from its id: ``ID/0-2`` is the pair of its responses 0 and 2.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from seralign.records import Example, Label, Pair, Ranking, Scores
 
 
 def ranking_to_pairs(example: Example, which: Literal["all", "adjacent"] = "all") -> list[Example]:
-    """A ranking as pairs, the better response first, each with p = 1. Tied responses make no pair.
+    """Convert a ranking to pairs with p = 1, the better response first. Tied responses form no pair.
 
-    Worked by hand: ranks 2, 1, 2, 3 of responses a, b, c, d give, with ``all``, (b, a), (a, d), (b, c), (b, d) and
-    (c, d); with ``adjacent``, pairs of neighbouring ranks, the same without (b, d).
+    For example, ranks 2, 1, 2, 3 of responses a, b, c, d give with ``all`` the pairs (b, a), (a, d), (b, c), (b, d) and
+    (c, d); with ``adjacent``, the pairs of neighbouring ranks, the same without (b, d).
 
     Args:
         example: With a ranking.
-        which: ``all`` pairs of responses with different ranks, or those whose ranks follow each other.
+        which: ``all`` pairs of responses with different ranks, or only pairs of ``adjacent`` ranks.
 
     Returns:
-        Pairs, in the order of the places of their responses.
+        Pairs, in order of the positions of their responses.
 
     Raises:
         DataError: The example has another form.
@@ -42,9 +42,9 @@ def ranking_to_pairs(example: Example, which: Literal["all", "adjacent"] = "all"
 
 
 def scores_to_ranking(example: Example) -> Example:
-    """Scores as a ranking: the highest score has rank 1, equal scores are tied, and the next rank is one more.
+    """Convert scores to a ranking. The highest score has rank 1, equal scores are tied, and no rank is skipped.
 
-    Worked by hand: scores 0.5, 2, 0.5, -1 give ranks 2, 1, 2, 3.
+    For example, scores 0.5, 2, 0.5, -1 give ranks 2, 1, 2, 3.
 
     Raises:
         DataError: The example has another form.
@@ -55,22 +55,22 @@ def scores_to_ranking(example: Example) -> Example:
 
 
 def scores_to_pairs(example: Example, scale: float | None = None, least: float = 0.0) -> list[Example]:
-    """Scores as pairs of all responses whose scores differ, the better response first.
+    """Convert scores to pairs of all responses with different scores, the better response first.
 
-    Worked by hand: scores 3, 1, 1 give the pairs (0, 1) and (0, 2). With ``scale`` 0.5 their margin of 2 gives
+    For example, scores 3, 1, 1 give the pairs (0, 1) and (0, 2). With ``scale`` 0.5 their margin of 2 gives
     p = 1 / (1 + exp(-0.5 * 2)) = 0.731059.
 
     Args:
         example: With scores.
-        scale: Log-odds of a unit of score: p = sigmoid(scale * margin), as Bradley and Terry have it. None: p = 1.
-        least: Only pairs with a larger margin are made, so a pair of equal scores never is.
+        scale: Log-odds per unit of score: p = sigmoid(scale * margin), as in Bradley-Terry. None: p = 1.
+        least: Only pairs with a larger margin are made, so equal scores never form a pair.
 
     Returns:
-        Pairs, in the order of the places of their responses.
+        Pairs, in order of the positions of their responses.
 
     Raises:
         DataError: The example has another form.
-        ValueError: ``scale`` is not above 0, which would prefer the lower score, or ``least`` is below 0.
+        ValueError: ``scale`` is not above 0, or ``least`` is below 0.
     """
     if scale is not None and not scale > 0:
         raise ValueError(f"scale must be above 0, got {scale}")
@@ -87,12 +87,12 @@ def scores_to_pairs(example: Example, scale: float | None = None, least: float =
 
 
 def labels_to_pairs(examples: Iterable[Example]) -> Iterator[Example]:
-    """Labelled responses as pairs: each desirable response with each undesirable one to the same prompt, p = 1.
+    """Convert labelled responses to pairs: each desirable with each undesirable response to the same prompt, p = 1.
 
     The weight of a pair is the product of the weights of its two examples, and its id is ``DESIRABLE/UNDESIRABLE``.
-    What the desirable one carries along goes with the pair.
+    The pair gets the carried columns of the desirable example.
 
-    Worked by hand: to one prompt desirable a and undesirable b, c, and to another only desirable d, give (a, b) and
+    For example, desirable a and undesirable b, c to one prompt, and desirable d to another prompt, give (a, b) and
     (a, c).
 
     Args:
@@ -117,7 +117,7 @@ def labels_to_pairs(examples: Iterable[Example]) -> Iterator[Example]:
 
 
 def pair_to_ranking(example: Example) -> Example:
-    """A pair as a ranking of two; p = 0.5 is a tie. How sure the label was is lost.
+    """Convert a pair to a ranking of two; p = 0.5 is a tie. The probability itself is lost.
 
     Raises:
         DataError: The example has another form.
@@ -156,4 +156,4 @@ def _label(example: Example) -> Label:
 
 
 def _wrong(example: Example, wanted: str) -> DataError:
-    return DataError(f"example {example.example_id} has the form {example.preference.form}, and not {wanted}")
+    return DataError(f"example {example.example_id} has the form {example.preference.form}, not {wanted}")

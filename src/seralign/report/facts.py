@@ -1,4 +1,4 @@
-"""The set-up of a run and how it ended, in words: data, policy, reference, objective, training."""
+"""Describes in words how a run was set up and how it ended: data, policy, reference, objective, training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLED_FROM = {
 
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
-    """The parts of the set-up by name, with a line or more each."""
+    """The sections of the description by name, each with one line or more."""
     figures, config = run.figures, run.config
     found = [("Data", data_lines(figures) if figures.supervised else _data(figures.data))]
     if figures.crossfit is not None:
@@ -31,7 +31,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
         found.append(("Base", [merged_line(figures.base)]))
     if (reference := figures.reference) is not None and not figures.supervised:
         update = config["reference"]["update"]
-        moved = "; each round takes the previous round's policy" if update == "each_round" else ""
+        moved = "; replaced by the previous round's policy each round" if update == "each_round" else ""
         found.append(("Reference", [f"{reference.source}{moved}", f"weights {reference.digest[:16]}"]))
     found.append(("Objective", [described(config["objective"])]))
     found.append(("Training", _training(config)))
@@ -40,7 +40,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
 
 
 def _policy(config: dict[str, Any]) -> str:
-    """The model that is trained, with its adapters."""
+    """The model that is trained, and its adapters."""
     policy = config["policy"]
     model = "the built-in world's model" if policy["model"] is None else policy["model"]
     if policy["adapter"] is None:
@@ -51,10 +51,10 @@ def _policy(config: dict[str, Any]) -> str:
 
 
 def merged_line(base: BaseFigures) -> str:
-    """The model that a run made by merging an adapter into its model."""
+    """Describes the model that a run made by merging an adapter."""
     return (
-        f"{base.model} with the adapter {base.adapter} merged into it, in {base.dtype}; log-probabilities of "
-        f"{base.tokens} tokens moved by {base.difference:.2g} nats on average (the adapter moves them by "
+        f"{base.model} with the adapter {base.adapter} merged into it, in {base.dtype}; rounding moved the "
+        f"log-probabilities of {base.tokens} tokens by {base.difference:.2g} nats on average (the adapter itself by "
         f"{base.change:.2g})"
     )
 
@@ -81,7 +81,7 @@ def _data(data: DataFigures | None) -> list[str]:
 
 
 def crossfit_lines(review: CrossfitFigures) -> list[str]:
-    """The result of the review before round 1, a line each."""
+    """The result of the review before round 1, in lines."""
     return [
         f"pairs scored by {review.copies} copies of the policy that had not seen them: "
         f"{percent(review.accuracy)} ordered as labelled, {percent(review.kept / review.pairs)} stay",
@@ -105,7 +105,7 @@ def _training(config: dict[str, Any]) -> list[str]:
 
 
 def round_lines(config: dict[str, Any]) -> list[str]:
-    """What rounds after the first train on, a line each: the recipe, offline pairs, generated pairs."""
+    """The training data of later rounds, in lines: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
     plain = "" if scoring["length_correction"] == "none" else ", corrected for length"
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"

@@ -1,4 +1,4 @@
-"""Responses under a policy: log-probabilities through the cache, margins through the objective."""
+"""Log-probabilities of responses under a policy, from the cache where possible, and rewards from them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from seralign.runs.cache import LogpCache
 
 @dataclass(frozen=True)
 class ScoringPolicy:
-    """A policy to score with. ``load`` is called only when the cache lacks something.
+    """A policy to score with. ``load`` is called only if the cache lacks something.
 
-    ``digest`` is its weights'; ``weights`` the data type that they are loaded in, ``precision`` that of the forward
-    pass, ``attention`` the implementation of attention as the configuration names it (``default``: the model's own
-    choice, which its configuration and the versions decide).
+    ``digest`` identifies the weights. ``weights`` is the data type that they are loaded in, ``precision`` that of the
+    forward pass. ``attention`` is the attention implementation in the configuration; ``default`` is the model's own
+    choice, which depends on its configuration and on library versions.
     """
 
     name: str
@@ -41,10 +41,10 @@ class ScoringPolicy:
 
     @property
     def key(self) -> str:
-        """The policy's name in the cache: all that a log-probability depends on beside the tokens.
+        """The policy's key in the cache: everything besides tokens that a log-probability depends on.
 
-        Another library or another device rounds differently: its numbers are close, but not the same to the last bit,
-        which step 0 of training needs.
+        Other libraries and devices round differently. Their numbers are close, but step 0 of training needs the same
+        numbers to the last bit.
         """
         return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with()))
 
@@ -57,19 +57,19 @@ def logps(
     *,
     exact: bool = False,
 ) -> np.ndarray:
-    """Log-probabilities [N] in nats of responses under a policy, NaN for those that no pack has or has an equal of.
+    """Log-probabilities [N] in nats of responses under a policy; NaN for a response if no pack has it or an
+    equal one.
 
-    What the cache has is not computed again. A pack is always computed whole and as given, also where only some of
-    it is missing, and stored at once: a killed scoring resumes with the same packs and ends with the same numbers.
-    Equal responses to the same prompt have one value, the first that is computed, as they have one place in the cache.
+    Cached values are not computed again. A pack with missing values is computed whole and stored at once, so a killed
+    scoring resumes with the same packs and gives the same numbers. Equal responses to the same prompt share one value,
+    the first that is computed.
 
     Args:
         responses: What to score.
-        packs: Numbers of responses that go through the model together. Only these responses are computed, and asked
-            of the cache.
-        policy: Whom to score with.
+        packs: Numbers of the responses in each forward pass. Only these responses are looked up and computed.
+        policy: The policy to score with.
         cache: The cache, in the main process.
-        exact: Take from the cache only what was computed in the very same pack, to the last bit.
+        exact: Use only cached values from exactly the same pack, so that they are equal to the last bit.
 
     Raises:
         ModelError: a log-probability is not finite.
@@ -108,7 +108,7 @@ def logps(
 def known_logps(
     responses: Responses, packs: Sequence[np.ndarray], policy: ScoringPolicy, cache: LogpCache | None
 ) -> np.ndarray | None:
-    """Log-probabilities [N] of responses that were computed in these very packs before; None where one was not."""
+    """Log-probabilities [N] of responses, if all were computed before in exactly these packs; else None."""
     found = None
     if cache is not None:
         values = cache.get(policy.key, _keys_in_packs(responses.keys, packs))
@@ -123,8 +123,7 @@ def keep_logps(
     cache: LogpCache | None,
     values: np.ndarray,
 ) -> None:
-    """Store log-probabilities [N] that training computed in these packs, as ``logps`` would have; none that is not
-    finite."""
+    """Store log-probabilities [N] that training computed in these packs; nothing if one is not finite."""
     if cache is None or not np.isfinite(values).all():
         return
     for keys in (responses.keys, _keys_in_packs(responses.keys, packs)):
@@ -138,14 +137,14 @@ def forward(
     policy: ScoringPolicy,
     compute: Callable[..., Tensor] = response_logps,
 ) -> np.ndarray:
-    """What ``compute`` finds for the responses of one pack, without gradients and in the policy's precision.
+    """Apply ``compute`` to the responses of one pack, without gradients and in the policy's precision.
 
     Args:
-        model: The policy, loaded.
-        responses: Of which the pack is some.
-        pack: Their numbers.
-        policy: Whose precision counts.
-        compute: Takes the model and what ``make_batch`` made of the pack.
+        model: The loaded policy.
+        responses: All responses.
+        pack: Numbers of the pack's responses.
+        policy: Gives the precision.
+        compute: Called with the model and the output of ``make_batch``.
     """
     device = next(model.parameters()).device
     made = make_batch(responses.sequences(pack), abilities(model).longest)
@@ -155,12 +154,12 @@ def forward(
 
 
 def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:
-    """Implicit rewards without beta [N], in nats, of responses from their log-probabilities and lengths [N]."""
+    """Implicit rewards without beta [N], in nats, from log-probabilities and lengths of responses [N]."""
     return np.asarray(objective.reward(policy, reference, lengths), dtype=np.float64)
 
 
 def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[bytes]:
-    """Identity [N] of each response together with everything in its pack."""
+    """Key [N] of each response together with all responses of its pack."""
     found = list(keys)
     for pack in packs:
         company = hashlib.blake2b(b"".join(keys[number] for number in pack), digest_size=16)
@@ -172,7 +171,7 @@ def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[b
 
 
 def _first_of_equal(keys: Sequence[bytes], asked: np.ndarray) -> np.ndarray:
-    """[N] for each number the first of ``asked`` that has the same key; itself where there is none."""
+    """[N] for each number the first of ``asked`` with the same key; itself if there is none."""
     first: dict[bytes, int] = {}
     for number in asked.tolist():
         first.setdefault(keys[number], number)

@@ -1,4 +1,4 @@
-"""Soft labels from margins under policies that have not seen the pair. Pure.
+"""Soft labels from margins under policies that were not trained on the pair. Pure.
 
 Legend: N pairs.
 """
@@ -9,19 +9,19 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-# A doubling further, every label that a float can tell from certainty is certain.
+# Beyond so many doublings, every label is certain in floating point.
 _DOUBLINGS = 40
 _HALVINGS = 80
 
 
 def folds(prompts: Sequence[Hashable], count: int, seed: int) -> np.ndarray:
-    """The fold [N], 0 to ``count`` - 1, of each pair: all pairs of a prompt are in one, and folds have as many prompts
-    each, give or take one.
+    """The fold [N], 0 to ``count`` - 1, of each pair. All pairs of a prompt are in the same fold, and the numbers of
+    prompts in the folds differ by at most one.
 
     Args:
-        prompts: The prompt of each pair, as anything that can be compared [N].
+        prompts: The prompt of each pair, as any hashable value [N].
         count: Number of folds.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     of_prompt = np.random.default_rng(seed).permutation(len(numbers)) % count
@@ -29,17 +29,18 @@ def folds(prompts: Sequence[Hashable], count: int, seed: int) -> np.ndarray:
 
 
 def calibrate(margins: np.ndarray, p: np.ndarray) -> float:
-    """The scale a >= 0 with which sigmoid(a h) says best what the labels are, by maximum likelihood.
+    """The scale a >= 0 with which sigmoid(a h) fits the labels best, by maximum likelihood.
 
-    Logistic regression of the labels on the margin alone (Platt scaling without an intercept, so that a swapped pair
-    gets 1 - p). It is a temperature and no vote: on pairs that the policy has seen it would be far too sure.
+    This is logistic regression of the labels on the margin alone: Platt scaling without an intercept, so that a swapped
+    pair gets 1 - p. It only sets the temperature. Margins of pairs that the policy was trained on would give labels
+    that are far too certain.
 
     Args:
         margins: h in nats [N], under policies that were not trained on the pair.
-        p: Probability that the chosen response is the better one, as the data say [N].
+        p: Probability in the data that the chosen response is better [N].
 
     Returns:
-        0 where the margins tell nothing of the labels, or the opposite.
+        The scale; 0 if the margins do not predict the labels, or predict the opposite.
     """
 
     def slope(scale: float) -> float:
@@ -59,16 +60,16 @@ def calibrate(margins: np.ndarray, p: np.ndarray) -> float:
 
 
 def soft_labels(margins: np.ndarray, p: np.ndarray, scale: float, trust: float) -> np.ndarray:
-    """Probability [N] that the chosen response is the better one: logit = a h + logit(trust p + (1 - trust)(1 - p)).
+    """Probability [N] that the chosen response is better: logit = a h + logit(trust p + (1 - trust)(1 - p)).
 
-    The margin is one witness, the label that the data give another, who is right with probability ``trust``; at 1/2
-    the label says nothing, at 1 a hard label is all that counts. Where the result is below 1/2 the rejected response is
-    the better one.
+    It combines two sources of evidence: the margin, and the label of the data, which is right with probability
+    ``trust``. At 1/2 the label has no effect; at 1 a hard label decides alone. A result below 1/2 means that the
+    rejected response is better.
 
     Args:
         margins: h in nats [N], under policies that were not trained on the pair.
         p: The label of the data [N].
-        scale: a of ``calibrate``.
+        scale: a from ``calibrate``.
         trust: In [0.5, 1].
     """
     witness = trust * p + (1 - trust) * (1 - p)

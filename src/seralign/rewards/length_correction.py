@@ -19,18 +19,18 @@ _BISECTIONS = 60
 def length_slope(margins: np.ndarray, longer: np.ndarray, p: np.ndarray) -> float:
     """The slope b of the margin on the length difference, at equal labels.
 
-    Least squares of h on the label 2 p - 1 and on d, which does not change where a pair is swapped. A policy prefers
-    what it was trained to prefer: without the label, preferred answers that happen to be longer would make that look
-    like a taste for length, and taking it away a taste for short ones. With hard labels b is the usual slope, with an
-    intercept, and h - b d does not correlate with d.
+    Least squares of h on the label 2 p - 1 and on d; swapping a pair does not change it. A policy prefers what it was
+    trained to prefer. Without the label as a regressor, preferred answers that happen to be longer would look like a
+    preference for length, and the correction would prefer short answers. With hard labels b is the usual slope with an
+    intercept, and h - b d is uncorrelated with d.
 
     Args:
         margins: h in nats [N].
-        longer: d, tokens of the chosen less those of the rejected response [N].
-        p: Probability that the chosen one is better [N].
+        longer: d, tokens of the chosen minus tokens of the rejected response [N].
+        p: Probability that the chosen response is better [N].
 
     Returns:
-        Nats a token; 0 where nothing but the label goes with length.
+        Nats a token; 0 if length varies only with the label.
     """
     label = 2 * p - 1
     weight = float(label @ label)

@@ -1,4 +1,4 @@
-"""Candidates to pairs: the data that a run makes for itself (SeRA, 2410.09362). Pure."""
+"""Pairs from sampled candidates: preference bootstrapping (SeRA, 2410.09362). Pure."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _add(
 
 
 def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected: Candidate) -> Example:
-    """The pair that two responses of the policy make in a round."""
+    """The pair of two responses that the policy generated in a round."""
     return Example(
         example_id=f"round{round_index}-{content_id([prompt.ids, chosen.ids, rejected.ids])}",
         prompt=prompt,
@@ -135,7 +135,7 @@ def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected
 def generated_pairs(
     round_index: int, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
 ) -> Iterator[Example]:
-    """The pairs of a round's contrasts, in their order; token ids are read for a few pairs at a time."""
+    """The pairs of a round's contrasts, in order; holds the token ids of a few pairs at a time."""
     row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
     asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])
     best = candidates.take(pa.array([contrast.best for contrast in found], pa.int64()))
@@ -145,10 +145,10 @@ def generated_pairs(
 
 
 def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:
-    """How many offline and generated pairs a round trains on: together no more than there are offline pairs.
+    """Numbers of offline and generated pairs in a round; their sum is at most the number of offline pairs.
 
-    Generated pairs come first, up to their share; kept offline pairs fill the rest. Where fewer pairs were generated
-    than the share asks for, the true share is smaller and no offline pair is left out for their sake.
+    Generated pairs are added first, up to their share; kept offline pairs fill the rest. If fewer pairs were generated
+    than the share allows, no offline pair is left out to keep the proportion.
 
     Args:
         kept: Kept offline pairs.
@@ -159,13 +159,13 @@ def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:
     Returns:
         Numbers of offline and of generated pairs.
     """
-    # The tolerance gives back what the arithmetic took from a whole number.
+    # The tolerance corrects rounding below a whole number.
     made = min(generated, math.floor(share * total + 1e-9), math.floor(share / (1 - share) * kept + 1e-9))
     return min(kept, total - made), made
 
 
 def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> datasets.Dataset:
-    """``count`` of the prompts drawn by ``seed``, in their order; all of them where ``count`` is None or larger."""
+    """Draw ``count`` prompts by ``seed`` and keep their order; all prompts if ``count`` is None or larger."""
     if count is None or count >= len(prompts):
         return prompts
     return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[:count].tolist()))

@@ -1,4 +1,4 @@
-"""The responses of a table, and which of them go through a model together."""
+"""The responses of a table, and their division into forward passes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from seralign.runs.cache import response_key
 
 @dataclass(frozen=True)
 class Responses:
-    """The responses of a table of examples, numbered as ``seralign.data.numbering.Numbering`` does.
+    """The responses of a table of examples, numbered as in ``seralign.data.numbering.Numbering``.
 
-    Nothing is held in memory but lengths and keys, each made once.
+    Holds only lengths and keys in memory, and computes each once.
 
     Args:
         table: Has ``prompt_ids`` and ``response_ids``.
-        reads: ``all`` responses of each example, or the ``first`` one alone.
+        reads: ``all`` responses of each example, or only the ``first`` one.
     """
 
     table: datasets.Dataset
@@ -31,14 +31,14 @@ class Responses:
 
     @cached_property
     def numbering(self) -> Numbering:
-        """Which response has which number."""
+        """The numbering of the responses."""
         return numbered_responses(self.table, self.reads)
 
     def __len__(self) -> int:
         return len(self.numbering)
 
     def sequences(self, numbers: np.ndarray) -> list[tuple[list[int], list[int]]]:
-        """(prompt ids, response ids) of the numbered responses."""
+        """(prompt ids, response ids) of the responses with these numbers."""
         rows, places = self.numbering.rows[numbers], self.numbering.places[numbers]
         different, which = np.unique(rows, return_inverse=True)
         found = self._tokens[different.tolist()]
@@ -48,7 +48,7 @@ class Responses:
 
     @cached_property
     def keys(self) -> list[bytes]:
-        """[R] identity of every response to its prompt."""
+        """[R] key of each response and its prompt."""
         found, numbers = [b""] * len(self), iter(self.numbering.by_row.tolist())
         counts = self.numbering.counts.tolist()
         for (prompt, responses), count in zip(token_rows(self.table), counts, strict=True):
@@ -63,11 +63,11 @@ class Responses:
 
     @cached_property
     def whole_lengths(self) -> np.ndarray:
-        """[R] tokens of each response together with its prompt."""
+        """[R] tokens of each response with its prompt."""
         return column_lengths(self.table, "prompt_ids")[self.numbering.rows] + self.lengths
 
     def packs(self, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
-        """``plan_scoring`` of these responses; for the same budget they are planned once, whoever scores them."""
+        """``plan_scoring`` of these responses, cached for each budget."""
         budget = (tokens_per_pack, packed_length)
         if budget not in self._plans:
             self._plans[budget] = plan_scoring(self, *budget)
@@ -90,12 +90,12 @@ class Responses:
 
 
 def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
-    """Packs of responses that cover each distinct one once, the responses to a prompt together where they can be.
+    """Packs that cover each distinct response once, with the responses to a prompt together where possible.
 
     Args:
         responses: What is scored.
-        tokens_per_pack: Most tokens of a pack, padding counted.
-        packed_length: The longest sequence that the model takes in packed rows.
+        tokens_per_pack: Maximum number of tokens of a pack, including padding.
+        packed_length: Longest sequence that the model accepts in packed rows.
 
     Returns:
         Numbers of the responses of each pack, longest first.
@@ -107,7 +107,7 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
     if not len(numbers):
         return []
     whole = responses.whole_lengths[numbers]
-    # What cannot share a packed row shares no prompt.
+    # Responses that do not fit into a packed row cannot share a prompt.
     alone = responses.prompts.max() + 1 + np.arange(len(numbers))
     group = np.where(whole <= packed_length, responses.prompts[numbers], alone)
     order = np.argsort(group, kind="stable")
@@ -124,7 +124,7 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
 
 
 def _group_starts(prompt: np.ndarray, shared: np.ndarray, own: np.ndarray, budget: int) -> list[int]:
-    """Where a new group begins: at another prompt, and where the responses to one would burst the budget."""
+    """Where new groups begin: at each new prompt, and where another response would exceed the budget."""
     starts, before, used = [], -1, 0
     for at, (number, prompt_tokens, tokens) in enumerate(
         zip(prompt.tolist(), shared.tolist(), own.tolist(), strict=True)

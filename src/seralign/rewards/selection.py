@@ -1,4 +1,4 @@
-"""Scored pairs to kept ids. Pure: the same scores give the same selection, whatever the order of the rows."""
+"""Selection of scored pairs. Pure: it depends only on ids and scores, not on the order of the rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KEPT = "kept"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a rule decided about each of N pairs, in the order of the input.
+    """The decision of a rule about each of N pairs, in input order.
 
     Args:
         example_ids: The pairs [N].
         margins: Their margins in nats [N].
-        ranks: Place by margin [N]: 0 is the largest; equal margins are ranked by ``example_id``.
+        ranks: Rank by margin [N]; 0 is the largest. Equal margins are ranked by ``example_id``.
         reasons: ``kept``, or why the pair was dropped [N].
     """
 
@@ -35,7 +35,7 @@ class Selection:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Ids of the kept pairs, in the order of the input."""
+        """Ids of the kept pairs, in input order."""
         return tuple(name for name, reason in zip(self.example_ids, self.reasons, strict=True) if reason == KEPT)
 
     def table(self) -> dict[str, list[Any]]:
@@ -50,25 +50,25 @@ class Selection:
 
 
 def select(example_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig, seed: int) -> Selection:
-    """Keep pairs by the rule of the configuration (2410.09362, selection by implicit reward margin).
+    """Keep pairs by the configured rule (2410.09362, selection by implicit reward margin).
 
-    Pairs are ranked by margin, the largest first, ties by ``example_id``. Of N pairs a fraction f keeps f N, rounded to
-    the nearest number (halves up) and at least one.
+    Pairs are ranked by margin, largest first, ties by ``example_id``. A fraction f of N pairs is f N pairs, rounded to
+    the nearest number (halves up), at least one.
 
     - ``top``, ``bottom``: the first or the last of the ranking.
-    - ``middle``: the band in the centre of the ranking; where it cannot be centred, one place nearer the top.
-    - ``threshold``: margin >= threshold; it may keep none.
-    - ``random``: the pairs with the smallest hashes of seed and ``example_id``; no margin is read.
+    - ``middle``: the centre of the ranking; if it cannot be centred, one rank nearer to the top.
+    - ``threshold``: margin >= threshold; may keep none.
+    - ``random``: the pairs with the smallest hashes of seed and ``example_id``; ignores margins.
     - ``all``: every pair.
 
     Args:
         example_ids: Distinct ids [N].
         margins: Margins in nats [N].
         config: The rule.
-        seed: Seed of the random rule; the same seed draws the same pairs, so give each round its own.
+        seed: Seed of the ``random`` rule. The same seed draws the same pairs, so each round needs a different one.
 
     Raises:
-        DataError: a margin is not a finite number, or two pairs have the same id. Names the pair.
+        DataError: a margin is not finite, or two pairs have the same id; names the pair.
         ValueError: ``margins`` is not [N].
     """
     ids, values = _checked(example_ids, margins)
@@ -99,7 +99,7 @@ def _checked(example_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str
         )
     repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
     if repeated is not None:
-        raise DataError(f"example_id {repeated!r} occurs more than once, each scored pair must have an id of its own")
+        raise DataError(f"example_id {repeated!r} occurs more than once; each scored pair needs a unique id")
     return ids, tuple(values.tolist())
 
 
@@ -108,7 +108,7 @@ def _draw(seed: int, example_id: str) -> bytes:
 
 
 def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
-    """First place kept and first place dropped after it, in the rule's order; ``ranked`` are the margins in it [N]."""
+    """First kept rank and first dropped rank after it, in the rule's order; ``ranked`` are the margins in it [N]."""
     total = len(ranked)
     if config.threshold is not None:
         return 0, int(np.count_nonzero(ranked >= config.threshold))
@@ -120,7 +120,7 @@ def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
 
 
 def _dropped_as(config: SelectionConfig) -> tuple[str, str]:
-    """Reasons of the pairs before and after the kept band."""
+    """Reasons for the pairs before and after the kept band."""
     if config.threshold is not None:
         return "", f"margin below {config.threshold}"
     if config.rule == "random":

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, Parquet tables, digests, locks, and what a full disk says."""
+"""Files that are complete or absent: atomic writes, Parquet tables, digests, locks, and errors of a full disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seralign.runs.layout import LOCK
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in place by one rename."""
+    """Let ``write`` fill a temporary file next to ``path``, then rename it to ``path``."""
     part = path.with_name(path.name + ".tmp")
     try:
         write(part)
@@ -32,14 +32,14 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically. No NaN or infinity: a figure that does not exist is null."""
+    """Write JSON atomically. NaN and infinity are not allowed; a missing figure is null."""
     write_atomic(
         path, lambda part: part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     )
 
 
 def write_table(path: Path, columns: dict[str, Any]) -> None:
-    """Write a Parquet table atomically from equally long columns."""
+    """Write a Parquet table atomically from columns of equal length."""
     write_atomic(path, lambda part: pq.write_table(pa.table(columns), part, compression="zstd"))
 
 
@@ -56,7 +56,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_stream(path: Path) -> pa.Table:
-    """Read a table of pairs or prompts (an Arrow stream); its columns stay in the file, memory-mapped.
+    """Read a table of pairs or prompts (an Arrow stream), memory-mapped.
 
     Raises:
         StoreError: the file is missing or corrupt.
@@ -76,17 +76,17 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold a run's folder for one process at a time; the lock goes with the process.
+    """Lock a run's folder for one process; the lock is released when the process ends.
 
     Raises:
         BusyError: another process works in the folder.
-        StoreError: it cannot be made.
+        StoreError: the lock file cannot be created.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / LOCK).open("w")
     except IsADirectoryError:
-        raise StoreError(f"{root / LOCK}: a folder where the run's lock file has to be; remove it") from None
+        raise StoreError(f"{root / LOCK} is a folder, but must be the run's lock file; remove it") from None
     except OSError as error:
         raise _no_write(root, error) from None
     with lock:
@@ -99,17 +99,17 @@ def locked(root: Path) -> Iterator[None]:
 
 @contextmanager
 def partial_folder(path: Path, maker: str) -> Iterator[None]:
-    """Hold the folder ``X.partial`` beside something that is being written, for one process at a time.
+    """Lock the folder ``X.partial``, which holds an unfinished result, for one process.
 
-    It is made, or taken over with all that is in it from a process of the same maker that was killed. A file in it says
-    who made it; a folder without that file is not touched, unless it is empty.
+    Creates the folder, or continues in the one that a killed process of the same command left, with its content. A file
+    in the folder names the command. A folder without that file is not touched unless it is empty.
 
     Args:
         path: The folder.
         maker: The command that makes such folders, ``seralign merge``.
 
     Raises:
-        StoreError: something that this command did not make is there.
+        StoreError: the folder exists, and this command did not create it.
         BusyError: another process works in the folder.
     """
     try:
@@ -137,18 +137,18 @@ def partial_folder(path: Path, maker: str) -> Iterator[None]:
 def _check_own(path: Path, maker: str) -> None:
     folder = path.is_dir() and not path.is_symlink()
     try:
-        # A process that was killed at its start leaves an empty folder, or an empty file.
+        # A process that was killed right at its start leaves an empty folder or an empty file.
         if folder and (not any(path.iterdir()) or (path / _OWNER).read_text(encoding="utf-8") in ("", maker)):
             return
     except (FileNotFoundError, UnicodeDecodeError):
         pass
     raise StoreError(
-        f"{path}: already exists, and was not left behind by an interrupted {maker}, which needs this folder until it "
-        "is done; move it away, or give another --out"
+        f"{path} already exists and is not from an interrupted {maker}, which needs this folder for unfinished work; "
+        "move it away, or give another --out"
     )
 
 
-# A file in a folder of unfinished work that names the command which made it.
+# A file in a folder of unfinished work that names the command that made it.
 _OWNER = ".seralign"
 
 
@@ -162,8 +162,7 @@ def disk_errors(root: Path) -> Iterator[None]:
             raise _no_write(root, error) from None
         raise
     except Exception as error:
-        # Libraries that write files raise errors of their own: safetensors with the message of the system, torch.save
-        # without it.
+        # Libraries that write files raise their own errors: safetensors with the system's message, torch.save without.
         for code in (*_FULL, errno.EIO):
             if os.strerror(code) in str(error):
                 raise _no_write(root, OSError(code, os.strerror(code))) from None
@@ -179,7 +178,7 @@ def full_disk(root: Path) -> StoreError:
     return _no_write(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
-# Errors of the system for a lack of space, and for other refused writes.
+# System errors for a lack of space, and for other refused writes.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (
     errno.EACCES,
@@ -191,7 +190,7 @@ _REFUSED = (
     errno.ENOTEMPTY,
     errno.EIO,
 )
-# Parts of the messages of torch.save if a write fails, at different times.
+# Parts of the messages of torch.save when a write fails at different times.
 _TORCH_SAVE = ("PytorchStreamWriter", "inline_container", "iostream error")
 _KEPT = "Finished work is kept: free some space and give the same command again"
 
