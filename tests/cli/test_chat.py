@@ -109,7 +109,7 @@ def test_two_policies_answer_the_same_prompt(
         (("{run}", "--round", "3"), ["no round 3", "result, round 1, round 2, starting policy"]),
         (("{run}", "--beside", "baseline"), ["no baseline"]),
         (("{run}/result", "--round", "1"), ["run.json", "round 1"]),
-        (("{run}/data",), ["neither a run", "nor a model"]),
+        (("{run}/data",), ["has no run (run.json), model (config.json) or adapter"]),
         (("{run}", "--temperature", "0"), ["--temperature", "greater than 0"]),
         (("{run}", "--top_p", "1.5"), ["--top_p"]),
         (("{run}", "--plain", "--system", "x"), ["--system", "plain text"]),

@@ -112,7 +112,7 @@ def test_a_whole_model_is_copied(chat_model: Path, tmp_path: Path, capsys: pytes
 def test_what_is_there_is_not_written_over(lora_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     assert main(["merge", str(lora_run), "--out", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -130,7 +130,7 @@ def test_a_folder_that_a_user_calls_partial_is_not_touched(
     shutil.rmtree(mine)
     mine.write_text("years of work")
     assert main(arguments) == 2
-    assert f"{mine}: already exists" in capsys.readouterr().err
+    assert f"{mine} already exists" in capsys.readouterr().err
     assert mine.read_text() == "years of work"
     mine.unlink()
     (tmp_path / "elsewhere").mkdir()
@@ -304,7 +304,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(
 ) -> None:
     hub.is_private = False
     assert main(["push", str(lora_run), "--repo", "me/talk", "--merged", "--private"]) == 2
-    assert "is there already and is public" in capsys.readouterr().err
+    assert "already exists and is public" in capsys.readouterr().err
     assert hub.files == {}
 
 

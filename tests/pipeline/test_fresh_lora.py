@@ -295,7 +295,7 @@ def test_rounding_that_takes_the_adapter_back_is_a_warning(tmp_path: Path, capsy
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     save_file({name: 1e-2 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     train(config(tmp_path, rounds=1, policy__dtype="bfloat16"))
-    assert "warning: rounding to policy.dtype, bfloat16, takes half or more" in capsys.readouterr().err
+    assert "warning: rounding to policy.dtype, bfloat16, removes half or more" in capsys.readouterr().err
 
 
 def test_an_adapter_with_tokens_of_its_own_keeps_them(tmp_path: Path) -> None:

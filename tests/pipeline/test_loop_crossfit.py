@@ -212,7 +212,7 @@ def test_more_folds_than_prompts_are_refused(tmp_path: Path) -> None:
 
 def test_margins_that_say_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seralign.pipeline.crossfit.calibrate", lambda margins, p: 0.0)
-    with pytest.raises(DataError, match="their margins say nothing of the labels"):
+    with pytest.raises(DataError, match="their margins do not predict the labels"):
         train(small_config(tmp_path / "run", crossfit={"folds": 2}, rounds=1))
 
 

@@ -72,7 +72,7 @@ def wider_tokenizer(folder: Path) -> Path:
          r"^objective\.name: objectives\.own_objective:OfRankings takes ranking, but data\.pairs has the form pair; "
          r"give an objective that takes pair \(dpo, cdpo, [a-z_, ]*, nll, sft\), or other data as data\.pairs$"),
         ({"crossfit.folds": 4}, ConfigError,
-         r"^crossfit\.folds: 4 folds of 3 different prompts; .* at most as many folds, or more data$"),
+         r"^crossfit\.folds: 4 folds of 3 different prompts; .* at most as many folds as prompts, or more data$"),
         ({"policy.dtype": "float16"}, ConfigError, r"^policy\.dtype: float16 weights cannot be trained.*policy\.lora"),
         ({"training.extra": {"fsdp": True}}, ConfigError,
          r"^training\.extra\.fsdp: it divides the model over several processes, and this is the only one"),

@@ -83,7 +83,7 @@ def test_tokens_that_the_embedding_lacks_are_refused_where_the_data_has_them(tmp
     tokenizer = tiny.make_tokenizer()
     tokenizer.add_tokens(["<new>"])
     tokenizer.save_pretrained(tmp_path / "model")
-    wanted = r"^policy\.tokenizer: the data has token 48 \('<new>'\), and the model's embedding 48 rows"
+    wanted = r"^policy\.tokenizer: the data has token 48 \('<new>'\), but the model's embedding 48 rows"
     with pytest.raises(ModelError, match=wanted):
         train(own_config(tmp_path / "run", tmp_path / "model", "w3 <new>"))
     train(own_config(tmp_path / "fine", tmp_path / "model"))

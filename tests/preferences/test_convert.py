@@ -98,7 +98,7 @@ def test_pairs_of_scores_are_those_of_their_ranking(scores: list[int]) -> None:
     ],
 )
 def test_another_form_is_refused(convert: Callable[[Example], Any], wanted: str) -> None:
-    with pytest.raises(DataError, match=f"^example x has the form demonstration, and not {wanted}$"):
+    with pytest.raises(DataError, match=f"^example x has the form demonstration, not {wanted}$"):
         convert(example("a", Demonstration()))
 
 

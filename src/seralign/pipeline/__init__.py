@@ -1,6 +1,6 @@
-"""Rounds and stages in their order, recorded and resumable: the only place that knows the order.
+"""Runs: rounds and their stages in order, recorded and resumable. No other package knows the order.
 
-``train`` and ``RunResult`` are imported when they are used: the modules that need no torch load without it.
+``train`` and ``RunResult`` are imported on first use, so that modules without torch load without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sampled answers to a list of prompts: a policy's answers to a file, as lines of JSON."""
+"""A policy's sampled answers to a list of prompts, for a file of JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seralign.sampling import candidates_of, sample_candidates
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt as text or messages, and as the policy reads it, or why it cannot be asked."""
+    """A prompt as text or messages, and as token ids or the reason why it cannot be asked."""
 
     given: Content | None
     prompt: Prompt | str
@@ -29,7 +29,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """A prompt, its answers, and why there are none."""
+    """A prompt with its answers, or the reason why there are none."""
 
     given: Content | None
     prompt: Prompt | None
@@ -60,19 +60,19 @@ def sample_answers(
     seed: int,
     folder: Path,
 ) -> Iterator[Answered]:
-    """Sample ``params.samples`` answers to each prompt, in order; equal prompts have equal answers.
+    """Sample ``params.samples`` answers to each prompt, in order. Equal prompts have equal answers.
 
     Args:
-        speaker: Who answers.
-        asked: The prompts; those that cannot be asked, or leave no room for an answer, come back without responses.
+        speaker: The policy.
+        asked: The prompts. Those that cannot be asked, or leave no room for an answer, are returned without responses.
         params: The distribution.
         policy: Digest of the policy.
         seed: The same seed and prompts give the same answers.
-        folder: For what was answered so far; a killed sampling asks for what is missing.
+        folder: Stores the answers so far; a killed sampling resumes from it.
 
     Raises:
         DataError: no prompt can be asked.
-        ModelError: the model's logits are no distribution.
+        ModelError: the model's logits are NaN or infinite.
     """
     reasons = [_reason(speaker, one.prompt, params) for one in asked]
     different = {

@@ -1,4 +1,4 @@
-"""Asking a saved policy: prompts as it was trained to read them, answers as it samples them."""
+"""Asking a saved policy: reads prompts as in its training, and samples answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from seralign.runs import Run
 from seralign.runs.layout import DATA, PROMPTS
 from seralign.sampling import Request, SampledPolicy, Sampler, make_sampler
 
-# Prompts of a run that are looked at to tell whether they are conversations.
+# Number of a run's prompts that are checked to find out whether they are conversations.
 _LOOKED_AT = 20
 _NO_LIMIT = 2**31
 
@@ -37,12 +37,12 @@ class Reader:
     """How a policy reads prompts.
 
     Args:
-        tokenizer: With its chat template, if it has one.
-        encoder: Turns prompts into token ids, none cut.
+        tokenizer: Tokenizer, with its chat template if it has one.
+        encoder: Turns prompts into token ids without cutting them.
         end_tokens: Ids that end a response.
-        chat: Whether plain text becomes a user's turn of a conversation.
-        example: A prompt that the run was trained on, of one line, which can be asked as it is written; None for
-            conversations and without a run.
+        chat: Whether plain text becomes a user message.
+        example: A one-line prompt of the run's training data, shown as an example in errors; None for conversations
+            and without a run.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Speaker:
-    """A policy that answers. ``window``: most tokens of prompt and answer together."""
+    """A policy that answers. ``window``: maximum number of tokens of prompt and answer together."""
 
     name: str
     sampler: Sampler
@@ -63,17 +63,17 @@ class Speaker:
 
 
 def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool = False) -> Reader:
-    """The tokenizer of a policy, and whether it is talked to in turns.
+    """Load a policy's tokenizer, and decide whether its prompts are conversations.
 
-    It is where the tokenizer has a chat template, but for a run that was trained on plain text.
+    They are if the tokenizer has a chat template, unless the policy's run was trained on plain text.
 
     Args:
-        policy: Whose.
-        system: A system message in place of the run's.
-        plain: Take prompts as plain text to continue, whatever there is a template for.
+        policy: The policy.
+        system: A system message that replaces the run's.
+        plain: Read prompts as plain text to continue, even with a chat template.
 
     Raises:
-        ConfigError: a system message for plain text.
+        ConfigError: a system message with plain text.
     """
     tokenizer = load_tokenizer(policy.source, policy.loading)
     ends = end_tokens(policy.source, tokenizer)
@@ -85,23 +85,23 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
     chat = not plain and tokenizer.chat_template is not None and _in_turns(policy.run, encoder)
     if not chat:
         if system is not None:
-            raise ConfigError(f"--system goes with conversations; {policy.name} continues plain text")
+            raise ConfigError(f"--system needs conversations, but {policy.name} continues plain text")
         data = replace(data, system=None, chat_template_kwargs={})
     example = None if chat else next((text for text in _prompts(policy.run) if text.isprintable()), None)
     return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example)
 
 
 def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, key: str) -> Speaker:
-    """The policy as it is sampled, with the weights that it trains with; it is loaded at the first prompt.
+    """The policy ready for sampling, with the weights that it is trained with. Loads them at the first prompt.
 
     Args:
-        policy: Whom to ask.
+        policy: The policy to ask.
         reader: How it reads prompts.
-        settings: Who samples, and how.
-        key: What messages about them begin with.
+        settings: The engine and its settings.
+        key: Configuration key of the settings, for messages.
 
     Raises:
-        ConfigError: there is no such engine, or it cannot honour a setting.
+        ConfigError: unknown engine, or a setting that the engine does not support.
     """
     loading = policy.loading
     load = partial(load_model, policy.source, loading, loading.dtype)
@@ -114,10 +114,10 @@ def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, 
 
 
 def read(reader: Reader, content: Content, where: str) -> Prompt:
-    """A prompt as token ids; plain text as a user's turn where the policy is talked to in turns.
+    """Read a prompt as token ids; plain text becomes a user message if the policy's prompts are conversations.
 
     Raises:
-        DataError: it is empty, or the template or the tokenizer refuses it.
+        DataError: it is empty, or the template or the tokenizer fails for it.
     """
     if isinstance(content, str) and reader.chat:
         content = (turn("user", content),)
@@ -128,15 +128,15 @@ def read(reader: Reader, content: Content, where: str) -> Prompt:
 
 
 def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[Content | None, Prompt | str]]:
-    """Every row of a source as a prompt, in order: as text or messages, and as token ids or why it cannot be asked.
+    """Read every row of a source as a prompt, in order: as text or messages, and as token ids or the reason for none.
 
     Args:
         reader: How the policy reads prompts.
-        source: Rows as ``data.prompts`` has them.
-        key: What names the source, for messages.
+        source: Rows as in ``data.prompts``.
+        key: Name of the source, for messages.
 
     Raises:
-        DataError: the source cannot be read, or a row is no prompt.
+        DataError: the source cannot be read, or a row is not a prompt.
     """
     rows, how = load_rows(source, key).located(), reading(reader.encoder.data, key)
     while chunk := list(islice(rows, CHUNK)):
@@ -158,7 +158,7 @@ def _encoded(reader: Reader, examples: list[Unencoded]) -> list[Prompt | str]:
 
 
 def _such_as(reader: Reader) -> str:
-    """What a prompt looks like that can be asked."""
+    """An example of a prompt, for errors."""
     return "" if reader.example is None else f"; a prompt of the run is, for example: {reader.example}"
 
 
@@ -170,22 +170,23 @@ def turn(role: str, text: str) -> Message:
 def answer(
     speaker: Speaker, prompt: Prompt, params: SamplingParams, seed: int, watch: Callable[[str], None] | None = None
 ) -> Candidate:
-    """One sampled answer, of at most the tokens that there is room for.
+    """Sample one answer that fits into the policy's window.
 
     Args:
-        speaker: Who answers.
+        speaker: The policy.
         prompt: From ``read``.
         params: ``samples`` is 1.
         seed: The same seed and prompt give the same answer.
-        watch: Gets the answer's text so far, as it grows; not called by an engine that gives whole answers only.
+        watch: Called with the answer's text so far, as it grows; not called for engines that return only complete
+            answers.
 
     Raises:
         DataError: the prompt leaves no room for an answer.
-        ModelError: the model's logits are no distribution.
+        ModelError: the model's logits are NaN or infinite.
     """
     room = speaker.window - len(prompt.ids)
     if room < 1:
-        raise DataError(f"the prompt has {len(prompt.ids)} tokens, and {speaker.name} takes {speaker.window} in all")
+        raise DataError(f"the prompt has {len(prompt.ids)} tokens, but {speaker.name} takes at most {speaker.window}")
     params = replace(params, max_new_tokens=min(params.max_new_tokens, room))
     request = Request("", speaker.sampler.identity, (prompt,), params, speaker.reader.end_tokens, seed)
     [(_, [candidate])] = speaker.sampler.sample([request], watch)
@@ -193,7 +194,7 @@ def answer(
 
 
 def _in_turns(run: Run | None, encoder: Encoder) -> bool:
-    """Whether the prompts that a run was trained on end as its chat template ends a prompt; True where none can say."""
+    """Whether a run's prompts end like prompts of its chat template; True if that is unknown."""
     texts = _prompts(run)
     if not texts:
         return True
@@ -207,7 +208,7 @@ def _in_turns(run: Run | None, encoder: Encoder) -> bool:
 
 
 def _prompts(run: Run | None) -> list[str]:
-    """Some prompts that a run was trained on, as its model read them."""
+    """Some prompts of a run's training data, as its model reads them."""
     if run is None or not run.exists(DATA):
         return []
     seen = read_table(run.path(DATA, PROMPTS)).select_columns(["text"])

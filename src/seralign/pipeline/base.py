@@ -88,10 +88,9 @@ def _merge(policy: PolicyConfig, source: PolicySource, folder: Path) -> BaseFigu
 
 
 def on_merged(config: RunConfig, run: Run) -> RunConfig:
-    """The configuration with the run's merged model in place of the model and the adapter that it names.
+    """The configuration with the run's merged model instead of its model and adapter.
 
-    The model's files are compared with their digests. Without the merged model, or where nothing is merged, the
-    configuration is as it was.
+    Checks the digests of the model's files. The configuration is unchanged if nothing was merged.
 
     Raises:
         StoreError: a file of the merged model has changed.

@@ -1,4 +1,4 @@
-"""The stage that makes pairs of a round's candidates by the policies' own rewards (SeRA, 2410.09362)."""
+"""The stage that makes pairs from a round's candidates, by the policies' own rewards (SeRA, 2410.09362)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from seralign.tables import counted
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
 
-# The reward policies among a stage's inputs, the last one first.
+# Names of the reward policies among the stage's inputs, last one first.
 _POLICIES = ("policy", "policy_before")
 
 
@@ -113,7 +113,7 @@ class Bootstrap:
             write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(h1, h2)})
         if not len(pairs):
             why = counted(left_out) or "no prompts"
-            say(f"{round_name(index)}: no prompt gave a pair ({why}); this round trains on offline pairs alone")
+            say(f"{round_name(index)}: no prompt gave a pair ({why}); this round trains on offline pairs only")
         longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return BootstrapFigures(
@@ -154,7 +154,7 @@ class Bootstrap:
 
 
 def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
-    """Numbers of as many prompts as a round will keep pairs of, in no order."""
+    """As many prompt numbers as a round will keep pairs, in no particular order."""
     count = len(round_prompts(forecast.context, index))
     seed = forecast.loop.seed(round_name(index), BOOTSTRAP)
     return forecast.kept(count, bootstrap_config(forecast.context).selection, seed)
@@ -166,5 +166,5 @@ def _share_longer(longer: np.ndarray) -> float | None:
 
 
 def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:
-    """Margins [N] of contrasts by the rewards of one policy."""
+    """Margins [N] of contrasts under one policy's rewards."""
     return np.array([rewards[contrast.best] - rewards[contrast.worst] for contrast in found], dtype=np.float64)

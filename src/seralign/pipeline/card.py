@@ -21,19 +21,19 @@ from seralign.runs.figures import BaseFigures, DataFigures, PoliciesFigures, Res
 from seralign.runs.layout import BASE, DATA, POLICIES
 from seralign.tables import code, percent
 
-# Below this share of the change that is left after rounding, the result is worth a warning.
+# If rounding leaves less than this share of the change, the card has a warning.
 KEPT = 0.9
 
 
 def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapter: bool, base_model: str | None) -> str:
-    """The card of a policy of the run, in Markdown with a YAML header; no path of this machine is in it.
+    """The card of a policy of the run, in Markdown with a YAML header and without paths of this machine.
 
     Args:
-        run: Where the policy was trained.
-        config: The run's, with what a world supplied.
-        figures: Of the stage ``result``; without a reason the card is that of a round.
-        is_adapter: Whether the card is that of an adapter, or of a whole model.
-        base_model: Name on the hub of the model that the run began with; None where it is not there.
+        run: The run that trained the policy.
+        config: The run's configuration, completed from its world.
+        figures: Figures of the stage ``result``; without a reason, the card is for a round's policy.
+        is_adapter: Whether the policy is an adapter.
+        base_model: Hub name of the model that the run started from; None if it is not on the hub.
     """
     found = run_figures(run, figures.win_rates)
     own = None if config.world is None else config.world.own
@@ -57,7 +57,7 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     whole = to_dict(config)
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
     method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
-    update = ", moved to the previous round's policy each round" if config.reference.update == "each_round" else ""
+    update = ", replaced by the previous round's policy each round" if config.reference.update == "each_round" else ""
     chosen = f"this is {figures.policy} of {config.rounds}"
     if figures.reason:
         chosen = f"the result is {figures.policy} ({figures.reason})"
@@ -83,20 +83,20 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
 
 
 def _merged_base(run: Run, is_built_in: bool) -> str:
-    """What the run began with, where that was a model with an adapter merged into it."""
+    """What the run started from, if that was a model with an adapter merged into it."""
     given = run.figures(BASE, BaseFigures)
     model = "the built-in world" if is_built_in else code(given.hub or portable(given.model))
     return f"{model} with the adapter {code(portable(given.adapter))} merged into it"
 
 
 def _files(source: SourceConfig) -> str:
-    """A source's files by their names, or the name of its dataset on the hub."""
+    """The file names of a source, or its dataset name on the hub."""
     paths = [source.path] if isinstance(source.path, str) else source.path
     return ", ".join(code(portable(path)) for path in paths)
 
 
 def _reference(run: Run, config: RunConfig) -> str:
-    """Who the reference was, without the folders that it lies in."""
+    """The reference, without local folders."""
     given = config.reference
     if given.model is not None:
         return " + ".join(portable(part) for part in (given.model, given.adapter) if part is not None)
@@ -109,7 +109,7 @@ def _reference(run: Run, config: RunConfig) -> str:
 
 
 def _dtype(figures: ResultFigures) -> str:
-    """The data type of saved weights, for the card; the figures are those of the weights as they were trained."""
+    """The data type of the saved weights; the figures in the card are those of the trained weights."""
     if figures.trained_digest is None:
         return ""
     kept = figures.kept_change

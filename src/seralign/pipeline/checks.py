@@ -1,4 +1,4 @@
-"""Checks of a run before any model runs: settings that cannot be honoured, and trainings that would change nothing."""
+"""Checks of a run before any model is used: unsupported settings, and trainings that would change nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seralign.training.plan import check_step, count_steps
 
 
 def check_sections(config: RunConfig) -> None:
-    """Refuse settings of a training that cannot be honoured, before the run begins.
+    """Check the settings of all trainings before the run begins.
 
     Raises:
         ConfigError: as ``check_settings`` and ``try_objective``.
@@ -27,7 +27,7 @@ def check_sections(config: RunConfig) -> None:
 
 
 def check_processes(config: RunConfig) -> None:
-    """Refuse settings of a training that need more processes than there are.
+    """Check that there are enough processes for the settings of all trainings.
 
     Raises:
         ConfigError: as ``check_launched``.
@@ -38,11 +38,11 @@ def check_processes(config: RunConfig) -> None:
 
 
 def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
-    """Refuse a stopping rule whose figure will not be there, data that the objective does not take, more folds than
-    prompts, and a training that would change nothing.
+    """Check the data against the configuration.
 
     Raises:
-        ConfigError: The run has one.
+        ConfigError: the figure of the stopping rule will not exist, the objective does not take the data, there are
+            more folds than prompts, or a training would change nothing.
     """
     _check_stop(config, judge, tables)
     _check_folds(config, tables)
@@ -78,6 +78,6 @@ def _check_folds(config: RunConfig, tables: Tables) -> None:
     folds, prompts = config.crossfit.folds, len(tables.pairs.unique("prompt_id"))
     if folds > prompts:
         raise ConfigError(
-            f"crossfit.folds: {folds} folds of {prompts} different prompts; a fold has all pairs of its prompts, so "
-            "give at most as many folds, or more data"
+            f"crossfit.folds: {folds} folds of {prompts} different prompts; all pairs of a prompt are in one fold, so "
+            "give at most as many folds as prompts, or more data"
         )

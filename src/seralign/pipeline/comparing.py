@@ -1,4 +1,4 @@
-"""The answers of two policies to the same prompts, compared by the run's judge."""
+"""Compares the answers of two policies to the same prompts with the run's judge."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from seralign.runs.layout import SAMPLES, VERDICTS
 
 
 def answers_of(loop: Loop, stage: str) -> dict[str, str]:
-    """A policy's answers by prompt, from its evaluation; empty where it answered nothing."""
+    """A policy's answers by prompt, from its evaluation; empty if it has none."""
     return _by_prompt(loop, stage, "text")
 
 
 def prompts_by_id(prompts: datasets.Dataset) -> dict[str, Prompt]:
-    """The prompts of a table."""
+    """The prompts of a table by id."""
     found = (to_prompt(cast(dict[str, Any], row)) for row in prompts)
     return {prompt.prompt_id: prompt for prompt in found}
 
 
 def stored_verdicts(loop: Loop, stage: str) -> dict[str, list[Verdict]]:
-    """The verdicts of an evaluation by rival, in the order of the prompts; nothing is asked."""
+    """The stored verdicts of an evaluation by rival, in order of prompts; does not ask the judge."""
     path = loop.run.path(stage, VERDICTS)
     found: dict[str, list[Verdict]] = {}
     if path.is_file():
@@ -38,7 +38,7 @@ def stored_verdicts(loop: Loop, stage: str) -> dict[str, list[Verdict]]:
 
 
 def verdicts_by_score(loop: Loop, own: str, theirs: str) -> list[Verdict]:
-    """The verdicts that the scores of two evaluations give on the prompts of both; nothing is asked."""
+    """Verdicts from the scores of two evaluations, on their common prompts; does not ask the judge."""
     one, other = (_by_prompt(loop, stage, "score") for stage in (own, theirs))
     shared = [name for name in one if name in other]
     better = outcomes([one[name] for name in shared], [other[name] for name in shared])
@@ -46,7 +46,7 @@ def verdicts_by_score(loop: Loop, own: str, theirs: str) -> list[Verdict]:
 
 
 def _by_prompt(loop: Loop, stage: str, column: str) -> dict[str, Any]:
-    """A column of an evaluation's answers, by prompt; empty where nothing was answered."""
+    """A column of an evaluation's answers by prompt; empty if there are no answers."""
     path = loop.run.path(stage, SAMPLES)
     if not path.is_file():
         return {}
@@ -57,7 +57,7 @@ def _by_prompt(loop: Loop, stage: str, column: str) -> dict[str, Any]:
 def compare(
     loop: Loop, prompts: dict[str, Prompt], own: dict[str, str], theirs: dict[str, str], label: str
 ) -> dict[str, Verdict]:
-    """Verdicts by prompt: whether ``own`` answer is better than ``theirs``. The main process alone calls it.
+    """Verdicts by prompt on ``own`` answers against ``theirs``. Only the main process calls it.
 
     Raises:
         ConfigError: the judge fails, or decides nothing.

@@ -1,4 +1,4 @@
-"""The stage that composes the training data of a round of offline and generated pairs."""
+"""The stage that composes the training data of a round from offline and generated pairs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compose:
-    """The stage that mixes the kept pairs, offline and generated; what the mix leaves out is recorded too."""
+    """The stage that mixes the kept offline and generated pairs. It also records the pairs that it leaves out."""
 
     round: Round
 
@@ -53,7 +53,7 @@ class Compose:
         return round_stage(self.round.index, COMPOSE)
 
     def inputs(self, context: Context) -> dict[str, str]:
-        """What was selected and generated, and in which shares it is mixed."""
+        """Selected and generated pairs, and their shares in the mix."""
         loop, index = context.loop, self.round.index
         inputs = {"selected": context.run.record(round_stage(index, SELECT)).digest}
         inputs |= loop.settings("selection", "seed")
@@ -84,14 +84,14 @@ class Compose:
         return ComposeFigures(own, made, made / (own + made), share)
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """No model runs."""
+        """No model is used."""
         own, made = _foreseen_mix(forecast, self.round)
         return StageWork(self.name, own + made, "pairs", note=f"{own} offline, at most {made} generated")
 
 
 @dataclass(frozen=True)
 class ComposedPairs:
-    """The rows of a later round: what it composed."""
+    """The training rows of a later round, from its composition."""
 
     round: Round
 
@@ -102,7 +102,7 @@ class ComposedPairs:
         return training_pairs(context.run, index, context.reviewed.pairs, has_generated)
 
     def digest(self, context: Context) -> str:
-        """Of the data, of the generated pairs, and of what was composed of them."""
+        """Digest of the data, of the generated pairs, and of the composition."""
         index, run = self.round.index, context.run
         generated = None if self.round.sample_from is None else run.record(round_stage(index, BOOTSTRAP)).digest
         return content_id([context.reviewed.digest, generated, run.record(round_stage(index, COMPOSE)).digest])
@@ -148,7 +148,7 @@ def _kept(path: Path) -> dict[str, float]:
 
 
 def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: int) -> set[str]:
-    """``count`` of the kept pairs, by the rule that kept them, so that the mix does not bend the rule."""
+    """``count`` of the kept pairs, by the rule that kept them, so that the mix follows the rule."""
     if count in (0, len(margins)):
         return set(margins) if count else set()
     name = {"all": "random", "threshold": "top"}.get(rule.rule, rule.rule)

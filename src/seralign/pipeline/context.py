@@ -1,4 +1,4 @@
-"""What all stages of a run share, and how a stage is run once."""
+"""What all stages of a run share, and a function that runs a stage once."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from seralign.sampling import SampledPolicy, Sampler, make_sampler
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy of the run: its name, where it is, the digest of its weights, and the stage that trained it, if any.
+    """A policy of the run: its name, its location, the digest of its weights, and the stage that trained it, if any.
 
-    ``other_base``: the model that its adapter was trained on, where that is another than the one that it is put on.
+    ``other_base``: the model that its adapter was trained on, if that is not the model that it is used on.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Policy:
     other_base: str | None = None
 
     def figures(self) -> NamedPolicy:
-        """For a stage's figures."""
+        """The policy in a stage's figures."""
         return NamedPolicy(self.name, str(self.source), self.digest, self.other_base)
 
 
@@ -54,9 +54,9 @@ class Policy:
 class Loop:
     """A run at work.
 
-    ``packed_length`` is the longest sequence that the policy takes in packed rows, 0 where it takes none. ``cache`` is
-    the main process's; ``results`` is used by the main process alone;
-    ``scorer`` is None where nothing scores responses, ``judge`` where nothing compares them.
+    ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. ``cache``
+    and ``results`` are used only by the main process. ``scorer`` is None if nothing scores responses, ``judge`` if
+    nothing compares them.
     """
 
     config: RunConfig
@@ -71,11 +71,11 @@ class Loop:
     judge: Judge | None
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
-        """The record of a stage, as ``run_stage`` makes it."""
+        """Run a stage with ``run_stage``; returns its record."""
         return run_stage(self.run, name, inputs, work)
 
     def settings(self, *keys: str) -> dict[str, str]:
-        """Digests of settings that a stage reads, by their dotted key, for its inputs."""
+        """Digests of the settings that a stage reads, by dotted key, for its inputs."""
         return settings(self.config, *keys)
 
     @cached_property
@@ -84,25 +84,25 @@ class Loop:
         return tokenizer_inputs(self.tokenizer, self.end_tokens)
 
     def seed(self, *what: object) -> int:
-        """A seed of its own for everything random, from the run's seed."""
+        """A separate seed for each purpose, derived from the run's seed."""
         text = ":".join(str(part) for part in (self.config.seed, *what))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
 
     def sampler(self, policy: Policy, settings: SamplingConfig, key: str) -> Sampler:
-        """The engine that a section names, for a policy; ``key`` is the section's whole name.
+        """The sampling engine of a section for a policy; ``key`` is the section's full key.
 
         Raises:
-            ConfigError: there is no such engine, or it cannot honour a setting.
+            ConfigError: unknown engine, or a setting that the engine does not support.
         """
         return make_sampler(self.sampled_policy(policy), settings, key)
 
     def sampled_policy(self, policy: Policy) -> SampledPolicy:
-        """A policy to sample from: with the weights that it trains with, cast where scoring is in bfloat16."""
+        """A policy to sample from, with its training weights; cast if scoring is in bfloat16."""
         load = self._loader(policy, sampling_dtype(self.config))
         return sampled_policy(self.config, policy, self.tokenizer, self.end_tokens, load)
 
     def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
-        """A policy's model, as ``load_model`` loads it, after checking its files by digest.
+        """Load a policy's model with ``load_model``, after checking its files against their digests.
 
         Raises:
             StoreError: a file of the stage that trained it has changed.
@@ -112,15 +112,15 @@ class Loop:
         return load_model(policy.source, self.config.policy, dtype, **how)
 
     def scoring_policy(self, policy: Policy) -> ScoringPolicy:
-        """A policy to score data with, in the precision of scoring: in float32 the weights, too, are float32; mixed
-        precision is that of training, so that one does not compute again what the other has."""
+        """A policy to score data with, in the precision of scoring. For float32 the weights are float32 too. Mixed
+        precision is the same as in training, so that both can use the same cached values."""
         precision = self.config.scoring.dtype
         weights = "float32" if precision == "float32" else self.config.policy.dtype
         load = self._loader(policy, weights)
         return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
-        """A policy as the trainer runs it: same weights, same precision, so that step 0 agrees to the last bit."""
+        """A policy as the trainer runs it: same weights and precision, so that step 0 agrees to the last bit."""
         config = self.config
         return ScoringPolicy(
             policy.name,
@@ -140,7 +140,7 @@ class Loop:
 
 
 def sampling_dtype(config: RunConfig) -> str:
-    """Data type of the weights that are sampled from; ``auto`` that is not settled yet counts as none given."""
+    """Data type of the weights to sample from; an unsettled ``auto`` counts as not set."""
     return "bfloat16" if config.scoring.dtype == "bfloat16" else config.policy.dtype
 
 
@@ -151,7 +151,7 @@ def sampled_policy(
     end_tokens: frozenset[int],
     load: Callable[[], nn.Module],
 ) -> SampledPolicy:
-    """A policy as engines get it; ``load`` loads it with weights of ``sampling_dtype``."""
+    """A policy for engines; ``load`` loads it with weights of ``sampling_dtype``."""
     dtype, attention = sampling_dtype(config), config.policy.attention or "default"
     return SampledPolicy(policy.name, policy.source, dtype, attention, tokenizer, end_tokens, load, config.policy)
 
@@ -162,17 +162,17 @@ def run_results(run: Run) -> Results:
 
 
 def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
-    """Run a stage unless it has finished. All processes call it; the main one alone touches the folder.
+    """Run a stage unless it has finished. All processes call it; only the main one touches the folder.
 
     Args:
         run: The run.
-        name: Of the stage.
-        inputs: Digests of all that it reads, by name.
-        work: Fills the folder that it is given, and returns the stage's figures, a dataclass of
-            ``seralign.runs.figures``; those of the main process are kept.
+        name: Name of the stage.
+        inputs: Digests of everything that the stage reads, by name.
+        work: Fills the given folder and returns the stage's figures, a dataclass of ``seralign.runs.figures``. The
+            main process's figures are kept.
 
     Raises:
-        StoreError: the stage finished with other inputs, or its files are harmed.
+        StoreError: the stage finished with other inputs, or its files are damaged.
     """
     if distributed.is_main():
         run.recover(name)

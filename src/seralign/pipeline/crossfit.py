@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 def pair_folds(loop: Loop, pairs: datasets.Dataset, config: CrossfitConfig) -> np.ndarray:
-    """The fold [N] of each pair."""
+    """The fold of each pair [N]."""
     prompts = [ids.tobytes() for ids in column_arrays(pairs, "prompt_ids")]
     return folds(prompts, config.folds, loop.seed("crossfit"))
 
 
 @dataclass(frozen=True)
 class OtherFolds:
-    """The rows of a copy of the policy: the pairs outside a fold, which is counted from 0."""
+    """The training rows of a copy of the policy: the pairs outside a fold; folds are counted from 0."""
 
     fold: int
 
@@ -50,7 +50,7 @@ class OtherFolds:
         return context.tables.pairs.select(self._numbers(context).tolist())
 
     def digest(self, context: Context) -> str:
-        """Of the data, and of how they are divided."""
+        """Digest of the data and of their division into folds."""
         return content_id([context.tables.digest, _config(context).folds, self.fold])
 
     def foreseen(self, forecast: Forecast) -> TrainingRows:
@@ -64,14 +64,14 @@ class OtherFolds:
 
 @dataclass(frozen=True)
 class Crossfit:
-    """The stage that reviews the data: soft labels by margins that are calibrated against the labels, and which pairs
-    stay. A pair whose new label prefers the rejected response has its sides swapped.
+    """The stage that reviews the data: gives soft labels from calibrated margins, and decides which pairs stay. A pair
+    whose new label prefers the rejected response is swapped.
 
-    Copies of the policy, each trained as round 1 is on the pairs outside one fold, give margins to those inside.
-    Held-out pairs stay as they are.
+    Each copy of the policy is trained like round 1 on the pairs outside one fold, and gives margins to the pairs in it.
+    Held-out pairs are unchanged.
 
     Args:
-        copies: The copies of the policy by role, in the order of their folds.
+        copies: The roles of the copies, in order of their folds.
     """
 
     copies: tuple[str, ...]
@@ -85,13 +85,13 @@ class Crossfit:
         return inputs | context.loop.settings(*SCORING, "scoring.length_correction", "objective", "crossfit", "seed")
 
     def work(self, context: Context, folder: Path) -> CrossfitFigures:
-        """Score each pair under the copy that has not seen it, and label it."""
+        """Score each pair under the copy that was not trained on it, and label it."""
         pairs, copies = context.tables.pairs, [context.policy(role) for role in self.copies]
         fold = pair_folds(context.loop, pairs, _config(context))
         return _review(context.loop, pairs, fold, copies, context.policy(REFERENCE), folder)
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """Passes over each fold under its copy, and under the reference."""
+        """Passes over each fold under its copy and under the reference."""
         pairs = forecast.context.tables.pairs
         fold = pair_folds(forecast.loop, pairs, _config(forecast.context))
         passes: tuple[Passes, ...] = ()
@@ -109,7 +109,7 @@ def _config(context: Context) -> CrossfitConfig:
 def _review(
     loop: Loop, pairs: datasets.Dataset, fold: np.ndarray, copies: list[Policy], reference: Policy, folder: Path
 ) -> CrossfitFigures:
-    """Margins under the copy that has not seen the pair, labels from them, and which pairs stay."""
+    """Margins under the copies that were not trained on the pairs, labels from them, and which pairs stay."""
     config = loop.config.crossfit
     assert config is not None
     margins = np.empty(len(fold))
@@ -123,9 +123,9 @@ def _review(
     scale, accuracy = calibrate(margins, given), float(np.mean(margins > 0))
     if scale == 0.0:
         raise DataError(
-            f"crossfit: copies of the policy order {accuracy:.0%} of {len(fold)} pairs that they have not seen as "
-            "labelled, so their margins say nothing of the labels; train them for longer (training), or leave crossfit "
-            "out"
+            f"crossfit: copies of the policy order {accuracy:.0%} of {len(fold)} pairs as labelled that they were not "
+            "trained on, so their margins do not predict the labels; train them for longer (training), or leave "
+            "crossfit out"
         )
     p = soft_labels(margins, given, scale, config.trust)
     swapped = p < 0.5

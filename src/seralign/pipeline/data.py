@@ -29,7 +29,7 @@ from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS,
 
 @dataclass(frozen=True)
 class Tables:
-    """The run's data, memory-mapped; ``digest`` names their contents."""
+    """The run's data, memory-mapped; ``digest`` identifies their contents."""
 
     pairs: datasets.Dataset
     heldout: datasets.Dataset
@@ -123,7 +123,7 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
 
 
 def remarks(name: str, source: SourceFigures) -> list[str]:
-    """What a reader of the data should know of a source beside its counts, a line each."""
+    """Remarks on a source besides its counts, a line each."""
     unread = [f"columns not read: {listed_names(source.unread)}"] if source.unread else []
     return [f"data.{name}: {remark}" for remark in (*unread, *source.remarks)]
 
@@ -150,7 +150,7 @@ def _tables(path: Callable[[str], Path], has_demonstrations: bool, digest: str) 
 
 
 def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse data with tokens that the model's embedding has no row for; unused tokens of the tokenizer do no harm."""
+    """Check that the embedding has a row for every token in the data; tokens that do not occur do not matter."""
     policy = config.policy
     rows = vocabulary_rows(PolicySource(str(policy.model), policy.revision, policy.adapter), policy)
     parts = (tables.pairs, tables.heldout, tables.prompts, tables.heldout_prompts, tables.demonstrations)
@@ -159,13 +159,13 @@ def _check_tokens(config: RunConfig, tables: Tables, tokenizer: PreTrainedTokeni
         if largest >= rows:
             text = tokenizer.convert_ids_to_tokens(largest)
             raise ModelError(
-                f"policy.tokenizer: the data has token {largest} ({text!r}), and the model's embedding {rows} rows; "
+                f"policy.tokenizer: the data has token {largest} ({text!r}), but the model's embedding {rows} rows; "
                 "give the tokenizer that belongs to the model, or resize the model's embedding and save it"
             )
 
 
 def _check_window(config: RunConfig, tables: Tables) -> None:
-    """Refuse lengths that the model has no positions for, before hours of work."""
+    """Check early that the model has enough positions."""
     settings = model_settings(PolicySource(str(config.policy.model), config.policy.revision), config.policy)
     window = positions(settings)
     data, bootstrap = config.data, config.bootstrap

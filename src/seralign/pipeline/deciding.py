@@ -1,4 +1,4 @@
-"""The stage that decides after a round whether the rounds end, and whose policy is the result so far."""
+"""The stage that decides after a round whether to stop, and which round's policy is the result so far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decide:
-    """The stage that applies the stopping rule. Where it says stop, the run has no more rounds."""
+    """The stage that applies the stopping rule. If it says stop, the run has no more rounds."""
 
     index: int
 
@@ -43,14 +43,14 @@ class Decide:
         return DecideFigures(**asdict(decision), harm=None if harmed is None else harmed.text)
 
     def cost(self, forecast: Forecast) -> None:
-        """No model runs."""
+        """No model is used."""
 
     def _history(self, context: Context) -> list[RoundGain]:
         return [_gain(context, index) for index in range(1, self.index + 1)]
 
 
 def last_decision(context: Context) -> Decision:
-    """What was decided after the last round; there is none after a round that ended the rounds."""
+    """The decision after the last round, which ends the rounds if they have not ended before."""
     stages = [round_stage(index, DECIDE) for index in range(1, context.config.rounds + 1)]
     last = [stage for stage in stages if context.run.exists(stage)][-1]
     figures = context.run.figures(last, DecideFigures)
@@ -62,7 +62,7 @@ def _measured(context: Context, index: int) -> EvaluateFigures:
 
 
 def _gain(context: Context, index: int) -> RoundGain:
-    """What the stopping rule looks at: accuracy on held-out pairs, and win rates against the rounds before."""
+    """The figures for the stopping rule: held-out accuracy, and win rates against the rounds before."""
     figures = _measured(context, index)
     accuracy = figures.heldout_accuracy
     names = {context.policy(trained_in(past)).name: past for past in range(index)}

@@ -1,4 +1,4 @@
-"""The engines that the configuration of a run names: who samples, who scores, who judges."""
+"""The scorer, judge and sampling engines that a run's configuration names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seralign.sampling import make_sampler
 
 
 def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
-    """What scores responses: a function that was given, that of the configuration, or the world's; None without one.
+    """The function that scores responses: the given one, else the configured one, else the world's; None without any.
 
     Raises:
         ConfigError: the function is missing or fails to load; names its key.
@@ -36,10 +36,10 @@ def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scor
 
 
 def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Judge | None:
-    """Who decides win rates: the judge of the configuration, or the scorer; None without either.
+    """The judge that decides win rates: the configured one, else the scorer; None without either.
 
     Raises:
-        ConfigError: there is no such judge, or it cannot honour an option; names the key.
+        ConfigError: unknown judge, or an option that it does not support; names the key.
     """
     stored = None if scorer is None else StoredScorer(scorer, results)
     name = config.evaluation.judge or (None if scorer is None else SCORER)
@@ -47,7 +47,7 @@ def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Jud
 
 
 def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
-    """The sections by which the rounds of a run sample, by their whole names."""
+    """The sections that rounds of a run sample with, by full key."""
     found = {}
     if config.rounds > 1 and config.bootstrap is not None:
         found["bootstrap"] = config.bootstrap.sampling
@@ -59,7 +59,7 @@ def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
 def check_samplers(
     config: RunConfig, base: Policy, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]
 ) -> None:
-    """Refuse a sampling engine that there is not, or that cannot honour a setting, before any model runs.
+    """Check early that all sampling engines exist and support their settings.
 
     Raises:
         ConfigError: names the key.

@@ -1,4 +1,4 @@
-"""The evaluation stage: what a policy answers to held-out prompts, and how it ranks held-out pairs."""
+"""The evaluation stage: a policy's answers to held-out prompts, and its ranking of held-out pairs."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _VERDICTS = pa.schema(
 class Evaluation:
     """The stage that measures a policy: its answers to held-out prompts, and its margins on held-out pairs.
 
-    KL and implicit rewards are against the run's reference, the same for all policies.
+    KL and implicit rewards use the run's reference, the same for all policies.
 
     Args:
-        role: Of the policy.
+        role: Role of the policy.
         rivals: Policies to compare the answers with, by role.
     """
 
@@ -67,7 +67,7 @@ class Evaluation:
         return evaluation(self.role)
 
     def inputs(self, context: Context) -> dict[str, str]:
-        """Data, policy and reference, all that samples, scores and judges, and the answers of the rivals."""
+        """Data, policy and reference, everything that samples, scores and judges, and the rivals' answers."""
         loop = context.loop
         inputs = {
             "data": context.tables.digest,
@@ -140,7 +140,7 @@ class Evaluation:
         return StageWork(self.name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
 
     def _rivals(self, context: Context) -> dict[str, str]:
-        """The evaluations of the rivals by the rivals' names; empty where nothing is compared."""
+        """The evaluations of the rivals by name; empty if nothing is compared."""
         if context.loop.judge is None or not len(evaluation_prompts(context)):
             return {}
         return {context.policy(rival).name: evaluation(rival) for rival in self.rivals}
@@ -171,7 +171,7 @@ def _score(loop: Loop, samples: pa.Table, prompts: datasets.Dataset) -> np.ndarr
         return None
     texts = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
     asked = [texts[prompt_id] for prompt_id in samples["prompt_id"].to_pylist()]
-    # A scorer may cost money or a GPU: one process asks it.
+    # A scorer may cost money or use a GPU, so only one process calls it.
     scorer, answers = StoredScorer(loop.scorer, loop.results), samples["text"].to_pylist()
     return distributed.broadcast(scorer(asked, answers) if distributed.is_main() else None)
 
@@ -179,7 +179,7 @@ def _score(loop: Loop, samples: pa.Table, prompts: datasets.Dataset) -> np.ndarr
 def _win_rates(
     loop: Loop, policy: Policy, samples: pa.Table, prompts: datasets.Dataset, rivals: dict[str, str], folder: Path
 ) -> dict[str, Interval]:
-    """Win rates by rival; every verdict is written to the folder. One process asks the judge."""
+    """Win rates by rival; writes every verdict to the folder. Only one process asks the judge."""
     if not distributed.is_main() or loop.judge is None or not rivals or not len(samples):
         return distributed.broadcast({})
     answers = dict(zip(samples["prompt_id"].to_pylist(), samples["text"].to_pylist(), strict=True))

@@ -1,7 +1,7 @@
-"""Held-out pairs under the policies of a run: computed once, by the training or by the evaluation that comes first.
+"""Held-out pairs under a run's policies, computed once: in the training or the evaluation, whichever comes first.
 
-Both put the pairs through a model in the same packs, so their numbers are the same to the last bit. Where training has
-another precision than scoring, each computes its own.
+Both use the same packs, so their numbers are equal to the last bit. If training and scoring have different precisions,
+each computes its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def heldout_scores(loop: Loop, policy: Policy, reference: Policy, pairs: dataset
 
 
 def known_heldout(loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack]) -> np.ndarray | None:
-    """Log-probabilities [R] as the trainer would measure them under a policy, where all are in the cache."""
+    """Log-probabilities [R] under a policy as the trainer would compute them, if all are in the cache; else None."""
     responses = Responses(pairs)
     return known_logps(responses, _packs(responses, packs), loop.training_policy(policy), loop.cache)
 
@@ -34,7 +34,7 @@ def known_heldout(loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Se
 def keep_heldout(
     loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack], values: np.ndarray
 ) -> None:
-    """Put log-probabilities [R] into the cache that the trainer measured under a policy."""
+    """Put log-probabilities [R] that the trainer computed under a policy into the cache."""
     responses = Responses(pairs)
     own = _packs(responses, packs)
     keep_logps(responses, own, loop.training_policy(policy), loop.cache, values)

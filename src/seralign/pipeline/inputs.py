@@ -1,4 +1,4 @@
-"""What stages read beside tables and weights, as digests by name: settings by their key, and the tokenizer."""
+"""What stages read besides tables and weights, as digests by name: settings by key, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from seralign.objectives import OBJECTIVES
 from seralign.plugins import source_of
 from seralign.records import content_id
 
-# How rows of text become tokens.
+# Settings for turning text rows into tokens.
 ENCODING = (
     "data.max_length", "data.max_prompt_length", "data.overlong", "data.format", "data.as_chat", "data.system",
     "data.roles", "data.chat_template_kwargs",
 )  # fmt: skip
-# How a model is loaded and run.
+# Settings for loading and running a model.
 FORWARD = ("policy.dtype", "policy.attention", "policy.trust_remote_code")
-# How responses get their log-probabilities. The precision and the company of a row count to the last bit.
+# Settings for log-probabilities. Precision and packs change the last bits.
 SCORING = (*FORWARD, "scoring.dtype", "scoring.tokens_per_pack")
 
 
 def settings(config: RunConfig, *keys: str) -> dict[str, str]:
-    """Digests of settings by their dotted key, a section whole. Where a null stands for a value, it is that value's.
+    """Digests of settings by dotted key; a section is one digest. A null that stands for another value gets that one's.
 
-    With ``objective`` comes the source of each objective class of the user's own.
+    ``objective`` includes the source of each user-defined objective class.
     """
     values = to_dict(config.resolved())
     found = {key: content_id(reduce(getitem, key.split("."), values)) for key in keys}
@@ -38,12 +38,12 @@ def settings(config: RunConfig, *keys: str) -> dict[str, str]:
 
 
 def sampling_keys(section: str) -> list[str]:
-    """The keys of a section that say how it samples."""
+    """The keys of a section that determine its sampling."""
     return [f"{section}.{field.name}" for field in fields(SamplingConfig)]
 
 
 def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
-    """Digests of what a stage reads that tokenizes, decodes, or saves the tokenizer."""
+    """Digests of the tokenizer and end tokens, for a stage that tokenizes, decodes or saves the tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     return {

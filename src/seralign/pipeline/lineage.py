@@ -1,9 +1,9 @@
-"""Which policies a round uses, by name. Made from the configuration alone, before any policy exists.
+"""Which policies a round uses, by name. Derived from the configuration before any policy exists.
 
-A policy is named by its role: ``base`` (the model that the configuration names), ``initial`` (the policy that the
-rounds start from: the supervised policy, or the base), ``reference``, ``round-1``, ``round-2``, ... (what each round
-trained), ``baseline``, and ``crossfit/fold-1``, ... (the copies that review the data). ``Context.policy`` finds the
-policy of a role.
+A policy is named by its role: ``base`` (the model in the configuration), ``initial`` (the policy that the rounds start
+from: the supervised policy, or the base), ``reference``, ``round-1``, ``round-2``, ... (trained by the rounds),
+``baseline``, and ``crossfit/fold-1``, ... (the copies that review the data). ``Context.policy`` finds the policy of a
+role.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Round:
     """The policies of a round, by role.
 
     Args:
-        index: Of the round, from 1.
-        start: The policy whose weights the training starts from.
+        index: Number of the round, from 1.
+        start: The policy whose weights training starts from.
         reference: The reference of the training.
-        reward_policies: Whose implicit rewards score the round's data: the last policy, and the one before it where
-            there is one. Empty for round 1, which scores nothing.
-        sample_from: The policy that answers the prompts; None where the round samples nothing.
+        reward_policies: The policies whose implicit rewards score the round's data: the last policy, and the one before
+            it if there is one. Empty for round 1, which scores nothing.
+        sample_from: The policy that answers the prompts; None if the round samples nothing.
     """
 
     index: int
@@ -58,12 +58,12 @@ class Round:
 
 
 def trained_in(index: int) -> str:
-    """The role of the policy that a round trains; for 0 it is the policy that the rounds start from."""
+    """The role of the policy that a round trains; round 0 is the policy that the rounds start from."""
     return INITIAL if index == 0 else round_name(index)
 
 
 def trained_by(role: str) -> str:
-    """The stage that trains the policy of a role; for ``initial`` where a supervised policy is trained."""
+    """The stage that trains the policy of a role; for ``initial`` the supervised training."""
     if role == INITIAL:
         return SFT
     return training(role) if role == BASELINE or round_of(role) is not None else role
@@ -91,7 +91,7 @@ def _round(config: RunConfig, index: int) -> Round:
 
 
 def _reference(config: RunConfig, index: int) -> str:
-    """The reference that a round trains against."""
+    """The reference of a round's training."""
     return trained_in(index - 1) if config.reference.update == "each_round" and index > 1 else REFERENCE
 
 

@@ -1,4 +1,4 @@
-"""A policy as a whole model in a folder of its own, with its card."""
+"""Writes a policy as a whole model with its card."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from seralign.policy.merging import Merged, write_merged
 from seralign.runs.files import disk_errors, partial_folder
 from seralign.runs.layout import RECORD
 
-# What belongs to a run or to a stage rather than to the model.
+# Files that belong to a run or stage, not to the model.
 LEFT_BEHIND = (RECORD, "README.md", "*.bin", "*.partial", ".*")
 
 
 def write_whole(policy: SavedPolicy, folder: Path, card: Callable[[str], str]) -> Merged | None:
     """Write a policy as a whole model: weights, tokenizer, chat template, generation settings, card.
 
-    The folder is there when all of it is written and checked, or not at all. Until then the work is in
-    ``FOLDER.partial``, which is removed in the end.
+    The folder appears when everything is written and checked. Until then the work is in ``FOLDER.partial``, which is
+    removed at the end.
 
     Args:
         policy: An adapter on its base, which is merged; or a whole model, which is copied.
@@ -32,21 +32,20 @@ def write_whole(policy: SavedPolicy, folder: Path, card: Callable[[str], str]) -
         card: Makes the model card from the digest of the weights.
 
     Returns:
-        What came of the merge; None where nothing was to merge.
+        The result of the merge; None if there was no adapter.
 
     Raises:
-        StoreError: the folder holds something, ``FOLDER.partial`` is not of a merge that was killed, or nothing can be
-            written.
+        StoreError: the folder is not empty, ``FOLDER.partial`` is not from a killed merge, or writing fails.
         BusyError: another process writes there.
-        ModelError: the adapter cannot be merged, or the merged model is not what base and adapter are.
+        ModelError: the adapter cannot be merged, or the merged model differs from base plus adapter.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"{folder} is there already; give another folder (--out)")
+        raise StoreError(f"{folder} already exists; give another folder (--out)")
     part = folder.absolute().with_name(folder.absolute().name + ".partial")
     with disk_errors(folder), partial_folder(part, "seralign merge"):
         try:
             found, work = None, part / "model"
-            # What a killed merge left there is half a model.
+            # A killed merge leaves an incomplete model.
             shutil.rmtree(work, ignore_errors=True)
             if policy.source.adapter is None:
                 shutil.copytree(policy.source.model, work, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
@@ -63,6 +62,6 @@ def write_whole(policy: SavedPolicy, folder: Path, card: Callable[[str], str]) -
 
 
 def _base_dtype(policy: SavedPolicy) -> str:
-    """The data type that the base came in."""
+    """The data type of the base."""
     stored: Any = model_settings(PolicySource(policy.source.model), policy.loading).dtype
     return next((name for name, dtype in DTYPES.items() if dtype == stored), "float32")

@@ -1,4 +1,4 @@
-"""The world stage of a world of one's own: the policy answers the user's prompts, the labeller makes pairs of that."""
+"""The stage of the world ``own``: the policy answers the user's prompts, and the labeller pairs the answers."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from seralign.sampling import candidates_of, make_sampler, params_of, sample_can
 def make_own_world(config: RunConfig, world: OwnWorld, policy: Policy, results: Results, folder: Path) -> WorldFigures:
     """Sample, score, label and write a world into a stage's folder; all processes sample, the first one writes.
 
-    A ``scoring.dtype`` that is given counts, as for the answers of the rounds; what ``auto`` would find does not: a
-    world is data, and which precision is fast on this machine must not change it.
+    A ``scoring.dtype`` that is set applies, as for answers in the rounds. ``auto`` does not apply here: a world is
+    data, which must not depend on the speed of this machine.
 
     Returns:
-        Numbers of rows of each file, and of possible pairs that were left out, by reason.
+        Number of rows of each file, and of possible pairs that were left out, by reason.
 
     Raises:
         ConfigError: Too few prompts, or responses may be longer than ``data.max_length`` leaves room for.
-        DataError: The prompts cannot be read, or no two responses to them make a pair.
+        DataError: The prompts cannot be read, or no two responses to them form a pair.
     """
     asked, sampling = world.config, world.own.sampling
     source = policy.source
@@ -48,7 +48,7 @@ def make_own_world(config: RunConfig, world: OwnWorld, policy: Policy, results: 
     ends = end_tokens(source, tokenizer)
     load = partial(load_model, source, config.policy, sampling_dtype(config))
     sampled = sampled_policy(config, policy, tokenizer, ends, load)
-    make_sampler(sampled, sampling, "world.own")  # refuses what it cannot honour, before any work
+    make_sampler(sampled, sampling, "world.own")  # checks the settings before any work
     file = folder / SCRATCH / PROMPTS
     if distributed.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def make_own_world(config: RunConfig, world: OwnWorld, policy: Policy, results: 
         candidates = sample(name, used, 2 * pairs_per_prompt(count, len(used)))
         if distributed.is_main():
             read = [to_prompt(cast(dict[str, Any], row)) for row in used]
-            # The text that a prompt has once it is read as token ids: the scorer meets no other later on.
+            # The scorer gets the text of the token ids, as in all later stages.
             shown = [replace(prompt, text=decode(tokenizer, prompt.ids)) for prompt in read]
             files[name], left_out[name] = sampled_pairs(world, name, shown, candidates, count)
             if left_out[name]:

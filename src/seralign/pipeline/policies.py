@@ -1,4 +1,4 @@
-"""The stage that records which policies a run has: the model as given, the starting policy and the reference."""
+"""The stage that records a run's first policies: the given model, the starting policy and the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Policies:
-    """The stage that records the policies that the rounds begin with, and the digests of their weights."""
+    """The stage that records the policies that the rounds start from, with the digests of their weights."""
 
     name: str = POLICIES
 
@@ -33,11 +33,11 @@ class Policies:
     def work(self, context: Context, folder: Path) -> PoliciesFigures:
         """Record names, places and digests."""
         base, reference = context.base, context.policy(REFERENCE)
-        # Only here and now it is known whether a name is a folder's or the hub's.
+        # Later, a name could no longer be told to be a folder's or the hub's.
         hub = hub_name(context.config.policy.model)
         named = BasePolicy(**to_json(base.figures()), hub=hub, dtype=saved_dtype(base.source))
         say(f"reference: {reference.source}, weights sha256 {reference.digest[:16]}")
         return PoliciesFigures(named, context.policy(INITIAL).figures(), reference.figures())
 
     def cost(self, forecast: Forecast) -> None:
-        """No model runs."""
+        """No model is used."""

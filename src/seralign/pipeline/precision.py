@@ -94,7 +94,7 @@ def rates(config: RunConfig, source: PolicySource) -> Rates | None:
 
 
 def _device_precision() -> str:
-    """On a GPU bfloat16 is never the slower one where there is hardware for it."""
+    """On a GPU, bfloat16 is never slower if the hardware supports it."""
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
 
 

@@ -17,11 +17,11 @@ from seralign.report.notes import on_other_base
 
 
 def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
-    """The policy that ``reference`` names, hashed; None where it names none.
+    """The policy that ``reference`` names, with its digest; None if it names none.
 
     Raises:
-        ModelError: There is no such model, or it is none that can score.
-        ConfigError: Its vocabulary is not the policy's.
+        ModelError: The model does not exist or cannot score.
+        ConfigError: Its vocabulary differs from the policy's.
     """
     given = config.reference
     if given.model is None:
@@ -52,7 +52,7 @@ def checked_source(source: PolicySource, config: PolicyConfig) -> PolicySource:
 
 
 def base_source(config: RunConfig) -> PolicySource:
-    """The model (and adapter) as the configuration names it."""
+    """The configured model (and adapter)."""
     return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
 
 
@@ -73,7 +73,7 @@ def hashed_policy(name: str, source: PolicySource, named: str, section: str) -> 
 
 
 def _other_base(source: PolicySource, named: str, section: str) -> str | None:
-    """As ``other_base``, and said where there is one; one process reads the files."""
+    """``other_base``, with a warning if there is one; only one process reads the files."""
     found = distributed.broadcast(other_base(source, named) if distributed.is_main() else None)
     if found is not None:
         say(f"warning: {on_other_base(section, found)}")
@@ -90,7 +90,7 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
 
 
 def trained_source(folder: Path, start: PolicySource) -> PolicySource:
-    """What a training that began with ``start`` saved in a folder: a whole model, or an adapter on the same model."""
+    """What a training that started from ``start`` saved in a folder: a whole model, or an adapter on the same model."""
     if not (folder / "adapter_config.json").is_file():
         return PolicySource(str(folder.absolute()))
     return PolicySource(start.model, adapter=str(folder.absolute()))

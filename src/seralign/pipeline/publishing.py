@@ -1,4 +1,4 @@
-"""A policy as others get it: a folder without anything of this machine, and its way to the hub."""
+"""Publishes a policy: prepares a folder without paths of this machine, and uploads it to the hub."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from seralign.tables import code
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _ADAPTER = "adapter_config.json"
-# Where transformers, PEFT and tokenizers note the folder that they read.
+# Keys under which transformers, PEFT and tokenizers store the folder that they loaded from.
 _PATHS = ("_name_or_path", "name_or_path", "base_model_name_or_path")
 
 
 def merge_policy(policy: SavedPolicy, folder: Path) -> Merged | None:
-    """Write a policy as a whole model with its card, as ``seralign.pipeline.merging.write_whole`` does."""
+    """Write a policy as a whole model with its card; see ``seralign.pipeline.merging.write_whole``."""
     check_weights(policy)
     base = base_of(policy, is_adapter=False)
     merged = write_whole(policy, folder, partial(card_of, policy, is_adapter=False, base_model=base))
@@ -40,17 +40,17 @@ def merge_policy(policy: SavedPolicy, folder: Path) -> Merged | None:
 
 
 def publishable(policy: SavedPolicy, folder: Path, *, merged: bool, base_model: str | None) -> Merged | None:
-    """Write the folder that is published: what was saved, its card, and no path of this machine.
+    """Write the folder to publish: the saved policy and its card, without paths of this machine.
 
     Args:
-        policy: Of a run.
+        policy: A policy of a run.
         folder: Must not exist, or be empty.
         merged: Merge an adapter into its base.
-        base_model: Name on the hub of the model that the run began with, where the run was given a folder.
+        base_model: Hub name of the model that the run started from, if the run was given a folder.
 
     Raises:
-        ConfigError: an adapter whose base is not on the hub.
-        StoreError: the weights have changed since they were written, or the folder holds something.
+        ConfigError: the base of an adapter is not on the hub.
+        StoreError: the weights have changed since they were written, or the folder is not empty.
         ModelError: the adapter cannot be merged.
     """
     is_adapter = policy.source.adapter is not None and not merged
@@ -59,14 +59,14 @@ def publishable(policy: SavedPolicy, folder: Path, *, merged: bool, base_model: 
         made = ", which the run made by merging policy.adapter into policy.model" if _has_merged_base(policy) else ""
         raise ConfigError(
             f"{policy.name} is an adapter on {policy.source.model}{made}, a folder that others do not have: publish "
-            "the whole model (--merged), or say by which name the hub has that model (--base_model OWNER/NAME)"
+            "the whole model (--merged), or give the model's name on the hub (--base_model OWNER/NAME)"
         )
     check_weights(policy)
     card = partial(card_of, policy, is_adapter=is_adapter, base_model=base)
     found = None
     if is_adapter:
         if folder.exists() and any(folder.iterdir()):
-            raise StoreError(f"{folder} is there already; give another folder (--out)")
+            raise StoreError(f"{folder} already exists; give another folder (--out)")
         shutil.copytree(policy.folder, folder, ignore=shutil.ignore_patterns(*LEFT_BEHIND), dirs_exist_ok=True)
         (folder / "README.md").write_text(card(weights_digest(policy.source)), encoding="utf-8")
     else:
@@ -77,16 +77,16 @@ def publishable(policy: SavedPolicy, folder: Path, *, merged: bool, base_model: 
 
 
 def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
-    """Upload a folder to a model's repository on the hub, which is made where it is not there.
+    """Upload a folder to a model repository on the hub, which is created if it does not exist.
 
-    The token is that of the environment or of ``hf auth login``.
+    The token comes from the environment or from ``hf auth login``.
 
     Returns:
-        The repository's address.
+        The repository's URL.
 
     Raises:
-        ConfigError: no token, or a repository that is public where a private one was asked for.
-        ModelError: the hub cannot be reached, or refuses.
+        ConfigError: no token; or the repository is public and a private one was asked for.
+        ModelError: the hub cannot be reached, or refuses the upload.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -98,34 +98,34 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     try:
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo).private:
-            raise ConfigError(f"{repo} is there already and is public; make it private first, or leave --private out")
+            raise ConfigError(f"{repo} already exists and is public; make it private first, or leave --private out")
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
     except ConfigError:
         raise
     except Exception as error:
-        raise ModelError(f"{repo}: the hub cannot be reached, or refuses: {brief(error)}") from None
+        raise ModelError(f"{repo}: the hub cannot be reached or refuses the upload: {brief(error)}") from None
     return str(url)
 
 
 def check_weights(policy: SavedPolicy) -> None:
-    """Refuse weights that are not those that a run recorded.
+    """Check that a policy's weights are those that its run recorded.
 
     Raises:
-        StoreError: they have changed since, or those of the base have.
+        StoreError: they, or the weights of the adapter's base, have changed.
     """
     if policy.run is None or policy.stage is None:
         return
     if weights_digest(policy.source) != saved_digest(policy.run, policy.stage):
         raise StoreError(
-            f"{policy.folder}: the weights (or those of the model below the adapter, {policy.source.model}) are not "
-            "the ones that the run recorded; put them back as they were"
+            f"{policy.folder}: the weights (or those of the adapter's base, {policy.source.model}) are not the ones "
+            "that the run recorded; restore the original files"
         )
 
 
 def base_of(policy: SavedPolicy, *, is_adapter: bool) -> str | None:
-    """The name on the hub of the model that a policy was made from, or None where it was a folder.
+    """The hub name of the model that a policy was made from; None if that was a folder.
 
-    A model that the run merged an adapter into is no base that others can put an adapter on.
+    A base that the run itself merged is not on the hub, so an adapter on it has no base there.
     """
     if policy.run is not None:
         if _has_merged_base(policy) and not is_adapter:
@@ -141,7 +141,7 @@ def _has_merged_base(policy: SavedPolicy) -> bool:
 
 
 def card_of(policy: SavedPolicy, digest: str, *, is_adapter: bool, base_model: str | None) -> str:
-    """The model card of a policy whose weights have a digest."""
+    """The model card of a policy, with the digest of its weights."""
     if policy.run is None or policy.config is None:
         return _plain_card(policy, digest, base_model)
     if policy.stage == RESULT:
@@ -162,7 +162,7 @@ def _plain_card(policy: SavedPolicy, digest: str, base_model: str | None) -> str
 
 
 def _clean(folder: Path, base: str | None) -> None:
-    """Take the folders out that libraries note in their settings; an adapter's base is named as the hub does."""
+    """Remove local folders from the settings; an adapter's base gets its hub name."""
     for file in sorted(folder.glob("*.json")):
         if file.stat().st_size > 1 << 20:
             continue
@@ -179,7 +179,7 @@ def _clean(folder: Path, base: str | None) -> None:
 
 
 def _check_paths(policy: SavedPolicy, folder: Path) -> None:
-    """Refuse to publish a text in which a folder of this machine is left.
+    """Check that no text file to publish contains a folder of this machine.
 
     Raises:
         StoreError: names the file.
@@ -191,4 +191,4 @@ def _check_paths(policy: SavedPolicy, folder: Path) -> None:
             text = file.read_text(encoding="utf-8", errors="replace")
             found = next((path for path in sorted(paths) if path in text), None)
             if found is not None:
-                raise StoreError(f"{file.name} holds a path of this machine, {found}{os.sep}; it is not published")
+                raise StoreError(f"{file.name} contains a path of this machine, {found}{os.sep}; it is not published")

@@ -1,4 +1,4 @@
-"""Reference log-probabilities of a training's rows, in the trainer's own packs."""
+"""Reference log-probabilities of a training's rows, computed in the trainer's own packs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seralign.training.plan import Pack, Plan
 
 
 def first_packs(plan: Plan) -> list[Pack]:
-    """The packs in which rows come first: the first epoch's, as the trainer will run them."""
+    """The first pack of every row: the packs of the first epoch, as the trainer will run them."""
     seen: set[int] = set()
     first = []
     for pack in plan.packs:
@@ -39,11 +39,11 @@ def reference_logps(
     start: Policy,
     reference: Policy,
 ) -> np.ndarray:
-    """Reference log-probabilities [R] of the responses that training reads, kept in the stage for one that is resumed.
+    """Reference log-probabilities [R] of the responses in training, stored in the stage for resuming.
 
-    Where training starts from the reference itself they are those of the trainer's very packs, so that margins at
-    step 0 are zero to the last bit. An example that training never comes to (``max_steps`` below an epoch) is not
-    scored: null in the file, NaN in the array.
+    If training starts from the reference itself, they are computed in exactly the trainer's packs, so that margins at
+    step 0 are zero to the last bit. An example that training never reaches (``max_steps`` below an epoch) is not
+    scored: it is null in the file and NaN in the array.
     """
     responses = Responses(table, reads)
     part, numbering = file.parent / SCRATCH / f"{file.stem}.sealed", responses.numbering

@@ -1,4 +1,4 @@
-"""The report of a run at work: written after every round and at the end, and never a reason for the run to fail."""
+"""The report of a run, written after every round and at the end. An error in it never stops the run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from seralign.runs.layout import REPORT
 
 
 def report(run: Run) -> None:
-    """Write the run's report beside its stages."""
+    """Write the run's report to its folder."""
     if not distributed.is_main():
         return
     path = run.root / REPORT
     try:
         contents = run_contents(run)
-        from seralign.report.page import write_report  # loads what draws the charts
+        from seralign.report.page import write_report  # imports the chart libraries
 
         write_report([contents], path)
-    except Exception as error:  # hours of work are worth more than their chart
+    except Exception as error:  # a failed report must not end a run of hours
         say_once(f"warning: no report was written ({type(error).__name__}: {error}); seralign report tries again")

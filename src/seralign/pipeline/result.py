@@ -1,4 +1,4 @@
-"""The last stage: the model that the run was for, with its card."""
+"""The last stage: the resulting model with its card."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from seralign.tables import percent
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
 
-# Settings that the model card speaks of.
+# Settings that the model card mentions.
 _CARD = (
     "rounds", "objective", "reference.update", "crossfit", "scoring.ensemble_weight",
     "scoring.length_correction", "selection", "bootstrap",
@@ -41,12 +41,12 @@ _CARD = (
 
 @dataclass(frozen=True)
 class Result:
-    """The stage that puts the best round's policy into ``result``: model or adapter, tokenizer, chat template, card."""
+    """The stage that writes the best round's policy to ``result``: model or adapter, tokenizer, chat template, card."""
 
     name: str = RESULT
 
     def inputs(self, context: Context) -> dict[str, str]:
-        """The policy, why it is the result, all evaluations, and what the model card speaks of."""
+        """The policy, why it is the result, all evaluations, and the settings in the model card."""
         loop, decision = context.loop, last_decision(context)
         inputs = {stage: context.run.record(stage).digest for stage in _evaluations(context)}
         inputs |= {
@@ -58,7 +58,7 @@ class Result:
         return inputs | loop.settings("policy.save_dtype", *_CARD) | loop.tokenizer_inputs
 
     def work(self, context: Context, folder: Path) -> ResultFigures | None:
-        """Copy the policy, bring it to the data type that is asked for, and write its card."""
+        """Copy the policy, convert it to the requested data type, and write its card."""
         loop, decision = context.loop, last_decision(context)
         best, figures = context.policy(trained_in(decision.best_round)), None
         if distributed.is_main():
@@ -72,7 +72,7 @@ class Result:
         return distributed.broadcast(figures)
 
     def cost(self, forecast: Forecast) -> None:
-        """No model runs."""
+        """No model is used."""
 
 
 def _evaluations(context: Context) -> list[str]:
@@ -82,7 +82,7 @@ def _evaluations(context: Context) -> list[str]:
 
 @dataclass(frozen=True)
 class _Cast:
-    """The data type and digest of the saved weights; where they were cast, the digest before, and the share of the
+    """Data type and digest of the saved weights; if they were cast, also the digest before and the share of the
     training's change that is left."""
 
     dtype: str
@@ -92,7 +92,7 @@ class _Cast:
 
 
 def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> _Cast:
-    """Cast the result to the data type that is asked for."""
+    """Cast the result to the requested data type."""
     config = loop.config.policy
     base = loop.run.figures(POLICIES, PoliciesFigures).base
     asked = base.dtype if config.save_dtype == "auto" else config.save_dtype
@@ -100,7 +100,7 @@ def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> _C
     own = saved_dtype(PolicySource(best.source.model, adapter=str(folder)) if is_adapter else PolicySource(str(folder)))
     if asked == own:
         return _Cast(own, best.digest)
-    # An adapter begins at 0, where every data type is as fine as the change itself.
+    # An adapter starts at 0, where rounding is relative to the change itself and loses little of it.
     kept = None if is_adapter else kept_change(Path(initial.source.model), folder, asked)
     try:
         cast_saved(folder, asked)
@@ -119,7 +119,7 @@ def _in_its_dtype(loop: Loop, best: Policy, initial: Policy, folder: Path) -> _C
 
 
 def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
-    """Name a base that lies in the run by its place beside the result, which moves with the run."""
+    """Name a base inside the run by its path relative to the result, so that the run can be moved."""
     settings, root = folder / ADAPTER_SETTINGS, loop.run.root.absolute()
     base = Path(best.source.model)
     if settings.is_file() and base.is_relative_to(root):
@@ -128,9 +128,9 @@ def _name_base(loop: Loop, best: Policy, folder: Path) -> None:
 
 
 def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Interval]]:
-    """Win rate with its interval of every evaluated policy against every other, as far as their evaluations judged
-    them: a judge may cost money, so none is asked here. The other way round a verdict is turned. Where the scorer
-    judges, the scores of all answers are there, and so are all win rates."""
+    """Win rates with intervals between all evaluated policies, from stored verdicts. A judge may cost money, so it is
+    not asked here. Each verdict also counts in the opposite direction. With a scorer as judge, the stored scores give
+    all win rates."""
     if loop.judge is None:
         return {}
     by_score = isinstance(loop.judge, ScorerJudge)

@@ -1,4 +1,4 @@
-"""What trainings train on: where the rows come from, their digest, and what is known of them before they are there."""
+"""Training rows: where they come from, their digest, and what is known of them before they exist."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Rows(Protocol):
     """The rows of a training."""
 
     def table(self, context: Context) -> datasets.Dataset:
-        """The rows, in the order that training plans number them by."""
+        """The rows, in the order by which training plans number them."""
         ...
 
     def digest(self, context: Context) -> str:
-        """Names their contents."""
+        """Digest of their contents."""
         ...
 
     def foreseen(self, forecast: Forecast) -> TrainingRows:
@@ -33,12 +33,12 @@ class Rows(Protocol):
 
 
 def first_pairs(objective: ObjectiveSum, tables: Tables) -> datasets.Dataset:
-    """What round 1 trains on: all pairs; demonstrations where the objective compares no responses and there are any."""
+    """The training data of round 1: all pairs; or demonstrations, if there are any and the objective takes them."""
     return tables.pairs if objective.compares else demonstrations(tables)
 
 
 def demonstrations(tables: Tables) -> datasets.Dataset:
-    """What supervised training trains on: the demonstrations, or the chosen responses where there are none."""
+    """The data of supervised training: demonstrations, or chosen responses if there are none."""
     return tables.pairs if tables.demonstrations is None else tables.demonstrations
 
 
@@ -47,11 +47,11 @@ class Demonstrations:
     """The rows of supervised training."""
 
     def table(self, context: Context) -> datasets.Dataset:
-        """Demonstrations, or pairs, whose chosen responses are read."""
+        """The demonstrations; or pairs, of which only the chosen responses are used."""
         return demonstrations(context.tables)
 
     def digest(self, context: Context) -> str:
-        """That of the data."""
+        """Digest of the data."""
         return context.tables.digest
 
     def foreseen(self, forecast: Forecast) -> TrainingRows:
@@ -61,18 +61,18 @@ class Demonstrations:
 
 @dataclass(frozen=True)
 class FirstPairs:
-    """The rows of round 1: those that stay after the review, with their new labels."""
+    """The rows of round 1: the pairs that the review keeps, with their new labels."""
 
     def table(self, context: Context) -> datasets.Dataset:
         """As ``first_pairs``."""
         return first_pairs(context.loop.objective, context.reviewed)
 
     def digest(self, context: Context) -> str:
-        """That of the reviewed data."""
+        """Digest of the reviewed data."""
         return context.reviewed.digest
 
     def foreseen(self, forecast: Forecast) -> TrainingRows:
-        """As many as will stay."""
+        """As many pairs as the review will keep."""
         return forecast.first_rows
 
 
@@ -85,7 +85,7 @@ class AllPairs:
         return context.tables.pairs
 
     def digest(self, context: Context) -> str:
-        """That of the data."""
+        """Digest of the data."""
         return context.tables.digest
 
     def foreseen(self, forecast: Forecast) -> TrainingRows:

@@ -1,4 +1,4 @@
-"""A run from its first stage to its last."""
+"""Runs training from the first stage to the last."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seralign.runs.layout import RESULT, WORLD, round_of
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, the folder of its result, and that stage's figures."""
+    """A finished run: its folder, the folder of its result, and the figures of the result."""
 
     run: Run
     policy: Path
@@ -33,18 +33,18 @@ class RunResult:
 
 
 def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
-    """Carry a run from where it is to its end.
+    """Train: carry a run from its current state to its end.
 
-    Every stage is written atomically and recorded; a stage that has finished is read back. Killed at any moment and
-    called again, the run ends as if it had not been.
+    Every stage is written atomically and recorded. A finished stage is read back. A run that is killed at any moment
+    and started again ends with the same result.
 
     Args:
         config: The run.
-        scorer: Scores responses, (prompts, responses) to one finite number each, higher is better; in place of
+        scorer: Scores responses: (prompts, responses) to one finite number each, higher is better. Replaces
             ``evaluation.scorer``.
 
     Raises:
-        SeralignError: a user's mistake: configuration, data, model, or a folder that does not fit.
+        SeralignError: a user error in configuration, data, model or folder.
     """
     distributed.start()
     check_sections(config)
@@ -76,7 +76,7 @@ def _train(run: Run, config: RunConfig, scorer: ScoreFunction | None) -> RunResu
 
 
 def _decided(run: Run, stage: Decide, is_new: bool) -> bool:
-    """Say what was decided, and write the report of the run so far. Whether the rounds end."""
+    """Report the decision, and write the report so far. Returns whether the rounds end."""
     found = run.figures(stage.name, DecideFigures)
     say(f"round {stage.index}: {found.reason}" + (f"; it does harm: {found.harm}" if found.harm else ""))
     if is_new:

@@ -76,7 +76,7 @@ class Sample:
         )
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """The batches of sampling; nothing where another engine samples."""
+        """The batches of sampling; nothing for engines other than the built-in one."""
         config, prompts = bootstrap_config(forecast.context), round_prompts(forecast.context, self.round.index)
         limit = config.sampling.limit
         sampling = forecast.sampling("bootstrap", prompts, config.sampling, config.samples, limit)
@@ -85,13 +85,13 @@ class Sample:
 
 
 def bootstrap_config(context: Context) -> BootstrapConfig:
-    """The section ``bootstrap`` of a run that has it."""
+    """The section ``bootstrap``, which must exist."""
     assert context.config.bootstrap is not None
     return context.config.bootstrap
 
 
 def round_prompts(context: Context, index: int) -> datasets.Dataset:
-    """The prompts of a round, drawn anew in each."""
+    """The prompts of a round; every round draws again."""
     return draw_prompts(context.tables.prompts, bootstrap_config(context).prompts, context.loop.seed("prompts", index))
 
 
@@ -104,7 +104,7 @@ def foreseen_candidates(forecast: Forecast, index: int) -> Foreseen:
 
 
 def _first_answers(candidates: pa.Table) -> list[list[int]]:
-    """The first response to each of at most ``LOOKED_AT`` prompts: as many in every round, so that the share of
-    different bigrams can be compared."""
+    """The first response to each of at most ``LOOKED_AT`` prompts. The number is the same in every round, so that the
+    share of distinct bigrams can be compared."""
     first = candidates.filter(pc.field("index") == 0)["ids"]
     return first.take(pa.array(range(0, len(first), max(1, len(first) // LOOKED_AT)))).to_pylist()

@@ -1,4 +1,4 @@
-"""The policies that can be asked, merged and published: those of a run, and models of other origin."""
+"""Finds saved policies to ask, merge and publish: those of a run, and other models."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _ADAPTER = "adapter_config.json"
 
 @dataclass(frozen=True)
 class SavedPolicy:
-    """A policy on disk, and what belongs to it.
+    """A policy on disk, and how to load it.
 
     Args:
-        name: For people: ``round 2 of runs/first``.
+        name: Name in messages, such as ``round 2 of runs/first``.
         source: Local folders.
-        folder: The folder that holds what was saved last: the adapter, or the whole model.
+        folder: The folder that was saved last: the adapter, or the whole model.
         loading: How its tokenizer and its model are loaded.
         data: How its prompts become tokens.
-        run: The run that trained it; None for a model of other origin.
-        config: That run's configuration, with what a world supplied.
-        stage: The stage of the run that saved it; None where the run began with it.
+        run: The run that trained it; None for another model.
+        config: That run's configuration, completed from its world.
+        stage: The stage of the run that saved it; None if the run started from it.
     """
 
     name: str
@@ -49,23 +49,23 @@ class SavedPolicy:
 
 
 def saved_policy(place: str, which: Which = "result") -> SavedPolicy:
-    """A policy by the place that a user names.
+    """Find a policy by the place that a user gives.
 
     Args:
         place: A run's folder, a folder with a model or an adapter, or a model's name on the hub.
-        which: Of a run: its result, a round, the policy that the rounds started from, or the baseline.
+        which: Which policy of a run: its result, a round's, the starting policy, or the baseline.
 
     Raises:
-        StoreError: the run has no such policy yet; the message says which it has.
+        StoreError: the run does not have this policy yet; the message lists those that it has.
         ModelError: there is no model or adapter.
-        ConfigError: a round is asked for where there is no run.
+        ConfigError: a round is asked for, but there is no run.
     """
     if (Path(place) / MANIFEST).is_file():
         return run_policy(read_run(place), which)
     if which != "result":
-        raise ConfigError(f"{place}: no run here (run.json is missing), so there is no {_named(which)}")
+        raise ConfigError(f"{place} is not a run (it has no run.json), so it has no {_named(which)}")
     if Path(place).is_dir() and not any((Path(place) / name).is_file() for name in (_ADAPTER, "config.json")):
-        raise ModelError(f"{place}: neither a run (run.json) nor a model (config.json) nor an adapter ({_ADAPTER})")
+        raise ModelError(f"{place} has no run (run.json), model (config.json) or adapter ({_ADAPTER})")
     return _model(place)
 
 
@@ -73,7 +73,7 @@ def run_policy(run: Run, which: Which = "result") -> SavedPolicy:
     """A policy of a run, finished or not.
 
     Raises:
-        StoreError: the run has no such policy yet; the message says which it has.
+        StoreError: the run does not have this policy yet; the message lists those that it has.
     """
     config = run_config(run)
     stages = _stages(run)
@@ -94,7 +94,7 @@ def run_policy(run: Run, which: Which = "result") -> SavedPolicy:
 
 
 def run_config(run: Run) -> RunConfig:
-    """The configuration of a run, with what its world supplied and the model that an adapter was merged into."""
+    """The configuration of a run, completed from its world, and with the merged model if it merged an adapter."""
     config = load_config(None, read_manifest(run.root)["config"] | {"out": str(run.root)})
     return on_merged(config if config.world is None else supplied(config, run.path(WORLD)), run)
 
@@ -107,7 +107,7 @@ def saved_digest(run: Run, stage: str) -> str:
 
 
 def _stages(run: Run) -> dict[Which, str | None]:
-    """The stages of a run that saved its policies, the result first; None for the model that the run began with."""
+    """The stages that saved a run's policies, the result first; None for the model that the run started from."""
     numbers = sorted(index for folder in run.root.iterdir() if (index := round_of(folder.name)) is not None)
     supervised = run_config(run).sft is not None
     stages: dict[Which, str | None] = {"result": RESULT}
@@ -132,20 +132,20 @@ def _model(place: str) -> SavedPolicy:
 
 
 def _on_its_base(folder: Path) -> PolicySource:
-    """An adapter on the model that its settings name."""
+    """An adapter with the base that its settings name."""
     try:
         settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
         base, revision = settings["base_model_name_or_path"], settings.get("revision")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / _ADAPTER}: cannot be read as an adapter's settings ({error})") from None
+        raise ModelError(f"{folder / _ADAPTER}: invalid adapter settings ({error})") from None
     if not base:
-        raise ModelError(f"{folder / _ADAPTER}: names no model that the adapter is for (base_model_name_or_path)")
-    beside = folder / base  # in a run, the base is named by its place beside the result
+        raise ModelError(f"{folder / _ADAPTER}: has no base_model_name_or_path, the model that the adapter is for")
+    beside = folder / base  # in a run, the base is given relative to the result
     return PolicySource(str(beside.resolve() if beside.is_dir() else base), revision, str(folder))
 
 
 def _own_tokenizer(folder: Path, loading: PolicyConfig) -> PolicyConfig:
-    """With the tokenizer and the chat template that were saved with a policy, where they were."""
+    """Use the tokenizer and chat template that were saved with a policy, if they were."""
     if not (folder / "tokenizer_config.json").is_file():
         return loading
     return replace(loading, tokenizer=str(folder), chat_template=None)

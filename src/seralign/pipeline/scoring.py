@@ -1,4 +1,4 @@
-"""Policies over the run's tables: log-probabilities, margins, and the margins table of a round."""
+"""Scores the run's tables under policies: log-probabilities, margins, and the margins table of a round."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairScores:
-    """Pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin h in nats."""
+    """Scores of pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin h in nats."""
 
     chosen_logp: np.ndarray
     rejected_logp: np.ndarray
@@ -44,14 +44,14 @@ class PairScores:
 
 @dataclass(frozen=True)
 class ResponseScores:
-    """Responses under a policy, [N] each: log-probability, and implicit reward without beta, in nats."""
+    """Scores of responses under a policy, [N] each: log-probability, and implicit reward without beta, in nats."""
 
     logp: np.ndarray
     score: np.ndarray
 
 
 def policy_logps(loop: Loop, policy: Policy, responses: Responses, packs: list[np.ndarray] | None = None) -> np.ndarray:
-    """Log-probabilities [N] of responses, in the precision of scoring; in the given packs to the last bit."""
+    """Log-probabilities [N] of responses, in the precision of scoring; to the last bit those of the given packs."""
     planned = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length) if packs is None else packs
     return logps(responses, planned, loop.scoring_policy(policy), loop.cache, exact=packs is not None)
 
@@ -59,7 +59,7 @@ def policy_logps(loop: Loop, policy: Policy, responses: Responses, packs: list[n
 def implicit_scores(
     loop: Loop, policy: Policy, reference: Policy, responses: Responses, packs: list[np.ndarray] | None = None
 ) -> ResponseScores:
-    """Responses under a policy, against the policy's own reference."""
+    """Score responses under a policy, against the policy's own reference."""
     own = policy_logps(loop, policy, responses, packs)
     against = policy_logps(loop, reference, responses, packs) if loop.objective.primary.uses_reference else None
     return ResponseScores(own, scores(loop.objective.primary, own, against, responses.lengths))
@@ -77,7 +77,7 @@ def pair_scores(
 
 @dataclass(frozen=True)
 class Score:
-    """The stage that gives the offline pairs their margins under the policy of the round before."""
+    """The stage that computes the margins of the offline pairs under the policy of the previous round."""
 
     round: Round
 
@@ -109,7 +109,7 @@ class Score:
         )
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """Passes over both responses of all pairs, less what the cache has."""
+        """Passes over both responses of all pairs, except those in the cache."""
         both = foreseen(forecast.pairs)
         passes = forecast.rewards(both, self.round.reward_policies[:1])
         return StageWork(self.name, len(both), "responses", passes=passes, loads=len(passes))
@@ -120,7 +120,7 @@ class Score:
 
 
 def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:
-    """The margins [N] that a scoring stage stored, checked to be those of the given pairs."""
+    """The margins [N] of a scoring stage, checked to be those of the given pairs."""
     table = read_table(path, ["example_id", "margin"])
     if table["example_id"].to_pylist() != example_ids:
         raise StoreError(f"{path}: holds the margins of other pairs")
@@ -128,9 +128,9 @@ def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:
 
 
 def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
-    """A table of candidates, joined by ``prompt_id`` with the prompts' ids and texts: examples with one response."""
+    """A table of candidates joined with the prompts' ids and texts by ``prompt_id``: examples with one response."""
     given = cast(pa.Table, prompts.with_format("arrow")[:])
     rows = pc.index_in(candidates["prompt_id"], value_set=given["prompt_id"])  # pyright: ignore
     table = as_examples(candidates).append_column("prompt_ids", given["ids"].take(rows))
-    # Without a fingerprint given, datasets would pickle the whole table to make one; nothing here is cached by it.
+    # Without a given fingerprint, datasets would pickle the whole table to compute one; it is not needed here.
     return datasets.Dataset(table.append_column("prompt", given["text"].take(rows)), fingerprint="candidates")

@@ -29,13 +29,13 @@ from seralign.runs.layout import MARGINS, SCORE, SELECT, SELECTION, round_name, 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
 
-# Figures of diversity are of so many pairs or responses at least; more would not tell more.
+# Diversity is measured on at most so many pairs or responses; more would not change the figures.
 LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
 class Select:
-    """The stage that keeps some of the offline pairs, by the margins of the last policy and of the one before it."""
+    """The stage that selects offline pairs by the margins of the last policy and of the one before it."""
 
     round: Round
 
@@ -46,7 +46,7 @@ class Select:
 
     @property
     def _scored(self) -> list[str]:
-        """The stages that scored the pairs under the reward policies, the last one first."""
+        """The stages that scored the pairs under the reward policies, last one first."""
         index = self.round.index
         return [round_stage(index - place, SCORE) for place in range(len(self.round.reward_policies))]
 
@@ -61,7 +61,7 @@ class Select:
         """Write which pairs are kept, and why the others are not.
 
         Raises:
-            DataError: none is kept.
+            DataError: no pair is kept.
         """
         loop, pairs, index = context.loop, context.reviewed.pairs, self.round.index
         ids = example_ids(pairs)
@@ -77,7 +77,7 @@ class Select:
             rule = loop.config.selection
             raise DataError(
                 f"{round_name(index)}: selection.rule {rule.rule} (threshold {rule.threshold}) keeps none of "
-                f"{len(ids)} pairs; their margins lie between {margins.min():.3f} and {margins.max():.3f} nats"
+                f"{len(ids)} pairs; their margins are between {margins.min():.3f} and {margins.max():.3f} nats"
             )
         if distributed.is_main():
             write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(last, before)})
@@ -97,24 +97,24 @@ class Select:
         )
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """No model runs; as many pairs are kept as the rule keeps."""
-        note = "" if forecast.config.selection.threshold is None else "at most: the margins will tell"
+        """No model is used; the rule gives the number of kept pairs."""
+        note = "" if forecast.config.selection.threshold is None else "at most: depends on the margins"
         return StageWork(self.name, len(foreseen_kept(forecast, self.round.index)), "pairs kept", note=note)
 
 
 def foreseen_kept(forecast: Forecast, index: int) -> np.ndarray:
-    """Numbers of as many pairs as a round will keep, in no order."""
+    """As many pair numbers as a round will keep pairs, in no particular order."""
     seed = forecast.loop.seed(round_name(index), SELECT)
     return forecast.kept(len(forecast.pairs), forecast.config.selection, seed)
 
 
 def disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:
-    """|h1 - h2| [N] of the margins under the two policies of the ensemble; null where there is one policy."""
+    """|h1 - h2| [N] of the margins under the two policies of the ensemble; null if there is only one policy."""
     return pa.nulls(len(last), pa.float64()) if before is None else pa.array(np.abs(last - before))
 
 
 def mean_similarity(pairs: datasets.Dataset) -> float | None:
-    """Mean similarity of chosen and rejected, of at most ``LOOKED_AT`` pairs spread over the table."""
+    """Mean similarity of chosen and rejected, over at most ``LOOKED_AT`` pairs spread over the table."""
     some = pairs.select(range(0, len(pairs), max(1, len(pairs) // LOOKED_AT)))
     sides = zip(response_ids(some, 0), response_ids(some, 1), strict=True)
     found = (similarity(chosen.tolist(), rejected.tolist()) for chosen, rejected in sides)

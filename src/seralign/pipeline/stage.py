@@ -1,4 +1,4 @@
-"""A stage of a run as data: what it reads, its work and its cost, and what all of them work with."""
+"""A stage of a run as data: what it reads, its work and its cost; and the context that stages work in."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Work = TypeVar("Work")
 class Stage(Protocol[Given]):
     """A stage. Each kind is a frozen dataclass in a module of its own; its fields say which stage of the kind it is.
 
-    A stage gets nothing from the stages before it but what ``context`` finds in the run's folder.
+    A stage gets results of earlier stages only through ``context``, from the run's folder.
     """
 
     @property
     def name(self) -> str:
-        """The stage's folder in the run, as ``seralign.runs.layout`` names it."""
+        """The stage's folder in the run, as named by ``seralign.runs.layout``."""
         ...
 
     def inputs(self, context: Given, /) -> dict[str, str]:
@@ -53,12 +53,12 @@ class Stage(Protocol[Given]):
     def work(self, context: Given, folder: Path, /) -> object:
         """Fill the folder, and return the figures: a dataclass of ``seralign.runs.figures``.
 
-        All processes of a run call it; the main one writes, and its figures are kept.
+        All processes of a run call it; only the main one writes, and its figures are kept.
         """
         ...
 
     def cost(self, forecast: Forecast) -> StageWork | None:
-        """What a model will do in the stage; None where none works, which takes no time worth a line."""
+        """The work of models in the stage; None if no model is used and the time is negligible."""
         ...
 
 
@@ -109,7 +109,7 @@ class Context:
 
     @cached_property
     def reviewed(self) -> Tables:
-        """The data of the rounds, with the labels and the pairs that the review before round 1 left, if there is one.
+        """The data of the rounds: the pairs and labels after the review before round 1, if there is one.
 
         Raises:
             StoreError: the review has not finished.
@@ -123,7 +123,7 @@ class Context:
         return replace(self.tables, pairs=pairs, digest=digest)
 
     def policy(self, role: str) -> Policy:
-        """The policy of a role, as ``seralign.pipeline.lineage`` names it.
+        """The policy of a role of ``seralign.pipeline.lineage``.
 
         Raises:
             StoreError: the stage that trains it has not finished.
@@ -160,6 +160,6 @@ def carry_out(run: Run, stage: Stage[Work], context: Work) -> StageRecord:
     """The record of a stage: read back where it has finished, made otherwise.
 
     Raises:
-        StoreError: the stage finished with other inputs, or its files are harmed.
+        StoreError: the stage finished with other inputs, or its files are damaged.
     """
     return run_stage(run, stage.name, stage.inputs(context), partial(stage.work, context))

@@ -1,4 +1,4 @@
-"""The token stage: where in its responses a round's policy moved away from the reference, for some of the pairs."""
+"""The token stage: for some pairs, at which tokens a round's policy differs from the reference."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from seralign.runs.results import result_key
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
 
-# What a decoder gives for bytes that are not a whole character yet.
+# The replacement that decoders write for an incomplete character.
 _INCOMPLETE = "\ufffd"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The stage that keeps log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
+    """The stage that stores log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
 
-    They are of ``evaluation.token_pairs`` pairs, up to half of them generated in the round, and add up to the
-    responses' log-ratios. One process computes: it is a small part of what scoring all pairs takes.
+    It uses ``evaluation.token_pairs`` pairs, up to half of them generated in the round. The log-ratios add up to those
+    of the responses. Only one process computes, since it is little work compared with scoring all pairs.
     """
 
     index: int
@@ -54,7 +54,7 @@ class Tokens:
         return round_stage(self.index, TOKENS)
 
     def inputs(self, context: Context) -> dict[str, str]:
-        """Pairs, policy and reference, and what the pairs are chosen by."""
+        """Pairs, policy and reference, and what the choice of pairs depends on."""
         loop, run = context.loop, context.run
         inputs = {
             "data": context.reviewed.digest,
@@ -75,9 +75,9 @@ class Tokens:
         return TokensFigures(len(table))
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """Passes over the pairs under both policies; offline pairs stand for the generated, which are not there yet.
+        """Passes over the pairs under both policies. Offline pairs stand for generated ones, which do not exist yet.
 
-        The reference is taken to have seen none of them in an earlier round.
+        Assumes that the reference has scored none of them in an earlier round.
         """
         loop = forecast.loop
         count = min(loop.config.evaluation.token_pairs, len(forecast.pairs))
@@ -88,7 +88,7 @@ class Tokens:
 
 
 def chosen_pairs(loop: Loop, index: int, pairs: datasets.Dataset, count: int) -> datasets.Dataset:
-    """The pairs to look at: up to half of ``count`` generated in the round, offline ones for the rest."""
+    """The pairs of the stage: up to half of ``count`` generated in the round, the rest offline."""
     selected, bootstrapped = round_stage(index, SELECT), round_stage(index, BOOTSTRAP)
     tables = []
     if loop.run.exists(bootstrapped):
@@ -100,8 +100,8 @@ def chosen_pairs(loop: Loop, index: int, pairs: datasets.Dataset, count: int) ->
 
 
 def spread(margins: np.ndarray, count: int) -> np.ndarray:
-    """Rows [min(count, N)] to look at: a quarter with the largest margins, a quarter with the smallest, the rest evenly
-    between; ``margins`` [N]."""
+    """Rows [min(count, N)]: a quarter with the largest ``margins`` [N], a quarter with the smallest, the rest evenly
+    between."""
     order = np.argsort(-margins, kind="stable")
     if count >= len(order):
         return order
@@ -113,9 +113,9 @@ def spread(margins: np.ndarray, count: int) -> np.ndarray:
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """The text that each token adds; joined they are the text of all. A character of several tokens is the last one's.
+    """The text that each token adds; joined, they are the whole text. The last token of a character adds it.
 
-    Decoders drop or add spaces at the start of a text, so each token is decoded together with the one before it.
+    Decoders remove or add spaces at the start of a text, so each token is decoded together with the one before it.
     """
     texts = []
     start = read = 0
@@ -148,10 +148,10 @@ def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Data
 
 
 def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.ndarray]:
-    """For each response the log-probability of each of its tokens, in the precision of scoring.
+    """Log-probabilities of each token of each response, in the precision of scoring.
 
-    They are kept among the run's results, so that the reference computes a pair once, in whichever rounds it is looked
-    at. Pairs that are there are left out of the packs.
+    They are stored with the run's results, so the reference computes a pair once, even if several rounds choose it.
+    Stored pairs are left out of the packs.
     """
     scoring = loop.scoring_policy(policy)
     names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in responses.keys]

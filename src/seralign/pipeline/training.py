@@ -1,4 +1,4 @@
-"""The training stage: reference log-probabilities in the trainer's own packs, then the trainer."""
+"""The training stage: reference log-probabilities in the trainer's own packs, then the training."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Training:
     """The stage that trains a policy and saves it.
 
     Args:
-        name: Of the stage.
-        start: The policy to start from, by role.
-        rows: What it trains on.
-        reference: The reference, by role; None for supervised training.
-        section: Where its settings are in the run's configuration; ``sft`` is supervised training.
-        as_long_as: Trainings that it takes as many steps as, all together; by default the settings say how many.
+        name: Name of the stage.
+        start: Role of the policy to start from.
+        rows: Training rows.
+        reference: Role of the reference; None for supervised training.
+        section: Section of the configuration with its settings; ``sft`` is supervised training.
+        as_long_as: Trainings whose total number of steps it takes; by default the settings decide.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Training:
         start = context.policy(self.start)
         inputs = {"pairs": self.rows.digest(context), "start": start.digest, self.section: content_id(asdict(config))}
         inputs |= loop.settings(*FORWARD, "policy.lora", "seed") | loop.tokenizer_inputs
-        # Supervised training before the rounds has a loss of its own.
+        # Supervised training before the rounds has its own loss.
         inputs |= loop.settings("objective") if self.section == "training" else {}
         reference = self._reference(context)
         return inputs if reference is None else inputs | {"reference": reference.digest}
 
     def work(self, context: Context, folder: Path) -> TrainFigures:
-        """Score the rows under the reference, train, and save the policy; its digest is among the figures."""
+        """Score the rows under the reference, train, and save the policy; the figures include its digest."""
         loop, config, objective = context.loop, self._config(context), self.objective(context.loop)
         table = training_columns(self.rows.table(context))
         plan = plan_training(
@@ -98,7 +98,7 @@ class Training:
         data = TrainingData(table, plan, own, held, held_packs, held_own, before)
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(self.name, "training")
-        # The fresh adapter's weights are drawn when the model is loaded, before the trainer seeds itself.
+        # A new adapter's weights are drawn when the model is loaded, before the trainer sets its seed.
         set_seed(seed)
         model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter)
         measured = train(
@@ -120,8 +120,8 @@ class Training:
                     keep_heldout(loop, policy, held, held_packs, measured.heldout_values[step])
         if digest == start.digest:
             say(
-                f"warning: {self.name} changed no weight: its updates were too small for the weights' data type; raise "
-                f"{self.section}.learning_rate, or give policy.dtype: float32"
+                f"warning: {self.name} changed no weight, because its updates were too small for the weights' data "
+                f"type; raise {self.section}.learning_rate, or set policy.dtype: float32"
             )
         return TrainFigures(
             steps=measured.steps,
@@ -171,7 +171,7 @@ class Training:
         return loop.objective if self.section == "training" else one("sft", SFT())
 
     def _reference(self, context: Context) -> Policy | None:
-        """The reference, where the objective reads it."""
+        """The reference, if the objective uses it."""
         is_read = self.reference is not None and self.objective(context.loop).uses_reference
         return context.policy(str(self.reference)) if is_read else None
 
@@ -186,14 +186,14 @@ class Training:
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
-    """The digest of what was saved; one process reads the files, and names an adapter's base as the user did."""
+    """The digest of the saved policy; one process reads the files, and names an adapter's base as the user did."""
     if not distributed.is_main():
         return distributed.broadcast("")
     settings = folder / "adapter_config.json"
     source = PolicySource(start.source.model, adapter=str(folder)) if settings.is_file() else PolicySource(str(folder))
     named = str(loop.config.policy.model)
     if settings.is_file() and not Path(named).is_dir():
-        # PEFT writes the folder that the hub's files were kept in, which nobody else has.
+        # PEFT writes the local folder of the hub's cache, which exists only on this machine.
         content = json.loads(settings.read_text(encoding="utf-8"))
         write_json(settings, content | {"base_model_name_or_path": named, "revision": loop.config.policy.revision})
     return distributed.broadcast(weights_digest(source))
