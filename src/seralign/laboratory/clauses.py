@@ -74,8 +74,8 @@ class ClauseWorld:
         return [" ".join([*(ENTITIES[e] for e in row), SEP]) for row in prompts.tolist()]
 
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """Clauses with fillers between; the entity is another one with probability 0.1, or 0.25 (careless), the word
-        any. A stranger takes the entities from the last to the first."""
+        """Clauses with fillers between them. With probability 0.1 (careless: 0.25) a clause has another entity. The
+        word is random. A stranger goes through the entities from last to first."""
         clauses = clause_tokens(rng, prompts, writers)
         return texts(with_fillers(rng, clauses, VOCABULARY.index(FILLERS[0]), len(FILLERS)), VOCABULARY)
 
@@ -112,7 +112,7 @@ def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ClauseWorld:
 
 
 def clause_tokens(rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> np.ndarray:
-    """The clauses [N, C, 2] that the writers [N] write to the prompts [N, C], as token ids: entity and word."""
+    """Token ids of clauses [N, C, 2], entity and word, written to the prompts [N, C] by the ``writers`` [N]."""
     n = len(prompts)
     wrong = rng.random((n, CLAUSES)) < np.where(writers == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
     others = (prompts + rng.integers(1, len(ENTITIES), size=(n, CLAUSES))) % len(ENTITIES)

@@ -19,7 +19,7 @@ POSITIONS = 64
 
 
 def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY, positions: int = POSITIONS) -> None:
-    """Writes model and tokenizer where ``AutoModelForCausalLM`` and ``AutoTokenizer`` open them.
+    """Save model and tokenizer in a folder, for ``AutoModelForCausalLM`` and ``AutoTokenizer``.
 
     The weights depend only on ``seed`` and the size of the vocabulary. torch's global random state is unchanged.
     """
@@ -44,8 +44,8 @@ def save_model(folder: Path, seed: int, vocabulary: tuple[str, ...] = VOCABULARY
 
 
 def build_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY, positions: int = POSITIONS) -> PreTrainedTokenizerFast:
-    """A token for each word between spaces. ``<bos>`` begins a text that is encoded with special tokens; ``<sep>`` is
-    an ordinary token, kept in decoded text. A word outside the vocabulary is an error, never a token."""
+    """A tokenizer with one token for each word between spaces. Encoding with special tokens adds ``<bos>`` in front.
+    ``<sep>`` is an ordinary token and is kept in decoded text. A word outside the vocabulary is an error."""
     tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(vocabulary)}))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.post_processor = TemplateProcessing(

@@ -50,10 +50,9 @@ _POLICIES = ("policy", "policy_before")
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The stage that pairs the best and the worst response to each prompt, by the ensembled implicit reward.
+    """The stage that pairs two responses to each prompt, by the ensembled implicit reward.
 
-    ``scoring.length_correction`` says how the part that length explains is taken from the rewards, or which two
-    responses make a pair.
+    ``scoring.length_correction`` decides how rewards are corrected for length, or which two responses form a pair.
     """
 
     round: Round
@@ -138,7 +137,7 @@ class Bootstrap:
     def _slope(
         self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray
     ) -> float:
-        """What the rewards of the candidates lose for each token."""
+        """The correction of the candidates' rewards, in nats a token."""
         correction = context.loop.config.scoring.length_correction
         if correction == "within_prompt":
             return slope_within(groups, rewards, lengths)
@@ -147,7 +146,7 @@ class Bootstrap:
         return self._offline_slope(context)
 
     def _offline_slope(self, context: Context) -> float:
-        """The slope of the offline pairs, where the candidates have none of their own."""
+        """The slope of the offline pairs, for candidates without a slope of their own."""
         if context.loop.config.scoring.length_correction != "offline":
             return 0.0
         return context.run.figures(round_stage(self.round.index, SELECT), SelectFigures).length_slope
@@ -161,7 +160,7 @@ def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
 
 
 def _share_longer(longer: np.ndarray) -> float | None:
-    """Share of pairs whose chosen response is the longer one, equal lengths half."""
+    """Share of pairs whose chosen response is longer; equal lengths count half."""
     return float((np.sign(longer) + 1).mean() / 2) if len(longer) else None
 
 

@@ -1,10 +1,10 @@
-"""Rewards without the part that the length of the responses explains. Pure.
+"""Removes the part of rewards that the length of responses explains. Pure.
 
-A policy that learned from people who like long answers rewards length; what it then selects and makes is longer still.
-What length explains of the margins of pairs that others wrote says nothing about a policy's own samples: there, the
-slope can have the other sign. So each has a slope of its own.
+A policy trained on the preferences of people who like long answers rewards length, and so selects and generates longer
+answers still. The slope on pairs from other sources does not apply to a policy's own samples, where it can even have
+the other sign. So both have their own slope.
 
-Dimension letters: N pairs or responses, P prompts, R responses of the prompt that has most.
+Dimension letters: N pairs or responses, P prompts, R largest number of responses to a prompt.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def length_slope(margins: np.ndarray, longer: np.ndarray, p: np.ndarray) -> floa
 def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
     """The slope of the reward on the length among responses to the same prompt.
 
-    Least squares of rewards on lengths, both less their mean over the prompt: what prompts differ in has no part in
-    it. Nothing but the responses themselves is read, so it needs no labels, and it has the sign that length has on
-    them.
+    Least squares of rewards on lengths, both minus their mean for the prompt, so differences between prompts have no
+    effect. It needs no labels, because it only uses the responses themselves.
 
     Args:
         groups: The responses to each prompt, as places in the arrays.
@@ -52,10 +51,10 @@ def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: 
         lengths: In tokens [N].
 
     Returns:
-        Nats a token; 0 where all responses to a prompt are equally long.
+        Nats a token; 0 if all responses to a prompt have the same length.
 
-    Worked by hand: lengths 1, 3 with rewards 2, 6, and lengths 5, 9 with rewards 0, 2 are -1, 1 with -2, 2 and -2, 2
-    with -1, 1 less their means: (2 + 2 + 2 + 2) / (1 + 1 + 4 + 4) = 0.8.
+    For example, lengths 1, 3 with rewards 2, 6 and lengths 5, 9 with rewards 0, 2 are, minus their means, -1, 1 with
+    -2, 2 and -2, 2 with -1, 1: (2 + 2 + 2 + 2) / (1 + 1 + 4 + 4) = 0.8.
     """
     length, reward = (_less_means(groups, values) for values in (lengths, rewards))
     squares = float(length @ length)
@@ -63,13 +62,13 @@ def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: 
 
 
 def balancing_slope(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
-    """The penalty a, in nats a token, with which the best responses are on average as long as the worst (DICE,
+    """The penalty a, in nats a token, at which the best responses are on average as long as the worst (DICE,
     2406.09760: length-regularised rewards).
 
-    D(a) is the mean over prompts of the length of the response with the largest reward - a length, less that of the
-    one with the smallest. It falls as a rises, in steps, so the a with the least |D(a)| is beside the place where D
-    changes sign, and bisection finds it. DICE searches a grid of penalties above 0; here a policy that prefers short
-    answers gets a negative one.
+    D(a) is the mean over prompts of the length of the response with the largest reward - a length, minus the length of
+    the one with the smallest. It falls in steps as a rises, so bisection finds where it changes sign, and the result is
+    the neighbouring a with the least |D(a)|. DICE searches a grid of positive penalties; here a policy that prefers
+    short answers gets a negative one.
 
     Args:
         groups: The responses to each prompt, as places in the arrays.
@@ -77,7 +76,7 @@ def balancing_slope(groups: Sequence[Sequence[int]], rewards: np.ndarray, length
         lengths: In tokens [N].
 
     Returns:
-        Nats a token; 0 where the best are as long as the worst without a penalty.
+        Nats a token; 0 if the best are as long as the worst without a penalty.
     """
     if not groups:
         return 0.0
@@ -97,15 +96,15 @@ def balancing_slope(groups: Sequence[Sequence[int]], rewards: np.ndarray, length
 
 
 def like_length(rewards: np.ndarray, lengths: np.ndarray, band: float) -> tuple[int, int] | None:
-    """The two responses of like length whose rewards differ most, the better one first.
+    """The two responses of similar length with the largest difference in reward, the better one first.
 
     Args:
-        rewards: Of the responses to one prompt, in nats [R].
+        rewards: Rewards of the responses to one prompt, in nats [R].
         lengths: In tokens [R].
-        band: By what share of the longer one's length the other may be shorter, in [0, 1].
+        band: Largest difference in length, as a share of the longer response, in [0, 1].
 
     Returns:
-        Their places; None where no two are of like length. Of equal differences, the first in order of length counts.
+        Their places; None if no two have similar lengths. Of equal differences, the first in order of length counts.
     """
     order = np.argsort(lengths, kind="stable")
     reward, length = rewards[order], lengths[order]
@@ -121,13 +120,13 @@ def like_length(rewards: np.ndarray, lengths: np.ndarray, band: float) -> tuple[
 
 
 def _less_means(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
-    """The values of all groups, one after the other, less the mean of their group."""
+    """The values of all groups in order, minus the mean of their group."""
     parts = [values[list(group)].astype(np.float64) for group in groups]
     return np.concatenate([part - part.mean() for part in parts]) if parts else np.zeros(0)
 
 
 def _padded(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
-    """The values of each group as a row [P, R], nan where it has fewer."""
+    """The values of each group as a row [P, R], padded with nan."""
     found = np.full((len(groups), max(map(len, groups))), np.nan)
     for row, group in enumerate(groups):
         found[row, : len(group)] = values[list(group)]
@@ -135,9 +134,9 @@ def _padded(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
 
 
 def _difference(rewards: np.ndarray, lengths: np.ndarray, penalty: float) -> float:
-    """Mean length of the best responses less that of the worst, by rewards [P, R] less ``penalty`` nats a token.
+    """Mean length of the best responses minus that of the worst, by rewards [P, R] minus ``penalty`` nats a token.
 
-    Of equal ones the first is the best and the last is the worst, as in ``seralign.rewards.pairing``.
+    Of equal rewards the first is the best and the last the worst, as in ``seralign.rewards.pairing``.
     """
     shaped = rewards - penalty * lengths
     rows = np.arange(len(shaped))

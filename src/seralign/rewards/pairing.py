@@ -29,15 +29,15 @@ class Contrast:
 
 
 def usable_responses(candidates: pa.Table) -> tuple[dict[str, list[int]], Counter[str]]:
-    """The responses that can make pairs, by prompt; prompts with fewer than two are left out.
+    """The responses that can form pairs, by prompt; prompts with fewer than two are left out.
 
-    Unfinished and empty responses and repetitions of another response make no pair.
+    Unfinished, empty and repeated responses form no pair.
 
     Args:
         candidates: All candidates, in any order: ``prompt_id``, ``index``, ``text``, ``finished``.
 
     Returns:
-        Rows of ``candidates`` by prompt, in the order of their index, and counts of what was left out and why:
+        Rows of ``candidates`` by prompt, in order of their index, and counts of what was left out by reason:
         ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``.
     """
     index, finished = candidates["index"].to_numpy(), candidates["finished"].to_numpy()
@@ -72,11 +72,11 @@ def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple
     Equal rewards are ordered by index, so that the result does not depend on the order of the rows.
 
     Args:
-        usable: The responses that can make pairs, of ``usable_responses``.
+        usable: The responses that can form pairs, from ``usable_responses``.
         rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
 
     Returns:
-        Contrasts, and the number of prompts with ``no contrast``: all their responses have the same reward.
+        Contrasts, and the number of prompts with ``no contrast``, whose responses all have the same reward.
     """
     found: list[Contrast] = []
     left_out: Counter[str] = Counter()
@@ -89,13 +89,13 @@ def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple
 def matched_contrasts(
     usable: Mapping[str, Sequence[int]], rewards: np.ndarray, lengths: np.ndarray, band: float
 ) -> tuple[list[Contrast], Counter[str]]:
-    """Two responses of like length to each prompt: those whose rewards differ most.
+    """The two responses of similar length to each prompt with the largest difference in reward.
 
     Args:
-        usable: The responses that can make pairs, of ``usable_responses``.
+        usable: The responses that can form pairs, from ``usable_responses``.
         rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
-        lengths: Of all candidates, in tokens [N].
-        band: By what share of the longer one's length the other may be shorter.
+        lengths: Lengths of all candidates in tokens [N].
+        band: Largest difference in length, as a share of the longer response.
 
     Returns:
         Contrasts, and the numbers of ``prompts without two responses of like length`` and with ``no contrast``.
