@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import tiny
 from small_run import small_config
 
 import seralign.pipeline.context as context
 import seralign.rewards.cached_logprobs as scoring
 import seralign.training.trainer as trainer
-from seralign.config import RunConfig
+from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table
+from seralign.data.tokens import make_encoder
 from seralign.pipeline import train
+from seralign.pipeline.data import read_data
 from seralign.runs import Run
 from seralign.runs.cache import response_key
+from seralign.runs.figures import DataFigures
 
 SHORT = {"evaluation__baseline": False, "evaluation__token_pairs": 0, "evaluation__prompts": 0, "sft": None,
          "rounds": 2, "training__max_steps": 2}  # fmt: skip
@@ -104,3 +110,34 @@ def test_another_precision_of_scoring_computes_its_own(tmp_path: Path, monkeypat
     assert passes["round-1/evaluate"] == count
     measured, said = run.record("round-1/train").figures["heldout"], run.record("round-1/evaluate").figures
     assert measured["eval_margins"] != said["heldout_margin"]
+
+
+def test_policies_answer_the_heldout_prompts_that_are_given(tmp_path: Path) -> None:
+    prompts = [f"e1 e2 e{number} <sep>" for number in range(3, 8)]
+    given = tmp_path / "asked.jsonl"
+    given.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    settings = SHORT | {"rounds": 1, "evaluation__prompts": 4}
+    config = small_config(tmp_path / "run", data__heldout_prompts={"path": str(given)}, **settings)
+    run = train(config).run
+    assert read_table(run.path("data", "heldout_prompts.arrow"))["text"][:] == prompts
+    figures = run.figures("data", DataFigures)
+    assert figures is not None
+    assert figures.sources["heldout_prompts"].kept == 5
+    assert figures.heldout_prompts_also_trained_on == 0
+    for role in ("initial", "round-1"):
+        asked = pq.read_table(run.path(f"{role}/evaluate", "samples.parquet"))["prompt"].to_pylist()
+        assert len(set(asked)) == 4
+        assert set(asked) <= set(prompts)
+
+
+def test_heldout_prompts_that_are_trained_on_are_counted(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"w{number} ", "chosen": "w1", "rejected": "w2"} for number in range(4)]
+    asked = [{"prompt": "w1 "}, {"prompt": "w3 "}, {"prompt": "w9 "}]
+    for name, rows in (("pairs", pairs), ("asked", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = {f"data.{key}.path": str(tmp_path / f"{name}.jsonl") for key, name in
+             (("pairs", "pairs"), ("heldout_prompts", "asked"))}  # fmt: skip
+    config = load_config(None, paths | {"out": "r", "policy.model": "m", "data.heldout_fraction": 0.0})
+    figures = read_data(config, make_encoder(tiny.make_tokenizer(), config.data, frozenset({tiny.EOS})), tmp_path)
+    assert (figures.pairs, figures.heldout) == (4, 0)
+    assert figures.heldout_prompts_also_trained_on == 2

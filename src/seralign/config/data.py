@@ -60,6 +60,7 @@ class DataConfig:
         heldout: Pairs for held-out metrics. Default: ``heldout_fraction`` of the prompts of ``pairs``.
         heldout_fraction: Share of the prompts that is held out if ``heldout`` is not given.
         prompts: Prompts for bootstrapping. Default: the prompts of ``pairs``.
+        heldout_prompts: Prompts that the policies answer in the evaluation. Default: the prompts of the held-out pairs.
         demonstrations: Rows of prompt and response for ``sft``. Default: the chosen responses of ``pairs``.
         max_length: Maximum number of tokens of prompt and response together.
         max_prompt_length: Maximum number of tokens of a prompt. Default: three quarters of ``max_length``.
@@ -81,6 +82,7 @@ class DataConfig:
     heldout: SourceConfig | None = None
     heldout_fraction: float = 0.05
     prompts: SourceConfig | None = None
+    heldout_prompts: SourceConfig | None = None
     demonstrations: SourceConfig | None = None
     max_length: int = 1024
     max_prompt_length: int | None = None

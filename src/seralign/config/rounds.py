@@ -157,7 +157,7 @@ class EvaluationConfig:
     """What is measured after each round.
 
     Args:
-        prompts: Number of held-out prompts that each policy answers.
+        prompts: Number of held-out prompts (``data.heldout_prompts``) that each policy answers.
         sampling: How the answers are sampled.
         scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one
             score for each response. A built-in world has its own.

@@ -111,15 +111,24 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
         _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / PROMPTS, "data.prompts")
     else:
         write_prompts(folder / PROMPTS, prompts_of(pairs))
-    write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
+    if data.heldout_prompts is not None:
+        _, reports["heldout_prompts"] = prepare_prompts(
+            data.heldout_prompts, encoder, folder / HELDOUT_PROMPTS, "data.heldout_prompts"
+        )
+    else:
+        write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
     if "data.demonstrations" in sources:
         _, reports["demonstrations"] = prepare_demonstrations(
             sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
         )
-    prompts = read_table(folder / PROMPTS)
-    trained = set(pairs.unique("prompt_id")) | set(prompts.unique("prompt_id"))
-    shared = len(trained & set(heldout.unique("prompt_id"))) if len(heldout) else 0
+    trained = _prompt_ids(pairs) | _prompt_ids(read_table(folder / PROMPTS))
+    held_out = _prompt_ids(heldout) | _prompt_ids(read_table(folder / HELDOUT_PROMPTS))
+    shared = len(trained & held_out)
     return DataFigures(len(pairs), len(heldout), shared, reports)
+
+
+def _prompt_ids(table: datasets.Dataset) -> set[str]:
+    return set(table.unique("prompt_id")) if len(table) else set()
 
 
 def remarks(name: str, source: SourceFigures) -> list[str]:
@@ -130,7 +139,7 @@ def remarks(name: str, source: SourceFigures) -> list[str]:
 
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:
     """The sources that the run reads, by configuration key."""
-    names = ["pairs", "heldout", "prompts"] + (["demonstrations"] if config.supervised else [])
+    names = ["pairs", "heldout", "prompts", "heldout_prompts"] + (["demonstrations"] if config.supervised else [])
     found = {f"data.{name}": getattr(config.data, name) for name in names}
     return {key: source for key, source in found.items() if source is not None}
 
