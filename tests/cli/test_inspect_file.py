@@ -62,7 +62,7 @@ def test_a_file_that_is_meant_to_have_pairs_is_not_shown_as_something_else(
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [({"prompt": "Say 1.", "completion": "1", "label": True}, "as KTO has it, is an unpaired preference"),
+    [({"prompt": "Say 1.", "completion": "1", "label": True}, "label is true or false"),
      ({"prompt": "Say 1.", "answers": [{"answer": "1", "rank": 1}]}, "answers is a list of ranked answers"),
      ({"messages": [{"role": "critic", "content": "x"}, {"role": "assistant", "content": "1"}]},
       "message 1 of messages has the unknown role 'critic'")],
@@ -82,8 +82,8 @@ def test_what_is_not_trained_on_is_named_and_shown_as_nothing_else(
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([DEMONSTRATION, DEMONSTRATION, PAIR], "row 3: this row is a pair, and {file} row 1 is no pair;"),
-        ([PROMPT, PAIR], "row 2: this row is a pair, and {file} row 1 is no pair;"),
+        ([DEMONSTRATION, DEMONSTRATION, PAIR], "row 3: this row is a pair, and {file} row 1 is not a pair;"),
+        ([PROMPT, PAIR], "row 2: this row is a pair, and {file} row 1 is not a pair;"),
         ([PAIR, DEMONSTRATION], "row 2: a pair needs chosen and rejected"),
         ([DEMONSTRATION, PROMPT], "row 2: a demonstration needs messages"),
     ],

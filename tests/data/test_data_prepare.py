@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from seralign.config import DataConfig, SourceConfig
 from seralign.data.prepare import (
+    HH_ON_CHAT,
+    PLAIN_ON_CHAT,
     prepare_demonstrations,
     prepare_pairs,
     prepare_prompts,
@@ -158,6 +160,10 @@ def test_plain_text_on_a_tokenizer_with_a_chat_template_is_remarked(tmp_path: Pa
     assert prepare(tmp_path, rows, encoder(tiny.CHATML, as_chat=True))[1].remarks == ()
     turns = {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}
     assert prepare(tmp_path, [turns], template)[1].remarks == ()
+    whole = row("\n\nHuman: q\n\nAssistant:", " a", " b")
+    assert prepare(tmp_path, [whole], template)[1].remarks == (HH_ON_CHAT,)
+    assert prepare(tmp_path, [*rows, whole], template)[1].remarks == (HH_ON_CHAT, PLAIN_ON_CHAT)
+    assert prepare(tmp_path, [whole], encoder(tiny.CHATML, format="hh"))[1].remarks == ()
 
 
 def test_a_row_that_lost_its_prompt_is_not_given_another(tmp_path: Path) -> None:

@@ -281,7 +281,11 @@ def test_charts_are_refused() -> None:
          "Prompt, Chosen, Rejected (rename them with data.pairs.columns: "
          "{prompt: Prompt, chosen: Chosen, rejected: Rejected})"),
         ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (write one row with chosen and rejected for each"),
-        ({"good": "a", "bad": "b"}, "good, bad (rename them with data.pairs.columns: {our name: name in the file})"),
+        ({"good": "a", "bad": "b"}, "good, bad (rename them with data.pairs.columns: {chosen: good, rejected: bad})"),
+        ({"question": "q", "Good answer": "a", "bad answer": "b", "bad_answer_id": 1},
+         "question, Good answer, bad answer, bad_answer_id "
+         "(rename them with data.pairs.columns: {prompt: question, chosen: Good answer, rejected: bad answer})"),
+        ({"x": "a", "query": "b"}, "x, query (rename them with data.pairs.columns: {our name: name in the file})"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_no_pair_lists_all_of_its_columns(row: dict[str, Any], listed: str) -> None:

@@ -45,6 +45,12 @@ DESCRIBES = {
     "id", "ids", "source", "src", "len", "length", "tokens", "count", "score", "type", "lang", "language", "category",
     "hash", "model",
 }  # fmt: skip
+# Other words for our columns, in the names that a hint proposes.
+_ALSO = {
+    "prompt": PROMPT_WORDS,
+    "chosen": {"preferred", "better", "best", "good", "winner", "winning", "accepted", "positive"},
+    "rejected": {"dispreferred", "worse", "worst", "bad", "loser", "losing", "refused", "negative"},
+}
 
 
 def pair_columns(row: Row, place: Place) -> tuple[str, ...]:
@@ -205,10 +211,13 @@ def _hint(row: Row, place: Place) -> str:
     if asking is not None:
         return f" ({asking} must end with the chosen answer if no column holds it)"
     found = {}
-    for ours in EXPLICIT:
-        alike = [name for name in row if ours in _words(name)] if ours not in row else []
-        if len(alike) == 1:
+    for ours, words in _ALSO.items():
+        near, far = ([name for name in row if each & {*_words(name)}] for each in ({ours}, words))
+        alike = [name for name in near or far if not DESCRIBES & {_words(name)[-1]}]
+        if ours not in row and len(alike) == 1:
             found[ours] = alike[0]
+    if found.keys() == {"prompt"}:
+        found.clear()  # what is missing is the two answers
     if not found:
         return f" (rename them with {place.reading.key}.columns: {{our name: name in the file}})"
     given = ", ".join(f"{ours}: {_quoted(name)}" for ours, name in found.items())

@@ -23,6 +23,7 @@ from seralign.data.columns import Row, listed_names
 from seralign.data.content import Unencoded, is_chat
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.kinds import OneKind
+from seralign.data.markers import is_hh
 from seralign.data.place import Reading, reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
@@ -36,6 +37,10 @@ from seralign.runs.figures import Lengths, SourceFigures
 DUPLICATE = "duplicate"
 PLAIN_ON_CHAT = (
     "the tokenizer's chat template is not used for plain text (set data.as_chat: true to make conversations of it)"
+)
+HH_ON_CHAT = (
+    "the tokenizer's chat template is not used for texts with turns of Human: and Assistant: (set data.format: hh to "
+    "read them as conversations)"
 )
 
 Raw = TypeVar("Raw", RawExample, RawPrompt)
@@ -228,6 +233,7 @@ class _Tally:
     kept: int = 0
     soft: int = 0
     plain: int = 0
+    hh: int = 0
     unread: dict[str, None] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
@@ -240,7 +246,9 @@ class _Tally:
         preference = raw.preference if isinstance(raw, RawExample) else None
         self.kept += 1
         self.soft += isinstance(preference, Pair) and preference.p < 1.0
-        self.plain += isinstance(raw.prompt, str)
+        if isinstance(raw.prompt, str):
+            self.plain += 1
+            self.hh += is_hh(raw.prompt)
         self.noted.update((*raw.notes, *notes))
         count = len(encoded.response_ids)
         sides = ("chosen", "rejected") if isinstance(preference, Pair) else ("response",) * count
@@ -262,8 +270,13 @@ class _Tally:
             lengths={name: _summary(counts) for name, counts in self.lengths.items()},
             soft=self.soft / self.kept,
             unread=tuple(self.unread),
-            remarks=(PLAIN_ON_CHAT,) if self.plain and self.has_template else (),
+            remarks=self._remarks() if self.has_template else (),
         )
+
+    def _remarks(self) -> tuple[str, ...]:
+        """How plain text could be read as conversations, which the chat template is for."""
+        found = {HH_ON_CHAT: self.hh, PLAIN_ON_CHAT: self.plain - self.hh}
+        return tuple(remark for remark, count in found.items() if count)
 
 
 def _summary(counts: Counter[int]) -> Lengths:
