@@ -166,7 +166,7 @@ def test_a_world_of_something_else_is_refused(here: Path, change: Any, says: str
 
 
 def test_what_does_not_fit_is_named(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy\.model is missing: it writes the responses of world\.name: own"):
+    with pytest.raises(ConfigError, match=r"policy\.model is missing: with world\.name: own, it samples the responses"):
         with_world(Run(here / "a"), config(policy__model=None))
     with pytest.raises(ConfigError, match=r"world\.own\.max_new_tokens is 56: with the longest prompt of 4"):
         with_world(Run(here / "b"), config(data__max_length=59))

@@ -1,4 +1,4 @@
-"""The stage that merges a trained adapter into its model, so that a fresh one can be trained on top of both."""
+"""The stage that merges a trained adapter into its model, so that a new adapter can be trained on both."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _LOADS = 3
 
 @dataclass(frozen=True)
 class MergeAdapter:
-    """The stage that merges ``policy.adapter`` into ``policy.model``, where ``policy.lora`` asks for a fresh adapter.
+    """The stage that merges ``policy.adapter`` into ``policy.model`` if ``policy.lora`` asks for a new adapter.
 
-    The merged model has the data type that the run trains in: rounded to less, it would lose a part of what the adapter
-    does. Once the stage has finished, ``Context`` gives the merged model as the policy that the run begins with.
+    The merged model has the data type that the run trains in, because rounding to fewer bits would lose a part of the
+    adapter's effect. When the stage has finished, ``Context`` returns the merged model as the run's first policy.
     """
 
     name: str = BASE
@@ -58,24 +58,24 @@ class MergeAdapter:
         return distributed.broadcast(figures)
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """The model is loaded, written and loaded again; writing is taken to last as long as reading."""
+        """The model is loaded, written and loaded again; writing is assumed to take as long as reading."""
         context = forecast.context
-        # An adapter is merged in float32, whatever is trained in.
+        # Adapters are merged in float32, whatever the training's precision.
         size = count_weights(context.given_base.source, context.opened.config.policy) * DTYPES["float32"].itemsize
         device: Any = PartialState().device
-        # On a CPU the pages of the files that weights are read from count as memory of the process.
+        # On a CPU, the pages of the weight files count as memory of the process.
         copies = 2 if device.type == "cpu" else 1
         note = "merges policy.adapter into policy.model"
         return StageWork(self.name, 1, "model", loads=_LOADS, bytes=copies * size, note=note)
 
 
 def _merge(policy: PolicyConfig, source: PolicySource, folder: Path) -> BaseFigures:
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed merge left there is half a model
-    say("merging policy.adapter into policy.model, for a fresh adapter on both")
+    shutil.rmtree(folder, ignore_errors=True)  # a killed merge leaves an incomplete model
+    say("merging policy.adapter into policy.model, for a new adapter on both")
     found = write_merged(source, policy, folder, policy.dtype, "policy.adapter")
     if found.loses:
         say(
-            f"warning: rounding to policy.dtype, {found.dtype}, takes half or more of what policy.adapter does;"
+            f"warning: rounding to policy.dtype, {found.dtype}, removes half or more of the effect of policy.adapter;"
             " policy.dtype: float32 keeps it"
         )
     return BaseFigures(

@@ -1,4 +1,4 @@
-"""The data of a run: every source as tokens, split and counted, in the folder of the stage ``data``."""
+"""The data of a run: tokenizes, splits and counts all sources in the folder of the stage ``data``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Tables:
 
 
 def data_inputs(config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
-    """Digests of all that the tables of a run are made from."""
+    """Digests of everything that the tables of a run are made from."""
     sources = _sources(config)
     inputs = {key: fingerprint(source, key) for key, source in sources.items()}
     inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))

@@ -1,4 +1,4 @@
-"""The precision of a run. ``auto`` is settled once, when the run begins, and then stays what it was."""
+"""The precision of a run's computations. ``auto`` is settled once at the start and never changes in a run."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
     from seralign.pipeline.start import Start
 
-# A precision that is slower by this factor is worth a warning.
+# A precision that is slower by this factor gets a warning.
 _SLOW = 1.5
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The stage that finds out what ``auto`` stands for in a run.
+    """The stage that settles what ``auto`` stands for in a run.
 
-    The answer is recorded: a run that is resumed on another machine computes as it began.
+    The choice is recorded, so a run that is resumed on another machine computes the same.
     """
 
     name: str = PRECISION
 
     def inputs(self, start: Start) -> dict[str, str]:
-        """Nothing: on another processor the run computes as it began."""
+        """Nothing, because the choice does not change on another processor."""
         return {}
 
     def work(self, start: Start, folder: Path) -> PrecisionFigures:
@@ -46,7 +46,7 @@ class Precision:
         return PrecisionFigures(rates.fast, processor_name(), vars(rates))
 
     def tell(self, start: Start) -> None:
-        """Warn of a precision that is slow here, chosen or recorded."""
+        """Give a warning if a precision, chosen or recorded, is slow here."""
         rates, chosen = start.rates, _chosen(start.given)
         if rates is None:
             return
@@ -54,7 +54,7 @@ class Precision:
         if "auto" in chosen.values():
             _tell_slow("the run began with", fast, rates, "it is kept, so that the run ends with the same result")
         for key, precision in chosen.items():
-            _tell_slow(f"{key}:", precision, rates, f"give {key}: auto, or leave it out, for the faster one")
+            _tell_slow(f"{key}:", precision, rates, f"set {key}: auto, or leave it out, for the faster one")
 
     def cost(self, forecast: Forecast) -> None:
         """A few seconds."""
@@ -85,7 +85,7 @@ def _chosen(config: RunConfig) -> dict[str, str]:
 
 
 def rates(config: RunConfig, source: PolicySource) -> Rates | None:
-    """The rates of the main process's processor; None where another device computes."""
+    """The rates of the main process's processor; None if another device computes."""
     device: Any = PartialState().device
     if device.type != "cpu":
         return None

@@ -1,4 +1,4 @@
-"""The models that the configuration of a run names."""
+"""Prepares the models that a run's configuration names."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
 
 
 def base_policy(config: RunConfig) -> Policy:
-    """The model (and adapter) that the configuration names, hashed."""
+    """The configured model (and adapter), with its digest."""
     source = checked_source(base_source(config), config.policy)
     return hashed_policy("initial", source, str(config.policy.model), "policy")
 
 
 def checked_source(source: PolicySource, config: PolicyConfig) -> PolicySource:
-    """A model (and adapter) as local folders.
+    """A model (and adapter) as local folders, checked.
 
     Raises:
-        ModelError: there is no such model, or it is none that can be trained.
+        ModelError: the model does not exist or cannot be trained.
     """
     found = fetch(source)
     check_model(found, config)
@@ -57,13 +57,13 @@ def base_source(config: RunConfig) -> PolicySource:
 
 
 def hashed_policy(name: str, source: PolicySource, named: str, section: str) -> Policy:
-    """A policy with the digest of its weights, which must be finite; one process reads the files.
+    """A policy with the digest of its weights, which must be finite; only one process reads the files.
 
     Args:
-        name: Of the policy.
+        name: Name of the policy.
         source: Local folders.
         named: The model as the configuration names it.
-        section: Of the configuration, ``policy`` or ``reference``.
+        section: Section of the configuration, ``policy`` or ``reference``.
 
     Raises:
         ModelError: a file is missing or corrupt, or a weight is NaN or infinite.

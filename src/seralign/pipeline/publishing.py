@@ -91,7 +91,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     from huggingface_hub import HfApi, get_token
 
     if get_token() is None:
-        raise ConfigError("there is no token for the hub: log in (hf auth login), or set HF_TOKEN")
+        raise ConfigError("no token for the hub: log in (hf auth login), or set HF_TOKEN")
     if (why := silence()) is not None:
         raise ModelError(f"{repo}: the hub cannot be reached: {why}")
     api = HfApi()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Data:
     """The stage that reads, tokenizes and splits the data.
 
-    What can be refused is refused before the stage is finished: a finished stage ties the folder to its configuration.
+    All checks run before the stage is finished, because a finished stage ties the folder to its configuration.
     """
 
     name: str = DATA
@@ -31,7 +31,7 @@ class Data:
     def inputs(self, start: Start) -> dict[str, str]:
         """The sources, how they are read and tokenized, and the tokenizer."""
         loop = start.loop
-        _ = start.reference  # a model that cannot score is refused before the data are read
+        _ = start.reference  # checks the reference before the data are read
         return data_inputs(loop.config, loop.tokenizer, loop.end_tokens)
 
     def work(self, start: Start, folder: Path) -> DataFigures | None:
@@ -41,7 +41,7 @@ class Data:
         return write_tables(loop.config, loop.tokenizer, loop.end_tokens, folder, check)
 
     def tell(self, start: Start) -> None:
-        """Say how many rows of each source were kept."""
+        """Report how many rows of each source were kept."""
         _tell(start.run.figures(self.name, DataFigures))
 
     def cost(self, forecast: Forecast) -> StageWork:
@@ -50,7 +50,7 @@ class Data:
 
 
 def _tell(figures: DataFigures) -> None:
-    """Say how many rows of each source were kept."""
+    """Report how many rows of each source were kept."""
     for name, source in figures.sources.items():
         counts = [f"{count} {reason}" for what in (source.dropped, source.noted) for reason, count in what.items()]
         shown = f" ({', '.join(counts)})" if counts else ""

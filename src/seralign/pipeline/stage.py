@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from seralign.pipeline.start import Start
 
 
-# What a stage works with: a ``Context``; the opening stages, which come before there is one, a ``Start``.
+# What a stage works with: a ``Context``; or a ``Start`` for the opening stages, which run before there is a context.
 Given = TypeVar("Given", contravariant=True)
 Work = TypeVar("Work")
 
 
 class Stage(Protocol[Given]):
-    """A stage. Each kind is a frozen dataclass in a module of its own; its fields say which stage of the kind it is.
+    """A stage. Each kind is a frozen dataclass in its own module; its fields distinguish the stages of that kind.
 
     A stage gets results of earlier stages only through ``context``, from the run's folder.
     """
@@ -47,7 +47,7 @@ class Stage(Protocol[Given]):
         ...
 
     def inputs(self, context: Given, /) -> dict[str, str]:
-        """Digests of everything that the stage reads, by name. Another digest is another result."""
+        """Digests of everything that the stage reads, by name. If one changes, the result can change."""
         ...
 
     def work(self, context: Given, folder: Path, /) -> object:
@@ -63,11 +63,11 @@ class Stage(Protocol[Given]):
 
 
 class OpeningStage(Stage["Start"], Protocol):
-    """A stage that completes the configuration or reads the data. What it finds decides what the later ones do, so a
-    plan carries it out."""
+    """A stage that completes the configuration or reads the data. Later stages depend on its result, so a plan runs
+    it too."""
 
     def tell(self, start: Start, /) -> None:
-        """Say what the stage has found, each time that the run is started."""
+        """Report the stage's result; called every time the run is started."""
         ...
 
 
@@ -76,10 +76,10 @@ class Context:
     """What a stage works with.
 
     Args:
-        opened: The run as it was opened: its configuration, folder, tokenizer, caches and judges.
-        tables: The data as they were read.
-        given_base: The policy that the configuration names.
-        given_reference: The reference that the configuration names, if it names one.
+        opened: The opened run: its configuration, folder, tokenizer, caches and judges.
+        tables: The data.
+        given_base: The configured policy.
+        given_reference: The configured reference, if there is one.
     """
 
     opened: Loop
@@ -89,12 +89,12 @@ class Context:
 
     @property
     def loop(self) -> Loop:
-        """The run; its configuration names the merged model in place of model and adapter, once they are merged."""
+        """The run. After a merge, its configuration names the merged model instead of model and adapter."""
         return self._merged[0] if self._is_merged else self.opened
 
     @property
     def base(self) -> Policy:
-        """The policy that the run begins with: the merged model, once there is one."""
+        """The policy that the run starts from; after a merge, the merged model."""
         return self._merged[1] if self._is_merged else self.given_base
 
     @property
@@ -157,7 +157,7 @@ class Context:
 
 
 def carry_out(run: Run, stage: Stage[Work], context: Work) -> StageRecord:
-    """The record of a stage: read back where it has finished, made otherwise.
+    """Run a stage, or read it back if it has finished; returns its record.
 
     Raises:
         StoreError: the stage finished with other inputs, or its files are damaged.

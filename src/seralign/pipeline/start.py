@@ -1,4 +1,4 @@
-"""What the opening stages work with: a run whose data are not read yet."""
+"""The context of the opening stages: a run whose data have not been read yet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from seralign.runs.results import Results
 
 @dataclass(frozen=True)
 class Start:
-    """A run whose data are not read yet. Each property is made when it is first asked for, and then kept.
+    """A run whose data have not been read yet. Each property is computed on first use and cached.
 
     Args:
         run: The run's folder.
         given: The configuration as the user gave it.
-        scorer: Scores responses in place of ``evaluation.scorer``.
+        scorer: Scores responses; replaces ``evaluation.scorer``.
         results: Stored results of the run.
     """
 
@@ -42,7 +42,7 @@ class Start:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The configuration, with what the world supplies.
+        """The configuration, completed from its world.
 
         Raises:
             StoreError: the stage ``world`` has not finished.
@@ -51,18 +51,18 @@ class Start:
 
     @cached_property
     def source(self) -> PolicySource:
-        """The model (and adapter) that the configuration names, as local folders.
+        """The configured model (and adapter), as local folders.
 
         Raises:
-            ModelError: there is no such model, or it is none that can be trained.
+            ModelError: the model does not exist or cannot be trained.
         """
-        # A model that is given is there before the world: the policy answers the prompts of a world of one's own.
+        # A configured model exists before the world does: in the world ``own`` it answers the prompts.
         config = self.config if self.given.policy.model is None else self.given
         return checked_source(base_source(config), config.policy)
 
     @cached_property
     def base(self) -> Policy:
-        """The policy that the configuration names; its weights are read to make the digest.
+        """The configured policy; reads its weights to compute their digest.
 
         Raises:
             ModelError: as ``source``, or a weight is NaN or infinite.
@@ -72,11 +72,11 @@ class Start:
 
     @cached_property
     def reference(self) -> Policy | None:
-        """The reference that the configuration names, if it names one.
+        """The configured reference, if there is one.
 
         Raises:
-            ModelError: there is no such model, or it is none that can score.
-            ConfigError: its vocabulary is not the policy's.
+            ModelError: the model does not exist or cannot score.
+            ConfigError: its vocabulary differs from the policy's.
         """
         return reference_policy(self.config, self.source)
 
@@ -85,7 +85,7 @@ class Start:
         """The run, without a cache of log-probabilities.
 
         Raises:
-            ConfigError: there is no such scorer, judge or sampling engine, or it cannot honour a setting.
+            ConfigError: unknown scorer, judge or sampling engine, or a setting that it does not support.
         """
         config, base = self.config, self.base
         tokenizer = load_tokenizer(base.source, config.policy)
@@ -98,7 +98,7 @@ class Start:
 
     @cached_property
     def rates(self) -> Rates | None:
-        """How fast the processor computes in each precision; None where another device computes."""
+        """The processor's speed in each precision; None if another device computes."""
         return rates(self.given, self.source)
 
     @cached_property
@@ -113,6 +113,6 @@ class Start:
 
 @contextmanager
 def started(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> Iterator[Start]:
-    """The start of a run; its store of results is closed in the end."""
+    """The start of a run; its store of results is closed at the end."""
     with closing(run_results(run)) as results:
         yield Start(run, given, scorer, results)

@@ -1,4 +1,4 @@
-"""The stage that makes a world, which supplies what the configuration leaves out: data, and perhaps a model."""
+"""The stage that makes a world, which completes the configuration with data and sometimes a model."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class World:
     name: str = WORLD
 
     def inputs(self, start: Start) -> dict[str, str]:
-        """The section; of a world of one's own also the policy that answers its prompts, the prompts and the scorer."""
+        """The section; for the world ``own`` also the policy that answers its prompts, the prompts and the scorer."""
         inputs = {"world": content_id(dataclasses.asdict(self.config))}
         if self.config.own is not None:
             return inputs | self._own_inputs(start, self.config.own)
         if start.given.policy.model is not None:
-            _ = start.source  # a model that cannot be trained is refused before the world is made
+            _ = start.source  # checks the model before the world is made
         return inputs
 
     def work(self, start: Start, folder: Path) -> WorldFigures:
@@ -53,7 +53,7 @@ class World:
         return WorldFigures()
 
     def tell(self, start: Start) -> None:
-        """There is nothing to say."""
+        """Nothing to report."""
 
     def cost(self, forecast: Forecast) -> StageWork:
         """A plan makes the world."""
@@ -62,7 +62,7 @@ class World:
     def _own_inputs(self, start: Start, own: OwnWorldConfig) -> dict[str, str]:
         config = start.given
         if config.policy.model is None:
-            raise ConfigError("policy.model is missing: it writes the responses of world.name: own")
+            raise ConfigError("policy.model is missing: with world.name: own, it samples the responses")
         made, policy = OwnWorld(self.config), start.base
         tokenizer = load_tokenizer(policy.source, config.policy)
         inputs = {
@@ -75,10 +75,10 @@ class World:
 
 
 def with_world(run: Run, given: RunConfig) -> RunConfig:
-    """The configuration with what its world supplies; the world is made in the folder unless it is there.
+    """The configuration, completed from its world, which is made in the folder if it is not there.
 
     Raises:
-        ModelError: the configuration gives a model that cannot be trained.
+        ModelError: a configured model cannot be trained.
     """
     with started(run, given, None) as start:
         if given.world is not None:
