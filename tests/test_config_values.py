@@ -236,36 +236,49 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("dotted", "nested"),
     [
-        (
-            "policy.lora.r: 8",
-            "policy.lora.r: keys with dots are for the command line (--policy.lora.r); in a file nest it: "
-            "policy: {lora: {r: 8}}",
-        ),
-        (
-            "policy: {lora.r: 8}",
-            "policy.lora.r: keys with dots are for the command line (--policy.lora.r); in a file nest it: "
-            "below policy lora: {r: 8}",
-        ),
-        (
-            "data.pairs: {path: a.jsonl}",
-            "data.pairs: keys with dots are for the command line (--data.pairs); in a file nest it: data: {pairs: ...}",
-        ),
-        (
-            "training.extra.adam_beta2: 0.9",
-            "training.extra.adam_beta2: keys with dots are for the command line (--training.extra.adam_beta2); in a "
-            "file nest it: training: {extra: {adam_beta2: 0.9}}",
-        ),
-        ("policy.lora.rank: 8", "policy.lora.rank: unknown key; did you mean policy.lora.r?"),
+        ("policy.lora.r: 8", "policy: {lora: {r: 8}}"),
+        ("policy: {lora.r: 8, lora.alpha: 4}", "policy: {lora: {r: 8, alpha: 4}}"),
+        ("policy: {lora: {r: 8}}\npolicy.lora.alpha: 4", "policy: {lora: {r: 8, alpha: 4}}"),
+        ("training.extra.adam_beta2: 0.9", "training: {extra: {adam_beta2: 0.9}}"),
+        ("objective.name: ipo\nobjective: {beta: 0.2}", "objective: {name: ipo, beta: 0.2}"),
+        # Below names of the user's own, a dot is part of the name.
+        ("data.roles: {a.b: user}", "data: {roles: {a.b: user}}"),
+        ("data.roles.a.b: user", "data: {roles: {a.b: user}}"),
+        ("evaluation: {judge: 'm:J', judge_options: {x.y: 1}}", "evaluation: {judge: 'm:J', judge_options: {x.y: 1}}"),
+        ("recipe: sera_stable\nscoring.ensemble_weight: 0.1", "recipe: sera_stable\nscoring: {ensemble_weight: 0.1}"),
     ],
 )
-def test_a_dotted_key_in_a_file_says_how_to_nest_it(text: str, says: str, tmp_path: Path) -> None:
+def test_keys_of_a_file_may_be_dotted(dotted: str, nested: str, tmp_path: Path) -> None:
+    found = []
+    for text in (dotted, nested):
+        file = tmp_path / "run.yaml"
+        file.write_text(f"out: x\nworld: {{}}\n{text}\n")
+        found += [load_config(file), parse_config(config_parser(prog="seralign"), [str(file)])[0]]
+    assert all(config == found[0] for config in found)
+    assert found[0] != load_config(None, {"out": "x", "world": {}})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("policy.lora.r: 8\npolicy: {lora: {r: 4}}", "policy.lora.r is given twice"),
+        ("policy: {lora.r: 8, lora: {r: 8}}", "policy.lora.r is given twice"),
+        ("bootstrap: null\nbootstrap.samples: 4", "bootstrap.samples: bootstrap is null in the same file"),
+        ("objective: [{name: dpo}]\nobjective.beta: 1.0", "objective.beta: objective is a list in the same file"),
+        ("rounds: 2\nrounds.x: 2", "rounds.x: unknown key"),
+        ("policy.lora.rank: 8", "policy.lora.rank: unknown key; did you mean policy.lora.r?"),
+        ("training.max_steps: x", "training.max_steps must be a whole number or null, got 'x'"),
+    ],
+)
+def test_dotted_keys_that_clash_are_named(text: str, says: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"out: x\nworld: {{}}\n{text}\n")
-    with pytest.raises(ConfigError) as caught:
-        load_config(file)
-    assert str(caught.value) == f"{file}: {says}"
+    for read in (load_config, lambda path: parse_config(config_parser(prog="seralign"), [str(path)])):
+        with pytest.raises(ConfigError) as caught:
+            read(file)
+        assert str(caught.value).startswith(f"{file}: {says}")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 
 from seralign.config.fields import all_keys, dataclass_of, value_of
 from seralign.config.run import RunConfig
@@ -118,26 +117,6 @@ def unknown_key(key: str, others: list[str] | None = None) -> str:
         return f"{key}: unknown key; did you mean {' or '.join(meant)}?"
     known = [known for known in all_keys(RunConfig) if known.rpartition(".")[0] == section]
     return f"{key}: unknown key; known {f'below {section}' if section else 'here'}: {', '.join(known)}"
-
-
-def dotted_key(section: str, name: str, value: object) -> str:
-    """The message about a key that is right but for being written with dots where keys are nested.
-
-    Args:
-        section: The whole key that it stands below; empty at the top.
-        name: As it was written.
-        value: What was given to it.
-    """
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float | list | None) else "..."
-    nested = text if len(text) <= 60 else "..."
-    for part in reversed(name.split(".")):
-        nested = f"{{{part}: {nested}}}"
-    whole = f"{section}.{name}".lstrip(".")
-    where = f"below {section} " if section else ""
-    return (
-        f"{whole}: keys with dots are for the command line (--{whole}); in a file nest it: "
-        f"{where}{nested.removeprefix('{').removesuffix('}')}"
-    )
 
 
 def _known_part(key: str) -> tuple[str, list[str]]:

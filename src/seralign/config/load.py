@@ -12,6 +12,7 @@ import yaml
 
 from seralign.config.fields import is_inline
 from seralign.config.flags import CONFIG, PRINT, read_flags, unknown_argument
+from seralign.config.nesting import nested
 from seralign.config.objective import plain, read_objective
 from seralign.config.paths import expanded
 from seralign.config.recipes import with_recipe
@@ -26,15 +27,15 @@ def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None
     """Read the configuration of a run from a YAML file and overrides.
 
     Args:
-        path: YAML file. Each key is a field of ``RunConfig``, or ``recipe``, the name of one of
-            ``seralign.config.recipes.RECIPES``.
+        path: YAML file, its keys nested or dotted. Each key is a field of ``RunConfig``, or ``recipe``, the name of one
+            of ``seralign.config.recipes.RECIPES``.
         overrides: Mapping from dotted keys to values, e.g. ``{"objective.name": "ipo", "rounds": 2}``. They override
             the file.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is not allowed; names the key.
     """
-    values = {} if path is None else read_yaml(Path(path))
+    values = {} if path is None else _read(path)
     for key, value in (overrides or {}).items():
         _assign(values, str(key), copy.deepcopy(value))
     return _built(values, path)
@@ -63,7 +64,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple
     paths = [value for key, value in flags if key == CONFIG]
     if len(paths) > 1:
         raise ConfigError(f"only one configuration file can be given, got {', '.join(paths)}")
-    values = read_yaml(Path(paths[0])) if paths else {}
+    values = _read(paths[0]) if paths else {}
     for key, value in flags:
         if key != CONFIG:
             _assign(values, key, value)
@@ -107,6 +108,14 @@ _PATHS = (
     "out", "policy.model", "policy.tokenizer", "policy.chat_template", "policy.adapter", "reference.model",
     "reference.adapter", "scoring.cache",
 )  # fmt: skip
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    values = read_yaml(Path(path))
+    try:
+        return nested(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _built(values: dict[str, Any], path: str | Path | None) -> RunConfig:

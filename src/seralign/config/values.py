@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from seralign.config.fields import alternatives, dataclass_of, is_inline, keys_below, type_hints
-from seralign.config.hints import dotted_key, type_at, unknown_key
+from seralign.config.hints import unknown_key
 from seralign.errors import ConfigError
 
 # Larger counts, lengths and seeds do not fit the integers of some library.
@@ -44,8 +44,6 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
             arguments[name] = build(hints[name], own, key, default)
     for name, value in values.items():
         if name not in fields or is_inline(fields[name]):
-            if "." in str(name) and type_at(f"{prefix}{name}") is not None:
-                raise ConfigError(dotted_key(key, str(name), value))
             raise ConfigError(unknown_key(f"{prefix}{name}{_first_below(value)}"))
         part = dataclass_of(hints[name])
         if part is not None and isinstance(value, part):
