@@ -366,7 +366,7 @@ def test_arguments_that_are_wrong_are_one_line(
 def test_a_scorer_that_fails_is_one_line(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was made before it is kept: with a scorer that works the same command goes on."""
+    """Earlier stages are kept: the same command resumes once the scorer works."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exiting_scorer.py").write_text("import sys\n\ndef score(prompts, responses):\n    sys.exit(3)\n")
     assert run(config, tmp_path, "--evaluation.scorer", "exiting_scorer:score") == 2

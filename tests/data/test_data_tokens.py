@@ -86,7 +86,7 @@ def test_a_thought_goes_with_the_answer() -> None:
     answer = chat("<think>\nParis?\n</think>\n\nParis.")
     encoded = kept(encoder(tiny.byte_bpe(tiny.QWEN3), "<|im_end|>"), (USER,), answer)
     assert encoded.responses == ("<think>\nParis?\n</think>\n\nParis.",)
-    # Where the generation prompt opens the thought itself, the response goes on inside it.
+    # If the generation prompt opens the thought, the response continues inside it.
     opened = tiny.QWEN3.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n\n' }}{% endif %}")
     encoded = kept(encoder(tiny.byte_bpe(opened), "<|im_end|>"), (USER,), answer)
     assert encoded.responses == ("Paris?\n</think>\n\nParis.",)

@@ -1,4 +1,4 @@
-"""``auto`` is settled once in a run, recorded, and read back on whatever machine the run goes on."""
+"""``auto`` is settled once in a run, recorded, and read back on any machine that resumes the run."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_the_shape_is_that_of_the_model(name: str, shape: tuple[int, int], saved
 
 
 def fake(seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
-    """A clock that goes on by what a layer takes in a precision, for each token."""
+    """A clock that advances by the time that a layer takes in a precision, for each token."""
     now = [0.0]
 
     def layer(tensors: list[torch.Tensor], precision: str) -> None:

@@ -615,7 +615,7 @@ def test_axe_finds_nothing(page: Any, scheme: str) -> None:
 
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, run: RunContents, tmp_path: Path) -> None:
     assert run.answers is not None
-    # Prompts of chat models are long, and a list is as wide as its longest entry unless it is told otherwise.
+    # Prompts of chat models are long, and by default a list is as wide as its longest entry.
     long = tuple(f"{prompt} {'You are a helpful assistant. ' * 20}" for prompt in run.answers.prompts)
     run = replace(run, answers=replace(run.answers, prompts=long))
     found = View(browser, saved(tmp_path, run), viewport={"width": 390, "height": 844}, has_touch=True)

@@ -257,7 +257,7 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
     lines = dict(facts(run_contents(run)))["Why it stopped"]
     assert lines == [
         "It has not finished: the last finished stage is round-2/select",
-        "The command that began it resumes it",
+        "Give the same command again to resume it",
     ]
     rounds = rounds_table(run_contents(run))
     assert rounds is not None

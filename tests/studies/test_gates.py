@@ -60,7 +60,7 @@ class Gates:
         return found
 
     def rounds(self, world: str, method: str) -> list[dict[str, Any]]:
-        """The mechanism of round 2, by seed."""
+        """The label quality of round 2, by seed."""
         setting = next(each for each in self.settings if (each.world, each.method) == (world, method))
         return [self.figures[setting.cells[seed]]["rounds"]["round-2"] for seed in self.study.seeds]
 

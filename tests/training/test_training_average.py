@@ -92,7 +92,7 @@ def test_a_killed_training_ends_with_the_same_mean(
 def test_the_mean_is_in_a_checkpoint_before_it_is_marked_as_whole(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its digest is among those that are checked when training goes on."""
+    """Its digest is among those that are checked when training resumes."""
     from seralign.training import checkpoints
 
     found: list[bool] = []

@@ -1,5 +1,6 @@
-"""The world of elaborations: the clauses of ``seralign.laboratory.clauses``, each with as many free details as a writer
-likes, so that answers to a prompt differ in length tenfold while their quality does not.
+"""The world of elaborations: the clauses of ``seralign.laboratory.clauses``, each followed by any number of details.
+
+The lengths of answers to a prompt differ tenfold, while their quality does not.
 
 Dimension letters: N texts, C = 4 clauses, K = 24 places for details after a clause.
 """
@@ -21,18 +22,18 @@ DETAILS = tuple(f"d{i}" for i in range(1, 13))
 VOCABULARY = (PAD, BOS, SEP, EOS, *ENTITIES, *clauses.WORDS, *DETAILS)
 
 MOST_DETAILS = 24
-"""Details of one clause at most."""
+"""Largest number of details in a clause."""
 USUAL = 0.9
-"""Share of the details that are of a writer's own half of them."""
+"""Share of a text's details that are from the author's preferred half."""
 SHORTEST, LONGEST = 0.1, 24.0
-"""Details a clause that writers like, from the tersest to the most talkative."""
+"""Range of the mean number of details a clause, from the tersest to the most talkative text."""
 MAX_RESPONSE_TOKENS = CLAUSES * (2 + MOST_DETAILS) + 1
-"""Longest response of the grammar, its end-of-sequence token counted."""
+"""Longest response of the grammar, including its end-of-sequence token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ElaborationWorld:
-    """One world: its configuration, and the clause world whose hidden table and prompts it has."""
+    """One world: its configuration, and the clause world that gives its hidden table and prompts."""
 
     config: WorldConfig
     clauses: ClauseWorld
@@ -55,11 +56,11 @@ class ElaborationWorld:
         return self.clauses.render(prompts)
 
     def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """The clauses of the clause world, each with details after it.
+        """The clauses of the clause world, each followed by details.
 
         A text has a mean number of details a clause, log-uniform in [0.1, 24]; the numbers are geometric with this
-        mean, and at most 24. A detail is one of the first six with probability 0.9, one of the others otherwise; a
-        stranger has it the other way round.
+        mean, and at most 24. A detail is one of the first six with probability 0.9, else one of the others; for a
+        stranger it is the other way round.
         """
         n = len(prompts)
         said = clause_tokens(rng, prompts, writers)
@@ -72,21 +73,21 @@ class ElaborationWorld:
         return texts(np.concatenate([said, details], axis=-1).reshape(n, -1), VOCABULARY)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Gold reward [N] of rendered texts, at most 1: that of the clause world, in which a detail is a filler.
+        """Gold reward [N] of rendered texts, at most 1: that of the clause world, where details count as fillers.
 
         Raises:
-            ValueError: Not as many responses as prompts.
+            ValueError: The numbers of prompts and responses differ.
         """
         return self.clauses.score(prompts, [_without_details(response) for response in responses])
 
 
 def draw_world(config: WorldConfig) -> ElaborationWorld:
-    """The world of a configuration, with the table of its clause world."""
+    """Draw the world of a configuration, with the table of its clause world."""
     return ElaborationWorld(config, clauses.draw_world(config))
 
 
 def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ElaborationWorld:
-    """The world that ``ElaborationWorld.key`` was taken from."""
+    """Restore a world from ``ElaborationWorld.key``."""
     return ElaborationWorld(config, clauses.from_key(config, key))
 
 

@@ -97,7 +97,7 @@ def offline_pairs(world: Grammar) -> Rows:
 
 
 def heldout_pairs(world: Grammar) -> Rows:
-    """Pairs with labels by the same labeller. Their prompts are no reordering of a training prompt."""
+    """Pairs with labels by the same labeller. No prompt is a reordering of a training prompt."""
     rng = stream(world.config, HELDOUT)
     return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[1], world.config.heldout))
 

@@ -64,7 +64,7 @@ def _ending(figures: RunFigures) -> list[str]:
     ended = decisions[-1].reason.capitalize() if decisions and decisions[-1].stop else ""
     if figures.finished:
         return [ended or "No round is done"]
-    lines = [f"It has not finished: {last_stage(figures)}", "The command that began it resumes it"]
+    lines = [f"It has not finished: {last_stage(figures)}", "Give the same command again to resume it"]
     return [*lines, f"The rounds have ended: {ended.lower()}"] if ended else lines
 
 
@@ -110,7 +110,7 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     plain = "" if scoring["length_correction"] == "none" else ", corrected for length"
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
-        f"recipe {name}" if name else "keys of no recipe",
+        f"recipe {name}" if name else "no recipe",
         f"offline pairs: {_rule(config['selection'])}, {ensemble}{plain}",
     ]
     if not bootstrap:
