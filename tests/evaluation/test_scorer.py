@@ -108,3 +108,24 @@ def test_a_user_who_interrupts_is_obeyed(module) -> None:
     name = module("def f(prompts, responses):\n    raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         load_scorer(f"{name}:f", KEY)(["p"], ["a"])
+
+
+def test_the_files_that_a_scorer_reads_are_part_of_its_digest(module, tmp_path: Path) -> None:
+    name = module("def f(prompts, responses):\n    return [0.0] * len(prompts)\nf.data_files = ['data/words.txt']\n")
+    words = tmp_path / "data" / "words.txt"
+    words.parent.mkdir()
+    words.write_text("good\n")
+    first = load_scorer(f"{name}:f", KEY).digest
+    assert load_scorer(f"{name}:f", KEY).digest == first
+    words.write_text("bad\n")
+    assert load_scorer(f"{name}:f", KEY).digest != first
+    words.unlink()
+    with pytest.raises(ConfigError, match=rf"evaluation\.scorer: {name}:f\.data_files: .*words\.txt cannot be read"):
+        load_scorer(f"{name}:f", KEY)
+
+
+@pytest.mark.parametrize("given", ["'words.txt'", "[3]", "None"])
+def test_data_files_are_a_list_of_paths(module, given: str) -> None:
+    name = module(f"def f(prompts, responses):\n    return []\nf.data_files = {given}\n")
+    with pytest.raises(ConfigError, match=rf"{name}:f\.data_files must be a list of paths, got "):
+        load_scorer(f"{name}:f", KEY)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,8 @@ ScoreFunction = Callable[[list[str], list[str]], Any]
 class Scorer:
     """Scores responses to prompts; higher is better.
 
-    ``digest`` identifies the source of the function. A function with another source may score differently, so figures
-    of the two cannot be compared. ``key`` is the configuration key that names the scorer.
+    ``digest`` identifies the source of the function and its data files. A function with another source may score
+    differently, so figures of the two cannot be compared. ``key`` is the configuration key that names the scorer.
     """
 
     name: str
@@ -44,9 +46,26 @@ class Scorer:
 
 
 def make_scorer(function: ScoreFunction, name: str, key: str, settings: str = "") -> Scorer:
-    """Make a scorer of a function. Messages begin with ``key``; ``settings`` is what else the scores depend on."""
-    source = source_of(function, name)
-    return Scorer(name, hashlib.sha256(f"{name}\n{settings}\n{source}".encode()).hexdigest(), function, key)
+    """Make a scorer of a function.
+
+    Args:
+        function: The function. It may have an attribute ``data_files``, a list of the files that it reads: paths, from
+            the folder of its module. They are part of the digest.
+        name: Its name.
+        key: The configuration key that names it; messages begin with it.
+        settings: What else the scores depend on.
+
+    Raises:
+        ConfigError: a data file cannot be read.
+    """
+    digest = hashlib.sha256(f"{name}\n{settings}\n{source_of(function, name)}".encode())
+    for path in _data_files(function, name, key):
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ConfigError(f"{key}: {name}.data_files: {path} cannot be read ({error.strerror or error})") from None
+    return Scorer(name, digest.hexdigest(), function, key)
 
 
 def load_scorer(spec: str, key: str) -> Scorer:
@@ -62,6 +81,16 @@ def load_scorer(spec: str, key: str) -> Scorer:
         ConfigError: the module or the function is missing, or fails to load.
     """
     return make_scorer(load_plugin(spec, key, "function"), spec, key)
+
+
+def _data_files(function: ScoreFunction, name: str, key: str) -> list[Path]:
+    given = getattr(function, "data_files", [])
+    if not isinstance(given, list | tuple) or not all(isinstance(path, str | PurePath) for path in given):
+        raise ConfigError(f"{key}: {name}.data_files must be a list of paths, got {given!r}")
+    module = inspect.getmodule(function)
+    source = None if module is None else getattr(module, "__file__", None)
+    folder = Path.cwd() if source is None else Path(source).parent
+    return [folder / path for path in given]
 
 
 def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
