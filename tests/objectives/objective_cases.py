@@ -37,7 +37,7 @@ class Sides:
 class Case:
     """``hand``: losses at p = 1 and p = 0.8. ``hard``: the loss at p = 1, from the two sides. ``margin``: what a
     geometric label scales, and ``of_margin`` the loss of it. ``soft``: the loss where a soft label has a form of its
-    own. Without one of these, it is the expected loss."""
+    own. ``state``: what the loss reads of the steps before. Without one of these, it is the expected loss."""
 
     name: str
     hand: tuple[float, float]
@@ -46,6 +46,7 @@ class Case:
     margin: Callable[[Sides, Sides], Tensor] | None = None
     of_margin: Callable[[Tensor], Tensor] | None = None
     soft: Callable[[Sides, Sides, Tensor], Tensor] | None = None
+    state: tuple[float, ...] = ()
 
     @property
     def objective(self) -> Objective:
@@ -199,6 +200,13 @@ CASES: list[Case] = [
          lambda c, r: -log_s(0.1 * c.ratio) - log_s(-0.1 * c.ratio) / 2 - log_s(-0.1 * r.ratio) / 2, {"beta": 0.1}),
     Case("sppo", (13.0, 1.0), settings={"beta": 0.1},
          soft=lambda c, r, p: (c.ratio - 10 * (p - 0.5)) ** 2 + (r.ratio - 10 * (1 - p - 0.5)) ** 2),
+    Case(
+        "bco",
+        (1.157412, 1.257412),
+        lambda c, r: -log_s(0.1 * c.ratio - 0.1) - log_s(-(0.1 * r.ratio - 0.1)),
+        {"beta": 0.1},
+        state=(6.0, 1.0),
+    ),
     Case("apo_zero", (0.875723, 0.925434), lambda c, r: 1 - s(0.1 * c.ratio) + s(0.1 * r.ratio), {"beta": 0.1}),
     Case("apo_down", (0.927375, 0.951503), lambda c, r: s(0.1 * c.ratio) + 1 - s(0.1 * ratios(c, r)), {"beta": 0.1}),
     Case("orpo", (2.018144, 2.350439), _orpo, {"odds_weight": 0.1}),

@@ -24,6 +24,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from seralign.objectives import IPO, OBJECTIVES, SFT, ResponseValues
+from seralign.objectives.base import StepValues
 
 # What TRL and transformers deprecate of each other is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -138,6 +139,7 @@ def test_equals_trl(trl_dpo: Callable[..., Seen], name: str, loss_type: str, bet
         ("robust", "robust", {"label_smoothing": 0.2}, {"label_smoothing": 0.2}),
         ("nca", "nca_pair", {}, {}),
         ("sppo", "sppo_hard", {}, {}),
+        ("bco", "bco_pair", {}, {}),  # without a shift, as before the first step
         ("apo_zero", "apo_zero", {}, {}),
         ("apo_down", "apo_down", {}, {}),
         ("discopop", "discopop", {"tau": 0.3}, {"discopop_tau": 0.3}),
@@ -152,7 +154,17 @@ def test_losses_of_the_log_ratios_equal_trl(
     trl_dpo: Callable[..., Seen], name: str, loss_type: str, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
     seen = trl_dpo(loss_type, 0.07, PAIRS, **theirs)
-    assert_equal(OBJECTIVES[name](beta=0.07, **ours).loss(seen.responses).mean(), seen)
+    responses = replace(seen.responses, state=(0.0, 0.0) if name == "bco" else ())
+    assert_equal(OBJECTIVES[name](beta=0.07, **ours).loss(responses).mean(), seen)
+
+
+@pytest.mark.parametrize("name", ["aot", "aot_unpaired"])
+def test_losses_of_a_whole_step_equal_trl(trl_dpo: Callable[..., Seen], name: str) -> None:
+    """Where the step is one batch, value and gradient are those of TRL."""
+    seen = trl_dpo(name, 0.07, PAIRS)
+    step = replace(seen.responses, policy=seen.responses.policy.detach())
+    responses = replace(seen.responses, step=StepValues(step, torch.arange(len(PAIRS))))
+    assert_equal(OBJECTIVES[name](beta=0.07).loss(responses).mean(), seen)
 
 
 def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[..., Seen]) -> None:

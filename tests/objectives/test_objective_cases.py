@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,12 @@ def random_rows(scale: float, size: int = 64, dtype: torch.dtype = torch.float64
     return policy[0], policy[1], reference[0], reference[1], lengths[0], lengths[1], p
 
 
-def gradients(objective: Objective, row: Row) -> tuple[Tensor, Tensor, Tensor]:
-    responses = pairs(*row)
+def of_case(case: Case, row: Any) -> ResponseValues:
+    return replace(pairs(*row), state=case.state)
+
+
+def gradients(objective: Objective, row: Row, state: tuple[float, ...] = ()) -> tuple[Tensor, Tensor, Tensor]:
+    responses = replace(pairs(*row), state=state)
     responses.policy.requires_grad_()
     loss = objective.loss(responses)
     (gradient,) = torch.autograd.grad(loss.sum(), responses.policy)
@@ -58,7 +63,10 @@ def swapped(row: Row) -> Row:
 
 
 def test_every_objective_of_pairs_has_a_case() -> None:
-    assert {case.name for case in CASES} == {name for name, kind in OBJECTIVES.items() if kind.reads == "all"}
+    of_steps = {name for name, kind in OBJECTIVES.items() if "step" in getattr(kind, "needs", ())}
+    assert {case.name for case in CASES} | of_steps == {
+        name for name, kind in OBJECTIVES.items() if kind.reads == "all"
+    }
     for name, kind in OBJECTIVES.items():
         forms = [case.settings.get("soft_labels", "geometric") for case in CASES if case.name == name]
         if "soft_labels" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
@@ -69,14 +77,14 @@ def test_every_objective_of_pairs_has_a_case() -> None:
 def test_worked_by_hand(case: Case) -> None:
     for p, value in zip((1.0, 0.8), case.hand, strict=True):
         row = torch.tensor([-10, -14, -12, -11, 5, 4, p], dtype=torch.float64).split(1)
-        assert case.objective.loss(pairs(*row)).item() == pytest.approx(value, abs=1.5e-6)
+        assert case.objective.loss(of_case(case, row)).item() == pytest.approx(value, abs=1.5e-6)
 
 
 @each
 @pytest.mark.parametrize("scale", [1.0, 20.0])
 def test_value_and_gradient_are_those_of_the_paper(case: Case, scale: float) -> None:
     row = random_rows(scale)
-    found, reference = gradients(case.objective, row), expected(case, row)
+    found, reference = gradients(case.objective, row, case.state), expected(case, row)
     for own, theirs in zip(found, reference, strict=True):
         torch.testing.assert_close(own, theirs, rtol=1e-9, atol=1e-11)
     assert float(found[1].abs().max()) > 0
@@ -85,7 +93,7 @@ def test_value_and_gradient_are_those_of_the_paper(case: Case, scale: float) -> 
 @each
 def test_float32_is_near_float64(case: Case) -> None:
     row = random_rows(5.0, dtype=torch.float32)
-    for own, theirs in zip(gradients(case.objective, row), expected(case, row), strict=True):
+    for own, theirs in zip(gradients(case.objective, row, case.state), expected(case, row), strict=True):
         assert own.dtype == torch.float32
         torch.testing.assert_close(own.double(), theirs, rtol=3e-4, atol=2e-5 * float(1 + theirs.abs().max()))
 
@@ -93,8 +101,8 @@ def test_float32_is_near_float64(case: Case) -> None:
 @each
 def test_the_swapped_pair_with_the_opposite_label_is_the_same(case: Case) -> None:
     row = random_rows(8.0, seed=1)
-    loss, of_w, of_l = gradients(case.objective, row)
-    again, as_w, as_l = gradients(case.objective, swapped(row))
+    loss, of_w, of_l = gradients(case.objective, row, case.state)
+    again, as_w, as_l = gradients(case.objective, swapped(row), case.state)
     for own, other in ((loss, again), (of_w, as_l), (of_l, as_w)):
         torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
 
@@ -104,7 +112,7 @@ def test_a_certain_label_is_the_hard_loss(case: Case) -> None:
     """To the last bit: both forms of a soft label agree where the label is certain."""
     *row, p = random_rows(8.0, seed=2)
     hard: Row = (*row, torch.ones_like(p))  # type: ignore[assignment]
-    loss, of_w, of_l = gradients(case.objective, hard)
+    loss, of_w, of_l = gradients(case.objective, hard, case.state)
     if "soft_labels" in case.settings:
         for form in ("geometric", "conservative"):
             other = OBJECTIVES[case.name](**case.settings | {"soft_labels": form})
@@ -120,8 +128,8 @@ def test_a_coin_flip(case: Case) -> None:
     """A geometric label has no gradient; with another form, the two responses are alike."""
     *row, p = random_rows(8.0, seed=3)
     half: Row = (*row, torch.full_like(p, 0.5))  # type: ignore[assignment]
-    loss, of_w, of_l = gradients(case.objective, half)
-    again, as_w, as_l = gradients(case.objective, swapped(half))
+    loss, of_w, of_l = gradients(case.objective, half, case.state)
+    again, as_w, as_l = gradients(case.objective, swapped(half), case.state)
     torch.testing.assert_close(loss, again)
     torch.testing.assert_close(of_w, as_l)
     torch.testing.assert_close(of_l, as_w)
@@ -140,16 +148,16 @@ def test_extremes_are_finite(case: Case, ratio: float) -> None:
         values = (reference + w, reference + l, reference, reference, 30.0, 50.0)
         for p in (1.0, 0.7):
             row: Any = [torch.tensor([value]) for value in (*values, p)]
-            for found in gradients(case.objective, row):
+            for found in gradients(case.objective, row, case.state):
                 assert torch.isfinite(found).all(), (w, l, p)
 
 
 @each
 def test_no_pair_changes_another(case: Case) -> None:
     row = random_rows(5.0, size=8, dtype=torch.float32)
-    together = case.objective.loss(pairs(*row))
+    together = case.objective.loss(of_case(case, row))
     order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
-    assert torch.equal(case.objective.loss(pairs(*(value[order] for value in row))), together[order])
+    assert torch.equal(case.objective.loss(of_case(case, [value[order] for value in row])), together[order])
 
 
 @each

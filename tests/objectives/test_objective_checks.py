@@ -69,6 +69,10 @@ def test_a_class_that_keeps_the_contract_passes(written: Any) -> None:
         ("forms: ClassVar = frozenset({'pairs'})", ".forms must be a frozenset of pair, "),
         ("forms: ClassVar = ['pair']", ".forms must be a frozenset of pair, "),
         ("forms: ClassVar = None", ".forms must be a frozenset of pair, "),
+        ("needs: ClassVar = frozenset({'batch'})", ".needs must be a frozenset of state, step, got"),
+        ("needs: ClassVar = frozenset({'state'})", ".needs has state, so it must have initial_state and next_state"),
+        ("initial_state: ClassVar = 0.0", ".initial_state must be a tuple of numbers, got 0.0"),
+        ("hard_labels: ClassVar = 'yes'", ".hard_labels must be True or False, got 'yes'"),
         ("weight: float = 3.0", " has a field weight, which is a key of objective itself"),
         ("def __post_init__(self): raise RuntimeError('post')", " failed: RuntimeError: post (objective_"),
     ],
@@ -131,6 +135,23 @@ def test_a_reward_of_another_shape_than_the_losses_read_is_refused(written: Any)
     body += "def loss(self, r): return self.beta * (r.first(r.policy) - r.second(r.policy))"
     name = written(body)
     assert refused(name) == f"objective.name: {name}: reward of 6 responses must have shape [6], got []"
+
+
+STATEFUL = "needs: ClassVar = frozenset({'state'})\ninitial_state: ClassVar = (0.0,)\n"
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ("(0.0, 1.0)", "next_state must be as many finite numbers as initial_state, got (0.0, 1.0)"),
+        ("(float('nan'),)", "next_state must be as many finite numbers as initial_state, got (nan,)"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused(returned: str, says: str, written: Any) -> None:
+    name = written(f"{STATEFUL}def next_state(self, state, step): return {returned}")
+    assert refused(name) == f"objective.name: {name}: {says}"
+    name = written(f"{STATEFUL}def next_state(self, state, step): return (state[0] + step.examples,)")
+    try_objective(read_objective({"name": name}))
 
 
 def test_an_error_of_its_own_is_shown_with_its_line(written: Any) -> None:

@@ -29,6 +29,7 @@ from seralign.errors import ConfigError
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import DPO, SFT, SimPO, one
 from seralign.training import train as training
+from seralign.training.steps import RunningState
 from seralign.training.train import TrainingData
 
 PAIRS = random_pairs(10, seed=7, soft=True)
@@ -191,8 +192,9 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
     data = training_data(model, PAIRS, objective, config, heldout=HELDOUT)
     policy = policy_model(model)
     trainer = training._trainer(
-        policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", "training", 0, tmp_path / "logs", None
-    )
+        policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", "training", 0, tmp_path / "logs",
+        RunningState(objective), None,
+    )  # fmt: skip
     for mode in (True, False):
         policy.train(mode)
         before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()

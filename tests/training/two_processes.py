@@ -12,14 +12,15 @@ from training_helpers import policy_model, random_pairs, run_training, training_
 
 from seralign import distributed
 from seralign.config import TrainingConfig
-from seralign.objectives import DPO, one
+from seralign.objectives import AOT, BCO, DPO, ObjectiveSum, Term
 
 
 def main(model: Path, folder: Path) -> None:
     """Two epochs of 17 pairs, so that packs of no weight occur and an odd number of held-out packs."""
     torch.set_num_threads(1)
     distributed.start()
-    objective = one("dpo", DPO(0.1))
+    # A loss of its own pairs, one with a state of all steps before, and one of the whole step.
+    objective = ObjectiveSum((Term("dpo", DPO(0.1)), Term("bco", BCO(0.1)), Term("aot", AOT(0.1))))
     config = TrainingConfig(
         epochs=2, batch_size=5, tokens_per_pack=30, optimizer="sgd", learning_rate=0.1, warmup=0.0, log_steps=2,
         eval_steps=3,

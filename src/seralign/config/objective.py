@@ -11,6 +11,7 @@ from seralign.config.hints import unknown_key
 from seralign.config.values import build, shown, typed
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, Objective, ObjectiveSum, Term, sum_name
+from seralign.objectives.base import NEEDS
 from seralign.plugins import load_plugin, plugin_errors
 from seralign.records import FORMS
 
@@ -125,9 +126,20 @@ def _class(name: str, key: str) -> type[Objective]:
         "uses_reference": (isinstance(uses, bool), "True or False"),
         "unit": (unit in ("example", "token"), "'example' or 'token'"),
     }
+    needs, state = getattr(kind, "needs", frozenset()), getattr(kind, "initial_state", ())
+    allowed |= {
+        "needs": (isinstance(needs, frozenset | set) and needs <= set(NEEDS), f"a frozenset of {', '.join(NEEDS)}"),
+        "hard_labels": (isinstance(getattr(kind, "hard_labels", False), bool), "True or False"),
+        "initial_state": (
+            isinstance(state, tuple) and all(isinstance(number, int | float) for number in state),
+            "a tuple of numbers",
+        ),
+    }
     for what, (is_right, rule) in allowed.items():
         if not is_right:
             raise ConfigError(f"{key}.name: {name}.{what} must be {rule}, got {getattr(kind, what)!r}")
+    if "state" in needs and not (state and hasattr(kind, "next_state")):
+        raise ConfigError(f"{key}.name: {name}.needs has state, so it must have initial_state and next_state")
     for taken in {"name", "weight"}.intersection(fields):
         raise ConfigError(f"{key}.name: {name} has a field {taken}, which is a key of {key} itself; rename the field")
     return cast(type[Objective], kind)

@@ -19,6 +19,7 @@ from seralign.config.sampling import SamplingConfig
 from seralign.config.training import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, ObjectiveSum, one
+from seralign.objectives.base import hard_labels
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class RunConfig:
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
         if not self.objective.compares and self.crossfit is not None:
             raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
+        hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
+        if hard and self.crossfit is not None:
+            raise ConfigError(f"crossfit: it makes labels soft, and {hard[0]} has no form for those; remove crossfit")
         if self.stop.metric == "win_rate" and self.evaluation.prompts == 0:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:

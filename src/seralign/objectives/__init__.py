@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from seralign.objectives.alpha_po import AlphaPO
+from seralign.objectives.aot import AOT, UnpairedAOT
 from seralign.objectives.apo_down import APODown
 from seralign.objectives.apo_zero import APOZero
 from seralign.objectives.base import Objective, ResponseValues
+from seralign.objectives.bco import BCO
 from seralign.objectives.cdpo import ConservativeDPO
 from seralign.objectives.cpo import CPO
 from seralign.objectives.discopop import DiscoPOP
@@ -32,6 +34,8 @@ from seralign.objectives.unlikelihood import Unlikelihood
 from seralign.objectives.wpo import WPO
 
 __all__ = [
+    "AOT",
+    "BCO",
     "CPO",
     "DPO",
     "EXO",
@@ -63,6 +67,7 @@ __all__ = [
     "SimPO",
     "Term",
     "Unlikelihood",
+    "UnpairedAOT",
     "one",
     "sum_name",
 ]
@@ -84,6 +89,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "exo": EXO,
     "nca": NCA,
     "sppo": SPPO,
+    "bco": BCO,
+    "aot": AOT,
+    "aot_unpaired": UnpairedAOT,
     "apo_zero": APOZero,
     "apo_down": APODown,
     "discopop": DiscoPOP,

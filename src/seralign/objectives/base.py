@@ -14,13 +14,18 @@ the last bit, and p < 1/2 is the swapped pair with 1 - p.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from seralign.records import Form
 
 if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
     import numpy as np
     from torch import Tensor
+
+Need = Literal["state", "step"]
+"""What a loss can read beside the values of its own examples: numbers that are carried from step to step, and the
+values of all examples of the step."""
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 Array = TypeVar("Array", "Tensor", "np.ndarray", float)
 
@@ -41,6 +46,8 @@ class ResponseValues:
         preference: What the example says of each response [R]. Of a pair: the probability that it is the better one; of
             a ranking its rank, 1 the best; of scores its score; of a label 1 or 0; of a demonstration NaN.
         examples: N.
+        state: Of an objective that needs ``state``: the numbers that its ``next_state`` returned after the last step.
+        step: Of an objective that needs ``step``: all examples of the step.
 
     Raises:
         ValueError: a tensor is not [R], which would broadcast silently; a value is in half precision, where a sum
@@ -53,6 +60,8 @@ class ResponseValues:
     example: Tensor
     preference: Tensor
     examples: int
+    state: tuple[float, ...] = ()
+    step: StepValues | None = None
 
     def __post_init__(self) -> None:
         shape = self.policy.shape
@@ -89,8 +98,27 @@ class ResponseValues:
         return of_response[self.examples :]
 
 
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """All examples of an optimizer step, whatever pack or process has them, without gradient.
+
+    In an evaluation these are all held-out examples.
+
+    Args:
+        responses: The values of the step's M examples.
+        at: Where each example of the pack is among them, int64 [N].
+    """
+
+    responses: ResponseValues
+    at: Tensor
+
+
 class Objective(Protocol):
     """A preference objective: a frozen dataclass whose fields are its settings.
+
+    An objective that reads more than the values of its examples says so in a class variable ``needs``, a frozenset of
+    ``NEEDS``. One that needs ``state`` is a ``StatefulObjective``. One whose loss has no form for a soft label sets the
+    class variable ``hard_labels`` to True; pairs with another p than 0 or 1 are then refused.
 
     Attributes:
         beta: Strength of the implicit reward: reward = beta * ``reward``.
@@ -120,6 +148,31 @@ class Objective(Protocol):
     def loss(self, responses: ResponseValues) -> Tensor:
         """Loss of each example [N], differentiable in ``responses.policy``."""
         ...
+
+
+@runtime_checkable
+class StatefulObjective(Protocol):
+    """An objective with numbers that are carried from step to step, and are part of every checkpoint.
+
+    Attributes:
+        initial_state: The numbers before the first step.
+    """
+
+    initial_state: ClassVar[tuple[float, ...]]
+
+    def next_state(self, state: tuple[float, ...], step: ResponseValues) -> tuple[float, ...]:
+        """The numbers after a step, from those before it and the values of all its examples, without gradient."""
+        ...
+
+
+def needs_of(objective: Objective) -> frozenset[Need]:
+    """What the loss reads beside the values of its examples."""
+    return getattr(objective, "needs", frozenset())
+
+
+def hard_labels(objective: Objective) -> bool:
+    """Whether the loss has no form for a soft label."""
+    return getattr(objective, "hard_labels", False)
 
 
 def log_ratio(policy: Array, reference: Array | None) -> Array:

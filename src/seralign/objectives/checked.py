@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seralign.errors import ConfigError
-from seralign.objectives.base import ResponseValues
+from seralign.objectives.base import ResponseValues, StepValues, hard_labels, needs_of
 from seralign.objectives.sums import ObjectiveSum, Term
 from seralign.plugins import plugin_errors
 
@@ -62,6 +64,17 @@ def _try(term: Term, uses_reference: bool, key: str) -> None:
     import torch
 
     responses = _examples(term, uses_reference)
+    needs = needs_of(term.objective)
+    if "state" in needs:
+        with plugin_errors(key, term.name):
+            own: Any = term.objective
+            state = own.next_state(tuple(own.initial_state), replace(responses, policy=responses.policy.detach()))
+            if not all(math.isfinite(number) for number in state) or len(state) != len(own.initial_state):
+                raise _wrong(term, key, f"must be as many finite numbers as initial_state, got {state}", "next_state")
+        responses = replace(responses, state=tuple(state))
+    if "step" in needs:
+        step = replace(responses, policy=responses.policy.detach(), state=())
+        responses = replace(responses, step=StepValues(step, torch.arange(responses.examples)))
     given = {name: getattr(responses, name) for name in ("policy", "reference", "lengths", "example", "preference")}
     before = {name: value.detach().clone() for name, value in given.items() if value is not None}
     losses = losses_of(term, responses, key)
@@ -96,7 +109,8 @@ def _examples(term: Term, uses_reference: bool) -> ResponseValues:
     form = next(
         form for form in ("pair", "ranking", "scores", "label", "demonstration") if form in term.objective.forms
     )
-    preference = preferences.get(form, [1.0, 0.8, 0.6, 0.0, 0.2, 0.4])
+    pair = [1.0, 1.0, 0.0, 0.0, 0.0, 1.0] if hard_labels(term.objective) else [1.0, 0.8, 0.6, 0.0, 0.2, 0.4]
+    preference = preferences.get(form, pair)
     reference = torch.tensor([-12.0, -9.5, -20.0, -11.0, -14.0, -18.5])
     return ResponseValues(
         policy=torch.tensor([-10.0, -9.0, -21.0, -14.0, -13.0, -19.0])[:count].requires_grad_(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seralign.objectives.base import Objective
+from seralign.objectives.base import Need, Objective, needs_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class ObjectiveSum:
     def reads(self) -> Literal["all", "first"]:
         """Whether a term reads all responses of an example, or all of them the first alone."""
         return "all" if any(term.objective.reads == "all" for term in self.terms) else "first"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the terms read beside the values of their examples."""
+        return frozenset().union(*(needs_of(term.objective) for term in self.terms))
 
     @property
     def uses_reference(self) -> bool:

@@ -10,7 +10,7 @@ from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.training.arguments import check_launched, check_rates, check_settings
-from seralign.training.forms import check_forms
+from seralign.training.forms import check_forms, check_labels
 from seralign.training.plan import check_step, count_steps
 
 
@@ -47,9 +47,11 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     _check_stop(config, judge, tables)
     _check_folds(config, tables)
     first = first_pairs(config.objective, tables)
-    check_forms(forms(first), config.objective, "data.pairs" if first is tables.pairs else "data.demonstrations")
+    source = "data.pairs" if first is tables.pairs else "data.demonstrations"
     heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
-    check_forms(forms(tables.heldout), config.objective, heldout)
+    for table, place in ((first, source), (tables.heldout, heldout)):
+        check_forms(forms(table), config.objective, place)
+        check_labels(table, config.objective, place)
     if config.sft is not None:
         check_step(config.sft, len(demonstrations(tables)), "sft")
         check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")

@@ -89,7 +89,7 @@ class PackDataset(torch.utils.data.Dataset):
         exact = exact_dtype(device)
         sequences = [(rows["prompt_ids"][row], rows["response_ids"][row][place]) for row, place in at]
         tensors = make_batch(sequences, self.packed_length)
-        tensors["example"] = torch.as_tensor(own.rows)
+        tensors["example"], tensors["pack"] = torch.as_tensor(own.rows), torch.tensor(index)
         return tensors | {name: torch.as_tensor(value, dtype=exact) for name, value in numbers.items()}
 
 
@@ -132,3 +132,8 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """What of a pack the model reads."""
     return {name: batch[name] for name in BATCH_NAMES if name in batch}
+
+
+def numbers(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a pack the objective reads: everything but tokens."""
+    return {name: value for name, value in batch.items() if name not in BATCH_NAMES or name == "lengths"}

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import datasets
+import numpy as np
+
+from seralign.data.table import example_ids
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, ObjectiveSum
+from seralign.objectives.base import hard_labels
 
 
 def check_forms(found: Sequence[str], objective: ObjectiveSum, source: str) -> None:
@@ -29,3 +34,27 @@ def check_forms(found: Sequence[str], objective: ObjectiveSum, source: str) -> N
                 f"objective.name: {term.name} takes {' and '.join(sorted(term.objective.forms))}, but {source} has the "
                 f"form {form}; give {advice}, or other data as {source}"
             )
+
+
+def check_labels(examples: datasets.Dataset, objective: ObjectiveSum, source: str) -> None:
+    """Refuse soft labels if a term of the objective has no form for them.
+
+    Args:
+        examples: Pairs.
+        objective: What is trained.
+        source: Configuration key of the data, such as ``data.pairs``, for messages.
+
+    Raises:
+        ConfigError: A label is neither 0 nor 1.
+    """
+    names = [term.name for term in objective.terms if hard_labels(term.objective)]
+    if not names or not len(examples):
+        return
+    labels = np.array([stored[0] for stored in examples["preference"]])
+    soft = np.flatnonzero((labels > 0) & (labels < 1))
+    if len(soft):
+        first = int(soft[0])
+        raise ConfigError(
+            f"objective.name: {names[0]} has no form for soft labels, and {source} has {len(soft)}: p of example "
+            f"{example_ids(examples)[first]} is {labels[first]:g}; give another objective, or labels of 0 and 1"
+        )

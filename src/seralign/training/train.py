@@ -33,6 +33,7 @@ from seralign.training.batches import PackDataset, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
+from seralign.training.steps import RunningState
 from seralign.training.trainer import PreferenceTrainer
 
 HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
@@ -125,11 +126,15 @@ def train(
     scratch = folder / SCRATCH
     with quiet_transformers():
         average = TailAverage(model, config.average, data.plan.steps) if config.average else None
-        trainer = _trainer(model, tokenizer, data, objective, config, scratch, section, seed, log_folder, average)
+        running = RunningState(objective)
+        trainer = _trainer(
+            model, tokenizer, data, objective, config, scratch, section, seed, log_folder, running, average
+        )
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
             say(f"resuming from {checkpoint.name}")
             trainer.args.eval_on_start = False
+            running.restore(checkpoint)
             if average is not None:
                 average.restore(checkpoint)
         with bar(label, data.plan.steps, "step") as line:
@@ -170,6 +175,7 @@ def _trainer(
     section: str,
     seed: int,
     log_folder: Path,
+    running: RunningState,
     average: TailAverage | None,
 ) -> PreferenceTrainer:
     heldout, longest = None, abilities(model).longest
@@ -178,19 +184,21 @@ def _trainer(
     denominators = loss_denominators(data.examples, data.plan, objective)
     packs = PackDataset(data.examples, data.plan.packs, objective, longest, data.reference, denominators)
     arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
+    kept = [running] if average is None else [average, running]
     try:
         with _tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
                 objective=objective,
                 section=section,
+                running=running,
                 first_values=data.heldout_first,
                 model=model,
                 args=arguments,
                 train_dataset=packs,
                 eval_dataset=heldout,
                 processing_class=tokenizer,
-                # The marker completes a checkpoint, so the mean has to be in it before.
-                callbacks=[OpensAgain(model, tokenizer), *([] if average is None else [average]), CheckpointMarker()],
+                # The marker completes a checkpoint, so mean and state have to be in it before.
+                callbacks=[OpensAgain(model, tokenizer), *kept, CheckpointMarker()],
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None

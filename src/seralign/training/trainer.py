@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from transformers import Trainer
 from seralign import distributed
 from seralign.errors import ConfigError
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
+from seralign.objectives.base import StepValues
 from seralign.objectives.checked import losses_of, term_key
 from seralign.policy.logprobs import response_logps
 from seralign.policy.precision import exact_dtype
-from seralign.training.batches import PackDataset, ResponseModel, model_inputs, response_values
+from seralign.training.batches import PackDataset, ResponseModel, model_inputs, numbers, response_values
+from seralign.training.steps import RunningState, StepView, step_view
 
 
 class PreferenceTrainer(Trainer):
@@ -32,6 +35,7 @@ class PreferenceTrainer(Trainer):
         objective: The loss.
         section: Where its settings are in the configuration, for messages: ``training`` or ``sft``.
         values: Computes the model's value of each response of a pack. The default is the summed log-probability.
+        running: The state of the objective's terms. To be carried from step to step, it is one of the callbacks, too.
         first_values: Values of the held-out responses [R] before the first step, if they are known. The
             evaluation at step 0 then uses them and does not run the model.
         kwargs: Arguments of ``Trainer``. ``train_dataset`` and ``eval_dataset`` must be
@@ -44,6 +48,7 @@ class PreferenceTrainer(Trainer):
         *,
         section: str = "training",
         values: ResponseModel = response_logps,
+        running: RunningState | None = None,
         first_values: np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
@@ -51,6 +56,10 @@ class PreferenceTrainer(Trainer):
         self.objective = objective
         self.section = section
         self.values = values
+        self.running = RunningState(objective) if running is None else running
+        self._views = "step" in objective.needs
+        # The view of the step whose number it is.
+        self._view: tuple[int, StepView] | None = None
         # Values of the held-out responses [R], by step.
         self.heldout_values = dict[int, np.ndarray]()
         self._first_values = first_values
@@ -62,7 +71,9 @@ class PreferenceTrainer(Trainer):
     ) -> Any:
         """The share of this pack in the loss of the step. Gradients are averaged over processes, hence the factor."""
         packs: PackDataset = self.train_dataset  # pyright: ignore
-        losses = self._pack(inputs, self.values(model, **model_inputs(inputs)), self._sums, packs.of_pairs)
+        view = self._step_view(model, packs, int(inputs["pack"])) if self._views else None
+        values = self.values(model, **model_inputs(inputs))
+        losses = self._pack(inputs, values, self._sums, packs.of_pairs, view, seen=True)
         sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
         loss = sum(term.weight * loss / denominator for term, loss, denominator in sums) * distributed.world_size()
         return (loss, {}) if return_outputs else loss
@@ -77,6 +88,7 @@ class PreferenceTrainer(Trainer):
         was_training = model.training
         model.eval()
         sums, found = _Sums(self.objective), dict[int, np.ndarray]()
+        kept: list[tuple[int, dict[str, Tensor], Tensor]] = []
         for start in range(0, len(packs), distributed.world_size()):
             at = start + distributed.rank()
             pack = min(at, len(packs) - 1)
@@ -90,9 +102,14 @@ class PreferenceTrainer(Trainer):
                     device = inputs["weight"].device
                     own = known[packs.numbering.of_rows(packs.packs[pack].rows)]
                     values = torch.as_tensor(own, dtype=exact_dtype(device)).to(device)
-                self._pack(inputs, values, sums, packs.of_pairs)
-                found[pack] = values.double().cpu().numpy()
+            found[pack] = values.double().cpu().numpy()
+            kept.append((pack, numbers(inputs), values))
         model.train(was_training)
+        # All held-out examples are one step.
+        view = step_view({pack: response_values(own, values) for pack, own, values in kept}) if self._views else None
+        with torch.no_grad():
+            for _, own, values in kept:
+                self._pack(own, values, sums, packs.of_pairs, view)
         if eval_dataset is None:
             self.heldout_values[self.state.global_step] = _by_number(packs, found)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in sums.means().items()}
@@ -114,14 +131,48 @@ class PreferenceTrainer(Trainer):
             self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
-    def _pack(self, inputs: dict[str, Tensor], values: Tensor, sums: _Sums, of_pairs: bool) -> list[Tensor]:
-        """The weighted loss of a pack for each term, summed over its examples, from the values of its responses [R]."""
+    def _step_view(self, model: nn.Module, packs: PackDataset, pack: int) -> StepView:
+        """The examples of the step of a pack, by a forward pass over all its packs before the first of them."""
+        step = self.state.global_step
+        if self._view is None or self._view[0] != step:
+            found = {}
+            size, world = self.args.gradient_accumulation_steps * distributed.world_size(), distributed.world_size()
+            first = pack // size * size
+            for number in range(first + distributed.rank(), first + size, world):
+                inputs = self._prepare_inputs(packs[number])
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    values = self.values(model, **model_inputs(inputs))
+                if packs.packs[number].counts:
+                    found[number] = response_values(inputs, values)
+            self._view = step, step_view(found)
+        return self._view[1]
+
+    def _pack(
+        self,
+        inputs: dict[str, Tensor],
+        values: Tensor,
+        sums: _Sums,
+        of_pairs: bool,
+        view: StepView | None = None,
+        *,
+        seen: bool = False,
+    ) -> list[Tensor]:
+        """The weighted loss of a pack for each term, summed over its examples, from the values of its responses [R].
+
+        ``view`` are all examples of its step, and ``seen`` counts its own in for the state after the step.
+        """
         responses = response_values(inputs, values)
+        if view is not None:
+            others, at = view.of(int(inputs["pack"]), responses.examples, values.device)
+            responses = replace(responses, step=StepValues(others, at))
         weight = inputs["weight"].to(responses.policy.dtype)
         counted = weight > 0
+        if seen and self.running.carries and bool(counted.any()):
+            self.running.see(responses)
         losses, units = [], []
         for place, term in enumerate(self.objective.terms):
-            losses.append((losses_of(term, responses, term_key(self.objective, place)) * weight).sum())
+            own = replace(responses, state=self.running.states[place])
+            losses.append((losses_of(term, own, term_key(self.objective, place)) * weight).sum())
             by_token = term.objective.unit == "token"
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
         sums.add(

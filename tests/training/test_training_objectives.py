@@ -1,0 +1,91 @@
+"""Objectives that read more than the pairs of a pack: a state of all steps before, or all pairs of the step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_helpers import metrics, policy_model, random_pairs, run_training, training_data
+
+from seralign.config import TrainingConfig, load_config
+from seralign.errors import ConfigError
+from seralign.objectives import OBJECTIVES, ObjectiveSum, Term, one
+from seralign.training.checkpoints import CheckpointMarker
+from seralign.training.forms import check_labels
+
+SETTINGS: dict[str, Any] = {
+    "max_steps": 6, "batch_size": 5, "tokens_per_pack": 60, "optimizer": "sgd", "learning_rate": 0.05, "warmup": 0.0,
+    "log_steps": 1, "eval_steps": 3, "save_steps": 2,
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it and tidy up."""
+
+
+def run(model: Path, folder: Path, objective: ObjectiveSum, **changed: Any) -> dict[str, torch.Tensor]:
+    config = TrainingConfig(**(SETTINGS | changed))
+    data = training_data(model, random_pairs(13), objective, config, heldout=random_pairs(5, seed=1))
+    run_training(policy_model(model), folder, data, objective, config)
+    (file,) = (folder / "policy").glob("*.safetensors")
+    return load_file(file)
+
+
+@pytest.mark.parametrize("name", ["bco", "aot", "aot_unpaired"])
+def test_packs_change_nothing(tiny_model: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    objective = one(name, OBJECTIVES[name](0.1))
+    packed = run(tiny_model("llama"), tmp_path / "packed", objective, tokens_per_pack=5000, save_steps=100)
+    split = run(tiny_model("llama"), tmp_path / "split", objective, tokens_per_pack=30, save_steps=100)
+    for weight, other in packed.items():
+        torch.testing.assert_close(other, split[weight], rtol=1e-4, atol=1e-6)
+    lines, others = metrics(tmp_path / "packed"), metrics(tmp_path / "split")
+    assert len(lines) == len(others)
+    for line, other in zip(lines, others, strict=True):
+        assert line == pytest.approx(other, rel=1e-3, abs=1e-5)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_killed_and_resumed_with_its_state(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """The same bytes as a training that was never killed; the checkpoint has the mean reward of the steps before."""
+    model = tiny_model("llama")
+    objective = ObjectiveSum((Term("aot", OBJECTIVES["aot"](0.1)), Term("bco", OBJECTIVES["bco"](0.1), 0.5)))
+    whole = run(model, tmp_path / "whole", objective)
+    original = CheckpointMarker.on_step_end
+
+    def die(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 5:
+            raise Killed
+        original(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CheckpointMarker, "on_step_end", die)
+        with pytest.raises(Killed):
+            run(model, tmp_path / "killed", objective)
+    newest = tmp_path / "killed" / "scratch" / "checkpoint-4"
+    of_aot, (count, mean) = json.loads((newest / "objective_state.json").read_text())
+    assert of_aot == []
+    assert count == 2 * 5 * 4
+    assert mean != 0.0
+    resumed = run(model, tmp_path / "killed", objective)
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+    assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def test_soft_labels_are_refused_where_a_loss_has_no_form_for_them() -> None:
+    objective = ObjectiveSum((Term("dpo", OBJECTIVES["dpo"](0.1)), Term("aot", OBJECTIVES["aot"](0.1))))
+    check_labels(random_pairs(5), objective, "data.pairs")
+    check_labels(random_pairs(5, soft=True), one("dpo", OBJECTIVES["dpo"](0.1)), "data.pairs")
+    with pytest.raises(ConfigError) as caught:
+        check_labels(random_pairs(5, soft=True), objective, "data.heldout")
+    assert str(caught.value).startswith(
+        "objective.name: aot has no form for soft labels, and data.heldout has 5: p of example example-0 is 0."
+    )
+    values = {"out": "x", "world": {}, "objective.name": "aot_unpaired", "crossfit": {}}
+    with pytest.raises(ConfigError, match=r"^crossfit: it makes labels soft, and aot_unpaired has no form for those"):
+        load_config(None, values)
