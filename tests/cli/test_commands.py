@@ -269,7 +269,7 @@ def test_packed_files_are_read(config: dict[str, Any], tmp_path: Path, capsys: p
 
 
 def seralign(*arguments: str, **redirect: Any) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own, with the streams that a shell would give it."""
+    """The command in a separate process, with the streams that a shell would give it."""
     command = [sys.executable, "-m", "seralign.cli.main", *arguments]
     return subprocess.run(command, text=True, check=False, stderr=subprocess.PIPE, **redirect)
 

@@ -197,7 +197,7 @@ def test_an_adapter_on_another_base_is_refused(
 
 
 class StandIn:
-    """A hub of one repository: what was asked of it, and the files that it was given."""
+    """A hub with one repository; records requests and uploaded files."""
 
     asked: list[tuple[Any, ...]]
     files: dict[str, bytes]

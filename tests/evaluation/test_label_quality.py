@@ -23,7 +23,7 @@ def test_label_figures_by_hand() -> None:
 
 
 def test_selection_figures_by_hand() -> None:
-    """Kept are the pairs 0, 1 and 3: one flip in three, where there were two in four."""
+    """Pairs 0, 1 and 3 are kept: one flip in three, after two in four."""
     figures = selection_figures([True, True, False, True], [1, 2, -1, -4], [0, 0, 1, 1], [3, -1, 10, 4])
     assert figures["all"] == label_figures([1, 2, -1, -4], [0, 0, 1, 1]) | {"length_difference": 4.0}
     assert figures["kept"] == label_figures([1, 2, -4], [0, 0, 1]) | {"length_difference": 2.0}

@@ -76,7 +76,7 @@ def saved(folder: Path, *runs: RunContents) -> Path:
 
 @pytest.fixture(scope="module")
 def run() -> RunContents:
-    """Its first pair has texts that nobody may trust; pairs 0, 23 and so on to 299 have token colours but the first.
+    """Its first pair has untrusted texts; pairs 0, 23 and so on to 299 have token colours but the first.
 
     Offline pairs have an annotator and a note, each note another; NASTY is the first of both, and has a column too.
     """

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as users write them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import os
 
 
 def expanded(path: str) -> str:
-    """A path with ``~`` replaced by the home folder; as it is where there is no such home, so that the error that
-    follows names the path that was given."""
+    """A path with ``~`` replaced by the home folder; unchanged if there is none, so that a later error names the path
+    as it was given."""
     return os.path.expanduser(path)  # noqa: PTH111, pathlib raises where there is no such home

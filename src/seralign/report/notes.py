@@ -1,4 +1,4 @@
-"""What a run lacks, in sentences: figures that a reader may look for, and why they are not there."""
+"""Notes on figures that a run does not have, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from seralign.report.record import RunFigures
 from seralign.tables import counted
 
-# How the note of a run without a result begins; the page says it in a place of its own.
+# Beginning of the note on a run without a result, which the page shows separately.
 UNFINISHED = "The run has not finished"
 # With fewer pairs or answers, a share of one half has an interval of 40 points or more.
 FEW = 20
@@ -20,7 +20,7 @@ def run_notes(figures: RunFigures, config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def last_stage(figures: RunFigures) -> str:
-    """Which stage of an unfinished run was the last."""
+    """The last finished stage of an unfinished run, in words."""
     return f"the last finished stage is {figures.stages[-1].name}" if figures.stages else "no stage has finished"
 
 
@@ -53,25 +53,25 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
 
 
 def _other_bases(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
-    """A caution where an adapter is on a model that it was not trained on."""
+    """A note if an adapter is used on a model that it was not trained on."""
     if figures.model is not None and figures.model.other_base is not None:
         yield on_other_base("policy", figures.model.other_base)
     reference = figures.reference
-    has_own = config["reference"]["model"] is not None  # else it is the policy's, which is said above
+    has_own = config["reference"]["model"] is not None  # else it is the policy's, which has its own note
     if has_own and reference is not None and reference.other_base is not None:
         yield on_other_base("reference", reference.other_base)
 
 
 def on_other_base(section: str, base: str) -> str:
-    """What is said of an adapter that names another model as its own; ``section`` is that of the configuration."""
+    """The note on an adapter whose base is another model; ``section`` is the section of the configuration."""
     return (
-        f"{section}.adapter was trained on {base}, and {section}.model is another model or another name of it: on "
-        f"other weights the adapter does what nobody trained. Give {base} as {section}.model if it is not the same."
+        f"{section}.adapter was trained on {base}, and {section}.model is another model or another name of it. If the "
+        f"weights differ, the adapter does not have the effect that it was trained for; give {base} as {section}.model."
     )
 
 
 def _few(figures: RunFigures) -> Iterator[str]:
-    """A caution where held-out figures are of very few pairs or answers."""
+    """A note if held-out figures are from very few pairs or answers."""
     heldout = 0 if figures.data is None else figures.data.heldout
     answers = max((policy.figures.n for policy in figures.policies), default=0)
     found = [(heldout, "pair", "held out"), (answers, "answer", "to held-out prompts")]

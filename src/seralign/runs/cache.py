@@ -4,8 +4,8 @@ Keys depend on content, never on a path or the name of a dataset: the digest of 
 computed (precision, attention, versions, device), and the token ids of prompt and response. The cache is one SQLite
 file. Each pack of results is one transaction, so a killed process loses at most the pack that it was computing.
 
-A row has its value twice, and a checksum of policy, response and value. SQLite has no checksums of its own: without
-them, a value that was changed on the disk would be read as if it had been computed.
+A row has its value twice, and a checksum of policy, response and value. SQLite itself has no checksums, so a value that
+was changed on the disk would otherwise be read as if it had been computed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LogpCache:
     from its second value, or removed, which is a miss. A warning counts such rows.
 
     Raises:
-        StoreError: the file is no cache, and is left as it is; or is a corrupt one, which can be deleted without loss.
+        StoreError: the file is not a cache (it is not changed), or it is corrupt and can be deleted without loss.
     """
 
     def __init__(self, path: str | Path) -> None:

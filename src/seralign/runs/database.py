@@ -18,7 +18,7 @@ _HEAD = 65536
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
     """Open a file, which is created if it does not exist. Call this within ``database_errors``.
 
-    A file that is not empty and does not have the table of ``schema`` is somebody else's, and is left as it is.
+    A file that is not empty and does not have the table of ``schema`` belongs to something else and is not changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.stat().st_size and not _head(path).startswith(_MAGIC):
@@ -45,7 +45,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
 def database_errors(path: Path, what: str, schema: str) -> Iterator[None]:
     """Turn errors of SQLite into one that names the file and what it is (``what``).
 
-    Only a file that has the table of ``schema`` may be deleted: any other may hold what cannot be computed again.
+    Only a file that has the table of ``schema`` may be deleted; others may hold data that cannot be computed again.
 
     Raises:
         StoreError: the file cannot be read or written, is of another kind, or is corrupt.
@@ -85,7 +85,7 @@ def integrity(db: sqlite3.Connection) -> list[str]:
 
 
 def _head(path: Path) -> bytes:
-    """The start of a file, which in SQLite's has the statements that made its tables."""
+    """The start of a file; in SQLite it holds the statements that made its tables."""
     with path.open("rb") as file:
         return file.read(_HEAD)
 
@@ -99,7 +99,7 @@ def _was_made_here(path: Path, schema: str) -> bool:
 
 
 def _has_other_tables(db: sqlite3.Connection, schema: str) -> bool:
-    """Whether a database has tables, and not the one of ``schema``."""
+    """Whether a database has tables, but not the one of ``schema``."""
     made = {" ".join(sql.decode().split()) for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
     return bool(made) and " ".join(schema.replace("IF NOT EXISTS ", "").split()) not in made
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 CARRIED = "carried."
-"""Beginning of the names of the columns that ``data.keep_columns`` brought from the source."""
+"""Prefix of columns that ``data.keep_columns`` keeps from the source."""
 
 _IDS = pa.list_(pa.int32())
 EXAMPLE_SCHEMA = pa.schema(
@@ -30,13 +30,13 @@ EXAMPLE_SCHEMA = pa.schema(
         ("weight", pa.float64()),
     ]
 )
-"""Columns of every table of examples; ``carried.NAME`` follow, as text. ``preference`` is what ``form`` says of the
-responses: of a pair the probability of each that it is the better one, of a ranking ranks, of scores the scores, of a
-label 0 or 1, of a demonstration nothing."""
+"""Columns of every table of examples; ``carried.NAME`` follow, as text. ``preference`` depends on ``form``: for a pair
+the probability of each response to be better, for a ranking the ranks, for scores the scores, for a label 0 or 1, and
+for a demonstration nothing."""
 
 
 def carried_columns(names: list[str]) -> dict[str, str]:
-    """Of the columns of a table, those that were brought from the source: their names there to their names here."""
+    """The columns of a table that come from the source: their names there, mapped to their names here."""
     return {name.removeprefix(CARRIED): name for name in names if name.startswith(CARRIED)}
 
 
@@ -46,17 +46,17 @@ def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def counts(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Entries of each list of a column [N]; 0 where it is null."""
+    """Number of entries in each list of a column [N]; 0 for null."""
     return pc.fill_null(pc.list_value_length(whole(lists)), 0).to_numpy().astype(np.int64)  # pyright: ignore
 
 
 def entry(lists: pa.Array | pa.ChunkedArray, place: int) -> pa.Array:
-    """The entry at a place of each list of a column [N]; null where a list has no such place."""
+    """The entry at ``place`` in each list of a column [N]; null if a list is too short."""
     found: pa.ListArray = whole(lists)  # pyright: ignore
     at = found.offsets.to_numpy()[:-1].astype(np.int64) + place
     return found.values.take(pa.array(at, mask=counts(found) <= place))
 
 
 def first_label(preference: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """p of pairs [N], from the column ``preference``: the probability that the first response is the better one."""
+    """p of pairs [N] from the column ``preference``: the probability that the first response is better."""
     return entry(preference, 0)

@@ -19,7 +19,7 @@ RESULTS = "cache/results.sqlite"
 RECORD = "stage.json"
 SCRATCH = "scratch"
 INPUTS = "inputs.json"
-# Beside the files of a checkpoint, which it lists with their digests.
+# Lies beside the files of a checkpoint, and lists them with their digests.
 CHECKPOINT_MARKER = "complete.json"
 
 # Stages that a run has once.
@@ -44,12 +44,12 @@ TOKENS = "tokens"
 DECIDE = "decide"
 ROUND_PARTS = (SCORE, SELECT, SAMPLE, BOOTSTRAP, COMPOSE, TRAIN, EVALUATE, TOKENS, DECIDE)
 
-# Whose training or evaluation it is: the first part of a stage's name.
+# Owners of a training or evaluation: the first part of a stage's name.
 INITIAL = "initial"
 BASELINE = "baseline"
 INITIAL_EVALUATION = f"{INITIAL}/{EVALUATE}"
 
-# What a training writes: the folder of the policy, and its logged metrics, one JSON object a line.
+# Files of a training: the folder of the policy, and its logged metrics, one JSON object a line.
 POLICY = "policy"
 METRICS = "metrics.jsonl"
 REFERENCE = "reference.parquet"
@@ -74,7 +74,7 @@ VERDICTS = "verdicts.parquet"
 REVIEW = "review.parquet"
 TOKEN_RATIOS = "tokens.parquet"
 
-# The columns of each table. ``log_ratio`` and ``score`` of the samples are there where they were measured.
+# The columns of each table. ``log_ratio`` and ``score`` of samples exist only if they were measured.
 COLUMNS: dict[str, tuple[str, ...]] = {
     MARGINS: ("example_id", "chosen_logp", "rejected_logp", "chosen_length", "rejected_length", "margin"),
     SELECTION: ("example_id", "margin", "rank", "kept", "reason", "disagreement"),
@@ -89,7 +89,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     REFERENCE_HELDOUT: ("example_id", "logps"),
 }
 
-# Stages that hold pairs or what was decided about them, with those files.
+# Stages with pairs or decisions about them, and their files.
 PAIR_TABLES: dict[str, tuple[str, ...]] = {
     DATA: (PAIRS,),
     CROSSFIT: (PAIRS,),
@@ -99,7 +99,7 @@ PAIR_TABLES: dict[str, tuple[str, ...]] = {
     TOKENS: (TOKEN_RATIOS,),
 }
 
-# Keys of a line of METRICS; those of held-out pairs begin with HELDOUT_PREFIX.
+# Keys of a line in METRICS; those of held-out pairs begin with HELDOUT_PREFIX.
 STEP = "step"
 LOSS = "loss"
 LEARNING_RATE = "learning_rate"
@@ -116,7 +116,7 @@ _ORDER = (WORLD, DATA, PRECISION, BASE, SFT, POLICIES, INITIAL, "crossfit", "rou
 
 
 def round_name(index: int) -> str:
-    """The folder of a round, which is counted from 1."""
+    """The folder of a round; rounds are counted from 1."""
     return f"{_ROUND}{index}"
 
 
@@ -137,7 +137,7 @@ def part_of(stage: str) -> str:
 
 
 def fold_stage(number: int) -> str:
-    """The stage that trains the copy without the pairs of a fold, which is counted from 0."""
+    """The stage that trains the copy without the pairs of a fold; folds are counted from 0."""
     return f"crossfit/fold-{number + 1}"
 
 
@@ -152,7 +152,7 @@ def training(owner: str) -> str:
 
 
 def place(stage: str) -> tuple[int, int, int]:
-    """Sorts stages in the order of a run, whenever they finished. A stage that is not known here comes last."""
+    """Sort key that puts stages in the order of a run; unknown stages come last."""
     head, _, part = stage.partition("/")
     index = round_of(stage)
     first = "round" if index is not None else head

@@ -39,7 +39,7 @@ class Results:
     warning, and requested again.
 
     Raises:
-        StoreError: the file is no store of results, and is left as it is; or is a corrupt one, which can be deleted.
+        StoreError: the file is not a store of results (it is not changed), or it is corrupt and can be deleted.
     """
 
     def __init__(self, path: Path) -> None:

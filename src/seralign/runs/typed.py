@@ -1,4 +1,4 @@
-"""JSON to frozen dataclasses and back: every key has its field, and every value the type that the field says."""
+"""Converts frozen dataclasses to JSON and back, and checks every key and the type of every value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_json(record: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[Record], content: object) -> Record:
-    """A dataclass from the JSON that ``to_json`` gives.
+    """A dataclass from the output of ``to_json``.
 
     Fields may be numbers, strings, booleans, optional values, dataclasses, and lists, tuples or string-keyed
     dictionaries of these.
@@ -59,7 +59,7 @@ def _read(hint: Any, value: object, path: str) -> Any:
 def _read_record(kind: type, value: object, path: str) -> Any:
     where = path.removeprefix(".") or "the record"
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}, which is no JSON object")
+        raise ValueError(f"{where} is {value!r}, which is not a JSON object")
     hints = {field.name: _hints(kind)[field.name] for field in fields(kind)}
     for what, names in (("is missing", hints.keys() - value.keys()), ("is not known", value.keys() - hints.keys())):
         if names:

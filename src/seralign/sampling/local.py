@@ -34,7 +34,7 @@ class LocalSampler:
 
     @property
     def identity(self) -> str:
-        """The data type, library and device that compute the logits: others round differently."""
+        """Data type, library and device of the logits, because others round differently."""
         return f"local, {self._policy.dtype} weights, {self._policy.attention} attention, {computed_with()}"
 
     @property
@@ -53,7 +53,7 @@ class LocalSampler:
         """See ``seralign.sampling.Sampler.sample``; in the order of the requests.
 
         Raises:
-            ModelError: the model's logits are no distribution (NaN or infinity).
+            ModelError: the model's logits are NaN or infinite.
         """
         for request in requests:
             grow = None if watch is None else _growing(self._policy, request, watch)

@@ -1,4 +1,4 @@
-"""A policy as one folder with a whole model, for engines that open no adapter."""
+"""A policy as one folder with a whole model, for engines that cannot load adapters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seralign.sampling.base import SampledPolicy
 def whole_model(policy: SampledPolicy) -> Iterator[Path]:
     """A folder with all weights of a policy, in transformers' format.
 
-    It is the policy's own where there is no adapter. Otherwise base and adapter are merged, in the data type that the
-    policy is sampled with, into a temporary folder that goes with the context: an engine keeps the context as long as
+    Without an adapter it is the policy's own folder. Otherwise base and adapter are merged, in the data type for
+    sampling, into a temporary folder that is deleted at the end of the context. An engine keeps the context open while
     its server runs.
 
     Raises:
-        ModelError: the adapter cannot be merged, or the merged model is not what base and adapter are.
+        ModelError: the adapter cannot be merged, or the merged model differs from base plus adapter.
     """
     if policy.source.adapter is None:
         yield Path(policy.source.model)
