@@ -1,8 +1,8 @@
 """The pairs of a run, packed for the page's explorer: columns of numbers, one text, tokens where a run has them.
 
 A packed run is three blocks of little-endian arrays, each gzip and then base64; the page inflates them itself. A string
-is kept once, however many pairs share it. What is packed is bounded in bytes, so that the page can be mailed: where the
-pairs are too many or too long for it, texts are cut and, if need be, colours or pairs left out, and the header says so.
+A string is stored once, however many pairs share it. The packed size is limited, so that the page can be sent by mail.
+If the pairs do not fit, texts are cut, and if necessary colours or pairs are left out; the header says what.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from seralign.runs.examples import carried_columns
 
 # Log-ratios are packed in steps of a hundredth of a nat, in two bytes.
 RATIO_STEP = 0.01
-# Share of the pairs with token colours that keep them (and their whole text), and the longest texts of all others in
-# characters; the first that fits is taken.
+# Share of the coloured pairs that keep their colours (and their whole text), and the longest text of all other pairs in
+# characters. The first level that fits is used.
 _LEVELS = (
     (1.0, 10**9), (1.0, 4000), (1.0, 1500), (1.0, 600), (1.0, 300), (0.5, 300), (0.5, 150), (0.2, 150), (0.1, 100),
     (0.0, 60),
 )  # fmt: skip
-# Rows that sizes are estimated from.
+# Number of rows to estimate sizes from.
 _SAMPLE = 500
 _TEXTS = ("prompt", "chosen", "rejected")
 _SIDES = ("chosen", "rejected")
 _NO_REASON = 255
-# A column of the source with more different values, or longer ones, is no filter; the search looks into it.
+# A source column with more distinct or longer values is not offered as a filter; the search covers it.
 _MOST_VALUES, _LONGEST_VALUE = 100, 200
 _NO_TEXT = 2**32 - 1
 
@@ -54,24 +54,24 @@ class Packed:
 
     @property
     def size(self) -> int:
-        """Bytes that the blocks take in the page."""
+        """Size of the blocks in the page, in bytes."""
         return sum(map(len, self.blocks.values()))
 
 
 def pack_pairs(pairs: pa.Table, total: int, most: int) -> Packed:
-    """Pack the pairs of a run into at most ``most`` bytes; where not one fits, the blocks are those of no pairs.
+    """Pack the pairs of a run into at most ``most`` bytes; if not even one fits, the blocks are empty.
 
     Args:
-        pairs: The pairs, columns as in ``seralign.report.pairs.read_pairs``.
-        total: Pairs of the run, in the table or not.
-        most: Bytes that the blocks may take in the page.
+        pairs: The pairs, with the columns of ``seralign.report.pairs.read_pairs``.
+        total: Number of pairs of the run, including those that are not in the table.
+        most: Largest size of the blocks in the page, in bytes.
     """
     if len(pairs) == 0 or most <= 0:
         return _pack(pairs.slice(0, 0), _LEVELS[-1], total)
     part = pairs.take(np.arange(0, len(pairs), max(len(pairs) // _SAMPLE, 1)))
     scale = len(pairs) / len(part)
     for level in _LEVELS:
-        # A part shares fewer strings than the whole, so it is a little larger for its rows.
+        # Parts share fewer strings than the whole table, so they are a little larger for their number of rows.
         if scale == 1 or 0.85 * scale * _pack(part, level, total).size <= most:
             packed = _pack(pairs, level, total)
             if packed.size <= most:
@@ -99,7 +99,7 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
     numbers = {name: places[row] for row, name in enumerate(("id", *names))}
     for name in carried.values():
         numbers[name] = np.where(pairs[name].is_valid().to_numpy(), numbers[name], np.uint32(_NO_TEXT))
-    # Arrays of bytes come last, so that all others begin where their type asks for.
+    # Arrays of bytes come last, so that all others are aligned for their type.
     numbers |= lost | {"units": _units(pool.dictionary)} | _figures(pairs) | words
     tokens = {"said": said_at} | _tokens(looked_at)
     header = {
@@ -127,18 +127,18 @@ def _pack(pairs: pa.Table, level: tuple[float, int], total: int) -> Packed:
 
 
 def _is_filter(column: pa.ChunkedArray) -> bool:
-    """Whether a column of the source has few different and short values."""
+    """Whether a source column has few distinct and short values."""
     values = column.unique().drop_null()
     return len(values) <= _MOST_VALUES and (pc.max(pc.utf8_length(values)).as_py() or 0) <= _LONGEST_VALUE  # pyright: ignore
 
 
 def _values(places: np.ndarray, pool: pa.DictionaryArray) -> list[int]:
-    """The different texts of a column, as places in the pool, in the order of the alphabet."""
+    """The distinct texts of a column in alphabetical order, as indices into the pool."""
     return sorted(np.unique(places[places != _NO_TEXT]).tolist(), key=lambda at: pool.dictionary[at].as_py())
 
 
 def _figures(pairs: pa.Table) -> dict[str, np.ndarray]:
-    """The columns that are numbers, NaN where there is none."""
+    """The numeric columns; NaN for missing values."""
     found = {f"{side}_length": _numbers(pairs[f"{side}_length"], np.uint32) for side in _SIDES}
     found |= {name: _numbers(pairs[name], np.float32) for name in ("p", "disagreement")}
     margins = by_round(pairs["margins"], float("nan"))
@@ -146,7 +146,7 @@ def _figures(pairs: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The columns of few different values, as codes of a byte, and what the codes mean."""
+    """Columns with few distinct values as byte codes, and the meaning of the codes."""
     origins = pairs["origin"].combine_chunks().dictionary_encode()
     reasons = [reason.dictionary_encode() for reason in by_round(pairs["kept"], "")]
     said = list(dict.fromkeys(name for reason in reasons for name in reason.dictionary.to_pylist() if name))
@@ -193,7 +193,7 @@ def _tokens(pairs: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _thinned(mask: np.ndarray, share: float) -> np.ndarray:
-    """A mask with a share of its true places, evenly."""
+    """Keep an evenly spaced share of a mask's true places."""
     places = np.flatnonzero(mask)
     some = int(len(places) * share)
     kept = np.zeros_like(mask)

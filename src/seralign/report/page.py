@@ -1,8 +1,8 @@
 """The report: one run, or several side by side, as one HTML file that needs no network and no other file.
 
-Nothing in the file runs but its own scripts: a Content-Security-Policy names them by their digests, forbids every
-request, and forbids making code or markup out of strings. Text from data and models is escaped by Jinja,
-or as data that the scripts put on the page as text.
+Only the file's own scripts run. A Content-Security-Policy lists them by their digests, and forbids all requests and
+making code or markup from strings. Text from data and models is escaped by Jinja, or is data that the scripts show as
+text.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from seralign.report.verdict import verdict
 from seralign.runs.files import write_atomic
 from seralign.tables import Table, table, without_empty
 
-# Most bytes of a page: of up to 5,000 pairs, and of 100,000 or more; in proportion between them.
+# Largest size of a page in bytes, with up to 5,000 pairs and with 100,000 or more; linear between them.
 SMALL, LARGE = (5_000, 2_950_000), (100_000, 29_500_000)
 
-# Bytes of pairs that each run may have where the rest of a page of many runs takes most of it.
+# Bytes for the pairs of each run even if the rest of a page with many runs takes most of its size.
 LEAST = 200_000
 
-# Bytes of answers that all runs of a page may have together.
+# Bytes for the answers of all runs of a page together.
 ANSWERS = 500_000
 
 # The charts, first to last.
@@ -69,7 +69,7 @@ ORDER = (
     "rewards",
     "costs",
 )
-# Those of runs whose objective is sft.
+# The charts of runs whose objective is sft.
 SUPERVISED = ("loss", "rates", "wins", "responses", "costs")
 
 _VENDOR = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-interpreter.js")
@@ -80,8 +80,8 @@ def write_report(runs: Sequence[RunContents], path: Path) -> None:
     """Write the report of one run, or of several compared, as one HTML file.
 
     Args:
-        runs: What there is to show of each run; runs of the same name are numbered.
-        path: The file; it is whole or not there. Links to the run's tables are relative to its folder.
+        runs: The content of each run; runs of the same name are numbered.
+        path: The file, written atomically. Links to the run's tables are relative to its folder.
 
     Raises:
         SeralignError: there are more runs than colours.
@@ -96,7 +96,7 @@ def write_report(runs: Sequence[RunContents], path: Path) -> None:
 
 
 def render(runs: Sequence[RunContents], folder: Path) -> str:
-    """The page as text; ``folder`` is where it will be."""
+    """The page as text; ``folder`` is the folder that it will be in."""
     over = Over(tuple(run.name for run in runs))
     charts = [*pair_charts(runs, over), *generated_charts(runs, over), *policy_charts(runs, over)]
     charts += [*loss_charts(runs, over), *work_charts(runs, over)]
@@ -157,7 +157,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
 
 
 def _named(runs: Sequence[RunContents]) -> list[RunContents]:
-    """The runs with names that can be shown and tell them apart."""
+    """The runs with unique, printable names."""
     taken: set[str] = set()
     named = []
     for run in runs:
@@ -226,13 +226,13 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
 
 
 def _first_all(figures: RunFigures) -> bool:
-    """Whether round 1 trained on all offline pairs: not on demonstrations, nor on what a review before it left."""
+    """Whether round 1 trained on all offline pairs, as opposed to demonstrations or reviewed pairs."""
     trained = next((entry.train for entry in figures.rounds if entry.index == 1), None)
     return trained is not None and figures.data is not None and trained.pairs == figures.data.pairs
 
 
 def _sentences(header: dict[str, Any], coloured: int) -> list[str]:
-    """Which pairs are missing from the page, or cut; ``coloured``: how many have token log-ratios in the run."""
+    """Sentences on pairs that are missing or cut; ``coloured`` is the number with token log-ratios in the run."""
     if not header["pairs"]:
         return [f"None of the run's {header['total']:,} pairs fits into the page: it would be too large."]
     said = []

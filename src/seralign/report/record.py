@@ -1,4 +1,4 @@
-"""What the report knows of a run: dataclasses that hold the figures of its stages by round and by policy."""
+"""The report's data of a run: dataclasses with the figures of its stages by round and by policy."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class EvaluatedPolicy:
 
     @property
     def title(self) -> str:
-        """Its name for people: that of the baseline says what it is."""
+        """Its name for readers; the baseline's describes it."""
         return f"{self.name} {ALONE}" if self.role == BASELINE else self.name
 
     @property
     def short(self) -> str:
-        """``start``, ``1``, ``2``, ..., and ``alone`` for the baseline: what fits below a small chart."""
+        """A short name for small charts: ``start``, ``1``, ``2``, ..., and ``alone`` for the baseline."""
         return {INITIAL: "start", BASELINE: "alone"}.get(self.role) or str(self.round)
 
     @property
@@ -57,14 +57,14 @@ class EvaluatedPolicy:
 
     @property
     def is_own_reference(self) -> bool:
-        """Whether all its margins are 0: it ranks no pair, whatever the share of them says."""
+        """Whether all its margins are 0, so that it ranks no pairs and its accuracy means nothing."""
         rate = self.figures.heldout_accuracy
         return rate is not None and rate.mean == 0.5 and self.figures.heldout_margin == 0
 
 
 @dataclass(frozen=True)
 class RoundFigures:
-    """The figures of a round's stages; None for a stage that is not there."""
+    """The figures of a round's stages; None for a stage that does not exist."""
 
     index: int
     score: ScoreFigures | None = None
@@ -84,7 +84,7 @@ class RoundFigures:
 
     @property
     def offline(self) -> int | None:
-        """Offline pairs that it trained on, all that it was given where nothing was mixed; None before its training."""
+        """Offline pairs that it trained on; all of its offline pairs if nothing was mixed. None before its training."""
         if self.train is None:
             return None
         return self.train.pairs if self.compose is None else self.compose.offline
@@ -101,8 +101,8 @@ class RoundFigures:
 class TrainingLosses:
     """The losses of a training at its logged steps; None where there is none.
 
-    ``name`` is ``sft``, ``round 1``, ..., ``baseline``, and ``title`` what it is called. ``perplexity`` is that of the
-    last held-out loss, where the loss is that of SFT.
+    ``name`` is ``sft``, ``round 1``, ..., ``baseline``; ``title`` is for readers. ``perplexity`` is that of the last
+    held-out loss, if the loss is that of SFT.
     """
 
     name: str
@@ -129,8 +129,8 @@ class StageCost:
 class RunWarning:
     """A figure beyond its limit.
 
-    ``kind`` names the rule, ``where`` the round; ``text`` says what was found with the figure, ``advice`` what to do
-    about it, naming configuration keys.
+    ``kind`` names the rule, ``where`` the round. ``text`` describes the figure, and ``advice`` what to do, with
+    configuration keys.
     """
 
     kind: str
@@ -143,7 +143,7 @@ class RunWarning:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """All figures of a run, finished or not; None for a stage that is not there.
+    """All figures of a run, finished or not; None for a stage that does not exist.
 
     Args:
         run: The run's folder.
@@ -160,7 +160,7 @@ class RunFigures:
         result: Of the result.
         trainings: Losses of each training.
         stages: Time and memory of each stage, in the order in which they finished.
-        notes: What the run lacks, in sentences.
+        notes: Notes on figures that the run does not have.
         warnings: Figures beyond their limits.
     """
 
@@ -203,7 +203,7 @@ class RunFigures:
 
     @property
     def start(self) -> EvaluatedPolicy | None:
-        """The starting policy, where it was evaluated."""
+        """The starting policy, if it was evaluated."""
         return self.policy(INITIAL)
 
     @property

@@ -21,9 +21,9 @@ class Review:
         run: The run's name.
         index: The round.
         margin: [N], nats.
-        kept: [N], whether the round trained on the pair, or selected it where it has not been trained.
+        kept: [N], whether the round trained on the pair; before its training, whether it selected the pair.
         generated: [N], whether the policy made the pair itself.
-        longer: [N], tokens of the chosen less those of the rejected response.
+        longer: [N], tokens of the chosen minus those of the rejected response.
         trained: Whether the round has been trained.
     """
 
@@ -58,7 +58,7 @@ def reviews(contents: RunContents) -> list[Review]:
 
 
 def by_round(lists: pa.ChunkedArray, absent: Any) -> list[pa.Array]:
-    """A column of equally long lists as one array for each place, nulls filled with ``absent``."""
+    """A column of lists of equal length as one array for each place; nulls become ``absent``."""
     column = lists.combine_chunks()
     width = pc.max(pc.list_value_length(column)).as_py() or 0  # pyright: ignore
     return [pc.fill_null(pc.list_element(column, place), absent) for place in range(width)]  # pyright: ignore

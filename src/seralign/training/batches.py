@@ -1,4 +1,4 @@
-"""From rows of a table of examples to the tensors of one forward pass, and from those to log-probabilities."""
+"""Rows of a table of examples as the tensors of a forward pass, and the model's output as input of the objective."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seralign.policy.precision import exact_dtype
 from seralign.training.plan import Pack, Plan
 
 ResponseModel = Callable[..., Tensor]
-"""The model and the tensors of a pack, as ``make_batch`` makes them, to one value a
+"""Maps a model and the tensors of a pack, from ``make_batch``, to one value a
 response [R]."""
 
 
@@ -33,15 +33,15 @@ class PackDataset(torch.utils.data.Dataset):
 
     Args:
         examples: A table of examples.
-        packs: What goes together.
-        objective: Says which responses are read.
-        packed_length: The longest sequence that the model takes in packed rows.
-        reference: Log-probabilities under the reference, in nats, of the responses of ``examples`` that the objective
-            reads, by their number [R] (see ``seralign.data.numbering``), where the objective has a reference.
-        denominators: For each pack, what the summed loss of each term of its optimizer step is divided by [T]; only
-            training needs it.
+        packs: The rows of each forward pass.
+        objective: Determines which responses are used.
+        packed_length: Longest sequence that the model accepts in packed rows.
+        reference: Log-probabilities under the reference, in nats, of the used responses of ``examples``, by their
+            number [R] (see ``seralign.data.numbering``); None if the objective has no reference.
+        denominators: For each pack, the divisors of the summed losses of the terms in its optimizer step [T]; only for
+            training.
 
-    An example's weight is relative to the mean weight of ``examples``; it is 0 where the pack does not count.
+    An example's weight is divided by the mean weight of ``examples``. It is 0 if the pack does not count.
     """
 
     examples: datasets.Dataset
@@ -59,12 +59,12 @@ class PackDataset(torch.utils.data.Dataset):
 
     @cached_property
     def numbering(self) -> Numbering:
-        """Of the responses that the objective reads."""
+        """The numbering of the responses that the objective uses."""
         return numbered_responses(self.examples, self.objective.reads)
 
     @cached_property
     def of_pairs(self) -> bool:
-        """Whether every example is a pair whose two responses are read."""
+        """Whether every example is a pair and both responses are used."""
         return self.objective.reads == "all" and forms(self.examples) == ("pair",)
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class PackDataset(torch.utils.data.Dataset):
         rows = self.examples[pack.rows.tolist()]
         own = Numbering(self.numbering.counts[pack.rows])
         at = list(zip(own.rows.tolist(), own.places.tolist(), strict=True))
-        # A demonstration says nothing of its response.
+        # A demonstration has no preference.
         said = [list(stored) or [math.nan] for stored in rows["preference"]]
         numbers: dict[str, Any] = {
             "preference": np.array([said[row][place] for row, place in at], dtype=np.float64),
@@ -94,7 +94,7 @@ class PackDataset(torch.utils.data.Dataset):
 
 
 def row_sizes(examples: datasets.Dataset, reads: Literal["all", "first"]) -> Sizes:
-    """Sizes of the rows of a table: the prompt with the responses that are read."""
+    """Sizes of the rows of a table: the prompt with the responses that are used."""
     prompts, numbering = column_lengths(examples, "prompt_ids"), numbered_responses(examples, reads)
     lengths = all_lengths(examples, numbering)
     together, longest = np.zeros_like(prompts), np.zeros_like(prompts)
@@ -104,11 +104,11 @@ def row_sizes(examples: datasets.Dataset, reads: Literal["all", "first"]) -> Siz
 
 
 def loss_denominators(examples: datasets.Dataset, plan: Plan, objective: ObjectiveSum) -> list[list[float]]:
-    """For each pack and each term, the examples (or tokens of first responses) of the pack's whole optimizer step,
-    which the term's summed loss is divided by.
+    """For each pack and each term, the divisor of the term's summed loss: the number of examples (or of tokens of first
+    responses) in the pack's whole optimizer step.
 
-    With weights of mean 1 over the table, the loss of a step is sum(w_i l_i) / (mean(w) * units). The weights of the
-    step itself do not divide it: they would cancel where all are equal, and in a step of one example always.
+    With weights of mean 1 over the table, the loss of a step is sum(w_i l_i) / (mean(w) * units). It is not divided by
+    the weights of the step itself, which would cancel if they are all equal, and always in a step of one example.
     """
     units = {"example": np.ones(len(examples), dtype=np.int64), "token": response_lengths(examples, 0)}
     own = [units[term.objective.unit] for term in objective.terms]
@@ -117,7 +117,7 @@ def loss_denominators(examples: datasets.Dataset, plan: Plan, objective: Objecti
 
 
 def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
-    """The objective's input, from a pack of ``PackDataset`` and the model's values of its responses [R]."""
+    """The objective's input: a pack from ``PackDataset`` and the model's values of its responses [R]."""
     like = {name: batch[name].to(values.dtype) for name in ("lengths", "preference", "reference") if name in batch}
     return ResponseValues(
         policy=values,
@@ -130,10 +130,10 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
 
 
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What of a pack the model reads."""
+    """The tensors of a pack that the model needs."""
     return {name: batch[name] for name in BATCH_NAMES if name in batch}
 
 
 def numbers(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What of a pack the objective reads: everything but tokens."""
+    """The tensors of a pack that the objective needs: everything but tokens."""
     return {name: value for name, value in batch.items() if name not in BATCH_NAMES or name == "lengths"}

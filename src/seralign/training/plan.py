@@ -1,8 +1,8 @@
 """Plans a whole training before it begins: which pairs are computed together, and when.
 
 A *step* is one optimizer step on ``batch_size`` pairs. A *pack* is one forward pass: pairs of similar length within a
-token budget. Every step has the same number of packs in every process, so the budget limits memory and changes nothing
-else. The plan depends only on lengths and seed, so a resumed training continues exactly where it was.
+token budget. Every step has the same number of packs in every process, so the budget affects only memory. The plan
+depends only on lengths and seed, so a resumed training continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, DataError
 from seralign.policy.packs import Sizes, fill
 
-# Pairs may come again in a step that is larger than the data, as in a trial run, but not without end.
+# A step that is larger than the data, as in a trial run, may repeat pairs up to so many times.
 MOST_REPEATS = 100
 
 
