@@ -28,7 +28,7 @@ from seralign.report.text import run_tables
 from seralign.rewards.crossfit import calibrate, soft_labels
 from seralign.runs import Run
 from seralign.runs.files import read_table
-from seralign.studies.label_quality import round_mechanism
+from seralign.studies.label_quality import round_labels
 
 
 def _config(out: Path, **overrides: Any) -> RunConfig:
@@ -144,13 +144,12 @@ def test_label_quality_is_of_swapped_pairs_as_they_are_trained_on(done: RunResul
     truth = read_truth(run.path("world"))
     given = truth.of(selected["example_id"])
     gold = np.where(swapped, -1, 1) * given.gold_difference
-    found = round_mechanism(run, 2, truth, make_scorer(load_world(run.path("world")).score, "gold", "world"))[
-        "selection"
-    ]
+    scorer = make_scorer(load_world(run.path("world")).score, "gold", "world")
+    found = round_labels(run, 2, truth, scorer).selection
 
     assert (swapped & kept).any()
-    assert found["kept"]["flip_rate"] == np.mean((given.flipped != swapped)[kept])
-    assert found["kept"]["gold_wrong"] == np.mean(gold[kept] < 0)
+    assert found.kept.flip_rate == np.mean((given.flipped != swapped)[kept])
+    assert found.kept.gold_wrong == np.mean(gold[kept] < 0)
 
 
 def test_rounds_train_on_the_pairs_that_stay_and_the_baseline_on_all(done: RunResult) -> None:

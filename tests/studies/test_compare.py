@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seralign.intervals import Interval
 from seralign.studies.compare import Trial, compare_world, ratio_interval
 
 T1 = 12.706204736  # Student's t at 97.5% with one degree of freedom
@@ -33,28 +35,28 @@ WORLD = {
 }
 
 
-def compared() -> dict[str, dict]:
+def compared() -> dict[str, Any]:
     return compare_world(WORLD, supervised="supervised", baseline="dpo", ceiling="ceiling", temperature=1.0)
 
 
 def test_settings_are_chosen_on_validation_prompts_and_reported_on_test_prompts() -> None:
     row = compared()["dpo"]
 
-    assert row["setting"] == "mild"
-    assert row["seeds"] == 2
-    assert row["gold"]["mean"] == pytest.approx(0.2)  # (.3 + .1) / 2
+    assert row.setting == "mild"
+    assert row.seeds == 2
+    assert row.gold.mean == pytest.approx(0.2)  # (.3 + .1) / 2
     half = T1 * math.sqrt(0.02) / math.sqrt(2)  # standard deviation of .3 and .1
-    assert row["gold"]["high"] - row["gold"]["mean"] == pytest.approx(half)
-    assert row["win_rate"]["mean"] == 0.5
-    assert row["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 2}
+    assert row.gold.high - row.gold.mean == pytest.approx(half)
+    assert row.win_rate.mean == 0.5
+    assert row.gain == Interval(0.0, 0.0, 0.0, 2)
 
 
 def test_wins_and_gains_are_against_the_baselines_best_setting_on_the_same_prompts() -> None:
     row = compared()["ours"]
 
     # Seed 0: .3 > .2, .3 < .4; seed 1: .3 > .1, .1 = .1. (.5 + .75) / 2
-    assert row["win_rate"]["mean"] == pytest.approx(0.625)
-    assert row["gain"]["mean"] == pytest.approx((0.0 + 0.1) / 2)
+    assert row.win_rate.mean == pytest.approx(0.625)
+    assert row.gain.mean == pytest.approx((0.0 + 0.1) / 2)
 
 
 def test_excess_is_over_the_settings_that_are_undominated_on_validation_prompts() -> None:
@@ -62,19 +64,19 @@ def test_excess_is_over_the_settings_that_are_undominated_on_validation_prompts(
 
     # The strong setting has more KL and less validation gold: the envelope is (0, 0), (2, gold) and level after.
     # Seed 0 at KL 1: .3 - .15; seed 1 at KL 4: .2 - .1.
-    assert row["excess"]["mean"] == pytest.approx((0.15 + 0.1) / 2)
-    assert row["best_setting"] == "–"
+    assert row.excess.mean == pytest.approx((0.15 + 0.1) / 2)
+    assert row.best_setting == "–"
     # Budgets up to 2: seed 0 has .3 from KL 1 on, half of them; seed 1 needs KL 4.
-    assert row["hypervolume"]["mean"] == pytest.approx((0.15 + 0.0) / 2)
+    assert row.hypervolume.mean == pytest.approx((0.15 + 0.0) / 2)
 
 
 def test_headroom_is_the_share_of_what_the_ceiling_has_above_the_baseline() -> None:
     rows = compared()
 
     # Gains 0 and .1, room .4 and .4.
-    assert rows["ours"]["headroom"]["mean"] == pytest.approx(0.05 / 0.4)
-    assert rows["ceiling"]["headroom"] == {"mean": pytest.approx(1.0), "low": 1.0, "high": 1.0, "n": 2}
-    assert rows["dpo"]["headroom"]["mean"] == 0.0
+    assert rows["ours"].headroom.mean == pytest.approx(0.05 / 0.4)
+    assert rows["ceiling"].headroom == Interval(1.0, 1.0, 1.0, 2)
+    assert rows["dpo"].headroom.mean == 0.0
 
 
 def test_a_method_counts_in_the_seeds_that_all_its_settings_have_finished() -> None:
@@ -83,15 +85,17 @@ def test_a_method_counts_in_the_seeds_that_all_its_settings_have_finished() -> N
     }
     rows = compare_world(methods, supervised="supervised", baseline="dpo", ceiling=None, temperature=1.0)
 
-    assert rows["partly"]["seeds"] == 1
-    assert rows["partly"]["gold"]["low"] is None
-    assert rows["ours"]["headroom"] is None
+    assert rows["partly"].seeds == 1
+    gold = rows["partly"].gold
+    assert gold is not None
+    assert gold.low is None
+    assert rows["ours"].headroom is None
     missing = WORLD | {"dpo": {"mild": {}}}
     assert compare_world(missing, supervised="supervised", baseline="dpo", ceiling=None, temperature=1.0) == {}
 
 
 def test_figures_are_means_over_seeds() -> None:
-    assert compared()["ours"]["figures"] == {"length": 2.0}
+    assert compared()["ours"].figures == {"length": 2.0}
 
 
 def test_ratio_interval_is_that_of_the_linearised_ratio() -> None:

@@ -10,16 +10,17 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from seralign.cli.main import main
 from seralign.intervals import Interval, mean_interval, outcomes, share_interval
+from seralign.runs.typed import from_json
 from seralign.studies.cells import is_finished, plan_study
 from seralign.studies.compare import TEST
 from seralign.studies.config import StudyConfig
+from seralign.studies.figures import CellFigures, RoundLabels
 from seralign.studies.results import read_study, read_trials
 
 GATES = Path(__file__).parents[2] / "configs" / "lab" / "gates.yaml"
@@ -40,7 +41,10 @@ class Gates:
         cells, self.settings = plan_study(self.study)
         assert all(is_finished(cell, root) for cell in cells)
         folders = {cell.digest: cell.folder(root) for cell in cells}
-        self.figures = {name: json.loads((path / "figures.json").read_text()) for name, path in folders.items()}
+        self.figures = {
+            name: from_json(CellFigures, json.loads((path / "figures.json").read_text()))
+            for name, path in folders.items()
+        }
         gold = {name: path / "gold.parquet" for name, path in folders.items()}
         self.trials = {
             world: read_trials([each for each in self.settings if each.world == world], self.figures, gold)
@@ -59,10 +63,10 @@ class Gates:
         assert found is not None
         return found
 
-    def rounds(self, world: str, method: str) -> list[dict[str, Any]]:
-        """The label quality of round 2, by seed."""
+    def rounds(self, world: str, method: str) -> list[RoundLabels]:
+        """The labels in round 2, by seed."""
         setting = next(each for each in self.settings if (each.world, each.method) == (world, method))
-        return [self.figures[setting.cells[seed]]["rounds"]["round-2"] for seed in self.study.seeds]
+        return [self.figures[setting.cells[seed]].rounds["round-2"] for seed in self.study.seeds]
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +102,16 @@ def test_selection_by_margin_beats_random_selection_of_the_same_size(gates: Gate
     assert gain.low is not None
     assert gain.low > 0.0
     for top, drawn in zip(gates.rounds("A", "top"), gates.rounds("A", "random"), strict=True):
-        assert top["selection"]["kept"]["pairs"] == drawn["selection"]["kept"]["pairs"] == 2800
-        assert drawn["selection"]["flip_ratio"] == pytest.approx(1.0, abs=0.08)
+        assert top.selection.kept.pairs == drawn.selection.kept.pairs == 2800
+        assert drawn.selection.flip_ratio == pytest.approx(1.0, abs=0.08)
 
 
 def test_selection_leaves_flipped_labels_out(gates: Gates) -> None:
     """A fifth of the labels are flipped; among the kept 70% at most three quarters of that share are."""
     for figures in gates.rounds("A", "top"):
-        assert figures["selection"]["all"]["flip_rate"] == pytest.approx(0.2, abs=0.02)
-        assert figures["selection"]["flip_ratio"] <= 0.75
+        assert figures.selection.all.flip_rate == pytest.approx(0.2, abs=0.02)
+        assert figures.selection.flip_ratio is not None
+        assert figures.selection.flip_ratio <= 0.75
 
 
 @pytest.mark.parametrize("method", ["dpo", "ipo", "slic"])

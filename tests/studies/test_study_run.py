@@ -1,4 +1,4 @@
-"""A study from its file to its page: the quick one, made small, run by the command, killed, taken up and extended."""
+"""A study from its file to its page: the quick one, made small, run by the command, killed, resumed and extended."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
         "top": ["round-1", "round-2"],
     }
     second = rounds["sera"]["round-2"]
-    assert second["selection"]["all"]["pairs"] == 40
-    assert second["selection"]["kept"]["pairs"] == 28
-    generated = second["generated"]
+    assert second["labels"]["selection"]["all"]["pairs"] == 40
+    assert second["labels"]["selection"]["kept"]["pairs"] == 28
+    generated = second["labels"]["generated"]
     assert generated["gold_right"] + generated["gold_wrong"] + generated["gold_tie"] == pytest.approx(1.0)
-    assert "generated" not in rounds["top"]["round-2"]
+    assert rounds["top"]["round-2"]["labels"]["generated"] is None
     # Both rounds 1 are the objective alone on the same pairs from the same seed.
     assert rounds["sera"]["round-1"] == rounds["top"]["round-1"]
 
@@ -112,19 +112,19 @@ def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[
 def test_rounds_are_held_against_the_second_and_against_rules(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = figures(study, capsys)
     world = found["worlds"]["A"]
-    rounds, late = world["rounds"]["sera"], world["lasting"]["sera"]
+    rounds, late = world["rounds"]["sera"], world["later_rounds"]["sera"]
     first, second, third = (rounds[f"round-{number}"] for number in (1, 2, 3))
 
     assert list(late) == ["round-2", "round-3"]
     for name, temperature in (("gain", "1.0"), ("gain_sharp", "0.2")):
-        gain = third["answers"][temperature]["gold"] - second["answers"][temperature]["gold"]
+        gain = third["test"]["answers"][temperature]["gold"] - second["test"]["answers"][temperature]["gold"]
         assert late["round-3"][name]["mean"] == pytest.approx(gain)
-    assert late["round-3"]["gold_right"]["mean"] == third["generated"]["gold_right"]
+    assert late["round-3"]["gold_right"]["mean"] == third["labels"]["generated"]["gold_right"]
     assert late["round-3"]["longer"] is not None
 
     assert found["stopping"]["runs"] == 1
     never = found["stopping"]["rules"]["never"]
-    golds = [each["answers"]["1.0"]["gold"] for each in (first, second, third)]
+    golds = [each["test"]["answers"]["1.0"]["gold"] for each in (first, second, third)]
     assert never["gold"]["1.0"] == golds[2]
     assert never["lost"]["1.0"] == pytest.approx(max(golds) - golds[2])
     assert sum(row["rounds"] for row in found["stopping"]["budgets"]) == 2

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
+from seralign.runs.typed import to_json
+
+if TYPE_CHECKING:
+    from seralign.studies.figures import StudyFigures
 
 USAGE = """usage: seralign lab run STUDY.yaml [--jobs N] [--key value ...]
        seralign lab compare STUDY [--json]
@@ -56,7 +60,7 @@ def _compare(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print all figures by name")
     given = parser.parse_args(arguments)
     if given.json:
-        print(json.dumps(_figures(given.study), indent=1, allow_nan=False))
+        print(json.dumps(to_json(_figures(given.study)), indent=1, allow_nan=False))
     else:
         _print(given.study)
 
@@ -79,7 +83,7 @@ def _report(arguments: list[str]) -> None:
     tell(str(page))
 
 
-def _figures(study: str | Path) -> dict[str, Any]:
+def _figures(study: str | Path) -> StudyFigures:
     from seralign.studies.results import study_figures
 
     return study_figures(study)

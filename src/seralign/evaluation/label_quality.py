@@ -7,7 +7,7 @@ NaN.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,27 +15,95 @@ from numpy.typing import ArrayLike
 from seralign.intervals import correlation
 
 
-def label_figures(gold_difference: ArrayLike, flipped: ArrayLike) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """How many labels of some pairs are right.
+
+    Args:
+        pairs: Number of pairs; a mean over runs need not be whole.
+        flip_rate: Share of labels that are noise.
+        gold_right: Share of pairs whose chosen response is better by gold.
+        gold_wrong: Share of pairs whose chosen response is worse.
+        gold_tie: Share of pairs whose responses are equally good.
+        gold_difference: Its mean.
+        length_difference: Its mean, in tokens.
+    """
+
+    pairs: float
+    flip_rate: float | None
+    gold_right: float | None
+    gold_wrong: float | None
+    gold_tie: float | None
+    gold_difference: float | None
+    length_difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionFigures:
+    """Labels before and after a selection; ``flip_ratio`` is the flip rate of the kept over that of all."""
+
+    all: LabelFigures
+    kept: LabelFigures
+    flip_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedFigures:
+    """How many of some generated pairs are right: as ``LabelFigures``, with the mean gold of both responses.
+
+    ``chosen_longer`` is the share of the pairs whose chosen response is the longer one, equal ones half.
+    """
+
+    pairs: float
+    gold_right: float | None
+    gold_wrong: float | None
+    gold_tie: float | None
+    gold_difference: float | None
+    gold_chosen: float | None
+    gold_rejected: float | None
+    length_difference: float | None
+    chosen_longer: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarginFigures:
+    """How the margins of some pairs relate to the truth.
+
+    Args:
+        margin_gold_correlation: Pearson's.
+        margin_length_correlation: Pearson's.
+        gold_length_correlation: Pearson's.
+        gold_accuracy: Share of the pairs with a gold difference whose margin has its sign; margins of zero count half.
+        flip_auc: Probability that a pair's margin is above that of a pair with a flipped label, ties half (0.5: the
+            margin does not tell them apart). None where it is not known which labels are flipped.
+    """
+
+    margin_gold_correlation: float | None
+    margin_length_correlation: float | None
+    gold_length_correlation: float | None
+    gold_accuracy: float | None
+    flip_auc: float | None
+
+
+def label_figures(gold_difference: ArrayLike, flipped: ArrayLike, length_difference: ArrayLike) -> LabelFigures:
     """How many labels of N pairs are right.
 
     Args:
         gold_difference: [N].
         flipped: Whether the label is noise [N].
-
-    Returns:
-        ``pairs``; ``flip_rate``; ``gold_right``, ``gold_wrong`` and ``gold_tie``, the shares of pairs whose chosen
-        response is better, worse, or as good by gold; ``gold_difference``, its mean.
+        length_difference: [N] tokens.
 
     Raises:
         ValueError: The arrays are not equally long.
     """
-    gold, noise = _together(gold_difference, flipped)
-    return {"pairs": gold.size, "flip_rate": _mean(noise != 0), **_right(gold)}
+    gold, noise, length = _together(gold_difference, flipped, length_difference)
+    right, wrong, tie = _right(gold)
+    return LabelFigures(gold.size, _mean(noise != 0), right, wrong, tie, _mean(gold), _mean(length))
 
 
 def selection_figures(
     kept: ArrayLike, gold_difference: ArrayLike, flipped: ArrayLike, length_difference: ArrayLike
-) -> dict[str, Any]:
+) -> SelectionFigures:
     """How many labels are right among N pairs, before and after a selection.
 
     Args:
@@ -44,42 +112,33 @@ def selection_figures(
         flipped: Whether the label is noise [N].
         length_difference: [N] tokens.
 
-    Returns:
-        ``all`` and ``kept``, each ``label_figures`` with the mean ``length_difference``; ``flip_ratio``, the flip
-        rate of the kept over that of all.
-
     Raises:
         ValueError: The arrays are not equally long.
     """
     keep, gold, noise, length = _together(kept, gold_difference, flipped, length_difference)
-    found = {
-        name: label_figures(gold[rows], noise[rows]) | {"length_difference": _mean(length[rows])}
-        for name, rows in (("all", keep == keep), ("kept", keep != 0))
-    }
-    base, rate = found["all"]["flip_rate"], found["kept"]["flip_rate"]
-    return {**found, "flip_ratio": rate / base if base and rate is not None else None}
+    everything, some = label_figures(gold, noise, length), keep != 0
+    left = label_figures(gold[some], noise[some], length[some])
+    base, rate = everything.flip_rate, left.flip_rate
+    return SelectionFigures(everything, left, rate / base if base and rate is not None else None)
 
 
-def generated_figures(gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_difference: ArrayLike) -> dict[str, Any]:
+def generated_figures(
+    gold_chosen: ArrayLike, gold_rejected: ArrayLike, length_difference: ArrayLike
+) -> GeneratedFigures:
     """How many of N generated pairs are right.
-
-    Returns:
-        ``pairs``; ``gold_right``, ``gold_wrong``, ``gold_tie``, ``gold_difference`` as ``label_figures``; the
-        means ``gold_chosen``, ``gold_rejected`` and ``length_difference``; ``chosen_longer``, the share of the pairs
-        whose chosen response is the longer one, equal ones half.
 
     Raises:
         ValueError: The arrays are not equally long.
     """
     chosen, rejected, length = _together(gold_chosen, gold_rejected, length_difference)
-    means = {"gold_chosen": _mean(chosen), "gold_rejected": _mean(rejected), "length_difference": _mean(length)}
-    means["chosen_longer"] = _mean((np.sign(length) + 1) / 2)
-    return {"pairs": chosen.size, **_right(chosen - rejected), **means}
+    longer = (np.sign(length) + 1) / 2
+    means = (_mean(chosen - rejected), _mean(chosen), _mean(rejected), _mean(length), _mean(longer))
+    return GeneratedFigures(chosen.size, *_right(chosen - rejected), *means)
 
 
 def margin_figures(
     margins: ArrayLike, gold_difference: ArrayLike, length_difference: ArrayLike, flipped: ArrayLike | None = None
-) -> dict[str, Any]:
+) -> MarginFigures:
     """How the margins of N pairs relate to the truth.
 
     Args:
@@ -88,25 +147,19 @@ def margin_figures(
         length_difference: [N] tokens.
         flipped: Whether the label is noise [N]; without it there is no ``flip_auc``.
 
-    Returns:
-        Pearson's ``margin_gold_correlation``, ``margin_length_correlation`` and ``gold_length_correlation``;
-        ``gold_accuracy``, the share of the pairs with a gold difference whose margin has its sign, margins of zero
-        counted half; ``flip_auc``, the probability that a pair's margin is above that of a pair with a flipped label,
-        ties half (0.5: the margin does not tell them apart).
-
     Raises:
         ValueError: The arrays are not equally long, or a value is not finite.
     """
     margin, gold, length = _together(margins, gold_difference, length_difference)
     told = gold != 0
     agreement = 0.5 + 0.5 * np.sign(margin[told]) * np.sign(gold[told])
-    return {
-        "margin_gold_correlation": correlation(margin, gold),
-        "margin_length_correlation": correlation(margin, length),
-        "gold_length_correlation": correlation(gold, length),
-        "gold_accuracy": _mean(agreement),
-        "flip_auc": None if flipped is None else _auc(*_together(margin, flipped)),
-    }
+    return MarginFigures(
+        margin_gold_correlation=correlation(margin, gold),
+        margin_length_correlation=correlation(margin, length),
+        gold_length_correlation=correlation(gold, length),
+        gold_accuracy=_mean(agreement),
+        flip_auc=None if flipped is None else _auc(*_together(margin, flipped)),
+    )
 
 
 def _auc(margin: np.ndarray, flipped: np.ndarray) -> float | None:
@@ -118,9 +171,9 @@ def _auc(margin: np.ndarray, flipped: np.ndarray) -> float | None:
     return float((below + not_above).mean() / (2 * noise.size))
 
 
-def _right(gold_difference: np.ndarray) -> dict[str, Any]:
-    shares = {"gold_right": gold_difference > 0, "gold_wrong": gold_difference < 0, "gold_tie": gold_difference == 0}
-    return {name: _mean(share) for name, share in shares.items()} | {"gold_difference": _mean(gold_difference)}
+def _right(gold: np.ndarray) -> tuple[float | None, float | None, float | None]:
+    """Shares of right pairs, wrong ones and ties."""
+    return _mean(gold > 0), _mean(gold < 0), _mean(gold == 0)
 
 
 def _together(*arrays: ArrayLike) -> tuple[np.ndarray, ...]:

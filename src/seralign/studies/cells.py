@@ -26,6 +26,7 @@ from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 from seralign.records import content_id
 from seralign.runs import Run
+from seralign.runs.layout import INITIAL, RESULT, round_name, round_of
 from seralign.studies.config import SUPERVISED, MethodConfig, StudyConfig, merged
 
 STUDY, ABOUT, FIGURES, GOLD, ERROR = "study.json", "cell.json", "figures.json", "gold.parquet", "error.txt"
@@ -68,11 +69,11 @@ class Supervised:
 
     def policy(self, study: Path) -> Path:
         """The folder of its weights."""
-        return self.folder(study) / RUN / "result"
+        return self.folder(study) / RUN / RESULT
 
     def is_trained(self, study: Path) -> bool:
         """Whether it is there."""
-        return Run(self.folder(study) / RUN).exists("result")
+        return Run(self.folder(study) / RUN).exists(RESULT)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,9 @@ class Setting:
     def label(self) -> str:
         """Values, round and draws in words."""
         parts = [f"{key.rpartition('.')[2]} {value}" for key, value in self.values.items()]
-        if self.ask.policy.startswith("round-") and self.ask.policy != "round-1":
-            parts.append(self.ask.policy.replace("-", " "))
+        index = round_of(self.ask.policy)
+        if index is not None and index > 1:
+            parts.append(f"round {index}")
         if self.ask.draws > 1:
             parts.append(f"best of {self.ask.draws}")
         return ", ".join(parts) or "–"
@@ -257,14 +259,14 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
 def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bool]]:
     """What is measured on a cell for a method, and whether it competes."""
     if cell.overrides is None:
-        yield Ask("initial"), True
+        yield Ask(INITIAL), True
         return
     rounds = _rounds(cell)
     stops = _may_stop(cell) and rounds > 1
-    policies = ["result"] if stops else [f"round-{index}" for index in range(1, rounds + 1)]
+    policies = [RESULT] if stops else [round_name(index) for index in range(1, rounds + 1)]
     late = set(policies[method.until :]) if method.until else set()
     for policy in policies:
-        compared = rounds == 1 or policy not in {"round-1"} | late
+        compared = rounds == 1 or policy not in {round_name(1)} | late
         if not method.best_of:
             yield Ask(policy), compared
         for draws in method.best_of if compared else ():

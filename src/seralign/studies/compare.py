@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from seralign.intervals import Interval, mean_interval, outcomes
+from seralign.studies.figures import Comparison
 from seralign.studies.frontier import Point, excess, hypervolume, undominated
 
 VALIDATION, TEST = "validation", "test"
@@ -44,14 +45,8 @@ Trials = Mapping[str, Mapping[int, Trial]]
 
 def compare_world(
     methods: Mapping[str, Trials], *, supervised: str, baseline: str, ceiling: str | None, temperature: float
-) -> dict[str, dict[str, Any]]:
-    """One row a method, by name.
-
-    ``setting`` (chosen on validation prompts), ``seeds``, ``figures`` (means over seeds); and, each an interval as a
-    dict or None: ``gold``, ``kl``, ``gain`` (gold less the baseline's), ``win_rate`` (against the baseline at its best
-    setting, on the same prompts, ties half), ``excess`` (gold above the baseline's envelope at the same KL),
-    ``best_excess`` (the same of the setting with the largest excess on validation prompts, named by ``best_setting``),
-    ``hypervolume`` and ``headroom`` (the share won of what the ceiling has above the baseline).
+) -> dict[str, Comparison]:
+    """Every method that has finished a seed, by name.
 
     Args:
         methods: Name to settings. A method counts in the seeds that all its settings have finished.
@@ -151,37 +146,34 @@ class _View:
 
 def _row(
     view: _View, name: str, seeds: list[int], known: list[int], best: str, top: Mapping[int, float] | None
-) -> dict[str, Any]:
+) -> Comparison:
     setting, frontier = view.choose(name, seeds), view.members(view.baseline, known)
     furthest = view.choose_excess(name, seeds, frontier)
     members = view.members(name, seeds)
     limit = float(np.mean([view.point(view.baseline, frontier[-1], seed)[0] for seed in known]))
     trials = [view.trial(name, setting, seed) for seed in seeds]
-    row: dict[str, Any] = {
-        "setting": setting,
-        "seeds": len(seeds),
-        "figures": _means([trial.figures.get(view.temperature, {}) for trial in trials]),
-        "best_setting": furthest,
-    }
 
-    def over(value: Callable[[int], float]) -> dict[str, Any] | None:
-        interval = mean_interval([value(seed) for seed in seeds])
-        return None if interval is None else interval.to_dict()
+    def over(value: Callable[[int], float]) -> Interval | None:
+        return mean_interval([value(seed) for seed in seeds])
 
-    row |= {
-        "gold": over(lambda seed: view.point(name, setting, seed)[1]),
-        "kl": over(lambda seed: view.point(name, setting, seed)[0]),
-        "gain": over(lambda seed: view.gain(name, setting, best, seed)),
-        "win_rate": over(lambda seed: view.win_rate(name, setting, best, seed)),
-        "excess": over(lambda seed: view.excess(name, setting, seed, frontier)),
-        "best_excess": over(lambda seed: view.excess(name, furthest, seed, frontier)),
-        "hypervolume": over(lambda seed: view.hypervolume(name, seed, members, limit)) if limit > 0 else None,
-    }
     shared = [seed for seed in seeds if top is not None and seed in top]
     won = None
     if top is not None and shared:
         won = ratio_interval([view.gain(name, setting, best, seed) for seed in shared], [top[seed] for seed in shared])
-    return row | {"headroom": None if won is None else won.to_dict()}
+    return Comparison(
+        setting=setting,
+        seeds=len(seeds),
+        figures=_means([trial.figures.get(view.temperature, {}) for trial in trials]),
+        gold=over(lambda seed: view.point(name, setting, seed)[1]),
+        kl=over(lambda seed: view.point(name, setting, seed)[0]),
+        gain=over(lambda seed: view.gain(name, setting, best, seed)),
+        win_rate=over(lambda seed: view.win_rate(name, setting, best, seed)),
+        excess=over(lambda seed: view.excess(name, setting, seed, frontier)),
+        best_setting=furthest,
+        best_excess=over(lambda seed: view.excess(name, furthest, seed, frontier)),
+        hypervolume=over(lambda seed: view.hypervolume(name, seed, members, limit)) if limit > 0 else None,
+        headroom=won,
+    )
 
 
 def _whole(trials: Trials) -> list[int]:

@@ -1,53 +1,57 @@
-"""Why a round helped or did not: what selection kept and what the policy made, held against the hidden truth."""
+"""Why a round helped or did not: the pairs that were selected and generated, compared with the hidden truth."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from seralign.data.table import example_ids, length_difference, response_texts
 from seralign.data.table import read_table as read_pairs
-from seralign.evaluation.label_quality import generated_figures, margin_figures, selection_figures
+from seralign.evaluation.label_quality import GeneratedFigures, generated_figures, margin_figures, selection_figures
 from seralign.evaluation.scorer import Scorer
 from seralign.laboratory.world import Truth
 from seralign.runs import Run
 from seralign.runs.files import read_table
-from seralign.runs.layout import CROSSFIT, GENERATED, MARGINS, REVIEW, SELECTION, TRAINING
+from seralign.runs.layout import (
+    BOOTSTRAP,
+    COMPOSE,
+    CROSSFIT,
+    GENERATED,
+    MARGINS,
+    REVIEW,
+    SCORE,
+    SELECT,
+    SELECTION,
+    TRAINING,
+    round_stage,
+)
+from seralign.studies.figures import RoundLabels
 
 
-def round_mechanism(run: Run, index: int, truth: Truth, scorer: Scorer) -> dict[str, Any]:
-    """The mechanism figures of a finished round after the first.
+def round_labels(run: Run, index: int, truth: Truth, scorer: Scorer) -> RoundLabels:
+    """Right and wrong labels in a finished round after the first.
 
-    A pair that the review before round 1 has swapped is looked at as it is trained on: what its label prefers now is
-    the chosen response, and it is flipped where it was not.
+    A pair that the review before round 1 swapped counts as it is trained on: the response that its label prefers now is
+    the chosen one, and the label is flipped where it was not before.
 
     Args:
         run: The run.
         index: The round.
         truth: Of the offline pairs.
         scorer: Gold reward.
-
-    Returns:
-        ``selection`` and ``margins`` of the offline pairs; ``generated`` pairs that the round trained on, where there
-        are any.
     """
-    prefix = f"round-{index}"
-    selected = read_table(run.path(f"{prefix}/select", SELECTION))
+    selected = read_table(run.path(round_stage(index, SELECT), SELECTION))
     ids, kept = selected["example_id"].to_pylist(), np.array(selected["kept"].to_pylist())
-    scored = read_table(run.path(f"{prefix}/score", MARGINS))
+    scored = read_table(run.path(round_stage(index, SCORE), MARGINS))
     place = {example_id: row for row, example_id in enumerate(scored["example_id"].to_pylist())}
     rows = [place[example_id] for example_id in ids]
     longer = (scored["chosen_length"].to_numpy() - scored["rejected_length"].to_numpy()).astype(np.float64)[rows]
     hidden, swapped = truth.of(ids), _swapped(run, ids)
     gold, flipped = np.where(swapped, -1.0, 1.0) * hidden.gold_difference, hidden.flipped != swapped
-    figures = {
-        "selection": selection_figures(kept, gold, flipped, longer),
-        "margins": margin_figures(selected["margin"].to_numpy(), gold, longer, flipped),
-    }
-    if run.exists(f"{prefix}/bootstrap"):
-        figures["generated"] = _generated(run, prefix, scorer)
-    return figures
+    return RoundLabels(
+        selection_figures(kept, gold, flipped, longer),
+        margin_figures(selected["margin"].to_numpy(), gold, longer, flipped),
+        _generated(run, index, scorer) if run.exists(round_stage(index, BOOTSTRAP)) else None,
+    )
 
 
 def _swapped(run: Run, ids: list[str]) -> np.ndarray:
@@ -59,11 +63,11 @@ def _swapped(run: Run, ids: list[str]) -> np.ndarray:
     return np.array([found[example_id] for example_id in ids])
 
 
-def _generated(run: Run, prefix: str, scorer: Scorer) -> dict[str, Any]:
+def _generated(run: Run, index: int, scorer: Scorer) -> GeneratedFigures:
     """Right and wrong among the generated pairs that were trained on."""
-    composed = read_table(run.path(f"{prefix}/compose", TRAINING), ["example_id", "used"]).to_pylist()
+    composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"]).to_pylist()
     used = {row["example_id"] for row in composed if row["used"]}
-    made = read_pairs(run.path(f"{prefix}/bootstrap", GENERATED))
+    made = read_pairs(run.path(round_stage(index, BOOTSTRAP), GENERATED))
     made = made.select([row for row, example_id in enumerate(example_ids(made)) if example_id in used])
     longer = length_difference(made)
     prompts = made["prompt"][:]

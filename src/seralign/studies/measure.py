@@ -1,10 +1,9 @@
-"""What a policy is worth: gold reward, divergence, length and variety of its answers, and how it ranks pairs."""
+"""Measures a policy: gold reward, KL, length and variety of its answers, and how it ranks pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,9 +14,11 @@ from seralign.evaluation.metrics import distinct_n, margin_accuracy, repetition
 from seralign.laboratory.world import Truth
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import implicit_scores, pair_scores, with_prompts
+from seralign.records import content_id
 from seralign.rewards.responses import Responses
 from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.studies.cells import Ask
+from seralign.studies.figures import AnswerFigures, PolicyFigures, RankingFigures, SplitFigures
 from seralign.studies.kl import best_of_kl, response_kls
 
 SPLITS = ("validation", "test")
@@ -34,9 +35,9 @@ class Exam:
 
 @dataclass(frozen=True)
 class Measured:
-    """A policy's figures, as JSON values, and the gold rewards [P] of its answers by split and temperature."""
+    """A policy's figures, and the gold rewards [P] of its answers by split and temperature."""
 
-    figures: dict[str, Any]
+    figures: PolicyFigures
     gold: dict[tuple[str, float], np.ndarray]
 
 
@@ -45,31 +46,32 @@ def measure(
 ) -> Measured:
     """Sample answers to all prompts at all temperatures, score them, and measure.
 
-    All policies of a world answer the same prompts from the same random numbers. The figures have, by split and then
-    by temperature, ``gold``, ``length``, ``distinct_2``, ``repetition`` and ``unfinished``; by split ``kl``; and
-    ``ranking`` on the pairs.
+    All policies of a world answer the same prompts from the same random numbers.
 
     Args:
         loop: The run that made the policy; its scorer is the world's gold reward.
         exam: What is asked.
         ask: With more than one draw, the supervised policy answers so often, and the policy chooses.
-        policy: Whom to measure.
-        supervised: What the divergence is from.
+        policy: The policy to measure.
+        supervised: The policy that the KL is to.
         temperatures: Of sampling; the first is 1.
     """
     assert loop.scorer is not None
     gold: dict[tuple[str, float], np.ndarray] = {}
-    figures: dict[str, Any] = {split: {} for split in exam.prompts}
+    splits: dict[str, SplitFigures] = {}
     for split, prompts in exam.prompts.items():
+        answers, kl = {}, 0.0
         for temperature in temperatures:
             found = _answers(loop, ask, policy, supervised, prompts, split, temperature)
             asked = with_prompts(found, prompts)
             scores = loop.scorer(asked["prompt"][:], found["text"].to_pylist())
             gold[split, temperature] = scores
-            figures[split][str(temperature)] = {"gold": float(scores.mean())} | _described(found)
+            answers[str(temperature)] = _described(found, float(scores.mean()))
             if temperature == 1.0:
-                figures[split]["kl"] = _divergence(loop, ask, policy, supervised, asked)
-    return Measured(figures | {"ranking": _ranking(loop, exam, policy, supervised)}, gold)
+                kl = _kl(loop, ask, policy, supervised, asked)
+        splits[split] = SplitFigures(kl, answers)
+    names = {split: content_id(prompts["prompt_id"][:]) for split, prompts in exam.prompts.items()}
+    return Measured(PolicyFigures(**splits, ranking=_ranking(loop, exam, policy, supervised), prompts=names), gold)
 
 
 def _answers(
@@ -106,18 +108,19 @@ def best_rows(rewards: np.ndarray, draws: int) -> np.ndarray:
     return np.arange(0, len(rewards), draws) + rewards.reshape(-1, draws).argmax(axis=1)
 
 
-def _described(answers: pa.Table) -> dict[str, Any]:
+def _described(answers: pa.Table, gold: float) -> AnswerFigures:
     candidates = candidates_of(answers)
     ids = [candidate.ids for candidate in candidates]
-    return {
-        "length": float(np.mean([len(answer) for answer in ids])),
-        "distinct_2": distinct_n(ids, 2),
-        "repetition": repetition(ids),
-        "unfinished": 1.0 - float(np.mean([candidate.finished for candidate in candidates])),
-    }
+    return AnswerFigures(
+        gold=gold,
+        length=float(np.mean([len(answer) for answer in ids])),
+        distinct_2=distinct_n(ids, 2),
+        repetition=repetition(ids),
+        unfinished=1.0 - float(np.mean([candidate.finished for candidate in candidates])),
+    )
 
 
-def _divergence(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datasets.Dataset) -> float:
+def _kl(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datasets.Dataset) -> float:
     if ask.draws > 1:
         return best_of_kl(ask.draws)
     if policy.digest == supervised.digest:
@@ -127,12 +130,9 @@ def _divergence(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answer
     return float(response_kls(own, other, sequences).mean())
 
 
-def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> dict[str, Any]:
+def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> RankingFigures:
     """How the policy's implicit reward orders the test prompts' pairs: against labels, gold and length."""
     scores = pair_scores(loop, policy, supervised, exam.pairs)
     longer = (scores.chosen_length - scores.rejected_length).astype(np.float64)
     figures = margin_figures(scores.margin, exam.truth.gold_difference, longer, exam.truth.flipped)
-    return {
-        "accuracy": margin_accuracy(scores.margin),
-        "margin": float(scores.margin.mean()),
-    } | figures
+    return RankingFigures(margin_accuracy(scores.margin), float(scores.margin.mean()), figures)

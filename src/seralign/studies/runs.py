@@ -32,14 +32,15 @@ from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.progress import say
-from seralign.records import content_id
 from seralign.runs import Run, read_manifest
 from seralign.runs.cache import LogpCache
 from seralign.runs.files import write_json, write_table
-from seralign.runs.layout import DATA, MANIFEST, WORLD
+from seralign.runs.layout import DATA, INITIAL, MANIFEST, POLICY, RESULT, WORLD, round_name, training
 from seralign.runs.results import Results
+from seralign.runs.typed import to_json
 from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
-from seralign.studies.label_quality import round_mechanism
+from seralign.studies.figures import CellFigures, PolicyFigures, RoundLabels
+from seralign.studies.label_quality import round_labels
 from seralign.studies.measure import Exam, measure
 
 _PARTS = "parts"
@@ -65,16 +66,18 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         # One round asks for log-probabilities under the supervised policy alone, the same ones in every cell. More
         # rounds ask for many that no other cell has.
         config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
-    figures: dict[str, Any] = {}
+    rounds: dict[str, RoundLabels] = {}
+    stages: dict[str, float] = {}
     if cell.overrides is not None:
         _train(config, load_world(home.path(WORLD)).score)
-        figures = _run_figures(Run(folder / RUN), home, config)
+        run = Run(folder / RUN)
+        rounds, stages = _labels(run, home, config), {record.name: record.seconds for record in run.stages()}
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened, closing(Results(folder / _PARTS / "results.sqlite")) as results:
-        figures["policies"], gold = _measured(cell, root, config, supervised, opened, results)
+        policies, gold = _measured(cell, root, config, supervised, opened, results)
     write_table(folder / GOLD, gold)
     seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
-    write_json(folder / FIGURES, figures | {"seconds": seconds})
+    write_json(folder / FIGURES, to_json(CellFigures(policies, rounds, stages, seconds)))
     for name in [_PARTS] if keep else [_PARTS, RUN]:
         _remove(folder / name)
 
@@ -112,19 +115,16 @@ def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | Non
     return home, replace(config, world=None, data=data, policy=policy)
 
 
-def _run_figures(run: Run, home: Run, config: RunConfig) -> dict[str, Any]:
-    """What the rounds did, and how long the stages took."""
+def _labels(run: Run, home: Run, config: RunConfig) -> dict[str, RoundLabels]:
+    """Right and wrong labels in each round after the first, by its name."""
     truth, scorer = read_truth(home.path(WORLD)), _gold(home)
-    rounds = [index for index in range(2, config.rounds + 1) if run.exists(f"round-{index}/train")]
-    return {
-        "rounds": {f"round-{index}": round_mechanism(run, index, truth, scorer) for index in rounds},
-        "stages": {record.name: record.seconds for record in run.stages()},
-    }
+    done = [index for index in range(2, config.rounds + 1) if run.exists(training(round_name(index)))]
+    return {round_name(index): round_labels(run, index, truth, scorer) for index in done}
 
 
 def _measured(
     cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache, results: Results
-) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+) -> tuple[dict[str, PolicyFigures], dict[str, list[Any]]]:
     """Figures of the policies that are asked for, by name, and a table of the gold rewards of their answers."""
     home, asked = _ready(cell.exam, root, root, model=config.policy.model)
     tokenizer = load_tokenizer(supervised.source, config.policy)
@@ -146,13 +146,12 @@ def _measured(
         judge=None,
     )
     exam = _exam(home, asked, loop)
-    figures: dict[str, Any] = {}
+    figures: dict[str, PolicyFigures] = {}
     gold: dict[str, list[Any]] = {"policy": [], "split": [], "temperature": [], "gold": []}
     for ask in sorted(cell.asks):
         policy = _policy(loop, ask, supervised)
         found = measure(loop, exam, ask, policy, supervised, cell.temperatures)
-        prompts = {split: content_id(table["prompt_id"][:]) for split, table in exam.prompts.items()}
-        figures[ask.key] = found.figures | {"prompts": prompts}
+        figures[ask.key] = found.figures
         for (split, temperature), values in found.gold.items():
             for name, value in (("policy", ask.key), ("split", split), ("temperature", temperature)):
                 gold[name] += [value] * len(values)
@@ -162,9 +161,9 @@ def _measured(
 
 def _policy(loop: Loop, ask: Ask, supervised: Policy) -> Policy:
     """The policy that is asked for."""
-    if ask.policy == "initial":
+    if ask.policy == INITIAL:
         return supervised
-    stage, parts = (ask.policy, ()) if ask.policy == "result" else (f"{ask.policy}/train", ("policy",))
+    stage, parts = (RESULT, ()) if ask.policy == RESULT else (training(ask.policy), (POLICY,))
     folder = loop.run.path(stage, *parts)
     is_adapter = (folder / "adapter_config.json").is_file()
     adapted = replace(supervised.source, adapter=str(folder))

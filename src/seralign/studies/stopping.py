@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from seralign.config import StopConfig
 from seralign.pipeline.stopping import RoundGain, decide
+from seralign.studies.figures import BudgetFigures, RuleFigures, StoppingFigures
 
 # Changes of accuracy on held-out pairs, against the best round so far, that count as a gain.
 TOLERANCES = (0.0, -0.02, -0.05, -0.1)
@@ -28,33 +28,27 @@ class Seen:
     gold: dict[str, float]
 
 
-def stopping(runs: Sequence[Sequence[Seen]]) -> dict[str, Any]:
+def stopping(runs: Sequence[Sequence[Seen]]) -> StoppingFigures:
     """Rules and budgets, over runs that each have all their rounds.
 
-    ``runs``; ``rules``: by name, ``never`` and every tolerance of ``margin_accuracy`` with patience 1, the mean over
-    runs of the ``round`` whose policy would have been the result, of its ``gold`` and of the gold that it ``lost`` to
-    the run's best round, both by temperature; ``budgets``: rounds after the first by KL, their number ``rounds``, the
-    share ``harmed`` and the mean ``gain`` of gold over the round before, at the first temperature.
+    The rules are ``never``, and ``margin_accuracy`` with patience 1 and every tolerance. Harm and gain of the budgets
+    are at the first temperature.
     """
     rules = {"never": StopConfig(metric="never")}
     rules |= {f"margin_accuracy, min_gain {each:g}": StopConfig(min_gain=each) for each in TOLERANCES}
-    return {
-        "runs": len(runs),
-        "rules": {name: _replayed(runs, rule) for name, rule in rules.items()},
-        "budgets": _budgets(runs),
-    }
+    return StoppingFigures(len(runs), {name: _replayed(runs, rule) for name, rule in rules.items()}, _budgets(runs))
 
 
-def _replayed(runs: Sequence[Sequence[Seen]], rule: StopConfig) -> dict[str, Any]:
+def _replayed(runs: Sequence[Sequence[Seen]], rule: StopConfig) -> RuleFigures:
     ends = [_result(run, rule) for run in runs]
     temperatures = list(runs[0][0].gold) if runs else []
     gold = {at: [run[end].gold[at] for run, end in zip(runs, ends, strict=True)] for at in temperatures}
     best = {at: [max(seen.gold[at] for seen in run) for run in runs] for at in temperatures}
-    return {
-        "round": float(np.mean(ends)) + 1.0 if runs else None,
-        "gold": {at: float(np.mean(gold[at])) for at in temperatures},
-        "lost": {at: float(np.mean(best[at]) - np.mean(gold[at])) for at in temperatures},
-    }
+    return RuleFigures(
+        round=float(np.mean(ends)) + 1.0 if runs else None,
+        gold={at: float(np.mean(gold[at])) for at in temperatures},
+        lost={at: float(np.mean(best[at]) - np.mean(gold[at])) for at in temperatures},
+    )
 
 
 def _result(run: Sequence[Seen], rule: StopConfig) -> int:
@@ -67,7 +61,7 @@ def _result(run: Sequence[Seen], rule: StopConfig) -> int:
     raise AssertionError("the last round ends a run")
 
 
-def _budgets(runs: Sequence[Sequence[Seen]]) -> list[dict[str, Any]]:
+def _budgets(runs: Sequence[Sequence[Seen]]) -> tuple[BudgetFigures, ...]:
     found: list[list[tuple[float, bool]]] = [[] for _ in range(len(BUDGETS) + 1)]
     for run in runs:
         golds = [next(iter(seen.gold.values())) for seen in run]
@@ -76,13 +70,13 @@ def _budgets(runs: Sequence[Sequence[Seen]]) -> list[dict[str, Any]]:
             at = int(np.searchsorted(BUDGETS, run[place].kl, side="right"))
             found[at].append((golds[place] - golds[place - 1], harmed))
     edges = (0.0, *BUDGETS, None)
-    return [
-        {
-            "from": low,
-            "to": high,
-            "rounds": len(rows),
-            "harmed": float(np.mean([harmed for _, harmed in rows])) if rows else None,
-            "gain": float(np.mean([gain for gain, _ in rows])) if rows else None,
-        }
+    return tuple(
+        BudgetFigures(
+            low=float(low or 0.0),
+            high=high,
+            rounds=len(rows),
+            harmed=float(np.mean([harmed for _, harmed in rows])) if rows else None,
+            gain=float(np.mean([gain for gain, _ in rows])) if rows else None,
+        )
         for low, high, rows in zip(edges[:-1], edges[1:], found, strict=True)
-    ]
+    )
