@@ -112,3 +112,10 @@ def test_one_value_has_no_interval() -> None:
         policies_markdown(RunFigures("run", "dpo", policies=(policy,))).splitlines()[2]
         == "| p | 0.500 | – | 3.0 | – | – | – | – | 0.0% |"
     )
+
+
+def test_accuracy_is_explained_where_pairs_are_ranked(figures: RunFigures) -> None:
+    ranked, supervised = (" ".join(shown(replace(figures, objective=name))) for name in ("dpo", "sft"))
+    assert "policies: answers to held-out prompts, held-out pairs, 95% intervals; accuracy: share of pairs" in ranked
+    assert "policies: answers to held-out prompts, 95% intervals" in supervised
+    assert "accuracy: share of pairs" not in supervised

@@ -76,7 +76,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
         source = SourceConfig(given.prompts, limit=given.limit)
         asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
     how = "turns of a conversation" if reader.chat else "plain text to continue"
-    say(f"{policy.name}: {len(asked)} prompts; plain text is read as {how}")
+    say(f"{policy.name}: {len(asked)} prompt{'s' * (len(asked) != 1)}; a prompt that is plain text is read as {how}")
     speaker = make_speaker(policy, reader, settings, "evaluation")
     answered = list(
         sample_answers(

@@ -61,7 +61,9 @@ def policies_markdown(figures: RunFigures) -> str:
 
 
 def _policies(figures: RunFigures) -> Table:
-    caption = f"policies: answers to held-out prompts, held-out pairs, 95% intervals; {ACCURACY}"
+    caption = "policies: answers to held-out prompts, 95% intervals"
+    if not figures.supervised:
+        caption = f"policies: answers to held-out prompts, held-out pairs, 95% intervals; {ACCURACY}"
     return table(caption, policy_columns(figures.rivals), figures.policies)
 
 
