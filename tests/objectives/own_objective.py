@@ -35,3 +35,24 @@ class OfRankings(Squared):
     """Takes rankings alone."""
 
     forms: ClassVar[frozenset[Form]] = frozenset({"ranking"})
+
+
+@dataclass(frozen=True)
+class Centred:
+    """Mean over the responses of ((r - mean r) - (s - mean s))^2, plus (mean r)^2, with r = beta rho and scores s."""
+
+    beta: float = 0.1
+
+    forms: ClassVar[frozenset[Form]] = frozenset({"scores"})
+    reads: ClassVar[Literal["all", "first"]] = "all"
+    uses_reference: ClassVar[bool] = True
+    unit: ClassVar[Literal["example", "token"]] = "example"
+
+    def reward(self, policy: Array, reference: Array | None, length: Array) -> Array:
+        return log_ratio(policy, reference)
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        rewards = self.beta * self.reward(responses.policy, responses.reference, responses.lengths)
+        scores, middle = responses.preference, responses.mean(rewards)
+        apart = rewards - middle[responses.example] - (scores - responses.mean(scores)[responses.example])
+        return responses.mean(apart.square()) + middle.square()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from seralign.config import RunConfig
 from seralign.data.table import forms
 from seralign.errors import ConfigError
@@ -52,11 +54,25 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     for table, place in ((first, source), (tables.heldout, heldout)):
         check_forms(forms(table), config.objective, place)
         check_labels(table, config.objective, place)
+    _check_reviewed(config, forms(tables.pairs))
     if config.sft is not None:
         check_step(config.sft, len(demonstrations(tables)), "sft")
         check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")
     check_step(config.training, len(first), "training")
     check_rates(config.training, count_steps(len(first), config.training, "training"), "training")
+
+
+def _check_reviewed(config: RunConfig, found: Sequence[str]) -> None:
+    """Refuse to review examples that have no margin."""
+    others = [form for form in found if form != "pair"]
+    keys = [
+        key for key, reviews in (("rounds", config.rounds > 1), ("crossfit", config.crossfit is not None)) if reviews
+    ]
+    if keys and others:
+        raise ConfigError(
+            f"{keys[0]}: later rounds and crossfit review pairs by their margins, but data.pairs has the form "
+            f"{others[0]}; set rounds: 1 and leave crossfit out, or write data.pairs as pairs"
+        )
 
 
 def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:

@@ -11,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
+from seralign.data.table import numbered_responses
 from seralign.evaluation.scores import StoredScorer
 from seralign.evaluation.summary import summarise
 from seralign.evaluation.win_rates import win_rate
 from seralign.intervals import Interval
 from seralign.pipeline.comparing import answers_of, compare, prompts_by_id
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.forecast.foreseen import foreseen, pair_packs, sampled
+from seralign.pipeline.forecast.foreseen import foreseen, sampled
 from seralign.pipeline.forecast.work import StageWork
-from seralign.pipeline.heldout import heldout_scores
+from seralign.pipeline.heldout import have_margins, heldout_scores
 from seralign.pipeline.inputs import SCORING, sampling_keys
 from seralign.pipeline.lineage import REFERENCE, RewardPolicy
 from seralign.pipeline.scoring import policy_logps, with_prompts
@@ -30,6 +31,7 @@ from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import SAMPLES, VERDICTS, evaluation
 from seralign.sampling import candidates_of, params_of, sample_candidates
+from seralign.training.plan import response_packs
 from seralign.training.train import heldout_packs
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class Evaluation:
             kl = ratios if sampling.temperature == 1.0 and sampling.top_p == 1.0 else None
         rates = _win_rates(loop, policy, samples, prompts, self._rivals(context), folder)
         margins, differences = None, None
-        if len(heldout) and loop.objective.compares:
+        if have_margins(heldout, loop.objective):
             scores = heldout_scores(loop, policy, reference, heldout)
             margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
         return summarise(
@@ -132,10 +134,11 @@ class Evaluation:
             sampling = forecast.sampling("evaluation", prompts, config.evaluation.sampling, 1, config.answer_tokens)
             length = forecast.lengths.within(config.answer_tokens).mean
             passes += forecast.logps(sampled(self.name, prompts, 1, length), [self.role, REFERENCE])
-        if len(heldout) and forecast.loop.objective.compares:
+        if have_margins(heldout, forecast.loop.objective):
             policies = [RewardPolicy(self.role, REFERENCE)]
             packs = heldout_packs(heldout, forecast.loop.objective, config.training, forecast.loop.packed_length)
-            passes += forecast.rewards(foreseen(heldout), policies, pair_packs(packs, len(heldout)))
+            both = response_packs(packs, numbered_responses(heldout))
+            passes += forecast.rewards(foreseen(heldout), policies, both)
         loads = len(passes) + (sampling is not None)
         return StageWork(self.name, len(prompts), "answers", passes=passes, sampling=sampling, loads=loads)
 

@@ -11,24 +11,31 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 
+from seralign.data.table import forms, numbered_responses
+from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import PairScores, pair_scores
 from seralign.rewards.cached_logprobs import keep_logps, known_logps
 from seralign.rewards.responses import Responses
-from seralign.training.plan import Pack
+from seralign.training.plan import Pack, response_packs
 from seralign.training.train import heldout_packs
+
+
+def have_margins(heldout: datasets.Dataset, objective: ObjectiveSum) -> bool:
+    """Whether held-out examples have margins: there are some, all are pairs, and the objective compares responses."""
+    return objective.compares and forms(heldout) == ("pair",)
 
 
 def heldout_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:
     """Margins of held-out pairs, in the precision of scoring."""
     packs = heldout_packs(pairs, loop.objective, loop.config.training, loop.packed_length)
-    return pair_scores(loop, policy, reference, pairs, _packs(Responses(pairs), packs))
+    return pair_scores(loop, policy, reference, pairs, response_packs(packs, numbered_responses(pairs)))
 
 
 def known_heldout(loop: Loop, policy: Policy, pairs: datasets.Dataset, packs: Sequence[Pack]) -> np.ndarray | None:
     """Log-probabilities [R] under a policy as the trainer would compute them, if all are in the cache; else None."""
     responses = Responses(pairs)
-    return known_logps(responses, _packs(responses, packs), loop.training_policy(policy), loop.cache)
+    return known_logps(responses, response_packs(packs, responses.numbering), loop.training_policy(policy), loop.cache)
 
 
 def keep_heldout(
@@ -36,9 +43,5 @@ def keep_heldout(
 ) -> None:
     """Put log-probabilities [R] that the trainer computed under a policy into the cache."""
     responses = Responses(pairs)
-    own = _packs(responses, packs)
+    own = response_packs(packs, responses.numbering)
     keep_logps(responses, own, loop.training_policy(policy), loop.cache, values)
-
-
-def _packs(responses: Responses, packs: Sequence[Pack]) -> list[np.ndarray]:
-    return [responses.numbering.of_rows(pack.rows) for pack in packs]

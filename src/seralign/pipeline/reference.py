@@ -16,7 +16,7 @@ from seralign.rewards.responses import Responses
 from seralign.runs.files import write_table
 from seralign.runs.layout import SCRATCH
 from seralign.runs.sealed import is_sealed, read_sealed_table, write_sealed_table
-from seralign.training.plan import Pack, Plan
+from seralign.training.plan import Pack, Plan, response_packs
 
 
 def first_packs(plan: Plan) -> list[Pack]:
@@ -49,7 +49,7 @@ def reference_logps(
     part, numbering = file.parent / SCRATCH / f"{file.stem}.sealed", responses.numbering
     if not distributed.broadcast(is_sealed(part)):
         policy = loop.training_policy(reference)
-        both = [numbering.of_rows(pack.rows) for pack in packs]
+        both = response_packs(packs, numbering)
         found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
             columns = {"example_id": example_ids(table), "logps": numbering.as_lists(found)}

@@ -68,8 +68,14 @@ def implicit_scores(
 def pair_scores(
     loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset, packs: list[np.ndarray] | None = None
 ) -> PairScores:
-    """Margins of all pairs of a table under a policy."""
+    """Margins of all pairs of a table under a policy.
+
+    Raises:
+        ValueError: An example is no pair.
+    """
     responses = Responses(pairs)
+    if (responses.numbering.counts != 2).any():
+        raise ValueError("only pairs have a margin")
     found = implicit_scores(loop, policy, reference, responses, packs)
     (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
     return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)

@@ -156,7 +156,7 @@ def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.nd
     scoring = loop.scoring_policy(policy)
     names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in responses.keys]
     found = dict(loop.results.get(list(dict.fromkeys(names))))
-    missing = np.flatnonzero([name not in found for name in names]) % max(len(responses.table), 1)
+    missing = responses.numbering.rows[np.flatnonzero([name not in found for name in names])]
     if len(missing):
         some = Responses(responses.table.select(np.unique(missing).tolist()))
         made = _computed(loop, scoring, some)

@@ -15,7 +15,7 @@ from seralign.config import RunConfig, TrainingConfig
 from seralign.data.table import training_columns
 from seralign.objectives import SFT, ObjectiveSum, one
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.forecast.foreseen import pair_packs, table_rows
+from seralign.pipeline.forecast.foreseen import table_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.heldout import keep_heldout, known_heldout
 from seralign.pipeline.inputs import FORWARD
@@ -30,7 +30,7 @@ from seralign.runs.files import write_json
 from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
-from seralign.training.plan import plan_training
+from seralign.training.plan import plan_training, response_packs
 from seralign.training.train import TrainingData, heldout_packs, train
 
 if TYPE_CHECKING:
@@ -147,15 +147,16 @@ class Training:
             reference = forecast.policy(self.reference)
             key, exact = loop.training_policy(reference).key, start.digest == reference.digest
             for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
-                both = pair_packs(packs, len(data or ()))
-                todo = [] if data is None else forecast.cache.missing(key, data.keys, both, exact=exact)
-                if data is not None and todo:
-                    own = [pack[: len(pack) // 2] for pack in todo]
+                if data is None:
+                    continue
+                todo = forecast.cache.missing(key, data.keys, response_packs(packs, data.numbering), exact=exact)
+                if todo:
+                    own = [data.rows_of(pack) for pack in todo]
                     passes.append(forecast.row_passes(self.section, data, own))
         loads = 1 + len(passes)
         if held is not None:
             times = 1 if config.eval_steps is None else math.ceil(plan.steps / config.eval_steps)
-            both = pair_packs(held_packs, len(heldout))
+            both = response_packs(held_packs, held.numbering)
             before, after = (loop.training_policy(each).key for each in (start, replace(start, digest=self.name)))
             is_known = objective.compares and not forecast.cache.missing(before, held.keys, both, exact=True)
             times += not is_known

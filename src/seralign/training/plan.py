@@ -8,11 +8,13 @@ depends only on lengths and seed, so a resumed training continues exactly where 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from seralign.config import TrainingConfig
+from seralign.data.numbering import Numbering
 from seralign.errors import ConfigError, DataError
 from seralign.policy.packs import Sizes, fill
 
@@ -83,6 +85,11 @@ def plan_training(
     accumulation = max(math.ceil(len(packs) / world_size) for packs in packed)
     packs = [pack for step in packed for pack in _split_to(step, accumulation * world_size)]
     return Plan(packs, len(step_rows), accumulation, world_size)
+
+
+def response_packs(packs: Sequence[Pack], numbering: Numbering) -> list[np.ndarray]:
+    """The numbers of the responses of each pack, in the order in which a pack has them."""
+    return [numbering.of_rows(pack.rows) for pack in packs]
 
 
 def count_steps(count: int, config: TrainingConfig, section: str) -> int:

@@ -12,16 +12,17 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 import datasets
 import numpy as np
 
+from seralign.data.numbering import Numbering
 from seralign.data.table import column_lengths
 from seralign.policy.packs import Sizes
 from seralign.rewards.responses import Responses
 from seralign.training.batches import row_sizes
-from seralign.training.plan import Pack
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows to train on: their sizes, tokens of their prompts [rows], and keys of their responses (all chosen ones, then
-    all rejected ones)."""
+    """Examples to train on: their sizes, tokens of their prompts [N], and keys of the responses that are read, by their
+    number [R] (see ``seralign.data.numbering``)."""
 
     sizes: Sizes
     prompts: np.ndarray
@@ -73,6 +74,15 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """Of the responses that are read."""
+        return Numbering(self.sizes.sequences)
+
+    def rows_of(self, pack: np.ndarray) -> np.ndarray:
+        """The rows of a pack of responses, which has all responses of each."""
+        return pack[self.numbering.places[pack] == 0]
 
     def tokens(self, rows: np.ndarray, longest: int) -> int:
         """Tokens of one forward pass over some rows; padded where a sequence is longer than ``longest``."""
@@ -111,10 +121,9 @@ def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> Train
 
 
 def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:
-    """The rows with these numbers, of pairs."""
+    """The rows with these numbers."""
     sizes = Sizes(*(column[chosen] for column in _columns(rows.sizes)))
-    keys = [rows.keys[at] for at in np.concatenate([chosen, chosen + len(rows)])]
-    return TrainingRows(sizes, rows.prompts[chosen], keys)
+    return TrainingRows(sizes, rows.prompts[chosen], [rows.keys[at] for at in rows.numbering.of_rows(chosen)])
 
 
 def made_pairs(candidates: Foreseen, samples: int, chosen: np.ndarray) -> TrainingRows:
@@ -126,19 +135,16 @@ def made_pairs(candidates: Foreseen, samples: int, chosen: np.ndarray) -> Traini
 
 
 def joined(own: TrainingRows, made: TrainingRows) -> TrainingRows:
-    """Two tables of pairs, one after the other."""
+    """Two tables, one after the other."""
     columns = zip(_columns(own.sizes), _columns(made.sizes), strict=True)
-    halves = (own.keys[: len(own)], made.keys[: len(made)], own.keys[len(own) :], made.keys[len(made) :])
+    keys = [*own.keys, *made.keys]
+    # A key belongs to a place and a row, and both tables have theirs in this order.
+    places = np.concatenate([own.numbering.places, made.numbering.places])
     return TrainingRows(
-        Sizes(*(np.concatenate(pair) for pair in columns)),
+        Sizes(*(np.concatenate(both) for both in columns)),
         np.concatenate([own.prompts, made.prompts]),
-        [key for half in halves for key in half],
+        [keys[at] for at in np.argsort(places, kind="stable")],
     )
-
-
-def pair_packs(packs: Sequence[Pack], rows: int) -> list[np.ndarray]:
-    """Packs of rows as packs of responses: the first ones of a pack's rows, then the second ones."""
-    return [np.concatenate([pack.rows, pack.rows + rows]) for pack in packs]
 
 
 class Cache:

@@ -152,8 +152,10 @@ def measure_steps(
 
 def _short_row(table: datasets.Dataset, row: int, tokens: int) -> datasets.Dataset:
     """A row with the first tokens of its prompt and its responses."""
-    cells = {name: [cell[:tokens] if name.endswith("_ids") else cell] for name, cell in table[row].items()}
-    return datasets.Dataset.from_dict(cells, features=table.features)
+    cells = table[row]
+    cells["prompt_ids"] = cells["prompt_ids"][:tokens]
+    cells["response_ids"] = [response[:tokens] for response in cells["response_ids"]]
+    return datasets.Dataset.from_dict({name: [cell] for name, cell in cells.items()}, features=table.features)
 
 
 class _Clock(TrainerCallback):
