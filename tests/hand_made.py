@@ -142,12 +142,9 @@ def add_mix(run: Run, index: int, used: dict[str, bool], share: float = 0.3, wan
 
 def add_tokens(run: Run, index: int, names: Sequence[str], ratio: float) -> None:
     """Token columns: two tokens a response, all with the same ratio."""
-    texts = pa.array([["g", "ood"]] * len(names), pa.list_(pa.string()))
-    ratios = pa.array([[ratio, ratio]] * len(names), pa.list_(pa.float32()))
-    columns = {
-        "example_id": list(names), "chosen_tokens": texts, "chosen_ratios": ratios,
-        "rejected_tokens": texts, "rejected_ratios": ratios,
-    }  # fmt: skip
+    texts = pa.array([[["g", "ood"]] * 2] * len(names), pa.list_(pa.list_(pa.string())))
+    ratios = pa.array([[[ratio, ratio]] * 2] * len(names), pa.list_(pa.list_(pa.float32())))
+    columns = {"example_id": list(names), "tokens": texts, "ratios": ratios}
     add_stage(run, f"round-{index}/tokens", TokensFigures(len(names)), {"tokens.parquet": columns})
 
 

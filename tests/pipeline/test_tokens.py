@@ -82,7 +82,7 @@ def test_ratios_add_up_to_the_margin_under_the_rounds_policy(result: RunResult) 
     margins = {row["example_id"]: row["margin"] for row in scored}
     own = [row for row in looked_at if row["example_id"] in margins]
     assert len(own) >= 10
-    found = [sum(row["chosen_ratios"]) - sum(row["rejected_ratios"]) for row in own]
+    found = [sum(row["ratios"][0]) - sum(row["ratios"][1]) for row in own]
     np.testing.assert_allclose(found, [margins[row["example_id"]] for row in own], atol=1e-4)
     assert np.ptp(found) > 0.01
 
@@ -108,10 +108,10 @@ def test_texts_and_ratios_have_one_entry_a_token(result: RunResult) -> None:
     pairs = {row["example_id"]: row for row in read_pairs(result.run.path("data", "pairs.arrow"))}  # pyright: ignore
     tokenizer = AutoTokenizer.from_pretrained(result.policy)
     for row in read_table(result.run.path("round-1/tokens", "tokens.parquet")).to_pylist():
-        for side in ("chosen", "rejected"):
+        for side, texts, ratios in zip(("chosen", "rejected"), row["tokens"], row["ratios"], strict=True):
             ids = pairs[row["example_id"]][f"{side}_ids"]  # pyright: ignore
-            assert len(row[f"{side}_tokens"]) == len(row[f"{side}_ratios"]) == len(ids)
-            assert "".join(row[f"{side}_tokens"]) == decode(tokenizer, ids)
+            assert len(texts) == len(ratios) == len(ids)
+            assert "".join(texts) == decode(tokenizer, ids)
 
 
 def test_the_report_reads_them(result: RunResult) -> None:

@@ -263,7 +263,7 @@ def test_a_run_that_was_killed_at_once_gives_a_report(tmp_path: Path) -> None:
         "no stage has finished",
         "No data read yet",
         "No policy has been evaluated yet",
-        "No pairs yet",
+        "No pairs: the run has not read its data",
         "No stage is done yet",
         "Nothing has been measured yet, so there are no warnings.",
     ):

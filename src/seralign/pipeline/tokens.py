@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
-from seralign.data.table import example_ids, response_ids
+from seralign.data.table import example_ids, token_rows
 from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
@@ -40,7 +40,7 @@ _INCOMPLETE = "\ufffd"
 
 @dataclass(frozen=True)
 class Tokens:
-    """The stage that stores log-ratios log pi - log pi_ref of each token of chosen and rejected responses, in nats.
+    """The stage that stores log-ratios log pi - log pi_ref of each token of the responses of some examples, in nats.
 
     It uses ``evaluation.token_pairs`` pairs, up to half of them generated in the round. The log-ratios add up to those
     of the responses. Only one process computes, since it is little work compared with scoring all pairs.
@@ -134,17 +134,18 @@ def _margins(loop: Loop, stage: str) -> np.ndarray:
 
 
 def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Dataset) -> dict[str, Any]:
-    """``example_id``, and for each side the tokens as text and their log-ratios."""
+    """``example_id``, and for each response of an example its tokens as text and their log-ratios."""
     responses = Responses(table)
     own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
     ratios = [mine - theirs for mine, theirs in zip(own, against, strict=True)]
-    columns: dict[str, Any] = {"example_id": example_ids(table)}
-    for place, side in enumerate(("chosen", "rejected")):
-        texts = [token_texts(loop.tokenizer, ids.tolist()) for ids in response_ids(table, place)]
-        columns[f"{side}_tokens"] = pa.array(texts, pa.list_(pa.string()))
-        mine = ratios[place * len(table) : (place + 1) * len(table)]
-        columns[f"{side}_ratios"] = pa.array(mine, pa.list_(pa.float32()))
-    return columns
+    texts = [token_texts(loop.tokenizer, ids.tolist()) for _, responses in token_rows(table) for ids in responses]
+    by_row = [ratios[number] for number in responses.numbering.by_row]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(responses.numbering.counts)]), pa.int32())
+    return {
+        "example_id": example_ids(table),
+        "tokens": pa.ListArray.from_arrays(offsets, pa.array(texts, pa.list_(pa.string()))),
+        "ratios": pa.ListArray.from_arrays(offsets, pa.array(by_row, pa.list_(pa.float32()))),
+    }
 
 
 def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.ndarray]:

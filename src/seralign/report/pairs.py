@@ -50,6 +50,8 @@ _TOKEN_COLUMNS = {
 def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | None, int]:
     """At most ``limit`` pairs of a run, offline ones first, and how many there are in all; None before there are data.
 
+    Examples of another form than a pair are left out.
+
     Columns:
 
     - ``example_id``, ``origin`` (``offline``, ``generated:ROUND``), ``p`` (the label that rounds train with),
@@ -102,6 +104,7 @@ def sample_pairs(table: pa.Table, count: int) -> pa.Table:
 
 
 def _plain(table: pa.Table) -> pa.Table:
+    table = table.filter(pc.equal(table["form"], "pair"))  # pyright: ignore
     columns = {name: table[name] for name in ("origin", "prompt")}
     columns |= {"example_id": table["example_id"], "p": first_label(table["preference"])}
     for place, side in enumerate(("chosen", "rejected")):
@@ -130,8 +133,11 @@ def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
     for index in sorted(rounds, reverse=True):
         if _has(run, index, TOKENS):
             found = read_table(run.path(round_stage(index, TOKENS), TOKEN_RATIOS))
-            found = found.append_column("tokens_round", pa.array(np.full(len(found), index, dtype=np.int32)))
-            tables.append(found.select(schema.names).cast(schema))
+            columns = {"example_id": found["example_id"]}
+            for place, side in enumerate(("chosen", "rejected")):
+                columns |= {f"{side}_{kind}": entry(found[kind], place) for kind in ("tokens", "ratios")}
+            columns["tokens_round"] = pa.array(np.full(len(found), index, dtype=np.int32))
+            tables.append(pa.table(columns).select(schema.names).cast(schema))
     return pa.concat_tables(tables)
 
 

@@ -84,7 +84,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     SAMPLES: ("prompt_id", "index", "text", "ids", "finished", "prompt", "logp", "log_ratio", "score"),
     VERDICTS: ("prompt_id", "rival", "first_better", "scores", "explanation", "error"),
     REVIEW: ("example_id", "margin", "rank", "kept", "reason", "fold", "p", "swapped"),
-    TOKEN_RATIOS: ("example_id", "chosen_tokens", "chosen_ratios", "rejected_tokens", "rejected_ratios"),
+    TOKEN_RATIOS: ("example_id", "tokens", "ratios"),
     REFERENCE: ("example_id", "logps"),
     REFERENCE_HELDOUT: ("example_id", "logps"),
 }

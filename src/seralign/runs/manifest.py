@@ -12,7 +12,7 @@ from seralign.runs.sealed import read_sealed, write_sealed
 from seralign.runs.stages import Run, stage_folders
 
 # Increased whenever folders of an earlier version can no longer be read.
-FORMAT = 3
+FORMAT = 4
 
 
 def open_run(
