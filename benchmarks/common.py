@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workers import pin
-from seralign.policy.speed import Shape, processor_name, processor_rates
+from seralign.policy.identity import PolicySource
+from seralign.policy.speed import Shape, model_shape, processor_name, processor_rates
 
 PAIRS = Path("../shared/data/alpaca_eval_pairs.jsonl.gz")
+# What make demo-llm converts.
+SMOLLM2 = Path("runs/smollm2-model")
 # Distance between two neighbouring bfloat16 numbers, relative to their size.
 BFLOAT16 = 2.0**-8
 _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers")
@@ -26,7 +29,11 @@ _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "tokeniz
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of a benchmark. ``size``: pairs (or prompts) that are used; ``precision``: float32, bfloat16."""
+    """The command line of a benchmark.
+
+    ``size``: pairs (or prompts) that are used; ``precision``: float32, bfloat16; ``model``: a saved model in place of
+    the benchmarks' own.
+    """
 
     json: Path | None
     pairs: Path
@@ -34,6 +41,7 @@ class Options:
     repetitions: int
     size: int
     precision: str
+    model: Path | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,14 @@ class Check:
         return self.difference <= self.tolerance
 
 
-def run(name: str, doc: str | None, size: int, measure: Callable[[Options, Path], dict[str, Any]]) -> None:
+def run(
+    name: str,
+    doc: str | None,
+    size: int,
+    measure: Callable[[Options, Path], dict[str, Any]],
+    *,
+    model: Path | None = None,
+) -> None:
     """The whole of a benchmark's command: read the command line, measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
@@ -71,9 +86,14 @@ def run(name: str, doc: str | None, size: int, measure: Callable[[Options, Path]
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
     parser.add_argument("--repetitions", type=int, default=2, help="turns of each side that are counted")
     parser.add_argument("--size", type=int, default=size, help=f"pairs or prompts that are used (default {size})")
+    if model is not None:
+        parser.add_argument("--model", type=Path, default=model, help=f"saved ChatML model (default {model})")
     add_precision(parser)
     given = parser.parse_args()
-    options = Options(**vars(given) | {"precision": precision(given.precision)})
+    used: Path | None = vars(given).get("model")
+    if used is not None and not (used / "config.json").is_file():
+        sys.exit(f"{name} is skipped: there is no model in {used}; make demo-llm converts SmolLM2")
+    options = Options(**vars(given) | {"precision": precision(given.precision, used), "model": used})
     if not options.pairs.is_file():
         sys.exit(f"{name} is skipped: there is no {options.pairs}; give the data with --pairs FILE")
     pin(options.threads)
@@ -92,9 +112,12 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=text)
 
 
-def precision(given: str) -> str:
-    """The precision that is asked for; for ``auto`` what a run takes here for the model of 17 million parameters."""
-    return processor_rates(Shape(384, 1024)).fast if given == "auto" else given
+def precision(given: str, model: Path | None = None) -> str:
+    """The precision that is asked for; for ``auto`` what a run takes here for ``model``, or for the random Llama."""
+    if given != "auto":
+        return given
+    shape = model_shape(PolicySource(str(model)), False) if model else Shape(384, 1024)
+    return processor_rates(shape).fast
 
 
 def in_words(precision: str) -> str:

@@ -129,13 +129,15 @@ def _row(prompt: list[Message], chosen: str, rejected: str) -> Row:
 
 def _fitting(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
     """Rows of which neither side drops or cuts anything, with their ``tokens``."""
-    prompts = _sizes([row["prompt"][0]["content"] for row in rows], tokenizer)
+    prompts: Any = tokenizer.apply_chat_template(
+        [row["prompt"] for row in rows], add_generation_prompt=True, return_dict=True
+    )
     answers = {name: [row[name][0]["content"] for row in rows] for name in ("chosen", "rejected")}
     sizes = {name: _sizes(found, tokenizer) for name, found in answers.items()}
     kept = []
     for at, row in enumerate(rows):
         chosen, rejected = answers["chosen"][at], answers["rejected"][at]
-        lengths = [prompts[at] + 3 + sizes[name][at] + 1 for name in ("chosen", "rejected")]
+        lengths = [len(prompts["input_ids"][at]) + sizes[name][at] + 1 for name in ("chosen", "rejected")]
         if chosen.strip() and rejected.strip() and chosen != rejected and max(lengths) <= WINDOW:
             kept.append(row | {"tokens": sum(lengths)})
     return kept

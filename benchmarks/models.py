@@ -1,13 +1,15 @@
-"""The model of the benchmarks: a random Llama of 17 million parameters, with a tokenizer trained on the data."""
+"""The models of the benchmarks: a random Llama of 17 million parameters with a tokenizer trained on the data, and any
+saved model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCABULARY = 16384
 WINDOW = 1024
@@ -18,6 +20,38 @@ _TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+# ChatML with nothing after the end token of the last message: as published it has a line break there, on which one
+# side would train and the other not.
+_CHATML = (
+    "{% for message in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
+    "<|im_start|>{{ message['role'] }}{{ '\\n' }}{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def prepare_model(given: Path | None, folder: Path, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, int]:
+    """Save the model of a benchmark in ``folder``: a copy of ``given``, or where that is None the random Llama.
+
+    Returns:
+        Its tokenizer, and the number of its parameters.
+    """
+    if given is not None:
+        return copy_chatml_model(given, folder)
+    tokenizer = make_tokenizer(texts)
+    return tokenizer, save_model(folder, tokenizer)
+
+
+def copy_chatml_model(source: Path, folder: Path) -> tuple[PreTrainedTokenizerFast, int]:
+    """Save a ChatML model again with float32 weights, and with its template cut at the end token."""
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    if "<|im_start|>" not in (tokenizer.chat_template or ""):
+        raise SystemExit(f"--model {source}: its chat template is not ChatML")
+    tokenizer.chat_template = _CHATML
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return tokenizer, model.num_parameters()
 
 
 def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:

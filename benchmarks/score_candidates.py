@@ -24,7 +24,9 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
     from benchmarks.inputs import CANDIDATES, candidate_groups
     from benchmarks.scoring import Sides, measure_scoring
 
-    sides = Sides(peers.plain_candidates, ours.candidates, "plain forward passes", "candidates", CANDIDATES)
+    sides = Sides(
+        peers.plain_candidates, ours.candidates, "plain forward passes", "candidates", CANDIDATES, reference=True
+    )
     return measure_scoring(options, scratch, candidate_groups, sides)
 
 

@@ -23,7 +23,7 @@ from benchmarks.common import (
     require_same_tokens,
 )
 from benchmarks.jobs import Job, Scored
-from benchmarks.models import make_tokenizer, save_model
+from benchmarks.models import prepare_model, save_model
 from benchmarks.workers import Actions, Worker
 
 BATCHES = (1, 2, 4, 8)
@@ -36,7 +36,7 @@ class Sides:
     """What is compared: the functions that make the sides, and what one counts.
 
     ``unit``: of the rates; ``each``: how many of it a row has; ``columns``: lists of log-probabilities, one after the
-    other: chosen and rejected, or policy and reference.
+    other: chosen and rejected, or policy and reference; ``reference``: whether a second model is scored.
     """
 
     peer: Callable[[Any], Actions]
@@ -45,6 +45,7 @@ class Sides:
     unit: str
     each: int
     columns: int = 2
+    reference: bool = False
 
 
 def measure_scoring(
@@ -59,9 +60,9 @@ def measure_scoring(
     the last one both score a part of the rows in float32, where they must agree to float32's rounding.
     """
     raw = inputs.read_pairs(options.pairs)
-    tokenizer = make_tokenizer(inputs.texts(raw))
-    parameters = save_model(scratch / "model", tokenizer)
-    save_model(scratch / "reference", tokenizer, seed=1)
+    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw))
+    if sides.reference:
+        save_model(scratch / "reference", tokenizer, seed=1)
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     # Order is free in scoring: rows of similar length share the peer's batches.

@@ -23,7 +23,7 @@ from benchmarks.common import (
     require_same_tokens,
 )
 from benchmarks.jobs import BETA, LEARNING_RATE, MAX_GRAD_NORM, OPTIMIZER, STEP_PAIRS, Job, Trained
-from benchmarks.models import make_tokenizer, save_model
+from benchmarks.models import prepare_model
 from benchmarks.workers import Worker
 
 BATCHES = (1, 2, 4, 8)
@@ -44,8 +44,7 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     from benchmarks import ours, peers
 
     raw = inputs.read_pairs(options.pairs)
-    tokenizer = make_tokenizer(inputs.texts(raw))
-    parameters = save_model(scratch / "model", tokenizer)
+    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw))
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     steps = options.size // STEP_PAIRS

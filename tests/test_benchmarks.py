@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -250,6 +251,31 @@ def test_pairs_fit_the_window_and_their_lengths_are_known(data: tuple[list[input
         sizes = [sum(map(len, whole(tokenizer, row, row[name]))) for name in ("chosen", "rejected")]
         assert max(sizes) <= models.WINDOW
         assert sum(sizes) == row["tokens"]
+
+
+def test_a_chatml_model_is_copied_in_float32_with_nothing_after_the_end_token(tmp_path: Path) -> None:
+    texts = ["user assistant hello there, and how are you", "well enough"]
+    tokenizer = models.make_tokenizer(texts, vocabulary=300)
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"]})  # pyright: ignore
+    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    source = tiny.make_model("llama", vocab_size=len(tokenizer)).bfloat16()
+    source.save_pretrained(tmp_path / "given")
+    tokenizer.save_pretrained(tmp_path / "given")
+
+    copied, parameters = models.copy_chatml_model(tmp_path / "given", tmp_path / "copy")
+    assert parameters == source.num_parameters()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "copy", dtype="auto")
+    assert loaded.dtype == torch.float32
+    torch.testing.assert_close(loaded.get_input_embeddings().weight, source.get_input_embeddings().weight.float())
+    row = {"prompt": [{"role": "user", "content": "how are you"}]}
+    prompt, answer = whole(copied, row, [{"role": "assistant", "content": "well enough"}])
+    assert copied.decode(prompt) == "<|im_start|>user\nhow are you<|im_end|>\n<|im_start|>assistant\n"
+    assert copied.decode(answer) == "well enough<|im_end|>"
+
+    tokenizer.chat_template = "{{ messages }}"
+    tokenizer.save_pretrained(tmp_path / "given")
+    with pytest.raises(SystemExit, match="not ChatML"):
+        models.copy_chatml_model(tmp_path / "given", tmp_path / "again")
 
 
 def test_pairs_of_a_prompt_stay_together(data: tuple[list[inputs.Row], Any]) -> None:
