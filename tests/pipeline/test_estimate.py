@@ -26,6 +26,7 @@ from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.opening import carry_out_opening, opened_context
 from seralign.pipeline.plan import RunPlan, bench, plan_run
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
+from seralign.pipeline.plan.disk import stored_bytes
 from seralign.pipeline.plan.estimate import (
     MARGIN,
     NEARLY,
@@ -44,6 +45,8 @@ from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
 from seralign.runs import Run
+from seralign.runs.cache import check_cache
+from seralign.runs.layout import LOGPS
 from seralign.training.plan import Plan
 
 LONG = Lengths(2**31, 2**31)
@@ -261,8 +264,10 @@ def test_the_cache_is_foreseen() -> None:
     first, second = np.array([0, 1]), np.array([2, 3])
     assert cache.missing("p", keys, [first, second]) == [first, second]
     assert cache.missing("p", keys, [first, second]) == []
+    assert len(cache) == 4
     assert cache.missing("q", keys, [first], exact=True) == [first]
     assert cache.missing("q", keys, [first], exact=True) == []
+    assert len(cache) == 4 + 2 * 2, "under its key, and under that of its company"
     (again,) = cache.missing("q", keys, [np.array([0, 2])], exact=True)
     assert again.tolist() == [0, 2], "the same response in other company"
     assert cache.missing("q", keys, [np.array([0]), np.array([2])]) == []
@@ -504,6 +509,27 @@ def test_disk_counts_policies_and_checkpoints(planned: RunPlan, done: Done) -> N
     left = sum(path.stat().st_size for path in done.result.run.root.rglob("*") if path.is_file())
     assert disk.needed < 1.1 * (left + 2 * disk.checkpoint)
     assert disk.needed > 0.9 * (left - file + 2 * disk.checkpoint)
+
+
+def test_disk_of_caches_by_hand(setting: Setting) -> None:
+    """5 rows of 200 bytes; 6 x 3 responses of 9 tokens of 20 bytes and 400 more each, in 2 requests of 8192."""
+    sampling = Sampling("bootstrap", np.array([4, 2]), np.array([5, 7]), 3, Lengths(6, 9))
+    work = [StageWork("a", 1, "pairs", cached=5), StageWork("b", 18, "responses", sampling=sampling)]
+    config = setting.loop.config
+    assert stored_bytes(config, work) == 1000 + 18 * (180 + 400) + 16384
+    elsewhere = replace(config, scoring=replace(config.scoring, cache="elsewhere.sqlite"))
+    assert stored_bytes(elsewhere, work) == 18 * (180 + 400) + 16384
+
+
+def test_caches_take_no_more_than_is_planned(done: Done, setting: Setting) -> None:
+    """Rows that are sampled are not known before: two responses that are the same are one row."""
+    run, work = done.result.run, setting.work()
+    rows, problems = check_cache(run.root / LOGPS)
+    planned = sum(stage.cached for stage in work)
+    assert problems == []
+    assert 0.7 * planned < rows <= planned
+    left = sum(path.stat().st_size for path in (run.root / LOGPS).parent.rglob("*.sqlite"))
+    assert 0.25 * stored_bytes(setting.loop.config, work) < left < stored_bytes(setting.loop.config, work)
 
 
 def test_a_plan_without_memory_times_nothing_and_says_why(tmp_path: Path) -> None:

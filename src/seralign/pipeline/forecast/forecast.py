@@ -1,4 +1,4 @@
-"""A run before it runs, to forecast what each stage will do.
+"""The forecast of a run: what each stage will do.
 
 Stages, seeds, plans and packs are those of the run. Three things are not known yet: how long sampled responses will be
 (given as ``Lengths``), which pairs a selection keeps (as many as it will keep are drawn at random), and how many
@@ -48,9 +48,10 @@ class Forecast:
 
     def add(self, stage: Stage[Any]) -> None:
         """Forecast the next stage."""
+        rows = len(self.cache)
         work = stage.cost(self)
         if work is not None:
-            self.works[stage.name] = work
+            self.works[stage.name] = replace(work, cached=len(self.cache) - rows)
 
     @property
     def loop(self) -> Loop:

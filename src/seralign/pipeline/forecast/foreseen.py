@@ -1,4 +1,4 @@
-"""Responses before they are there: their lengths, what goes through the model together, and what the cache will have.
+"""Responses that do not exist yet: their lengths, their packs, and what the log-probability cache will have.
 
 Responses that are in the data are known to the token. Of those that a policy is still to sample, only the prompt is
 known: they are given a length, and keys of their own.
@@ -152,6 +152,12 @@ class Cache:
 
     def __init__(self) -> None:
         self._known: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._scored: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._exact = 0
+
+    def __len__(self) -> int:
+        """Rows of the cache: a response has one, and one more for each pack in which it is scored exactly."""
+        return sum(map(len, self._scored.values())) + self._exact
 
     def missing(
         self, policy: str, keys: Sequence[bytes], packs: Sequence[np.ndarray], *, exact: bool = False
@@ -161,7 +167,10 @@ class Cache:
         names = [_company(keys, pack) if exact else {keys[number] for number in pack} for pack in packs]
         todo = [place for place, own in enumerate(names) if not own <= known]
         for place in todo:
-            known |= names[place] | {keys[number] for number in packs[place]}
+            scored = {keys[number] for number in packs[place]}
+            known |= names[place] | scored
+            self._scored[policy] |= scored
+            self._exact += len(packs[place]) if exact else 0
         return [packs[place] for place in todo]
 
 

@@ -57,7 +57,8 @@ class Sampling:
 class StageWork:
     """A stage: what it counts, and what a model does in it.
 
-    ``loads``: how often a model is loaded; ``bytes``: what the stage needs beside passes, steps and sampling.
+    ``loads``: how often a model is loaded; ``bytes``: memory that the stage needs beside passes, steps and sampling;
+    ``cached``: rows that it adds to the log-probability cache.
     """
 
     name: str
@@ -68,6 +69,7 @@ class StageWork:
     sampling: Sampling | None = None
     loads: int = 0
     bytes: int = 0
+    cached: int = 0
     note: str = ""
 
     @property

@@ -14,6 +14,15 @@ from seralign.pipeline.plan.estimate import Measured
 from seralign.runs import Run
 from seralign.training.arguments import nominal_arguments
 
+# Of a row of the log-probability cache, with what SQLite adds: the policy's name of 100 characters, key, value, seal.
+_LOGP_BYTES = 200
+# Of a sampled token: its text and its number, compressed. The store of results has them, and the table of the stage.
+_TOKEN_BYTES = 2 * 10
+# Of a sampled response: its scores, and the verdicts on it.
+_RESPONSE_BYTES = 400
+# Of a request: SQLite stores what does not fit into its page in pages of its own.
+_REQUEST_BYTES = 8192
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -40,8 +49,19 @@ def needed_disk(run: Run, config: RunConfig, work: Sequence[StageWork], measured
         saves = min(math.ceil(steps.count / settings.save_steps), (kept or 0) + 1)
         checkpoint = max(checkpoint, costs.saved_bytes + costs.state_bytes)
         checkpoints = max(checkpoints, saves * (costs.saved_bytes + costs.state_bytes))
-    data = sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file())
+    tables = sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file())
     there = Path(config.out).absolute()
     while not there.exists():
         there = there.parent
-    return Disk(data + policies + policy + checkpoints, policy, checkpoint, shutil.disk_usage(there).free)
+    needed = tables + policies + policy + checkpoints + stored_bytes(config, work)
+    return Disk(needed, policy, checkpoint, shutil.disk_usage(there).free)
+
+
+def stored_bytes(config: RunConfig, work: Sequence[StageWork]) -> int:
+    """What stages add to the log-probability cache, where it is in the run's folder, and to the store of results."""
+    found = 0 if config.scoring.cache is not None else _LOGP_BYTES * sum(stage.cached for stage in work)
+    for sampling in (stage.sampling for stage in work if stage.sampling is not None):
+        responses = int(sampling.prompts.sum()) * sampling.samples
+        found += responses * (sampling.lengths.longest * _TOKEN_BYTES + _RESPONSE_BYTES)
+        found += len(sampling.prompts) * _REQUEST_BYTES
+    return found
