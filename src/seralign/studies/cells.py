@@ -1,4 +1,4 @@
-"""From a study to what has to be done: settings to compare, cells to run. Imports no torch.
+"""The plan of a study: settings to compare, cells to run. Imports no torch.
 
 A *setting* is a method with one value of everything in its grid, one round, one number of draws. A *cell* is the run
 that a setting needs in one world with one seed. Settings that need the same run share its cell, whichever methods
@@ -40,8 +40,8 @@ _DEFAULT_METRIC = StopConfig().metric
 
 @dataclass(frozen=True, order=True)
 class Ask:
-    """What is measured: a policy of the cell (``initial``, ``round-2``, ``result``), or with more than one draw the
-    best of so many answers of the supervised policy by that policy's implicit reward."""
+    """What is measured: a policy of the cell (``initial``, ``round-2``, ``result``). With more than one draw, it
+    is the best of so many answers of the supervised policy, by the implicit reward of that policy."""
 
     policy: str
     draws: int = 1
@@ -107,10 +107,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Setting:
-    """Something that is compared: a method's values, and what is asked of its cell in every seed.
+    """A setting: the values of a method, and what is measured on its cell in every seed.
 
-    ``compared`` is false for rounds that are only looked at: a method of several rounds does not count its first one,
-    which is its objective alone, nor those after its last one.
+    ``compared`` is false for rounds that are shown only: the first round of a method with several rounds, which is its
+    objective alone, and rounds after ``until``.
     """
 
     method: str
@@ -183,8 +183,8 @@ def world_digest(overrides: Mapping[str, Any]) -> str:
 
 
 def check_study(study: StudyConfig) -> None:
-    """Have all keys judged before anything is run: every world once, and every method in one world, with one value of
-    its grid at a time.
+    """Check all keys before anything is run: every world once, and every method in one world, with one value of its
+    grid at a time.
 
     Raises:
         ConfigError: names world, method and key.
@@ -243,7 +243,7 @@ def _judge(overrides: Mapping[str, Any] | None, where: str) -> None:
 def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] | None) -> Cell:
     seeds = {"seed": seed, "world.seed": seed}
     common = merged(study.base, study.worlds[world])
-    # The study asks the questions, on prompts of its own: no run holds out pairs or answers prompts unless it says so.
+    # The study measures on prompts of its own: no run holds out pairs or answers prompts unless its keys say so.
     quiet = {"data.heldout_fraction": 0.0, "evaluation.prompts": 0, "evaluation.token_pairs": 0, "stop.metric": "never"}
     supervised = None
     if study.supervised is not None:
@@ -251,7 +251,7 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
         keys = merged(quiet, common, study.supervised, alone, seeds)
         supervised = Supervised({key: value for key, value in keys.items() if key.partition(".")[0] != "crossfit"})
     exam = merged(quiet, common, seeds)
-    # The recipe is among the keys that name a cell, for what a run does without one may change.
+    # The recipe is one of the keys that name a cell, because the default recipe may change.
     overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
     return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures))
 

@@ -1,9 +1,8 @@
-"""What a study found: every method at its best setting, against the best setting of the baseline. Pure.
+"""Comparison of methods: each at its best setting, against the baseline at its best setting. Pure.
 
-The unit is a world seed: every interval is Student's t over seeds, 95%. A setting is chosen on validation prompts, by
-the mean over seeds, for each sampling temperature anew; all figures are of test prompts. The frontier's horizontal axis
-is KL at temperature 1 whatever the temperature of the answers: how far the policy is from the supervised one, not how
-greedily it is read.
+The unit is a world seed: every interval is a 95% t interval over seeds. For each sampling temperature, a setting is
+chosen by its mean gold over seeds on validation prompts; all figures are of test prompts. The KL of the frontier is
+that at temperature 1 for all temperatures of the answers: it is the distance of the policy from the supervised one.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ VALIDATION, TEST = "validation", "test"
 class Trial:
     """A setting in one world seed.
 
-    ``kl`` in nats by split; ``gold`` [P] rewards of the answers by split and temperature, all trials of a seed on the
-    same prompts; ``figures`` whatever else was measured on test prompts, by temperature.
+    ``kl``: nats, by split. ``gold``: rewards of the answers [P], by split and temperature; all trials of a seed have
+    the same prompts. ``figures``: other figures of test prompts, by temperature.
     """
 
     kl: Mapping[str, float]
@@ -35,7 +34,7 @@ class Trial:
     figures: Mapping[float, Mapping[str, float | None]] = field(default_factory=dict)
 
     def point(self, split: str, temperature: float) -> Point:
-        """Its place on the frontier."""
+        """Its KL and mean gold."""
         return self.kl[split], float(self.gold[split, temperature].mean())
 
 
@@ -49,10 +48,10 @@ def compare_world(
     """Every method that has finished a seed, by name.
 
     Args:
-        methods: Name to settings. A method counts in the seeds that all its settings have finished.
-        supervised: The method that is the supervised policy.
+        methods: Mapping from a name to settings. A method counts in the seeds that all its settings have finished.
+        supervised: Name of the supervised policy.
         baseline: The method to compare with.
-        ceiling: The method that bounds what is to be won.
+        ceiling: The method that is the upper bound.
         temperature: Of the answers.
     """
     seeds = {name: _whole(trials) for name, trials in methods.items()}
@@ -76,8 +75,8 @@ def compare_world(
 def ratio_interval(gains: Sequence[float], rooms: Sequence[float]) -> Interval | None:
     """mean(gains) / mean(rooms) with the t interval of its linearisation; None where there is no room.
 
-    With R = mean(g) / mean(r), the spread is that of (g_i - R r_i) / mean(r): the ratio estimator's usual variance. A
-    mean of the seeds' own ratios would be ruled by the seed with the least room.
+    With R = mean(g) / mean(r), the variance is that of (g_i - R r_i) / mean(r), as usual for a ratio estimator. A mean
+    of the ratios of single seeds would depend mostly on the seed with the least room.
     """
     room = float(np.mean(rooms)) if len(rooms) else 0.0
     if room <= 0:
@@ -105,7 +104,7 @@ class _View:
         return self.trial(name, setting, seed).point(split, self.temperature)
 
     def start(self, seed: int, split: str = TEST) -> Point:
-        """The supervised policy, which every method has for nothing."""
+        """The supervised policy, which every method starts from."""
         (setting,) = self.methods[self.supervised]
         return 0.0, self.point(self.supervised, setting, seed, split)[1]
 

@@ -1,8 +1,7 @@
-"""The reward-KL frontier: how much gold reward a method gives for how much divergence. Pure.
+"""The reward-KL frontier: the gold reward of a method as a function of KL. Pure.
 
-A point is (KL, gold): the divergence of a policy from the supervised one in nats, and the mean gold reward of its
-answers. A policy with less KL and more gold is the better one; a policy that is better in neither than some other is
-dominated by it.
+A point is (KL, gold): the KL of a policy from the supervised policy in nats, and the mean gold reward of its answers. A
+policy is better with less KL and with more gold. A policy that is better in neither than another is dominated by it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ Point = tuple[float, float]
 
 
 def undominated(points: Sequence[Point]) -> list[int]:
-    """Places of the points that no other dominates, by rising KL (and so by rising gold).
+    """Indices of the points that no other dominates, by rising KL (and so by rising gold).
 
-    Of equal points the first one stays.
+    Of equal points, the first is kept.
     """
     found: list[int] = []
     for place in sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1], at)):
@@ -28,11 +27,10 @@ def undominated(points: Sequence[Point]) -> list[int]:
 
 
 def envelope(points: Sequence[Point]) -> list[Point]:
-    """The upper envelope of some policies: its corners, by rising KL and gold.
+    """The upper envelope (concave hull) of some policies: its corners, by rising KL and gold.
 
-    Corners are joined by straight lines, and no point is above them (the concave hull). Who answers now with one of two
-    policies and now with the other has the gold on the line between them, and no more KL than is on it, since KL is
-    convex: all of the envelope can be had.
+    Straight lines join the corners, and no point is above them. A random mixture of two policies has the gold on the
+    line between them, and at most the KL on it, since KL is convex. So all of the envelope can be reached.
     """
     corners: list[Point] = []
     for point in (points[place] for place in undominated(points)):
@@ -45,8 +43,8 @@ def envelope(points: Sequence[Point]) -> list[Point]:
 def gold_at(points: Sequence[Point], kl: float) -> float:
     """Gold of the envelope of some policies at a KL.
 
-    Below their least KL there is nothing to know, so give the supervised policy (KL 0) as one of them. Above their
-    largest it stays level: who may spend more KL need not.
+    It is not defined below their least KL, so include the supervised policy (KL 0). Above their largest KL it is level:
+    a larger budget need not be spent.
 
     Args:
         points: The policies, the supervised one among them.

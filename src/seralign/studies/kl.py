@@ -1,4 +1,4 @@
-"""The divergence of a policy from the supervised one, exact where it can be.
+"""KL of a policy from the supervised policy, exact where possible.
 
 Legend: N tokens of responses, V vocabulary.
 """
@@ -23,13 +23,13 @@ def response_kls(
 ) -> np.ndarray:
     """KL(policy, reference) at the positions of responses that were sampled from the policy at temperature 1.
 
-    sum_t sum_v pi(v|x, y_<t) log(pi(v|x, y_<t) / pi_ref(v|x, y_<t)): the divergence of the whole next-token
-    distributions, not of the tokens that were drawn. Its mean over responses has the same expectation as the mean
+    sum_t sum_v pi(v|x, y_<t) log(pi(v|x, y_<t) / pi_ref(v|x, y_<t)): the KL of the whole next-token
+    distributions, not of the sampled tokens. Its mean over responses has the same expectation as the mean
     log-ratio, KL(pi, pi_ref), and less variance (Rao-Blackwell), and it is never negative.
 
     Args:
-        policy: Whom the responses are from, in evaluation mode.
-        reference: Against whom, with the same vocabulary.
+        policy: The policy that sampled the responses, in evaluation mode.
+        reference: The other policy, with the same vocabulary.
         sequences: (prompt ids, response ids), no prompt empty.
 
     Returns:
@@ -47,10 +47,9 @@ def response_kls(
 
 
 def best_of_kl(draws: int) -> float:
-    """KL of the best of n independent draws from the policy that drew them: log n - (n - 1) / n nats.
+    """KL between the best of n independent draws and the policy that they are drawn from: log n - (n - 1) / n nats.
 
-    Exact where no two answers have the same reward and none is probable by itself; else the true value is smaller
-    (2401.01879).
+    Exact if no two answers have the same reward and no single answer is likely; otherwise an upper bound (2401.01879).
     """
     return math.log(draws) - (draws - 1) / draws
 

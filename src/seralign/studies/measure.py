@@ -26,7 +26,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True)
 class Exam:
-    """What is asked of every policy of a world: prompts by split, and pairs with their hidden truth."""
+    """What every policy of a world is measured on: prompts by split, and pairs with their hidden truth."""
 
     prompts: dict[str, datasets.Dataset]
     pairs: datasets.Dataset
@@ -50,8 +50,8 @@ def measure(
 
     Args:
         loop: The run that made the policy; its scorer is the world's gold reward.
-        exam: What is asked.
-        ask: With more than one draw, the supervised policy answers so often, and the policy chooses.
+        exam: Prompts and pairs.
+        ask: With more than one draw, the supervised policy samples so many answers, and the policy chooses one.
         policy: The policy to measure.
         supervised: The policy that the KL is to.
         temperatures: Of sampling; the first is 1.

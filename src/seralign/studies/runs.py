@@ -1,4 +1,4 @@
-"""The run of a cell: its world, its supervised policy, the product's own training, and what is measured on it.
+"""The run of a cell: its world, its supervised policy, its training, and its measurements.
 
 worlds/DIGEST/world/, data/        a world; its validation and test prompts and pairs as tokens
 supervised/DIGEST/run/             a supervised policy
@@ -54,7 +54,7 @@ def supervised_run(supervised: Supervised, root: Path) -> str:
 
 
 def run_cell(cell: Cell, root: Path, keep: bool) -> None:
-    """Run a cell by the product, measure what is asked of it, and write its figures."""
+    """Run a cell with the code of ``seralign train``, measure it, and write its figures."""
     folder, began = cell.folder(root), time.monotonic()
     say(f"{folder}: {', '.join(sorted(cell.methods))}")
     write_json(folder / ABOUT, {"methods": sorted(cell.methods), "run": cell.overrides or cell.exam})
@@ -63,8 +63,8 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     supervised = replace(base_policy(config), name="supervised")
     cache = root / "cache" / f"{supervised.digest[:16]}.sqlite"
     if config.rounds == 1 and config.scoring.cache is None:
-        # One round asks for log-probabilities under the supervised policy alone, the same ones in every cell. More
-        # rounds ask for many that no other cell has.
+        # One round needs log-probabilities under the supervised policy alone, the same in every cell. More rounds need
+        # many that no other cell has.
         config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
     rounds: dict[str, RoundLabels] = {}
     stages: dict[str, float] = {}
@@ -83,7 +83,7 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
 
 
 def _train(config: RunConfig, scorer: ScoreFunction | None = None) -> None:
-    """Train a run; one that was begun before its study was moved begins again, as its paths lead nowhere."""
+    """Train a run. If it was begun before the study was moved, it starts again, because its paths are invalid."""
     assert config.data.pairs is not None
     root = Path(config.out)
     if (root / MANIFEST).is_file():
@@ -94,7 +94,7 @@ def _train(config: RunConfig, scorer: ScoreFunction | None = None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a folder by one rename first: a killed process leaves it whole, or under a name that nothing reads."""
+    """Rename a folder and delete it: if the process is killed, it is whole or has a name that nothing reads."""
     gone = folder.with_name(f"{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     if folder.exists():
@@ -103,9 +103,9 @@ def _remove(folder: Path) -> None:
 
 
 def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | None) -> tuple[Run, RunConfig]:
-    """The world that some keys name, made where it is not there, and their run on it."""
+    """The world that some keys name, made if it does not exist, and their run on it."""
     home = Run(root / "worlds" / world_digest(overrides))
-    # Cells are compared with each other, wherever they are run: none of them takes what is fast there.
+    # Cells are compared with each other, whatever machine they run on, so their precision is fixed.
     given = settled(cell_config(overrides, out), "float32")
     with _waited(home.root):
         config = with_world(home, given)
@@ -125,13 +125,13 @@ def _labels(run: Run, home: Run, config: RunConfig) -> dict[str, RoundLabels]:
 def _measured(
     cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache, results: Results
 ) -> tuple[dict[str, PolicyFigures], dict[str, list[Any]]]:
-    """Figures of the policies that are asked for, by name, and a table of the gold rewards of their answers."""
+    """Figures of the policies that are measured, by name, and a table of the gold rewards of their answers."""
     home, asked = _ready(cell.exam, root, root, model=config.policy.model)
     tokenizer = load_tokenizer(supervised.source, config.policy)
     ends = end_tokens(supervised.source, tokenizer)
     objective, run = config.objective, Run(cell.folder(root) / RUN)
     length = packed_length(supervised.source, config.policy)
-    # What is asked is the world's; whose implicit reward it is, the run's.
+    # Prompts and sampling are the world's; the objective, which gives the implicit reward, is the run's.
     settings = replace(asked, objective=config.objective, policy=config.policy)
     loop = Loop(
         settings,
@@ -160,7 +160,7 @@ def _measured(
 
 
 def _policy(loop: Loop, ask: Ask, supervised: Policy) -> Policy:
-    """The policy that is asked for."""
+    """The policy to measure."""
     if ask.policy == INITIAL:
         return supervised
     stage, parts = (RESULT, ()) if ask.policy == RESULT else (training(ask.policy), (POLICY,))
@@ -177,11 +177,11 @@ def _exam(home: Run, config: RunConfig, loop: Loop) -> Exam:
     def source(name: str) -> SourceConfig:
         return SourceConfig(str(home.path(WORLD, f"{name}.jsonl")))
 
-    # As the product reads any data: test pairs in the place of pairs, validation pairs in that of held-out ones.
+    # Read like any data: test pairs in place of pairs, validation pairs in place of held-out pairs.
     data = replace(
         config.data, pairs=source("heldout"), heldout=source("validation"), prompts=None, demonstrations=None
     )
-    # One round and a prompt to answer: lengths are judged by what is asked here, not by what rounds would sample.
+    # One round with a prompt: lengths are checked for the answers that are measured, not for those of rounds.
     asked = replace(config, data=data, rounds=1, evaluation=replace(config.evaluation, prompts=1))
     with _waited(home.root):
         how = (asked, loop.tokenizer, loop.end_tokens)
@@ -197,7 +197,7 @@ def _gold(home: Run) -> Scorer:
 
 @contextmanager
 def _waited(root: Path) -> Iterator[None]:
-    """Hold a folder that others hold for moments."""
+    """Lock a folder; other processes hold the lock for moments only."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

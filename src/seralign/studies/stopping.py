@@ -1,4 +1,4 @@
-"""What stopping rules would have done to runs whose every round was measured, and at what KL rounds do harm. Pure."""
+"""Replays stopping rules on runs whose rounds were all measured, and finds the KL at which rounds do harm. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from seralign.config import StopConfig
 from seralign.pipeline.stopping import RoundGain, decide
 from seralign.studies.figures import BudgetFigures, RuleFigures, StoppingFigures
 
-# Changes of accuracy on held-out pairs, against the best round so far, that count as a gain.
+# Values of min_gain: changes of accuracy on held-out pairs, against the best round so far, that count as a gain.
 TOLERANCES = (0.0, -0.02, -0.05, -0.1)
 # Edges in nats an answer.
 BUDGETS = (2.0, 4.0, 6.0, 8.0)
-# Gold that a round has to be below the best one before it to have done harm.
+# A round does harm if its gold is this far below that of the best round before it.
 HARM = 0.02
 
 

@@ -1,1 +1,1 @@
-"""What a run will do, before it runs: the work of each stage, from the lengths of the data."""
+"""Forecasts of the work of each stage of a run, from the lengths of its data."""

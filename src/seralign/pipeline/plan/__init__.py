@@ -1,4 +1,4 @@
-"""A run before it runs: its work, what that costs here, and what will not fit."""
+"""Plans of runs: their work, what that costs on this machine, and what will not fit."""
 
 from seralign.pipeline.plan.plan import RunPlan, plan_run
 

@@ -1,4 +1,4 @@
-"""Measuring what the work of a run costs, on its own data."""
+"""Measures what the work of a run costs, on its own data."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from seralign.sampling import params_of
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
 
-# Seconds of all measurements, of which each has a part; loading the model comes on top, once for each of them.
+# Seconds of all measurements together. Loading the model comes on top, once for each of them.
 SECONDS = 36.0
-# Parts of a measurement: steps go forward and backward, and must be right where most of the time goes.
+# Shares of the seconds: steps get more, since most of the time of a run goes there.
 _STEPS, _OTHERS = 3, 1
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the work of a run is measured."""
+    """Measures the work of a run: its data, and the policy that it begins with."""
 
     loop: Loop
     tables: Tables

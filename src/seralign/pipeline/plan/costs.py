@@ -1,7 +1,7 @@
-"""What work costs: lines through measured points, and the memory of this process.
+"""Costs of work as lines through measured points, and the memory of this process.
 
-On a CPU the peak is that of resident memory, which the kernel counts to the page; what the allocator keeps of freed
-memory is in it, as it will be in the run. On a GPU it is what torch has allocated, without what fragmentation takes.
+On a CPU the peak is that of resident memory, as the kernel counts it. It includes freed memory that the allocator
+keeps, as in the run. On a GPU it is the memory that torch has allocated, without losses by fragmentation.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SamplingCosts:
 
 
 def memory_at_hand() -> int:
-    """Bytes that this process may have in all on its device: what it has, and what is free."""
+    """Bytes that this process can have on its device: what it uses, and what is free."""
     device: Any = PartialState().device
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
@@ -108,13 +108,13 @@ def memory_at_hand() -> int:
 
 
 def memory_used() -> int:
-    """Bytes that this process has now."""
+    """Bytes that this process uses now."""
     device: Any = PartialState().device
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew. Where the system cannot (not Linux), sizes that rise make it tell the truth still."""
+    """Reset the peak. Only Linux can; elsewhere the peak is still right, because measured sizes rise."""
     device: Any = PartialState().device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -124,7 +124,7 @@ def forget_peak() -> None:
 
 
 def peak() -> int:
-    """The most bytes that this process has had since ``forget_peak``."""
+    """The most bytes that this process has used since ``forget_peak``."""
     device: Any = PartialState().device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -136,7 +136,7 @@ def peak() -> int:
 
 
 def fit_seconds(points: Sequence[tuple[int, float]]) -> Line:
-    """The line nearest to (tokens, seconds); through 0 where the points tell no more."""
+    """The least-squares line through (tokens, seconds); proportional where the points do not determine a line."""
     x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
     if len(set(x.tolist())) > 1:
         slope, base = np.polyfit(x, y, 1)
@@ -146,8 +146,10 @@ def fit_seconds(points: Sequence[tuple[int, float]]) -> Line:
 
 
 def fit_bytes(points: Sequence[tuple[int, int]], idle: int) -> Line:
-    """The lowest line with the slope of (tokens, peak bytes) that is below no point; from ``idle`` where there is but
-    one."""
+    """The lowest line with the least-squares slope of (tokens, peak bytes) that has no point above it.
+
+    With one point only, the line starts at ``idle``.
+    """
     x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
     if len(set(x.tolist())) > 1:
         slope = max(0.0, float(np.polyfit(x, y, 1)[0]))

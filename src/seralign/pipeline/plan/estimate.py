@@ -1,4 +1,4 @@
-"""From what there is to do and what it costs to seconds and bytes of each stage, and to what will not fit. Pure."""
+"""Seconds and bytes of each stage, from its work and the measured costs, and what will not fit. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from seralign.config import RunConfig
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts
 
-# What the allocator keeps of earlier stages is not in the measured peaks: a run takes up to a fifth more by its end.
+# The measured peaks lack what the allocator keeps of earlier stages: by its end a run takes up to a fifth more.
 MARGIN = 0.8
-# What is so little larger than what was timed is as good as timed.
+# Sizes up to this factor above the largest that was timed count as timed.
 NEARLY = 1.25
 
 

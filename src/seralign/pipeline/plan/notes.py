@@ -1,4 +1,4 @@
-"""What the figures of a plan rest on, in words."""
+"""Notes of a plan: assumptions behind its figures, and what they leave out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seralign.runs import StageRecord
 
 
 def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate]) -> list[str]:
-    """What is larger than anything that was timed."""
+    """Notes on what was measured, and in which precision."""
     found = []
     if any(stage.extrapolated is not None and stage.extrapolated > NEARLY and not stage.done for stage in stages):
         found.append(
-            f"measuring ends after {SECONDS:.0f} s: where figures are extrapolated, the largest forward pass or batch "
-            "of the stage is so many times the largest that was timed"
+            f"measuring ends after {SECONDS:.0f} s: extrapolated is how many times larger the largest forward pass or "
+            "batch of the stage is than the largest that was timed"
         )
     precisions = {"training": config.training.precision, "scoring": config.scoring.dtype}
     found.append(", ".join(f"{part} in {precision}" for part, precision in precisions.items()))
@@ -30,7 +30,7 @@ def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate]) -> list[
 def notes(
     config: RunConfig, guess: Lengths, work: Sequence[StageWork], refused: list[Misfit], done: dict[str, StageRecord]
 ) -> list[str]:
-    """What a reader of the plan should know of its figures."""
+    """Notes on the figures of a plan."""
     found = []
     if any(stage.sampling is not None for stage in work):
         limits = {"evaluation": config.answer_tokens}
@@ -42,7 +42,7 @@ def notes(
         )
         found.append(
             f"how long sampled responses will be is a guess: {guesses}, the limit or the mean of the chosen responses "
-            f"({guess.mean} tokens), whichever is less; the column at most takes the limit"
+            f"({guess.mean} tokens), whichever is less; the column at most assumes the limit"
         )
     if config.rounds > 1 and config.stop.metric != "never":
         found.append(f"all {config.rounds} rounds are counted; stop.metric: {config.stop.metric} may end them earlier")
@@ -54,7 +54,7 @@ def notes(
                 f"({settings.tokens_per_pack}): it is a pack of its own"
             )
     if config.reference.model is not None:
-        found.append("the reference is taken to cost what the policy costs")
+        found.append("the reference is assumed to cost as much as the policy")
     if config.evaluation.scorer is not None:
         found.append("the time of evaluation.scorer is not counted")
     if config.evaluation.judge is not None:
@@ -66,7 +66,7 @@ def notes(
         found.append("nothing was timed: the weights alone are too large")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores:
-        found.append(f"the processors are shared (load {load:.1f} on {cores}): without other work it will go faster")
+        found.append(f"the processors are shared (load {load:.1f} on {cores}): without other work it will be faster")
     if done:
         found.append(f"{len(done)} stages are done; their time is not in the total")
     return found

@@ -1,4 +1,4 @@
-"""A run before it runs: what it will do, what that costs here, whether it fits. All in a temporary folder."""
+"""The plan of a run: its work, what that costs on this machine, and whether it fits. Uses a temporary folder only."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class RunPlan:
 
 
 def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
-    """Read and tokenize the data of a run, time a few steps, and tell what the run will take.
+    """Read and tokenize the data of a run, time a few steps, and estimate what the run will take.
 
     The run's folder is read, never written.
 

@@ -1,4 +1,4 @@
-"""Settings with which a run fits that does not."""
+"""Settings with which a run would fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES
 from seralign.policy.size import count_weights
 
-# A remedy's bytes are asked for, which small steps tell; its seconds do not matter.
+# Only the bytes of a remedy count, and small steps show them.
 _SECONDS = 6.0
 
 

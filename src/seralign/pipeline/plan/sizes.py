@@ -1,4 +1,4 @@
-"""Which sizes are measured: they double, as long as the next one fits in the memory and the time that are left."""
+"""Sizes to measure: they double as long as the next one fits into the remaining memory and time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# What takes less than this share of the seconds is mostly the cost of doing anything: twice the tokens will not take
-# twice as long.
+# Below this share of the seconds most of the time is a fixed cost: twice the tokens will not take twice as long.
 QUICK = 0.02
 
 
@@ -21,7 +20,7 @@ def ladder(rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Guard:
-    """Says whether the next size may be tried."""
+    """Decides whether the next size may be tried."""
 
     limit: float
     idle: int
@@ -40,9 +39,11 @@ class Guard:
 
 
 def _grown(tokens: int, points: Sequence[tuple[int, float]], idle: float) -> float:
-    """What a size takes by the last two sizes that differ, half as much again to be sure; in proportion where there is
-    one alone: much of what a small size takes (gradients, casts of the weights) does not grow, but that is not known
-    yet."""
+    """What a size will take, from the last two sizes that differ, with a margin of one half.
+
+    With one size only it is taken to grow in proportion. Much of what a small size takes (gradients, casts of the
+    weights) does not grow, but that is not known yet.
+    """
     last, value = points[-1]
     smaller = [(size, own) for size, own in points if size < last]
     slope = (value - smaller[-1][1]) / (last - smaller[-1][0]) if smaller else 0.0
