@@ -189,6 +189,7 @@ def test_pairs_are_answers_that_pass_over_answers_that_fail() -> None:
     cut, shown = answer("cut", 0.5, finished=False), answer("shown", 1.0, "shown")
     assert candidates.pairs([[a, x, b, y, z]], [shown]) == [[(a, x), (b, y)]]
     assert candidates.pairs([[a, x, y, z]], [None]) == [[(a, x), (a, y)]]
+    assert candidates.pairs([[a, x, y, z]], [None], most=1) == [[(a, x)]]
     assert candidates.pairs([[a, b, x]], [None]) == [[(a, x), (b, x)]]
     assert candidates.pairs([[x, cut]], [shown]) == [[(shown, x)]]
     assert candidates.pairs([[a, b]], [shown]) == candidates.pairs([[x]], [None]) == [[]]

@@ -18,9 +18,6 @@ from seralign.cli.main import main as seralign
 from seralign.errors import DataError
 from seralign.runs.files import write_atomic
 
-PAIRS_A_PROMPT = 2
-"""Largest number of pairs of one prompt."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -141,8 +138,8 @@ def start_pairs(sampled: Sequence[list[Answer]], demonstrated: Sequence[Answer |
     return found
 
 
-def pairs(sampled: Sequence[list[Answer]], demonstrated: Sequence[Answer | None]) -> list[list[Pair]]:
-    """Pairs of each task: answers that pass over answers that fail.
+def pairs(sampled: Sequence[list[Answer]], demonstrated: Sequence[Answer | None], most: int = 2) -> list[list[Pair]]:
+    """Pairs of each task, at most ``most``: answers that pass over answers that fail.
 
     If no sampled answer passes, the demonstration is the chosen one. Unfinished answers make no pair: a pair has an end
     token after both answers.
@@ -153,7 +150,7 @@ def pairs(sampled: Sequence[list[Answer]], demonstrated: Sequence[Answer | None]
         bad = [answer for answer in answers if answer.finished and not answer.passes]
         if not good and demonstration is not None:
             good = [demonstration]
-        count = min(PAIRS_A_PROMPT, max(len(good), len(bad))) if good and bad else 0
+        count = min(most, max(len(good), len(bad))) if good and bad else 0
         found.append([(good[number % len(good)], bad[number % len(bad)]) for number in range(count)])
     return found
 

@@ -35,6 +35,7 @@ class Size:
             gives twice as many.
         max_new_tokens: Longest answer.
         rounds: Rounds of SeRA, and epochs of DPO.
+        pairs: Largest number of pairs of one prompt.
         batch_size: Prompts sampled together.
         texts: AlpacaEval answers for the perplexity.
     """
@@ -44,6 +45,7 @@ class Size:
     samples: int
     max_new_tokens: int
     rounds: int
+    pairs: int = 2
     batch_size: int = 60
     texts: int = 64
 
@@ -65,7 +67,7 @@ class Size:
 
 
 FULL = Size(train_topics=40, heldout_topics=24, samples=3, max_new_tokens=96, rounds=3)
-QUICK = Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, texts=16)
+QUICK = Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16)
 
 
 def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
@@ -85,9 +87,11 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
 
     more = replace(how, samples=2 * how.samples)
     tuned = candidates.sample(str(out / "sft"), [task.messages for task in train], train, out / "tuned.jsonl", more)
-    made = candidates.pairs(tuned, demonstrated)
+    made = candidates.pairs(tuned, demonstrated, size.pairs)
     candidates.write_rows(out / "pairs.jsonl", candidates.pair_rows(train, made))
     common |= {"policy.adapter": str(out / "sft" / "result"), "data.pairs.path": str(out / "pairs.jsonl")}
+    # The three runs begin with the same policy and pairs: they share its log-probabilities.
+    common |= {"scoring.cache": str(out / "logps.sqlite")}
     for method in METHODS:
         _train(method, out, common | size.overrides | size.rounds_of[method])
 
