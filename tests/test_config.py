@@ -189,6 +189,10 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> N
     [
         ({"out": "x"}, "policy.model is missing"),
         ({"out": "x", "policy.model": "m"}, "data.pairs is missing"),
+        (
+            {"out": "x", "policy.model": "m", "data.demonstrations.path": "d", "sft": {}},
+            "sft also trains on data.demonstrations alone",
+        ),
         ({"world": {}}, "out"),
     ],
 )

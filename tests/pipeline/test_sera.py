@@ -18,12 +18,16 @@ from small_run import logps_alone, small_config
 from tiny import read_pairs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seralign.config import SourceConfig
+from seralign.config import SourceConfig, WorldConfig
 from seralign.errors import ConfigError, DataError, StoreError
+from seralign.laboratory.world import make_world
 from seralign.objectives import OBJECTIVES
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.result import model_card
+from seralign.report.contents import run_contents
+from seralign.report.facts import facts
 from seralign.report.figures import run_figures
+from seralign.report.text import run_tables
 from seralign.rewards.length_correction import length_slope, slope_within
 from seralign.rewards.pairing import usable_responses
 from seralign.runs import Run
@@ -383,6 +387,30 @@ def test_sft_is_an_objective_that_learns_from_demonstrations(tmp_path: Path) -> 
     lines = [line for line in run.path("round-1/train", "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
     first, last = json.loads(lines[0]), json.loads(lines[-1])
     assert last["loss"] < first["loss"] < np.log(28) + 0.2
+
+
+def test_sft_needs_no_pairs(tmp_path: Path) -> None:
+    """A fifth of the prompts of the demonstrations is held out, and the loss on them is measured."""
+    make_world(WorldConfig(pairs=4, demonstrations=60, prompts=4, heldout=4, validation=4), tmp_path / "world")
+    overrides = {
+        "rounds": 1, "sft": None, "world": None, "objective__name": "sft", "evaluation__baseline": False,
+        "policy__model": str(tmp_path / "world" / "model"), "data__heldout_fraction": 0.2,
+        "data__demonstrations": {"path": str(tmp_path / "world" / "demonstrations.jsonl")},
+    }  # fmt: skip
+    run = train(small_config(tmp_path / "run", **overrides)).run
+    data, trained = (run.record(stage).figures for stage in ("data", "round-1/train"))
+    assert data["pairs"] + data["heldout"] == 60
+    assert data["heldout"] == 12
+    assert data["sources"].keys() == {"demonstrations"}
+    assert trained["pairs"] == 48
+    assert trained["heldout"]["eval_loss"] < trained["heldout_first"]["eval_loss"] < np.log(28) + 0.2
+    assert not run.exists("round-1/tokens")
+    assert "48 demonstrations\n" in (run.root / "result" / "README.md").read_text(encoding="utf-8")
+    contents = run_contents(run)
+    assert (contents.pairs, contents.pairs_total) == (None, 0)
+    assert "12 demonstrations held out, for the held-out loss" in str(facts(contents))
+    assert "48 demonstrations to train on, 12 held out" in "\n".join(map(str, run_tables(contents.figures).renderables))
+    assert (run.root / "report.html").is_file()
 
 
 def test_a_rule_without_its_figure_is_refused_before_training(tmp_path: Path) -> None:

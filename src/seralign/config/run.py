@@ -69,8 +69,11 @@ class RunConfig:
         if self.world is None:
             if self.policy.model is None:
                 raise ConfigError("policy.model is missing: a folder or the name of a model on the hub (or set world)")
-            if self.data.pairs is None:
-                raise ConfigError("data.pairs is missing: a file or the name of a dataset on the hub (or set world)")
+            if self.data.pairs is None and not self.demonstrations_alone:
+                raise ConfigError(
+                    "data.pairs is missing: a file or the name of a dataset on the hub (or set world; objective.name: "
+                    "sft also trains on data.demonstrations alone)"
+                )
         if not self.objective.compares and self.rounds > 1:
             name = self.objective.name
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
@@ -95,6 +98,11 @@ class RunConfig:
                     f"{section}.precision: float16 scales gradients of float32 weights; policy.dtype is "
                     f"{self.policy.dtype}. Set policy.dtype: float32, or {section}.precision: bfloat16"
                 )
+
+    @property
+    def demonstrations_alone(self) -> bool:
+        """Whether a supervised run has demonstrations and no pairs; what is held out are demonstrations then."""
+        return self.data.pairs is None and self.data.demonstrations is not None and not self.objective.compares
 
     @property
     def supervised(self) -> bool:

@@ -46,8 +46,8 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     datasets = "the built-in world"
     if own is not None:
         datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
-    elif config.data.pairs is not None and not is_built_in:
-        datasets = _files(config.data.pairs)
+    elif (source := config.data.pairs or config.data.demonstrations) is not None and not is_built_in:
+        datasets = _files(source)
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     head["tags"] = ["seralign", "preference-optimization", *(term.name for term in config.objective.terms)]
     head["tags"] += ["sera"] if config.rounds > 1 else []
@@ -61,11 +61,12 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     chosen = f"this is {figures.policy} of {config.rounds}"
     if figures.reason:
         chosen = f"the result is {figures.policy} ({figures.reason})"
+    what = "demonstrations" if config.demonstrations_alone else "pairs"
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
         f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
-        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} pairs",
+        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} {what}",
         f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}",
         f"- **Objective**: {described(whole['objective'])}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),

@@ -29,7 +29,10 @@ from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS,
 
 @dataclass(frozen=True)
 class Tables:
-    """The run's data, memory-mapped; ``digest`` identifies their contents."""
+    """The run's data, memory-mapped; ``digest`` identifies their contents.
+
+    Without pairs, in supervised training, ``pairs`` are the demonstrations, and ``demonstrations`` is None.
+    """
 
     pairs: datasets.Dataset
     heldout: datasets.Dataset
@@ -98,9 +101,12 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
     """Write the tables of a run's data into a folder; returns counts and lengths by source."""
     data, sources = config.data, _sources(config)
     reports: dict[str, SourceFigures] = {}
-    pairs, reports["pairs"] = prepare_pairs(sources["data.pairs"], encoder, folder / PAIRS, "data.pairs")
+    name, prepare = "pairs", prepare_pairs
+    if config.demonstrations_alone:
+        name, prepare = "demonstrations", prepare_demonstrations
+    pairs, reports[name] = prepare(sources[f"data.{name}"], encoder, folder / PAIRS, f"data.{name}")
     if data.heldout is not None:
-        heldout, reports["heldout"] = prepare_pairs(data.heldout, encoder, folder / HELDOUT, "data.heldout")
+        heldout, reports["heldout"] = prepare(data.heldout, encoder, folder / HELDOUT, "data.heldout")
     else:
         train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
         (folder / PAIRS).rename(folder / "all.arrow")
@@ -117,7 +123,7 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
         )
     else:
         write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
-    if "data.demonstrations" in sources:
+    if "data.demonstrations" in sources and name == "pairs":
         _, reports["demonstrations"] = prepare_demonstrations(
             sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
         )

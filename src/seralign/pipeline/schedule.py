@@ -86,6 +86,6 @@ def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
     rows = ComposedPairs(this) if this.is_reviewed else FirstPairs()
     yield Training(training(this.policy), this.start, rows, this.reference)
     yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
-    if config.evaluation.token_pairs:
+    if config.evaluation.token_pairs and not config.demonstrations_alone:
         yield Tokens(this.index)
     yield Decide(this.index)

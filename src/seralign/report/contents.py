@@ -49,7 +49,9 @@ def run_contents(run: Run, limit: int = 100_000) -> RunContents:
         StoreError: a record or a table of a finished stage is missing or corrupt.
     """
     figures = run_figures(run)
-    pairs, total = read_pairs(run, round_numbers(run), limit)
+    # A run on demonstrations alone has no pairs to show.
+    has_pairs = figures.data is None or "pairs" in figures.data.sources
+    pairs, total = read_pairs(run, round_numbers(run), limit) if has_pairs else (None, 0)
     return RunContents(
         name=run.root.resolve().name,
         config=read_manifest(run.root)["config"],

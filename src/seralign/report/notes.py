@@ -74,10 +74,11 @@ def _few(figures: RunFigures) -> Iterator[str]:
     """A note if held-out figures are from very few pairs or answers."""
     heldout = 0 if figures.data is None else figures.data.heldout
     answers = max((policy.figures.n for policy in figures.policies), default=0)
-    found = [(heldout, "pair", "held out"), (answers, "answer", "to held-out prompts")]
+    what = "pair" if figures.data is None or "pairs" in figures.data.sources else "demonstration"
+    found = [(heldout, what, "held out"), (answers, "answer", "to held-out prompts")]
     few = [f"{count} {what}{'' if count == 1 else 's'} {whence}" for count, what, whence in found if 0 < count < FEW]
     if few:
         yield (
-            f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more pairs "
-            "(data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
+            f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more "
+            f"{what}s (data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
         )

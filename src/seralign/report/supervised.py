@@ -29,7 +29,8 @@ def data_lines(figures: RunFigures) -> list[str]:
         for counts in (source.dropped, source.noted)
     )
     lines = [f"{source.kept:,} of {source.read:,} {what} read from {source.source}"]
-    lines.append(f"{data.heldout:,} pairs held out, for the held-out loss")
+    held = "pairs" if "pairs" in data.sources else "demonstrations"
+    lines.append(f"{data.heldout:,} {held} held out, for the held-out loss")
     lines.append("dropped: " + (left_out or "none"))
     return [*lines, f"noted: {noted}"] if noted else lines
 

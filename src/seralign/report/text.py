@@ -85,9 +85,10 @@ def _data(figures: RunFigures) -> str:
     data = figures.data
     if data is None:
         return "no data read yet"
-    source = data.sources["pairs"]
+    what = "pairs" if "pairs" in data.sources else "demonstrations"
+    source = data.sources[what]
     dropped, noted = counted(source.dropped), counted(source.noted)
-    text = f"{data.pairs} pairs to train on, {data.heldout} held out"
+    text = f"{data.pairs} {what} to train on, {data.heldout} held out"
     text += f"; dropped {dropped}" if dropped else "; none dropped"
     text += f"; noted {noted}" if noted else ""
     return "\n".join([text, *(crossfit_lines(figures.crossfit) if figures.crossfit is not None else [])])
