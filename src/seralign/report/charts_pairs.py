@@ -26,7 +26,7 @@ from seralign.report.charts import (
 )
 from seralign.report.contents import RunContents
 from seralign.report.reviews import Review, reviews
-from seralign.tables import Table, number, percent, signed
+from seralign.tables import Column, Table, number, percent, signed, table
 
 POINTS = 500
 _TRAINED, _SELECTED, _DROPPED = "trained on", "selected", "dropped"
@@ -72,21 +72,17 @@ def _margins(over: Over, found: list[Review], part: str) -> Chart:
     else:
         keys = {f"{kept}, offline": "kept", f"{kept}, generated": "made", _DROPPED: "dropped"}
         legend = [Key(name, colour, "area") for name, colour in keys.items()]
-    rows = tuple(
-        (
-            over.label(review.run, _row(review)),
-            f"{len(review.margin):,}",
-            f"{int(review.kept.sum()):,}",
-            f"{int((review.kept & review.generated).sum()):,}",
-            number(_median(review.margin[review.kept]), 2),
-            number(_median(review.margin[~review.kept]), 2),
-            percent(float((review.margin < 0).mean())),
-        )
-        for review in found
+    columns = (
+        Column[Review]("round", lambda review: over.label(review.run, _row(review))),
+        Column[Review]("scored", lambda review: number(len(review.margin), 0)),
+        Column[Review](kept, lambda review: number(int(review.kept.sum()), 0)),
+        Column[Review]("of them generated", lambda review: number(int((review.kept & review.generated).sum()), 0)),
+        Column[Review](f"median {kept}", lambda review: number(_median(review.margin[review.kept]), 2)),
+        Column[Review]("median dropped", lambda review: number(_median(review.margin[~review.kept]), 2)),
+        Column[Review]("below 0", lambda review: percent(float((review.margin < 0).mean()))),
     )
-    columns = ("round", "scored", kept, "of them generated", f"median {kept}", "median dropped", "below 0")
-    table = Table(_caption("Margins in nats", part), columns, rows)
-    return Chart("margins", title, reading, tuple(panels), tuple(legend), table)
+    figures = table(_caption("Margins in nats", part), columns, found)
+    return Chart("margins", title, reading, tuple(panels), tuple(legend), figures)
 
 
 def _bars(over: Over, found: list[Review], edges: np.ndarray, most: int) -> dict[str, Any]:
@@ -172,25 +168,24 @@ def _lengths(over: Over, found: list[Review], part: str) -> Chart:
         }
         points = layer("point", {"size": 14, "opacity": 0.6, "filled": True}, channels)
         panels.append(Panel(_round(over, some), chart(values, [level(0), level(0, "x"), points], 210)))
-    rows = tuple(
-        (
-            over.label(review.run, _row(review)),
-            signed(correlation(review.longer, review.margin), 2),
-            signed(correlation(review.longer[review.kept], review.margin[review.kept]), 2),
-            signed(_mean(review.longer), 1),
-            signed(_mean(review.longer[review.kept]), 1),
-        )
-        for review in found
+    columns = (
+        Column[Review]("round", lambda review: over.label(review.run, _row(review))),
+        Column[Review]("correlation, all", lambda review: signed(correlation(review.longer, review.margin), 2)),
+        Column[Review](
+            f"correlation, {kept}",
+            lambda review: signed(correlation(review.longer[review.kept], review.margin[review.kept]), 2),
+        ),
+        Column[Review]("longer by, all", lambda review: signed(_mean(review.longer), 1)),
+        Column[Review](f"longer by, {kept}", lambda review: signed(_mean(review.longer[review.kept]), 1)),
     )
-    columns = ("round", "correlation, all", f"correlation, {kept}", "longer by, all", f"longer by, {kept}")
     reading = (
         "Each point is a pair; if there are many, a sample is shown. If the points rise to the right, the policy "
         "prefers longer responses, and the round selects them."
     )
     if part:
         reading += f" The table is of {part}."
-    table = Table(_caption("Margin and length difference of the scored pairs", part), columns, rows)
-    return Chart("lengths", title, reading, tuple(panels), tuple(legend), table)
+    figures = table(_caption("Margin and length difference of the scored pairs", part), columns, found)
+    return Chart("lengths", title, reading, tuple(panels), tuple(legend), figures)
 
 
 def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], part: str) -> Chart:
@@ -241,9 +236,9 @@ def _correlations(over: Over, runs: Sequence[RunContents], found: list[Review], 
     if part:
         reading += f" The figures of those {_kept(found)} are of {part}."
     columns = ("round", "offline, as scored", f"of them {_kept(found)}", "held out, after", "generated")
-    table = Table("Correlation of margin and length difference", columns, tuple(rows))
+    figures = Table("Correlation of margin and length difference", columns, tuple(rows))
     panels = (Panel("", chart(values, [level(0), lines], 210)),)
-    return Chart("correlations", title, reading, panels, tuple(legend), table, half=True)
+    return Chart("correlations", title, reading, panels, tuple(legend), figures, half=True)
 
 
 def _kept(found: list[Review]) -> str:
