@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from seralign.config import TrainingConfig
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import OBJECTIVES, one
 from seralign.policy.quiet import quiet_transformers
+from seralign.training.moving import Moves
 
 STEPS, PAIRS = 5, 8
 
@@ -59,7 +61,7 @@ def losses_and_weights(trainer: Any) -> tuple[list[float], nn.Module]:
 
 
 def ours(
-    model: Path, folder: Path, name: str, pairs: datasets.Dataset, optimizer: str
+    model: Path, folder: Path, name: str, pairs: datasets.Dataset, optimizer: str, moves: Moves | None = None
 ) -> tuple[list[float], nn.Module]:
     config = TrainingConfig(
         max_steps=STEPS, batch_size=PAIRS, tokens_per_pack=100, learning_rate=1e-2, warmup=0.0, optimizer=optimizer,
@@ -68,6 +70,8 @@ def ours(
     objective = one(name, OBJECTIVES[name]())
     policy = policy_model(model)
     data = training_data(model, pairs, objective, config)
+    if moves is not None:
+        data = replace(data, reference=None, moves=moves)
     assert data.plan.accumulation > 1
     run_training(policy, folder, data, objective, config)
     return [line["loss"] for line in metrics(folder)], policy
@@ -101,6 +105,31 @@ def test_dpo_is_trls(tiny_model: Callable[[str], Path], tmp_path: Path, optimize
     assert found == pytest.approx(expected, rel=1e-4)
     assert expected[-1] < expected[0]
     assert_same(our_model, trl_model, policy_model(model), tolerance)
+
+
+def test_a_moving_reference_is_trls(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """TR-DPO: the reference takes 0.6 of the policy's weights every second step."""
+    pairs = random_pairs(PAIRS, seed=4)
+    model = tiny_model("llama")
+    with quiet_transformers():
+        trainer = TokenizedDPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(model),
+            ref_model=AutoModelForCausalLM.from_pretrained(model),
+            args=DPOConfig(
+                beta=0.1, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.6,
+                **settings(tmp_path / "trl", "sgd"),
+            ),
+            train_dataset=tiny.as_pairs(pairs).select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]),
+            processing_class=build_tokenizer(),
+        )  # fmt: skip
+    expected, trl_model = losses_and_weights(trainer)
+    found, our_model = ours(model, tmp_path / "ours", "dpo", pairs, "sgd", Moves(2, 0.6))
+    still, _ = ours(model, tmp_path / "still", "dpo", pairs, "sgd")
+
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found[:2] == pytest.approx(still[:2], rel=1e-6)
+    assert abs(found[2] - still[2]) > 1e-3
+    assert_same(our_model, trl_model, policy_model(model), 1e-4)
 
 
 def test_sft_is_trls_loss_on_the_completion_only(tiny_model: Callable[[str], Path], tmp_path: Path):

@@ -193,7 +193,7 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
     policy = policy_model(model)
     trainer = training._trainer(
         policy, build_tokenizer(), data, objective, config, tmp_path / "scratch", "training", 0, tmp_path / "logs",
-        RunningState(objective), None,
+        RunningState(objective), None, None,
     )  # fmt: skip
     for mode in (True, False):
         policy.train(mode)

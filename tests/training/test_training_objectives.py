@@ -51,6 +51,18 @@ def test_packs_change_nothing(tiny_model: Callable[[str], Path], tmp_path: Path,
     assert losses[-1] < losses[0]
 
 
+def test_a_view_of_the_step_keeps_gradients_in_mixed_precision(tiny_model: Callable[[str], Path], tmp_path: Path):
+    """Weights that the view has cast without gradient are cast again for the passes that need one."""
+    objective = one("aot", OBJECTIVES["aot"](0.1))
+    run(tiny_model("llama"), tmp_path / "float32", objective, save_steps=100)
+    run(tiny_model("llama"), tmp_path / "bfloat16", objective, save_steps=100, precision="bfloat16")
+    norms, others = (
+        [line["grad_norm"] for line in metrics(tmp_path / name) if "grad_norm" in line]
+        for name in ("float32", "bfloat16")
+    )
+    assert others == pytest.approx(norms, rel=0.1)
+
+
 def test_killed_and_resumed_with_its_state(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     """The same bytes as a training that was never killed; the checkpoint has the mean reward of the steps before."""
     model = tiny_model("llama")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from seralign.checks import positive, require
+from seralign.checks import fraction, positive, require
 from seralign.config.training import DataType
 from seralign.errors import ConfigError
 
@@ -90,13 +90,25 @@ class ReferenceConfig:
         revision: Commit or tag on the hub.
         adapter: An adapter on ``model``.
         update: ``never`` keeps one reference for all rounds. ``each_round`` uses the policy of the previous round.
+        sync_steps: Move the reference towards the policy after every so many optimizer steps of a training (TR-DPO). It
+            begins each training at the policy itself, so several rounds need ``update: each_round``. Null for a
+            reference that stays.
+        mixup: Share of the policy's weights in the moved reference. At 1, the reference becomes the policy.
     """
 
     model: str | None = None
     revision: str | None = None
     adapter: str | None = None
     update: Literal["never", "each_round"] = "never"
+    sync_steps: int | None = None
+    mixup: float = 1.0
 
     def __post_init__(self) -> None:
+        require(self.sync_steps is None or self.sync_steps >= 1, "sync_steps", "at least 1, or null", self.sync_steps)
+        fraction(self.mixup, "mixup")
+        if self.sync_steps is None and self.mixup != 1.0:
+            raise ConfigError("mixup has no effect without sync_steps; set sync_steps, or remove it")
+        if self.sync_steps is not None and self.model is not None:
+            raise ConfigError("sync_steps moves the reference from the policy itself; remove it, or model")
         if self.adapter and not self.model:
             raise ConfigError("adapter needs model: set the model that it was trained on")

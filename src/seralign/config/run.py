@@ -79,6 +79,7 @@ class RunConfig:
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
         if not self.objective.compares and self.crossfit is not None:
             raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
+        self._check_moving()
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.crossfit is not None:
             raise ConfigError(f"crossfit: it makes labels soft, and {hard[0]} has no form for those; remove crossfit")
@@ -98,6 +99,23 @@ class RunConfig:
                     f"{section}.precision: float16 scales gradients of float32 weights; policy.dtype is "
                     f"{self.policy.dtype}. Set policy.dtype: float32, or {section}.precision: bfloat16"
                 )
+
+    def _check_moving(self) -> None:
+        """Refuse a reference that moves where there is none, or where a round does not begin at it."""
+        if self.reference.sync_steps is None:
+            return
+        if not self.objective.uses_reference:
+            raise ConfigError(f"reference.sync_steps: {self.objective.name} has no reference to move; remove it")
+        if self.rounds > 1 and self.reference.update == "never":
+            raise ConfigError(
+                "reference.sync_steps: each round begins with the policy as the reference; "
+                "set reference.update: each_round, or rounds: 1"
+            )
+        if self.rounds > 1 and self.policy.start == "initial":
+            raise ConfigError(
+                "reference.sync_steps: each round begins with the policy as the reference; "
+                "set policy.start: previous, or rounds: 1"
+            )
 
     @property
     def demonstrations_alone(self) -> bool:

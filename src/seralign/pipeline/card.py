@@ -58,6 +58,9 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
     method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
     update = ", replaced by the previous round's policy each round" if config.reference.update == "each_round" else ""
+    if config.reference.sync_steps is not None:
+        update += f"; in training, it takes {config.reference.mixup:g} of the policy's weights every "
+        update += f"{config.reference.sync_steps} steps"
     chosen = f"this is {figures.policy} of {config.rounds}"
     if figures.reason:
         chosen = f"the result is {figures.policy} ({figures.reason})"

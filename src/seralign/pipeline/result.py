@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # Settings that the model card mentions.
 _CARD = (
-    "rounds", "objective", "reference.update", "crossfit", "scoring.ensemble_weight",
-    "scoring.length_correction", "selection", "bootstrap",
+    "rounds", "objective", "reference.update", "reference.sync_steps", "reference.mixup", "crossfit",
+    "scoring.ensemble_weight", "scoring.length_correction", "selection", "bootstrap",
 )  # fmt: skip
 
 

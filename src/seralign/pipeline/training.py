@@ -30,6 +30,7 @@ from seralign.runs.files import write_json
 from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
+from seralign.training.moving import Moves
 from seralign.training.plan import plan_training, response_packs
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -66,7 +67,10 @@ class Training:
         # Supervised training before the rounds has its own loss.
         inputs |= loop.settings("objective") if self.section == "training" else {}
         reference = self._reference(context)
-        return inputs if reference is None else inputs | {"reference": reference.digest}
+        if reference is None:
+            return inputs
+        inputs |= loop.settings("reference.sync_steps", "reference.mixup")
+        return inputs | {"reference": reference.digest}
 
     def work(self, context: Context, folder: Path) -> TrainFigures:
         """Score the rows under the reference, train, and save the policy; the figures include its digest."""
@@ -87,7 +91,8 @@ class Training:
         start, reference = context.policy(self.start), self._reference(context)
         own = held_own = None
         reads = objective.reads
-        if reference is not None:
+        moves = None if reference is None else _moves(loop.config)
+        if reference is not None and moves is None:
             own = reference_logps(loop, folder / REFERENCE, table, reads, first_packs(plan), start, reference)
             if held is not None and held_packs is not None:
                 file = folder / REFERENCE_HELDOUT
@@ -95,7 +100,7 @@ class Training:
         before = None
         if held is not None and held_packs is not None and objective.compares:
             before = known_heldout(loop, start, held, held_packs)
-        data = TrainingData(table, plan, own, held, held_packs, held_own, before)
+        data = TrainingData(table, plan, own, held, held_packs, held_own, before, moves)
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(self.name, "training")
         # A new adapter's weights are drawn when the model is loaded, before the trainer sets its seed.
@@ -143,7 +148,8 @@ class Training:
         held = table_rows(heldout, objective.reads) if len(heldout) else None
         held_packs = heldout_packs(heldout, objective, config, loop.packed_length) if len(heldout) else []
         passes, start = [], forecast.policy(self.start)
-        if self.reference is not None and objective.uses_reference:
+        moves = None if self.reference is None or not objective.uses_reference else _moves(forecast.config)
+        if self.reference is not None and objective.uses_reference and moves is None:
             reference = forecast.policy(self.reference)
             key, exact = loop.training_policy(reference).key, start.digest == reference.digest
             for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
@@ -154,12 +160,17 @@ class Training:
                     own = [data.rows_of(pack) for pack in todo]
                     passes.append(forecast.row_passes(self.section, data, own))
         loads = 1 + len(passes)
+        # Passes over the rows of every step without gradient: under a reference that moves, and to see the whole step.
+        more = (moves is not None) + ("step" in objective.needs)
+        if more:
+            passes.append(forecast.row_passes(self.section, rows, [pack.rows for pack in plan.packs] * more))
         if held is not None:
             times = 1 if config.eval_steps is None else math.ceil(plan.steps / config.eval_steps)
             both = response_packs(held_packs, held.numbering)
             before, after = (loop.training_policy(each).key for each in (start, replace(start, digest=self.name)))
             is_known = objective.compares and not forecast.cache.missing(before, held.keys, both, exact=True)
             times += not is_known
+            times *= 1 if moves is None else 2
             if objective.compares:
                 forecast.cache.missing(after, held.keys, both, exact=True)
             passes.append(forecast.row_passes(self.section, held, [pack.rows for pack in held_packs] * times))
@@ -184,6 +195,12 @@ class Training:
         settings = config.training if self.section == "training" else config.sft
         assert settings is not None
         return replace(settings, max_steps=steps, epochs=None) if self.as_long_as else settings
+
+
+def _moves(config: RunConfig) -> Moves | None:
+    """How the reference follows the policy, if it does."""
+    steps = config.reference.sync_steps
+    return None if steps is None else Moves(steps, config.reference.mixup)
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:

@@ -31,6 +31,7 @@ from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, loss_denominators, row_sizes
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
+from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
 from seralign.training.steps import RunningState
@@ -46,6 +47,9 @@ class TrainingData:
 
     ``heldout_first``: log-probabilities of the held-out responses [R] under the policy at the start of the
     training, from the same packs; None if they have to be measured.
+
+    ``moves``: How the reference follows the policy; it then begins at the policy itself, and there are no
+    log-probabilities of it.
     """
 
     examples: datasets.Dataset
@@ -55,6 +59,7 @@ class TrainingData:
     heldout_packs: list[Pack] | None = None
     heldout_reference: np.ndarray | None = None
     heldout_first: np.ndarray | None = None
+    moves: Moves | None = None
 
 
 @dataclass(frozen=True)
@@ -127,14 +132,17 @@ def train(
     with quiet_transformers():
         average = TailAverage(model, config.average, data.plan.steps) if config.average else None
         running = RunningState(objective)
+        moving = None if data.moves is None else MovingReference(model, data.moves)
         trainer = _trainer(
-            model, tokenizer, data, objective, config, scratch, section, seed, log_folder, running, average
+            model, tokenizer, data, objective, config, scratch, section, seed, log_folder, running, moving, average
         )
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
             say(f"resuming from {checkpoint.name}")
             trainer.args.eval_on_start = False
             running.restore(checkpoint)
+            if moving is not None:
+                moving.restore(checkpoint)
             if average is not None:
                 average.restore(checkpoint)
         with bar(label, data.plan.steps, "step") as line:
@@ -176,6 +184,7 @@ def _trainer(
     seed: int,
     log_folder: Path,
     running: RunningState,
+    moving: MovingReference | None,
     average: TailAverage | None,
 ) -> PreferenceTrainer:
     heldout, longest = None, abilities(model).longest
@@ -184,13 +193,14 @@ def _trainer(
     denominators = loss_denominators(data.examples, data.plan, objective)
     packs = PackDataset(data.examples, data.plan.packs, objective, longest, data.reference, denominators)
     arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
-    kept = [running] if average is None else [average, running]
+    kept = [running, *(each for each in (moving, average) if each is not None)]
     try:
         with _tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
                 objective=objective,
                 section=section,
                 running=running,
+                moving=moving,
                 first_values=data.heldout_first,
                 model=model,
                 args=arguments,
@@ -205,6 +215,11 @@ def _trainer(
     if average is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ConfigError(
             f"{section}.average: fsdp and deepspeed divide the weights, so their mean is not supported; set it to 0"
+        )
+    if moving is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ConfigError(
+            "reference.sync_steps: fsdp and deepspeed divide the weights, so a reference that moves is not supported; "
+            "remove it"
         )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -20,6 +20,7 @@ from seralign.objectives.checked import losses_of, term_key
 from seralign.policy.logprobs import response_logps
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, ResponseModel, model_inputs, numbers, response_values
+from seralign.training.moving import MovingReference
 from seralign.training.steps import RunningState, StepView, step_view
 
 
@@ -36,6 +37,7 @@ class PreferenceTrainer(Trainer):
         section: Where its settings are in the configuration, for messages: ``training`` or ``sft``.
         values: Computes the model's value of each response of a pack. The default is the summed log-probability.
         running: The state of the objective's terms. To be carried from step to step, it is one of the callbacks, too.
+        moving: The reference, where it moves with the training; one of the callbacks, too.
         first_values: Values of the held-out responses [R] before the first step, if they are known. The
             evaluation at step 0 then uses them and does not run the model.
         kwargs: Arguments of ``Trainer``. ``train_dataset`` and ``eval_dataset`` must be
@@ -49,6 +51,7 @@ class PreferenceTrainer(Trainer):
         section: str = "training",
         values: ResponseModel = response_logps,
         running: RunningState | None = None,
+        moving: MovingReference | None = None,
         first_values: np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
@@ -57,6 +60,7 @@ class PreferenceTrainer(Trainer):
         self.section = section
         self.values = values
         self.running = RunningState(objective) if running is None else running
+        self.moving = moving
         self._views = "step" in objective.needs
         # The view of the step whose number it is.
         self._view: tuple[int, StepView] | None = None
@@ -72,6 +76,7 @@ class PreferenceTrainer(Trainer):
         """The share of this pack in the loss of the step. Gradients are averaged over processes, hence the factor."""
         packs: PackDataset = self.train_dataset  # pyright: ignore
         view = self._step_view(model, packs, int(inputs["pack"])) if self._views else None
+        inputs = self._with_reference(model, inputs)
         values = self.values(model, **model_inputs(inputs))
         losses = self._pack(inputs, values, self._sums, packs.of_pairs, view, seen=True)
         sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
@@ -95,13 +100,15 @@ class PreferenceTrainer(Trainer):
             inputs = self._prepare_inputs(packs[pack])
             if at >= len(packs):  # processes that share a model (FSDP) must run it the same number of times
                 inputs["weight"] = torch.zeros_like(inputs["weight"])
-            with torch.no_grad(), self.compute_loss_context_manager():
-                if known is None:
-                    values = self.values(model, **model_inputs(inputs))
-                else:
-                    device = inputs["weight"].device
-                    own = known[packs.numbering.of_rows(packs.packs[pack].rows)]
-                    values = torch.as_tensor(own, dtype=exact_dtype(device)).to(device)
+            if known is None:
+                inputs = self._with_reference(model, inputs)
+                values = self._without_gradient(model, inputs)
+            else:
+                device = inputs["weight"].device
+                own = known[packs.numbering.of_rows(packs.packs[pack].rows)]
+                values = torch.as_tensor(own, dtype=exact_dtype(device)).to(device)
+                # A moving reference begins at the policy.
+                inputs = inputs if self.moving is None else inputs | {"reference": values}
             found[pack] = values.double().cpu().numpy()
             kept.append((pack, numbers(inputs), values))
         model.train(was_training)
@@ -131,6 +138,21 @@ class PreferenceTrainer(Trainer):
             self._sums = _Sums(self.objective)
         super().log(logs, start_time)
 
+    def _with_reference(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A pack with the values of its responses under the reference, where it moves."""
+        if self.moving is None:
+            return inputs
+        with self.moving.in_place():
+            return inputs | {"reference": self._without_gradient(model, inputs)}
+
+    def _without_gradient(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The model's values of the responses of a pack [R], for no later pass to depend on."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            values = self.values(model, **model_inputs(inputs))
+        # In mixed precision, weights that are cast without gradient would stay so for the passes that need one.
+        torch.clear_autocast_cache()
+        return values
+
     def _step_view(self, model: nn.Module, packs: PackDataset, pack: int) -> StepView:
         """The examples of the step of a pack, by a forward pass over all its packs before the first of them."""
         step = self.state.global_step
@@ -139,9 +161,8 @@ class PreferenceTrainer(Trainer):
             size, world = self.args.gradient_accumulation_steps * distributed.world_size(), distributed.world_size()
             first = pack // size * size
             for number in range(first + distributed.rank(), first + size, world):
-                inputs = self._prepare_inputs(packs[number])
-                with torch.no_grad(), self.compute_loss_context_manager():
-                    values = self.values(model, **model_inputs(inputs))
+                inputs = self._with_reference(model, self._prepare_inputs(packs[number]))
+                values = self._without_gradient(model, inputs)
                 if packs.packs[number].counts:
                     found[number] = response_values(inputs, values)
             self._view = step, step_view(found)
