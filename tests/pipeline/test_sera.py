@@ -243,6 +243,19 @@ def test_the_reference_may_move_and_the_start_may_stay(tmp_path: Path) -> None:
     assert inputs["policy_before_reference"] == initial
 
 
+def test_the_reference_may_follow_the_policy_in_training(tmp_path: Path) -> None:
+    moving = {"reference": {"sync_steps": 2, "mixup": 0.5, "update": "each_round"}}
+    result = train(small_config(tmp_path / "run", **TINY, **moving))
+    run = result.run
+    assert "reference.parquet" not in run.record("round-1/train").outputs
+    assert (
+        "in training, it takes 0.5 of the policy's weights every 2 steps" in (result.policy / "README.md").read_text()
+    )
+    still = train(small_config(tmp_path / "still", **TINY, reference={"update": "each_round"})).run
+    figures, others = (each.record("round-1/train").figures for each in (run, still))
+    assert figures["digest"] != others["digest"]
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_lora_run_ends_with_an_adapter(tmp_path: Path) -> None:
     from peft import PeftModel
