@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from seralign.intervals import Interval
 from seralign.studies.compare import Trial, compare_world, ratio_interval
+from seralign.studies.figures import Comparison
+from seralign.studies.tables import METHOD_COLUMNS, Method
 
 T1 = 12.706204736  # Student's t at 97.5% with one degree of freedom
 
@@ -68,6 +70,40 @@ def test_excess_is_over_the_settings_that_are_undominated_on_validation_prompts(
     assert row.best_setting == "–"
     # Budgets up to 2: seed 0 has .3 from KL 1 on, half of them; seed 1 needs KL 4.
     assert row.hypervolume.mean == pytest.approx((0.15 + 0.0) / 2)
+
+
+def shown(name: str, row: Comparison) -> dict[str, str]:
+    return {column.title: column.cell(Method(name, row)) for column in METHOD_COLUMNS}
+
+
+def test_beyond_the_baselines_largest_kl_there_is_no_excess() -> None:
+    """The envelope is level from KL 2 on, up to 6, which the baseline's strong setting has. What is at 7 would be above
+    it by .8, and nobody knows what the baseline has there."""
+    far = {seed: trial(7.0, [1.0, 1.0]) for seed in (0, 1)}
+    near = {seed: trial(6.0, [0.9, 0.9]) for seed in (0, 1)}
+    methods = WORLD | {"far": {"–": far}, "both": {"far": far, "near": near}}
+    rows = compare_world(methods, supervised="supervised", baseline="dpo", ceiling="ceiling", temperature=1.0)
+
+    assert [name for name, row in rows.items() if row.beyond] == ["far", "both"]
+    assert (rows["far"].excess, rows["far"].best_setting, rows["far"].best_excess) == (None, None, None)
+    # Of its settings, the one that is not beyond has the largest excess: .9 over .3 and over .1.
+    assert (rows["both"].setting, rows["both"].excess, rows["both"].best_setting) == ("far", None, "near")
+    assert rows["both"].best_excess is not None
+    assert rows["both"].best_excess.mean == pytest.approx((0.6 + 0.8) / 2)
+    cells = shown("far", rows["far"])
+    assert (cells["KL"], cells["excess"], cells["largest excess"]) == ("7.0", "beyond", "beyond")
+    assert shown("both", rows["both"])["largest excess"].startswith("0.700")
+    assert shown("ours", rows["ours"])["excess"].startswith("0.125")
+
+
+def test_headroom_at_more_kl_is_marked() -> None:
+    """Baseline and ceiling are at 2 and 3 nats, so up to 3.75 a method has about as much."""
+    methods = WORLD | {f"at {kl}": {"–": {seed: trial(kl, [0.4, 0.4]) for seed in (0, 1)}} for kl in (3.75, 3.8)}
+    rows = compare_world(methods, supervised="supervised", baseline="dpo", ceiling="ceiling", temperature=1.0)
+
+    assert [name for name, row in rows.items() if row.at_more_kl] == ["at 3.8"]
+    assert shown("at 3.8", rows["at 3.8"])["headroom"].endswith(" †")
+    assert not shown("at 3.75", rows["at 3.75"])["headroom"].endswith("†")
 
 
 def test_headroom_is_the_share_of_what_the_ceiling_has_above_the_baseline() -> None:

@@ -38,6 +38,9 @@ class Trial:
         return self.kl[split], float(self.gold[split, temperature].mean())
 
 
+# Times the KL of baseline and ceiling beyond which headroom is marked.
+MORE = 1.25
+
 # A method's settings by label, each with its trials by seed.
 Trials = Mapping[str, Mapping[int, Trial]]
 
@@ -60,15 +63,16 @@ def compare_world(
         return {}
     view = _View(methods, supervised, baseline, temperature)
     best = view.choose(baseline, known)
-    top = None
+    top, spent = None, view.mean_kl(baseline, best, known)
     if ceiling is not None and (shared := [seed for seed in known if seed in seeds.get(ceiling, [])]):
         setting = view.choose(ceiling, shared)
         top = {seed: view.gain(ceiling, setting, best, seed) for seed in shared}
+        spent = max(spent, view.mean_kl(ceiling, setting, shared))
     rows = {}
     for name in methods:
         own = [seed for seed in known if seed in seeds[name]]
         if own:
-            rows[name] = _row(view, name, own, known, best, top)
+            rows[name] = _row(view, name, own, known, best, top, spent)
     return rows
 
 
@@ -112,11 +116,17 @@ class _View:
         """The setting with the largest gold on validation prompts."""
         return self._largest(name, lambda at: np.mean([self.point(name, at, seed, VALIDATION)[1] for seed in seeds]))
 
-    def choose_excess(self, name: str, seeds: Sequence[int], members: Sequence[str]) -> str:
-        """The setting that is furthest above the baseline's envelope on validation prompts."""
-        return self._largest(
-            name, lambda at: np.mean([self.excess(name, at, seed, members, VALIDATION) for seed in seeds])
-        )
+    def choose_excess(self, name: str, seeds: Sequence[int], members: Sequence[str], reach: float) -> str | None:
+        """The setting that is furthest above the baseline's envelope on validation prompts, up to a KL."""
+        within = [at for at in self.methods[name] if self.mean_kl(name, at, seeds) <= reach]
+        excess = {
+            at: float(np.mean([self.excess(name, at, seed, members, VALIDATION) for seed in seeds])) for at in within
+        }
+        return max(excess, key=lambda at: excess[at], default=None)
+
+    def mean_kl(self, name: str, setting: str, seeds: Sequence[int]) -> float:
+        """Mean KL of a setting on test prompts."""
+        return float(np.mean([self.trial(name, setting, seed).kl[TEST] for seed in seeds]))
 
     def members(self, name: str, seeds: Sequence[int]) -> list[str]:
         """The settings that make up a method's frontier, by their means on validation prompts."""
@@ -144,10 +154,15 @@ class _View:
 
 
 def _row(
-    view: _View, name: str, seeds: list[int], known: list[int], best: str, top: Mapping[int, float] | None
+    view: _View,
+    name: str,
+    seeds: list[int],
+    known: list[int],
+    best: str,
+    top: Mapping[int, float] | None,
+    spent: float,
 ) -> Comparison:
     setting, frontier = view.choose(name, seeds), view.members(view.baseline, known)
-    furthest = view.choose_excess(name, seeds, frontier)
     members = view.members(name, seeds)
     limit = float(np.mean([view.point(view.baseline, frontier[-1], seed)[0] for seed in known]))
     trials = [view.trial(name, setting, seed) for seed in seeds]
@@ -159,6 +174,10 @@ def _row(
     won = None
     if top is not None and shared:
         won = ratio_interval([view.gain(name, setting, best, seed) for seed in shared], [top[seed] for seed in shared])
+    reach = max(view.mean_kl(view.baseline, at, known) for at in view.methods[view.baseline])
+    own = view.mean_kl(name, setting, seeds)
+    furthest = view.choose_excess(name, seeds, frontier, reach)
+    best_excess = None if furthest is None else over(lambda seed: view.excess(name, furthest, seed, frontier))
     return Comparison(
         setting=setting,
         seeds=len(seeds),
@@ -167,11 +186,13 @@ def _row(
         kl=over(lambda seed: view.point(name, setting, seed)[0]),
         gain=over(lambda seed: view.gain(name, setting, best, seed)),
         win_rate=over(lambda seed: view.win_rate(name, setting, best, seed)),
-        excess=over(lambda seed: view.excess(name, setting, seed, frontier)),
+        beyond=own > reach,
+        excess=None if own > reach else over(lambda seed: view.excess(name, setting, seed, frontier)),
         best_setting=furthest,
-        best_excess=over(lambda seed: view.excess(name, furthest, seed, frontier)),
+        best_excess=best_excess,
         hypervolume=over(lambda seed: view.hypervolume(name, seed, members, limit)) if limit > 0 else None,
         headroom=won,
+        at_more_kl=own > MORE * spent,
     )
 
 

@@ -98,11 +98,16 @@ class Comparison:
         kl: KL to the supervised policy.
         gain: Gold less that of the baseline.
         win_rate: Against the baseline at its best setting, on the same prompts, ties half.
+        beyond: Whether its KL is above the largest of all settings of the baseline. Nothing is known of the baseline
+            there, so there is no excess.
         excess: Gold above the baseline's envelope at the same KL.
-        best_setting: The one with the largest excess on validation prompts.
+        best_setting: The one with the largest excess on validation prompts, of those that are not beyond; None where
+            all are.
         best_excess: The excess of ``best_setting``.
         hypervolume: Mean gold above the supervised policy within a budget of KL.
         headroom: Share won of what the ceiling has above the baseline.
+        at_more_kl: Whether its KL is more than 1.25 times that of the baseline and that of the ceiling, each at its
+            best setting: then its headroom is bought with KL.
     """
 
     setting: str
@@ -112,11 +117,13 @@ class Comparison:
     kl: Interval | None
     gain: Interval | None
     win_rate: Interval | None
+    beyond: bool
     excess: Interval | None
-    best_setting: str
+    best_setting: str | None
     best_excess: Interval | None
     hypervolume: Interval | None
     headroom: Interval | None
+    at_more_kl: bool
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,28 @@ LEGEND = (
     "wins: against the baseline at its best setting, ties half. excess: gold above the envelope of the baseline at the "
     "same KL, of this setting and of the one where it is largest on validation prompts. area: mean gold above the "
     "supervised policy within a budget of KL, over budgets up to the largest of the baseline's frontier. headroom: "
-    "share won of what the ceiling has above the baseline. made right, made wrong: by gold, of the generated pairs "
+    "share won of what the ceiling has above the baseline; † at more than 1.25 times the KL of both. beyond: at a KL "
+    "above that of all settings of the baseline, so nothing is known of it there, and there is no excess: give the "
+    "baseline settings that reach as far. made right, made wrong: by gold, of the generated pairs "
     "that a round trained on. longer than the baseline: by what share, at the same KL, or at the baseline's largest."
 )
 
 
 def _mean(method: Method, name: str) -> float | None:
     return method.found.figures.get(name)
+
+
+def _excess(row: Method) -> str:
+    return "beyond" if row.found.beyond else interval(row.found.excess, 3)
+
+
+def _best_excess(row: Method) -> str:
+    return "beyond" if row.found.best_setting is None else interval(row.found.best_excess, 3)
+
+
+def _headroom(row: Method) -> str:
+    shown = interval(row.found.headroom, 2)
+    return f"{shown} †" if row.found.headroom is not None and row.found.at_more_kl else shown
 
 
 def _kl(method: Method) -> str:
@@ -96,10 +111,10 @@ METHOD_COLUMNS = (
     Column[Method]("gold", lambda row: interval(row.found.gold, 3)),
     Column[Method]("KL", _kl),
     Column[Method]("wins", lambda row: interval(row.found.win_rate, 3)),
-    Column[Method]("excess", lambda row: interval(row.found.excess, 3)),
-    Column[Method]("largest excess", lambda row: interval(row.found.best_excess, 3)),
+    Column[Method]("excess", _excess),
+    Column[Method]("largest excess", _best_excess),
     Column[Method]("area", lambda row: interval(row.found.hypervolume, 3)),
-    Column[Method]("headroom", lambda row: interval(row.found.headroom, 2)),
+    Column[Method]("headroom", _headroom),
     Column[Method]("ranks gold", lambda row: number(_mean(row, "gold_accuracy"), 3)),
     Column[Method]("length", lambda row: number(_mean(row, "length"), 1)),
     Column[Method]("distinct-2", lambda row: number(_mean(row, "distinct_2"), 3)),
@@ -149,6 +164,7 @@ ROUND_COLUMNS = (
     Column[MethodRound]("gold-wrong kept / all", _both(lambda labels: labels.gold_wrong)),
     Column[MethodRound]("made right", _made(lambda made: number(made.gold_right, 3))),
     Column[MethodRound]("made wrong", _made(lambda made: number(made.gold_wrong, 3))),
+    Column[MethodRound]("made longer", _made(lambda made: percent(made.chosen_longer))),
     Column[MethodRound]("made longer by", _made(lambda made: number(made.length_difference, 1))),
     Column[MethodRound]("margin ~ gold", lambda row: _margins(row, with_gold=True)),
     Column[MethodRound]("margin ~ length", lambda row: _margins(row, with_gold=False)),
