@@ -87,7 +87,7 @@ def test_a_slow_choice_is_told_with_both_rates(
     assert told.count("warning") == 1
     assert (
         "warning: training.precision: bfloat16, which is slow on this processor (Processor 7): 1.2 GFLOP/s a core "
-        "against 80 in float32; give training.precision: auto"
+        "against 80 in float32; set training.precision: auto"
     ) in told
 
 
