@@ -134,7 +134,9 @@ def test_figures_of_the_mechanism(result: RunResult) -> None:
         longer = np.array([len(row["chosen_ids"]) - len(row["rejected_ids"]) for row in pairs])  # pyright: ignore
         margins, kept = table["margin"].to_numpy(), table["kept"].to_numpy(zero_copy_only=False)
         figures = to_json(getattr(entry, stage))
-        for name, rows in (("", slice(None)), ("_kept", kept)):
+        # A bootstrap has the correlation of all pairs that it made, and none of those kept.
+        parts = {"": slice(None)} | ({"_kept": kept} if stage == "select" else {})
+        for name, rows in parts.items():
             expected = np.corrcoef(margins[rows], longer[rows])[0, 1]
             assert figures[f"margin_length_correlation{name}"] == pytest.approx(expected)
         assert 0 <= figures["similarity_kept"] < 1
