@@ -6,10 +6,10 @@ Every process runs every stage. Only the first process writes to the folder of t
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
+from types import ModuleType
 from typing import Any, TypeVar
-
-import torch.distributed as dist
 
 T = TypeVar("T")
 
@@ -28,12 +28,14 @@ def start() -> None:
 
 def rank() -> int:
     """Index of this process."""
-    return dist.get_rank() if _active() else 0
+    dist = _active()
+    return dist.get_rank() if dist else 0
 
 
 def world_size() -> int:
     """Number of processes."""
-    return dist.get_world_size() if _active() else 1
+    dist = _active()
+    return dist.get_world_size() if dist else 1
 
 
 def is_main() -> bool:
@@ -43,13 +45,14 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait for all processes."""
-    if _active():
+    if dist := _active():
         dist.barrier()
 
 
 def broadcast(value: T) -> T:
     """The value of the main process, in every process."""
-    if not _active():
+    dist = _active()
+    if not dist:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0)
@@ -58,12 +61,15 @@ def broadcast(value: T) -> T:
 
 def gather(value: T) -> list[T]:
     """The values of all processes by rank, in every process."""
-    if not _active():
+    dist = _active()
+    if not dist:
         return [value]
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def _active() -> bool:
-    return dist.is_available() and dist.is_initialized()
+def _active() -> ModuleType | None:
+    """``torch.distributed``, if this process is in a group. Torch is not loaded to find out that it is in none."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None

@@ -21,21 +21,22 @@ JUDGES: dict[str, MakeJudge] = {
 _KEY = "evaluation.judge"
 
 
-def make_judge(name: str, options: dict[str, Any], scorer: StoredScorer | None) -> Judge:
+def make_judge(name: str, options: dict[str, Any], scorer: StoredScorer | None, key: str = _KEY) -> Judge:
     """Make a judge.
 
     Args:
         name: One of ``JUDGES``, or ``module:class``.
         options: Settings of the judge.
         scorer: The scorer of the run.
+        key: The configuration key that names the judge, for messages.
 
     Raises:
         ConfigError: there is no such judge, or it does not support an option; names the key.
     """
     if name in JUDGES:
-        return JUDGES[name](options, _KEY, scorer)
+        return JUDGES[name](options, key, scorer)
     if ":" not in name:
-        raise ConfigError(f"{_KEY} must be one of {', '.join(JUDGES)}, or module:class of your own, got {name!r}")
-    judge = load_plugin(name, _KEY, "class")
-    with plugin_errors(_KEY, name):
-        return CheckedJudge(judge(options, _KEY, scorer), _KEY, name)
+        raise ConfigError(f"{key} must be one of {', '.join(JUDGES)}, or module:class of your own, got {name!r}")
+    judge = load_plugin(name, key, "class")
+    with plugin_errors(key, name):
+        return CheckedJudge(judge(options, key, scorer), key, name)

@@ -1,0 +1,38 @@
+"""``seralign label``: make preferences of rows with candidate responses and a signal."""
+
+from __future__ import annotations
+
+from seralign.config.flags import Parser
+
+
+def main(arguments: list[str]) -> None:
+    """``CONFIG.yaml [--key value ...]``"""
+    parser = Parser(
+        "seralign label",
+        usage="seralign label CONFIG.yaml [--key value ...]",
+        description="Make a data set of preferences, which train reads, of rows with candidate responses and signals: "
+        "comparisons, votes, ratings, rankings, pass/fail checks, errors to a target, scorers, judges, or several of "
+        "them combined. Give the same command again to resume a labelling that was killed. docs/labels.md lists the "
+        "signals and the keys.",
+        epilog="Keys of data, combine, pairs and limits, and out and keep_columns, are flags, such as --pairs.rule "
+        "best_worst.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration (docs/labels.md)")
+    given, rest = parser.parse_known_args(arguments)
+
+    from seralign.cli.console import stdout, tell
+    from seralign.preferences.config import load_label_config
+    from seralign.preferences.figures import tables
+    from seralign.preferences.labelling import label
+    from seralign.preferences.writing import PROVENANCE
+    from seralign.studies.config import parse_overrides
+    from seralign.tables import terminal
+
+    config = load_label_config(given.config, parse_overrides(rest))
+    figures = label(config)
+    console = stdout()
+    for each in tables(figures):
+        console.print(terminal(each, texts=("why",)))
+    keep = ", ".join((*PROVENANCE, *config.keep_columns))
+    tell(f"{figures.out}: {figures.pairs:,} pairs. To train on them:")
+    tell(f"  data: {{pairs: {{path: {figures.out}}}, keep_columns: [{keep}]}}")

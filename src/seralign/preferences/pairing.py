@@ -1,0 +1,97 @@
+"""Which pairs are made of K responses and the preferences over them. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seralign.preferences.config import PairsConfig
+from seralign.preferences.opinions import Graded
+
+TIE = "tie"
+SMALL = "margin below pairs.min_margin"
+CYCLE = "preferences in a circle"
+IDENTICAL = "identical responses"
+UNKNOWN = "best and worst were never compared"
+NO_PAIR = "fewer than two responses with a value"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A pair: the indices of the better and the worse response, and the probability that it is so."""
+
+    chosen: int
+    rejected: int
+    p: float
+
+
+def pairs_of(responses: Sequence[Any], graded: Graded, config: PairsConfig, dropped: Counter[str]) -> list[Chosen]:
+    """The pairs that a rule makes; those that it would make but for a reason are counted in ``dropped``.
+
+    Worked by hand: scores 3, 1, 1, 0 give, with ``all``, the pairs (0, 1), (0, 2), (0, 3), (1, 3) and (2, 3), and one
+    tie; with ``adjacent`` the same without (0, 3); with ``best_worst`` only (0, 3).
+
+    Args:
+        responses: K responses; equal ones make no pair.
+        graded: The preferences over them.
+        config: The rule.
+        dropped: Counts by reason.
+    """
+    worth = graded.worth
+    known = [index for index, value in enumerate(worth) if value is not None]
+    if len(known) < 2:
+        dropped[NO_PAIR] += 1
+        return []
+    circles = _circles(graded, len(responses)) if graded.cyclic else set()
+    found = []
+    for pair in _candidates(known, graded, config, dropped):
+        p = graded.p[pair]
+        first, second = pair if p >= 0.5 else pair[::-1]
+        if responses[first] == responses[second]:
+            dropped[IDENTICAL] += 1
+        elif p == 0.5:
+            dropped[TIE] += 1
+        elif pair in circles:
+            dropped[CYCLE] += 1
+        elif graded.margin(*pair) < config.min_margin:
+            dropped[SMALL] += 1
+        else:
+            found.append(Chosen(first, second, 1.0 if config.hard else max(p, 1.0 - p)))
+    return found
+
+
+def _candidates(
+    known: list[int], graded: Graded, config: PairsConfig, dropped: Counter[str]
+) -> Iterator[tuple[int, int]]:
+    """The pairs i < j that the rule names."""
+    worth: dict[int, float] = {index: value for index in known if (value := graded.worth[index]) is not None}
+    if config.rule == "best_worst":
+        best, worst = max(known, key=worth.__getitem__), min(known, key=worth.__getitem__)
+        if worth[best] == worth[worst]:
+            dropped[TIE] += 1
+        elif (pair := (min(best, worst), max(best, worst))) in graded.p:
+            yield pair
+        else:
+            dropped[UNKNOWN] += 1
+        return
+    levels = {value: level for level, value in enumerate(sorted(set(worth.values())))}
+    for first, second in sorted(graded.p):
+        steps = abs(levels[worth[first]] - levels[worth[second]])
+        if config.rule == "all" or steps == 1:
+            yield first, second
+
+
+def _circles(graded: Graded, size: int) -> set[tuple[int, int]]:
+    """The pairs whose two responses are each better than the other, along some path of preferences."""
+    reach = [[False] * size for _ in range(size)]
+    for (first, second), p in graded.p.items():
+        if p != 0.5:
+            better, worse = (first, second) if p > 0.5 else (second, first)
+            reach[better][worse] = True
+    for middle in range(size):
+        for first in range(size):
+            if reach[first][middle]:
+                reach[first] = [own or other for own, other in zip(reach[first], reach[middle], strict=True)]
+    return {(first, second) for first, second in graded.p if reach[first][second] and reach[second][first]}

@@ -1,0 +1,105 @@
+"""The folder of an unfinished labelling: chunks of groups with the opinions on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seralign.errors import StoreError
+from seralign.preferences.groups import Group
+from seralign.preferences.opinions import Opinion, from_json, to_json
+from seralign.records import content_id
+from seralign.runs.files import write_atomic
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A group with what each signal says of it, and the columns to keep."""
+
+    where: str
+    prompt: Any
+    responses: tuple[Any, ...]
+    inputs: Mapping[str, Any]
+    kept: tuple[Mapping[str, Any], ...]
+    opinions: tuple[Opinion, ...]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder. ``begin`` has to be called first."""
+
+    folder: Path
+
+    def begin(self, identity: Mapping[str, Any], out: str) -> None:
+        """Continue an earlier labelling with the same identity, or begin.
+
+        Raises:
+            StoreError: The folder is of a labelling with other settings or data.
+        """
+        path = self.folder / SETTINGS
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in identity if before.get(key) != content_id(identity[key])]
+            if changed:
+                raise StoreError(
+                    f"{self.folder}: an unfinished labelling with other {', '.join(changed)}; delete the folder to "
+                    f"begin again, or give another out than {out}"
+                )
+        text = json.dumps({key: content_id(value) for key, value in identity.items()}, indent=1)
+        write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def has(self, number: int) -> bool:
+        """Whether a chunk is stored."""
+        return self._path(number).exists()
+
+    def put(self, number: int, judged: Iterable[Judged]) -> None:
+        """Store a chunk."""
+        lines = "".join(json.dumps(_line(one), ensure_ascii=False, default=str) + "\n" for one in judged)
+        write_atomic(self._path(number), lambda part: part.write_text(lines, encoding="utf-8"))
+
+    def read(self, numbers: Iterable[int]) -> Iterator[Judged]:
+        """The groups of chunks, in order.
+
+        Raises:
+            StoreError: A chunk is missing or damaged.
+        """
+        for number in numbers:
+            path = self._path(number)
+            try:
+                with path.open(encoding="utf-8") as stream:
+                    yield from map(_judged, stream)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{path} is damaged: {error}; delete it, and give the same command again") from None
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"chunk-{number:06}.jsonl"
+
+
+def judged(group: Group, opinions: Iterable[Opinion], keep: Iterable[str]) -> Judged:
+    """A group with its opinions.
+
+    Raises:
+        DataError: It does not have a column to keep.
+    """
+    names = list(keep)
+    rows = [group.row(index) for index in range(len(group.responses))] if group.each else [dict(group.shared)]
+    missing = [name for name in names if name not in rows[0]]
+    if missing:
+        raise group.error(f"keep_columns: there is no column {missing[0]!r}; there are {', '.join(rows[0])}")
+    kept = tuple({name: row.get(name) for name in names} for row in rows)
+    return Judged(group.where, group.prompt, group.responses, group.inputs, kept, tuple(opinions))
+
+
+def _line(one: Judged) -> list[Any]:
+    opinions = [to_json(opinion) for opinion in one.opinions]
+    return [one.where, one.prompt, list(one.responses), dict(one.inputs), list(map(dict, one.kept)), opinions]
+
+
+def _judged(line: str) -> Judged:
+    where, prompt, responses, inputs, kept, opinions = json.loads(line)
+    return Judged(where, prompt, tuple(responses), inputs, tuple(kept), tuple(map(from_json, opinions)))
