@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import runpy
 import shlex
@@ -32,7 +33,7 @@ from seralign.policy.identity import PolicySource
 from seralign.records import Prompt
 from seralign.report.figures import figures_json, run_figures
 from seralign.runs import read_run
-from seralign.runs.files import read_table
+from seralign.runs.files import read_stream, read_table
 from seralign.sampling import Request, SampledPolicy, params_of
 from seralign.sampling.checked import CheckedSampler
 from seralign.studies.cells import check_study
@@ -41,7 +42,9 @@ from seralign.studies.config import load_study, study_from
 ROOT = Path(__file__).parents[1]
 ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 QUICKSTART = ROOT / "src" / "seralign" / "quickstart.yaml"
-CONFIGS = sorted([QUICKSTART, *ROOT.glob("examples/**/*.yaml")])
+SIGNALS = ("classification", "comparison", "format", "parse", "regression")
+LABELS = [ROOT / "examples" / "signals" / f"{name}.yaml" for name in SIGNALS]
+CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in LABELS)])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
@@ -79,6 +82,8 @@ def test_every_example_has_a_test() -> None:
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
                                                      "results", "topics", "writing")),  # in tests/test_smollm2.py
         *(f"examples/smollm2/{name}.yaml" for name in ("dpo", "sera", "sera_stable", "sft")),
+        "examples/signals/run.yaml",
+        *(f"examples/signals/{name}.{kind}" for name in SIGNALS for kind in ("jsonl", "yaml")),
     }  # fmt: skip
     found = {str(file.relative_to(ROOT)) for folder in ("configs", "examples") for file in (ROOT / folder).rglob("*.*")}
     assert {name for name in found if "__pycache__" not in name} == known
@@ -105,6 +110,39 @@ def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
     assert figures["policies"][0]["kl"]["mean"] == 0.0
     AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+# By hand: how many pairs, and the first one. Errors of 6 and 90 km differ by 84 km.
+LABELLED: dict[str, tuple[int, str, str, float]] = {
+    "comparison": (6, "Seven.", "Nine.", 1.0),
+    "classification": (12, "Sentiment: positive", "Sentiment: negative", 1.0),
+    "regression": (12, "About 350 km.", "Roughly 254 km.", 1 / (1 + math.exp(-0.84))),
+    "parse": (12, '{"name": "Ada Lovelace", "born": 1815}', "{'name': 'Ada Lovelace', 'born': 1815}", 1.0),
+    "format": (6, "- it is healthy\n- it is free\n- it is quiet", "it is healthy, it is free, it is quiet.", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_become_pairs_and_a_trained_policy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_text_model(tmp_path / "model", chat_template=CHAT_TEMPLATE)
+    monkeypatch.chdir(ROOT)
+    labelled, out = tmp_path / "pairs.jsonl", tmp_path / "run"
+    flags = ["--out", str(labelled), "--limits.processes", "1"]
+    assert main(["label", f"examples/signals/{name}.yaml", *flags]) == 0
+    rows = [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
+    pairs, chosen, rejected, p = LABELLED[name]
+    assert len(rows) == pairs
+    assert (rows[0]["chosen"], rows[0]["rejected"], rows[0]["p"]) == (chosen, rejected, pytest.approx(p))
+    flags = ["--out", str(out), "--policy.model", str(tmp_path / "model"), "--data.pairs.path", str(labelled)]
+    short = ["--rounds", "1", "--training.epochs", "1", "--evaluation.prompts", "0"]
+    assert main(["train", "examples/signals/run.yaml", *flags, *short]) == 0
+    figures = figures_of(out)
+    source = figures["data"]["sources"]["pairs"]
+    assert (source["read"], source["kept"], source["unread"]) == (pairs, pairs, ())
+    digests = [json.loads((out / at / "stage.json").read_text())["figures"] for at in ("policies", "result")]
+    assert digests[0]["initial"]["digest"] != digests[1]["digest"]
+    carried = read_stream(out / "data" / "pairs.arrow")["carried.label_source"].to_pylist()
+    assert all(one.startswith(f"examples/signals/{name}.jsonl row ") for one in carried)
 
 
 def test_a_run_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

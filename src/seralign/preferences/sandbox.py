@@ -93,6 +93,7 @@ def run(
     Raises:
         OSError: It cannot be started.
     """
+    others = set(_children())
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -108,7 +109,7 @@ def run(
         if why is None:
             why = _wait(process, time.monotonic() + seconds, seconds)
     finally:
-        _end(process)
+        _end(process, others)
     return Ran(process.returncode, output, why)
 
 
@@ -166,8 +167,8 @@ def _wait(process: subprocess.Popen[bytes], deadline: float, seconds: float) -> 
     return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and all that it started, also processes that have left its group."""
+def _end(process: subprocess.Popen[bytes], others: set[int]) -> None:
+    """Kill a program and all that it started, also processes that have left its group; ``others`` are not touched."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -175,7 +176,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    while orphans := _children():
+    while orphans := [pid for pid in _children() if pid not in others]:
         for pid in orphans:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

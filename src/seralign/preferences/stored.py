@@ -39,13 +39,13 @@ class Store:
         """Continue an earlier labelling with the same identity, or begin.
 
         Raises:
-            StoreError: The folder is of a labelling with other settings or data.
+            StoreError: The folder has chunks of a labelling with other settings or data.
         """
         path = self.folder / SETTINGS
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             changed = [key for key in identity if before.get(key) != content_id(identity[key])]
-            if changed:
+            if changed and any(self.folder.glob("chunk-*.jsonl")):
                 raise StoreError(
                     f"{self.folder}: an unfinished labelling with other {', '.join(changed)}; delete the folder to "
                     f"begin again, or give another out than {out}"

@@ -24,12 +24,12 @@ _BATCH = 5_000
 
 def pair_row(one: Judged, pair: Chosen, titles: Sequence[str]) -> dict[str, Any]:
     """A pair as ``data.pairs`` reads it, with its provenance and the columns that are kept."""
-    row = {"prompt": one.prompt, "chosen": one.responses[pair.chosen], "rejected": one.responses[pair.rejected]}
-    row |= {"p": pair.p} | one.inputs
+    chosen, rejected = one.responses[pair.chosen], one.responses[pair.rejected]
+    row = {"prompt": one.prompt, "chosen": chosen, "rejected": rejected, "p": pair.p, **one.inputs}
     said = {title: _said(opinion, pair) for title, opinion in zip(titles, one.opinions, strict=True)}
     places = f"responses {pair.chosen} and {pair.rejected}"
     row |= dict(zip(PROVENANCE, ("+".join(titles), f"{one.where}, {places}", json.dumps(said)), strict=True))
-    return row | one.kept[pair.chosen if len(one.kept) > 1 else 0]
+    return {**row, **one.kept[pair.chosen if len(one.kept) > 1 else 0]}
 
 
 def _said(opinion: Opinion, pair: Chosen) -> Any:

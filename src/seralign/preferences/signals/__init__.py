@@ -22,7 +22,7 @@ from seralign.preferences.signals.votes import Votes
 
 __all__ = ["SIGNALS", "Asked", "Asker", "Check", "Function", "NoValue", "Reader", "Signal"]
 
-SIGNALS: dict[str, type[Signal]] = {
+SIGNALS: dict[str, type] = {
     "comparison": Comparison,
     "votes": Votes,
     "ratings": Ratings,

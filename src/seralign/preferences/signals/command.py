@@ -65,7 +65,5 @@ class Command:
         except ValueError:
             score = math.nan
         if not math.isfinite(score):
-            raise ConfigError(
-                f"command {self.command[0]!r} must print a finite number last, at {asked.where}: {last!r}"
-            )
+            raise ConfigError(f"command {self.command[0]!r} must print a finite number, at {asked.where}: {last!r}")
         return score

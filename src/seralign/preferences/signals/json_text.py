@@ -75,13 +75,13 @@ def _read(path: str) -> str:
 def _validator(schema: str) -> Any:
     """A validator that loads no schema from elsewhere."""
     with needs("jsonschema", "schema"):
-        import jsonschema
         import referencing
+        from jsonschema import Draft202012Validator, SchemaError, validators
     try:
         value = json.loads(schema)
-        kind = jsonschema.validators.validator_for(value, default=jsonschema.Draft202012Validator)
+        kind = validators.validator_for(value, default=Draft202012Validator)
         kind.check_schema(value)
-    except (ValueError, jsonschema.SchemaError) as error:
-        message = error.message if isinstance(error, jsonschema.SchemaError) else error
+    except (ValueError, SchemaError) as error:
+        message = error.message if isinstance(error, SchemaError) else error
         raise ConfigError(f"schema is not a JSON schema: {message}") from None
     return kind(value, registry=referencing.Registry())
