@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seralign.studies.figures import StudyFigures
 
 USAGE = """usage: seralign lab run STUDY.yaml [--jobs N] [--key value ...]
+       seralign lab status STUDY [--json]
        seralign lab compare STUDY [--json]
        seralign lab report STUDY [--page FILE]
 
@@ -22,17 +23,18 @@ Studies compare methods in worlds where the true quality of every answer is know
 commands:
   run       start a study, or resume it; every key of the file is also a flag, e.g. --seeds '[0, 1]',
             --base.training.max_steps 50, --methods.dpo.grid.objective.beta '[0.1, 0.4]'
+  status    print how far it is, and how long the rest will take
   compare   print a table: each method at its best setting, compared with the baseline at its best setting
   report    write the same as a Markdown page with plots"""
 
 
 def main(arguments: list[str]) -> None:
-    """``run STUDY.yaml | compare STUDY | report STUDY``"""
+    """``run STUDY.yaml | status STUDY | compare STUDY | report STUDY``"""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return
     name, *rest = arguments
-    commands = {"run": _run, "compare": _compare, "report": _report}
+    commands = {"run": _run, "status": _status, "compare": _compare, "report": _report}
     if name not in commands:
         raise ConfigError(f"no command lab {name!r}; the commands are {', '.join(commands)}")
     commands[name](rest)
@@ -52,6 +54,23 @@ def _run(arguments: list[str]) -> None:
     study = load_study(given.study, parse_overrides(rest))
     run_study(study, given.jobs)
     _print(Path(study.out))
+
+
+def _status(arguments: list[str]) -> None:
+    parser = Parser("seralign lab status", description="Print how far a study is, and how long the rest will take.")
+    parser.add_argument("study", metavar="STUDY", help="the folder of the study")
+    parser.add_argument("--json", action="store_true", help="print the same figures by name")
+    given = parser.parse_args(arguments)
+
+    from seralign.cli.console import stdout
+    from seralign.studies.status import status_table, study_status
+
+    status = study_status(given.study)
+    if given.json:
+        found = to_json(status) | {"time_left": status.time_left}
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        stdout().print(status_table(status))
 
 
 def _compare(arguments: list[str]) -> None:

@@ -30,7 +30,7 @@ commands:
   push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
   demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes
   verify RUN [--json]                    check every file of a run against its digest
-  lab run | compare | report ...         studies in worlds where the true quality of every answer is known
+  lab run | status | compare | report    studies in worlds where the true quality of every answer is known
 
 seralign COMMAND --help lists the options of a command."""
 

@@ -97,6 +97,20 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(root: Path) -> bool:
+    """Whether a process works in a folder that it has locked; nothing is made there."""
+    try:
+        lock = (root / LOCK).open("rb")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def partial_folder(path: Path, maker: str) -> Iterator[None]:
     """Lock the folder ``X.partial``, which holds an unfinished result, for one process.
