@@ -24,7 +24,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from seralign.objectives import IPO, OBJECTIVES, SFT, ResponseValues
-from seralign.objectives.base import StepValues
+from seralign.objectives.base import StepValues, TokenValues
 
 # What TRL and transformers deprecate of each other is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -68,6 +68,7 @@ class Seen:
     response: Tensor
     responses: ResponseValues
     token_logps: Tensor
+    reference_tokens: Tensor
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
             torch.arange(len(rows)).repeat(2), torch.ones(2 * len(rows)), len(rows),
         )  # fmt: skip
         response = inputs["completion_mask"][:, 1:].bool()
-        return Seen(loss.detach(), gradient, response, responses, token_logps)
+        return Seen(loss.detach(), gradient, response, responses, token_logps, seen["reference"].detach())
 
     return run
 
@@ -165,6 +166,14 @@ def test_losses_of_a_whole_step_equal_trl(trl_dpo: Callable[..., Seen], name: st
     step = replace(seen.responses, policy=seen.responses.policy.detach())
     responses = replace(seen.responses, step=StepValues(step, torch.arange(len(PAIRS))))
     assert_equal(OBJECTIVES[name](beta=0.07).loss(responses).mean(), seen)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_ld_dpo_equals_trl(trl_dpo: Callable[..., Seen], alpha: float) -> None:
+    seen = trl_dpo("sigmoid", 0.07, PAIRS, ld_alpha=alpha)
+    tokens = TokenValues(seen.token_logps[seen.response], seen.reference_tokens[seen.response])
+    responses = replace(seen.responses, tokens=tokens)
+    assert_equal(OBJECTIVES["ld_dpo"](beta=0.07, alpha=alpha).loss(responses).mean(), seen)
 
 
 def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[..., Seen]) -> None:

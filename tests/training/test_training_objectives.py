@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,8 +18,13 @@ from training_helpers import metrics, policy_model, random_pairs, run_training, 
 from seralign.config import TrainingConfig, load_config
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, ObjectiveSum, Term, one
+from seralign.rewards.cached_logprobs import ScoringPolicy
+from seralign.rewards.responses import Responses
+from seralign.rewards.token_logprobs import token_logps
 from seralign.training.checkpoints import CheckpointMarker
 from seralign.training.forms import check_labels
+from seralign.training.moving import Moves
+from seralign.training.train import TrainingData
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 6, "batch_size": 5, "tokens_per_pack": 60, "optimizer": "sgd", "learning_rate": 0.05, "warmup": 0.0,
@@ -87,6 +95,51 @@ def test_killed_and_resumed_with_its_state(tiny_model: Callable[[str], Path], tm
     resumed = run(model, tmp_path / "killed", objective)
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
     assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def with_tokens(model: Path, data: TrainingData) -> TrainingData:
+    """The reference's tokens, in the trainer's packs as in a run."""
+    policy = ScoringPolicy("reference", "digest", lambda: policy_model(model))
+    first = data.plan.packs[: data.plan.accumulation * -(-len(data.examples) // 5)]
+    found = []
+    for table, packs in ((data.examples, first), (data.heldout, data.heldout_packs)):
+        assert table is not None
+        assert packs is not None
+        responses = Responses(table)
+        found.append(token_logps(responses, [responses.numbering.of_rows(pack.rows) for pack in packs], policy))
+    (sums, tokens), (heldout, heldout_tokens) = found
+    assert data.reference is not None
+    assert np.array_equal(sums, data.reference)  # to the last bit
+    return replace(
+        data, reference=sums, reference_tokens=tokens, heldout_reference=heldout,
+        heldout_reference_tokens=heldout_tokens,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_tokens_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path, moves: bool) -> None:
+    """At step 0 all margins are zero; with every token whole, training is that of dpo; else it is another."""
+    model = tiny_model("llama")
+    config = TrainingConfig(**(SETTINGS | {"save_steps": 100}))
+    lines = {}
+    for name, objective in (
+        ("dpo", OBJECTIVES["dpo"](0.1)),
+        ("whole", OBJECTIVES["ld_dpo"](0.1, 1.0)),
+        ("part", OBJECTIVES["ld_dpo"](0.1, 0.2)),
+    ):
+        own = one(name, objective)
+        data = training_data(model, random_pairs(13), own, config, heldout=random_pairs(5, seed=1))
+        if name != "dpo":
+            data = with_tokens(model, data)
+        if moves:
+            data = replace(data, reference=None, heldout_reference=None, reference_tokens=None,
+                           heldout_reference_tokens=None, moves=Moves(3, 0.5))  # fmt: skip
+        run_training(policy_model(model), tmp_path / name, data, own, config)
+        lines[name] = metrics(tmp_path / name)
+        assert lines[name][0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-7)
+    for line, other in zip(lines["dpo"], lines["whole"], strict=True):
+        assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert lines["part"][-1]["eval_loss"] != pytest.approx(lines["whole"][-1]["eval_loss"], rel=1e-3)
 
 
 def test_soft_labels_are_refused_where_a_loss_has_no_form_for_them() -> None:

@@ -19,6 +19,7 @@ from seralign.objectives.f_dpo import FDPO
 from seralign.objectives.ipo import IPO
 from seralign.objectives.ipo_norm import NormalizedIPO
 from seralign.objectives.irepo import IREPO
+from seralign.objectives.ld_dpo import LDDPO
 from seralign.objectives.nca import NCA
 from seralign.objectives.nll import NLL
 from seralign.objectives.orpo import ORPO
@@ -42,6 +43,7 @@ __all__ = [
     "FDPO",
     "IPO",
     "IREPO",
+    "LDDPO",
     "NCA",
     "NLL",
     "OBJECTIVES",
@@ -77,6 +79,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cdpo": ConservativeDPO,
     "robust": RobustDPO,
     "dpo_norm": NormalizedDPO,
+    "ld_dpo": LDDPO,
     "r_dpo": LengthRegularizedDPO,
     "dpop": DPOPositive,
     "wpo": WPO,

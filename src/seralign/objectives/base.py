@@ -13,6 +13,7 @@ the last bit, and p < 1/2 is the swapped pair with 1 - p.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
     import numpy as np
     from torch import Tensor
 
-Need = Literal["state", "step"]
-"""What a loss can read beside the values of its own examples: numbers that are carried from step to step, and the
-values of all examples of the step."""
+Need = Literal["state", "step", "tokens"]
+"""What a loss can read beside the values of its own examples: numbers that are carried from step to step, the values of
+all examples of the step, and log-probabilities of tokens."""
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 Array = TypeVar("Array", "Tensor", "np.ndarray", float)
@@ -48,6 +49,7 @@ class ResponseValues:
         examples: N.
         state: Of an objective that needs ``state``: the numbers that its ``next_state`` returned after the last step.
         step: Of an objective that needs ``step``: all examples of the step.
+        tokens: Of an objective that needs ``tokens``: the log-probability of each token.
 
     Raises:
         ValueError: a tensor is not [R], which would broadcast silently; a value is in half precision, where a sum
@@ -62,6 +64,7 @@ class ResponseValues:
     examples: int
     state: tuple[float, ...] = ()
     step: StepValues | None = None
+    tokens: TokenValues | None = None
 
     def __post_init__(self) -> None:
         shape = self.policy.shape
@@ -111,6 +114,27 @@ class StepValues:
 
     responses: ResponseValues
     at: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TokenValues:
+    """Log-probabilities of the T tokens of all responses, one response after the other. ``policy`` sums to theirs.
+
+    Args:
+        policy: log pi of each token, in nats [T].
+        reference: log pi_ref of each token [T]; None for objectives without reference.
+    """
+
+    policy: Tensor
+    reference: Tensor | None
+
+    def by_response(self, lengths: Tensor, of: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        """A function of policy and reference, one row for each response: [R, L], 0 past its end."""
+        import torch
+
+        values = of(self.policy, self.reference)
+        is_token = torch.arange(int(lengths.max()), device=values.device) < lengths[:, None]
+        return values.new_zeros(is_token.shape).masked_scatter(is_token, values)
 
 
 class Objective(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seralign.errors import ConfigError
-from seralign.objectives.base import ResponseValues, StepValues, hard_labels, needs_of
+from seralign.objectives.base import ResponseValues, StepValues, TokenValues, hard_labels, needs_of
 from seralign.objectives.sums import ObjectiveSum, Term
 from seralign.plugins import plugin_errors
 
@@ -72,6 +72,8 @@ def _try(term: Term, uses_reference: bool, key: str) -> None:
             if not all(math.isfinite(number) for number in state) or len(state) != len(own.initial_state):
                 raise _wrong(term, key, f"must be as many finite numbers as initial_state, got {state}", "next_state")
         responses = replace(responses, state=tuple(state))
+    if "tokens" in needs:
+        responses = replace(responses, tokens=_tokens(responses))
     if "step" in needs:
         step = replace(responses, policy=responses.policy.detach(), state=())
         responses = replace(responses, step=StepValues(step, torch.arange(responses.examples)))
@@ -120,6 +122,17 @@ def _examples(term: Term, uses_reference: bool) -> ResponseValues:
         preference=torch.tensor(preference)[:count],
         examples=3,
     )
+
+
+def _tokens(responses: ResponseValues) -> TokenValues:
+    """Tokens that all have the same share of their response."""
+    counts = responses.lengths.long()
+    policy, reference = (
+        None if values is None else (values / responses.lengths).repeat_interleave(counts)
+        for values in (responses.policy, responses.reference)
+    )
+    assert policy is not None
+    return TokenValues(policy, reference)
 
 
 def _wrong(term: Term, key: str, what: str, of: str = "loss") -> ConfigError:

@@ -7,12 +7,15 @@ from typing import Literal
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from seralign import distributed
 from seralign.data.table import example_ids
 from seralign.pipeline.context import Loop, Policy
+from seralign.policy.token_logps import TokenLogps
 from seralign.rewards.cached_logprobs import logps
 from seralign.rewards.responses import Responses
+from seralign.rewards.token_logprobs import token_logps
 from seralign.runs.files import write_table
 from seralign.runs.layout import SCRATCH
 from seralign.runs.sealed import is_sealed, read_sealed_table, write_sealed_table
@@ -59,3 +62,33 @@ def reference_logps(
     if distributed.is_main():
         write_table(file, {name: stored[name] for name in stored.column_names})
     return numbering.from_lists(stored["logps"])
+
+
+def reference_token_logps(
+    loop: Loop,
+    file: Path,
+    table: datasets.Dataset,
+    reads: Literal["all", "first"],
+    packs: list[Pack],
+    reference: Policy,
+) -> tuple[np.ndarray, TokenLogps]:
+    """As ``reference_logps``, with those of each token.
+
+    They are always computed in exactly the trainer's packs, and never taken from the cache, which has no tokens.
+    """
+    responses = Responses(table, reads)
+    part = file.parent / SCRATCH / f"{file.stem}_tokens.sealed"
+    lengths = np.asarray(responses.lengths, dtype=np.int64)
+    if not distributed.broadcast(is_sealed(part)):
+        both = response_packs(packs, responses.numbering)
+        sums, tokens = token_logps(responses, both, loop.training_policy(reference))
+        if distributed.is_main():
+            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+            lists = pa.LargeListArray.from_arrays(offsets, pa.array(tokens.values, pa.float32()))
+            write_sealed_table(part, {"logp": pa.array(sums, pa.float64()), "tokens": lists})
+        distributed.barrier()
+    stored = read_sealed_table(part)
+    sums = stored["logp"].to_numpy()
+    if distributed.is_main():
+        write_table(file, {"example_id": example_ids(table), "logps": responses.numbering.as_lists(sums)})
+    return sums, TokenLogps(stored["tokens"].combine_chunks().flatten().to_numpy(zero_copy_only=False), lengths)

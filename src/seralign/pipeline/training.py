@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import datasets
+import numpy as np
 from transformers import set_seed
 
 from seralign import distributed
@@ -19,10 +22,11 @@ from seralign.pipeline.forecast.foreseen import table_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.heldout import keep_heldout, known_heldout
 from seralign.pipeline.inputs import FORWARD
-from seralign.pipeline.reference import first_packs, reference_logps
+from seralign.pipeline.reference import first_packs, reference_logps, reference_token_logps
 from seralign.pipeline.rows import Rows
 from seralign.pipeline.stage import Context
 from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.token_logps import TokenLogps
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs.figures import TrainFigures
@@ -31,7 +35,7 @@ from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
 from seralign.training.moving import Moves
-from seralign.training.plan import plan_training, response_packs
+from seralign.training.plan import Pack, plan_training, response_packs
 from seralign.training.train import TrainingData, heldout_packs, train
 
 if TYPE_CHECKING:
@@ -89,18 +93,19 @@ class Training:
         held = training_columns(heldout) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         start, reference = context.policy(self.start), self._reference(context)
-        own = held_own = None
-        reads = objective.reads
         moves = None if reference is None else _moves(loop.config)
+        own = held_own = _NOT_READ
         if reference is not None and moves is None:
-            own = reference_logps(loop, folder / REFERENCE, table, reads, first_packs(plan), start, reference)
+            scored = partial(_scored, loop, objective, start, reference)
+            own = scored(folder / REFERENCE, table, first_packs(plan))
             if held is not None and held_packs is not None:
-                file = folder / REFERENCE_HELDOUT
-                held_own = reference_logps(loop, file, held, reads, held_packs, start, reference)
+                held_own = scored(folder / REFERENCE_HELDOUT, held, held_packs)
         before = None
         if held is not None and held_packs is not None and objective.compares:
             before = known_heldout(loop, start, held, held_packs)
-        data = TrainingData(table, plan, own, held, held_packs, held_own, before, moves)
+        data = TrainingData(
+            table, plan, own.logps, held, held_packs, held_own.logps, before, moves, own.tokens, held_own.tokens
+        )
         fresh_adapter = loop.config.policy.lora if start.source.adapter is None else None
         seed = loop.seed(self.name, "training")
         # A new adapter's weights are drawn when the model is loaded, before the trainer sets its seed.
@@ -155,7 +160,9 @@ class Training:
             for data, packs in ((rows, first_packs(plan)), (held, held_packs)):
                 if data is None:
                     continue
-                todo = forecast.cache.missing(key, data.keys, response_packs(packs, data.numbering), exact=exact)
+                todo = response_packs(packs, data.numbering)
+                if "tokens" not in objective.needs:  # which are in no cache
+                    todo = forecast.cache.missing(key, data.keys, todo, exact=exact)
                 if todo:
                     own = [data.rows_of(pack) for pack in todo]
                     passes.append(forecast.row_passes(self.section, data, own))
@@ -195,6 +202,31 @@ class Training:
         settings = config.training if self.section == "training" else config.sft
         assert settings is not None
         return replace(settings, max_steps=steps, epochs=None) if self.as_long_as else settings
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Log-probabilities of responses [R] under the reference, and those of their tokens, as far as they are read."""
+
+    logps: np.ndarray | None = None
+    tokens: TokenLogps | None = None
+
+
+_NOT_READ = _Scored()
+
+
+def _scored(
+    loop: Loop,
+    objective: ObjectiveSum,
+    start: Policy,
+    reference: Policy,
+    file: Path,
+    table: datasets.Dataset,
+    packs: list[Pack],
+) -> _Scored:
+    if "tokens" in objective.needs:
+        return _Scored(*reference_token_logps(loop, file, table, objective.reads, packs, reference))
+    return _Scored(reference_logps(loop, file, table, objective.reads, packs, start, reference))
 
 
 def _moves(config: RunConfig) -> Moves | None:

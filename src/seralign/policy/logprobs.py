@@ -46,7 +46,19 @@ def response_logps(
         ValueError: the model cannot take packed rows, or not with sequences of this length.
         ModelError: the model has an adapter with virtual tokens.
     """
-    logps_N = response_token_logps(model, input_ids, attention_mask, source, target, position_ids)
+    return summed(response_token_logps(model, input_ids, attention_mask, source, target, position_ids), lengths)
+
+
+def summed(logps_N: Tensor, lengths: Tensor) -> Tensor:
+    """Sums of the tokens of each response, in the exact data type of the device.
+
+    Args:
+        logps_N: [N] the tokens of all responses, one response after the other.
+        lengths: [R] number of tokens of each response.
+
+    Returns:
+        [R].
+    """
     exact = exact_dtype(logps_N.device)
     is_token = torch.arange(int(lengths.max()), device=logps_N.device) < lengths[:, None]
     return (

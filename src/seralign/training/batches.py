@@ -17,9 +17,11 @@ from torch import Tensor
 from seralign.data.numbering import Numbering
 from seralign.data.table import all_lengths, column_lengths, forms, numbered_responses, response_lengths
 from seralign.objectives import ObjectiveSum, ResponseValues
+from seralign.objectives.base import TokenValues
 from seralign.policy.packing import BATCH_NAMES, make_batch
 from seralign.policy.packs import Sizes
 from seralign.policy.precision import exact_dtype
+from seralign.policy.token_logps import TokenLogps
 from seralign.training.plan import Pack, Plan
 
 ResponseModel = Callable[..., Tensor]
@@ -38,6 +40,7 @@ class PackDataset(torch.utils.data.Dataset):
         packed_length: Longest sequence that the model accepts in packed rows.
         reference: Log-probabilities under the reference, in nats, of the used responses of ``examples``, by their
             number [R] (see ``seralign.data.numbering``); None if the objective has no reference.
+        reference_tokens: As ``reference``, of each token, if the objective reads tokens.
         denominators: For each pack, the divisors of the summed losses of the terms in its optimizer step [T]; only for
             training.
 
@@ -50,6 +53,7 @@ class PackDataset(torch.utils.data.Dataset):
     packed_length: int
     reference: np.ndarray | None = None
     denominators: Sequence[Sequence[float]] | None = None
+    reference_tokens: TokenLogps | None = None
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -85,6 +89,8 @@ class PackDataset(torch.utils.data.Dataset):
             numbers["denominators"] = self.denominators[index]
         if self.reference is not None:
             numbers["reference"] = self.reference[self.numbering.of_rows(pack.rows)]
+        if self.reference_tokens is not None:
+            numbers["reference_tokens"] = self.reference_tokens.of(self.numbering.of_rows(pack.rows))
         device: Any = PartialState().device
         exact = exact_dtype(device)
         sequences = [(rows["prompt_ids"][row], rows["response_ids"][row][place]) for row, place in at]
@@ -117,8 +123,12 @@ def loss_denominators(examples: datasets.Dataset, plan: Plan, objective: Objecti
 
 
 def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
-    """The objective's input: a pack from ``PackDataset`` and the model's values of its responses [R]."""
-    like = {name: batch[name].to(values.dtype) for name in ("lengths", "preference", "reference") if name in batch}
+    """The objective's input: a pack from ``PackDataset`` and the model's values of its responses [R].
+
+    If the objective reads tokens, the pack also has ``tokens``, the model's values of each.
+    """
+    names = ("lengths", "preference", "reference", "reference_tokens", "tokens")
+    like = {name: batch[name].to(values.dtype) for name in names if name in batch}
     return ResponseValues(
         policy=values,
         reference=like.get("reference"),
@@ -126,6 +136,7 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
         example=batch["example"],
         preference=like["preference"],
         examples=len(batch["weight"]),
+        tokens=TokenValues(like["tokens"], like.get("reference_tokens")) if "tokens" in like else None,
     )
 
 

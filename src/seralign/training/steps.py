@@ -124,4 +124,4 @@ def _tensors(responses: ResponseValues) -> dict[str, Tensor]:
 def _plain(responses: ResponseValues) -> ResponseValues:
     """Without gradient, in main memory, and without what the step itself gives."""
     moved = {name: value.detach().cpu() for name, value in _tensors(responses).items()}
-    return replace(responses, **moved, state=(), step=None)
+    return replace(responses, **moved, state=(), step=None, tokens=None)

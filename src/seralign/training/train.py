@@ -25,6 +25,7 @@ from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import abilities
 from seralign.policy.packs import fill
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.token_logps import TokenLogps
 from seralign.progress import Bar, bar, say
 from seralign.runs.layout import HELDOUT_PREFIX, LOSS, METRICS, POLICY, SCRATCH
 from seralign.training.arguments import training_arguments
@@ -48,6 +49,9 @@ class TrainingData:
     ``heldout_first``: log-probabilities of the held-out responses [R] under the policy at the start of the
     training, from the same packs; None if they have to be measured.
 
+    ``reference_tokens``, ``heldout_reference_tokens``: Log-probabilities of each token under the reference, if the
+    objective reads them.
+
     ``moves``: How the reference follows the policy; it then begins at the policy itself, and there are no
     log-probabilities of it.
     """
@@ -60,6 +64,8 @@ class TrainingData:
     heldout_reference: np.ndarray | None = None
     heldout_first: np.ndarray | None = None
     moves: Moves | None = None
+    reference_tokens: TokenLogps | None = None
+    heldout_reference_tokens: TokenLogps | None = None
 
 
 @dataclass(frozen=True)
@@ -189,9 +195,14 @@ def _trainer(
 ) -> PreferenceTrainer:
     heldout, longest = None, abilities(model).longest
     if data.heldout is not None and data.heldout_packs is not None:
-        heldout = PackDataset(data.heldout, data.heldout_packs, objective, longest, data.heldout_reference)
+        held_tokens = data.heldout_reference_tokens
+        heldout = PackDataset(
+            data.heldout, data.heldout_packs, objective, longest, data.heldout_reference, reference_tokens=held_tokens
+        )
     denominators = loss_denominators(data.examples, data.plan, objective)
-    packs = PackDataset(data.examples, data.plan.packs, objective, longest, data.reference, denominators)
+    packs = PackDataset(
+        data.examples, data.plan.packs, objective, longest, data.reference, denominators, data.reference_tokens
+    )
     arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
     kept = [running, *(each for each in (moving, average) if each is not None)]
     try:

@@ -17,7 +17,7 @@ from seralign.errors import ConfigError
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
 from seralign.objectives.base import StepValues
 from seralign.objectives.checked import losses_of, term_key
-from seralign.policy.logprobs import response_logps
+from seralign.policy.logprobs import response_logps, response_token_logps, summed
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, ResponseModel, model_inputs, numbers, response_values
 from seralign.training.moving import MovingReference
@@ -61,7 +61,7 @@ class PreferenceTrainer(Trainer):
         self.values = values
         self.running = RunningState(objective) if running is None else running
         self.moving = moving
-        self._views = "step" in objective.needs
+        self._views, self._tokens = "step" in objective.needs, "tokens" in objective.needs
         # The view of the step whose number it is.
         self._view: tuple[int, StepView] | None = None
         # Values of the held-out responses [R], by step.
@@ -76,8 +76,7 @@ class PreferenceTrainer(Trainer):
         """The share of this pack in the loss of the step. Gradients are averaged over processes, hence the factor."""
         packs: PackDataset = self.train_dataset  # pyright: ignore
         view = self._step_view(model, packs, int(inputs["pack"])) if self._views else None
-        inputs = self._with_reference(model, inputs)
-        values = self.values(model, **model_inputs(inputs))
+        values, inputs = self._forward(model, self._with_reference(model, inputs))
         losses = self._pack(inputs, values, self._sums, packs.of_pairs, view, seen=True)
         sums = zip(self.objective.terms, losses, inputs["denominators"], strict=True)
         loss = sum(term.weight * loss / denominator for term, loss, denominator in sums) * distributed.world_size()
@@ -88,7 +87,8 @@ class PreferenceTrainer(Trainer):
     ) -> dict[str, float]:
         """Loss and metrics on the held-out packs, over all processes, each example counted once."""
         packs: PackDataset = self.eval_dataset if eval_dataset is None else eval_dataset  # pyright: ignore
-        known = self._first_values if eval_dataset is None and self.state.global_step == 0 else None
+        at_first = eval_dataset is None and self.state.global_step == 0 and not self._tokens
+        known = self._first_values if at_first else None
         model: Any = self.model
         was_training = model.training
         model.eval()
@@ -101,8 +101,7 @@ class PreferenceTrainer(Trainer):
             if at >= len(packs):  # processes that share a model (FSDP) must run it the same number of times
                 inputs["weight"] = torch.zeros_like(inputs["weight"])
             if known is None:
-                inputs = self._with_reference(model, inputs)
-                values = self._without_gradient(model, inputs)
+                values, inputs = self._without_gradient(model, self._with_reference(model, inputs))
             else:
                 device = inputs["weight"].device
                 own = known[packs.numbering.of_rows(packs.packs[pack].rows)]
@@ -143,15 +142,27 @@ class PreferenceTrainer(Trainer):
         if self.moving is None:
             return inputs
         with self.moving.in_place():
-            return inputs | {"reference": self._without_gradient(model, inputs)}
+            values, found = self._without_gradient(model, inputs)
+        tokens = {"reference_tokens": found["tokens"]} if self._tokens else {}
+        return inputs | {"reference": values} | tokens
 
-    def _without_gradient(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The model's values of the responses of a pack [R], for no later pass to depend on."""
+    def _forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's values of the responses of a pack [R], and the pack with ``tokens``, if the objective reads
+        them."""
+        batch = model_inputs(inputs)
+        if not self._tokens:
+            return self.values(model, **batch), inputs
+        lengths = batch.pop("lengths")
+        tokens = response_token_logps(model, **batch)
+        return summed(tokens, lengths), inputs | {"tokens": tokens}
+
+    def _without_gradient(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``_forward``, for no later pass to depend on."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            values = self.values(model, **model_inputs(inputs))
+            found = self._forward(model, inputs)
         # In mixed precision, weights that are cast without gradient would stay so for the passes that need one.
         torch.clear_autocast_cache()
-        return values
+        return found
 
     def _step_view(self, model: nn.Module, packs: PackDataset, pack: int) -> StepView:
         """The examples of the step of a pack, by a forward pass over all its packs before the first of them."""
@@ -162,7 +173,7 @@ class PreferenceTrainer(Trainer):
             first = pack // size * size
             for number in range(first + distributed.rank(), first + size, world):
                 inputs = self._with_reference(model, self._prepare_inputs(packs[number]))
-                values = self._without_gradient(model, inputs)
+                values, inputs = self._without_gradient(model, inputs)
                 if packs.packs[number].counts:
                     found[number] = response_values(inputs, values)
             self._view = step, step_view(found)

@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SaveStrategy
 
 from seralign.config import TrainingConfig
-from seralign.data.table import column_lengths, numbered_responses, to_prompt
+from seralign.data.table import all_lengths, column_lengths, numbered_responses, to_prompt
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop
 from seralign.pipeline.plan.costs import (
@@ -47,6 +47,7 @@ from seralign.policy.packing import make_batch
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free
 from seralign.policy.sampling import SamplingParams, sample
+from seralign.policy.token_logps import TokenLogps
 from seralign.rewards.responses import Responses
 from seralign.training.arguments import training_arguments
 from seralign.training.batches import PackDataset, loss_denominators
@@ -112,10 +113,14 @@ def measure_steps(
     rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
     table = datasets.concatenate_datasets([table, *short])
     plan = Plan([Pack(rows) for rows in rising for _ in range(times)], len(rising), times, 1)
-    reference = np.zeros(len(numbered_responses(table, objective.reads))) if objective.uses_reference else None
-    data = PackDataset(
-        table, plan.packs, objective, abilities(model).longest, reference, loss_denominators(table, plan, objective)
-    )
+    numbering = numbered_responses(table, objective.reads)
+    reference = np.zeros(len(numbering)) if objective.uses_reference else None
+    tokens = None
+    if "tokens" in objective.needs:
+        lengths = all_lengths(table, numbering)
+        tokens = TokenLogps(np.zeros(lengths.sum(), dtype=np.float32), lengths)
+    denominators = loss_denominators(table, plan, objective)
+    data = PackDataset(table, plan.packs, objective, abilities(model).longest, reference, denominators, tokens)
     quiet = replace(config, report_to=[], eval_steps=None, log_steps=10**9)
     arguments = training_arguments(quiet, plan, scratch, section=section, heldout=False, seed=0)
     arguments.save_strategy = SaveStrategy.NO
