@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
-from seralign.config import RunConfig, load_config
+from seralign.config import RunConfig, load_config, to_dict
 from seralign.data.table import read_table
 from seralign.errors import ConfigError, StoreError
 from seralign.laboratory.clauses import VOCABULARY
@@ -18,9 +18,11 @@ from seralign.laboratory.grammar import EOS
 from seralign.laboratory.model import build_tokenizer, save_model
 from seralign.pipeline import train
 from seralign.pipeline.world import with_world
+from seralign.policy.load import load_model
 from seralign.policy.speed import Rates
 from seralign.runs import Run
 from seralign.runs.layout import WORLD
+from seralign.studies.runs import _ready
 
 SCORER = """
 def score(prompts, responses):
@@ -135,6 +137,53 @@ def test_a_world_is_sampled_as_configured_and_not_as_this_machine_is_fast(
     monkeypatch.setattr("seralign.pipeline.precision.processor_rates", lambda shape: Rates(float32=1.0, bfloat16=50.0))
     with pytest.raises(Loaded, match=f"^{dtype}$"):
         with_world(Run(here / "run"), config(**settings))
+
+
+def test_worlds_that_differ_in_labels_share_their_responses(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second world and the third load no model; another seed or temperature needs other responses."""
+    loaded = []
+
+    def load(*given: Any) -> Any:
+        loaded.append(given)
+        return load_model(*given)
+
+    monkeypatch.setattr("seralign.pipeline.own_world.load_model", load)
+    counts = []
+    for name, changes in (
+        ("a", {}),
+        ("b", {"world__noise": 0.4}),
+        ("c", {"world__soft_labels": True, "world__gold_strength": 1.0}),
+        ("d", {"world__seed": 1}),
+    ):
+        with_world(Run(here / name), config(**changes), here / "samples.sqlite")
+        counts.append(len(loaded))
+    assert 0 < counts[0] == counts[1] == counts[2] < counts[3]
+    responses = [
+        {
+            frozenset((tuple(row["chosen_ids"]), tuple(row["rejected_ids"])))
+            for row in rows_of(here / name / WORLD / "pairs.jsonl")
+        }
+        for name in "abcd"
+    ]
+    assert responses[0] == responses[1] == responses[2] != responses[3]
+    assert not (here / "a" / "cache").exists()
+
+
+def test_a_study_samples_such_worlds_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(
+        "seralign.pipeline.own_world.load_model", lambda *given: loaded.append(given) or load_model(*given)
+    )
+    homes = []
+    for noise in (0.2, 0.4):
+        values = to_dict(config(world__noise=noise))
+        keys = {"policy.model": "model", "world": values["world"], "data.max_length": 60, "rounds": 1}
+        home, found = _ready(keys, here / "study", here / "study" / "run", model=None)
+        homes.append(home)
+        assert len(loaded) == 3, "pairs, held-out and validation pairs, once"
+        assert found.data.pairs is not None
+        assert found.data.pairs.path == str(home.path(WORLD, "pairs.jsonl"))
+    assert homes[0].root != homes[1].root
 
 
 def test_the_labeller_alone_leaves_the_responses(here: Path) -> None:

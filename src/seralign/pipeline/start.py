@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from seralign.config import RunConfig
 from seralign.evaluation.scorer import ScoreFunction
@@ -112,7 +113,7 @@ class Start:
 
 
 @contextmanager
-def started(run: Run, given: RunConfig, scorer: ScoreFunction | None) -> Iterator[Start]:
-    """The start of a run; its store of results is closed at the end."""
-    with closing(run_results(run)) as results:
+def started(run: Run, given: RunConfig, scorer: ScoreFunction | None, store: Path | None = None) -> Iterator[Start]:
+    """The start of a run; its store of results, in the run or in the file ``store``, is closed at the end."""
+    with closing(run_results(run) if store is None else Results(store)) as results:
         yield Start(run, given, scorer, results)

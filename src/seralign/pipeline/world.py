@@ -74,13 +74,19 @@ class World:
         return inputs | settings(config, *ENCODING, *FORWARD, "scoring.dtype")
 
 
-def with_world(run: Run, given: RunConfig) -> RunConfig:
+def with_world(run: Run, given: RunConfig, store: Path | None = None) -> RunConfig:
     """The configuration, completed from its world, which is made in the folder if it is not there.
+
+    Args:
+        run: Where the world is.
+        given: The configuration.
+        store: File with sampled responses, for several worlds of one's own that differ only in their labels. By
+            default, the run's own.
 
     Raises:
         ModelError: a configured model cannot be trained.
     """
-    with started(run, given, None) as start:
+    with started(run, given, None, store) as start:
         if given.world is not None:
             carry_out(run, World(given.world), start)
         return start.config

@@ -3,6 +3,7 @@
 worlds/DIGEST/world/, data/        a world; its validation and test prompts and pairs as tokens
 supervised/DIGEST/run/             a supervised policy
 cache/DIGEST.sqlite                log-probabilities under a supervised policy, for all runs that start from it
+cache/samples.sqlite               responses of the policy of worlds of one's own, for all that differ only in labels
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,8 @@ from seralign.studies.label_quality import round_labels
 from seralign.studies.measure import Exam, measure
 
 _PARTS = "parts"
+# Sampled responses of the worlds of one's own.
+SAMPLES = "cache/samples.sqlite"
 
 
 def supervised_run(supervised: Supervised, root: Path) -> str:
@@ -107,8 +110,12 @@ def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | Non
     home = Run(root / "worlds" / world_digest(overrides))
     # Cells are compared with each other, whatever machine they run on, so their precision is fixed.
     given = settled(cell_config(overrides, out), "float32")
-    with _waited(home.root):
-        config = with_world(home, given)
+    with ExitStack() as held:
+        held.enter_context(_waited(home.root))
+        if given.world is not None and given.world.own is not None:
+            # One process samples, and worlds that differ only in their labels find the same responses.
+            held.enter_context(_waited(root / "worlds"))
+        config = with_world(home, given, root / SAMPLES)
     # The held-out prompts of the world are the study's, not the run's.
     data = replace(config.data, heldout=given.data.heldout)
     policy = replace(config.policy, model=model or config.policy.model)
