@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import operator
 import sys
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common, inputs, models
+from benchmarks import label as label_benchmark
 from benchmarks.common import (
     BFLOAT16,
     Check,
@@ -399,3 +401,12 @@ def test_rounds_are_equal_only_if_each_part_is(
     found = ([Round(1.0, {}, {}, PEER_ROUND | changed)], [Round(1.0, {}, {}, {"policy": end}) for end in ends])
     checks = round_checks(ROUND_OURS, found, rewards, losses)
     assert [at for at, check in enumerate(checks) if not check.passed] == failed
+
+
+def test_the_benchmark_of_labelling_labels_what_it_made(tmp_path: Path) -> None:
+    found = label_benchmark.measure(20, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
+    shares = [[label_benchmark.different_words("", response, {}) for response in row["responses"]] for row in rows]
+    assert found["pairs"] == sum(first != second for first, second in shares)
+    assert found["rows"] == len(rows) == 20
+    assert found["peak_memory_mb"] > 10

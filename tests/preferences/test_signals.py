@@ -37,6 +37,7 @@ def asked(response: str, **row: Any) -> Asked:
 
 
 def test_ratings_are_means_and_null_is_no_rating() -> None:
+    assert Ratings().read(group(ratings=[True, False, [True, False]])) == Scored((1.0, 0.0, 0.5))
     found = Ratings().read(group(ratings=[4, [1, 2, None], None]))
     assert found == Scored((4.0, 1.5, None), ("no rating",))
     assert Ratings(lower_is_better=True).read(group(ratings=[4, "2.5", 0])) == Scored((-4.0, -2.5, 0.0))
@@ -53,7 +54,7 @@ def test_ratings_are_read_from_columns_and_from_the_rows_of_responses() -> None:
     [
         ({"ratings": [1, 2]}, r"raw.jsonl row 7: ratings has 2 values, and there are 3 responses"),
         ({"ratings": [1, 2, float("nan")]}, "ratings must be a finite number or null, got nan"),
-        ({"ratings": [1, 2, True]}, "ratings must be a finite number or null, got True"),
+        ({"ratings": [1, 2, {"x": 1}]}, "ratings must be a finite number or null, got {'x': 1}"),
         ({"ratings": [1, 2, "good"]}, "ratings must be a finite number or null, got 'good'"),
         ({"ratings": 3}, "ratings must be a list with a value for each of 3 responses, got 3"),
         ({"score": 3}, "there is no column 'ratings'; the columns are prompt, score"),

@@ -18,6 +18,7 @@ Kind = Literal["pairs", "demonstrations", "prompts"]
 _THUMBS = {"true", "false", "good", "bad", "desirable", "undesirable", "chosen", "rejected"}
 # Columns that hold only a thumbs up or down.
 _TAGS = ("kto_tag", "desirable")
+_LABEL = "seralign label makes pairs of such rows (docs/labels.md)"
 # An answer column with a number or a letter in its name.
 _NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
 _RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
@@ -83,28 +84,27 @@ def refuse_other_formats(row: Row, place: Place) -> None:
     if thumb is not None and columns.is_demonstration(row, place):
         raise place.error(
             f"{thumb} is true or false, so the row is an unpaired preference as in KTO, which this version does not "
-            "train on yet; a pair has two answers to one prompt, chosen and rejected. "
+            f"train on yet; a pair has two answers to one prompt, chosen and rejected. {_LABEL}. "
             f"If {thumb} means something else, rename the column; {columns.listed(row)}"
         )
     scores = [name for name, value in row.items() if name in _SCORES and _is_score(value)]
     if scores and columns.is_demonstration(row, place):
         raise place.error(
             f"a single answer with scores ({columns.listed_names(scores)}) as in HelpSteer, which this version does "
-            "not train on yet; write a row with prompt, chosen and rejected for each two answers to a prompt, with the "
-            "higher score as chosen, or remove the scores to train on every answer as a demonstration. "
+            f"not train on yet. {_LABEL}; or remove the scores to train on every answer as a demonstration. "
             f"If {scores[0]} means something else, rename the column; {columns.listed(row)}"
         )
     ranked = _ranked(row)
     if ranked is not None:
         raise place.error(
-            f"{ranked} is a list of ranked answers as in Nectar, and this version does not train on rankings yet; "
-            f"write a row with prompt, chosen and rejected for each two answers to compare; {columns.listed(row)}"
+            f"{ranked} is a list of ranked answers as in Nectar, and this version does not train on rankings yet. "
+            f"{_LABEL}; {columns.listed(row)}"
         )
     numbered = [name for name in row if _NUMBERED.fullmatch(name)]
     if len(numbered) > 1 and not columns.is_demonstration(row, place):
         raise place.error(
             f"{columns.listed_names(numbered)} are several answers to one prompt as in HelpSteer, a format that is not "
-            f"supported; write a row with prompt, chosen and rejected for each two; {columns.listed(row)}"
+            f"supported. {_LABEL}; {columns.listed(row)}"
         )
 
 

@@ -15,7 +15,8 @@ class Ratings:
 
     Args:
         column: The column: a list with a value for each response, or a column of each response's own row or object, or
-            a list of columns. A value is a number, a list of numbers (several annotators), or null.
+            a list of columns. A value is a number, true or false (a thumb up or down), a list of them (several
+            annotators), or null.
         lower_is_better: The lower rating is the better one, as for an error or a rank.
         temperature: p = sigmoid(difference / temperature); null gives the better one p = 1.
     """
@@ -38,5 +39,6 @@ class Ratings:
     def _mean(self, value: object, group: Group) -> float | None:
         name = self.column if isinstance(self.column, str) else "a rating"
         values = value if isinstance(value, list | tuple) else [value]
+        values = [float(one) if isinstance(one, bool) else one for one in values]
         given = [one for one in (number(each, name, group) for each in values) if one is not None]
         return sum(given) / len(given) if given else None
