@@ -214,9 +214,9 @@ CASES: list[Case] = [
     Case("cpo", (2.513015, 2.893015), soft=_cpo("conservative"),
          settings={"beta": 0.1, "nll_weight": 1.0, "soft_labels": "conservative"}),
     Case("dpop", (0.474077, 0.656729), _dpop, {"beta": 0.1, "penalty": 2.0}),
-    Case("wpo", (0.001937, 0.002266), soft=_wpo("geometric"), settings={"beta": 0.1}),
+    Case("wpo", (0.001937, 0.002266), soft=_wpo("geometric"), settings={"beta": 0.1, "alignment": "none"}),
     Case("wpo", (0.001937, 0.002346), soft=_wpo("conservative"),
-         settings={"beta": 0.1, "soft_labels": "conservative"}),
+         settings={"beta": 0.1, "alignment": "none", "soft_labels": "conservative"}),
     Case("unlikelihood", (3.0, 4.2), lambda c, r: -c.policy + 0.5 * r.policy, {"rejected_weight": 0.5}),
     Case("irepo", (5.975282, 0.785518), soft=_irepo, settings={"beta": 0.1, "clip": 0.05}),
 ]  # fmt: skip

@@ -69,6 +69,7 @@ class Seen:
     responses: ResponseValues
     token_logps: Tensor
     reference_tokens: Tensor
+    collisions: Tensor | None
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,8 @@ def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
 
             def __call__(self, **kwargs: Any) -> Any:
                 output = self.model(**kwargs)
+                if self.name == "policy" and getattr(output, "log_sum_sq_probs", None) is not None:
+                    seen["collisions"] = output.log_sum_sq_probs
                 output.log_probs = seen[self.name] = output.log_probs.detach().requires_grad_()
                 return output
 
@@ -110,7 +113,15 @@ def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
             torch.arange(len(rows)).repeat(2), torch.ones(2 * len(rows)), len(rows),
         )  # fmt: skip
         response = inputs["completion_mask"][:, 1:].bool()
-        return Seen(loss.detach(), gradient, response, responses, token_logps, seen["reference"].detach())
+        return Seen(
+            loss.detach(),
+            gradient,
+            response,
+            responses,
+            token_logps,
+            seen["reference"].detach(),
+            seen.get("collisions"),
+        )
 
     return run
 
@@ -166,6 +177,20 @@ def test_losses_of_a_whole_step_equal_trl(trl_dpo: Callable[..., Seen], name: st
     step = replace(seen.responses, policy=seen.responses.policy.detach())
     responses = replace(seen.responses, step=StepValues(step, torch.arange(len(PAIRS))))
     assert_equal(OBJECTIVES[name](beta=0.07).loss(responses).mean(), seen)
+
+
+def test_wpo_equals_trl(trl_dpo: Callable[..., Seen]) -> None:
+    """With sampled alignment, which is TRL's; the weights without are others."""
+    seen = trl_dpo("sigmoid", 0.07, PAIRS, use_weighting=True)
+    assert seen.collisions is not None
+    tokens = TokenValues(seen.token_logps[seen.response], None, seen.collisions[seen.response].detach())
+    responses = replace(seen.responses, tokens=tokens)
+    ours = OBJECTIVES["wpo"](beta=0.07).loss(responses).mean()
+    torch.testing.assert_close(ours.detach(), seen.loss, rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(ours, seen.token_logps)
+    torch.testing.assert_close(gradient[seen.response], seen.gradient[seen.response], rtol=1e-4, atol=0)
+    without = OBJECTIVES["wpo"](beta=0.07, alignment="none").loss(responses).mean()
+    assert float(without) != pytest.approx(float(seen.loss), rel=0.1)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])

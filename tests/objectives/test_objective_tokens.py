@@ -1,7 +1,8 @@
-"""LD-DPO, which reads tokens: hand-worked values, an independent implementation, soft labels."""
+"""LD-DPO and WPO, which read tokens: hand-worked values, an independent implementation, soft labels."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from objective_pairs import pairs
 from torch import Tensor
 
-from seralign.objectives import DPO, LDDPO, ResponseValues
+from seralign.objectives import DPO, LDDPO, WPO, ResponseValues
 from seralign.objectives.base import TokenValues
 
 
@@ -84,3 +85,16 @@ def test_the_swapped_pair_with_the_opposite_label_is_the_same(form: str) -> None
     own = LDDPO(0.3, 0.4, form)  # type: ignore[arg-type]
     swapped = of_tokens(sides[::-1], references[::-1], 1 - p)
     torch.testing.assert_close(own.loss(of_tokens(sides, references, p)), own.loss(swapped), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("form", "p"), [("geometric", 1.0), ("conservative", 0.8)])
+def test_wpo_worked_by_hand(form: str, p: float) -> None:
+    sides = [[torch.full((5,), -2.0, dtype=torch.float64)], [torch.full((4,), -3.5, dtype=torch.float64)]]
+    references = [[torch.full((5,), -2.4, dtype=torch.float64)], [torch.full((4,), -2.75, dtype=torch.float64)]]
+    responses = of_tokens(sides, references, torch.tensor([p], dtype=torch.float64))
+    assert responses.tokens is not None
+    collisions = torch.full((9,), -1.0, dtype=torch.float64)
+    responses = replace(responses, tokens=replace(responses.tokens, collisions=collisions))
+    expected = {"geometric": 0.014316, "conservative": math.exp(-3.5) * 0.574077}[form]
+    own = WPO(0.1, "sampled", form)  # type: ignore[arg-type]
+    assert own.loss(responses).item() == pytest.approx(expected, abs=1e-6)

@@ -182,7 +182,7 @@ def test_another_run_with_the_same_cache_computes_no_reference_again(tmp_path: P
 
 
 # One of each implicit reward, what the trainer does more for, and all others where time does not count.
-REWARDS = ("ipo", "simpo", "dpo_norm", "slic_hf", "alpha_po", "f_dpo", "orpo", "bco", "aot", "ld_dpo")
+REWARDS = ("ipo", "simpo", "dpo_norm", "slic_hf", "alpha_po", "f_dpo", "orpo", "bco", "aot", "ld_dpo", "wpo")
 TINY: dict[str, Any] = {
     "rounds": 2, "sft": None, "world": {"pairs": 24, "prompts": 8, "heldout": 4},
     "evaluation": {"prompts": 0, "token_pairs": 0},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from trl.trainer.utils import selective_log_softmax
 from seralign.policy import forward
 from seralign.policy.abilities import abilities
 from seralign.policy.head import linear_logps
-from seralign.policy.logprobs import response_logps
+from seralign.policy.logprobs import response_logps, response_token_logps
 from seralign.policy.packing import pack_sequences, pad_sequences
 
 SEQUENCES = tiny.make_sequences(24)
@@ -51,6 +52,31 @@ def test_equals_an_independent_float64_computation(name: str) -> None:
         wanted = np.array([float(tiny.reference_logp(exact, *sequence)) for sequence in SEQUENCES])
     assert wanted.std() > 1.0
     np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "gpt2", "gemma2"])  # the last has soft-capped logits
+@pytest.mark.parametrize("make", [pack_sequences, pad_sequences])
+@pytest.mark.parametrize("own_head", [False, True])
+def test_collisions_of_tokens_are_those_of_the_whole_distribution(
+    name: str, make: Callable[..., dict[str, Tensor]], own_head: bool
+) -> None:
+    """The log-probabilities and their gradient stay as they are, and the second column is log sum p^2."""
+    model = tiny.make_model(name)
+    batch = make(SEQUENCES[:6])
+    lengths = batch.pop("lengths")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seralign.policy.logprobs.abilities", lambda model: replace(abilities(model), own_head=own_head))
+        plain = response_token_logps(model, **batch)
+        found = response_token_logps(model, **batch, collisions=True)
+    torch.testing.assert_close(found[:, 0], plain)
+    gradients = [torch.autograd.grad(logps.sum(), next(iter(model.parameters())))[0] for logps in (plain, found[:, 0])]
+    torch.testing.assert_close(gradients[1], gradients[0])
+    parts = found[:, 1].detach().split(lengths.tolist())
+    for (prompt, response), part in zip(SEQUENCES[:6], parts, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].double()
+        expected = torch.softmax(logits, dim=1).square().sum(dim=1).log()
+        torch.testing.assert_close(part.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)

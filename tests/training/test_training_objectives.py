@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from training_helpers import metrics, policy_model, random_pairs, run_training, training_data
@@ -140,6 +141,25 @@ def test_tokens_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path
     for line, other in zip(lines["dpo"], lines["whole"], strict=True):
         assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
     assert lines["part"][-1]["eval_loss"] != pytest.approx(lines["whole"][-1]["eval_loss"], rel=1e-3)
+
+
+def test_collisions_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """At step 0 the loss is ln 2 times the mean of the weights, whose collisions a plain forward pass has."""
+    model, objective = tiny_model("llama"), one("wpo", OBJECTIVES["wpo"](0.1))
+    run(model, tmp_path / "run", objective, save_steps=100)
+    plain = policy_model(model)
+    weights = []
+    for row in tiny.as_pairs(random_pairs(5, seed=1)):
+        logs = 0.0
+        for side in ("chosen_ids", "rejected_ids"):
+            prompt, response = row["prompt_ids"], row[side]
+            with torch.no_grad():
+                logits = plain(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].double()
+            logps = torch.log_softmax(logits, dim=1)
+            own = logps.gather(1, torch.tensor(response)[:, None])[:, 0] - logps.exp().square().sum(dim=1).log()
+            logs += float(own.mean())
+        weights.append(math.exp(logs))
+    assert metrics(tmp_path / "run")[0]["eval_loss"] == pytest.approx(math.log(2) * np.mean(weights), rel=1e-4)
 
 
 def test_soft_labels_are_refused_where_a_loss_has_no_form_for_them() -> None:

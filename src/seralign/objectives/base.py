@@ -23,9 +23,10 @@ if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
     import numpy as np
     from torch import Tensor
 
-Need = Literal["state", "step", "tokens"]
+Need = Literal["state", "step", "tokens", "collisions"]
 """What a loss can read beside the values of its own examples: numbers that are carried from step to step, the values of
-all examples of the step, and log-probabilities of tokens."""
+all examples of the step, log-probabilities of tokens under policy and reference, and those of the policy's tokens with
+their collisions."""
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 Array = TypeVar("Array", "Tensor", "np.ndarray", float)
@@ -49,7 +50,7 @@ class ResponseValues:
         examples: N.
         state: Of an objective that needs ``state``: the numbers that its ``next_state`` returned after the last step.
         step: Of an objective that needs ``step``: all examples of the step.
-        tokens: Of an objective that needs ``tokens``: the log-probability of each token.
+        tokens: Of an objective that needs ``tokens`` or ``collisions``: the log-probability of each token.
 
     Raises:
         ValueError: a tensor is not [R], which would broadcast silently; a value is in half precision, where a sum
@@ -122,11 +123,14 @@ class TokenValues:
 
     Args:
         policy: log pi of each token, in nats [T].
-        reference: log pi_ref of each token [T]; None for objectives without reference.
+        reference: log pi_ref of each token [T]; None unless the objective needs ``tokens`` and has a reference.
+        collisions: log of the sum over the vocabulary of pi(v)^2, where v could stand in the token's place, without
+            gradient [T]; None unless the objective needs ``collisions``.
     """
 
     policy: Tensor
     reference: Tensor | None
+    collisions: Tensor | None = None
 
     def by_response(self, lengths: Tensor, of: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
         """A function of policy and reference, one row for each response: [R, L], 0 past its end."""

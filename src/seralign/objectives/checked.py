@@ -72,7 +72,7 @@ def _try(term: Term, uses_reference: bool, key: str) -> None:
             if not all(math.isfinite(number) for number in state) or len(state) != len(own.initial_state):
                 raise _wrong(term, key, f"must be as many finite numbers as initial_state, got {state}", "next_state")
         responses = replace(responses, state=tuple(state))
-    if "tokens" in needs:
+    if needs & {"tokens", "collisions"}:
         responses = replace(responses, tokens=_tokens(responses))
     if "step" in needs:
         step = replace(responses, policy=responses.policy.detach(), state=())
@@ -132,7 +132,7 @@ def _tokens(responses: ResponseValues) -> TokenValues:
         for values in (responses.policy, responses.reference)
     )
     assert policy is not None
-    return TokenValues(policy, reference)
+    return TokenValues(policy, reference, policy.detach() / 2)
 
 
 def _wrong(term: Term, key: str, what: str, of: str = "loss") -> ConfigError:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from seralign.policy.attention import PACKED, block_mask, is_layout
-from seralign.policy.head import linear_logps, module_logps
+from seralign.policy.head import linear_logps, log_collisions, log_collisions_of, module_logps
 
 # The name since transformers 5.2, and the one before.
 _NAMES = ("is_activation_checkpointing", "is_gradient_checkpointing")
@@ -34,6 +34,7 @@ def token_logps(
     *,
     own_attention: str | None,
     own_head: bool,
+    collisions: bool = False,
 ) -> Tensor:
     """Log-probability of each target token given all tokens before it.
 
@@ -46,9 +47,10 @@ def token_logps(
         position_ids: [B, T], for packed rows.
         own_attention: The model's attention implementation for rows that are not packed; None keeps the current one.
         own_head: Let the model compute the logits of all tokens.
+        collisions: Also return ``log_collisions`` of each token, without gradient.
 
     Returns:
-        [N] float32, in nats.
+        [N] float32, in nats; [N, 2] with ``collisions``.
     """
     inner = inner_model(model)
     packed = is_layout(attention_mask)
@@ -60,9 +62,11 @@ def token_logps(
     with _attention(inner, PACKED if packed else own_attention):
         if own_head:
             logits = _rows(model(**inputs).logits, source).float()
-            return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
-        with _head_replaced(inner, source, target):
-            return model(**inputs).logits.view(-1)
+            found = logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
+            return torch.stack([found, log_collisions_of(logits.detach())], dim=1) if collisions else found
+        with _head_replaced(inner, source, target, collisions):
+            found = model(**inputs).logits
+            return found[0] if collisions else found.view(-1)
 
 
 def inner_model(model: nn.Module) -> Any:
@@ -101,7 +105,7 @@ def _attention(inner: Any, name: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]:
+def _head_replaced(inner: Any, source: Tensor, target: Tensor, collisions: bool) -> Iterator[None]:
     """Let the output layer return log-probabilities [1, N, 1] of the targets instead of logits [B, T, V].
 
     The model still calls the layer in its own forward pass, so wrappers that gather its weights or count its
@@ -118,6 +122,8 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor) -> Iterator[None]
             found = linear_logps(head, hidden, target, cap)
         else:
             found = module_logps(forward, text.vocab_size, hidden, target, cap)
+        if collisions:
+            return torch.stack([found, log_collisions(forward, text.vocab_size, hidden, cap)], dim=1)[None]
         return found[None, :, None]
 
     head.forward = logps

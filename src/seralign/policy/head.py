@@ -58,6 +58,26 @@ def module_logps(
     return torch.cat([checkpoint(logps, *part, use_reentrant=False) for part in parts])  # pyright: ignore
 
 
+def log_collisions(
+    forward: Callable[[Tensor], Tensor], vocabulary: int, hidden: Tensor, cap: float | None = None
+) -> Tensor:
+    """log sum over v of p(v)^2, of the distribution that predicts each token: two draws from it are equal so often.
+
+    Arguments are those of ``module_logps``. There is no gradient.
+
+    Returns:
+        [N] float32.
+    """
+    with torch.no_grad():
+        parts = hidden.split(_chunk_rows(hidden, vocabulary))
+        return torch.cat([log_collisions_of(_capped(forward(part).float(), cap)) for part in parts])
+
+
+def log_collisions_of(logits: Tensor) -> Tensor:
+    """log sum over v of p(v)^2 [N] from logits [N, V]."""
+    return (2 * logits).logsumexp(dim=1) - 2 * logits.logsumexp(dim=1)
+
+
 class _LinearLogps(torch.autograd.Function):
     """Turns the logits of a chunk in place into their derivatives: softmax minus one at the target.
 

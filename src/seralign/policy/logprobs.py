@@ -75,13 +75,17 @@ def response_token_logps(
     source: Tensor,
     target: Tensor,
     position_ids: Tensor | None = None,
+    *,
+    collisions: bool = False,
 ) -> Tensor:
     """Log-probability of each response token given all tokens before it.
 
-    Arguments and errors are those of ``response_logps``, which sums these values.
+    Arguments and errors are those of ``response_logps``, which sums these values. With ``collisions``, a second column
+    has log sum over v of p(v)^2 of the distribution that predicts the token, without gradient.
 
     Returns:
-        [N] float32 in nats, differentiable; the tokens of all responses, one response after the other.
+        [N] float32 in nats, differentiable; the tokens of all responses, one response after the other. [N, 2] with
+        ``collisions``.
     """
     able = abilities(model)
     if is_layout(attention_mask) and position_ids is not None and able.longest < sys.maxsize:
@@ -100,4 +104,5 @@ def response_token_logps(
         position_ids,
         own_attention=able.attention,
         own_head=able.own_head,
+        collisions=collisions,
     )

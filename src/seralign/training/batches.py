@@ -127,7 +127,7 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
 
     If the objective reads tokens, the pack also has ``tokens``, the model's values of each.
     """
-    names = ("lengths", "preference", "reference", "reference_tokens", "tokens")
+    names = ("lengths", "preference", "reference", "reference_tokens", "tokens", "collisions")
     like = {name: batch[name].to(values.dtype) for name in names if name in batch}
     return ResponseValues(
         policy=values,
@@ -136,8 +136,12 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
         example=batch["example"],
         preference=like["preference"],
         examples=len(batch["weight"]),
-        tokens=TokenValues(like["tokens"], like.get("reference_tokens")) if "tokens" in like else None,
+        tokens=_tokens(like) if "tokens" in like else None,
     )
+
+
+def _tokens(like: dict[str, Tensor]) -> TokenValues:
+    return TokenValues(like["tokens"], like.get("reference_tokens"), like.get("collisions"))
 
 
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -61,7 +61,8 @@ class PreferenceTrainer(Trainer):
         self.values = values
         self.running = RunningState(objective) if running is None else running
         self.moving = moving
-        self._views, self._tokens = "step" in objective.needs, "tokens" in objective.needs
+        self._views, self._collisions = "step" in objective.needs, "collisions" in objective.needs
+        self._tokens = self._collisions or "tokens" in objective.needs
         # The view of the step whose number it is.
         self._view: tuple[int, StepView] | None = None
         # Values of the held-out responses [R], by step.
@@ -153,8 +154,11 @@ class PreferenceTrainer(Trainer):
         if not self._tokens:
             return self.values(model, **batch), inputs
         lengths = batch.pop("lengths")
-        tokens = response_token_logps(model, **batch)
-        return summed(tokens, lengths), inputs | {"tokens": tokens}
+        tokens = response_token_logps(model, **batch, collisions=self._collisions)
+        if not self._collisions:
+            return summed(tokens, lengths), inputs | {"tokens": tokens}
+        tokens, collisions = tokens.unbind(dim=1)
+        return summed(tokens, lengths), inputs | {"tokens": tokens, "collisions": collisions.detach()}
 
     def _without_gradient(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """As ``_forward``, for no later pass to depend on."""
