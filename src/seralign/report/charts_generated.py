@@ -1,4 +1,4 @@
-"""The chart of the generated pairs: whether the longer of two answers is the chosen one."""
+"""The chart of the generated pairs: how much longer the chosen answer is than the rejected one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = {
 def generated_charts(runs: Sequence[RunContents], over: Over) -> list[Chart]:
     """The chart of the generated pairs of one run, or of several over each other."""
     found = [review for run in runs for review in reviews(run) if (review.generated & review.kept).any()]
-    title = "Is the longer answer the chosen one?"
+    title = "Length difference of the selected pairs"
     if not found:
         return [Chart("generated", title, "No round has selected generated pairs.")]
     edges = _edges(np.concatenate([review.longer[review.kept] for review in found]).astype(np.float64))
