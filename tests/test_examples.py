@@ -291,6 +291,17 @@ def test_the_python_page_is_true(first_run: Path) -> None:
     assert list(first_run.rglob("result/config.json")), "the page's run has a result"
 
 
+def test_the_python_of_the_labels_page_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [row] = [block for block in blocks("docs/labels.md", "text") if block.startswith('{"prompt"')]
+    Path("candidates.jsonl").write_text(row, encoding="utf-8")
+    names = execute("docs/labels.md")
+    assert names["figures"].pairs == 1
+    [pair] = [json.loads(line) for line in Path("pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (pair["chosen"], pair["p"]) == ("Seven.", pytest.approx(1 / (1 + math.exp(-4))))
+    assert names["polite"]("", "Please.", {})
+
+
 def test_the_extensions_of_the_page_keep_their_contracts() -> None:
     names = execute("docs/extending.md")
     prompt = Prompt("a", "Hi", (1, 2))

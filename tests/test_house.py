@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "sampling": MIDDLE,
     "training": MIDDLE,
     "evaluation": LOW | {"intervals"},
-    "preferences": LOW | {"data", "evaluation", "tables"},
+    "preferences": LOW | {"data", "evaluation", "intervals", "tables"},
     "laboratory": MIDDLE | {"evaluation"},
     "report": BASE | {"runs", "tables", "intervals", "harm"},
     "pipeline": MIDDLE | {"sampling", "rewards", "training", "evaluation", "laboratory", "report", "intervals", "harm",

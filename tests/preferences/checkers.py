@@ -48,6 +48,15 @@ def in_every_way(prompt: str, response: str, row: dict[str, Any]) -> float | Non
     return float(len(response))
 
 
+def notes_its_process(prompt: str, response: str, row: dict[str, Any]) -> float:
+    """Writes its process id to a file that the row names; the response ``hang`` hangs."""
+    with Path(row["pids"]).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+    if response == "hang":
+        time.sleep(600)
+    return 1.0
+
+
 def not_a_number(prompt: str, response: str, row: dict[str, Any]) -> float:
     """Returns NaN."""
     return float("nan")

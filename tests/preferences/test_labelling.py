@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +247,31 @@ def test_a_killed_labelling_is_resumed(run: Callable[..., LabelFigures], monkeyp
     assert sorted(calls[12:]) == ["bad", "bad", "good 2", "good 3"]
 
 
+def test_nothing_is_left_of_a_labelling_that_is_killed(tmp_path: Path) -> None:
+    """The process for checks ends with the main one, whatever it is doing; the same command then resumes."""
+    row = raw("q", "first", "hang", pids=str(tmp_path / "pids"))
+    (tmp_path / "raw.jsonl").write_text(json.dumps(row) + "\n")
+    values = {"out": "pairs.jsonl", "data": {"path": "raw.jsonl", "responses": "responses"}}
+    signal = {"name": "checkers:notes_its_process", "seconds": 600.0}
+    (tmp_path / "label.yaml").write_text(yaml.safe_dump(values | {"signals": [signal]}))
+    command = [sys.executable, "-m", "seralign.cli.main", "label", "label.yaml"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().count("\n") == 2)
+        process.kill()
+    worker = int((tmp_path / "pids").read_text().split()[0])
+    wait_until(lambda: not Path(f"/proc/{worker}").exists() or ") Z" in Path(f"/proc/{worker}/stat").read_text())
+    assert not (tmp_path / "pairs.jsonl").exists()
+    assert (tmp_path / "pairs.jsonl.partial").is_dir()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_several_processes_give_the_same_file(
     run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +372,7 @@ GOOD: Row = {"out": "o.jsonl", "data": {"path": "r.jsonl", "responses": "respons
         ({"signals": [{"name": "judge", "judge": "gpt"}]}, r"^signals\[0\].judge must be one of scorer, or module:cla"),
         ({"signals": [{"name": "ratings"}] * 2}, r"^signals must be a list with different titles \(title: ...\)"),
         ({"signals": [{"name": "ratings"}, {"name": "votes"}]}, "^combine is missing: how the signals become one"),
+        ({"keep_columns": ["p"]}, "^keep_columns must be without names of columns that are written anyway, got 'p'$"),
         ({"combine": {"method": "dawid_skene"}}, "^combine needs several signals; leave it out$"),
         ({"pairs": {"rule": "some"}}, "^pairs.rule must be one of all, best_worst, adjacent, got 'some'$"),
         ({"limits": {"processes": 0}}, "^limits.processes must be at least 1, got 0$"),

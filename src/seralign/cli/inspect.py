@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from seralign.cli.diagnose import Diagnose, asked_diagnosis, print_diagnosis
 from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
@@ -24,16 +25,23 @@ def main(arguments: list[str]) -> None:
     """``[RUN.yaml | FILE --model M] [--examples N] [--key value ...]``"""
     parser = config_parser(
         prog="seralign inspect",
-        usage="seralign inspect [RUN.yaml | FILE --model M] [--examples N] [--key value ...]",
+        usage="seralign inspect [RUN.yaml | FILE --model M] [--examples N] [--diagnose] [--key value ...]",
         description="Read and tokenize the data of a run, and show counts, lengths and examples. Or show one file of "
         "pairs, demonstrations or prompts, as the model M would read it. Nothing is written to the run.",
     )
     parser.add_argument("--examples", type=int, default=2, help="number of examples to show in full (default: 2)")
+    parser.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="show how well length and other surface features alone predict the labels, and duplicates, contradictions "
+        "and nearly identical responses",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="with --diagnose: draw the accuracies")
     if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix.lower() not in (".yaml", ".yml"):
         _inspect_file(parser, arguments[0], arguments[1:])
         return
     config, extra = parse_config(parser, arguments)
-    print_data(config, extra["examples"])
+    print_data(config, extra["examples"], asked_diagnosis(extra))
 
 
 def _inspect_file(parser: argparse.ArgumentParser, file: str, rest: list[str]) -> None:
@@ -45,10 +53,10 @@ def _inspect_file(parser: argparse.ArgumentParser, file: str, rest: list[str]) -
         raise ConfigError(f"{file}: set the model that is to read it: --model FOLDER, or its name on the hub")
     given = ["--out", "inspect", "--policy.model", str(model.model), "--data.pairs.path", file]
     config, extra = parse_config(parser, [*given, *rest])
-    print_file(config, extra["examples"])
+    print_file(config, extra["examples"], asked_diagnosis(extra))
 
 
-def print_file(config: RunConfig, examples: int) -> None:
+def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = None) -> None:
     """Read and tokenize only ``data.pairs``, whatever its rows are, and print counts, lengths and examples."""
     from rich.text import Text
 
@@ -72,6 +80,10 @@ def print_file(config: RunConfig, examples: int) -> None:
         _, report = prepare(config.data.pairs, encoder, Path(scratch) / "rows.arrow", f"data.{kind}")
         for part in _source(kind, report):
             console.print(part, soft_wrap=isinstance(part, Text))
+        if diagnosis is not None:
+            if kind != "pairs":
+                raise ConfigError(f"--diagnose is for pairs, and these are {kind}")
+            print_diagnosis(Path(scratch) / "rows.arrow", diagnosis)
         shown = _prompts if kind == "prompts" else _examples
         for part in shown(Path(scratch) / "rows.arrow", encoder, examples):
             console.print(part, soft_wrap=True)
@@ -99,7 +111,7 @@ def _kind(config: RunConfig) -> str:
     return kind
 
 
-def print_data(config: RunConfig, examples: int) -> None:
+def print_data(config: RunConfig, examples: int, diagnosis: Diagnose | None = None) -> None:
     """Read and tokenize the data of a run in a temporary folder, and print counts, lengths and examples."""
     from rich.text import Text
 
@@ -123,6 +135,8 @@ def print_data(config: RunConfig, examples: int) -> None:
         console = stdout()
         for part in _tables(figures):
             console.print(part, soft_wrap=isinstance(part, Text))
+        if diagnosis is not None:
+            print_diagnosis(folder / PAIRS, diagnosis)
         for part in _examples(folder / PAIRS, encoder, examples):
             console.print(part, soft_wrap=True)
 

@@ -21,10 +21,9 @@ def main(arguments: list[str]) -> None:
     given, rest = parser.parse_known_args(arguments)
 
     from seralign.cli.console import stdout, tell
-    from seralign.preferences.config import load_label_config
+    from seralign.preferences.config import PROVENANCE, load_label_config
     from seralign.preferences.figures import tables
     from seralign.preferences.labelling import label
-    from seralign.preferences.writing import PROVENANCE
     from seralign.studies.config import parse_overrides
     from seralign.tables import terminal
 

@@ -13,10 +13,15 @@ from seralign.checks import positive, require
 from seralign.config import SourceConfig
 from seralign.config.values import build, shown, typed
 from seralign.config.yaml12 import read_yaml
+from seralign.data.columns import WITH_PROMPT
 from seralign.errors import ConfigError
 from seralign.preferences.signals import SIGNALS, Function, Signal
 
 OUTPUTS = (".jsonl", ".parquet")
+PROVENANCE = ("label_signal", "label_source", "label_values")
+"""Columns that say where a label is from: the signals, file and row of the prompt, and what each signal said."""
+# Columns of the output that a column of the rows cannot have, or that would mean another thing for a pair.
+_TAKEN = ("prompt", "chosen", "rejected", "p", "p_b", "pair_id", *PROVENANCE, *WITH_PROMPT)
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,8 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         require(Path(self.out).suffix in OUTPUTS, "out", f"a file that ends with {' or '.join(OUTPUTS)}", self.out)
+        for name in self.keep_columns:
+            require(name not in _TAKEN, "keep_columns", "without names of columns that are written anyway", name)
         titles = [signal.title for signal in self.signals]
         require(bool(titles), "signals", "a list of at least one signal", titles)
         require(len(set(titles)) == len(titles), "signals", "a list with different titles (title: ...)", titles)

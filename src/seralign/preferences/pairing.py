@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seralign.preferences.circles import in_circles
 from seralign.preferences.config import PairsConfig
 from seralign.preferences.opinions import Graded
 
@@ -44,7 +45,7 @@ def pairs_of(responses: Sequence[Any], graded: Graded, config: PairsConfig, drop
     if len(known) < 2:
         dropped[NO_PAIR] += 1
         return []
-    circles = _circles(graded, len(responses)) if graded.cyclic else set()
+    circles = _circles(graded) if graded.cyclic else set()
     found = []
     for pair in _candidates(known, graded, config, dropped):
         p = graded.p[pair]
@@ -83,15 +84,7 @@ def _candidates(
             yield first, second
 
 
-def _circles(graded: Graded, size: int) -> set[tuple[int, int]]:
-    """The pairs whose two responses are each better than the other, along some path of preferences."""
-    reach = [[False] * size for _ in range(size)]
-    for (first, second), p in graded.p.items():
-        if p != 0.5:
-            better, worse = (first, second) if p > 0.5 else (second, first)
-            reach[better][worse] = True
-    for middle in range(size):
-        for first in range(size):
-            if reach[first][middle]:
-                reach[first] = [own or other for own, other in zip(reach[first], reach[middle], strict=True)]
-    return {(first, second) for first, second in graded.p if reach[first][second] and reach[second][first]}
+def _circles(graded: Graded) -> set[tuple[int, int]]:
+    """The pairs i < j whose preference is on a circle."""
+    preferences = [pair if p > 0.5 else pair[::-1] for pair, p in graded.p.items() if p != 0.5]
+    return {(min(pair), max(pair)) for pair in in_circles(preferences)}

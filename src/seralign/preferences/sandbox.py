@@ -58,9 +58,11 @@ def cut_network() -> bool:
 
 
 def adopt_orphans() -> None:
-    """Have processes whose parent ends become children of this one, so that ``run`` can end them."""
+    """Have processes whose parent ends become children of this one, so that ``run`` can end them; and have this one
+    ended with its own parent."""
     libc = _libc()
     if libc is not None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

@@ -62,7 +62,7 @@ class Pool:
         Raises:
             SeralignError: A worker cannot be started, or a row or setting is wrong.
         """
-        size = self.limits.processes or os.cpu_count() or 1
+        size = self.limits.processes or _cores()
         waiting = iter(chunks)
         idle, busy = list(self._workers), list[_Worker]()
         while True:
@@ -215,6 +215,11 @@ class _Worker:
         self.start()
         if left:
             self._send(left)
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ending(code: int) -> str:

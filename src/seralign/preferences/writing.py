@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seralign.errors import DataError
+from seralign.preferences.config import PROVENANCE
 from seralign.preferences.opinions import Opinion, Scored
 from seralign.preferences.pairing import Chosen
 from seralign.preferences.stored import Judged
 from seralign.runs.files import write_atomic
 
-PROVENANCE = ("label_signal", "label_source", "label_values")
-"""Columns that say where a label is from: the signals, file and row of the prompt, and what each signal said."""
 _BATCH = 5_000
 
 

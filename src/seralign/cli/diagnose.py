@@ -1,0 +1,65 @@
+"""What ``seralign inspect --diagnose`` prints and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seralign.cli.console import stdout, tell
+from seralign.errors import ConfigError
+from seralign.progress import say
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Diagnose the pairs. ``picture``: the .svg file to draw, or None."""
+
+    picture: Path | None
+
+
+def asked_diagnosis(extra: dict[str, Any]) -> Diagnose | None:
+    """What ``--diagnose`` and ``--picture`` ask for.
+
+    Raises:
+        ConfigError: The picture cannot be drawn; names the flag.
+    """
+    picture: Path | None = extra["picture"]
+    if picture is not None and not extra["diagnose"]:
+        raise ConfigError("--picture needs --diagnose")
+    if picture is not None and (picture.suffix != ".svg" or not picture.parent.is_dir()):
+        raise ConfigError(f"--picture {picture}: give the name of an .svg file in a folder that exists")
+    return Diagnose(picture) if extra["diagnose"] else None
+
+
+def print_diagnosis(path: Path, asked: Diagnose) -> None:
+    """Diagnose a table of pairs, print what was found, and draw it."""
+    from seralign.data.table import read_table, to_example
+    from seralign.preferences.diagnosis import LEAST_PROMPTS, diagnose, tables
+    from seralign.progress import bar
+    from seralign.runs.files import disk_errors, write_atomic
+    from seralign.studies.svg import Mean, intervals_svg
+    from seralign.tables import terminal
+
+    table = read_table(path)
+
+    def examples() -> Any:
+        with bar("diagnose", len(table), "pair") as line:
+            for row in table:
+                yield to_example(row)  # pyright: ignore
+                line.advance()
+
+    found = diagnose(examples())
+    if not found.pairs:
+        raise ConfigError("--diagnose is for pairs, and there are none")
+    for each in tables(found):
+        stdout().print(terminal(each))
+    if not found.predicted:
+        say(f"what features predict is only measured with {LEAST_PROMPTS} different prompts or more")
+    elif asked.picture is not None:
+        title = "Share of pairs whose chosen response is predicted by"
+        means = [Mean(one.name, one.accuracy.mean, one.accuracy.low, one.accuracy.high) for one in found.predicted]
+        text = intervals_svg(title, means, 0.5)
+        with disk_errors(asked.picture.parent):
+            write_atomic(asked.picture, lambda part: part.write_text(text, encoding="utf-8"))
+        tell(f"picture: {asked.picture}")
