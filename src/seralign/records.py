@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
 OFFLINE = "offline"
+
+HOLES = "ranking with a hole in its ranks"
 
 Form = Literal["pair", "ranking", "scores", "label", "demonstration"]
 """The forms of preference over the responses of an example."""
@@ -164,6 +166,22 @@ class Candidate:
     text: str
     ids: tuple[int, ...]
     finished: bool
+
+
+def dense_ranks(ranks: Sequence[int]) -> tuple[int, ...] | None:
+    """Ranks without gaps, from 1. None if a rank is missing.
+
+    They begin at 1 or 0. After a tie, as many ranks may be skipped as it has responses more than one: 1, 1, 3 and
+    1, 1, 2 are both 1, 1, 2.
+    """
+    levels = sorted(set(ranks))
+    if not levels or levels[0] not in (0, 1):
+        return None
+    skipping = [levels[0] + sum(each < level for each in ranks) for level in levels]
+    if levels not in (skipping, list(range(levels[0], levels[0] + len(levels)))):
+        return None
+    places = {level: place for place, level in enumerate(levels, start=1)}
+    return tuple(places[rank] for rank in ranks)
 
 
 def preference_of(form: str, stored: tuple[float, ...]) -> Preference:

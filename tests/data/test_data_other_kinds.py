@@ -9,7 +9,7 @@ import pytest
 from given_rows import PLAIN, assistant, pair, user
 
 from seralign.config import DataConfig, SourceConfig
-from seralign.data.formats import read_demonstration, read_pair
+from seralign.data.formats import read_demonstration
 from seralign.data.kinds import kind_of
 from seralign.data.place import Place, reading
 from seralign.data.raw import Drop
@@ -22,7 +22,7 @@ SYSTEM = {"role": "system", "content": "S"}
 @pytest.mark.parametrize(
     "tag", [{"kto_tag": False}, {"kto_tag": "no"}, {"desirable": True}, {"desirable": 0}, {"label": "bad"}]
 )
-def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
+def test_unpaired_labels_of_any_name_are_no_demonstrations(tag: dict[str, Any]) -> None:
     (name,) = tag
     for row in ({"prompt": "Q", "completion": "a", **tag}, {"messages": [user("Q"), assistant("a")], **tag}):
         with pytest.raises(DataError, match=f"f row 1: {name} is true or false, so the row is an unpaired preference"):
@@ -39,13 +39,13 @@ def test_unpaired_labels_are_refused_by_any_name(tag: dict[str, Any]) -> None:
     ],
 )
 @pytest.mark.parametrize("answer", [{"prompt": "Q", "response": "a"}, {"messages": [user("Q"), assistant("a")]}])
-def test_scores_of_a_single_answer_are_refused(answer: dict[str, Any], scores: dict[str, Any], named: str) -> None:
-    says = rf"f row 1: a single answer with scores \({named}\) as in HelpSteer"
-    for read in (read_demonstration, read_pair):
-        with pytest.raises(DataError, match=says):
-            read({**answer, **scores}, "f row 1")
+def test_scores_of_a_single_answer_are_no_demonstration(
+    answer: dict[str, Any], scores: dict[str, Any], named: str
+) -> None:
+    says = rf"f row 1: a single answer with scores \({named}\) as in HelpSteer, not a demonstration"
     with pytest.raises(DataError, match=says):
-        kind_of({**answer, **scores}, Place("f row 1", reading(DataConfig(), "data.pairs")))
+        read_demonstration({**answer, **scores}, "f row 1")
+    assert kind_of({**answer, **scores}, Place("f row 1", reading(DataConfig(), "data.pairs"))) == "pairs"
 
 
 @pytest.mark.parametrize("other", [{"score": None}, {"score": "high"}, {"rating": True}, {"scores": []}, {"rank": 1}])

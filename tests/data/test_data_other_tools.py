@@ -102,15 +102,13 @@ RANKED = [
 
 @pytest.mark.parametrize(
     ("row", "what"),
-    [(r, "an unpaired preference as in KTO, which this version does not train on ") for r in THUMBS]
-    + [(r, "does not train on rankings ") for r in RANKED],
+    [(r, "an unpaired preference as in KTO, not a demonstration; give the rows as data.pairs") for r in THUMBS]
+    + [(r, "a list of ranked answers as in Nectar, not a demonstration; give the rows as data.pairs") for r in RANKED],
 )
-@pytest.mark.parametrize(
-    "read", [read_pair, read_demonstration, lambda row, where: kind_of(row, Place(where, Reading()))]
-)
-def test_formats_that_are_not_trained_on_are_named(read: Any, row: dict[str, Any], what: str) -> None:
-    with pytest.raises(DataError, match=rf"^f row 1: .*{what}.*yet.*; the columns are "):
-        read(row, "f row 1")
+def test_preferences_of_other_forms_are_no_demonstrations(row: dict[str, Any], what: str) -> None:
+    with pytest.raises(DataError, match=rf"^f row 1: .*{what}.*; the columns are "):
+        read_demonstration(row, "f row 1")
+    assert kind_of(row, Place("f row 1", Reading())) == "pairs"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def read_scored(row: dict, where: str, reading: object) -> RawExample:
 def patched() -> Iterator[pytest.MonkeyPatch]:
     """Rows of the pairs are read as examples with scores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "read_pair", read_scored)
+        patch.setattr(prepare, "read_example", read_scored)
         yield patch
 
 

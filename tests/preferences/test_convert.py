@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from seralign.errors import DataError
 from seralign.preferences.convert import (
     labels_to_pairs,
+    pair_to_labels,
     pair_to_ranking,
     ranking_to_pairs,
+    scores_to_labels,
     scores_to_pairs,
     scores_to_ranking,
 )
@@ -38,7 +40,10 @@ def test_a_ranking_becomes_pairs_of_different_ranks() -> None:
     assert [pair.example_id for pair in pairs] == ["x/1-0", "x/0-3", "x/1-2", "x/1-3", "x/2-3"]
     assert pairs[0].carried == {"annotator": "x"}
     assert sides(ranking_to_pairs(ranked, "adjacent")) == ["ba", "ad", "bc", "cd"]
-    assert ranking_to_pairs(example("ab", Ranking((1, 1)))) == []
+    assert sides(ranking_to_pairs(ranked, "best_worst")) == ["bd"]
+    assert ranking_to_pairs(example("ab", Ranking((1, 1)))) == ranking_to_pairs(
+        example("ab", Ranking((1, 1))), "best_worst"
+    ) == []  # fmt: skip
     # Ranks need not be 1, 2, 3: the next one is the neighbour.
     assert sides(ranking_to_pairs(example("ab", Ranking((9, 4))), "adjacent")) == ["ba"]
 
@@ -53,13 +58,24 @@ def test_scores_become_pairs_with_the_margin_s_probability() -> None:
     assert (sides(pairs), [pair.preference for pair in pairs]) == (["ab", "ac"], [Pair(1.0)] * 2)
     for pair in scores_to_pairs(scored, scale=0.5):
         assert pair.preference == Pair(pytest.approx(0.7310585786300049, abs=1e-12))
-    assert scores_to_pairs(scored, least=2.0) == []
-    assert sides(scores_to_pairs(scored, least=1.9)) == ["ab", "ac"]
+    assert scores_to_pairs(scored, least=2.1) == []
+    assert sides(scores_to_pairs(scored, least=2.0)) == ["ab", "ac"]
     assert sides(scores_to_pairs(example("ab", Scores((-1.0, 4.0))))) == ["ba"]
     with pytest.raises(ValueError, match=r"^scale must be above 0, got 0$"):
         scores_to_pairs(scored, scale=0)
     with pytest.raises(ValueError, match=r"^least must be at least 0, got -1$"):
         scores_to_pairs(scored, least=-1)
+
+
+def test_scores_and_pairs_become_labels_of_single_responses() -> None:
+    (good, bad) = scores_to_labels(example("ab", Scores((3.0, 2.9)), weight=2.0), 3.0)
+    assert (good.preference, bad.preference) == (Label(True), Label(False))
+    assert [(each.example_id, sides([each]), each.weight) for each in (good, bad)] == [
+        ("x/0", ["a"], 2.0), ("x/1", ["b"], 2.0),
+    ]  # fmt: skip
+    for p, labels in ((0.9, [True, False]), (0.2, [False, True]), (0.5, [])):
+        found = pair_to_labels(example("ab", Pair(p)))
+        assert [each.preference for each in found] == [Label(desirable) for desirable in labels]
 
 
 def test_labels_of_one_prompt_become_pairs() -> None:

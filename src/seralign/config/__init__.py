@@ -1,6 +1,6 @@
 """The configuration of a run: frozen dataclasses, read from YAML with dotted overrides. Imports no torch."""
 
-from seralign.config.data import DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
+from seralign.config.data import ConvertConfig, DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
 from seralign.config.flags import brief_parser, config_parser
 from seralign.config.load import load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
@@ -19,6 +19,7 @@ from seralign.config.training import TrainingConfig
 __all__ = [
     "LOCAL",
     "BootstrapConfig",
+    "ConvertConfig",
     "CrossfitConfig",
     "DataConfig",
     "EvaluationConfig",

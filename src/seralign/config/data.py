@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from seralign.checks import positive, require
 from seralign.config.fields import INLINE
@@ -12,6 +13,7 @@ from seralign.errors import ConfigError
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 """The roles of messages that chat templates know."""
+PairsOf = Literal["all_pairs", "adjacent_pairs", "best_worst_pair"]
 # Arguments that the renderer passes to a chat template, so no setting may have these names.
 RESERVED_SETTINGS = (
     "messages", "conversation", "conversations", "tools", "documents", "chat_template", "add_generation_prompt",
@@ -52,11 +54,51 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class ConvertConfig:
+    """Conversions of preferences that the objective does not take in the form that the data have.
+
+    Nothing is converted unless its form is named here.
+
+    Args:
+        ranking: ``all_pairs``: a pair of each two responses with different ranks; ``adjacent_pairs``: of neighbouring
+            ranks; ``best_worst_pair``: of the best and the worst. All have p = 1, and a tie makes no pair.
+        scores: The same pairs by score; ``ranking``; or ``labels``: each response by itself, desirable if its score is
+            at least ``threshold``.
+        label: ``pairs``: each desirable with each undesirable response to the same prompt, p = 1.
+        pair: ``ranking`` of two; or ``labels``: the chosen response is desirable, and the rejected one is not. Both
+            lose a soft label.
+        temperature: Of pairs of scores: p = sigmoid((score - score) / ``temperature``). Default: p = 1.
+        min_margin: Scores that differ by less make no pair. Equal ones never do.
+        threshold: The least score of a desirable response.
+    """
+
+    ranking: PairsOf | None = None
+    scores: Literal["all_pairs", "adjacent_pairs", "best_worst_pair", "ranking", "labels"] | None = None
+    label: Literal["pairs"] | None = None
+    pair: Literal["ranking", "labels"] | None = None
+    temperature: float | None = None
+    min_margin: float = 0.0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        of_scores = self.scores in get_args(PairsOf)
+        if self.temperature is not None:
+            positive(self.temperature, "temperature")
+        require(0.0 <= self.min_margin < math.inf, "min_margin", "a number of at least 0", self.min_margin)
+        if not of_scores and (self.temperature is not None or self.min_margin):
+            key = "min_margin" if self.temperature is None else "temperature"
+            raise ConfigError(f"{key}: it is of pairs of scores; set scores: all_pairs (or another of them)")
+        if (self.scores == "labels") != (self.threshold is not None):
+            raise ConfigError("scores and threshold: scores: labels needs threshold, the least score of a desirable "
+                              "response, and nothing else does")  # fmt: skip
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Pairs, prompts and demonstrations, and how they are tokenized.
 
     Args:
-        pairs: Preference pairs to train on.
+        pairs: Preferences to train on: pairs, rankings, scores or labels of single responses.
         heldout: Pairs for held-out metrics. Default: ``heldout_fraction`` of the prompts of ``pairs``.
         heldout_fraction: Share of the prompts that is held out if ``heldout`` is not given.
         prompts: Prompts for bootstrapping. Default: the prompts of ``pairs``.
@@ -75,6 +117,7 @@ class DataConfig:
             names (human, gpt …) are mapped already.
         chat_template_kwargs: Settings of the chat template, e.g. ``{enable_thinking: false}``. A column of this name
             overrides them for a row.
+        convert: Conversions of ``pairs`` and ``heldout`` to other forms of preference.
         keep_columns: Columns of ``pairs``, by their names in the file, whose values stay with the rows in the tables of
             the run, e.g. ``[annotator, source]``. Other sources may lack them.
     """
@@ -93,6 +136,7 @@ class DataConfig:
     system: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
     keep_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -24,6 +24,8 @@ PROMPTS = ("prompt_ids", "prompt_input_ids", "prompt", *CONVERSATIONS)
 RESPONSES = ("response", "completion", "chosen")
 TOKENIZED_RESPONSES = ("response_ids", "completion_ids", "chosen_ids")
 LABEL = ("p", "weight", "pair_id")
+OTHER_FORMS = ("label", "score", "rank", "responses", "scores", "ranks")
+"""Columns of preferences that are not pairs: of a single response, and of a list of responses."""
 WITH_PROMPT = ("system", "history", "tools", "documents", "chat_template_kwargs")
 """Columns that belong to the prompt of a conversation."""
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
@@ -33,7 +35,7 @@ OF_WORLDS = ("gold_chosen", "gold_rejected", "flipped")
 
 KNOWN_COLUMNS = frozenset(
     {*TOKENIZED[0], *TOKENIZED[1], *EXPLICIT, *CONVERSATIONS, *LABELLED, *OPENAI, *RESPONSES, *TOKENIZED_RESPONSES}
-    | {*LABEL, "p_b", *WITH_PROMPT}
+    | {*LABEL, "p_b", *WITH_PROMPT, *OTHER_FORMS}
 )
 
 # Words in the name of a column that holds a prompt, and words that mark a column that only describes one.

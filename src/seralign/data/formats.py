@@ -1,5 +1,8 @@
 """Row formats. Each row becomes one prompt with its responses; nothing is tokenized here.
 
+A row of ``data.pairs`` is a pair, a ranking, responses with scores, or one response with a label or a score
+(``read_example``; ``seralign.data.kinds`` tells them apart).
+
 Pairs are recognised by their columns, in this order:
 
 - already tokenized: ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (or ``prompt_input_ids`` and so on);
@@ -17,36 +20,54 @@ Pairs are recognised by their columns, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from seralign.data import columns
-from seralign.data.borders import NOT_THE_ASSISTANT, answer, check_prompt, split
-from seralign.data.columns import IMPLICIT, LABELLED, Row
-from seralign.data.content import NOTHING, Content, Inputs, is_chat
+from seralign.data.borders import check_prompt
+from seralign.data.columns import LABELLED, Row
+from seralign.data.content import is_chat
 from seralign.data.flat import flat
-from seralign.data.inputs import Around, read_around, with_before, without_before
-from seralign.data.kinds import refuse_other_formats
+from seralign.data.inputs import with_before
+from seralign.data.kinds import form_of, refuse_numbered, refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
-from seralign.data.markers import hh_turns, holds_hh_turns, in_turns, is_hh, other_turn
-from seralign.data.message_keys import NOT_LEARNED, is_not_learned
-from seralign.data.messages import read_ids, read_text, refuse_stored_chat, stored_role
+from seralign.data.parts import (
+    HH_LEFT,
+    around,
+    as_chat,
+    content_of,
+    explicit_prompt,
+    holds_turns,
+    identity,
+    prompt_and_responses,
+    unread_columns,
+)
 from seralign.data.place import Place, Reading
+from seralign.data.ranked import read_ranked
 from seralign.data.raw import Drop, RawExample, RawPrompt
-from seralign.data.repeats import without_prompt
-from seralign.records import Demonstration, Pair, content_id
+from seralign.data.single import read_single
+from seralign.records import Demonstration, Pair
 
 SWAPPED = "swapped"
 TIE = "tie"
-OTHER_TURN = "turn marker inside a response"
-UNSPLIT = "turns of Human: and Assistant: inside one message (data.format: hh reads them as turns)"
-IN_TURNS = "prompt with turns made one user message by data.as_chat"
-HH_LEFT = "turns that data.format: hh cannot tell apart (it reads Human: and Assistant: after an empty line)"
-STORED = "response that is a conversation stored as a string"
 
 _LABELS = ("p", "p_b")
 PLAIN_READING = Reading()
+
+
+def read_example(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
+    """Read one row of ``data.pairs`` in the form of preference that its columns have.
+
+    Raises:
+        DataError: As ``read_pair``; or a label, score or rank cannot be read.
+    """
+    place = Place(where, reading)
+    match form_of(flat(row, place), place):
+        case "ranked":
+            return read_ranked(flat(row, place), place)
+        case "label" | "score" | "rank" as form:
+            return read_single(flat(row, place), form, place)
+        case _:
+            return read_pair(row, where, reading)
 
 
 def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
@@ -60,14 +81,14 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
     """
     place = Place(where, reading)
     row = flat(row, place)
-    refuse_other_formats(row, place)
+    refuse_numbered(row, place)
     names = columns.pair_columns(row, place)
     label = ("p_b" if names == LABELLED else "p", "weight", "pair_id")
     p = first_is_better(row, names == LABELLED, place)
     weight = read_weight(row, place)
     pair_id = read_pair_id(row, place)
-    parts = _parts(row, names, place)
-    unread = _unread(row, names, label, place)
+    parts = prompt_and_responses(row, names, place)
+    unread = unread_columns(row, names, label, place)
     if isinstance(parts, str):
         return Drop(parts, unread)
     if p == 0.5:
@@ -75,7 +96,7 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
     prompt, (first, second), inputs = parts
     chosen, rejected = (first, second) if p > 0.5 else (second, first)
     return RawExample(
-        example_id=pair_id or _identity([prompt, chosen, rejected], inputs),
+        example_id=pair_id or identity([prompt, chosen, rejected], inputs),
         prompt=prompt,
         responses=(chosen, rejected),
         preference=Pair(max(p, 1.0 - p)),
@@ -109,13 +130,13 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
     names = columns.demonstration_columns(row, place)
     pair_id = read_pair_id(row, place)
     weight = read_weight(row, place)
-    parts = _parts(row, names, place)
-    unread = _unread(row, names, ("weight", "pair_id"), place)
+    parts = prompt_and_responses(row, names, place)
+    unread = unread_columns(row, names, ("weight", "pair_id"), place)
     if isinstance(parts, str):
         return Drop(parts, unread)
     prompt, responses, inputs = parts
     return RawExample(
-        example_id=pair_id or _identity([prompt, *responses], inputs),
+        example_id=pair_id or identity([prompt, *responses], inputs),
         prompt=prompt,
         responses=responses,
         preference=Demonstration(),
@@ -145,143 +166,16 @@ def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPr
             pair.prompt, where, pair.inputs, tuple(n for n in pair.unread if n in row or n not in _LABELS), pair.notes
         )
     name = columns.prompt_column(row, place)
-    around = _around(row, name, place)
-    content = _content(row, name, place)
-    if _holds_turns(row[name], content, place):
-        return Drop(HH_LEFT, _unread(row, [name], (), place))
-    prompt = _prompt(content, name, place)
+    surrounds = around(row, name, place)
+    content = content_of(row, name, place)
+    if holds_turns(row[name], content, place):
+        return Drop(HH_LEFT, unread_columns(row, [name], (), place))
+    prompt = explicit_prompt(content, name, place)
     if name in columns.CONVERSATIONS:
         while is_chat(prompt) and prompt[-1]["role"] == "assistant":
             prompt = prompt[:-1]
     check_prompt(prompt, place)
-    prompt = with_before(_as_chat(prompt, place), around, place)
-    return RawPrompt(prompt, where, around.inputs, _unread(row, [name], (), place), tuple(dict.fromkeys(place.notes)))
-
-
-def _parts(row: Row, names: tuple[str, ...], place: Place) -> tuple[Content, tuple[Content, ...], Inputs] | str:
-    """Prompt, responses and the template's other inputs; or the reason to drop the row.
-
-    The columns are prompt and responses, two responses that begin with the prompt, or one conversation.
-    """
-    around = _around(row, names[0], place)
-    contents: list[Content] = [_content(row, name, place, names) for name in names]
-    if any(_holds_turns(row[name], content, place) for name, content in zip(names, contents, strict=True)):
-        return HH_LEFT
-    if names[0] in columns.CONVERSATIONS and names[1:] in ((), ("rejected",)):
-        messages, *others = contents
-        if isinstance(messages, str):
-            refuse_stored_chat(messages, names[0], place)
-        if not is_chat(messages) or len(messages) < 2:
-            raise place.error(f"{names[0]} must be a prompt and an assistant message that answers it")
-        if messages[-1]["role"] != "assistant":
-            return NOT_THE_ASSISTANT
-        # The rejected answer may be given as the whole conversation that ends with it.
-        whole = any(is_chat(other) and len(other) > 1 for other in others)
-        contents = [messages[:-1], messages if whole else messages[-1:], *(answer(other) for other in others)]
-    prompt, responses = (None, contents) if names == IMPLICIT else (contents[0], contents[1:])
-    if prompt is None:
-        _check_implicit(row, responses, place)
-    else:
-        prompt = _prompt(prompt, names[0], place)
-        responses = [_response(prompt, response, place) for response in responses]
-        responses = without_before(prompt, responses, around)
-        responses = without_prompt(prompt, responses, place)
-    parts = split(prompt, responses[0], responses[-1], place)
-    if isinstance(parts, str):
-        return parts
-    prompt, *both = parts
-    answers = both[: len(responses)]
-    if isinstance(prompt, str) and place.reading.as_chat:
-        prompt = _as_chat(prompt, place)
-        answers = [({"role": "assistant", "content": each},) for each in answers]
-    if any(is_not_learned(message) for each in answers if is_chat(each) for message in each):
-        return NOT_LEARNED
-    for each in answers:
-        _note_response(each, place)
-    return with_before(prompt, around, place), tuple(answers), around.inputs
-
-
-def _unread(row: Row, names: Iterable[str], label: tuple[str, ...], place: Place) -> tuple[str, ...]:
-    """The columns of a row, and the keys of its messages, that are not used."""
-    return (*columns.unread(row, names, label), *dict.fromkeys(place.unread))
-
-
-def _around(row: Row, name: str, place: Place) -> Around:
-    """The context of a prompt; empty if the prompt is token ids."""
-    return Around((), NOTHING, ()) if name.endswith("_ids") else read_around(row, place)
-
-
-def _content(row: Row, name: str, place: Place, names: tuple[str, ...] = ()) -> Content:
-    if name.endswith("_ids"):
-        return read_ids(row[name], name, place)
-    content = read_text(row[name], name, place)
-    if isinstance(content, str) and place.reading.format == "hh":
-        # An answer on its own has no system message before its turns; a whole text may have one.
-        prompt = None if names in ((), IMPLICIT) or name == names[0] else row[names[0]]
-        whole = prompt is None or (isinstance(prompt, str) and content.strip().startswith(prompt.strip()))
-        return hh_turns(content, whole) or content
-    return content
-
-
-def _holds_turns(value: Any, content: Content, place: Place) -> bool:
-    """Whether a text read in HH-RLHF's format still contains turns that were not separated."""
-    if place.reading.format != "hh" or not isinstance(value, str):
-        return False
-    texts = [message["content"] for message in content] if is_chat(content) else [str(content)]
-    return any(holds_hh_turns(text) for text in texts)
-
-
-def _prompt(content: Content, name: str, place: Place) -> Content:
-    """An explicit prompt; with ``format: hh`` a text without turns is a user message."""
-    if isinstance(content, str):
-        refuse_stored_chat(content, name, place)
-        if place.reading.format == "hh" and content.strip():
-            return ({"role": "user", "content": content.strip()},)
-    return content
-
-
-def _as_chat(prompt: Content, place: Place) -> Content:
-    """With ``as_chat`` a plain prompt as a user message; else the prompt unchanged."""
-    if not (isinstance(prompt, str) and place.reading.as_chat):
-        return prompt
-    if is_hh(prompt):
-        place.notes.append(UNSPLIT)
-    elif in_turns(prompt):
-        place.notes.append(IN_TURNS)
-    return ({"role": "user", "content": prompt},)
-
-
-def _response(prompt: Content, response: Content, place: Place) -> Content:
-    # A single object can be the answer. A list that does not begin with the assistant is a whole conversation.
-    if not isinstance(response, str):
-        return response
-    is_list = not response.lstrip().startswith("{")
-    if isinstance(prompt, str) and is_list and stored_role(response, place.reading.roles) not in (None, "assistant"):
-        refuse_stored_chat(response, "a response", place)
-    return response.strip() if place.reading.format == "hh" else response
-
-
-def _check_implicit(row: Row, responses: Sequence[Content], place: Place) -> None:
-    """Reject an implicit prompt if another column holds a prompt."""
-    for response in responses:
-        if isinstance(response, str):
-            refuse_stored_chat(response, "a response", place)
-    whole = all(is_chat(response) and len(response) > 1 for response in responses)
-    error = None if whole else columns.no_prompt(row, place)
-    if error is not None:
-        raise error
-
-
-def _note_response(answer: Content, place: Place) -> None:
-    text = answer[0]["content"] if is_chat(answer) else answer
-    if isinstance(text, str):
-        if other_turn(text):
-            place.notes.append(OTHER_TURN)
-        if stored_role(text, place.reading.roles):
-            place.notes.append(STORED)
-
-
-def _identity(contents: list[Content], inputs: Inputs) -> str:
-    """The digest of a row's content, including other inputs of the template if there are any."""
-    more: list[Any] = [inputs.tools, inputs.documents, inputs.settings] if inputs else []
-    return content_id([*contents, *more])
+    prompt = with_before(as_chat(prompt, place), surrounds, place)
+    return RawPrompt(
+        prompt, where, surrounds.inputs, unread_columns(row, [name], (), place), tuple(dict.fromkeys(place.notes))
+    )

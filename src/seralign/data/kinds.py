@@ -1,4 +1,4 @@
-"""The kind of a file's rows, and known kinds that are not supported."""
+"""The kind of a file's rows, the form of preference of a row, and known kinds that are not supported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from seralign.data.label import is_number
 from seralign.data.place import Place, Reading
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
+FormOfRow = Literal["pair", "ranked", "label", "score", "rank"]
 
-_THUMBS = {"true", "false", "good", "bad", "desirable", "undesirable", "chosen", "rejected"}
-# Columns that hold only a thumbs up or down.
-_TAGS = ("kto_tag", "desirable")
-_LABEL = "seralign label makes pairs of such rows (docs/labels.md)"
+THUMBS = {
+    "true": True, "good": True, "desirable": True, "chosen": True, "yes": True, "1": True,
+    "false": False, "bad": False, "undesirable": False, "rejected": False, "no": False, "0": False,
+}  # fmt: skip
+"""Labels as words."""
+LABELS = ("label", "kto_tag", "desirable")
+"""Columns with a thumbs up or down; ``label`` may mean something else."""
 # An answer column with a number or a letter in its name.
 _NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
-_RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
+RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
 # What ranked answers, or a column next to them, have.
 _RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
          "overall_score"}  # fmt: skip
@@ -30,14 +34,14 @@ _SCORES = {*_RANK, "helpfulness", "correctness", "coherence", "complexity", "ver
 
 
 def kind_of(row: Row, place: Place) -> Kind:
-    """Whether a row is a pair, a demonstration or a prompt, judged by its columns.
+    """Whether a row has a preference, or is a demonstration or a prompt, judged by its columns.
 
     Raises:
         DataError: It is none of them, or in an unsupported format.
     """
     row = flat(row, place)
-    refuse_other_formats(row, place)
-    if columns.is_pair(row, place) or columns.means_pair(row):
+    refuse_numbered(row, place)
+    if columns.is_pair(row, place) or columns.means_pair(row) or _has_preference(row, place):
         return "pairs"
     if columns.is_demonstration(row, place):
         return "demonstrations"
@@ -71,8 +75,25 @@ class OneKind:
             )
 
 
+def form_of(row: Row, place: Place) -> FormOfRow:
+    """The form of preference of a row of ``data.pairs``, judged by its columns: a pair unless they say otherwise.
+
+    ``ranked`` are responses in a list with ranks or scores; the others are of a single response.
+    """
+    if columns.is_pair(row, place):
+        return "pair"
+    single = columns.is_demonstration(row, place)
+    if single and any(name in row for name in LABELS):
+        return "label"
+    if ranked_column(row) is not None:
+        return "ranked"
+    if single and ("score" in row or score_columns(row)):
+        return "score"
+    return "rank" if single and "rank" in row else "pair"
+
+
 def refuse_other_formats(row: Row, place: Place) -> None:
-    """Reject a row in a known format that is neither pairs nor demonstrations.
+    """Reject a row of demonstrations that is a preference of another form than a pair.
 
     Raises:
         DataError: It is an answer with a thumbs up or down or with scores, a list of ranked answers, or has several
@@ -80,40 +101,55 @@ def refuse_other_formats(row: Row, place: Place) -> None:
     """
     if columns.is_pair(row, place):
         return
-    thumb = next((name for name in ("label", *_TAGS) if name in row and _is_thumb(name, row[name])), None)
+    thumb = next((name for name in LABELS if name in row and is_thumb(name, row[name])), None)
     if thumb is not None and columns.is_demonstration(row, place):
         raise place.error(
-            f"{thumb} is true or false, so the row is an unpaired preference as in KTO, which this version does not "
-            f"train on yet; a pair has two answers to one prompt, chosen and rejected. {_LABEL}. "
-            f"If {thumb} means something else, rename the column; {columns.listed(row)}"
+            f"{thumb} is true or false, so the row is an unpaired preference as in KTO, not a demonstration; give the "
+            f"rows as data.pairs. If {thumb} means something else, rename the column; {columns.listed(row)}"
         )
-    scores = [name for name, value in row.items() if name in _SCORES and _is_score(value)]
+    scores = score_columns(row)
     if scores and columns.is_demonstration(row, place):
         raise place.error(
-            f"a single answer with scores ({columns.listed_names(scores)}) as in HelpSteer, which this version does "
-            f"not train on yet. {_LABEL}; or remove the scores to train on every answer as a demonstration. "
+            f"a single answer with scores ({columns.listed_names(scores)}) as in HelpSteer, not a demonstration; give "
+            "the rows as data.pairs, or remove the scores to train on every answer. "
             f"If {scores[0]} means something else, rename the column; {columns.listed(row)}"
         )
-    ranked = _ranked(row)
+    ranked = ranked_column(row)
     if ranked is not None:
         raise place.error(
-            f"{ranked} is a list of ranked answers as in Nectar, and this version does not train on rankings yet. "
-            f"{_LABEL}; {columns.listed(row)}"
+            f"{ranked} is a list of ranked answers as in Nectar, not a demonstration; give the rows as data.pairs; "
+            f"{columns.listed(row)}"
         )
+    refuse_numbered(row, place)
+
+
+def refuse_numbered(row: Row, place: Place) -> None:
+    """Reject a row with several answers in columns of their own.
+
+    Raises:
+        DataError: It has.
+    """
     numbered = [name for name in row if _NUMBERED.fullmatch(name)]
-    if len(numbered) > 1 and not columns.is_demonstration(row, place):
+    if len(numbered) > 1 and not columns.is_pair(row, place) and not columns.is_demonstration(row, place):
         raise place.error(
             f"{columns.listed_names(numbered)} are several answers to one prompt as in HelpSteer, a format that is not "
-            f"supported. {_LABEL}; {columns.listed(row)}"
+            f"supported. seralign label makes pairs of such rows (docs/labels.md); or write a list of responses and a "
+            f"list of their ranks; "
+            f"{columns.listed(row)}"
         )
 
 
-def _is_thumb(name: str, value: Any) -> bool:
+def score_columns(row: Row) -> list[str]:
+    """The columns that hold scores of a single answer."""
+    return [name for name, value in row.items() if name in _SCORES and _is_score(value)]
+
+
+def is_thumb(name: str, value: Any) -> bool:
     """Whether a label is true or false; text tables spell it as a word, others may use 1 or 0."""
-    if name in _TAGS:
+    if name != "label":
         return value is not None and value != ""
     if isinstance(value, str):
-        return value.strip().lower() in _THUMBS
+        return value.strip().lower() in THUMBS
     return isinstance(value, bool | int | float) and value in (0, 1)
 
 
@@ -128,10 +164,17 @@ def _is_score(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _ranked(row: Row) -> str | None:
+def _has_preference(row: Row, place: Place) -> bool:
+    """Whether a row has a label, scores or ranks, as opposed to a column of the name of one."""
+    thumb = any(name in row and is_thumb(name, row[name]) for name in LABELS)
+    single = thumb or bool(score_columns(row)) or _is_score(row.get("rank"))
+    return ranked_column(row) is not None or (single and columns.is_demonstration(row, place))
+
+
+def ranked_column(row: Row) -> str | None:
     """The column of ranked answers, if there is one."""
     beside = any(name in _RANK and _is_list(value) for name, value in row.items())
-    for name in _RANKED:
+    for name in RANKED:
         answers = row.get(name)
         if not _is_list(answers) or not answers:
             continue

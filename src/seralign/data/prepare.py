@@ -21,7 +21,7 @@ from seralign.config import SourceConfig
 from seralign.data.carried import NONE, carried_values, check_kept, kept_columns
 from seralign.data.columns import Row, listed_names
 from seralign.data.content import Unencoded, is_chat
-from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_example, read_prompt
 from seralign.data.kinds import OneKind
 from seralign.data.markers import is_hh
 from seralign.data.place import Reading, reading
@@ -47,10 +47,10 @@ Raw = TypeVar("Raw", RawExample, RawPrompt)
 
 
 def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key: str) -> tuple[Dataset, SourceFigures]:
-    """Write a source's pairs, tokenized, to an Arrow stream at ``path``; return it memory-mapped, and the counts.
+    """Write a source's examples, tokenized, to an Arrow stream at ``path``; return it memory-mapped, and the counts.
 
-    A pair without an id gets the digest of its content. If the same content occurs again, its id gets the suffix
-    ``-2``, ``-3`` …, and the pair is kept and noted as a duplicate.
+    They are pairs, or have other forms of preference. One without an id gets the digest of its content. If the same
+    content occurs again, its id gets the suffix ``-2``, ``-3`` …, and the example is kept and noted as a duplicate.
 
     Args:
         source: Where the rows are.
@@ -59,9 +59,9 @@ def prepare_pairs(source: SourceConfig, encoder: Encoder, path: Path | str, key:
         key: Configuration key of the source, for messages.
 
     Raises:
-        DataError: The source cannot be read, a row is not a pair, an id is used twice, or no row can be used.
+        DataError: The source cannot be read, a row has no preference, an id is used twice, or no row can be used.
     """
-    return _prepare(source, encoder, path, key, read_pair)
+    return _prepare(source, encoder, path, key, read_example)
 
 
 def prepare_demonstrations(

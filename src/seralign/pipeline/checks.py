@@ -71,7 +71,7 @@ def _check_reviewed(config: RunConfig, found: Sequence[str]) -> None:
     if keys and others:
         raise ConfigError(
             f"{keys[0]}: later rounds and crossfit review pairs by their margins, but data.pairs has the form "
-            f"{others[0]}; set rounds: 1 and leave crossfit out, or write data.pairs as pairs"
+            f"{others[0]}; set rounds: 1 and leave crossfit out, or make pairs of them with data.convert"
         )
 
 

@@ -22,6 +22,7 @@ from seralign.pipeline.inputs import ENCODING, settings, tokenizer_inputs
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
+from seralign.preferences.converting import convert_table
 from seralign.runs import Run
 from seralign.runs.figures import DataFigures, SourceFigures
 from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
@@ -47,7 +48,7 @@ def data_inputs(config: RunConfig, tokenizer: PreTrainedTokenizerBase, end_token
     sources = _sources(config)
     inputs = {key: fingerprint(source, key) for key, source in sources.items()}
     inputs |= settings(config, *(f"{key}.{name}" for key in sources for name in ("name", "split", "columns", "limit")))
-    inputs |= settings(config, *ENCODING, "data.keep_columns") | tokenizer_inputs(tokenizer, end_tokens)
+    inputs |= settings(config, *ENCODING, "data.convert", "data.keep_columns") | tokenizer_inputs(tokenizer, end_tokens)
     if config.data.heldout is None:
         inputs |= settings(config, "data.heldout_fraction", "seed")
     return inputs
@@ -104,9 +105,15 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
     name, prepare = "pairs", prepare_pairs
     if config.demonstrations_alone:
         name, prepare = "demonstrations", prepare_demonstrations
-    pairs, reports[name] = prepare(sources[f"data.{name}"], encoder, folder / PAIRS, f"data.{name}")
+
+    def examples(source: SourceConfig, file: Path, name: str) -> datasets.Dataset:
+        table, report = prepare(source, encoder, file, f"data.{name}")
+        table, reports[name] = convert_table(file, table, data.convert, data.keep_columns, report)
+        return table
+
+    pairs = examples(sources[f"data.{name}"], folder / PAIRS, name)
     if data.heldout is not None:
-        heldout, reports["heldout"] = prepare(data.heldout, encoder, folder / HELDOUT, "data.heldout")
+        heldout = examples(data.heldout, folder / HELDOUT, "heldout")
     else:
         train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
         (folder / PAIRS).rename(folder / "all.arrow")
@@ -140,7 +147,8 @@ def _prompt_ids(table: datasets.Dataset) -> set[str]:
 def remarks(name: str, source: SourceFigures) -> list[str]:
     """Remarks on a source besides its counts, a line each."""
     unread = [f"columns not read: {listed_names(source.unread)}"] if source.unread else []
-    return [f"data.{name}: {remark}" for remark in (*unread, *source.remarks)]
+    made = [f"{count} {what}" for what, count in source.converted.items()]
+    return [f"data.{name}: {remark}" for remark in (*unread, *made, *source.remarks)]
 
 
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:

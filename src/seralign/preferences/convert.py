@@ -6,7 +6,7 @@ If an example becomes several, their ids are made from its id: ``ID/0-2`` is the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, groupby
 from typing import Literal
@@ -14,16 +14,19 @@ from typing import Literal
 from seralign.errors import DataError
 from seralign.records import Example, Label, Pair, Ranking, Scores
 
+Which = Literal["all", "adjacent", "best_worst"]
 
-def ranking_to_pairs(example: Example, which: Literal["all", "adjacent"] = "all") -> list[Example]:
+
+def ranking_to_pairs(example: Example, which: Which = "all") -> list[Example]:
     """Convert a ranking to pairs with p = 1, the better response first. Tied responses form no pair.
 
     For example, ranks 2, 1, 2, 3 of responses a, b, c, d give with ``all`` the pairs (b, a), (a, d), (b, c), (b, d) and
-    (c, d); with ``adjacent``, the pairs of neighbouring ranks, the same without (b, d).
+    (c, d); with ``adjacent``, the pairs of neighbouring ranks, the same without (b, d); with ``best_worst`` (b, d).
 
     Args:
         example: With a ranking.
-        which: ``all`` pairs of responses with different ranks, or only pairs of ``adjacent`` ranks.
+        which: ``all`` pairs of responses with different ranks, only those of ``adjacent`` ranks, or the ``best_worst``
+            pair: of those that are tied, the first response.
 
     Returns:
         Pairs, in order of the positions of their responses.
@@ -32,13 +35,7 @@ def ranking_to_pairs(example: Example, which: Literal["all", "adjacent"] = "all"
         DataError: The example has another form.
     """
     ranks = _ranking(example).ranks
-    levels = {rank: level for level, rank in enumerate(sorted(set(ranks)))}
-    found = []
-    for one, other in combinations(range(len(ranks)), 2):
-        steps = levels[ranks[other]] - levels[ranks[one]]
-        if steps and (which == "all" or abs(steps) == 1):
-            found.append(_pair(example, *((one, other) if steps > 0 else (other, one)), p=1.0))
-    return found
+    return [_pair(example, *both, p=1.0) for both in _compared([-rank for rank in ranks], which)]
 
 
 def scores_to_ranking(example: Example) -> Example:
@@ -54,7 +51,9 @@ def scores_to_ranking(example: Example) -> Example:
     return replace(example, preference=Ranking(tuple(ranks[score] for score in scores)))
 
 
-def scores_to_pairs(example: Example, scale: float | None = None, least: float = 0.0) -> list[Example]:
+def scores_to_pairs(
+    example: Example, scale: float | None = None, least: float = 0.0, which: Which = "all"
+) -> list[Example]:
     """Convert scores to pairs of all responses with different scores, the better response first.
 
     For example, scores 3, 1, 1 give the pairs (0, 1) and (0, 2). With ``scale`` 0.5 their margin of 2 gives
@@ -63,7 +62,8 @@ def scores_to_pairs(example: Example, scale: float | None = None, least: float =
     Args:
         example: With scores.
         scale: Log-odds per unit of score: p = sigmoid(scale * margin), as in Bradley-Terry. None: p = 1.
-        least: Only pairs with a larger margin are made, so equal scores never form a pair.
+        least: Pairs with a smaller margin are not made. Equal scores never form a pair.
+        which: As for ``ranking_to_pairs``.
 
     Returns:
         Pairs, in order of the positions of their responses.
@@ -78,12 +78,35 @@ def scores_to_pairs(example: Example, scale: float | None = None, least: float =
         raise ValueError(f"least must be at least 0, got {least}")
     scores = _scores(example).scores
     found = []
-    for one, other in combinations(range(len(scores)), 2):
-        margin = scores[one] - scores[other]
-        if abs(margin) > least:
-            p = 1.0 if scale is None else 1.0 / (1.0 + math.exp(-scale * abs(margin)))
-            found.append(_pair(example, *((one, other) if margin > 0 else (other, one)), p=p))
+    for better, worse in _compared(scores, which):
+        margin = scores[better] - scores[worse]
+        if margin >= least:
+            p = 1.0 if scale is None else 1.0 / (1.0 + math.exp(-scale * margin))
+            found.append(_pair(example, better, worse, p=p))
     return found
+
+
+def scores_to_labels(example: Example, threshold: float) -> list[Example]:
+    """Convert scores to labels, one example a response: desirable if the score is at least ``threshold``.
+
+    For example, scores 3, 1 and the threshold 2 give a desirable ``ID/0`` and an undesirable ``ID/1``.
+
+    Raises:
+        DataError: The example has another form.
+    """
+    return [_labelled(example, at, score >= threshold) for at, score in enumerate(_scores(example).scores)]
+
+
+def pair_to_labels(example: Example) -> list[Example]:
+    """Convert a pair to two labels: the better response is desirable. p = 0.5 gives none. The probability is lost.
+
+    Raises:
+        DataError: The example has another form.
+    """
+    if not isinstance(example.preference, Pair):
+        raise _wrong(example, "pair")
+    p = example.preference.p
+    return [] if p == 0.5 else [_labelled(example, 0, p > 0.5), _labelled(example, 1, p < 0.5)]
 
 
 def labels_to_pairs(examples: Iterable[Example]) -> Iterator[Example]:
@@ -126,6 +149,29 @@ def pair_to_ranking(example: Example) -> Example:
         raise _wrong(example, "pair")
     p = example.preference.p
     return replace(example, preference=Ranking((1, 1) if p == 0.5 else (1, 2) if p > 0.5 else (2, 1)))
+
+
+def _compared(worth: Sequence[float], which: Which) -> list[tuple[int, int]]:
+    """The positions of the better and the worse response of each pair, in order of the positions."""
+    if which == "best_worst":
+        best, worst = worth.index(max(worth)), worth.index(min(worth))
+        return [(best, worst)] if worth[best] > worth[worst] else []
+    levels = {value: level for level, value in enumerate(sorted(set(worth)))}
+    found = []
+    for one, other in combinations(range(len(worth)), 2):
+        steps = levels[worth[one]] - levels[worth[other]]
+        if steps and (which == "all" or abs(steps) == 1):
+            found.append((one, other) if steps > 0 else (other, one))
+    return found
+
+
+def _labelled(example: Example, at: int, desirable: bool) -> Example:
+    return replace(
+        example,
+        example_id=f"{example.example_id}/{at}",
+        responses=(example.responses[at],),
+        preference=Label(desirable),
+    )
 
 
 def _pair(example: Example, better: int, worse: int, p: float) -> Example:

@@ -77,7 +77,9 @@ def _data(data: DataFigures | None) -> list[str]:
         f"{data.pairs:,} to train on, {data.heldout:,} held out",
         "dropped: " + (_counts(source.dropped) or "none"),
     ]
-    return lines + ([f"noted: {_counts(source.noted)}"] if source.noted else [])
+    for what, counts in (("noted", source.noted), ("forms of preference", source.converted)):
+        lines += [f"{what}: {_counts(counts)}"] if counts else []
+    return lines
 
 
 def crossfit_lines(review: CrossfitFigures) -> list[str]:

@@ -33,7 +33,8 @@ class SourceFigures:
     ``read`` = ``kept`` + the sum of ``dropped``. ``noted`` counts the notes on kept rows; a row can have several.
     ``lengths``: of ``prompt``, of ``chosen`` and ``rejected`` of pairs, and of ``response`` of other examples, as far
     as the rows have them. ``soft``: share of kept rows that are pairs with p < 1. ``unread``: columns that no row was
-    read from. ``remarks``: what a reader of the data should know.
+    read from. ``remarks``: what a reader of the data should know. ``converted``: counts of the examples that were
+    joined by prompt, made by ``data.convert``, or left out by it.
     """
 
     source: str
@@ -45,6 +46,7 @@ class SourceFigures:
     soft: float
     unread: tuple[str, ...]
     remarks: tuple[str, ...]
+    converted: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import datasets
 import numpy as np
 
+from seralign.config.data import PairsOf
 from seralign.data.table import example_ids
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, ObjectiveSum
 from seralign.objectives.base import hard_labels
+from seralign.records import Form
+
+_PAIRS: dict[str, Form] = dict.fromkeys(get_args(PairsOf), "pair")
+CONVERSIONS: Mapping[str, Mapping[str, Form]] = {
+    "ranking": _PAIRS,
+    "scores": {**_PAIRS, "ranking": "ranking", "labels": "label"},
+    "label": {"pairs": "pair"},
+    "pair": {"ranking": "ranking", "labels": "label"},
+}
+"""The settings of ``data.convert`` for each form, and the forms that they make."""
 
 
 def check_forms(found: Sequence[str], objective: ObjectiveSum, source: str) -> None:
@@ -29,10 +41,12 @@ def check_forms(found: Sequence[str], objective: ObjectiveSum, source: str) -> N
             if form in term.objective.forms:
                 continue
             others = [name for name, kind in OBJECTIVES.items() if form in kind.forms]
-            advice = f"an objective that takes {form} ({', '.join(others)})" if others else "another objective"
+            ways = [f"give an objective that takes {form} ({', '.join(others)})"] if others else []
+            convert = [how for how, made in CONVERSIONS.get(form, {}).items() if made in term.objective.forms]
+            ways += [f"set data.convert.{form}: {' or '.join(convert)}"] if convert else []
             raise ConfigError(
                 f"objective.name: {term.name} takes {' and '.join(sorted(term.objective.forms))}, but {source} has the "
-                f"form {form}; give {advice}, or other data as {source}"
+                f"form {form}; {', or '.join(ways or ['give another objective'])}, or give other data as {source}"
             )
 
 

@@ -1,0 +1,109 @@
+"""Rows of one response with a label, a score or a rank."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from seralign.data import columns
+from seralign.data.columns import Row
+from seralign.data.kinds import LABELS, THUMBS, score_columns
+from seralign.data.label import is_number, read_pair_id, read_weight
+from seralign.data.parts import identity, prompt_and_responses, unread_columns
+from seralign.data.place import Place
+from seralign.data.raw import Drop, RawExample
+from seralign.data.values import shown
+from seralign.records import Label, Preference, Ranking, Scores
+
+NO_LABEL = "no label"
+NO_SCORE = "no score"
+NO_RANK = "no rank"
+
+
+def read_single(row: Row, form: Literal["label", "score", "rank"], place: Place) -> RawExample | Drop:
+    """Read a row of a prompt with one response, or of a conversation that ends with it.
+
+    A score or a rank can only be compared with those of other rows with the same prompt
+    (``seralign.preferences.grouping`` joins them). A row whose label, score or rank is null is dropped.
+
+    Args:
+        row: With the columns of a demonstration.
+        form: What it has besides.
+        place: The row, for messages.
+
+    Raises:
+        DataError: The label, score or rank cannot be read, or there are several scores; or as ``read_pair``.
+    """
+    column = _column(row, form, place)
+    names = columns.demonstration_columns(row, place)
+    pair_id, weight = read_pair_id(row, place), read_weight(row, place)
+    unread = unread_columns(row, (*names, column), ("weight", "pair_id"), place)
+    if row[column] is None:
+        return Drop({"label": NO_LABEL, "score": NO_SCORE, "rank": NO_RANK}[form], unread)
+    preference = _preference(row[column], form, column, place)
+    parts = prompt_and_responses(row, names, place)
+    if isinstance(parts, str):
+        return Drop(parts, unread)
+    prompt, responses, inputs = parts
+    return RawExample(
+        example_id=pair_id or identity([prompt, *responses, str(preference.stored)], inputs),
+        prompt=prompt,
+        responses=responses,
+        preference=preference,
+        weight=weight,
+        named=pair_id is not None,
+        where=place.where,
+        inputs=inputs,
+        unread=(*unread, *place.unread),
+        notes=tuple(dict.fromkeys(place.notes)),
+    )
+
+
+def number(value: Any, what: str, place: Place) -> float:
+    """A finite number, also as text.
+
+    Raises:
+        DataError: It is none.
+    """
+    if isinstance(value, str) and is_number(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise place.error(f"{what} must be a finite number, got {shown(value)}")
+    return float(value)
+
+
+def rank(value: Any, what: str, place: Place) -> int:
+    """A whole number of at least 0.
+
+    Raises:
+        DataError: It is none.
+    """
+    found = number(value, what, place)
+    if found < 0 or found != int(found):
+        raise place.error(f"{what} must be a rank, a whole number with the best lowest, got {value!r}")
+    return int(found)
+
+
+def _column(row: Row, form: str, place: Place) -> str:
+    if form == "label":
+        return next(name for name in LABELS if name in row)
+    if form == "rank" or "score" in row:
+        return form
+    scores = score_columns(row)
+    if len(scores) > 1:
+        raise place.error(
+            f"{columns.listed_names(scores)} are several scores; name the one to train on: "
+            f"{place.reading.key}.columns: {{score: {scores[0]}}}"
+        )
+    return scores[0]
+
+
+def _preference(value: Any, form: str, column: str, place: Place) -> Preference:
+    if form == "label":
+        found = THUMBS.get(value.strip().lower()) if isinstance(value, str) else value
+        if not (isinstance(found, bool) or (isinstance(found, int | float) and found in (0, 1))):
+            raise place.error(f"{column} must be true or false (or 1 or 0), got {shown(value)}")
+        return Label(bool(found))
+    if form == "score":
+        return Scores((number(value, column, place),))
+    return Ranking((rank(value, column, place),))
