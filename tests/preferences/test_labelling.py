@@ -21,7 +21,7 @@ from seralign.data.formats import read_pair
 from seralign.data.place import Reading
 from seralign.data.raw import RawExample
 from seralign.errors import ConfigError, DataError, SeralignError, StoreError
-from seralign.preferences import labelling
+from seralign.preferences import labelling, workers
 from seralign.preferences.config import label_config, load_label_config, plain
 from seralign.preferences.figures import LabelFigures
 from seralign.preferences.labelling import label
@@ -206,6 +206,18 @@ def test_checks_that_hang_end_flood_or_fill_the_memory_lose_one_response(run: Ca
     assert {(way, "better", "fine") for way in ways} <= pairs
     assert ("last", "bb", "a") in pairs
     assert ("flood", "better", "flood") in pairs, "a check may write as much as it wants"
+
+
+def test_the_import_of_a_check_is_not_counted(
+    run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("slow_import.py").write_text(
+        "import time\ntime.sleep(1.5)\ndef score(prompt, response, row): return len(response)\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.setattr(workers, "GRACE", 0.1)
+    figures = run([raw("q", "a", "bb")], {"name": "slow_import:score", "seconds": 0.5})
+    assert figures.signals[0].missing == {}
 
 
 def test_an_exception_of_a_check_names_key_line_and_row_and_keeps_what_is_done(
@@ -408,8 +420,32 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         load_label_config("none.yaml")
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jsonschema", None)
-    with pytest.raises(ConfigError, match=r"^signals\[0\].schema needs the library jsonschema, which is not installed "
-                       r".*; pip install 'seralign\[labels\]' installs it$"):  # fmt: skip
-        label_config(GOOD | {"signals": [{"name": "json", "schema": {"type": "string"}}]})
+@pytest.mark.parametrize(
+    ("module", "changes", "message"),
+    [
+        (
+            "jsonschema",
+            {"signals": [{"name": "json", "schema": {"type": "string"}}]},
+            r"signals\[0\].schema needs the library jsonschema",
+        ),
+        (
+            "crowdkit",
+            {"signals": [{"name": "votes", "method": "dawid_skene"}]},
+            r"signals\[0\].method: dawid_skene needs the library crowd-kit",
+        ),
+        (
+            "choix",
+            {"signals": [{"name": "votes", "method": "bradley_terry"}]},
+            r"signals\[0\].method: bradley_terry needs the library choix",
+        ),
+        (
+            "sklearn",
+            {"combine": {"method": "logistic", "gold": "ratings"}},
+            "combine.method: logistic needs the library scikit-learn",
+        ),
+    ],
+)
+def test_a_missing_library_is_named(module: str, changes: Row, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"^{message}, which is not installed; pip install 'seralign\[labels\]'"):
+        label_config(GOOD | changes)

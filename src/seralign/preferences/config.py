@@ -15,6 +15,7 @@ from seralign.config.values import build, shown, typed
 from seralign.config.yaml12 import read_yaml
 from seralign.data.columns import WITH_PROMPT
 from seralign.errors import ConfigError
+from seralign.preferences.extras import check_installed
 from seralign.preferences.signals import SIGNALS, Function, Signal
 
 OUTPUTS = (".jsonl", ".parquet")
@@ -105,6 +106,10 @@ class CombineConfig:
         positive(self.prior, "prior")
         if (self.method == "logistic") != (self.gold is not None):
             raise ConfigError("gold and method: logistic must be set together")
+        if self.method == "logistic":
+            check_installed("sklearn", "scikit-learn", "method: logistic")
+        else:
+            check_installed("crowdkit", "crowd-kit", "method: dawid_skene")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seralign.preferences import sandbox
 from seralign.preferences.evaluating import CLOCK, Ready, Setup, answer
+from seralign.preferences.signals import Function
 
 
 def main(arguments: list[str]) -> None:
@@ -18,6 +19,9 @@ def main(arguments: list[str]) -> None:
     setup: Setup = pipe.recv()
     sandbox.adopt_orphans()
     network = setup.network or not sandbox.cut_network()
+    for one in setup.signals:
+        if isinstance(one.signal, Function):
+            one.signal.load()
     sandbox.limit_memory(setup.memory_mb)
     # Until here the main process reads errors; nobody would empty that pipe later.
     with Path(os.devnull).open("wb") as nothing:

@@ -42,6 +42,10 @@ class Function:
         """The source of the function's module."""
         return source_of(_loaded(self.function), self.function)
 
+    def load(self) -> None:
+        """Import the function's module, which is no part of the time of a response."""
+        _loaded(self.function)
+
     def check(self, asked: Asked) -> float:
         """What the function returns.
 

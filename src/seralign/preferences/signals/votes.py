@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from seralign.checks import require
+from seralign.preferences.extras import check_installed
 from seralign.preferences.groups import Group, each_value, number, shared_value
 from seralign.preferences.opinions import Ballot, Compared
 from seralign.preferences.signals.choices import chosen_index
@@ -38,6 +39,10 @@ class Votes:
     temperature: ClassVar[None] = None
 
     def __post_init__(self) -> None:
+        if self.method != "beta":
+            check_installed("crowdkit", "crowd-kit", f"method: {self.method}")
+        if self.method == "bradley_terry":
+            check_installed("choix", "choix", f"method: {self.method}")
         require(self.prior >= 0, "prior", "at least 0", self.prior)
         require(self.method == "beta" or self.prior > 0, "prior", f"above 0 with method: {self.method}", self.prior)
 
