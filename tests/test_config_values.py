@@ -23,7 +23,9 @@ from seralign.errors import ConfigError
 WHOLE: dict[str, Any] = {
     "out": "x",
     "policy": {"model": "m", "lora": {}},
-    "data": {name: {"path": "a.jsonl"} for name in ("pairs", "heldout", "prompts", "demonstrations")},
+    "data": {
+        name: {"path": "a.jsonl"} for name in ("pairs", "heldout", "prompts", "heldout_prompts", "demonstrations")
+    },
     "sft": {},
     "crossfit": {},
     "world": {"name": "own", "own": {"prompts": {"path": "a.jsonl"}, "scorer": "m:f"}},
