@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"errors"},
     "objectives": {"errors", "checks", "records", "plugins"},
     "config": {"errors", "checks", "objectives", "plugins", "terminal", "records"},
+    "importing": {"errors", "config", "terminal"},
     "progress": {"distributed", "terminal"},
     "tables": {"terminal", "intervals"},
     "harm": {"intervals", "tables"},
@@ -42,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": MIDDLE | {"sampling", "rewards", "training", "evaluation", "laboratory", "report", "intervals", "harm",
                           "tables", "preferences"},
     "studies": MIDDLE | {"sampling", "rewards", "evaluation", "laboratory", "pipeline", "tables", "intervals"},
-    "cli": MIDDLE | {"preferences", "sampling", "pipeline", "report", "studies", "tables"},
+    "cli": MIDDLE | {"importing", "preferences", "sampling", "pipeline", "report", "studies", "tables"},
     "__init__": {"config", "errors", "objectives", "pipeline", "policy", "records", "report", "rewards", "runs",
                  "training"},
 }  # fmt: skip

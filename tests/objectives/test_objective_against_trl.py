@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from objective_pairs import margin, objective, pairs
 from tokenizers import Tokenizer
@@ -23,6 +25,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from seralign.config import load_config
+from seralign.importing import import_config
 from seralign.objectives import IPO, OBJECTIVES, SFT, ResponseValues
 from seralign.objectives.base import StepValues, TokenValues
 
@@ -199,6 +203,37 @@ def test_ld_dpo_equals_trl(trl_dpo: Callable[..., Seen], alpha: float) -> None:
     tokens = TokenValues(seen.token_logps[seen.response], seen.reference_tokens[seen.response])
     responses = replace(seen.responses, tokens=tokens)
     assert_equal(OBJECTIVES["ld_dpo"](beta=0.07, alpha=alpha).loss(responses).mean(), seen)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "sigmoid"},
+        {"loss_type": "hinge"},
+        {"loss_type": "ipo"},
+        {"loss_type": "exo_pair", "label_smoothing": 0.1},
+        {"loss_type": "robust", "label_smoothing": 0.2},
+        {"loss_type": "robust"},
+        {"loss_type": "discopop", "discopop_tau": 0.3},
+        {"loss_type": "sigmoid", "label_smoothing": 0.2},  # which TRL does not read
+        {"loss_type": "sigmoid", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
+        {"loss_type": "sigmoid", "ld_alpha": 0.4},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values())),
+)
+def test_an_imported_configuration_has_the_loss_of_trl(
+    trl_dpo: Callable[..., Seen], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    file = tmp_path / "dpo.yaml"
+    required = {"model_name_or_path": "m", "dataset_name": "d", "beta": 0.07}
+    file.write_text(yaml.safe_dump(required | settings))
+    imported = import_config(file, "trl")
+    [term] = load_config(None, {one.key: one.value for one in imported.settings}).objective.terms
+    others = {key: value for key, value in settings.items() if key != "loss_type"}
+    seen = trl_dpo(settings["loss_type"], 0.07, PAIRS, **others)
+    tokens = TokenValues(seen.token_logps[seen.response], seen.reference_tokens[seen.response])
+    assert term.weight == 1.0
+    assert_equal(term.objective.loss(replace(seen.responses, tokens=tokens)).mean(), seen)
 
 
 def test_ipo_is_summed_where_trl_averages(trl_dpo: Callable[..., Seen]) -> None:

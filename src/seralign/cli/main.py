@@ -8,7 +8,22 @@ import os
 import sys
 from collections.abc import Callable
 
-from seralign.cli import chat, demo, inspect, lab, label, merge, plan, push, report, sample, show, train, verify
+from seralign.cli import (
+    chat,
+    demo,
+    import_config,
+    inspect,
+    lab,
+    label,
+    merge,
+    plan,
+    push,
+    report,
+    sample,
+    show,
+    train,
+    verify,
+)
 from seralign.errors import ConfigError, SeralignError
 from seralign.terminal import error_line
 
@@ -21,6 +36,7 @@ commands:
   inspect [RUN.yaml] [--key value ...]   show the data as tokens, before any training
   inspect FILE --model M                 the same for one file, without a configuration
   label CONFIG.yaml [--key value ...]    make preferences of candidates with votes, scores, checks or a judge
+  import-config FILE [--out RUN.yaml]    turn a TRL, axolotl or LLaMA-Factory configuration into one of seralign
   plan [RUN.yaml] [--key value ...]      estimate time, memory and disk of a run before it starts
   show RUN [--json]                      print what each round did, and warnings
   report RUN [RUN ...] [--open]          write the same with charts and every pair, as one HTML file
@@ -37,6 +53,7 @@ seralign COMMAND --help lists the options of a command."""
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train.main,
     "inspect": inspect.main,
+    "import-config": import_config.main,
     "label": label.main,
     "chat": chat.main,
     "sample": sample.main,

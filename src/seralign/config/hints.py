@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from seralign.config.fields import all_keys, dataclass_of, value_of
 from seralign.config.run import RunConfig
@@ -118,6 +119,19 @@ def unknown_key(key: str, others: list[str] | None = None) -> str:
         return f"{key}: unknown key; did you mean {' or '.join(meant)}?"
     known = [known for known in all_keys(RunConfig) if known.rpartition(".")[0] == section]
     return f"{key}: unknown key; known {f'below {section}' if section else 'here'}: {', '.join(known)}"
+
+
+def unknown_name(key: str, known: Collection[str], of: str) -> str:
+    """The message about an unknown key of a configuration of another tool.
+
+    Args:
+        key: The key.
+        known: The keys that the tool has.
+        of: Name of the tool.
+    """
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)
+    meant = f"did you mean {close[0]}?" if close else "remove it, or name another tool with --from"
+    return f"{key}: not a known key of {of}; {meant}"
 
 
 def _known_part(key: str) -> tuple[str, list[str]]:
