@@ -76,6 +76,29 @@ def reward(prompts: list[str], responses: list[str]) -> list[float]:
     return [float(len(response)) for response in responses]
 
 
+def refuses(prompts: list[str], responses: list[str]) -> list[float]:
+    """A scorer that fails."""
+    raise ValueError("no model")
+
+
+class Silent:
+    """A judge without verdicts on texts with ``?``."""
+
+    identity = "silent 1"
+
+    def __init__(self, options: dict[str, Any], key: str, scorer: Any) -> None:
+        pass
+
+    def judge(self, comparisons: Any) -> Any:
+        from seralign.evaluation.judges import Verdict
+
+        for comparison in comparisons:
+            if "?" in comparison.first + comparison.second:
+                yield comparison, Verdict(None, error="timeout")
+            else:
+                yield comparison, Verdict(1.0)
+
+
 class Longest:
     """A judge that prefers the longer response with probability 0.75."""
 

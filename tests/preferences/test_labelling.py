@@ -187,6 +187,22 @@ def test_a_scorer_and_a_judge(run: Callable[..., LabelFigures]) -> None:
     assert found == [(longer, short, 0.9), (longest, short, 0.9), (longest, longer, 0.9)]
 
 
+def test_a_judge_without_verdicts_and_a_scorer_that_fails(
+    run: Callable[..., LabelFigures], capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run([raw("q", "a", "b", "c?")], {"name": "judge", "judge": "checkers:Silent"})
+    assert [(pair["chosen"], pair["rejected"]) for pair in written()] == [("a", "b")]
+    assert figures.signals[0].missing == {"no verdict of the judge": 2}
+    assert "warning: judge: no verdict on 2 of 3 comparisons (candidates); 2: timeout" in capsys.readouterr().err
+    Path("pairs.jsonl").unlink()
+    with pytest.raises(
+        ConfigError, match=r"^signals\[0\].judge: no verdict on 1 of 1 comparisons \(candidates\); 1: time"
+    ):
+        run([raw("q", "a?", "b")], {"name": "judge", "judge": "checkers:Silent"})
+    with pytest.raises(ConfigError, match=r"^signals\[0\].function: checkers:refuses failed: ValueError: no model"):
+        run([raw("q", "a", "b")], {"name": "scorer", "function": "checkers:refuses"})
+
+
 # --- checks that go wrong
 
 

@@ -13,7 +13,9 @@ from seralign.progress import say
 from seralign.runs.results import Results, result_key
 
 
-def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str) -> list[Verdict]:
+def decide(
+    judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str, key: str = "evaluation.judge"
+) -> list[Verdict]:
     """The verdicts on N comparisons [N]. Comparisons with a stored verdict are not judged again.
 
     Args:
@@ -21,6 +23,7 @@ def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, la
         comparisons: N comparisons.
         results: Stored results of the run. Verdicts with an error are not stored.
         label: The policies that are compared, for messages.
+        key: The configuration key that names the judge, for messages.
 
     Raises:
         ConfigError: there are comparisons, but the judge gives no verdict on any of them.
@@ -39,8 +42,8 @@ def decide(judge: Judge, comparisons: Sequence[Comparison], results: Results, la
         reason, count = Counter(verdict.error or "the judge gave no verdict" for verdict in none).most_common(1)[0]
         what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
         if len(none) == len(verdicts):
-            raise ConfigError(f"evaluation.judge: {what}")
-        say(f"warning: evaluation.judge: {what}; they are ignored")
+            raise ConfigError(f"{key}: {what}")
+        say(f"warning: {key}: {what}; they are ignored")
     return verdicts
 
 

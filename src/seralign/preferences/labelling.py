@@ -17,9 +17,9 @@ from typing import Any
 
 from seralign.config.paths import expanded
 from seralign.data.sources import describe, fingerprint
-from seralign.errors import DataError, StoreError
+from seralign.errors import ConfigError, DataError, StoreError
 from seralign.preferences.combining import Combiner, make_combiner
-from seralign.preferences.config import LabelConfig, plain
+from seralign.preferences.config import LabelConfig, Titled, plain
 from seralign.preferences.figures import LabelFigures, SignalFigures
 from seralign.preferences.grading import Grader, make_grader
 from seralign.preferences.groups import Group
@@ -89,7 +89,7 @@ def _label(config: LabelConfig, out: Path, folder: Path) -> LabelFigures:
 
 def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> bool:
     """Evaluate the signals on the chunks that are not stored; returns whether checks could use the network."""
-    askers = {place: one.signal for place, one in enumerate(config.signals) if isinstance(one.signal, Asker)}
+    askers = {place: one for place, one in enumerate(config.signals) if isinstance(one.signal, Asker)}
     with (
         bar("label", groups.count, "prompt") as line,
         closing(Results(store.folder / "results.sqlite")) as results,
@@ -108,7 +108,7 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
 
         told = False
         for chunk, answers in pool.evaluate(missing()):
-            asked = {place: asker.ask(chunk.groups, results) for place, asker in askers.items()}
+            asked = {place: _ask(one, chunk.groups, results) for place, one in askers.items()}
             store.put(chunk.number, map(_judged(config, asked), range(len(answers)), chunk.groups, answers))
             done += len(chunk.groups)
             line.at(done)
@@ -116,6 +116,14 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
                 say("warning: this system does not let seralign cut off the network: checks can use it")
                 told = True
     return pool.network
+
+
+def _ask(one: Titled, groups: Sequence[Group], results: Results) -> list[Opinion]:
+    assert isinstance(one.signal, Asker)
+    try:
+        return one.signal.ask(groups, results)
+    except ConfigError as error:
+        raise ConfigError(f"{one.key}.{error}") from None
 
 
 def _judged(config: LabelConfig, asked: dict[int, list[Opinion]]) -> Any:

@@ -55,7 +55,9 @@ class JudgeSignal:
             for first, second in combinations(range(len(texts)), 2):
                 if texts[first] != texts[second]:
                     asked.append((number, first, second, Comparison(record, texts[first], texts[second])))
-        verdicts = decide(self._judge(results), [one[-1] for one in asked], results, "candidates") if asked else []
+        verdicts = (
+            decide(self._judge(results), [one[-1] for one in asked], results, "candidates", "judge") if asked else []
+        )
         ballots: list[list[Ballot]] = [[] for _ in groups]
         missing = [0] * len(groups)
         for (number, first, second, _), verdict in zip(asked, verdicts, strict=True):
