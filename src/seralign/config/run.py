@@ -79,6 +79,7 @@ class RunConfig:
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
         if not self.objective.compares and self.crossfit is not None:
             raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
+        self._check_single()
         self._check_moving()
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.crossfit is not None:
@@ -98,6 +99,16 @@ class RunConfig:
                 raise ConfigError(
                     f"{section}.precision: float16 scales gradients of float32 weights; policy.dtype is "
                     f"{self.policy.dtype}. Set policy.dtype: float32, or {section}.precision: bfloat16"
+                )
+
+    def _check_single(self) -> None:
+        """Refuse to review labels of single responses."""
+        name = next((term.name for term in self.objective.terms if term.objective.forms == {"label"}), None)
+        for key, reviews in (("rounds", self.rounds > 1), ("crossfit", self.crossfit is not None)):
+            if reviews and name is not None:
+                raise ConfigError(
+                    f"{key}: {name} reads labels of single responses, so there is no margin to select by; set rounds: "
+                    "1 and no crossfit, or give an objective of pairs and make pairs with data.convert.label: pairs"
                 )
 
     def _check_moving(self) -> None:

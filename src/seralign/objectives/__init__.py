@@ -19,10 +19,12 @@ from seralign.objectives.f_dpo import FDPO
 from seralign.objectives.ipo import IPO
 from seralign.objectives.ipo_norm import NormalizedIPO
 from seralign.objectives.irepo import IREPO
+from seralign.objectives.kto import KTO
 from seralign.objectives.ld_dpo import LDDPO
 from seralign.objectives.nca import NCA
 from seralign.objectives.nll import NLL
 from seralign.objectives.orpo import ORPO
+from seralign.objectives.plackett_luce import PlackettLuce
 from seralign.objectives.r_dpo import LengthRegularizedDPO
 from seralign.objectives.robust import RobustDPO
 from seralign.objectives.sft import SFT
@@ -43,6 +45,7 @@ __all__ = [
     "FDPO",
     "IPO",
     "IREPO",
+    "KTO",
     "LDDPO",
     "NCA",
     "NLL",
@@ -62,6 +65,7 @@ __all__ = [
     "NormalizedIPO",
     "Objective",
     "ObjectiveSum",
+    "PlackettLuce",
     "ResponseValues",
     "RobustDPO",
     "SLiC",
@@ -103,6 +107,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cpo": CPO,
     "orpo": ORPO,
     "unlikelihood": Unlikelihood,
+    "plackett_luce": PlackettLuce,
+    "kto": KTO,
     "nll": NLL,
     "sft": SFT,
 }

@@ -23,10 +23,10 @@ if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
     import numpy as np
     from torch import Tensor
 
-Need = Literal["state", "step", "tokens", "collisions"]
+Need = Literal["state", "step", "tokens", "collisions", "mismatched"]
 """What a loss can read beside the values of its own examples: numbers that are carried from step to step, the values of
-all examples of the step, log-probabilities of tokens under policy and reference, and those of the policy's tokens with
-their collisions."""
+all examples of the step, log-probabilities of tokens under policy and reference, those of the policy's tokens with
+their collisions, and a second response of each example, which answers another prompt."""
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 Array = TypeVar("Array", "Tensor", "np.ndarray", float)
@@ -90,6 +90,16 @@ class ResponseValues:
         """[N] of [R]: the mean over the responses of each example."""
         sums = of_response.new_zeros(self.examples).index_add(0, self.example, of_response)
         return sums / self.example.bincount(minlength=self.examples)
+
+    def padded(self, of_response: Tensor, fill: float) -> Tensor:
+        """[N, K] of [R]: the responses of each example in their order, K the most that one has; ``fill`` for absent."""
+        counts = self.example.bincount(minlength=self.examples)
+        order = self.example.argsort(stable=True)
+        starts = counts.cumsum(0) - counts
+        places = self.example.new_zeros(len(order))
+        places[order] = self.example.new_ones(len(order)).cumsum(0) - 1 - starts[self.example[order]]
+        table = of_response.new_full((self.examples, int(counts.max())), fill)
+        return table.index_put((self.example, places), of_response)
 
     def second(self, of_response: Tensor) -> Tensor:
         """[N] of [R]: the second response of each example, the rejected one of a pair.

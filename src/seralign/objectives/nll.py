@@ -23,7 +23,7 @@ class NLL:
     Worked by hand: log pi = -10 over 5 tokens and -14 over 4 have the losses 2 and 3.5.
     """
 
-    forms: ClassVar[frozenset[Form]] = frozenset({"pair", "demonstration"})
+    forms: ClassVar[frozenset[Form]] = frozenset({"pair", "ranking", "demonstration"})
     reads: ClassVar[Literal["all", "first"]] = "first"
     uses_reference: ClassVar[bool] = False
     unit: ClassVar[Literal["example", "token"]] = "example"

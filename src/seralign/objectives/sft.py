@@ -24,7 +24,7 @@ class SFT:
     24 / 8 = 3 nats per token.
     """
 
-    forms: ClassVar[frozenset[Form]] = frozenset({"pair", "demonstration"})
+    forms: ClassVar[frozenset[Form]] = frozenset({"pair", "ranking", "demonstration"})
     reads: ClassVar[Literal["all", "first"]] = "first"
     uses_reference: ClassVar[bool] = False
     unit: ClassVar[Literal["example", "token"]] = "token"

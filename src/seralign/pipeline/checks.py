@@ -8,6 +8,7 @@ from seralign.config import RunConfig
 from seralign.data.table import forms
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
+from seralign.objectives import SFT
 from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
@@ -56,10 +57,19 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
         check_labels(table, config.objective, place)
     _check_reviewed(config, forms(tables.pairs))
     if config.sft is not None:
+        _check_demonstrations(forms(demonstrations(tables)))
         check_step(config.sft, len(demonstrations(tables)), "sft")
         check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")
     check_step(config.training, len(first), "training")
     check_rates(config.training, count_steps(len(first), config.training, "training"), "training")
+
+
+def _check_demonstrations(found: Sequence[str]) -> None:
+    others = [form for form in found if form not in SFT.forms]
+    if others:
+        raise ConfigError(
+            f"sft: data.pairs has the form {others[0]}, which has no best response to imitate; give data.demonstrations"
+        )
 
 
 def _check_reviewed(config: RunConfig, found: Sequence[str]) -> None:

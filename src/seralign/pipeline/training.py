@@ -34,6 +34,7 @@ from seralign.runs.files import write_json
 from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
+from seralign.training.mismatched import with_mismatched
 from seralign.training.moving import Moves
 from seralign.training.plan import Pack, plan_training, response_packs
 from seralign.training.train import TrainingData, heldout_packs, train
@@ -79,7 +80,7 @@ class Training:
     def work(self, context: Context, folder: Path) -> TrainFigures:
         """Score the rows under the reference, train, and save the policy; the figures include its digest."""
         loop, config, objective = context.loop, self._config(context), self.objective(context.loop)
-        table = training_columns(self.rows.table(context))
+        table = self._responses(loop, self.rows.table(context))
         plan = plan_training(
             row_sizes(table, objective.reads),
             config,
@@ -90,7 +91,7 @@ class Training:
         )
         check_rates(config, plan.steps, self.section)
         heldout = context.tables.heldout
-        held = training_columns(heldout) if len(heldout) else None
+        held = self._responses(loop, heldout) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         start, reference = context.policy(self.start), self._reference(context)
         moves = None if reference is None else _moves(loop.config)
@@ -147,6 +148,9 @@ class Training:
         loop, heldout, objective = forecast.loop, forecast.context.tables.heldout, self.objective(forecast.loop)
         steps = sum(forecast.works[name].count for name in self.as_long_as)
         config, rows = self._settings(forecast.config, steps), self.rows.foreseen(forecast)
+        if "mismatched" in objective.needs:  # of labels, which no review changes
+            rows = table_rows(self._responses(loop, forecast.context.tables.pairs), objective.reads)
+        heldout = self._responses(loop, heldout) if len(heldout) else heldout
         plan = plan_training(
             rows.sizes, config, loop.seed(self.name), packed_length=loop.packed_length, section=self.section
         )
@@ -188,6 +192,11 @@ class Training:
     def objective(self, loop: Loop) -> ObjectiveSum:
         """The run's objective, or that of supervised training."""
         return loop.objective if self.section == "training" else one("sft", SFT())
+
+    def _responses(self, loop: Loop, table: datasets.Dataset) -> datasets.Dataset:
+        """What the trainer reads of a table, with all responses that the objective needs."""
+        config, examples = loop.config, training_columns(table)
+        return with_mismatched(examples, self.objective(loop), config.seed, config.data.max_length, "data.pairs")
 
     def _reference(self, context: Context) -> Policy | None:
         """The reference, if the objective uses it."""

@@ -84,7 +84,8 @@ def _converted(table: Dataset, convert: ConvertConfig, counts: Counter[str]) -> 
             yield from _counted(examples[0], list(labels_to_pairs(examples)), "pairs", counts)
             continue
         example = examples[0] if len(examples) == 1 else _joined(examples)
-        counts[JOINED] += len(examples) > 1
+        if len(examples) > 1:
+            counts[JOINED] += 1
         if isinstance(example.preference, Ranking):
             ranks = dense_ranks(example.preference.ranks)
             if ranks is None or len(set(ranks)) == 1:

@@ -15,7 +15,7 @@ from transformers import Trainer
 from seralign import distributed
 from seralign.errors import ConfigError
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
-from seralign.objectives.base import StepValues
+from seralign.objectives.base import StepValues, needs_of
 from seralign.objectives.checked import losses_of, term_key
 from seralign.policy.logprobs import response_logps, response_token_logps, summed
 from seralign.policy.precision import exact_dtype
@@ -214,6 +214,8 @@ class PreferenceTrainer(Trainer):
         sums.add(
             [loss.detach() for loss in losses], units, counted, _metrics(self.objective.primary, responses, of_pairs)
         )
+        if "mismatched" in self.objective.needs:
+            sums.add_labels(counted, *_label_metrics(self.objective.primary, responses))
         return losses
 
 
@@ -232,6 +234,13 @@ class _Sums:
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value
 
+    def add_labels(self, counted: Tensor, desirable: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Add metrics [N] of a pack for the desirable and the undesirable responses [N] by themselves."""
+        for side, own in (("desirable", counted & desirable), ("undesirable", counted & ~desirable)):
+            for name, value in metrics.items():
+                self._sums[f"{name}/{side}"] = self._sums[f"{name}/{side}"] + value[own].sum()
+            self._sums[f"of {side}"] = self._sums[f"of {side}"] + own.sum()
+
     def means(self) -> dict[str, float]:
         """Means over all examples (or tokens, the loss of ``sft``) of all processes."""
         parts = distributed.gather({name: float(value) for name, value in self._sums.items()})
@@ -241,7 +250,12 @@ class _Sums:
             for number, weight in enumerate(self._weights)
         )
         count = total.pop("count")
-        return dict(sorted(({name: value / count for name, value in total.items()} | {"loss": loss}).items()))
+        of = {side: total.pop(f"of {side}", 0.0) for side in ("desirable", "undesirable")}
+        counts = {name: of.get(name.rpartition("/")[2], count) for name in total}
+        means = {name: value / counts[name] for name, value in total.items() if counts[name]}
+        if "rewards/desirable" in means and "rewards/undesirable" in means:
+            means["rewards/margins"] = means["rewards/desirable"] - means["rewards/undesirable"]
+        return dict(sorted((means | {"loss": loss}).items()))
 
 
 def _by_number(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
@@ -264,6 +278,8 @@ def _metrics(objective: Objective, responses: ResponseValues, of_pairs: bool) ->
     Examples other than pairs have no chosen and rejected response: where all their responses are read, the metrics are
     means over the responses of each.
     """
+    if "mismatched" in needs_of(objective):
+        return {}
     policy, lengths = responses.policy.detach(), responses.lengths
     reward = objective.reward(policy, responses.reference, lengths)
     sides = {"chosen": responses.first} if of_pairs or objective.reads == "first" else {"responses": responses.mean}
@@ -279,3 +295,12 @@ def _metrics(objective: Objective, responses: ResponseValues, of_pairs: bool) ->
         # A tie is half right: at step 0 of a reference objective nothing is known, which is not 0% accuracy.
         found["rewards/accuracies"] = 0.5 * (1 + found["margins"].sign())
     return found
+
+
+def _label_metrics(objective: Objective, responses: ResponseValues) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which responses are desirable [N], and metrics [N] of each, but for the mismatched ones."""
+    policy, lengths = responses.policy.detach(), responses.lengths
+    reward = objective.beta * objective.reward(policy, responses.reference, lengths)
+    values = {"lengths": lengths, "logps": policy, "rewards": reward}
+    first = {name: responses.first(value) for name, value in values.items()}
+    return responses.first(responses.preference) > 0.5, first

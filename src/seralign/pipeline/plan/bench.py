@@ -25,6 +25,7 @@ from seralign.progress import say
 from seralign.rewards.responses import Responses, plan_scoring
 from seralign.sampling import params_of
 from seralign.training.batches import row_sizes
+from seralign.training.mismatched import with_mismatched
 from seralign.training.plan import plan_training
 
 # Seconds of all measurements together. Loading the model comes on top, once for each of them.
@@ -80,6 +81,7 @@ class Bench:
         if section == "sft":
             table = demonstrations(tables)
             objective, name = one("sft", SFT()), "sft"
+        table = with_mismatched(table, objective, loop.config.seed, loop.config.data.max_length, "data.pairs")
         sizes = row_sizes(table, objective.reads)
         plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)
         packs = _rising([pack.rows for pack in plan.packs], lambda rows: int(sizes.packed[rows].sum()))

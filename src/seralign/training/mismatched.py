@@ -1,0 +1,72 @@
+"""Responses to other prompts, by which KTO estimates how far the policy is from the reference (2402.01306)."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from seralign.data.table import column_arrays, column_lengths, response_ids
+from seralign.errors import ConfigError
+from seralign.objectives import ObjectiveSum
+
+
+def with_mismatched(
+    table: datasets.Dataset, objective: ObjectiveSum, seed: int, max_length: int, source: str
+) -> datasets.Dataset:
+    """The examples with a second response, which answers another prompt, if the objective needs one.
+
+    Prompts are put in a random order, and each response is given to the prompt before its own, so that as many
+    responses as possible are given once. The order depends only on the prompts and the seed, so that log-probabilities
+    under the reference are computed once. The second response is cut where it would be longer than ``max_length`` with
+    its prompt, and its preference is NaN.
+
+    Args:
+        table: Examples of one response each.
+        objective: What is trained.
+        seed: Seed of the order.
+        max_length: Tokens of prompt and response together.
+        source: Configuration key of the data, for messages.
+
+    Raises:
+        ConfigError: All examples have the same prompt.
+    """
+    if "mismatched" not in objective.needs:
+        return table
+    partner = partners([ids.tobytes() for ids in column_arrays(table, "prompt_ids")], seed)
+    if partner is None:
+        raise ConfigError(
+            f"objective.name: {objective.name} compares with responses to other prompts, but all examples of {source} "
+            "have the same prompt; give another objective, or other data"
+        )
+    own = [ids.astype(np.int32) for ids in response_ids(table, 0)]
+    room = np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
+    both = [ids for row, ids in enumerate(own) for ids in (ids, own[partner[row]][: room[row]])]
+    ends = np.concatenate([[0], np.cumsum([len(ids) for ids in both])]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(both)))
+    pairs = pa.array(np.arange(len(own) + 1) * 2, pa.int32())
+    labels = np.array([stored[0] for stored in table["preference"]])
+    stored = pa.array(np.stack([labels, np.full_like(labels, np.nan)], axis=1).ravel())
+    made = {
+        "response_ids": pa.ListArray.from_arrays(pairs, lists),
+        "preference": pa.ListArray.from_arrays(pairs, stored),
+    }
+    rows = table.with_format("arrow")[:]
+    return datasets.Dataset(pa.table({name: made.get(name, rows[name]) for name in rows.column_names}))  # pyright: ignore
+
+
+def partners(prompts: list[bytes], seed: int) -> np.ndarray | None:
+    """For each row one with another prompt [N], or None if there is none."""
+    names, inverse, counts = np.unique(np.array(prompts, dtype=object), return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        return None
+    order = np.random.default_rng(seed).permutation(len(names))
+    place = np.argsort(order)
+    rows = np.argsort(place[inverse], kind="stable")
+    sizes = counts[order]
+    ends = np.cumsum(sizes).repeat(sizes)
+    number = np.arange(len(prompts)) - (ends - sizes.repeat(sizes))
+    found = np.empty(len(prompts), dtype=np.int64)
+    others = len(prompts) - sizes.repeat(sizes)
+    found[rows] = rows[(ends + number % others) % len(prompts)]
+    return found

@@ -1,0 +1,54 @@
+"""Responses to other prompts."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seralign.errors import ConfigError
+from seralign.objectives import DPO, KTO, one
+from seralign.training.mismatched import partners, with_mismatched
+
+SAID = one("kto", KTO())
+
+
+def table(prompts: list[list[int]], responses: list[list[int]], labels: list[float]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({
+        "example_id": [f"e{row}" for row in range(len(prompts))], "prompt_ids": prompts,
+        "response_ids": [[ids] for ids in responses], "form": ["label"] * len(prompts),
+        "preference": [[label] for label in labels], "weight": [1.0] * len(prompts),
+    })  # fmt: skip
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=12), st.integers(0, 3))
+def test_a_partner_has_another_prompt(prompts: list[str], seed: int) -> None:
+    found = partners([prompt.encode() for prompt in prompts], seed)
+    if len(set(prompts)) == 1:
+        assert found is None
+        return
+    assert found is not None
+    assert all(prompts[row] != prompts[other] for row, other in enumerate(found))
+    if len(set(prompts)) == len(prompts):
+        assert sorted(found.tolist()) == list(range(len(prompts)))
+
+
+def test_the_second_response_answers_another_prompt_and_fits() -> None:
+    given_ids = [[5, 6, 7, 8], [9, 9], [4]]
+    made = with_mismatched(table([[1], [2, 2, 2], [3, 3]], given_ids, [1.0, 0.0, 1.0]), SAID, 0, 5, "data.pairs")
+    for row, (own, other) in enumerate(made["response_ids"]):
+        assert own == given_ids[row]
+        room = 5 - len(made["prompt_ids"][row])
+        assert other in [ids[:room] for place, ids in enumerate(given_ids) if place != row]
+    stored = np.array(made["preference"][:])
+    np.testing.assert_array_equal(stored, [[1, np.nan], [0, np.nan], [1, np.nan]])
+    assert made["example_id"][:] == ["e0", "e1", "e2"]
+
+
+def test_it_is_needed_and_possible_or_not() -> None:
+    rows = table([[1], [1]], [[2], [3]], [1.0, 0.0])
+    assert with_mismatched(rows, one("dpo", DPO()), 0, 9, "data.pairs") is rows
+    with pytest.raises(ConfigError, match=r"^objective\.name: kto compares with responses to other prompts, but all "):
+        with_mismatched(rows, SAID, 0, 9, "data.pairs")
