@@ -32,6 +32,7 @@ from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import pack_sequences, pad_sequences
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps
 from seralign.rewards.responses import Responses, plan_scoring
+from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import select
 from seralign.runs.cache import LogpCache
 
@@ -80,7 +81,7 @@ def selection_stage(table: Path) -> dict[str, Any]:
     pairs = read_table(table)
     with measured() as found:
         margins = np.random.default_rng(0).normal(size=len(pairs))
-        kept = select(pairs["example_id"][:], margins, SelectionConfig(), seed=0).kept
+        kept = select(scored_pairs(pairs, margins), SelectionConfig(), seed=0).kept
     return found | {"pairs": len(pairs), "kept": len(kept)}
 
 

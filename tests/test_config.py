@@ -160,6 +160,10 @@ def test_overrides_are_not_changed() -> None:
         ("training: {epochs: 1, max_steps: 2}", "training.epochs and max_steps exclude each other"),
         ("selection: {rule: threshold}", "selection.threshold and rule: threshold must be set together"),
         ("bootstrap: {selection: {fraction: 0}}", "bootstrap.selection.fraction must be in (0, 1], got 0.0"),
+        (
+            "bootstrap: {selection: {rule: top_within_prompt}}",
+            "bootstrap.selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one",
+        ),
         ("bootstrap: {samples: 1}", "bootstrap.samples must be at least 2"),
         ("evaluation: {scorer: length}", "evaluation.scorer must be of the form module:function"),
         ("data: {demonstrations: {path: d.jsonl}}", "data.demonstrations are for sft"),

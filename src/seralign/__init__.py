@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seralign.policy.logprobs import response_logps
     from seralign.records import Example, Prompt
     from seralign.report.figures import run_figures
+    from seralign.rewards.scored_pairs import ScoredPairs
     from seralign.rewards.selection import select
     from seralign.runs import Run, read_run
     from seralign.training.trainer import PreferenceTrainer
@@ -39,6 +40,7 @@ _WHERE = {
     "SLiC": "objectives",
     "RunConfig": "config",
     "RunResult": "pipeline",
+    "ScoredPairs": "rewards.scored_pairs",
     "SeralignError": "errors",
     "SimPO": "objectives",
     "load_config": "config",
@@ -62,6 +64,7 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "SLiC",
+    "ScoredPairs",
     "SeralignError",
     "SimPO",
     "load_config",

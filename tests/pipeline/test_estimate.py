@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import small_config
+from tiny import read_pairs
 
 import seralign.pipeline.context as context
 import seralign.pipeline.training as loop_training
@@ -46,6 +48,7 @@ from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
 from seralign.runs import Run
 from seralign.runs.cache import check_cache
+from seralign.runs.files import read_table
 from seralign.runs.layout import LOGPS
 from seralign.training.plan import Plan
 
@@ -229,6 +232,37 @@ def test_other_runs_are_planned_as_they_run(tmp_path: Path, overrides: dict[str,
             passes = sum(part.responses for part in stage.passes)
             heldout = 2 * done.figures("data")["heldout"] if stage.steps is not None else 0
             assert passes - heldout == done.responses.get(stage.name, 0)
+
+
+def test_top_within_prompt_keeps_pairs_of_every_prompt_as_planned(tmp_path: Path) -> None:
+    make_world(WorldConfig(pairs=60, demonstrations=8, prompts=8, heldout=8), tmp_path / "world")
+    rows = [json.loads(line) for line in (tmp_path / "world" / "pairs.jsonl").read_text("utf-8").splitlines()]
+    for number, row in enumerate(rows):
+        row["prompt"] = rows[3 * (number // 3)]["prompt"]  # three pairs a prompt, two of which are kept
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    rule = {"rule": "top_within_prompt", "fraction": 0.5}
+    settings = {"sft": None, "world": None, "rounds": 2, "selection": rule, "data__pairs": {"path": str(file)},
+                "policy__model": str(tmp_path / "world" / "model"), "data__heldout_fraction": 0.0,
+                "evaluation__baseline": False, "evaluation__token_pairs": 0}  # fmt: skip
+    run = watched(small_config(tmp_path / "run", **settings)).result.run
+
+    prompts = read_pairs(run.path("data", "pairs.arrow"))["prompt_id"][:]
+    table = read_table(run.path("round-2/select", "selection.parquet")).to_pylist()
+    assert len(table) == len(prompts) == 60
+    for prompt in set(prompts):
+        own = sorted(
+            (row for row, asked in zip(table, prompts, strict=True) if asked == prompt), key=lambda r: r["rank"]
+        )
+        assert [row["reason"] for row in own] == ["kept", "kept", "below the top 50% of its prompt"]
+    composed = read_table(run.path("round-2/compose", "training.parquet")).to_pylist()
+    used = {row["example_id"] for row in composed if row["used"] and row["origin"] == "offline"}
+    of_prompt = dict(zip([row["example_id"] for row in table], prompts, strict=True))
+    # At most 17 pairs are generated, so all 40 fit.
+    assert {of_prompt[name] for name in used} == set(prompts)
+    assert run.record("round-2/compose").figures["offline"] == len(used) == 40
+    plan = prepared(Run(tmp_path / "plan"), small_config(tmp_path / "plan", **settings)).work()
+    assert {stage.name: stage.count for stage in plan}["round-2/select"] == 40
 
 
 def test_pairs_whose_tokens_are_looked_at_are_foreseen(done: Done, setting: Setting) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from seralign.config import SelectionConfig
 from seralign.errors import DataError
-from seralign.rewards.selection import Selection, select
+from seralign.rewards.scored_pairs import ScoredPairs
+from seralign.rewards.selection import Selection, select, select_fewer
 
 timeless = settings(deadline=None)  # a busy machine is not a failure
 FractionRule = Literal["top", "middle", "bottom", "random"]
@@ -30,12 +32,21 @@ scored = st.dictionaries(
 configs = st.one_of(
     st.builds(SelectionConfig, rule=st.sampled_from(FRACTION_RULES), fraction=st.floats(0.01, 1.0)),
     st.builds(SelectionConfig, rule=st.just("threshold"), threshold=st.sampled_from([-3.0, 0.0, 0.25, 9.0])),
+    st.builds(SelectionConfig, rule=st.just("top_within_prompt"), fraction=st.floats(0.01, 1.0)),
     st.just(SelectionConfig(rule="all")),
 )
 
 
+def scored_as(ids: Sequence[str], margins: np.ndarray, prompts: Sequence[str] | None = None) -> ScoredPairs:
+    """Pairs with these margins, each of a prompt of its own unless ``prompts`` are given."""
+    count = len(ids)
+    return ScoredPairs(
+        ids, ids if prompts is None else prompts, margins, np.ones(count), np.ones(count), np.ones(count)
+    )
+
+
 def keep(pairs: dict[str, float], config: SelectionConfig, seed: int = 0) -> Selection:
-    return select(list(pairs), np.array(list(pairs.values())), config, seed)
+    return select(scored_as(list(pairs), np.array(list(pairs.values()))), config, seed)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +65,11 @@ def keep(pairs: dict[str, float], config: SelectionConfig, seed: int = 0) -> Sel
     ],
 )
 def test_kept_in_the_order_of_the_input(config: dict[str, Any], expected: list[str]) -> None:
-    assert list(select(IDS, MARGINS, SelectionConfig(**config), seed=0).kept) == expected
+    assert list(select(scored_as(IDS, MARGINS), SelectionConfig(**config), seed=0).kept) == expected
 
 
 def test_table_has_a_row_for_each_pair() -> None:
-    table = select(IDS, MARGINS, SelectionConfig(rule="middle", fraction=0.34), seed=0).table()
+    table = select(scored_as(IDS, MARGINS), SelectionConfig(rule="middle", fraction=0.34), seed=0).table()
     assert table == {
         "example_id": IDS,
         "margin": [0.5, 3.0, -1.0, 2.0, 3.0, 0.0],
@@ -81,7 +92,7 @@ def test_table_has_a_row_for_each_pair() -> None:
     ],
 )
 def test_reason_of_the_dropped(config: SelectionConfig, reason: str) -> None:
-    selection = select(IDS, MARGINS, config, seed=0)
+    selection = select(scored_as(IDS, MARGINS), config, seed=0)
     assert set(selection.reasons) == {"kept", reason}
 
 
@@ -157,42 +168,130 @@ def test_ranks_sort_by_margin_then_id(pairs: dict[str, float], config: Selection
     assert ranked == sorted(pairs, key=lambda name: (-pairs[name], name))
 
 
+@pytest.mark.parametrize(
+    ("fraction", "expected"),
+    [
+        # x has b (3.0), d (2.0), a (0.5), c (-1.0); y has e (3.0), f (0.0); z has g (-9.0).
+        (0.01, ["b", "e", "g"]),  # at least one pair of each prompt, however small its margin
+        (0.37, ["b", "e", "g"]),  # 1.48 of the four of x
+        (0.5, ["b", "d", "e", "g"]),
+        (0.75, ["b", "d", "a", "e", "f", "g"]),  # 1.5 of the two of y: halves up
+        (1.0, ["a", "b", "c", "d", "e", "f", "g"]),
+    ],
+)
+def test_top_within_prompt(fraction: float, expected: list[str]) -> None:
+    pairs = scored_as([*IDS, "g"], np.append(MARGINS, -9.0), ["x", "x", "x", "x", "y", "y", "z"])
+    selection = select(pairs, SelectionConfig(rule="top_within_prompt", fraction=fraction), seed=0)
+    assert list(selection.kept) == sorted(expected)
+    assert selection.ranks == (3, 0, 5, 2, 1, 4, 6)  # among all pairs
+    dropped = {f"below the top {100 * fraction:g}% of its prompt"} if fraction < 1 else set()
+    assert set(selection.reasons) == {"kept"} | dropped
+
+
+@timeless
+@given(pairs=scored, fraction=st.floats(0.01, 1.0), data=st.data())
+def test_top_within_prompt_is_top_of_each_prompt_alone(
+    pairs: dict[str, float], fraction: float, data: st.DataObject
+) -> None:
+    prompts = [data.draw(st.sampled_from("xyz")) for _ in pairs]
+    within = SelectionConfig(rule="top_within_prompt", fraction=fraction)
+    kept = select(scored_as(list(pairs), np.array(list(pairs.values())), prompts), within, seed=0).kept
+    alone: list[str] = []
+    for prompt in set(prompts):
+        own = {name: pairs[name] for name, asked in zip(pairs, prompts, strict=True) if asked == prompt}
+        alone += keep(own, SelectionConfig(rule="top", fraction=fraction)).kept
+    assert sorted(kept) == sorted(alone)
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "expected"),
+    [
+        ("top", 2, "be"),
+        ("middle", 2, "da"),
+        ("middle", 3, "eda"),
+        ("bottom", 2, "fc"),
+        ("threshold", 4, "beda"),
+        ("top_within_prompt", 1, "b"),  # the best pairs of their prompts are b, e and f
+        ("top_within_prompt", 3, "bef"),
+        ("top_within_prompt", 4, "befd"),  # then the others of x: d, a, c
+        ("top_within_prompt", 5, "befda"),
+    ],
+)
+def test_fewer_of_the_kept_pairs(rule: Any, count: int, expected: str) -> None:
+    pairs = scored_as(IDS, MARGINS, ["x", "x", "x", "x", "y", "z"])
+    config = SelectionConfig(rule=rule, threshold=-2.0 if rule == "threshold" else None)
+    assert select_fewer(pairs, config, count, seed=0) == set(expected)
+
+
+@timeless
+@given(pairs=scored, config=configs, seed=st.integers(0, 5), data=st.data())
+def test_fewer_is_as_many_as_asked_for(
+    pairs: dict[str, float], config: SelectionConfig, seed: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(0, len(pairs)))
+    prompts = [data.draw(st.sampled_from("xyz")) for _ in pairs]
+    table = scored_as(list(pairs), np.array(list(pairs.values())), prompts)
+    fewer = select_fewer(table, config, count, seed)
+    assert len(fewer) == count
+    assert fewer <= set(pairs)
+    if config.rule == "top_within_prompt":
+        places = [[name in fewer for name in own] for own in _ranked_by_prompt(pairs, prompts)]
+        taken = [sum(own) for own in places]
+        # Each prompt gives its best; none gives a second pair while another still has a pair of a lower place.
+        assert all(own == sorted(own, reverse=True) for own in places)
+        assert all(taken[i] + 1 >= max(taken) or taken[i] == len(own) for i, own in enumerate(places))
+
+
+def _ranked_by_prompt(pairs: dict[str, float], prompts: list[str]) -> list[list[str]]:
+    ranked = sorted(zip(pairs, prompts, strict=True), key=lambda row: (-pairs[row[0]], row[0]))
+    return [[name for name, asked in ranked if asked == prompt] for prompt in sorted(set(prompts))]
+
+
+def test_fewer_of_all_is_a_random_draw_of_the_seed() -> None:
+    pairs = scored_as([f"pair-{i}" for i in range(1000)], np.arange(1000.0))
+    drawn = [select_fewer(pairs, SelectionConfig(rule="all"), 300, seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0] == set(select(pairs, SelectionConfig(rule="random", fraction=0.3), seed=1).kept)
+
+
 def test_random_reads_seed_and_id_and_not_the_margin() -> None:
     names = [f"pair-{i}" for i in range(1000)]
     config = SelectionConfig(rule="random", fraction=0.3)
     zeros, noise = np.zeros(1000), np.random.default_rng(0).normal(size=1000)
-    drawn = select(names, zeros, config, seed=1).kept
+    drawn = select(scored_as(names, zeros), config, seed=1).kept
     assert len(drawn) == 300
-    assert select(names, noise, config, seed=1).kept == drawn
-    other = select(names, zeros, config, seed=2).kept
+    assert select(scored_as(names, noise), config, seed=1).kept == drawn
+    other = select(scored_as(names, zeros), config, seed=2).kept
     # Independent draws share 1000 * 0.3 * 0.3 = 90 pairs, standard deviation about 8.
     assert 50 < len(set(drawn) & set(other)) < 130
     # No part of the ids is favoured: 150 +- 9 of each half.
     assert 105 < sum(int(name[5:]) < 500 for name in drawn) < 195
     # A smaller fraction with the same seed is a part of the larger one.
-    assert set(select(names, zeros, replace(config, fraction=0.1), seed=1).kept) < set(drawn)
+    assert set(select(scored_as(names, zeros), replace(config, fraction=0.1), seed=1).kept) < set(drawn)
 
 
-@pytest.mark.parametrize("rule", [*FRACTION_RULES, "all"])
+@pytest.mark.parametrize("rule", [*FRACTION_RULES, "top_within_prompt", "all"])
 def test_nothing_in_nothing_out(rule: Any) -> None:
-    assert select([], np.array([]), SelectionConfig(rule=rule), seed=0).kept == ()
+    assert select(scored_as([], np.array([])), SelectionConfig(rule=rule), seed=0).kept == ()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_margin_that_is_no_number_names_the_pair(bad: float) -> None:
     message = rf"^pair 'q': margin is {bad}, must be a finite number \(1 of 3 pairs have such a margin\)$"
     with pytest.raises(DataError, match=message):
-        select(["p", "q", "r"], np.array([1.0, bad, 2.0]), SelectionConfig(), seed=0)
+        scored_as(["p", "q", "r"], np.array([1.0, bad, 2.0]))
 
 
 def test_repeated_id_is_named() -> None:
     with pytest.raises(DataError, match=r"^example_id 'q' occurs more than once"):
-        select(["p", "q", "q"], np.array([1.0, 2.0, 2.0]), SelectionConfig(), seed=0)
+        scored_as(["p", "q", "q"], np.array([1.0, 2.0, 2.0]))
 
 
 def test_margins_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"margins must have shape \[2\], one for each pair, got \[2, 1\]"):
-        select(["p", "q"], np.zeros((2, 1)), SelectionConfig(), seed=0)
+    with pytest.raises(ValueError, match=r"^margins must have shape \[2\], one for each pair, got \[2, 1\]$"):
+        scored_as(["p", "q"], np.zeros((2, 1)))
+    with pytest.raises(ValueError, match=r"^prompt_ids must have shape \[2\], one for each pair, got \[1\]$"):
+        scored_as(["p", "q"], np.zeros(2), ["x"])
 
 
 def test_selection_loads_no_torch(tmp_path: Any) -> None:

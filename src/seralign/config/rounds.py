@@ -67,13 +67,14 @@ class SelectionConfig:
     """Which scored pairs are kept.
 
     Args:
-        rule: ``top``, ``middle`` or ``bottom``: a fraction of the pairs, ranked by margin. ``threshold``: pairs with at
+        rule: ``top``, ``middle`` or ``bottom``: a fraction of the pairs, ranked by margin. ``top_within_prompt``: that
+            fraction of the pairs of each prompt, at least one, so that no prompt is lost. ``threshold``: pairs with at
             least this margin. ``random``: a random fraction. ``all``: all pairs.
         fraction: Share of the pairs that is kept by the rules with a fraction.
         threshold: Smallest margin in nats that the rule ``threshold`` keeps.
     """
 
-    rule: Literal["top", "middle", "bottom", "threshold", "random", "all"] = "top"
+    rule: Literal["top", "middle", "bottom", "top_within_prompt", "threshold", "random", "all"] = "top"
     fraction: float = 0.7
     threshold: float | None = None
 
@@ -84,6 +85,11 @@ class SelectionConfig:
                 "threshold and rule: threshold must be set together "
                 f"(rule is {self.rule!r}, threshold is {self.threshold!r})"
             )
+
+    @property
+    def count_known(self) -> bool:
+        """Whether the rule keeps the same number of pairs whatever their margins are."""
+        return self.rule != "threshold"
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,8 @@ class BootstrapConfig:
         samples: Responses per prompt (R).
         sampling: How they are sampled.
         prompts: Number of prompts in each round, drawn again each time. Default: all prompts.
-        selection: Which of the generated pairs are kept.
+        selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
+            most one pair.
         shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
             rounds.
     """
@@ -140,6 +147,11 @@ class BootstrapConfig:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
         require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
+        if self.selection.rule == "top_within_prompt":
+            raise ConfigError(
+                "selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one "
+                "generated pair; set another rule, such as top"
+            )
         require(
             len(self.shares) > 0 and all(0.0 <= share < 1.0 for share in self.shares),
             "shares",

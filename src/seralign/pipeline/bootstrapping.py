@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seralign import distributed
-from seralign.data.table import example_ids, length_difference, write_examples
+from seralign.data.table import length_difference, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.intervals import correlation
 from seralign.pipeline.forecast.work import StageWork
@@ -25,6 +25,7 @@ from seralign.rewards.cached_logprobs import Responses
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import balancing_slope, slope_within
 from seralign.rewards.pairing import Contrast, contrasts, generated_pairs, matched_contrasts, usable_responses
+from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
 from seralign.runs.files import read_table, write_table
@@ -102,7 +103,8 @@ class Bootstrap:
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
         margins = np.array([contrast.margin for contrast in found])
-        selection = select(example_ids(pairs), margins, config.selection, loop.seed(round_name(index), BOOTSTRAP))
+        seed = loop.seed(round_name(index), BOOTSTRAP)
+        selection = select(scored_pairs(pairs, margins), config.selection, seed)
         if distributed.is_main():
             write_table(
                 folder / REWARDS,
@@ -154,9 +156,9 @@ class Bootstrap:
 
 def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
     """As many prompt numbers as a round will keep pairs, in no particular order."""
-    count = len(round_prompts(forecast.context, index))
+    prompts = round_prompts(forecast.context, index)
     seed = forecast.loop.seed(round_name(index), BOOTSTRAP)
-    return forecast.kept(count, bootstrap_config(forecast.context).selection, seed)
+    return forecast.kept(prompts, bootstrap_config(forecast.context).selection, seed)
 
 
 def _share_longer(longer: np.ndarray) -> float | None:

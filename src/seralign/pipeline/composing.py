@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ import datasets
 import numpy as np
 
 from seralign import distributed
-from seralign.config import SelectionConfig
 from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.bootstrapping import foreseen_made
@@ -22,7 +21,8 @@ from seralign.pipeline.selecting import foreseen_kept
 from seralign.pipeline.stage import Context
 from seralign.records import OFFLINE, content_id
 from seralign.rewards.pairing import mix
-from seralign.rewards.selection import select
+from seralign.rewards.scored_pairs import ScoredPairs, scored_pairs
+from seralign.rewards.selection import select_fewer
 from seralign.runs import Run
 from seralign.runs.figures import ComposeFigures, SelectFigures
 from seralign.runs.files import read_table, write_table
@@ -55,7 +55,8 @@ class Compose:
     def inputs(self, context: Context) -> dict[str, str]:
         """Selected and generated pairs, and their shares in the mix."""
         loop, index = context.loop, self.round.index
-        inputs = {"selected": context.run.record(round_stage(index, SELECT)).digest}
+        selected = context.run.record(round_stage(index, SELECT)).digest
+        inputs = {"pairs": context.reviewed.digest, "selected": selected}
         inputs |= loop.settings("selection", "seed")
         if self.round.sample_from is None:
             return inputs
@@ -64,19 +65,22 @@ class Compose:
 
     def work(self, context: Context, folder: Path) -> ComposeFigures:
         """Write which of the kept pairs are used."""
-        loop, config, index = context.loop, context.config.bootstrap, self.round.index
-        kept = {OFFLINE: _kept(loop.run.path(round_stage(index, SELECT), SELECTION))}
+        loop, config, run, index = context.loop, context.config.bootstrap, context.run, self.round.index
+        kept = {OFFLINE: _kept(context.reviewed.pairs, run.path(round_stage(index, SELECT), SELECTION))}
         if config is not None:
-            kept[f"generated:{index}"] = _kept(loop.run.path(round_stage(index, BOOTSTRAP), SELECTION))
+            bootstrapped = round_stage(index, BOOTSTRAP)
+            made = read_pairs(run.path(bootstrapped, GENERATED))
+            kept[f"generated:{index}"] = _kept(made, run.path(bootstrapped, SELECTION))
         share = config.share(index) if config is not None else 0.0
         rules = [loop.config.selection] + ([] if config is None else [config.selection])
-        sizes = [len(margins) for margins in kept.values()]
-        pairs = loop.run.figures(round_stage(index, SELECT), SelectFigures).pairs
-        counts = mix(sizes[0], sum(sizes[1:]), pairs, share)
+        sizes = [len(pairs.example_ids) for pairs in kept.values()]
+        total = run.figures(round_stage(index, SELECT), SelectFigures).pairs
+        counts = mix(sizes[0], sum(sizes[1:]), total, share)
         rows = []
-        for (origin, margins), rule, count in zip(kept.items(), rules, counts, strict=False):
-            used = _fewer(margins, rule, count, loop.seed(round_name(index), COMPOSE, origin))
-            rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins.items()]
+        for (origin, pairs), rule, count in zip(kept.items(), rules, counts, strict=False):
+            used = select_fewer(pairs, rule, count, loop.seed(round_name(index), COMPOSE, origin))
+            margins = zip(pairs.example_ids, pairs.margins.tolist(), strict=True)
+            rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins]
         if distributed.is_main():
             columns = zip(*rows, strict=True)
             write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
@@ -142,15 +146,8 @@ def training_pairs(run: Run, index: int, pairs: datasets.Dataset, has_generated:
     return datasets.concatenate_datasets(chosen)
 
 
-def _kept(path: Path) -> dict[str, float]:
-    table = read_table(path, ["example_id", "margin", "kept"])
-    return {row["example_id"]: row["margin"] for row in table.to_pylist() if row["kept"]}
-
-
-def _fewer(margins: dict[str, float], rule: SelectionConfig, count: int, seed: int) -> set[str]:
-    """``count`` of the kept pairs, by the rule that kept them, so that the mix follows the rule."""
-    if count in (0, len(margins)):
-        return set(margins) if count else set()
-    name = {"all": "random", "threshold": "top"}.get(rule.rule, rule.rule)
-    narrower = replace(rule, rule=name, fraction=count / len(margins), threshold=None)
-    return set(select(list(margins), np.array(list(margins.values())), narrower, seed).kept)
+def _kept(pairs: datasets.Dataset, path: Path) -> ScoredPairs:
+    """The pairs that a selection kept; it has a row for each of ``pairs``, in the same order."""
+    selection = read_table(path, ["margin", "kept"])
+    rows = np.flatnonzero(selection["kept"].to_numpy())
+    return scored_pairs(pairs.select(rows.tolist()), selection["margin"].to_numpy()[rows])

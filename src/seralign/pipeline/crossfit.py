@@ -12,7 +12,14 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.data.table import column_arrays, example_ids, length_difference, pair_labels, to_example, write_examples
+from seralign.data.table import (
+    column_arrays,
+    length_difference,
+    pair_labels,
+    read_table,
+    to_example,
+    write_examples,
+)
 from seralign.errors import DataError
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, some_rows, table_rows
@@ -24,6 +31,7 @@ from seralign.pipeline.stage import Context
 from seralign.records import content_id, oriented
 from seralign.rewards.crossfit import calibrate, folds, soft_labels
 from seralign.rewards.length_correction import length_slope
+from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import select
 from seralign.runs.figures import CrossfitFigures
 from seralign.runs.files import write_table
@@ -131,13 +139,15 @@ def _review(
     swapped = p < 0.5
     rule = SelectionConfig(fraction=config.keep)
     margins = np.where(swapped, -margins, margins)
-    selection = select(example_ids(pairs), margins, rule, loop.seed("crossfit", "select"))
     if distributed.is_main():
-        reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
-        write_table(folder / REVIEW, selection.table() | reviewed)
         labelled = zip(map(to_example, cast(Iterable[Mapping[str, Any]], pairs)), p.tolist(), strict=True)
         turned = (oriented(pair, label) for pair, label in labelled)
         write_examples(folder / PAIRS, turned, loop.config.data.keep_columns)
+    distributed.barrier()
+    selection = select(scored_pairs(read_table(folder / PAIRS), margins), rule, loop.seed("crossfit", "select"))
+    if distributed.is_main():
+        reviewed = {"fold": fold, "p": np.where(swapped, 1 - p, p), "swapped": swapped}
+        write_table(folder / REVIEW, selection.table() | reviewed)
     return CrossfitFigures(
         pairs=len(fold),
         kept=len(selection.kept),

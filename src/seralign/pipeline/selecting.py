@@ -21,6 +21,7 @@ from seralign.pipeline.scoring import read_margins
 from seralign.pipeline.stage import Context
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import length_slope
+from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import SelectFigures
 from seralign.runs.files import write_table
@@ -72,7 +73,7 @@ class Select:
         p = pair_labels(pairs)
         slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction != "none" else 0.0
         margins = margins - slope * longer
-        selection = select(ids, margins, loop.config.selection, loop.seed(round_name(index), SELECT))
+        selection = select(scored_pairs(pairs, margins), loop.config.selection, loop.seed(round_name(index), SELECT))
         if not selection.kept:
             rule = loop.config.selection
             raise DataError(
@@ -98,14 +99,14 @@ class Select:
 
     def cost(self, forecast: Forecast) -> StageWork:
         """No model is used; the rule gives the number of kept pairs."""
-        note = "" if forecast.config.selection.threshold is None else "at most: depends on the margins"
+        note = "" if forecast.config.selection.count_known else "at most: depends on the margins"
         return StageWork(self.name, len(foreseen_kept(forecast, self.round.index)), "pairs kept", note=note)
 
 
 def foreseen_kept(forecast: Forecast, index: int) -> np.ndarray:
     """As many pair numbers as a round will keep pairs, in no particular order."""
     seed = forecast.loop.seed(round_name(index), SELECT)
-    return forecast.kept(len(forecast.pairs), forecast.config.selection, seed)
+    return forecast.kept(forecast.pairs, forecast.config.selection, seed)
 
 
 def disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:

@@ -1,18 +1,17 @@
-"""Selection of scored pairs. Pure: it depends only on ids and scores, not on the order of the rows."""
+"""Selection of scored pairs. Pure: it depends on what ``ScoredPairs`` has, not on the order of the rows."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from seralign.config import SelectionConfig
-from seralign.errors import DataError
+from seralign.rewards.scored_pairs import ScoredPairs
 
 KEPT = "kept"
 
@@ -49,7 +48,7 @@ class Selection:
         }
 
 
-def select(example_ids: Sequence[str], margins: np.ndarray, config: SelectionConfig, seed: int) -> Selection:
+def select(pairs: ScoredPairs, config: SelectionConfig, seed: int) -> Selection:
     """Keep pairs by the configured rule (2410.09362, selection by implicit reward margin).
 
     Pairs are ranked by margin, largest first, ties by ``example_id``. A fraction f of N pairs is f N pairs, rounded to
@@ -57,54 +56,71 @@ def select(example_ids: Sequence[str], margins: np.ndarray, config: SelectionCon
 
     - ``top``, ``bottom``: the first or the last of the ranking.
     - ``middle``: the centre of the ranking; if it cannot be centred, one rank nearer to the top.
+    - ``top_within_prompt``: of the pairs of each prompt, the first of the ranking.
     - ``threshold``: margin >= threshold; may keep none.
     - ``random``: the pairs with the smallest hashes of seed and ``example_id``; ignores margins.
     - ``all``: every pair.
 
     Args:
-        example_ids: Distinct ids [N].
-        margins: Margins in nats [N].
+        pairs: The N pairs.
         config: The rule.
         seed: Seed of the ``random`` rule. The same seed draws the same pairs, so each round needs a different one.
-
-    Raises:
-        DataError: a margin is not finite, or two pairs have the same id; names the pair.
-        ValueError: ``margins`` is not [N].
     """
-    ids, values = _checked(example_ids, margins)
-    ranking = sorted(range(len(ids)), key=lambda row: (-values[row], ids[row]))
-    order = sorted(range(len(ids)), key=lambda row: _draw(seed, ids[row])) if config.rule == "random" else ranking
-    start, stop = _band(config, np.array([values[row] for row in order]))
-    above, below = _dropped_as(config)
-
+    ids, margins = pairs.example_ids, np.asarray(pairs.margins)
     ranks, reasons = [0] * len(ids), [KEPT] * len(ids)
+    ranking = _ranking(pairs)
     for rank, row in enumerate(ranking):
         ranks[row] = rank
-    for row in order[:start]:
-        reasons[row] = above
-    for row in order[stop:]:
-        reasons[row] = below
-    return Selection(ids, values, tuple(ranks), tuple(reasons))
+    order = _drawn(pairs, seed) if config.rule == "random" else ranking
+    above, below = _dropped_as(config)
+    for rows in _by_prompt(pairs, order) if config.rule == "top_within_prompt" else [order]:
+        start, stop = _band(config, margins[rows])
+        for row in rows[:start]:
+            reasons[row] = above
+        for row in rows[stop:]:
+            reasons[row] = below
+    return Selection(tuple(ids), tuple(margins.tolist()), tuple(ranks), tuple(reasons))
 
 
-def _checked(example_ids: Sequence[str], margins: np.ndarray) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    ids, values = tuple(example_ids), np.asarray(margins, dtype=np.float64)
-    if values.shape != (len(ids),):
-        raise ValueError(f"margins must have shape [{len(ids)}], one for each pair, got {list(values.shape)}")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise DataError(
-            f"pair {ids[bad[0]]!r}: margin is {values[bad[0]]}, must be a finite number "
-            f"({bad.size} of {len(ids)} pairs have such a margin)"
-        )
-    repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
-    if repeated is not None:
-        raise DataError(f"example_id {repeated!r} occurs more than once; each scored pair needs a unique id")
-    return ids, tuple(values.tolist())
+def select_fewer(kept: ScoredPairs, config: SelectionConfig, count: int, seed: int) -> set[str]:
+    """The ids of ``count`` of the pairs that a rule kept.
+
+    ``top``, ``middle``, ``bottom`` and ``random`` are applied once more. ``threshold`` gives the largest margins, and
+    ``all`` a random draw. ``top_within_prompt`` gives the best pair of each prompt, then the second best of each, and
+    so on; among equals, the largest margins.
+
+    Args:
+        kept: The pairs that the rule kept.
+        config: The rule.
+        count: At most the number of pairs.
+        seed: Seed of the random draws.
+    """
+    order = _drawn(kept, seed) if config.rule in ("random", "all") else _ranking(kept)
+    if config.rule == "top_within_prompt":
+        places = {row: place for rows in _by_prompt(kept, order) for place, row in enumerate(rows)}
+        order = sorted(order, key=lambda row: places[row])
+    start = _start(config.rule, len(order), count)
+    return {kept.example_ids[row] for row in order[start : start + count]}
 
 
-def _draw(seed: int, example_id: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{example_id}".encode()).digest()
+def _ranking(pairs: ScoredPairs) -> list[int]:
+    return sorted(range(len(pairs.example_ids)), key=lambda row: (-pairs.margins[row], pairs.example_ids[row]))
+
+
+def _drawn(pairs: ScoredPairs, seed: int) -> list[int]:
+    """All rows in random order; a row's place depends on its id alone."""
+    return sorted(
+        range(len(pairs.example_ids)),
+        key=lambda row: hashlib.sha256(f"{seed}:{pairs.example_ids[row]}".encode()).digest(),
+    )
+
+
+def _by_prompt(pairs: ScoredPairs, order: Sequence[int]) -> Iterable[list[int]]:
+    """The rows of each prompt, in the given order."""
+    rows: dict[str, list[int]] = {}
+    for row in order:
+        rows.setdefault(pairs.prompt_ids[row], []).append(row)
+    return rows.values()
 
 
 def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
@@ -115,8 +131,13 @@ def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
     if config.rule == "all" or total == 0:
         return 0, total
     count = max(1, math.floor(config.fraction * total + 0.5))
-    start = {"top": 0, "random": 0, "middle": (total - count) // 2, "bottom": total - count}[config.rule]
+    start = _start(config.rule, total, count)
     return start, start + count
+
+
+def _start(rule: str, total: int, count: int) -> int:
+    """The first kept rank where ``count`` of ``total`` pairs are kept."""
+    return {"middle": (total - count) // 2, "bottom": total - count}.get(rule, 0)
 
 
 def _dropped_as(config: SelectionConfig) -> tuple[str, str]:
@@ -125,5 +146,7 @@ def _dropped_as(config: SelectionConfig) -> tuple[str, str]:
         return "", f"margin below {config.threshold}"
     if config.rule == "random":
         return "", "not drawn"
+    if config.rule == "top_within_prompt":
+        return "", f"below the top {100 * config.fraction:g}% of its prompt"
     band = f"{config.rule} {100 * config.fraction:g}%"
     return f"above the {band}", f"below the {band}"

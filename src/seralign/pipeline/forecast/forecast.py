@@ -24,6 +24,7 @@ from seralign.pipeline.lineage import BASE, INITIAL, REFERENCE, RewardPolicy, tr
 from seralign.pipeline.rows import first_pairs
 from seralign.pipeline.stage import Context, Stage
 from seralign.rewards.responses import plan_scoring
+from seralign.rewards.scored_pairs import ScoredPairs
 from seralign.rewards.selection import select
 from seralign.training.plan import Plan
 
@@ -69,7 +70,7 @@ class Forecast:
         pairs, crossfit = self.context.tables.pairs, self.config.crossfit
         if crossfit is None:
             return pairs
-        staying = self.kept(len(pairs), SelectionConfig(fraction=crossfit.keep), self.loop.seed("crossfit"))
+        staying = self.kept(pairs, SelectionConfig(fraction=crossfit.keep), self.loop.seed("crossfit"))
         return pairs.select(staying.tolist())
 
     @cached_property
@@ -147,9 +148,23 @@ class Forecast:
         sizes, widths = np.array([len(batch) for batch in batches]), np.array([batch[-1] for batch in batches])
         return Sampling(section, sizes, widths, samples, self.lengths.within(limit))
 
-    def kept(self, count: int, rule: SelectionConfig, seed: int) -> np.ndarray:
-        """Numbers of as many of ``count`` pairs as the rule keeps, in no order; all where a threshold decides."""
-        anyhow = replace(rule, rule="all", threshold=None) if rule.threshold is not None else rule
-        random = np.random.default_rng(seed)
-        chosen = select([str(number) for number in range(count)], random.normal(size=count), anyhow, seed).kept
+    def kept(self, table: datasets.Dataset, rule: SelectionConfig, seed: int) -> np.ndarray:
+        """Numbers of as many pairs as the rule keeps, in no order; all where that depends on the margins.
+
+        Args:
+            table: The pairs, or the prompts that give a pair each.
+            rule: The rule.
+            seed: Seed of the draw.
+        """
+        count, random = len(table), np.random.default_rng(seed)
+        anyhow = rule if rule.count_known else SelectionConfig(rule="all")
+        pairs = ScoredPairs(
+            example_ids=[str(number) for number in range(count)],
+            prompt_ids=table["prompt_id"][:],
+            margins=random.normal(size=count),
+            p=np.ones(count),
+            chosen_lengths=np.zeros(count),
+            rejected_lengths=np.zeros(count),
+        )
+        chosen = select(pairs, anyhow, seed).kept
         return random.permutation(np.array(chosen, dtype=np.int64))
