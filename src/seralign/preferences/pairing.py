@@ -86,5 +86,5 @@ def _candidates(
 
 def _circles(graded: Graded) -> set[tuple[int, int]]:
     """The pairs i < j whose preference is on a circle."""
-    preferences = [pair if p > 0.5 else pair[::-1] for pair, p in graded.p.items() if p != 0.5]
+    preferences = [(one, other) if p > 0.5 else (other, one) for (one, other), p in graded.p.items() if p != 0.5]
     return {(min(pair), max(pair)) for pair in in_circles(preferences)}
