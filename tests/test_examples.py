@@ -372,6 +372,7 @@ def test_the_data_page_names_every_count() -> None:
         inputs,
         message_keys,
         messages,
+        parts,
         prepare,
         repeats,
         templates,
@@ -382,8 +383,8 @@ def test_the_data_page_names_every_count() -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     counts = [tokens.EMPTY_PROMPT, tokens.EMPTY_RESPONSE, tokens.IDENTICAL, tokens.PROMPT_TOO_LONG,
               tokens.RESPONSE_TOO_LONG, tokens.PROMPT_CUT, tokens.RESPONSE_CUT, tokens.EARLY_END, tokens.PREFIX,
-              formats.TIE, formats.OTHER_TURN, formats.UNSPLIT, formats.STORED, formats.IN_TURNS,
-              formats.HH_LEFT, message_keys.NOT_LEARNED,
+              formats.TIE, parts.OTHER_TURN, parts.UNSPLIT, parts.STORED, parts.IN_TURNS,
+              parts.HH_LEFT, message_keys.NOT_LEARNED,
               repeats.PROMPT_REPEATED, repeats.REPEATED_ONCE, formats.SWAPPED, prepare.DUPLICATE,
               borders.NO_SHARED_PROMPT, borders.NO_SHARED_MARK, borders.SEVERAL_TURNS, borders.NOT_THE_PROMPT,
               borders.NOT_THE_ASSISTANT, messages.ROLE_MAPPED, calls.ARGUMENTS_DECODED, inputs.JSON_COLUMN,
