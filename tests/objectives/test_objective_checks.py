@@ -133,6 +133,18 @@ def test_a_reward_of_another_kind_is_refused(returned: str, says: str, written: 
     assert says.split(", got")[0] in message or "failed" in message
 
 
+@pytest.mark.parametrize("forms", [("ranking",), ("pair", "ranking"), ("scores",), ("pair", "scores")])
+def test_an_objective_that_takes_a_fixed_number_of_responses_is_refused(forms: tuple[str, ...], written: Any) -> None:
+    head = f"forms: ClassVar = frozenset({set(forms)})\ndef loss(self, r):\n    "
+    ragged = "rewards = self.reward(r.policy, r.reference, r.lengths)\n    "
+    ragged += "return rewards.new_zeros(r.examples).index_add(0, r.example, rewards * r.preference)"
+    try_objective(read_objective({"name": written(head + ragged)}))
+    name = written(f"{head}return (r.policy * r.preference).reshape(2, r.examples).sum(0)")
+    message = refused(name)
+    assert message.startswith(f"objective.name: {name}")
+    assert "shape '[2, 3]' is invalid for input of size 9" in message
+
+
 def test_a_reward_of_another_shape_than_the_losses_read_is_refused(written: Any) -> None:
     body = "def reward(self, p, r, n): return (p - r).sum()\n"
     body += "def loss(self, r): return self.beta * (r.first(r.policy) - r.second(r.policy))"

@@ -51,19 +51,22 @@ def losses_of(term: Term, responses: ResponseValues, key: str) -> Tensor:
 
 
 def try_objective(objective: ObjectiveSum, section: str = "objective") -> None:
-    """Compute every term of an objective once, on a few hand-made examples.
+    """Compute every term of an objective on hand-made examples; if it takes rankings or scores, on ragged ones too.
 
     Raises:
         ConfigError: a loss or a reward raised, is not finite, has another shape, or changed what it was given.
     """
     for place, term in enumerate(objective.terms):
-        _try(term, objective.uses_reference, term_key(objective, place, section))
+        key = term_key(objective, place, section)
+        _try(term, _examples(term, objective.uses_reference), key)
+        ragged = sorted(term.objective.forms & {"ranking", "scores"})
+        if ragged and term.objective.reads == "all":
+            _try(term, _ragged(ragged[0], objective.uses_reference), key)
 
 
-def _try(term: Term, uses_reference: bool, key: str) -> None:
+def _try(term: Term, responses: ResponseValues, key: str) -> None:
     import torch
 
-    responses = _examples(term, uses_reference)
     needs = needs_of(term.objective)
     if "state" in needs:
         with plugin_errors(key, term.name):
@@ -120,6 +123,23 @@ def _examples(term: Term, uses_reference: bool) -> ResponseValues:
         lengths=torch.tensor([5.0, 4.0, 7.0, 3.0, 6.0, 8.0])[:count],
         example=torch.arange(3).repeat(count // 3),
         preference=torch.tensor(preference)[:count],
+        examples=3,
+    )
+
+
+def _ragged(form: str, uses_reference: bool) -> ResponseValues:
+    """Three examples with 2, 4 and 3 responses; two responses of the last one are tied."""
+    import torch
+
+    preference = {"ranking": [2.0, 1.0, 1.0, 1.0, 2.0, 1.0, 3.0, 2.0, 4.0],
+                  "scores": [0.0, 3.0, 1.0, 1.5, 2.0, 1.0, 0.5, 0.0, -1.0]}  # fmt: skip
+    reference = torch.tensor([-12.0, -9.5, -20.0, -11.0, -14.0, -18.5, -9.0, -10.5, -17.0])
+    return ResponseValues(
+        policy=torch.tensor([-10.0, -9.0, -21.0, -14.0, -13.0, -19.0, -8.0, -11.0, -16.0]).requires_grad_(),
+        reference=reference if uses_reference else None,
+        lengths=torch.tensor([5.0, 4.0, 7.0, 3.0, 6.0, 8.0, 2.0, 4.0, 5.0]),
+        example=torch.tensor([0, 1, 2, 0, 1, 2, 1, 2, 1]),
+        preference=torch.tensor(preference[form]),
         examples=3,
     )
 
