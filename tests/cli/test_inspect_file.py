@@ -14,13 +14,18 @@ from seralign.cli.main import main
 PAIR = {"prompt": "Say 1.", "chosen": "1", "rejected": "No."}
 DEMONSTRATION = {"prompt": "Say 1.", "response": "1"}
 PROMPT = {"prompt": "Say 1."}
+LABEL = {"prompt": "Say 1.", "completion": "No.", "label": False}
+SCORE = {"prompt": "Say 1.", "response": "1", "score": 3.5}
+RANKING = {"prompt": "Say 1.", "responses": ["No.", "1"], "ranks": [2, 1]}
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("row", "kind", "shown"),
     [(PAIR, "pairs", "rejected: 6 prompt tokens"), (DEMONSTRATION, "demonstrations", "response: 6 prompt tokens"),
-     (PROMPT, "prompts", ": 6 tokens")],
+     (PROMPT, "prompts", ": 6 tokens"),
+     (LABEL, "pairs", "undesirable: 6 prompt tokens"), (SCORE, "pairs", "score 3.5: 6 prompt tokens"),
+     (RANKING, "pairs", "rank 2: 6 prompt tokens")],
 )  # fmt: skip
 def test_the_kind_of_its_rows_is_known(
     chat_model: Path,
@@ -60,14 +65,26 @@ def test_a_file_that_is_meant_to_have_pairs_is_not_shown_as_something_else(
     assert "{chosen: ' chosen', rejected: ' rejected'}" in capsys.readouterr().err
 
 
+def test_what_conversions_made_is_told(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [SCORE, {**SCORE, "response": "No.", "score": 1.5}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--data.convert.scores", "all_pairs", "--data.convert.temperature", "2"]
+    assert main(["inspect", str(file), "--model", str(chat_model), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "data.pairs: 1 single responses joined by prompt" in printed
+    assert "data.pairs: 1 made of scores by data.convert.scores: all_pairs" in printed
+    # sigmoid((3.5 - 1.5) / 2)
+    assert "p 0.731059" in printed
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
-    [({"prompt": "Say 1.", "completion": "1", "label": True}, "label is true or false"),
-     ({"prompt": "Say 1.", "answers": [{"answer": "1", "rank": 1}]}, "answers is a list of ranked answers"),
+    [({"prompt": "Say 1.", "responses": ["1", "2"], "ranks": [1]}, "ranks has 1 entries, but responses has 2"),
      ({"messages": [{"role": "critic", "content": "x"}, {"role": "assistant", "content": "1"}]},
       "message 1 of messages has the unknown role 'critic'")],
 )  # fmt: skip
-def test_what_is_not_trained_on_is_named_and_shown_as_nothing_else(
+def test_what_cannot_be_read_is_named_and_shown_as_nothing_else(
     chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], said: str
 ) -> None:
     file = tmp_path / "rows.jsonl"

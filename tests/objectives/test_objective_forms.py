@@ -98,7 +98,8 @@ def test_plackett_luce_of_two_responses_is_dpo_to_the_last_bit(dtype: torch.dtyp
     random = np.random.default_rng(0)
     sides = [torch.tensor(random.normal(size=200) * 30, dtype=dtype) for _ in range(4)]
     ones = torch.ones(200, dtype=dtype)
-    pair = pairs(*sides, ones, ones, ones)
+    chosen, rejected, *against = sides
+    pair = pairs(chosen, rejected, against[0], against[1], ones, ones, ones)
     first_better = torch.tensor(random.integers(0, 2, 200), dtype=torch.bool)
     p = torch.where(first_better, 1.0, 0.0).to(dtype)
     ranks = torch.where(torch.cat([first_better, ~first_better]), 1.0, 2.0).to(dtype)
@@ -157,7 +158,7 @@ def test_kto_has_no_gradient_through_the_divergence_and_the_mean_is_of_the_step(
 @pytest.mark.parametrize("mismatched", [[1.0, 3.0, -1.0, 2.5], [-4.0, 1.0, 0.5, -2.0]])
 def test_kto_equals_trl(mismatched: list[float]) -> None:
     """Value and gradient of ``KTOTrainer._compute_loss``, which is given the log-probabilities of its model."""
-    from trl import KTOTrainer
+    from trl.trainer.kto_trainer import KTOTrainer
 
     ratios, desirable = [5.0, -3.0, 0.5, 1.5], [1.0, 0.0, 1.0, 0.0]
     responses = labels(ratios, desirable, mismatched)

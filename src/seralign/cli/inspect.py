@@ -12,6 +12,7 @@ from seralign.cli.diagnose import Diagnose, asked_diagnosis, print_diagnosis
 from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
+from seralign.records import Example, Label, Pair, Ranking, Scores
 from seralign.runs.layout import PAIRS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
         prog="seralign inspect",
         usage="seralign inspect [RUN.yaml | FILE --model M] [--examples N] [--diagnose] [--key value ...]",
         description="Read and tokenize the data of a run, and show counts, lengths and examples. Or show one file of "
-        "pairs, demonstrations or prompts, as the model M would read it. Nothing is written to the run.",
+        "preferences, demonstrations or prompts, as the model M would read it. Nothing is written to the run.",
     )
     parser.add_argument("--examples", type=int, default=2, help="number of examples to show in full (default: 2)")
     parser.add_argument(
@@ -66,6 +67,7 @@ def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
     from seralign.pipeline.prepare import base_source
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
+    from seralign.preferences.converting import convert_table
 
     if config.data.pairs is None:
         raise ConfigError("data.pairs is missing: the file to read")
@@ -77,7 +79,10 @@ def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
     encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
     console = stdout()
     with tempfile.TemporaryDirectory() as scratch:
-        _, report = prepare(config.data.pairs, encoder, Path(scratch) / "rows.arrow", f"data.{kind}")
+        file = Path(scratch) / "rows.arrow"
+        table, report = prepare(config.data.pairs, encoder, file, f"data.{kind}")
+        if kind == "pairs":
+            _, report = convert_table(file, table, config.data.convert, config.data.keep_columns, report)
         for part in _source(kind, report):
             console.print(part, soft_wrap=isinstance(part, Text))
         if diagnosis is not None:
@@ -85,7 +90,7 @@ def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
                 raise ConfigError(f"--diagnose is for pairs, and these are {kind}")
             print_diagnosis(Path(scratch) / "rows.arrow", diagnosis)
         shown = _prompts if kind == "prompts" else _examples
-        for part in shown(Path(scratch) / "rows.arrow", encoder, examples):
+        for part in shown(file, encoder, examples):
             console.print(part, soft_wrap=True)
 
 
@@ -186,13 +191,26 @@ def _prompts(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTyp
         yield Text(printable(decode(encoder.tokenizer, ids)))
 
 
+def _sides(example: Example) -> list[str]:
+    """What the preference says of each response."""
+    match example.preference:
+        case Pair():
+            return ["chosen", "rejected"]
+        case Ranking(ranks):
+            return [f"rank {rank}" for rank in ranks]
+        case Scores(scores):
+            return [f"score {score:g}" for score in scores]
+        case Label(desirable):
+            return ["desirable" if desirable else "undesirable"]
+    return ["response"]
+
+
 def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
     """Examples in full: the prompt, a border, and the response, which the loss counts."""
     from rich.text import Text
 
     from seralign.data.table import read_table, to_example
     from seralign.data.templates import decode
-    from seralign.records import Pair
     from seralign.terminal import printable
 
     table = read_table(path)
@@ -202,7 +220,7 @@ def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableTy
         yield Text(f"{example.preference.form} {example.example_id}{label}  weight {example.weight:g}", style="bold")
         for name, value in example.carried.items():
             yield Text(printable(f"{name}: {value}"))
-        sides = ("chosen", "rejected") if label else ("response",) * len(example.responses)
+        sides = _sides(example)
         for side, response in zip(sides, example.responses, strict=True):
             prompt_ids, ids = example.prompt.ids, response.ids
             ended = bool(ids) and ids[-1] in encoder.eos_ids

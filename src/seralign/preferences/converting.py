@@ -68,7 +68,7 @@ def convert_table(
 def _changes(table: Dataset, convert: ConvertConfig) -> bool:
     found = forms(table)
     named = any(getattr(convert, form, None) is not None for form in found)
-    return named or bool(_single(table).any())
+    return named or (bool({"scores", "ranking"} & set(found)) and bool(_single(table).any()))
 
 
 def _single(table: Dataset) -> Any:
