@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from report.packed_pairs import filters, unpacked
 from safetensors.torch import load_file
@@ -83,11 +84,11 @@ def test_the_default_recipe_runs_from_a_file(folder: Path, one: Run) -> None:
     for index in (2, 3):
         figures = {name: one.record(f"round-{index}/{name}").figures for name in names}
         assert figures["select"]["kept"] == int(0.7 * pairs + 0.5)
-        assert figures["select"]["length_slope"] != 0.0
-        assert figures["sample"]["sampled_from"] == "initial"
+        assert figures["select"]["length_slope"] == figures["bootstrap"]["length_slope"] == 0.0
+        assert figures["sample"]["sampled_from"] == f"round {index - 1}"
         assert figures["bootstrap"]["kept"] == int(0.6 * figures["bootstrap"]["pairs"] + 0.5) > 0
         mixed = figures["compose"]
-        assert mixed["share_wanted"] == 0.3
+        assert mixed["share_wanted"] == {2: 0.3, 3: 0.5}[index]
         assert mixed["offline"] + mixed["generated"] == figures["train"]["pairs"]
         used = column(one, f"round-{index}/compose", "training.parquet", "used")
         assert sum(used) == figures["train"]["pairs"]
@@ -135,7 +136,10 @@ def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
                 assert column(one, record.name, name, "ids") == column(two, record.name, name, "ids")
             elif name.endswith(".safetensors"):
                 own, other = (load_file(run.path(record.name, name)) for run in (one, two))
-                assert max(float((own[key] - other[key]).abs().max()) for key in own) < 1e-5
+                # Adam divides by the size of the gradient: where it is almost zero, its last digits move a weight.
+                apart = torch.cat([(own[key] - other[key]).abs().flatten() for key in own])
+                assert float(apart.max()) < 5e-4
+                assert float(apart.mean()) < 1e-6
             elif name.endswith("metrics.jsonl"):
                 lines = [run.path(record.name, name).read_text().splitlines() for run in (one, two)]
                 for line, other in zip(*(map(json.loads, text) for text in lines), strict=True):
