@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from training_helpers import metrics, policy_model, run_training, training_data
 
+from seralign.config import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, KTO, one
 from seralign.training.mismatched import partners, with_mismatched
@@ -52,3 +59,29 @@ def test_it_is_needed_and_possible_or_not() -> None:
     assert with_mismatched(rows, one("dpo", DPO()), 0, 9, "data.pairs") is rows
     with pytest.raises(ConfigError, match=r"^objective\.name: kto compares with responses to other prompts, but all "):
         with_mismatched(rows, SAID, 0, 9, "data.pairs")
+
+
+def test_packs_change_nothing_in_the_loss_of_a_step(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """The divergence is that of the whole step, however it is divided."""
+    random = np.random.default_rng(0)
+    model = tiny_model("llama")
+    ids = [[random.integers(3, 20, size=random.integers(1, 9)).tolist() for _ in range(13)] for _ in range(2)]
+    rows = table(ids[0], [[*own, 2] for own in ids[1]], [float(row % 2) for row in range(13)])
+    made = with_mismatched(rows, SAID, 0, 64, "data.pairs")
+    found = []
+    for name, tokens in (("packed", 5000), ("split", 30)):
+        config = TrainingConfig(
+            max_steps=4, batch_size=6, tokens_per_pack=tokens, optimizer="sgd", learning_rate=0.5, warmup=0.0,
+            log_steps=1, save_steps=100,
+        )  # fmt: skip
+        run_training(policy_model(model), tmp_path / name, training_data(model, made, SAID, config), SAID, config)
+        (file,) = (tmp_path / name / "policy").glob("*.safetensors")
+        found.append((load_file(file), [line for line in metrics(tmp_path / name) if "loss" in line]))
+    (weights, lines), (others, other_lines) = found
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], rtol=1e-4, atol=1e-6)
+    for line, other in zip(lines, other_lines, strict=True):
+        assert line == pytest.approx(other, rel=1e-3, abs=1e-5)
+    assert lines[0]["loss"] == 0.5
+    assert lines[-1]["loss"] < 0.5
+    assert {"rewards/desirable", "rewards/undesirable", "rewards/margins"} <= lines[-1].keys()

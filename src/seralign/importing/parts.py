@@ -13,8 +13,8 @@ from seralign.importing.base import Sheet
 ONE_TRAINING = "one training, without SeRA's rounds; set 2 or more for them"
 
 NO_KTO = (
-    "kto trains on single labelled completions, for which there is no objective; make pairs of them "
-    "(seralign label), and set rl or stage to dpo"
+    "kto trains on single labelled completions, and this command translates trainings on pairs alone; write a "
+    "configuration with objective.name: kto, whose data.pairs reads such rows (docs/objectives.md)"
 )
 LORA_LEFT = {
     "load_in_4bit": INSTEAD["load_in_4bit"],
