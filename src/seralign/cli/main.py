@@ -42,6 +42,7 @@ commands:
   report RUN [RUN ...] [--open]          write the same with charts and every pair, as one HTML file
   chat RUN [--round N] [--beside M]      chat with a policy of a run, or with two policies side by side
   sample RUN --prompts FILE [--out FILE] answer a file of prompts, as lines of JSON
+  sample CONFIG.yaml [--key value ...]   sample candidates of several models and temperatures, to label
   merge RUN --out FOLDER                 merge an adapter into its base model
   push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
   demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes

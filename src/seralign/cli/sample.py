@@ -16,12 +16,18 @@ from seralign.errors import ConfigError, StoreError
 
 
 def main(arguments: list[str]) -> None:
-    """``RUN (--prompts FILE | --prompt TEXT) [--out FILE.jsonl] [--round N] [--samples R] [--key value ...]``"""
+    """``CONFIG.yaml [--key value ...]``, or
+    ``RUN (--prompts FILE | --prompt TEXT) [--out FILE.jsonl] [--round N] [--samples R] [--key value ...]``
+    """
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        _sample_by_config(arguments)
+        return
     parser = Parser(
         "seralign sample",
         description="Sample answers to the prompts of a file. The output has one line of JSON per row: the prompt as "
         "text or messages, as the model reads it (rendered), and the responses, each with whether it finished. The "
-        "same seed gives the same answers. With --out, give the same command again to resume a killed sampling.",
+        "same seed gives the same answers. With --out, give the same command again to resume a killed sampling. "
+        "seralign sample CONFIG.yaml samples candidates of several models and temperatures (docs/commands.md).",
     )
     parser.add_argument("policy", metavar="RUN", help=PLACES)
     add_which(parser)
@@ -97,3 +103,38 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
         write_atomic(given.out, lambda part: part.write_text(text, encoding="utf-8"))
     if left_out := sum(one.left_out is not None for one in answered):
         say(f"warning: {left_out} of {len(asked)} prompts were not answered; left_out in their lines says why")
+
+
+def _sample_by_config(arguments: list[str]) -> None:
+    """Sample candidates of several models and temperatures."""
+    from seralign.config.candidates import load_sample_config
+    from seralign.studies.config import parse_overrides
+
+    parser = Parser(
+        "seralign sample",
+        usage="seralign sample CONFIG.yaml [--key value ...]",
+        description="Sample candidates of several models and temperatures, for label and train. Give the same command "
+        "again to resume a sampling that was killed.",
+        epilog="The keys of the file are flags, such as --samples 8 or --prompts.limit 100.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration (docs/commands.md)")
+    given, rest = parser.parse_known_args(arguments)
+    config = load_sample_config(given.config, parse_overrides(rest))
+    if Path(config.out).exists():
+        raise StoreError(f"{config.out} already exists; delete it, or give another name (out)")
+
+    from seralign.cli.console import tell
+    from seralign.pipeline.candidates import sample_all
+
+    figures = sample_all(config)
+    tell(f"{config.out}: {figures.responses:,} responses to {figures.prompts:,} prompts")
+    for count, what in (
+        (figures.repeated_prompts, "repeated prompts were asked once"),
+        (figures.repeated_responses, "repeated responses were dropped (duplicates)"),
+        (figures.unfinished, "responses cut at max_new_tokens were dropped (unfinished)"),
+        (figures.unanswered, "prompts have no response, and no line: they were too long or empty, or all was dropped"),
+    ):
+        if count:
+            tell(f"  {count:,} {what}")
+    where = "responses: responses, text: text" if config.rows == "prompt" else "response: response"
+    tell(f"To label them: data: {{path: {config.out}, {where}}}")
