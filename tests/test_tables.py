@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from seralign.tables import code
+from seralign.tables import code, quantity
 from seralign.terminal import printable_line
 
 
@@ -35,3 +35,7 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
     found = re.fullmatch(r"<ul>\n<li><strong>Data</strong>: <code>(.*)</code>, 3 pairs</li>\n</ul>\n", shown)
     assert found, shown
     assert html.unescape(found[1]).strip() == printable_line(name).strip()
+
+
+def test_counts_with_their_noun() -> None:
+    assert [quantity(count, "pair") for count in (0, 1, 2, 1200)] == ["0 pairs", "1 pair", "2 pairs", "1,200 pairs"]

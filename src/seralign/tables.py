@@ -152,6 +152,11 @@ def share(value: Interval | None, digits: int = 1) -> str:
     return f"{percent(value.mean, digits)} ({ends})"
 
 
+def quantity(count: int, noun: str) -> str:
+    """A count with its noun, such as ``1 pair`` or ``1,200 pairs``. For nouns whose plural ends in -s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """Counts as text, such as ``3 tie, 1 empty prompt``; empty if there are none."""
     return ", ".join(f"{count} {what}" for what, count in counts.items())

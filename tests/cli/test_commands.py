@@ -100,6 +100,28 @@ def test_inspect_shows_tokens_and_leaves_no_run(
     assert not Path(config["out"]).exists()
 
 
+def test_inspect_names_what_the_examples_are(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, file = Path(config["data"]["pairs"]["path"]), tmp_path / "run.yaml"
+    row = {"prompt": PROMPT, "responses": [GOOD, BAD]}
+    cases = [
+        ([GOOD_ROW], "dpo", "1 pair to train on, 0 held out"),
+        (
+            [row | {"ranks": [1, 2]}, row | {"responses": [BAD, GOOD], "ranks": [1, 2]}],
+            "plackett_luce",
+            "2 examples to train on, ",
+        ),
+    ]
+    for rows, objective, says in cases:
+        path.write_text(_rows(*rows), encoding="utf-8")
+        data = config["data"] | {"heldout_fraction": 0.0}
+        text = yaml.safe_dump(config | {"objective": {"name": objective}, "rounds": 1, "data": data})
+        file.write_text(text, encoding="utf-8")
+        assert main(["inspect", str(file)]) == 0
+        assert any(line.startswith(says) for line in capsys.readouterr().out.splitlines())
+
+
 def _rows(*rows: dict[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 

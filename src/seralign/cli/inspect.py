@@ -14,6 +14,7 @@ from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 from seralign.records import Example, Label, Pair, Ranking, Scores
 from seralign.runs.layout import PAIRS
+from seralign.tables import quantity
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -138,7 +139,7 @@ def print_data(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
         encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
         figures = read_data(config, encoder, folder)
         console = stdout()
-        for part in _tables(figures):
+        for part in _tables(figures, _noun(folder / PAIRS)):
             console.print(part, soft_wrap=isinstance(part, Text))
         if diagnosis is not None:
             print_diagnosis(folder / PAIRS, diagnosis)
@@ -146,14 +147,23 @@ def print_data(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
             console.print(part, soft_wrap=True)
 
 
-def _tables(figures: DataFigures) -> Iterator[RenderableType]:
+def _noun(table: Path) -> str:
+    """What a row of a table of examples is."""
+    from seralign.data.table import forms, read_table
+
+    form = "".join(forms(read_table(table)))
+    return form if form in ("pair", "demonstration") else "example"
+
+
+def _tables(figures: DataFigures, noun: str) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for name, source in figures.sources.items():
         yield from _source(name, source)
-    yield Text(f"{figures.pairs} pairs to train on, {figures.heldout} held out")
+    yield Text(f"{quantity(figures.pairs, noun)} to train on, {figures.heldout:,} held out")
     if shared := figures.heldout_prompts_also_trained_on:
-        yield Text(f"warning: {shared} held-out prompts are also trained on", style="yellow")
+        also = "is" if shared == 1 else "are"
+        yield Text(f"warning: {quantity(shared, 'held-out prompt')} {also} also trained on", style="yellow")
     yield Text("")
 
 

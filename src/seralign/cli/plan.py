@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from seralign.config import config_parser, parse_config
 from seralign.errors import ConfigError
-from seralign.tables import Column, table, terminal
+from seralign.tables import Column, quantity, table, terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +55,7 @@ def _parts(plan: RunPlan) -> Iterator[RenderableType]:
 
     yield _stages(plan)
     for packing in plan.packing:
-        how = f"{packing.tokens:,} tokens in {packing.packs_a_step} packs a step"
+        how = f"{packing.tokens:,} tokens in {quantity(packing.packs_a_step, 'pack')} a step"
         saved = f"{packing.shared:,} tokens saved by sharing prompts, {packing.padding:,} of padding"
         yield Text(f"{packing.stage}: {'packed' if packing.packed else 'padded'}, {how}; {saved}")
     if plan.disk is not None:
