@@ -79,13 +79,17 @@ KNOWN = {
     "trl": [*TRL_LEFT, *TRL_IDLE, "beta", "loss_type", "max_length", "ld_alpha", "eval_strategy", "eval_steps",
             "use_peft", "lora_r", "bf16", "fp16", "warmup_steps", "warmup_ratio", "save_strategy", "report_to"],
     "axolotl": [*AXOLOTL_LEFT, *AXOLOTL_IDLE, "adapter", "rl_beta", "simpo_gamma", "cpo_alpha", "val_set_size",
+                "kto_desirable_weight", "rl",
                 "batch_size", "micro_batch_size", "evals_per_epoch", "sequence_len", "rpo_alpha", "trl", "float16"],
-    "llamafactory": [*FACTORY_LEFT, *FACTORY_IDLE, "finetuning_type", "pref_loss", "pref_ftx", "pref_bco_weight",
+    "llamafactory": [*FACTORY_LEFT, *FACTORY_IDLE, "stage", "kto_chosen_weight", "finetuning_type",
+                     "pref_loss", "pref_ftx", "pref_bco_weight",
                      "ld_alpha", "val_size", "lora_rank", "lora_target", "ref_model", "eval_dataset", "max_samples"],
 }  # fmt: skip
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 600), st.floats(0, 3, allow_nan=False), st.just({}), st.just([]),
-    st.sampled_from(["", "no", "none", "steps", "epoch", "sigmoid", "orpo", "lora", "full", "auto", "a/b"]),
+    st.sampled_from([
+        "", "kto", "simpo", "no", "none", "steps", "epoch", "sigmoid", "orpo", "lora", "full", "auto", "a/b",
+    ]),
     st.lists(st.sampled_from(["wandb", "q_proj", "sigmoid"]), max_size=2),
 )  # fmt: skip
 
@@ -128,17 +132,15 @@ def test_each_key_has_exactly_one_outcome(tool: str, data: st.DataObject) -> Non
         ("trl", {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 1.5}, "objective.alpha must be"),
         ("trl", {"learning_rate": -1.0}, "training.learning_rate must be greater than 0"),
         ("trl", {"per_device_train_batch_size": 0}, "training.batch_size must be greater than 0"),
-        ("axolotl", {"rl": "grpo"}, "rl must be dpo, ipo, simpo or orpo, got 'grpo'"),
-        ("axolotl", {"rl": "kto"}, "rl: kto trains on single labelled completions"),
-        ("axolotl", {"rl": None}, "rl must be dpo, ipo, simpo or orpo, got nothing"),
+        ("axolotl", {"rl": "grpo"}, "rl must be dpo, ipo, simpo, orpo or kto, got 'grpo'"),
+        ("axolotl", {"rl": None}, "rl must be dpo, ipo, simpo, orpo or kto, got nothing"),
         ("axolotl", {"datasets": [{"type": "chatml.intel"}]}, "datasets[0].path is missing"),
         ("axolotl", {"datasets": "a"}, "datasets must be a list of"),
         ("axolotl", {"datasets": [{"path": 3}]}, "datasets[0].path must be text or null"),
         ("axolotl", {"learning_rate": None}, "learning_rate is missing"),
         ("axolotl", {"adapter": "llama-adapter"}, "adapter must be lora or qlora, got 'llama-adapter'"),
         ("axolotl", {"wandb_projekt": "a"}, "wandb_projekt: not a known key of axolotl; did you mean wandb_project?"),
-        ("llamafactory", {"stage": "sft"}, "stage must be dpo, got 'sft'"),
-        ("llamafactory", {"stage": "kto"}, "stage: kto trains on single labelled completions"),
+        ("llamafactory", {"stage": "sft"}, "stage must be dpo or kto, got 'sft'"),
         ("llamafactory", {"pref_loss": "kto_pair"}, "pref_loss: there is no objective for 'kto_pair'"),
         ("llamafactory", {"finetuning_type": "freeze"}, "finetuning_type must be lora or full, got 'freeze'"),
         ("llamafactory", {"quux": 1}, "quux: not a known key of LLaMA-Factory; remove it, or name another tool"),
@@ -199,6 +201,18 @@ def test_losses_of_axolotl(tmp_path: Path) -> None:
     assert objective("axolotl", {"rl": "ipo", "dpo_beta": 0.4}, tmp_path)["name"] == "ipo_norm"
     nested = objective("axolotl", {"trl": {"beta": 0.7}, "rl_beta": 0.4}, tmp_path)
     assert nested["beta"] == 0.7
+
+
+def test_kto(tmp_path: Path) -> None:
+    theirs = {"rl": "kto", "rl_beta": 0.3, "kto_desirable_weight": 0.5, "kto_undesirable_weight": 2.0}
+    found = objective("axolotl", theirs, tmp_path)
+    assert (found["name"], found["beta"], found["desirable_weight"], found["undesirable_weight"]) == (
+        "kto", 0.3, 0.5, 2.0,
+    )  # fmt: skip
+    found = objective("llamafactory", {"stage": "kto", "pref_beta": 0.2, "kto_rejected_weight": 3.0}, tmp_path)
+    assert (found["name"], found["beta"], found["desirable_weight"], found["undesirable_weight"]) == (
+        "kto", 0.2, 1.0, 3.0,
+    )  # fmt: skip
 
 
 def test_losses_of_llamafactory(tmp_path: Path) -> None:

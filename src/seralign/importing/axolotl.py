@@ -1,4 +1,4 @@
-"""Configurations of axolotl with ``rl: dpo``, ``ipo``, ``simpo`` or ``orpo``."""
+"""Configurations of axolotl with ``rl: dpo``, ``ipo``, ``simpo``, ``orpo`` or ``kto``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seralign.importing.arguments_keys import EXTRA
 from seralign.importing.axolotl_data import carry_rows
 from seralign.importing.axolotl_keys import IDLE, LEFT
 from seralign.importing.base import Imported, Options, Sheet
-from seralign.importing.parts import NO_KTO, ONE_TRAINING, carry_objective, term
+from seralign.importing.parts import ONE_TRAINING, carry_kto, carry_objective, term
 from seralign.importing.trl import LOSSES
 
 NAME = "axolotl"
@@ -26,6 +26,7 @@ _PROFILE = Profile(
     batch="batch_size",
 )  # fmt: skip
 _BETA = 0.1  # the default of TRL's trainers, which axolotl uses
+_KTO_WEIGHTS = ("kto_desirable_weight", "kto_undesirable_weight")
 _BETAS = ("rl_beta", "dpo_beta", "orpo_alpha")
 
 
@@ -50,10 +51,8 @@ def translate(values: dict[str, Any], options: Options) -> Imported:
 
 def _objective(sheet: Sheet) -> None:
     rl = sheet.read("rl", str)
-    if rl == "kto":
-        raise ConfigError(f"rl: {NO_KTO}")
-    if rl not in ("dpo", "ipo", "simpo", "orpo"):
-        raise ConfigError(f"rl must be dpo, ipo, simpo or orpo, got {'nothing' if rl is None else repr(rl)}")
+    if rl not in ("dpo", "ipo", "simpo", "orpo", "kto"):
+        raise ConfigError(f"rl must be dpo, ipo, simpo, orpo or kto, got {'nothing' if rl is None else repr(rl)}")
     section = sheet.read("trl", dict[str, Any], {})
     if section and set(section) != {"beta"}:
         sheet.leave("trl", "only its beta is for preference pairs")
@@ -74,6 +73,9 @@ def _objective(sheet: Sheet) -> None:
     if rl == "simpo":
         terms = [term("simpo", 1.0, {"beta": beta, "target_margin": gamma}), term("sft", alpha, {})]
         sources |= {"target_margin": ("simpo_gamma",), "weight": ("cpo_alpha",)}
+    elif rl == "kto":
+        carry_kto(sheet, "rl", _KTO_WEIGHTS, beta, beta_keys)
+        terms = []
     elif rl == "orpo":
         terms = [term("orpo", 1.0, {"odds_weight": beta})]
         sources |= {"odds_weight": beta_keys}
@@ -89,7 +91,11 @@ def _objective(sheet: Sheet) -> None:
         if nll:
             terms.append(term("nll", nll, {}))
             sources["weight"] = ("rpo_alpha",)
-    carry_objective(sheet, terms, sources)
+    if terms:
+        carry_objective(sheet, terms, sources)
+        for name in _KTO_WEIGHTS:
+            sheet.read(name, float)
+            sheet.idle(name, "read only with rl: kto")
     if rl == "orpo":
         sheet.change("rl", "the SFT term is averaged over each response first, in axolotl over all tokens of a batch")
     if rl == "ipo":

@@ -44,7 +44,7 @@ LEFT = (
     | _because(_PARALLEL, "sequence_parallel_degree context_parallel_size tensor_parallel_size dp_shard_size "
                "dp_replicate_size heads_k_stride ring_attn_func device_map device max_memory gpu_memory_limit "
                "use_ray ray_num_workers resources_per_worker ray_run_name fsdp_version")
-    | _because(_OTHER_RL, "vllm kto_desirable_weight kto_undesirable_weight lisa_n_layers lisa_step_interval "
+    | _because(_OTHER_RL, "vllm lisa_n_layers lisa_step_interval "
                "lisa_layers_attribute relora relora_steps relora_warmup_steps relora_prune_ratio relora_prune_method "
                "relora_cpu_offload jagged_restart_steps jagged_restart_warmup_steps jagged_restart_anneal_steps qat "
                "quantization")

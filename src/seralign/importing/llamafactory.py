@@ -1,4 +1,4 @@
-"""Configurations of LLaMA-Factory with ``stage: dpo``."""
+"""Configurations of LLaMA-Factory with ``stage: dpo`` or ``kto``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seralign.importing.arguments_keys import EXTRA
 from seralign.importing.base import Imported, Options, Sheet
 from seralign.importing.llamafactory_data import carry_rows
 from seralign.importing.llamafactory_keys import IDLE, LEFT
-from seralign.importing.parts import NO_KTO, ONE_TRAINING, carry_objective, term
+from seralign.importing.parts import ONE_TRAINING, carry_kto, carry_objective, term
 from seralign.importing.trl import LOSSES
 
 NAME = "LLaMA-Factory"
@@ -25,6 +25,8 @@ _PROFILE = Profile(
     default_optimizer="adamw_torch", default_warmup=0.0, default_log_steps=500, precision="float32",
 )  # fmt: skip
 
+_KTO_WEIGHTS = ("kto_chosen_weight", "kto_rejected_weight")
+
 
 def translate(values: dict[str, Any], options: Options) -> Imported:
     """Translate a configuration of LLaMA-Factory. Reads ``dataset_info.json`` in ``dataset_dir``, if it is there.
@@ -34,17 +36,16 @@ def translate(values: dict[str, Any], options: Options) -> Imported:
     """
     sheet = Sheet(values, NAME, options)
     stage = sheet.read("stage", str, "sft")
-    if stage == "kto":
-        raise ConfigError(f"stage: {NO_KTO}")
-    if stage != "dpo":
-        raise ConfigError(f"stage must be dpo, got {stage!r}")
-    sheet.idle("stage", "objective.name has the loss")
+    if stage not in ("dpo", "kto"):
+        raise ConfigError(f"stage must be dpo or kto, got {stage!r}")
+    if stage == "dpo":
+        sheet.idle("stage", "objective.name has the loss")
     sheet.carry("out", sheet.read("output_dir", str, "saves/dpo"), "output_dir")
     sheet.fix("rounds", 1, ONE_TRAINING)
     _policy(sheet)
     _adapter(sheet)
     _reference(sheet)
-    _objective(sheet)
+    _kto(sheet) if stage == "kto" else _objective(sheet)
     length = carry_training(sheet, _PROFILE)
     _data(sheet, length)
     for key in ("gradient_checkpointing", "activation_checkpointing"):
@@ -124,6 +125,15 @@ def _reference(sheet: Sheet) -> None:
     sheet.idle("ref_model", "null: the reference is the policy before training") if model is None else None
 
 
+def _kto(sheet: Sheet) -> None:
+    carry_kto(sheet, "stage", _KTO_WEIGHTS, sheet.read("pref_beta", float, 0.1), ("pref_beta",))
+    for key in ("pref_loss", "dpo_label_smoothing", "simpo_gamma", "pref_bco_weight", "ld_alpha"):
+        sheet.read(key, str | float)
+        sheet.idle(key, "read only with stage: dpo")
+    if sheet.read("pref_ftx", float, 0.0) > 0.0:
+        sheet.leave("pref_ftx", "nll imitates all responses, also the undesirable ones")
+
+
 def _objective(sheet: Sheet) -> None:
     loss, beta = sheet.read("pref_loss", str, "sigmoid"), sheet.read("pref_beta", float, 0.1)
     smoothing, gamma = sheet.read("dpo_label_smoothing", float, 0.0), sheet.read("simpo_gamma", float, 0.5)
@@ -153,6 +163,9 @@ def _objective(sheet: Sheet) -> None:
         sheet.idle("dpo_label_smoothing", "read only with pref_loss: sigmoid" if smoothing else "it is off")
     if "alpha" not in first and cut is not None:
         sheet.leave("ld_alpha", "ld_dpo is for pref_loss: sigmoid, without label smoothing")
+    for key in _KTO_WEIGHTS:
+        sheet.read(key, float)
+        sheet.idle(key, "read only with stage: kto")
     terms, weights = [first], []
     if bco > 0.0 and loss in ("sigmoid", "hinge", "ipo"):
         first["weight"] = round(1.0 / (1.0 + bco), 9)

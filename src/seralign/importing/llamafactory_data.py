@@ -13,9 +13,9 @@ _INFO = "dataset_info.json"
 # Columns of each format: ours, the key below columns, and its default.
 _COLUMNS = {
     "alpaca": (("prompt", "prompt", "instruction"), ("chosen", "chosen", None), ("rejected", "rejected", None),
-               ("system", "system", None), ("history", "history", None)),
+               ("system", "system", None), ("history", "history", None), ("label", "kto_tag", None)),
     "sharegpt": (("prompt", "messages", "conversations"), ("chosen", "chosen", None), ("rejected", "rejected", None),
-                 ("system", "system", None), ("tools", "tools", None)),
+                 ("system", "system", None), ("tools", "tools", None), ("label", "kto_tag", None)),
 }  # fmt: skip
 _READ = {"file_name", "hf_hub_url", "subset", "split", "formatting", "ranking", "columns", "num_samples", "tags"}
 

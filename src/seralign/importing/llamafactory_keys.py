@@ -57,7 +57,6 @@ LEFT = (
                "export_quantization_bit export_quantization_dataset export_quantization_nsamples "
                "export_quantization_maxlen export_legacy_format export_hub_model_id")
     | _because("evaluation.prompts: N answers held-out prompts in every round", "predict_with_generate")
-    | _because("it is for kto", "kto_chosen_weight kto_rejected_weight")
 )  # fmt: skip
 
 _OTHER_STAGE = "it is for another stage"

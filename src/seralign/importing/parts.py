@@ -12,10 +12,6 @@ from seralign.importing.base import Sheet
 
 ONE_TRAINING = "one training, without SeRA's rounds; set 2 or more for them"
 
-NO_KTO = (
-    "kto trains on single labelled completions, and this command translates trainings on pairs alone; write a "
-    "configuration with objective.name: kto, whose data.pairs reads such rows (docs/objectives.md)"
-)
 LORA_LEFT = {
     "load_in_4bit": INSTEAD["load_in_4bit"],
     "load_in_8bit": INSTEAD["load_in_8bit"],
@@ -69,3 +65,12 @@ def carry_objective(sheet: Sheet, terms: list[dict[str, Any]], sources: dict[str
             sheet.carry(f"objective.{name}", value, *sources.get(name, ()))
     for key in sources.get("weight", ()):
         sheet.idle(key, "there is one term, of weight 1") if kept[0]["weight"] == 1.0 else None
+
+
+def carry_kto(sheet: Sheet, name: str, weights: tuple[str, str], beta: float, beta_keys: tuple[str, ...]) -> None:
+    """Set the objective to ``kto``; ``name`` is the key that asks for it, ``weights`` those of both weights."""
+    keys = ("desirable_weight", "undesirable_weight")
+    values = {ours: sheet.read(theirs, float, 1.0) for ours, theirs in zip(keys, weights, strict=True)}
+    sources = {ours: (theirs,) for ours, theirs in zip(keys, weights, strict=True)}
+    carry_objective(sheet, [term("kto", 1.0, {"beta": beta} | values)], sources | {"name": (name,), "beta": beta_keys})
+    sheet.change(name, "the KL term is of the whole step, there of the batch of all devices")
