@@ -14,7 +14,7 @@ from fuzz.target import Target
 from fuzz.values import mutated, text, value
 from seralign.config import DataConfig
 from seralign.data.content import Unencoded
-from seralign.data.formats import read_demonstration, read_pair, read_prompt
+from seralign.data.formats import read_demonstration, read_example, read_prompt
 from seralign.data.raw import Drop, RawPrompt
 from seralign.data.tokens import make_encoder
 
@@ -62,6 +62,15 @@ DEMONSTRATIONS: list[dict[str, Any]] = [
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
     *PAIRS[:3],
 ]
+OTHERS: list[dict[str, Any]] = [
+    {"prompt": _HH, "answers": [{"answer": "Hello", "rank": 2.0}, {"answer": "Go away", "rank": 1.0}]},
+    {"prompt": [_ASK], "responses": [_GOOD, _BAD, [_GOOD]], "ranks": [1, 2, 3], "weight": 2.0},
+    {"messages": [_ASK], "completions": [{"response": "a", "overall_score": 1}, {"response": "b", "overall_score": 2}]},
+    {"prompt": "The sky is", "completion": " blue", "label": True, "pair_id": "a"},
+    {"messages": [_ASK, _GOOD], "kto_tag": "false"},
+    {"prompt": "The sky is", "response": " blue", "helpfulness": 3.5},
+    {"prompt": [_ASK], "response": _GOOD, "rank": 1},
+]
 PROMPTS: list[dict[str, Any]] = [
     {"prompt": "The sky is"}, {"prompt": [_ASK]}, {"messages": [_ASK, _GOOD]}, {"prompt_ids": [5, 6]}, *PAIRS[:3]
 ]  # fmt: skip
@@ -70,7 +79,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"max_length": 20, "max_prompt_length": 3}, {"format": "hh"}, {"chat_template_kwargs": {"enable_thinking": False}},
     {"roles": {"narrator": "assistant"}},
 ]  # fmt: skip
-READERS = {"pair": (read_pair, PAIRS), "demonstration": (read_demonstration, DEMONSTRATIONS),
+READERS = {"pair": (read_example, [*PAIRS, *OTHERS]), "demonstration": (read_demonstration, DEMONSTRATIONS),
            "prompt": (read_prompt, PROMPTS)}  # fmt: skip
 
 

@@ -130,6 +130,7 @@ def test_rows_that_say_nothing_or_contradict_themselves_are_dropped_with_the_rea
         ({"prompt": "Q", "completion": "a", "label": 2}, "label must be true or false"),
         ({"prompt": "Q", "completion": "a", "label": 0.5}, "label must be true or false"),
         ({"prompt": "Q", "response": "a", "score": math.inf}, "score must be a finite number, got float 'inf'"),
+        ({"prompt": "Q", "response": "a", "score": 10**400}, "score must be a finite number, got int '1000"),
         ({"prompt": "Q", "response": "a", "score": "high"}, "score must be a finite number, got str 'high'"),
         ({"prompt": "Q", "response": "a", "helpfulness": 3, "correctness": 4},
          r"helpfulness, correctness are several scores; name the one to train on: data.pairs.columns: "

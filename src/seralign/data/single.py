@@ -67,9 +67,13 @@ def number(value: Any, what: str, place: Place) -> float:
     """
     if isinstance(value, str) and is_number(value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise place.error(f"{what} must be a finite number, got {shown(value)}")
-    return float(value)
+    return found
 
 
 def rank(value: Any, what: str, place: Place) -> int:
