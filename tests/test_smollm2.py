@@ -279,8 +279,12 @@ def test_the_table() -> None:
     assert lines[0] == "| held-out prompts that pass, % | prompts | start | dpo |"
     assert "| **seen kinds** | 5 | 0 (0 to 43) | 80 (38 to 96) |" in lines
     assert "| json | 1 | 0 (0 to 79) | 100 (21 to 100) |" in lines
-    assert "| gain, seen kinds |  |  | +80 ± 56 |" in lines
-    assert "| gain, held-out kinds |  |  | +25 ± 80 |" in lines
+    assert "| gain over start, seen kinds |  |  | +80 ± 56 |" in lines
+    assert "| gain over start, held-out kinds |  |  | +25 ± 80 |" in lines
+    assert not any("gain over dpo" in line for line in lines)
+    more = results.table([start, after, judged("sera", "BBBBJqqqQ")]).splitlines()
+    assert "| gain over start, seen kinds |  |  | +80 ± 56 | +100 ± 0 |" in more
+    assert "| gain over dpo, seen kinds |  |  |  | +20 ± 56 |" in more
     assert "| KL to the policy that its run started from, nats | 1.50 (1.25 to 1.75) | 1.50 (1.25 to 1.75) |" in lines
     assert not any("table" in line for line in lines), "kinds without prompts have no row"
 

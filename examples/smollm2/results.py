@@ -91,7 +91,6 @@ def _judged(name: str, folder: Path, role: str, perplexities: Mapping[str, Inter
 def table(found: Results) -> str:
     """Two tables in Markdown: pass rates, and what they cost."""
     names = [policy.name for policy in found]
-    start = found[0]
     groups = [("**seen kinds**", SEEN), *((kind, [kind]) for kind in SEEN),
               ("**held-out kinds**", UNSEEN), *((kind, [kind]) for kind in UNSEEN)]  # fmt: skip
     lines = [_row("held-out prompts that pass, %", "prompts", *names), _row("---", "---:", *["---:"] * len(names))]
@@ -99,8 +98,13 @@ def table(found: Results) -> str:
         rates = [policy.rate(kinds) for policy in found]
         if rates[0] is not None:
             lines.append(_row(label, str(rates[0].n), *(_percent(rate) for rate in rates)))
-    for label, kinds in (("gain, seen kinds", SEEN), ("gain, held-out kinds", UNSEEN)):
-        lines.append(_row(label, "", "", *(_points(policy.gain(start, kinds)) for policy in found[1:])))
+    # Gains over the starting model, and of the methods over the supervised start.
+    for base in found[:2]:
+        after = found[found.index(base) + 1 :]
+        empty = [""] * (len(found) - len(after) + 1)
+        for label, kinds in (("seen kinds", SEEN), ("held-out kinds", UNSEEN)) if after else ():
+            gains = [_points(policy.gain(base, kinds)) for policy in after]
+            lines.append(_row(f"gain over {base.name}, {label}", *empty, *gains))
     rows: list[tuple[str, Callable[[Judged], str]]] = [
         ("tokens an answer", lambda policy: f"{policy.length:.1f}"),
         ("unfinished answers, %", lambda policy: f"{100 * policy.unfinished:.0f}"),
