@@ -15,11 +15,11 @@ from seralign.data.table import write_examples, write_prompts
 from seralign.intervals import Interval
 from seralign.records import OFFLINE, Example, Pair, Prompt, Response
 from seralign.runs import Run, open_run
+from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.figures import (
     BasePolicy,
     BootstrapFigures,
     ComposeFigures,
-    DataFigures,
     DecideFigures,
     EvaluateFigures,
     NamedPolicy,
@@ -28,7 +28,6 @@ from seralign.runs.figures import (
     SampleFigures,
     ScoreFigures,
     SelectFigures,
-    SourceFigures,
     TokensFigures,
     TrainFigures,
 )

@@ -32,8 +32,8 @@ from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
 from seralign.pipeline.data import remarks
 from seralign.records import OFFLINE, Demonstration, Example, Pair, Prompt, Response, content_id
+from seralign.runs.data_figures import Lengths, SourceFigures
 from seralign.runs.examples import EXAMPLE_SCHEMA
-from seralign.runs.figures import Lengths, SourceFigures
 from seralign.runs.typed import from_json, to_json
 
 ALPACA = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"

@@ -22,7 +22,7 @@ from seralign.pipeline import train
 from seralign.pipeline.data import read_data
 from seralign.runs import Run
 from seralign.runs.cache import response_key
-from seralign.runs.figures import DataFigures
+from seralign.runs.data_figures import DataFigures
 
 SHORT = {"evaluation__baseline": False, "evaluation__token_pairs": 0, "evaluation__prompts": 0, "sft": None,
          "rounds": 2, "training__max_steps": 2}  # fmt: skip

@@ -14,7 +14,7 @@ from seralign.data.table import read_table, to_example, write_examples
 from seralign.errors import ConfigError, DataError
 from seralign.preferences.converting import convert_table
 from seralign.records import Example, Label, Pair, Preference, Ranking, Scores
-from seralign.runs.figures import SourceFigures
+from seralign.runs.data_figures import SourceFigures
 
 FIGURES = SourceFigures("f.jsonl", 9, 9, {}, {}, {}, 0.0, (), ())
 

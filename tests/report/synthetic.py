@@ -16,10 +16,10 @@ from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning, StageCost
 from seralign.report.trainings import training_losses
+from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.figures import (
     BootstrapFigures,
     ComposeFigures,
-    DataFigures,
     DecideFigures,
     EvaluateFigures,
     Metrics,
@@ -27,7 +27,6 @@ from seralign.runs.figures import (
     ResultFigures,
     SampleFigures,
     SelectFigures,
-    SourceFigures,
     TrainFigures,
 )
 

@@ -116,8 +116,8 @@ def test_within_the_limit(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("share", "by", "sampled", "says"),
     [
-        (0.993, 28.1, 18.0, "In 99.3% of the selected generated pairs of round 2, the chosen answer is the longer one"),
-        (0.2, -6.0, 20.0, "In 80.0% of the selected generated pairs of round 2, the chosen answer is the shorter one"),
+        (0.993, 28.1, 18.0, "In 99.3% of the selected generated pairs of round 2, the longer answer is chosen"),
+        (0.2, -6.0, 20.0, "In 80.0% of the selected generated pairs of round 2, the shorter answer is chosen"),
         (0.75, 28.1, 18.0, None),
         (0.25, -28.1, 18.0, None),
         # Often, but by a token or two: the answers are as long.

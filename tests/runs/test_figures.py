@@ -12,15 +12,8 @@ import pytest
 from seralign.errors import StoreError
 from seralign.intervals import Interval
 from seralign.runs import Run, open_run
-from seralign.runs.figures import (
-    ComposeFigures,
-    DataFigures,
-    EvaluateFigures,
-    Lengths,
-    PrecisionFigures,
-    ResultFigures,
-    SourceFigures,
-)
+from seralign.runs.data_figures import DataFigures, Lengths, SourceFigures
+from seralign.runs.figures import ComposeFigures, EvaluateFigures, PrecisionFigures, ResultFigures
 from seralign.runs.layout import place, round_of, round_stage
 from seralign.runs.typed import from_json, to_json
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from seralign.data.tokens import Encoder
-    from seralign.runs.figures import DataFigures, SourceFigures
+    from seralign.runs.data_figures import DataFigures, SourceFigures
 
 
 def main(arguments: list[str]) -> None:

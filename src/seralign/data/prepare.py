@@ -32,7 +32,7 @@ from seralign.data.templates import conversation
 from seralign.data.tokens import Encoded, Encoder
 from seralign.errors import DataError
 from seralign.records import Example, Pair, Prompt, Response, content_id
-from seralign.runs.figures import Lengths, SourceFigures
+from seralign.runs.data_figures import Lengths, SourceFigures
 
 DUPLICATE = "duplicate"
 PLAIN_ON_CHAT = (

@@ -17,7 +17,8 @@ from seralign.report.facts import crossfit_lines, round_lines
 from seralign.report.figures import run_figures
 from seralign.report.text import policies_markdown, warnings_markdown
 from seralign.runs import Run
-from seralign.runs.figures import BaseFigures, DataFigures, PoliciesFigures, ResultFigures
+from seralign.runs.data_figures import DataFigures
+from seralign.runs.figures import BaseFigures, PoliciesFigures, ResultFigures
 from seralign.runs.layout import BASE, DATA, POLICIES
 from seralign.tables import code, percent
 

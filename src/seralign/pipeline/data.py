@@ -24,7 +24,7 @@ from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
 from seralign.preferences.converting import convert_table
 from seralign.runs import Run
-from seralign.runs.figures import DataFigures, SourceFigures
+from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
 
 

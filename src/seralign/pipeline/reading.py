@@ -11,7 +11,7 @@ from seralign.pipeline.checks import check_tables
 from seralign.pipeline.data import data_inputs, remarks, write_tables
 from seralign.pipeline.forecast.work import StageWork
 from seralign.progress import say
-from seralign.runs.figures import DataFigures
+from seralign.runs.data_figures import DataFigures
 from seralign.runs.layout import DATA
 
 if TYPE_CHECKING:

@@ -180,5 +180,5 @@ def _computed(loop: Loop, scoring: ScoringPolicy, responses: Responses) -> dict[
     return found
 
 
-def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Tensor) -> Tensor:
+def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Any) -> Tensor:
     return response_token_logps(model, **batch)

@@ -159,7 +159,7 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
 def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
     vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
     sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
-    batch = {key: value.to(device) for key, value in make(sequences).items() if key != "lengths"}
+    batch: dict[str, Any] = {key: value.to(device) for key, value in make(sequences).items() if key != "lengths"}
     with torch.autocast(device.type, enabled=False):
         return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
 

@@ -24,7 +24,7 @@ from seralign.preferences.convert import (
     scores_to_ranking,
 )
 from seralign.records import HOLES, Example, Label, Pair, Ranking, Scores, dense_ranks
-from seralign.runs.figures import SourceFigures
+from seralign.runs.data_figures import SourceFigures
 
 JOINED = "single responses joined by prompt"
 ALONE = "rank of the only response of its prompt"

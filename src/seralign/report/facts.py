@@ -10,7 +10,8 @@ from seralign.report.contents import RunContents
 from seralign.report.notes import last_stage
 from seralign.report.record import RunFigures
 from seralign.report.supervised import data_lines
-from seralign.runs.figures import BaseFigures, CrossfitFigures, DataFigures
+from seralign.runs.data_figures import DataFigures
+from seralign.runs.figures import BaseFigures, CrossfitFigures
 from seralign.tables import number, percent
 
 _SAMPLED_FROM = {

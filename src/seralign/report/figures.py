@@ -15,12 +15,12 @@ from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, St
 from seralign.report.trainings import training_losses
 from seralign.report.warnings import run_warnings
 from seralign.runs import Run, StageRecord, read_manifest
+from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import (
     BaseFigures,
     BootstrapFigures,
     ComposeFigures,
     CrossfitFigures,
-    DataFigures,
     DecideFigures,
     EvaluateFigures,
     Metrics,

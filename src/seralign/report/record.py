@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import (
     BaseFigures,
     BasePolicy,
     BootstrapFigures,
     ComposeFigures,
     CrossfitFigures,
-    DataFigures,
     DecideFigures,
     EvaluateFigures,
     NamedPolicy,

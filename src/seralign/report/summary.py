@@ -27,7 +27,7 @@ from seralign.report.columns import (
 from seralign.report.contents import RunContents
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures
 from seralign.report.supervised import demonstrations, dropped, heldout_loss
-from seralign.runs.figures import DataFigures
+from seralign.runs.data_figures import DataFigures
 from seralign.runs.layout import round_name
 from seralign.tables import ABSENT, Column, Table, duration, percent, signed, table, without_empty
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seralign.report.record import RunFigures
-from seralign.runs.figures import DataFigures, SourceFigures
+from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.tables import number
 
 

@@ -30,8 +30,7 @@ def run_warnings(figures: RunFigures, training: Mapping[str, Sequence[Metrics]])
         if found:
             *others, last = found
             advice = rule.supervised if figures.supervised else last.advice or rule.advice
-            earlier = f" Also in {', '.join(other.where for other in others)}." if others else ""
-            text = last.text + earlier
+            text = last.text + (f" Also in {', '.join(other.where for other in others)}." if others else "")
             warnings.append(RunWarning(rule.kind, last.where, last.value, last.limit, text, advice))
     return tuple(warnings)
 
@@ -200,7 +199,7 @@ def _length_bias(run: Watched) -> Iterator[Found]:
     "If length is no quality, set scoring.length_correction: matched, balanced or within_prompt, or bootstrap: null.",
 )
 def _generated_length(run: Watched) -> Iterator[Found]:
-    # Of the lengths themselves: corrected margins do not correlate with length by construction. A fifth of an answer.
+    # By length alone: corrected margins do not correlate with it. Differences below a fifth of an answer do not count.
     limit, least = 0.75, 0.2
     for entry in run.figures.rounds:
         made, sampled = entry.bootstrap, entry.sample
@@ -209,10 +208,8 @@ def _generated_length(run: Watched) -> Iterator[Found]:
             continue
         if sampled is None or abs(by) > least * sampled.length:
             kind, part = ("longer", share) if share > 0.5 else ("shorter", 1 - share)
-            text = (
-                f"In {percent(part)} of the selected generated pairs of {entry.name}, the chosen answer is the {kind} "
-            )
-            yield Found(entry.name, share, limit, f"{text}one, by {number(abs(by), 1)} tokens on average.")
+            text = f"In {percent(part)} of the selected generated pairs of {entry.name}, the {kind} answer is chosen, "
+            yield Found(entry.name, part, limit, f"{text}by {number(abs(by), 1)} tokens on average.")
 
 
 @warning("alike", "The two answers hardly differ: raise bootstrap.temperature or bootstrap.samples.")

@@ -6,6 +6,7 @@ Legend: R responses, T tokens of all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ def token_logps(
     return sums, tokens
 
 
-def _both(model: nn.Module, lengths: Tensor, **batch: Tensor) -> Tensor:
+def _both(model: nn.Module, lengths: Tensor, **batch: Any) -> Tensor:
     """The sums of the responses of a pack, then their tokens: [R + T]."""
     tokens = response_token_logps(model, **batch)
     return torch.cat([summed(tokens, lengths), tokens.to(exact_dtype(tokens.device))])

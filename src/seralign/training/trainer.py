@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +13,13 @@ from transformers import Trainer
 
 from seralign import distributed
 from seralign.errors import ConfigError
-from seralign.objectives import Objective, ObjectiveSum, ResponseValues
-from seralign.objectives.base import StepValues, needs_of
+from seralign.objectives import ObjectiveSum
+from seralign.objectives.base import StepValues
 from seralign.objectives.checked import losses_of, term_key
 from seralign.policy.logprobs import response_logps, response_token_logps, summed
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, ResponseModel, model_inputs, numbers, response_values
+from seralign.training.metrics import MetricSums, example_metrics, label_metrics
 from seralign.training.moving import MovingReference
 from seralign.training.steps import RunningState, StepView, step_view
 
@@ -69,7 +69,7 @@ class PreferenceTrainer(Trainer):
         self.heldout_values = dict[int, np.ndarray]()
         self._first_values = first_values
         self.loss_is_scaled_for_ga = True
-        self._sums = _Sums(objective)
+        self._sums = MetricSums(objective)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -93,7 +93,7 @@ class PreferenceTrainer(Trainer):
         model: Any = self.model
         was_training = model.training
         model.eval()
-        sums, found = _Sums(self.objective), dict[int, np.ndarray]()
+        sums, found = MetricSums(self.objective), dict[int, np.ndarray]()
         kept: list[tuple[int, dict[str, Tensor], Tensor]] = []
         for start in range(0, len(packs), distributed.world_size()):
             at = start + distributed.rank()
@@ -135,7 +135,7 @@ class PreferenceTrainer(Trainer):
                 )
         if "loss" in logs:
             logs = logs | self._sums.means()
-            self._sums = _Sums(self.objective)
+            self._sums = MetricSums(self.objective)
         super().log(logs, start_time)
 
     def _with_reference(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -187,7 +187,7 @@ class PreferenceTrainer(Trainer):
         self,
         inputs: dict[str, Tensor],
         values: Tensor,
-        sums: _Sums,
+        sums: MetricSums,
         of_pairs: bool,
         view: StepView | None = None,
         *,
@@ -211,51 +211,11 @@ class PreferenceTrainer(Trainer):
             losses.append((losses_of(term, own, term_key(self.objective, place)) * weight).sum())
             by_token = term.objective.unit == "token"
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
-        sums.add(
-            [loss.detach() for loss in losses], units, counted, _metrics(self.objective.primary, responses, of_pairs)
-        )
+        metrics = example_metrics(self.objective.primary, responses, of_pairs)
+        sums.add([loss.detach() for loss in losses], units, counted, metrics)
         if "mismatched" in self.objective.needs:
-            sums.add_labels(counted, *_label_metrics(self.objective.primary, responses))
+            sums.add_labels(counted, *label_metrics(self.objective.primary, responses))
         return losses
-
-
-class _Sums:
-    """Sums of losses and metrics over packs. They stay on the device until metrics are logged."""
-
-    def __init__(self, objective: ObjectiveSum) -> None:
-        self._weights = [term.weight for term in objective.terms]
-        self._sums: defaultdict[str, Any] = defaultdict(float)
-
-    def add(self, losses: list[Tensor], units: list[Tensor], counted: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Add a pack: the summed loss and the divisor of each term, and each metric [N] of the counted examples."""
-        values = {name: value[counted].sum() for name, value in metrics.items()} | {"count": counted.sum()}
-        for number, (loss, own) in enumerate(zip(losses, units, strict=True)):
-            values |= {f"loss {number}": loss, f"units {number}": own}
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value
-
-    def add_labels(self, counted: Tensor, desirable: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Add metrics [N] of a pack for the desirable and the undesirable responses [N] by themselves."""
-        for side, own in (("desirable", counted & desirable), ("undesirable", counted & ~desirable)):
-            for name, value in metrics.items():
-                self._sums[f"{name}/{side}"] = self._sums[f"{name}/{side}"] + value[own].sum()
-            self._sums[f"of {side}"] = self._sums[f"of {side}"] + own.sum()
-
-    def means(self) -> dict[str, float]:
-        """Means over all examples (or tokens, the loss of ``sft``) of all processes."""
-        parts = distributed.gather({name: float(value) for name, value in self._sums.items()})
-        total = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
-        loss = sum(
-            weight * total.pop(f"loss {number}") / total.pop(f"units {number}")
-            for number, weight in enumerate(self._weights)
-        )
-        count = total.pop("count")
-        of = {side: total.pop(f"of {side}", 0.0) for side in ("desirable", "undesirable")}
-        counts = {name: of.get(name.rpartition("/")[2], count) for name in total}
-        means = {name: value / counts[name] for name, value in total.items() if counts[name]}
-        if "rewards/desirable" in means and "rewards/undesirable" in means:
-            means["rewards/margins"] = means["rewards/desirable"] - means["rewards/undesirable"]
-        return dict(sorted((means | {"loss": loss}).items()))
 
 
 def _by_number(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
@@ -270,37 +230,3 @@ def _by_number(packs: PackDataset, found: dict[int, np.ndarray]) -> np.ndarray:
 def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     (item,) = items
     return item
-
-
-def _metrics(objective: Objective, responses: ResponseValues, of_pairs: bool) -> dict[str, Tensor]:
-    """Metrics of each example [N], by the names that TRL gives them; ``margins`` is h in nats, without beta.
-
-    Examples other than pairs have no chosen and rejected response: where all their responses are read, the metrics are
-    means over the responses of each.
-    """
-    if "mismatched" in needs_of(objective):
-        return {}
-    policy, lengths = responses.policy.detach(), responses.lengths
-    reward = objective.reward(policy, responses.reference, lengths)
-    sides = {"chosen": responses.first} if of_pairs or objective.reads == "first" else {"responses": responses.mean}
-    if of_pairs and objective.reads == "all":
-        sides["rejected"] = responses.second
-    found = {}
-    for side, of in sides.items():
-        found |= {f"lengths/{side}": of(lengths), f"logps/{side}": of(policy)}
-        found[f"rewards/{side}"] = objective.beta * of(reward)
-    if "rejected" in sides:
-        found["margins"] = responses.first(reward) - responses.second(reward)
-        found["rewards/margins"] = found["rewards/chosen"] - found["rewards/rejected"]
-        # A tie is half right: at step 0 of a reference objective nothing is known, which is not 0% accuracy.
-        found["rewards/accuracies"] = 0.5 * (1 + found["margins"].sign())
-    return found
-
-
-def _label_metrics(objective: Objective, responses: ResponseValues) -> tuple[Tensor, dict[str, Tensor]]:
-    """Which responses are desirable [N], and metrics [N] of each, but for the mismatched ones."""
-    policy, lengths = responses.policy.detach(), responses.lengths
-    reward = objective.beta * objective.reward(policy, responses.reference, lengths)
-    values = {"lengths": lengths, "logps": policy, "rewards": reward}
-    first = {name: responses.first(value) for name, value in values.items()}
-    return responses.first(responses.preference) > 0.5, first
