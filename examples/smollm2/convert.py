@@ -12,6 +12,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from seralign.errors import ModelError, SeralignError
 from seralign.runs.files import partial_folder
@@ -58,7 +59,7 @@ def _save(source: Path, folder: Path) -> None:
 
     name = Path(WEIGHTS).name
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
     except ImportError as error:
         raise ModelError(f"{error}; install the extra: pip install -e '.[llm]'") from None

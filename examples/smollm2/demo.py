@@ -116,7 +116,7 @@ def _tell_sources(found: list[candidates.Answer | None]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo, and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Align SmolLM2-135M-Instruct on following formats.")
     parser.add_argument("--model", type=Path, default=Path("runs/smollm2-model"), help="folder of the model")
     parser.add_argument("--quick", action="store_true", help="fewer prompts and rounds")
     parser.add_argument("--seed", type=int, default=0, help="of sampling and training; the prompts are always the same")
