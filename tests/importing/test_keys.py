@@ -187,6 +187,10 @@ def test_losses_of_trl(tmp_path: Path) -> None:
         assert objective("trl", {"loss_type": loss, "label_smoothing": 0.1}, tmp_path)["name"] == ours
     weighted = objective("trl", {"use_weighting": True}, tmp_path)
     assert (weighted["name"], weighted["beta"]) == ("wpo", 0.1)
+    for tool, theirs in (("trl", {"use_weighting": True}), ("axolotl", {"rl": "dpo", "dpo_use_weighting": True})):
+        (key,) = theirs.keys() - {"rl"}
+        said = {one.key: one for one in TOOLS[tool].translate(LEAST[tool] | theirs, Options()).outcomes}[key]
+        assert (said.fate, said.ours, said.text) == ("carried", ("objective.name",), ""), "wpo aligns its weights, too"
     both = trl.translate(LEAST["trl"] | {"use_weighting": True, "ld_alpha": 0.5}, Options())
     assert outcomes(both)["use_weighting"] == outcomes(both)["ld_alpha"] == "left out"
 

@@ -83,9 +83,9 @@ def _objective(sheet: Sheet) -> None:
         terms = [_dpo_term(sheet, "ipo" if rl == "ipo" else loss, beta, smoothing)]
         if rl == "dpo" and weighting and terms[0]["name"] == "dpo":
             terms[0]["name"] = "wpo"
-            sheet.carry("objective.name", "wpo", "dpo_use_weighting", note="without the weight alignment of TRL")
+            sources["name"] = (*sources["name"], "dpo_use_weighting")
         if rl == "dpo" and loss is not None:
-            sources["name"] = ("rl", "dpo_loss_type")
+            sources["name"] = (*sources["name"], "dpo_loss_type")
         if "label_smoothing" in terms[0]:
             sources["label_smoothing"] = ("dpo_label_smoothing",)
         if nll:

@@ -243,8 +243,7 @@ def _modified(sheet: Sheet, losses: list[str], terms: list[dict[str, Any]]) -> d
         return {"alpha": ("ld_alpha",)}
     if asked == ["use_weighting"]:
         terms[0] |= {"name": "wpo"}
-        sheet.carry("objective.name", "wpo", "use_weighting", note="without the weight alignment that TRL has")
-        return {}
+        return {"name": ("use_weighting",)}
     terms[0] |= {"name": "f_dpo", "divergence": DIVERGENCES[divergence]}
     sources = {"divergence": ("f_divergence_type",)}
     if divergence == "alpha_divergence":
