@@ -60,6 +60,25 @@ def test_candidates_of_each_model_and_temperature(
     assert "already exists" in capsys.readouterr().err
 
 
+def test_rows_without_a_prompt_are_counted_one_by_one(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turns(prompt: str, answer: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+    rows = [
+        {"chosen": turns(one, "yes"), "rejected": turns(other, "no")}
+        for one, other in (("Say 1.", "Say 1."), ("Say 2.", "Say 3."), ("Say 4.", "Say 5."))
+    ]
+    Path(config["prompts"]["path"]).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    change: dict[str, Any] = {"models": config["models"][:1], "temperatures": [0.5]}
+    assert main(["sample", write(config | change, tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "2 responses to 1 prompts" in told.out + told.err
+    assert "2 prompts have no response" in told.out + told.err
+    assert "repeated prompts" not in told.out + told.err
+
+
 def test_one_line_for_each_response_and_a_temperature_more(config: dict[str, Any], tmp_path: Path) -> None:
     """The responses of a model and a temperature do not depend on what else is sampled."""
     assert main(["sample", write(config, tmp_path)]) == 0

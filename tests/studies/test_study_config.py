@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from seralign.config.sections import parse_overrides
 from seralign.errors import ConfigError
-from seralign.studies.config import dotted, load_study, merged, parse_overrides, study_from, to_dict
+from seralign.studies.config import dotted, load_study, merged, study_from, to_dict
 
 STUDY: dict[str, Any] = {
     "out": "runs/x",

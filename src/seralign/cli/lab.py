@@ -48,7 +48,8 @@ def _run(arguments: list[str]) -> None:
     if given.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, got {given.jobs}")
 
-    from seralign.studies.config import load_study, parse_overrides
+    from seralign.config.sections import parse_overrides
+    from seralign.studies.config import load_study
     from seralign.studies.running import run_study
 
     study = load_study(given.study, parse_overrides(rest))

@@ -21,10 +21,10 @@ def main(arguments: list[str]) -> None:
     given, rest = parser.parse_known_args(arguments)
 
     from seralign.cli.console import stdout, tell
+    from seralign.config.sections import parse_overrides
     from seralign.preferences.config import PROVENANCE, load_label_config
     from seralign.preferences.figures import tables
     from seralign.preferences.labelling import label
-    from seralign.studies.config import parse_overrides
     from seralign.tables import terminal
 
     config = load_label_config(given.config, parse_overrides(rest))

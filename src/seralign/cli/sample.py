@@ -108,7 +108,8 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
 def _sample_by_config(arguments: list[str]) -> None:
     """Sample candidates of several models and temperatures."""
     from seralign.config.candidates import load_sample_config
-    from seralign.studies.config import parse_overrides
+    from seralign.config.paths import expanded
+    from seralign.config.sections import parse_overrides
 
     parser = Parser(
         "seralign sample",
@@ -120,7 +121,7 @@ def _sample_by_config(arguments: list[str]) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration (docs/commands.md)")
     given, rest = parser.parse_known_args(arguments)
     config = load_sample_config(given.config, parse_overrides(rest))
-    if Path(config.out).exists():
+    if Path(expanded(config.out)).exists():
         raise StoreError(f"{config.out} already exists; delete it, or give another name (out)")
 
     from seralign.cli.console import tell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from seralign.checks import positive, require
 from seralign.config.data import SourceConfig
 from seralign.config.fields import INLINE, keys_below
 from seralign.config.sampling import SamplingConfig
+from seralign.config.sections import check_known, override
 from seralign.config.values import build
 from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
@@ -80,27 +80,12 @@ def load_sample_config(path: str | Path, overrides: dict[str, Any] | None = None
     values = read_yaml(Path(path))
     try:
         for key, value in (overrides or {}).items():
-            section, dot, name = key.rpartition(".")
-            if not dot:
-                values[key] = value
-            elif section == "prompts" and isinstance(values.get(section, {}), dict):
-                values[section] = {**values.get(section, {}), name: value}
-            else:
-                raise ConfigError(f"{key}: only keys of the top level and of prompts are flags")
-        _check_known(values, SampleConfig, "")
+            override(values, key, value, ("prompts",))
+        check_known(list(keys_below(SampleConfig)), values)
         if isinstance(prompts := values.get("prompts"), dict):
-            _check_known(prompts, SourceConfig, "prompts.")
+            check_known(list(keys_below(SourceConfig)), prompts, "prompts.")
         if values.get("temperatures") is not None and "temperature" in values:
             raise ConfigError("temperature and temperatures exclude each other: set one of them")
         return build(SampleConfig, values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _check_known(values: dict[str, Any], kind: type, prefix: str) -> None:
-    known = list(keys_below(kind))
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{key}: unknown key; {hint}")

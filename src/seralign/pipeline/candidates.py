@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config.candidates import SampleConfig
+from seralign.config.paths import expanded
 from seralign.data.content import Content
 from seralign.errors import DataError
 from seralign.pipeline.answers import Answered, Asked, sample_answers
@@ -64,7 +65,7 @@ def sample_all(config: SampleConfig) -> Figures:
     Raises:
         SeralignError: A model or the prompts cannot be read, or no prompt can be asked.
     """
-    out = Path(config.out)
+    out = Path(expanded(config.out))
     part = out.with_name(out.name + ".partial")
     # By the first model, because another one may read the same row as plain text.
     keys: list[str] = []
@@ -73,7 +74,7 @@ def sample_all(config: SampleConfig) -> Figures:
     with disk_errors(out.parent), partial_folder(part, MAKER):
         for number, place in enumerate(config.models):
             for sampled in _of_model(config, place, number, part):
-                keys = keys or [content_id([one.given]) for one in sampled.answers]
+                keys = keys or [_key(row, one.given) for row, one in enumerate(sampled.answers)]
                 asked = dict(zip(keys, sampled.answers, strict=True))
                 for key, one in asked.items():
                     given.setdefault(key, one.given)
@@ -97,6 +98,11 @@ def _of_model(config: SampleConfig, place: str, number: int, folder: Path) -> It
         params = params_of(settings, config.samples)
         answers = sample_answers(speaker, asked, params, policy=digest, seed=seed, folder=folder)
         yield Sampled(temperature, seed, list(answers))
+
+
+def _key(row: int, given: Content | None) -> str:
+    """The same for equal prompts; a row without a prompt is like no other."""
+    return content_id([given] if given is not None else ["row", row])
 
 
 def _seed(seed: int, policy: str, temperature: float) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from seralign.checks import positive, require
 from seralign.config import SourceConfig
+from seralign.config.sections import check_known, override
 from seralign.config.values import build, shown, typed
 from seralign.config.yaml12 import read_yaml
 from seralign.data.columns import WITH_PROMPT
@@ -198,7 +199,7 @@ def load_label_config(path: str | Path, overrides: Mapping[str, Any] | None = No
     values = read_yaml(Path(path))
     try:
         for key, value in (overrides or {}).items():
-            _assign(values, key, value)
+            override(values, key, value, _SECTIONS)
         return label_config(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -210,7 +211,7 @@ def label_config(values: Mapping[str, Any]) -> LabelConfig:
     Raises:
         ConfigError: See ``load_label_config``.
     """
-    _check_known(LabelConfig, values, "")
+    check_known(_names(LabelConfig), values)
     for name in ("out", "data", "signals"):
         if name not in values:
             raise ConfigError(f"{name} is missing")
@@ -268,24 +269,9 @@ def _section(kind: type, values: Any, key: str) -> Any:
     if values is None and key in ("combine",):
         return None
     if isinstance(values, dict):
-        _check_known(kind, values, f"{key}.")
+        check_known(_names(kind), values, f"{key}.")
     return build(kind, values, key)
 
 
-def _check_known(kind: type, values: Mapping[str, Any], prefix: str) -> None:
-    known = [item.name for item in dataclasses.fields(kind)]
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known) or 'none'}"
-            raise ConfigError(f"{prefix}{name}: unknown key; {hint}")
-
-
-def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, last = dotted.split(".")
-    for section in sections:
-        if section not in _SECTIONS:
-            raise ConfigError(f"{dotted}: only keys of {', '.join(_SECTIONS)} and of the top level are flags")
-        values[section] = dict(values.get(section) or {})
-        values = values[section]
-    values[last] = value
+def _names(kind: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]

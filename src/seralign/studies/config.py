@@ -7,14 +7,14 @@ Nothing is implemented a second time.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seralign.checks import positive, require
-from seralign.config.yaml12 import parse_yaml, read_yaml
+from seralign.config.sections import check_known
+from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
 
 SUPERVISED = "supervised"
@@ -163,27 +163,6 @@ def to_dict(study: StudyConfig) -> dict[str, Any]:
     return dataclasses.asdict(study)
 
 
-def parse_overrides(arguments: list[str]) -> dict[str, Any]:
-    """``--key value`` or ``--key=value`` arguments, the values read as YAML.
-
-    Raises:
-        ConfigError: an argument is no option, or has no value.
-    """
-    found: dict[str, Any] = {}
-    rest = list(arguments)
-    while rest:
-        option = rest.pop(0)
-        if not option.startswith("--"):
-            raise ConfigError(f"{option}: expected an option, --key value")
-        key, equals, value = option[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"{key}: the value is missing")
-            value = rest.pop(0)
-        found[key] = parse_yaml(value, key)
-    return found
-
-
 def merged(*overlays: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys laid over each other, the last one on top; a key also takes the place of the keys below it."""
     values: dict[str, Any] = {}
@@ -263,9 +242,4 @@ def _mapping(value: Any, key: str) -> dict[str, Any]:
 
 
 def _known(kind: type, values: Mapping[str, Any], prefix: str) -> None:
-    known = [item.name for item in dataclasses.fields(kind)]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{key}: unknown key; {hint}")
+    check_known([item.name for item in dataclasses.fields(kind)], values, prefix)
