@@ -25,6 +25,7 @@ from seralign.preferences import labelling, workers
 from seralign.preferences.config import label_config, load_label_config, plain
 from seralign.preferences.figures import LabelFigures
 from seralign.preferences.labelling import label
+from seralign.preferences.signals import json_text as json_text_module
 from seralign.records import Pair
 
 Row = dict[str, Any]
@@ -275,6 +276,42 @@ def test_a_killed_labelling_is_resumed(run: Callable[..., LabelFigures], monkeyp
     assert sorted(calls[12:]) == ["bad", "bad", "good 2", "good 3"]
 
 
+def test_what_a_command_or_a_schema_names_must_not_change_before_it_is_resumed(
+    run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chunks that are stored would be of another check than those to come."""
+    rows = [raw("q", "{}", "bad")]
+    program, schema = Path("check.py"), Path("schema.json")
+    program.write_text("import sys; sys.exit('bad' in sys.stdin.read().split('response')[1].split('row')[0])")
+    schema.write_text('{"type": "object"}')
+    # An argument too long for the name of a file is none.
+    command = {"name": "command", "command": [sys.executable, str(program), "x" * 300]}
+    json_text = {"name": "json", "schema": str(schema)}
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for signal, changed, text in (
+        (command, program, "import sys; sys.exit(1)"), (json_text, schema, '{"type": "array"}'),
+    ):  # fmt: skip
+        out = f"{signal['name']}.jsonl"
+        with monkeypatch.context() as patch:
+            patch.setattr(labelling, "write_rows", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run(rows, signal, out=out)
+        before = changed.read_text()
+        changed.write_text(text)
+        json_text_module._read.cache_clear()  # as in another process
+        with pytest.raises(StoreError, match="an unfinished labelling with other signals"):
+            run(rows, signal, out=out)
+        changed.write_text(before)
+        json_text_module._read.cache_clear()
+        with pytest.raises(StoreError, match="an unfinished labelling with other limits"):
+            run(rows, signal, out=out, limits={"processes": 1, "memory_mb": 2048})
+        assert run(rows, signal, out=out, limits={"processes": 2}).pairs == 1, "their number changes no answer"
+        assert [(pair["chosen"], pair["rejected"]) for pair in written(out)] == [("{}", "bad")]
+
+
 def test_nothing_is_left_of_a_labelling_that_is_killed(tmp_path: Path) -> None:
     """The process for checks ends with the main one, whatever it is doing; the same command then resumes."""
     row = raw("q", "first", "hang", pids=str(tmp_path / "pids"))
@@ -432,6 +469,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["label", "label.yaml", "--pairs.rules", "all"]) == 2
     assert "label.yaml: pairs.rules: unknown key; did you mean pairs.rule?" in capsys.readouterr().err
     assert main(["label", "label.yaml", "--signals.name", "all"]) == 2
+    Path("label.yaml").write_text(yaml.safe_dump(values | {"data": "raw.jsonl", "signals": [{"name": "ratings"}]}))
+    capsys.readouterr()
+    assert main(["label", "label.yaml", "--data.limit", "1"]) == 2
+    assert "label.yaml: data.limit: data is not a section in the file; change it there" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no such configuration file"):
         load_label_config("none.yaml")
 

@@ -61,12 +61,13 @@ def label(config: LabelConfig) -> LabelFigures:
 
 def _label(config: LabelConfig, out: Path, folder: Path) -> LabelFigures:
     values = plain(config)
-    # A function may change while a labelling is resumed; what it said before would not be what it says now.
+    # A function or file may change before a labelling is resumed; what it said before is not what it says now.
     sources = [getattr(one.signal, "identity", None) for one in config.signals]
     identity = {
         "data": [values["data"], fingerprint(config.data.source, "data")],
         "signals": [values["signals"], sources],
         "keep_columns": values["keep_columns"],
+        "limits": [values["limits"]["memory_mb"], values["limits"]["network"]],
     }
     store = Store(folder)
     store.begin(identity, config.out)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from seralign.checks import positive, require
 from seralign.errors import ConfigError, brief
 from seralign.preferences import sandbox
 from seralign.preferences.signals.base import Asked, NoValue
+from seralign.runs.files import file_digest
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Command:
         if self.temperature is not None:
             positive(self.temperature, "temperature")
 
+    @property
+    def identity(self) -> list[str]:
+        """Digests of the program and of the files among its arguments."""
+        program, *arguments = self.command
+        return [_identity(word) for word in (shutil.which(program) or program, *arguments)]
+
     def check(self, asked: Asked) -> float:
         """1 or 0, or the number that the command prints.
 
@@ -67,3 +76,11 @@ class Command:
         if not math.isfinite(score):
             raise ConfigError(f"command {self.command[0]!r} must print a finite number, at {asked.where}: {last!r}")
         return score
+
+
+def _identity(word: str) -> str:
+    """The digest of a file; a word that names none, for itself."""
+    try:
+        return file_digest(Path(word))
+    except (OSError, ValueError):
+        return word

@@ -36,6 +36,11 @@ class Json:
         if self.schema is not None:
             _validator(self._schema())
 
+    @property
+    def identity(self) -> str | None:
+        """The schema."""
+        return None if self.schema is None else self._schema()
+
     def check(self, asked: Asked) -> float:
         """1 if it parses and matches the schema."""
         try:
