@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,26 @@ def test_a_killed_labelling_is_resumed(run: Callable[..., LabelFigures], monkeyp
     assert [pair["prompt"] for pair in written()] == [f"q{n}" for n in range(6)]
     calls = Path("calls").read_text().splitlines()
     assert sorted(calls[12:]) == ["bad", "bad", "good 2", "good 3"]
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_the_figures_of_a_resumed_labelling_are_those_of_one_that_was_not_killed(
+    network: bool, run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where every chunk is stored, so that no process for checks starts again."""
+    rows, limits = [raw("q", "long", "short")], {"processes": 1, "network": network}
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole = run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits, out="whole.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "write_rows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits)
+    resumed = run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits)
+    assert replace(resumed, out=whole.out) == whole
+    assert whole.network or not network
 
 
 def test_what_a_command_or_a_schema_names_must_not_change_before_it_is_resumed(

@@ -109,6 +109,8 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
 
         told = False
         for chunk, answers in pool.evaluate(missing()):
+            if pool.network:
+                store.keep_network()
             asked = {place: _ask(one, chunk.groups, results) for place, one in askers.items()}
             store.put(chunk.number, map(_judged(config, asked), range(len(answers)), chunk.groups, answers))
             done += len(chunk.groups)
@@ -116,7 +118,7 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
             if pool.network and not config.limits.network and not told and _runs_code(config):
                 say("warning: this system does not let seralign cut off the network: checks can use it")
                 told = True
-    return pool.network
+    return store.network
 
 
 def _ask(one: Titled, groups: Sequence[Group], results: Results) -> list[Opinion]:

@@ -15,6 +15,7 @@ from seralign.records import content_id
 from seralign.runs.files import write_atomic
 
 SETTINGS = "settings.json"
+_NETWORK = "network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ class Store:
         """Store a chunk."""
         lines = "".join(json.dumps(_line(one), ensure_ascii=False, default=str) + "\n" for one in judged)
         write_atomic(self._path(number), lambda part: part.write_text(lines, encoding="utf-8"))
+
+    @property
+    def network(self) -> bool:
+        """Whether checks on a stored chunk could use the network."""
+        return (self.folder / _NETWORK).exists()
+
+    def keep_network(self) -> None:
+        """Store that checks can use the network."""
+        (self.folder / _NETWORK).touch()
 
     def read(self, numbers: Iterable[int]) -> Iterator[Judged]:
         """The groups of chunks, in order.
