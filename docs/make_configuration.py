@@ -25,9 +25,9 @@ PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
 A run is configured by one YAML file. `out` is required. Without `world`, `policy.model` and `data.pairs.path` are
-required too. All other keys have defaults. An unknown key is an error. Keys may be nested (`objective: {beta: 0.1}`) or
-dotted (`objective.beta: 0.1`), but no key may be given twice. Each key is also a command-line flag, with dots; flags
-override the file:
+required too; supervised training can have `data.demonstrations.path` alone. All other keys have defaults. An unknown
+key is an error. Keys may be nested (`objective: {beta: 0.1}`) or dotted (`objective.beta: 0.1`), but no key may be
+given twice. Each key is also a command-line flag, with dots; flags override the file:
 
 ```bash
 seralign train run.yaml --rounds 2 --objective.name ipo --policy.lora.r 8 --bootstrap null

@@ -24,7 +24,7 @@ def read_single(row: Row, form: Literal["label", "score", "rank"], place: Place)
     """Read a row of a prompt with one response, or of a conversation that ends with it.
 
     A score or a rank can only be compared with those of other rows with the same prompt
-    (``seralign.preferences.grouping`` joins them). A row whose label, score or rank is null is dropped.
+    (``seralign.preferences.converting`` joins them). A row whose label, score or rank is null is dropped.
 
     Args:
         row: With the columns of a demonstration.
