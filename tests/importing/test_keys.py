@@ -121,6 +121,8 @@ def test_each_key_has_exactly_one_outcome(tool: str, data: st.DataObject) -> Non
     ("tool", "values", "says"),
     [
         ("trl", {"bata": 0.1}, "bata: not a known key of TRL; did you mean beta?"),
+        ("trl", {1: 0.1}, "1: not a known key of TRL; remove it, or name another tool"),
+        ("trl", {"loss_type": []}, "loss_type must be a loss, or a list of at least one, got []"),
         ("trl", {"beta": "high"}, "beta must be a number, got 'high'"),
         ("trl", {"loss_type": "kto_pair"}, "loss_type: there is no objective for 'kto_pair'"),
         ("trl", {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]},
@@ -135,7 +137,7 @@ def test_each_key_has_exactly_one_outcome(tool: str, data: st.DataObject) -> Non
         ("axolotl", {"rl": "grpo"}, "rl must be dpo, ipo, simpo, orpo or kto, got 'grpo'"),
         ("axolotl", {"rl": None}, "rl must be dpo, ipo, simpo, orpo or kto, got nothing"),
         ("axolotl", {"datasets": [{"type": "chatml.intel"}]}, "datasets[0].path is missing"),
-        ("axolotl", {"datasets": "a"}, "datasets must be a list of"),
+        ("axolotl", {"datasets": "a"}, "datasets must be a list of sections, got 'a'"),
         ("axolotl", {"datasets": [{"path": 3}]}, "datasets[0].path must be text or null"),
         ("axolotl", {"learning_rate": None}, "learning_rate is missing"),
         ("axolotl", {"adapter": "llama-adapter"}, "adapter must be lora or qlora, got 'llama-adapter'"),

@@ -456,6 +456,7 @@ GOOD: Row = {"out": "o.jsonl", "data": {"path": "r.jsonl", "responses": "respons
         ({"signals": [{"name": "regex"}]}, r"^signals\[0\].pattern is missing$"),
         ({"signals": [{"name": "no.such:thing"}]}, r"^signals\[0\].function: cannot import 'no.such'"),
         ({"signals": [{"name": "judge", "judge": "gpt"}]}, r"^signals\[0\].judge must be one of scorer, or module:cla"),
+        ({"signals": [{"name": "judge", "judge": "scorer"}]}, r"^signals\[0\].judge: the judge scorer needs scorer, "),
         ({"signals": [{"name": "ratings"}] * 2}, r"^signals must be a list with different titles \(title: ...\)"),
         ({"signals": [{"name": "ratings"}, {"name": "votes"}]}, "^combine is missing: how the signals become one"),
         ({"keep_columns": ["p"]}, "^keep_columns must be without names of columns that are written anyway, got 'p'$"),

@@ -122,6 +122,8 @@ def _called(kind: Any) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(parts)}"
     if origin is list:
+        if typing.get_origin(parts[0]) is dict:
+            return "a list of sections"
         return f"a list of {_called(parts[0]).removeprefix('a ')}{'s' * (parts[0] is not str)}"
     if origin is dict:
         return "keys and values"

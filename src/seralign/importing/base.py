@@ -144,7 +144,8 @@ class Sheet:
         """
         known = {*self._read, *extra, *left, *idle}
         if unknown := [key for key in self.values if key not in known]:
-            raise ConfigError(unknown_name(unknown[0], known, self.tool))
+            # A key of YAML may be a number.
+            raise ConfigError(unknown_name(str(unknown[0]), known, self.tool))
         for key, value in self.values.items():
             if key in self._outcomes:
                 continue

@@ -167,7 +167,9 @@ def _objective(sheet: Sheet) -> None:
     losses = sheet.read("loss_type", str | list[str], ["sigmoid"])
     losses = [losses] if isinstance(losses, str) else losses
     weights = sheet.read("loss_weights", list[float]) or [1.0] * len(losses)
-    if not losses or len(weights) != len(losses):
+    if not losses:
+        raise ConfigError("loss_type must be a loss, or a list of at least one, got []")
+    if len(weights) != len(losses):
         raise ConfigError(f"loss_weights must be as many as loss_type has ({len(losses)}), got {len(weights)}")
     beta, smoothing = sheet.read("beta", float, 0.1), sheet.read("label_smoothing", float, 0.0)
     tau, nll = sheet.read("discopop_tau", float, 0.05), sheet.read("rpo_alpha", float)

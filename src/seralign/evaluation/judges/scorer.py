@@ -16,7 +16,7 @@ class ScorerJudge:
 
     def __init__(self, options: dict[str, Any], key: str, scorer: StoredScorer | None) -> None:
         if scorer is None:
-            raise ConfigError(f"{key}: the judge scorer needs evaluation.scorer, which is not set")
+            raise ConfigError(f"{key}: the judge scorer needs {key.removesuffix('judge')}scorer, which is not set")
         if options:
             raise ConfigError(f"{key}_options: judge scorer has none, got {', '.join(sorted(options))}")
         self._scorer = scorer
