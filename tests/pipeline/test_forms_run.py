@@ -143,6 +143,8 @@ def test_the_plan_counts_the_mismatched_responses(folder: Path, unpaired: RunRes
         ("rankings", "dpo", {}, r"objective\.name: dpo takes pair, but data\.pairs has the form ranking; .*"
          r"plackett_luce.*data\.convert\.ranking: all_pairs or adjacent_pairs or best_worst_pair"),
         ("mixed", "plackett_luce", {}, r"objective\.name: plackett_luce takes ranking, but data\.pairs has the form "),
+        ("labels", "kto", {"data__heldout_fraction": 0.01},
+         r"data\.heldout_fraction: kto compares with responses to other prompts, but all held-out examples have "),
         ("labels", "kto", {"sft": {"max_steps": 1}}, r"sft: data\.pairs has the form label, .* data\.demonstrations"),
     ],
 )  # fmt: skip

@@ -55,6 +55,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     for table, place in ((first, source), (tables.heldout, heldout)):
         check_forms(forms(table), config.objective, place)
         check_labels(table, config.objective, place)
+    _check_heldout_prompts(config, tables)
     _check_reviewed(config, forms(tables.pairs))
     if config.sft is not None:
         _check_demonstrations(forms(demonstrations(tables)))
@@ -69,6 +70,16 @@ def _check_demonstrations(found: Sequence[str]) -> None:
     if others:
         raise ConfigError(
             f"sft: data.pairs has the form {others[0]}, which has no best response to imitate; give data.demonstrations"
+        )
+
+
+def _check_heldout_prompts(config: RunConfig, tables: Tables) -> None:
+    """Refuse held-out examples that have no responses to other prompts to compare with."""
+    if "mismatched" in config.objective.needs and len(tables.heldout) and len(tables.heldout.unique("prompt_id")) < 2:
+        key = "data.heldout_fraction" if config.data.heldout is None else "data.heldout"
+        raise ConfigError(
+            f"{key}: {config.objective.name} compares with responses to other prompts, but all held-out examples have "
+            "the same prompt; hold out two prompts or more, or none"
         )
 
 
