@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from seralign.cli.main import main
 from seralign.runs.files import locked, write_json
-from seralign.studies.cells import ERROR, FIGURES, STUDY, Cell, plan_study
+from seralign.studies.cells import ERROR, FIGURES, STUDY, Cell, is_over, plan_study
 from seralign.studies.config import MethodConfig, StudyConfig, to_dict
+from seralign.studies.results import read_study
 from seralign.studies.status import study_status
 
 
@@ -84,3 +86,17 @@ def _printed(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert main(["lab", "status", str(root)]) == 0
     return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_cell_whose_supervised_policy_failed_has_failed(study: StudyConfig, tmp_path: Path) -> None:
+    """The study leaves such a cell alone until the next ``lab run``."""
+    supervised = {"world.noise": 0.0, "training.max_steps": 20}
+    write_json(tmp_path / STUDY, to_dict(replace(study, supervised=supervised)))
+    cells, _ = plan_study(read_study(tmp_path))
+    broken = cells[0].supervised
+    assert broken is not None
+    broken.folder(tmp_path).mkdir(parents=True)
+    (broken.folder(tmp_path) / ERROR).write_text("no memory\n")
+    own = sum(cell.supervised == broken for cell in cells)
+    assert own > 1
+    assert study_status(tmp_path).failed == own == sum(is_over(cell, tmp_path) for cell in cells)

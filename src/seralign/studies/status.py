@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seralign.runs.files import is_locked
-from seralign.studies.cells import ERROR, FIGURES, Cell, is_finished, plan_study
+from seralign.studies.cells import FIGURES, Cell, errors_of, is_finished, plan_study
 from seralign.studies.results import read_study
 from seralign.tables import Column, counted, duration, table, terminal
 
@@ -26,7 +26,7 @@ class MethodStatus:
         cells: Number of its cells.
         finished: Those that have been measured.
         running: Those that a process works on.
-        failed: Those with an error; the next ``lab run`` tries them again.
+        failed: Those with an error, also of their supervised policy; the next ``lab run`` tries them again.
         seconds: Mean seconds of a finished one; None without one.
     """
 
@@ -79,7 +79,7 @@ def study_status(root: str | Path) -> StudyStatus:
     seconds = {cell.digest: _seconds(cell, root) for cell in cells if is_finished(cell, root)}
     left = [cell for cell in cells if cell.digest not in seconds]
     running = {cell.digest for cell in left if is_locked(cell.folder(root))}
-    failed = {cell.digest for cell in left if (cell.folder(root) / ERROR).is_file()}
+    failed = {cell.digest for cell in left if any(file.is_file() for file in errors_of(cell, root))}
 
     def of(method: str) -> MethodStatus:
         own = {cell.digest for cell in cells if method in cell.methods}
