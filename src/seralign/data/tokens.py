@@ -18,7 +18,6 @@ from seralign.errors import DataError, ModelError, SeralignError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BORDER = " ‖ "
 STAND_INS = ("\n", "a", ".", "0")
 
 # Explains the error "Missing [UNK] token" of word-level tokenizers.

@@ -47,7 +47,6 @@ ROUND_PARTS = (SCORE, SELECT, SAMPLE, BOOTSTRAP, COMPOSE, TRAIN, EVALUATE, TOKEN
 # Owners of a training or evaluation: the first part of a stage's name.
 INITIAL = "initial"
 BASELINE = "baseline"
-INITIAL_EVALUATION = f"{INITIAL}/{EVALUATE}"
 
 # Files of a training: the folder of the policy, and its logged metrics, one JSON object a line.
 POLICY = "policy"

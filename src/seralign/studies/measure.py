@@ -21,8 +21,6 @@ from seralign.studies.cells import Ask
 from seralign.studies.figures import AnswerFigures, PolicyFigures, RankingFigures, SplitFigures
 from seralign.studies.kl import best_of_kl, response_kls
 
-SPLITS = ("validation", "test")
-
 
 @dataclass(frozen=True)
 class Exam:
