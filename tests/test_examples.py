@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
+from seralign.config.candidates import load_sample_config
 from seralign.config.recipes import recipe_name
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
@@ -341,11 +342,15 @@ def test_rows_of_the_data_page_are_accepted(kind: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_yaml_of_the_pages_is_read(page: Path) -> None:
+def test_yaml_of_the_pages_is_read(page: Path, tmp_path: Path) -> None:
     for block in blocks(str(page.relative_to(ROOT)), "yaml"):
         values = yaml.safe_load(block)
         if "methods" in values:
             check_study(study_from({"out": "runs/x", "worlds": {"A": {"world": {}}}, "seeds": [0]} | values))
+            continue
+        if "models" in values:
+            (tmp_path / "candidates.yaml").write_text(block, encoding="utf-8")
+            assert load_sample_config(tmp_path / "candidates.yaml").models == values["models"]
             continue
         overrides = {"out": "runs/x", "policy.model": "m", "data.pairs.path": "pairs.jsonl"}
         for key, value in values.items():
