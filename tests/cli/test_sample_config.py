@@ -79,6 +79,15 @@ def test_rows_without_a_prompt_are_counted_one_by_one(
     assert "repeated prompts" not in told.out + told.err
 
 
+def test_inputs_of_the_template_stay_with_their_prompt(config: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"prompt": "Say 1.", "chat_template_kwargs": {"loud": loud}} for loud in (True, False, True)]
+    Path(config["prompts"]["path"]).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    change: dict[str, Any] = {"models": config["models"][:1], "temperatures": [0.5]}
+    assert main(["sample", write(config | change, tmp_path)]) == 0
+    assert [row["chat_template_kwargs"] for row in lines(config)] == [{"loud": True}, {"loud": False}]
+    assert [len(row["responses"]) for row in lines(config)] == [2, 2]
+
+
 def test_one_line_for_each_response_and_a_temperature_more(config: dict[str, Any], tmp_path: Path) -> None:
     """The responses of a model and a temperature do not depend on what else is sampled."""
     assert main(["sample", write(config, tmp_path)]) == 0

@@ -94,6 +94,25 @@ def test_single_ranks_are_joined_and_checked(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_equal_responses_of_different_ranks_are_counted(tmp_path: Path) -> None:
+    rows = [
+        example("a", Ranking((1,)), "1", "p"), example("a", Ranking((2,)), "2", "p"),
+        example("a", Ranking((1,)), "3", "q"), example("b", Ranking((2,)), "4", "q"),
+    ]  # fmt: skip
+    found, counts = converted(tmp_path, rows)
+    assert [name for name, _, _ in found] == ["3"]
+    assert counts == {
+        "single responses joined by prompt": 2, "ranking with equal responses of different ranks": 1
+    }  # fmt: skip
+    scored = [
+        example("a", Scores((1.0,)), "1", "p"), example("a", Scores((2.0,)), "2", "p"),
+        example("a", Scores((2.0,)), "3", "q"), example("b", Scores((1.0,)), "4", "q"),
+    ]  # fmt: skip
+    found, counts = converted(tmp_path, scored, scores="ranking")
+    assert [name for name, _, _ in found] == ["3"]
+    assert counts["ranking with equal responses of different ranks"] == 1
+
+
 def test_labels_of_a_prompt_become_pairs_and_pairs_become_labels(tmp_path: Path) -> None:
     rows = [
         example("a", Label(False), "1", "p"),

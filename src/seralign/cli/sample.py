@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> None:
 
 def _sample(given: argparse.Namespace, folder: Path) -> None:
     from seralign.config import SourceConfig
-    from seralign.pipeline.answers import Asked, sample_answers
-    from seralign.pipeline.asking import load_reader, make_speaker, read, read_file
+    from seralign.pipeline.answers import sample_answers
+    from seralign.pipeline.asking import Asked, load_reader, make_speaker, read, read_file
     from seralign.pipeline.saved import saved_policy
     from seralign.policy.identity import weights_digest
     from seralign.progress import say
@@ -80,7 +80,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
         asked = [Asked(given.prompt, read(reader, given.prompt, "--prompt"))]
     else:
         source = SourceConfig(given.prompts, limit=given.limit)
-        asked = [Asked(content, prompt) for content, prompt in read_file(reader, source, "--prompts")]
+        asked = list(read_file(reader, source, "--prompts"))
     how = "turns of a conversation" if reader.chat else "plain text to continue"
     say(f"{policy.name}: {len(asked)} prompt{'s' * (len(asked) != 1)}; a prompt that is plain text is read as {how}")
     speaker = make_speaker(policy, reader, settings, "evaluation")

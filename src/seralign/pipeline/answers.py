@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seralign.data.content import Content
+from seralign.data.content import Content, Inputs
 from seralign.data.table import read_table, write_prompts
 from seralign.errors import DataError
-from seralign.pipeline.asking import Speaker
+from seralign.pipeline.asking import Asked, Speaker
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Candidate, Prompt
 from seralign.runs.results import Results
@@ -20,21 +20,14 @@ from seralign.sampling import candidates_of, sample_candidates
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A prompt as text or messages, and as token ids or the reason why it cannot be asked."""
-
-    given: Content | None
-    prompt: Prompt | str
-
-
-@dataclass(frozen=True)
 class Answered:
-    """A prompt with its answers, or the reason why there are none."""
+    """A prompt with its answers, or the reason why there are none. ``inputs`` are tools and the like of its row."""
 
     given: Content | None
     prompt: Prompt | None
     responses: list[Candidate]
     left_out: str | None
+    inputs: Inputs
 
     def to_dict(self) -> dict[str, Any]:
         """A line of the file: ``prompt`` as text or messages, ``rendered`` as the model reads it, ``responses``."""
@@ -103,7 +96,7 @@ def sample_answers(
     for one, reason in zip(asked, reasons, strict=True):
         prompt = one.prompt if isinstance(one.prompt, Prompt) else None
         responses = answers[prompt.prompt_id] if prompt is not None and reason is None else []
-        yield Answered(one.given, prompt, responses, reason)
+        yield Answered(one.given, prompt, responses, reason, one.inputs)
 
 
 def _reason(speaker: Speaker, prompt: Prompt | str, params: SamplingParams) -> str | None:

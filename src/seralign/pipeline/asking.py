@@ -10,7 +10,7 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from seralign.config import SamplingConfig, SourceConfig
-from seralign.data.content import Content, Message, Unencoded
+from seralign.data.content import NOTHING, Content, Inputs, Message, Unencoded
 from seralign.data.formats import read_prompt
 from seralign.data.place import reading
 from seralign.data.raw import Drop
@@ -30,6 +30,18 @@ from seralign.sampling import Request, SampledPolicy, Sampler, make_sampler
 # Number of a run's prompts that are checked to find out whether they are conversations.
 _LOOKED_AT = 20
 _NO_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt as text or messages, and as token ids or the reason why it cannot be asked.
+
+    ``inputs`` are tools and the like of its row.
+    """
+
+    given: Content | None
+    prompt: Prompt | str
+    inputs: Inputs = NOTHING
 
 
 @dataclass(frozen=True)
@@ -127,8 +139,8 @@ def read(reader: Reader, content: Content, where: str) -> Prompt:
     return found
 
 
-def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[Content | None, Prompt | str]]:
-    """Read every row of a source as a prompt, in order: as text or messages, and as token ids or the reason for none.
+def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[Asked]:
+    """Read every row of a source as a prompt, in order.
 
     Args:
         reader: How the policy reads prompts.
@@ -143,7 +155,8 @@ def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[tuple[
         raws = [read_prompt(row, where, how) for row, where in chunk]
         examples = [Unencoded(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]
         prompts = iter(_encoded(reader, examples))
-        yield from ((None, raw.reason) if isinstance(raw, Drop) else (raw.prompt, next(prompts)) for raw in raws)
+        for raw in raws:
+            yield Asked(None, raw.reason) if isinstance(raw, Drop) else Asked(raw.prompt, next(prompts), raw.inputs)
 
 
 def _encoded(reader: Reader, examples: list[Unencoded]) -> list[Prompt | str]:

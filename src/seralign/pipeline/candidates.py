@@ -11,9 +11,8 @@ from typing import Any
 
 from seralign.config.candidates import SampleConfig
 from seralign.config.paths import expanded
-from seralign.data.content import Content
 from seralign.errors import DataError
-from seralign.pipeline.answers import Answered, Asked, sample_answers
+from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
 from seralign.pipeline.saved import saved_policy
 from seralign.policy.identity import weights_digest
@@ -69,15 +68,15 @@ def sample_all(config: SampleConfig) -> Figures:
     part = out.with_name(out.name + ".partial")
     # By the first model, because another one may read the same row as plain text.
     keys: list[str] = []
-    given: dict[str, Content | None] = {}
+    given: dict[str, dict[str, Any]] = {}
     found: dict[str, list[Response]] = {}
     with disk_errors(out.parent), partial_folder(part, MAKER):
         for number, place in enumerate(config.models):
             for sampled in _of_model(config, place, number, part):
-                keys = keys or [_key(row, one.given) for row, one in enumerate(sampled.answers)]
+                keys = keys or [_key(row, one) for row, one in enumerate(sampled.answers)]
                 asked = dict(zip(keys, sampled.answers, strict=True))
                 for key, one in asked.items():
-                    given.setdefault(key, one.given)
+                    given.setdefault(key, {"prompt": one.given} | one.inputs.given())
                     found.setdefault(key, []).extend(_responses(one, place, sampled))
         figures = _write(out, config, given, found, len(keys))
         shutil.rmtree(part)
@@ -88,7 +87,7 @@ def _of_model(config: SampleConfig, place: str, number: int, folder: Path) -> It
     """The answers of a model at each temperature. Its weights are loaded once, if an answer is missing."""
     policy = saved_policy(place)
     reader = load_reader(policy, system=config.system, plain=config.plain)
-    asked = [Asked(content, prompt) for content, prompt in read_file(reader, config.prompts, "prompts")]
+    asked = list(read_file(reader, config.prompts, "prompts"))
     digest = weights_digest(policy.source)
     speaker = make_speaker(policy, reader, config.sampling, "sample")
     for temperature in config.all_temperatures:
@@ -100,9 +99,9 @@ def _of_model(config: SampleConfig, place: str, number: int, folder: Path) -> It
         yield Sampled(temperature, seed, list(answers))
 
 
-def _key(row: int, given: Content | None) -> str:
-    """The same for equal prompts; a row without a prompt is like no other."""
-    return content_id([given] if given is not None else ["row", row])
+def _key(row: int, one: Answered) -> str:
+    """The same for equal prompts with equal inputs; a row without a prompt is like no other."""
+    return content_id([one.given, one.inputs.given()] if one.given is not None else ["row", row])
 
 
 def _seed(seed: int, policy: str, temperature: float) -> int:
@@ -120,7 +119,7 @@ def _responses(one: Answered, place: str, sampled: Sampled) -> list[Response]:
 
 
 def _write(
-    out: Path, config: SampleConfig, given: dict[str, Content | None], found: dict[str, list[Response]], rows: int
+    out: Path, config: SampleConfig, given: dict[str, dict[str, Any]], found: dict[str, list[Response]], rows: int
 ) -> Figures:
     unfinished = repeated = unanswered = kept = 0
     lines: list[str] = []
@@ -148,11 +147,11 @@ def _different(responses: list[Response], duplicates: str) -> list[Response]:
     return list(first.values())
 
 
-def _rows(prompt: Content | None, responses: list[Response], rows: str) -> Iterable[dict[str, Any]]:
-    """The lines of a prompt; none without a response."""
+def _rows(prompt: dict[str, Any], responses: list[Response], rows: str) -> Iterable[dict[str, Any]]:
+    """The lines of a prompt with its inputs; none without a response."""
     if not responses:
         return []
     if rows == "prompt":
-        return [{"prompt": prompt, "responses": [asdict(one) for one in responses]}]
+        return [prompt | {"responses": [asdict(one) for one in responses]}]
     each = [asdict(one) for one in responses]
-    return [{"prompt": prompt, "response": one.pop("text"), **one} for one in each]
+    return [prompt | {"response": one.pop("text")} | one for one in each]

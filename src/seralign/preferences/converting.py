@@ -11,6 +11,7 @@ from typing import Any, cast
 from datasets import Dataset
 
 from seralign.config import ConvertConfig
+from seralign.data.ranked import CONTRADICTION
 from seralign.data.table import forms, read_table, response_counts, to_example, write_examples
 from seralign.errors import DataError
 from seralign.preferences.convert import (
@@ -92,6 +93,10 @@ def _converted(table: Dataset, convert: ConvertConfig, counts: Counter[str]) -> 
                 counts[ALONE if len(example.responses) == 1 else HOLES if ranks is None else TIED] += 1
                 continue
             example = replace(example, preference=Ranking(ranks))
+            # As pairs, only the pairs of the equal responses are left out.
+            if convert.ranking is None and _contradicts(example):
+                counts[CONTRADICTION] += 1
+                continue
         yield from _of(example, convert, counts)
 
 
@@ -147,6 +152,9 @@ def _counted(example: Example, found: list[Example], how: str, counts: Counter[s
     form = example.preference.form
     kept = [each for each in found if not _identical(each)]
     counts[IDENTICAL] += len(found) - len(kept)
+    if how == "ranking":
+        found, kept = kept, [each for each in kept if not _contradicts(each)]
+        counts[CONTRADICTION] += len(found) - len(kept)
     counts[f"{form} with {NOTHING}"] += not found
     counts[f"made of {form} by data.convert.{form}: {how}"] += len(kept)
     for key in [key for key, count in counts.items() if not count]:
@@ -159,6 +167,15 @@ def _identical(example: Example) -> bool:
         return False
     first, second = example.responses
     return first.ids == second.ids
+
+
+def _contradicts(example: Example) -> bool:
+    """Whether a ranking gives equal responses different ranks."""
+    ranks = dict[tuple[int, ...], float]()
+    return any(
+        ranks.setdefault(tuple(response.ids), rank) != rank
+        for response, rank in zip(example.responses, example.preference.stored, strict=True)
+    )
 
 
 def _which(how: str) -> Which:
