@@ -278,8 +278,9 @@ def test_a_killed_labelling_is_resumed(run: Callable[..., LabelFigures], monkeyp
 
 
 @pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("at", ["write_rows", "write_json"])
 def test_the_figures_of_a_resumed_labelling_are_those_of_one_that_was_not_killed(
-    network: bool, run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
+    at: str, network: bool, run: Callable[..., LabelFigures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where every chunk is stored, so that no process for checks starts again."""
     rows, limits = [raw("q", "long", "short")], {"processes": 1, "network": network}
@@ -289,11 +290,14 @@ def test_the_figures_of_a_resumed_labelling_are_those_of_one_that_was_not_killed
 
     whole = run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits, out="whole.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(labelling, "write_rows", killed)
+        patch.setattr(labelling, at, killed)
         with pytest.raises(KeyboardInterrupt):
             run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits)
     resumed = run(rows, {"name": "length", "unit": "characters", "max": 4}, limits=limits)
     assert replace(resumed, out=whole.out) == whole
+    assert Path("pairs.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert Path("pairs.label.json").is_file()
+    assert not Path("pairs.jsonl.partial").exists()
     assert whole.network or not network
 
 

@@ -78,13 +78,15 @@ def _label(config: LabelConfig, out: Path, folder: Path) -> LabelFigures:
     network = _evaluate(config, groups, store, size)
     combined = _Combined(config, store, numbers)
     tally = _Tally([one.title for one in config.signals])
-    write_rows(out, lambda: tally.rows(store.read(numbers), combined, config))
+    written = folder / out.name
+    write_rows(written, lambda: tally.rows(store.read(numbers), combined, config))
     if not tally.pairs:
-        out.unlink()
         counts = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
         raise DataError(f"{describe(config.data.source)}: no pair can be made of {groups.count} prompts: {counts}")
     figures = tally.figures(config, groups, combined, network)
     write_json(out.with_name(f"{out.stem}.label.json"), figures.to_dict() | {"configuration": values})
+    # Last: where the file is, its figures are too.
+    written.replace(out)
     return figures
 
 
