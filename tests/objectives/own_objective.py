@@ -32,9 +32,13 @@ class Squared:
 
 
 class OfRankings(Squared):
-    """Takes rankings alone."""
+    """Takes rankings alone: (1 - beta (r - mean r))^2, with r the reward of the best response."""
 
     forms: ClassVar[frozenset[Form]] = frozenset({"ranking"})
+
+    def loss(self, responses: ResponseValues) -> Tensor:
+        rewards = self.reward(responses.policy, responses.reference, responses.lengths)
+        return (1 - self.beta * (responses.first(rewards) - responses.mean(rewards))).square()
 
 
 @dataclass(frozen=True)

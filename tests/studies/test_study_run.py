@@ -242,7 +242,7 @@ def test_mistakes_end_with_one_line(study: Path, tmp_path: Path, capsys: pytest.
             f"--page {tmp_path}/page: give the name of a",
         ),
         ([*command(tmp_path / "x"), "--jobs", "0"], "--jobs must be at least 1, got 0"),
-        (["lab", "rum"], "no command lab 'rum'; the commands are run, compare, report"),
+        (["lab", "rum"], "no command lab 'rum'; the commands are run, status, compare, report"),
     ]
     for arguments, told in mistakes:
         capsys.readouterr()
