@@ -9,10 +9,10 @@ from seralign.data import columns
 from seralign.data.columns import Row
 from seralign.data.kinds import ranked_column
 from seralign.data.label import read_pair_id, read_weight
-from seralign.data.parts import identity, prompt_and_responses, unread_columns
+from seralign.data.parts import prompt_and_responses, unread_columns
 from seralign.data.place import Place
 from seralign.data.raw import Drop, RawExample
-from seralign.data.single import number, rank
+from seralign.data.single import judged_example, number, rank
 from seralign.data.values import shown
 from seralign.records import HOLES, Ranking, Scores, dense_ranks
 
@@ -67,18 +67,7 @@ def read_ranked(row: Row, place: Place) -> RawExample | Drop:
         if ranks is None
         else Ranking(tuple(ranks[index] for index in order))
     )
-    return RawExample(
-        example_id=pair_id or identity([content, *responses, str(preference.stored)], inputs),
-        prompt=content,
-        responses=responses,
-        preference=preference,
-        weight=weight,
-        named=pair_id is not None,
-        where=place.where,
-        inputs=inputs,
-        unread=(*unread, *place.unread),
-        notes=tuple(dict.fromkeys(place.notes)),
-    )
+    return judged_example((content, responses, inputs), preference, pair_id, weight, unread, place)
 
 
 def _values(row: Row, name: str, place: Place) -> tuple[str, bool, list[tuple[str, Any]]]:

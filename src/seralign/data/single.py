@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from seralign.data import columns
 from seralign.data.columns import Row
+from seralign.data.content import Content, Inputs
 from seralign.data.kinds import LABELS, THUMBS, score_columns
 from seralign.data.label import is_number, read_pair_id, read_weight
 from seralign.data.parts import identity, prompt_and_responses, unread_columns
@@ -44,6 +45,21 @@ def read_single(row: Row, form: Literal["label", "score", "rank"], place: Place)
     parts = prompt_and_responses(row, names, place)
     if isinstance(parts, str):
         return Drop(parts, unread)
+    return judged_example(parts, preference, pair_id, weight, unread, place)
+
+
+def judged_example(
+    parts: tuple[Content, tuple[Content, ...], Inputs],
+    preference: Preference,
+    pair_id: str | None,
+    weight: float,
+    unread: tuple[str, ...],
+    place: Place,
+) -> RawExample:
+    """An example from its prompt, responses and inputs.
+
+    If the row has no id, its preference is part of the identity: several rows may judge the same response.
+    """
     prompt, responses, inputs = parts
     return RawExample(
         example_id=pair_id or identity([prompt, *responses, str(preference.stored)], inputs),

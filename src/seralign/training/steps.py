@@ -76,8 +76,8 @@ class StepView:
     begins: dict[int, int]
 
     def of(self, pack: int, examples: int, device: torch.device) -> tuple[ResponseValues, Tensor]:
-        """The examples on a device, and where those of a pack are among them [N]. A pack that does not count is told
-        any place: its loss is zero."""
+        """The examples on a device, and where those of a pack are among them [N]. For a pack
+        that does not count, the places are arbitrary: its loss is zero."""
         moved = {name: value.to(device) for name, value in _tensors(self.responses).items()}
         at = torch.arange(examples, device=device)
         return replace(self.responses, **moved), at + self.begins[pack] if pack in self.begins else at
