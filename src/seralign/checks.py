@@ -21,3 +21,8 @@ def fraction(value: float, key: str) -> None:
 def positive(value: float, key: str) -> None:
     """Require a finite number above zero."""
     require(value > 0 and math.isfinite(value), key, "greater than 0", value)
+
+
+def not_negative(value: float, key: str) -> None:
+    """Require a finite number of at least zero."""
+    require(value >= 0 and math.isfinite(value), key, "at least 0", value)

@@ -110,7 +110,7 @@ def test_two_policies_answer_the_same_prompt(
         (("{run}", "--beside", "baseline"), ["no baseline"]),
         (("{run}/result", "--round", "1"), ["run.json", "round 1"]),
         (("{run}/data",), ["has no run (run.json), model (config.json) or adapter"]),
-        (("{run}", "--temperature", "0"), ["--temperature", "greater than 0"]),
+        (("{run}", "--temperature", "-1"), ["--temperature", "at least 0"]),
         (("{run}", "--top_p", "1.5"), ["--top_p"]),
         (("{run}", "--plain", "--system", "x"), ["--system", "plain text"]),
         (("./nowhere",), ["nowhere"]),

@@ -181,6 +181,21 @@ def test_the_test_tells_distributions_apart() -> None:
             assert_drawn_from(drawn, other)
 
 
+def test_temperature_zero_takes_the_most_probable_token() -> None:
+    model = small()
+    drawn = draw(model, [SHORT, LONG], end=frozenset(), samples=3, temperature=0.0, max_new_tokens=4)
+    for number, prompt in enumerate((SHORT, LONG)):
+        ids: list[int] = []
+        for _ in range(4):
+            ids.append(int(next_probabilities(model, [*prompt, *ids], 1.0, 1.0).argmax()))
+        assert [one.ids for one in drawn if one.prompt_id == str(number)] == [tuple(ids)] * 3
+
+
+def test_temperature_zero_refuses_logits_that_are_not_finite() -> None:
+    logits_RV = torch.tensor([[0.0, 2.0, -torch.inf], [0.0, torch.nan, 1.0], [torch.inf, 0.0, 0.0]])
+    assert draw_tokens(logits_RV, torch.tensor([0.9, 0.9, 0.9]), 0.0, 0.5).tolist() == [1, -1, -1]
+
+
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.5, 1.0), (2.0, 1.0), (1.0, 0.7), (0.7, 0.9)])
 def test_temperature_and_nucleus_are_honoured(temperature: float, top_p: float) -> None:
     model = small()

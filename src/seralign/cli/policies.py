@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seralign.checks import fraction, positive, require
+from seralign.checks import fraction, not_negative, positive, require
 
 if TYPE_CHECKING:
     from seralign.config import SamplingConfig
@@ -31,7 +31,7 @@ def which_policy(given: argparse.Namespace) -> Which:
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Add how answers are sampled, and whether prompts are plain text."""
-    parser.add_argument("--temperature", type=float, help="default: that of the run's evaluation, or 1")
+    parser.add_argument("--temperature", type=float, help="0: greedy; default: that of the run's evaluation, or 1")
     parser.add_argument("--top_p", type=float, help="nucleus sampling; default: that of the run's evaluation, or 1")
     parser.add_argument("--max_new_tokens", type=int, help="default: that of the run's evaluation, or 256")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers")
@@ -51,6 +51,6 @@ def sampling(given: argparse.Namespace, policy: SavedPolicy) -> SamplingConfig:
     flags = {name: getattr(given, name) for name in ("temperature", "top_p", "max_new_tokens")}
     for name, value in flags.items():
         if value is not None:
-            (fraction if name == "top_p" else positive)(value, f"--{name}")
+            {"temperature": not_negative, "top_p": fraction}.get(name, positive)(value, f"--{name}")
     require(given.seed >= 0, "--seed", "at least 0", given.seed)
     return replace(usual, **{name: value for name, value in flags.items() if value is not None})

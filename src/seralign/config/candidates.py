@@ -55,6 +55,8 @@ class SampleConfig:
         require(len(set(self.models)) == len(self.models), "models", "a list of different models", self.models)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         positive(self.samples, "samples")
+        if self.temperatures is None and self.samples > 1:
+            positive(self.sampling.temperature, "temperature")
         if self.temperatures is not None:
             different = len(set(self.temperatures)) == len(self.temperatures) > 0
             require(different, "temperatures", "a list of different temperatures", self.temperatures)

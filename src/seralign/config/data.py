@@ -189,6 +189,7 @@ class OwnWorldConfig:
 
     def __post_init__(self) -> None:
         require(self.scorer.count(":") == 1, "scorer", "of the form module:function", self.scorer)
+        positive(self.sampling.temperature, "temperature")
         one_word = self.style_token is None or len(self.style_token.split()) == 1
         require(one_word, "style_token", "one word", self.style_token)
 

@@ -146,6 +146,7 @@ class BootstrapConfig:
     def __post_init__(self) -> None:
         require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
         require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
+        positive(self.sampling.temperature, "temperature")
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
         if self.selection.rule == "top_within_prompt":
             raise ConfigError(

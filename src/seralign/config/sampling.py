@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from seralign.checks import fraction, positive
+from seralign.checks import fraction, not_negative, positive
 from seralign.config.secrets import refuse_secrets
 
 # The value of ``max_new_tokens: null``, unless another section sets it.
@@ -19,7 +19,8 @@ class SamplingConfig:
     """How responses are sampled.
 
     Args:
-        temperature: Sampling temperature.
+        temperature: Sampling temperature. 0 takes the most probable token (greedy), and is refused where several
+            different responses to a prompt are sampled.
         top_p: Nucleus sampling: the smallest set of tokens with at least this probability.
         max_new_tokens: Maximum number of tokens of a response. A longer response is unfinished and makes no pair.
             Default: 256; in ``evaluation``, the value of ``bootstrap``.
@@ -38,7 +39,7 @@ class SamplingConfig:
     engine_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive(self.temperature, "temperature")
+        not_negative(self.temperature, "temperature")
         fraction(self.top_p, "top_p")
         if self.max_new_tokens is not None:
             positive(self.max_new_tokens, "max_new_tokens")

@@ -47,13 +47,16 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float, top_p: float)
     Args:
         logits_RV: [R, V] in any floating-point type.
         uniform_R: [R] numbers in [0, 1).
-        temperature: Divides the logits; greater than 0.
+        temperature: Divides the logits. 0 takes the most probable token, whatever ``uniform_R`` is.
         top_p: Mass of the nucleus (Holtzman et al., 1904.09751): the smallest set of most probable tokens that holds
             it. 1 keeps all tokens.
 
     Returns:
         [R] token ids; -1 where the logits are NaN or infinite.
     """
+    if temperature == 0.0:
+        best_R, token_R = logits_RV.max(dim=1)
+        return token_R.where(best_R.isfinite(), -1)
     probabilities_RV = (logits_RV.float() / temperature).softmax(dim=1)
     if top_p < 1.0:
         probabilities_RV = nucleus(probabilities_RV, top_p)
