@@ -42,7 +42,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
     mean = float(array.mean())
     if array.size == 1:
         return Interval(mean, None, None, 1)
-    half = _t_quantile(level, array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
+    half = t_quantile(level, array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
     return Interval(mean, mean - half, mean + half, array.size)
 
 
@@ -126,6 +126,23 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
+@lru_cache(maxsize=256)
+def t_quantile(level: float, degrees: int) -> float:
+    """Student's t with P(|T| <= t) = level, from the closed form of Abramowitz and Stegun 26.7.3 and 26.7.4 by
+    bisection of the angle arctan(t / sqrt(degrees))."""
+    _check_level(level)
+    odd = degrees % 2
+    powers = np.arange(odd, degrees - 1, 2)
+    coefficients = np.cumprod(np.concatenate([[1.0], (powers[:-1] + 1) / (powers[:-1] + 2)]))[: len(powers)]
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        series = math.sin(angle) * float(coefficients @ math.cos(angle) ** powers)
+        inside = (angle + series) * 2 / math.pi if odd else series
+        low, high = (angle, high) if inside < level else (low, angle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
 def _effective_size(outcomes: np.ndarray, groups: Sequence[str] | None, level: float) -> float:
     """The number of independent outcomes with the same information."""
     n = outcomes.size
@@ -143,7 +160,7 @@ def _effective_size(outcomes: np.ndarray, groups: Sequence[str] | None, level: f
         return float(count)
     sums = np.bincount(places, apart)
     clustered = count / (count - 1) * float(sums @ sums) / n**2
-    caution = (_t_quantile(level, n - 1) / _t_quantile(level, count - 1)) ** 2
+    caution = (t_quantile(level, n - 1) / t_quantile(level, count - 1)) ** 2
     return n / max(1.0, clustered / simple) * caution
 
 
@@ -155,20 +172,3 @@ def _check_level(level: float) -> None:
 def _z(level: float) -> float:
     _check_level(level)
     return NormalDist().inv_cdf((1 + level) / 2)
-
-
-@lru_cache(maxsize=256)
-def _t_quantile(level: float, degrees: int) -> float:
-    """The t with P(|T| <= t) = level, from the closed form of Abramowitz and Stegun 26.7.3 and 26.7.4 by bisection of
-    the angle arctan(t / sqrt(degrees))."""
-    _check_level(level)
-    odd = degrees % 2
-    powers = np.arange(odd, degrees - 1, 2)
-    coefficients = np.cumprod(np.concatenate([[1.0], (powers[:-1] + 1) / (powers[:-1] + 2)]))[: len(powers)]
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        series = math.sin(angle) * float(coefficients @ math.cos(angle) ** powers)
-        inside = (angle + series) * 2 / math.pi if odd else series
-        low, high = (angle, high) if inside < level else (low, angle)
-    return math.sqrt(degrees) * math.tan(low)
