@@ -14,6 +14,7 @@ from seralign.config.rounds import (
 )
 from seralign.config.run import RunConfig
 from seralign.config.sampling import LOCAL, SamplingConfig
+from seralign.config.server import ServerConfig
 from seralign.config.training import TrainingConfig
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SamplingConfig",
     "ScoringConfig",
     "SelectionConfig",
+    "ServerConfig",
     "SourceConfig",
     "StopConfig",
     "TrainingConfig",

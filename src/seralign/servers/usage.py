@@ -1,0 +1,51 @@
+"""How much a server was asked: requests and tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Used(Protocol):
+    """The tokens of a request, as a server reports them."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def completion_tokens(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Requests that were answered, and their tokens.
+
+    Args:
+        requests: Answered requests.
+        prompt_tokens: Tokens of their prompts.
+        completion_tokens: Tokens of their answers, those of hidden reasoning included.
+        unreported: Requests whose tokens the server did not report. They are not among the tokens.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unreported: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.unreported + other.unreported,
+        )
+
+
+def usage_of(used: Used | None) -> Usage:
+    """The usage of one answered request; ``None`` where the server did not report it."""
+    return Usage(1, unreported=1) if used is None else Usage(1, used.prompt_tokens, used.completion_tokens)
