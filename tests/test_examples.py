@@ -74,6 +74,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/lengths_small.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/smallest.yaml",
+        "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
@@ -90,7 +91,7 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "standard"])
+@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "soft_labels", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
