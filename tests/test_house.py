@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "laboratory": MIDDLE | {"evaluation"},
     "report": BASE | {"runs", "tables", "intervals", "harm"},
     "pipeline": MIDDLE | {"sampling", "rewards", "training", "evaluation", "laboratory", "report", "intervals", "harm",
-                          "tables", "preferences"},
+                          "tables", "preferences", "servers"},
     "studies": MIDDLE | {"sampling", "rewards", "evaluation", "laboratory", "pipeline", "tables", "intervals"},
     "cli": MIDDLE | {"importing", "preferences", "sampling", "pipeline", "report", "studies", "tables"},
     "__init__": {"config", "errors", "objectives", "pipeline", "policy", "records", "report", "rewards", "runs",

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, StoreError
 from seralign.evaluation.judges import Comparison, Verdict, make_judge
 from seralign.evaluation.judges.checked import CheckedJudge
 from seralign.evaluation.scorer import make_scorer
 from seralign.evaluation.scores import TOGETHER, StoredScorer
-from seralign.evaluation.win_rates import decide, turned, win_rate
+from seralign.evaluation.win_rates import decide, win_rate
 from seralign.intervals import outcomes, share_interval
+from seralign.pipeline.evaluating import _VERDICTS
 from seralign.records import Prompt
+from seralign.runs.files import read_table, write_table
 from seralign.runs.results import Results
+from seralign.servers.usage import Usage
 
 ANSWERS = [("aaa", "b"), ("a", "bbb"), ("aa", "bb"), ("aaaa", "b")]
 COMPARISONS = [Comparison(Prompt(f"p{at}", f"prompt {at}", (at,)), *pair) for at, pair in enumerate(ANSWERS)]
@@ -53,7 +58,7 @@ def test_the_higher_score_wins_as_the_scores_alone_say(tmp_path: Path) -> None:
     assert rate is not None
     assert (rate.mean, rate.n) == (0.625, 4)
     assert rate == share_interval(outcomes([3, 1, 2, 4], [1, 3, 2, 1]))
-    assert win_rate([turned(verdict) for verdict in verdicts]) == share_interval(outcomes([1, 3, 2, 1], [3, 1, 2, 4]))
+    assert win_rate([verdict.turned() for verdict in verdicts]) == share_interval(outcomes([1, 3, 2, 1], [3, 1, 2, 4]))
 
 
 def test_no_verdict_counts_for_nothing() -> None:
@@ -62,8 +67,8 @@ def test_no_verdict_counts_for_nothing() -> None:
     assert rate is not None
     assert (rate.mean, rate.n) == (pytest.approx(1.7 / 3), 3)
     assert win_rate([Verdict(None)]) is None
-    assert turned(Verdict(0.2, (1.0, 2.0), "why")) == Verdict(0.8, (2.0, 1.0), "why")
-    assert turned(Verdict(None, error="timeout")) == Verdict(None, error="timeout")
+    assert Verdict(0.2, (1.0, 2.0), "why").turned() == Verdict(0.8, (2.0, 1.0), "why")
+    assert Verdict(None, error="timeout").turned() == Verdict(None, error="timeout")
 
 
 def test_a_scorer_is_asked_once_for_each_response_and_again_only_for_what_a_kill_took(tmp_path: Path) -> None:
@@ -135,6 +140,44 @@ def test_numbers_of_numpy_are_taken_as_numbers(tmp_path: Path) -> None:
         assert {type(found.first_better), *map(type, found.scores or ())} == {float}
 
 
+def test_a_verdict_keeps_both_orders_and_what_it_took_in_the_store_and_in_the_table(tmp_path: Path) -> None:
+    full = Verdict(0.5, (1.0, 2.0), "why", None, (0.75, 0.25), None, (1.0, None, 0.0), Usage(2, 30, 4, 1))
+    unread = Verdict(None, unreadable="hm", usage=Usage(1, 1, 1))
+    judge = Mine({"p0": full, "p1": unread})
+    for _ in range(2):
+        assert asked_of(judge, tmp_path)[:2] == [full, unread]
+    assert judge.asked == ["p3", "p2", "p1", "p0"]
+    for verdict in (full, unread, Verdict(None, error="timeout")):
+        assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+        assert verdict.turned().turned() == verdict
+    assert Verdict(0.4, (1.0, 2.0), orders=(0.7, 0.1), members=(0.4, None)).turned() == Verdict(
+        0.6, (2.0, 1.0), orders=(0.9, pytest.approx(0.3)), members=(0.6, None)
+    )
+    rows = [{"prompt_id": "p", "rival": "r", **verdict.to_json()} for verdict in (full, unread)]
+    write_table(tmp_path / "v.parquet", {field.name: pa.array([row[field.name] for row in rows], field.type)
+                                         for field in _VERDICTS})  # fmt: skip
+    back = read_table(tmp_path / "v.parquet").drop_columns(["prompt_id", "rival"]).to_pylist()
+    assert [Verdict.from_json(row) for row in back] == [full, unread]
+
+
+def test_a_replay_asks_nobody_and_counts_what_is_missing(tmp_path: Path) -> None:
+    judge = Mine()
+    judge.die_after = 3
+    with pytest.raises(ConfigError):
+        asked_of(judge, tmp_path)
+    judge.asked.clear()
+    with closing(Results(tmp_path / "results.sqlite")) as results:
+        checked = CheckedJudge(judge, "evaluation.judge", "m:Mine")
+        says = r"results\.sqlite: no stored verdict on 1 of 4 comparisons \(a against b\) by this judge \(m:Mine, m"
+        with pytest.raises(StoreError, match=says):
+            decide(checked, COMPARISONS, results, "a against b", replay=True)
+        assert (
+            decide(checked, COMPARISONS[1:], results, "a against b", replay=True)
+            == [Verdict(0.25, explanation="dull")] * 3
+        )
+    assert judge.asked == []
+
+
 def test_failed_comparisons_are_told_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge = Mine({"p1": Verdict(None, error="timeout")})
     assert [verdict.first_better for verdict in asked_of(judge, tmp_path)] == [0.25, None, 0.25, 0.25]
@@ -170,6 +213,13 @@ def test_a_judge_that_decides_nothing_at_all_is_an_error(tmp_path: Path) -> None
         (lambda c, v: [(c, Verdict(1.0, explanation="\ud800"))], "explanation must be text that UTF-8 can hold"),
         (lambda c, v: [(c, Verdict(None, error=ValueError("x")))], "error must be text that UTF-8 can hold, or None"),
         (lambda c, v: [(c, Verdict("first"))], "first_better must be in .0, 1. or None, got 'first'"),
+        (
+            lambda c, v: [(c, Verdict(1.0, unreadable="x"))],
+            r"a verdict with an error \(x\) must have first_better None",
+        ),
+        (lambda c, v: [(c, Verdict(1.0, orders=(1.0, 1.5)))], r"orders must be two numbers in \[0, 1\], got"),
+        (lambda c, v: [(c, Verdict(1.0, members=(None, "x")))], r"members must be numbers in \[0, 1\] or None, got"),
+        (lambda c, v: [(c, Verdict(1.0, usage=3))], "usage must be a Usage, got 3"),
         (lambda c, v: [(c, 1.0)], "must give a Verdict, got float"),
         (lambda c, v: [(c, v), (c, v)], "decided twice"),
         (lambda c, v: [], "4 comparisons have no answer"),

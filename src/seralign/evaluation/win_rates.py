@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, StoreError
 from seralign.evaluation.judges import Comparison, Judge, Verdict
 from seralign.intervals import Interval, share_interval
 from seralign.progress import say
@@ -14,7 +13,12 @@ from seralign.runs.results import Results, result_key
 
 
 def decide(
-    judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str, key: str = "evaluation.judge"
+    judge: Judge,
+    comparisons: Sequence[Comparison],
+    results: Results,
+    label: str,
+    key: str = "evaluation.judge",
+    replay: bool = False,
 ) -> list[Verdict]:
     """The verdicts on N comparisons [N]. Comparisons with a stored verdict are not judged again.
 
@@ -24,22 +28,29 @@ def decide(
         results: Stored results of the run. Verdicts with an error are not stored.
         label: The policies that are compared, for messages.
         key: The configuration key that names the judge, for messages.
+        replay: Use stored verdicts only; the judge is not asked.
 
     Raises:
         ConfigError: there are comparisons, but the judge gives no verdict on any of them.
+        StoreError: with ``replay``, comparisons have no stored verdict; says how many.
     """
     keys = {comparison: _key(judge, comparison) for comparison in comparisons}
     stored = dict(results.get(list(keys.values())))
-    found = {comparison: _verdict(stored[key]) for comparison, key in keys.items() if key in stored}
+    found = {comparison: Verdict.from_json(stored[key]) for comparison, key in keys.items() if key in stored}
     missing = [comparison for comparison in keys if comparison not in found]
+    if missing and replay:
+        raise StoreError(
+            f"{results.path}: no stored verdict on {len(missing)} of {len(keys)} comparisons ({label}) by this judge "
+            f"({judge.identity}); judge them first, without replay"
+        )
     for comparison, verdict in judge.judge(missing) if missing else ():
         if verdict.error is None:
-            results.put({keys[comparison]: asdict(verdict)})
+            results.put({keys[comparison]: verdict.to_json()})
         found[comparison] = verdict
     verdicts = [found[comparison] for comparison in comparisons]
     none = [verdict for verdict in verdicts if verdict.first_better is None]
     if none:
-        reason, count = Counter(verdict.error or "the judge gave no verdict" for verdict in none).most_common(1)[0]
+        reason, count = Counter(map(_reason, none)).most_common(1)[0]
         what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
         if len(none) == len(verdicts):
             raise ConfigError(f"{key}: {what}")
@@ -59,22 +70,12 @@ def win_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Interval | Non
     )
 
 
-def turned(verdict: Verdict) -> Verdict:
-    """The verdict on the same two responses in the other order."""
-    better, scores = verdict.first_better, verdict.scores
-    return replace(
-        verdict,
-        first_better=None if better is None else 1 - better,
-        scores=None if scores is None else (scores[1], scores[0]),
-    )
-
-
 def _key(judge: Judge, comparison: Comparison) -> bytes:
     prompt = comparison.prompt
     content = [judge.identity, prompt.prompt_id, prompt.text, comparison.first, comparison.second]
     return result_key("verdict", content)
 
 
-def _verdict(content: dict[str, object]) -> Verdict:
-    scores = content["scores"]
-    return Verdict(**(content | {"scores": None if scores is None else tuple(scores)}))  # pyright: ignore
+def _reason(verdict: Verdict) -> str:
+    unread = None if verdict.unreadable is None else "the judge's answer could not be read"
+    return verdict.error or unread or "the judge gave no verdict"

@@ -32,8 +32,8 @@ def stored_verdicts(loop: Loop, stage: str) -> dict[str, list[Verdict]]:
     path = loop.run.path(stage, VERDICTS)
     found: dict[str, list[Verdict]] = {}
     if path.is_file():
-        for row in read_table(path, ["rival", "first_better"]).to_pylist():
-            found.setdefault(row["rival"], []).append(Verdict(row["first_better"]))
+        for row in read_table(path).drop_columns(["prompt_id"]).to_pylist():
+            found.setdefault(row.pop("rival"), []).append(Verdict.from_json(row))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import SAMPLES, VERDICTS, evaluation
 from seralign.sampling import candidates_of, params_of, sample_candidates
+from seralign.servers.usage import Usage
 from seralign.training.plan import response_packs
 from seralign.training.train import heldout_packs
 
@@ -45,6 +46,10 @@ _VERDICTS = pa.schema(
         ("scores", pa.list_(pa.float64())),
         ("explanation", pa.string()),
         ("error", pa.string()),
+        ("orders", pa.list_(pa.float64())),
+        ("unreadable", pa.string()),
+        ("members", pa.list_(pa.float64())),
+        ("usage", pa.struct([(name, pa.int64()) for name in Usage.__dataclass_fields__])),
     ]
 )
 
@@ -193,7 +198,7 @@ def _win_rates(
         rate = win_rate(list(verdicts.values()))
         if rate is not None:
             rates[rival] = rate
-        rows += [{"prompt_id": name, "rival": rival, **asdict(verdict)} for name, verdict in verdicts.items()]
+        rows += [{"prompt_id": name, "rival": rival, **verdict.to_json()} for name, verdict in verdicts.items()]
     columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in _VERDICTS}
     write_table(folder / VERDICTS, columns)
     return distributed.broadcast(rates)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from seralign import distributed
 from seralign.errors import ModelError
 from seralign.evaluation.judges.scorer import ScorerJudge
-from seralign.evaluation.win_rates import turned, win_rate
+from seralign.evaluation.win_rates import win_rate
 from seralign.intervals import Interval
 from seralign.pipeline.card import KEPT, model_card
 from seralign.pipeline.comparing import stored_verdicts, verdicts_by_score
@@ -140,7 +140,7 @@ def _win_rates(loop: Loop, stages: list[str]) -> dict[str, dict[str, Interval]]:
         found = stored_verdicts(loop, later).get(names[earlier], [])
         if by_score and not found:
             found = verdicts_by_score(loop, later, earlier)
-        for own, other, verdicts in ((later, earlier, found), (earlier, later, [turned(each) for each in found])):
+        for own, other, verdicts in ((later, earlier, found), (earlier, later, [each.turned() for each in found])):
             rate = win_rate(verdicts)
             if rate is not None:
                 rates[names[own]][names[other]] = rate

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from seralign.evaluation.scores import StoredScorer
 from seralign.records import Prompt
+from seralign.servers.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,44 @@ class Verdict:
         explanation: Explanation by the judge.
         error: Why there is no verdict, if the request failed. Such a comparison is judged again when the stage runs
             again.
+        orders: The same probability when the first response was shown first, and when it was shown second, if the
+            judge was asked in both orders. ``first_better`` is their mean.
+        unreadable: What the judge answered, if no verdict could be read from it. Such a verdict is stored like any
+            other.
+        members: The probability by each judge of a panel; None where a judge has no verdict.
+        usage: Requests and tokens that the verdict took, if a server gave it.
     """
 
     first_better: float | None
     scores: tuple[float, float] | None = None
     explanation: str | None = None
     error: str | None = None
+    orders: tuple[float, float] | None = None
+    unreadable: str | None = None
+    members: tuple[float | None, ...] | None = None
+    usage: Usage | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON value."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Verdict:
+        """The inverse of ``to_json``."""
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        usage = values["usage"]
+        return Verdict(**{**values, **lists, "usage": None if usage is None else Usage(**usage)})
+
+    def turned(self) -> Verdict:
+        """The verdict on the same two responses in the other order."""
+        scores, orders, members = self.scores, self.orders, self.members
+        return replace(
+            self,
+            first_better=None if self.first_better is None else 1 - self.first_better,
+            scores=None if scores is None else (scores[1], scores[0]),
+            orders=None if orders is None else (1 - orders[1], 1 - orders[0]),
+            members=None if members is None else tuple(None if one is None else 1 - one for one in members),
+        )
 
 
 class Judge(Protocol):
