@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import datasets
 import pytest
+import serving
+import text_model
 import tiny
 import torch
 from hypothesis import settings
@@ -47,3 +49,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PolicySou
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Served]:
+    """A real server, ``transformers serve``, of a tiny random model that reads and writes any text."""
+    folder = tmp_path_factory.mktemp("served")
+    text_model.save_text_model(folder, text_model.CHAT_TEMPLATE)
+    with serving.serve(folder) as server:
+        yield server
