@@ -22,6 +22,7 @@ Row = dict[str, Any]
 TURNS, PROMPT_TOKENS, RESPONSE_TOKENS = 4, 400, 80
 CANDIDATES = 8
 _SEED = 0
+_ANSWER: Message = {"role": "assistant", "content": ""}
 
 
 def read_pairs(path: Path) -> list[Row]:
@@ -146,8 +147,8 @@ def _fitting(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[Ro
 def _dialogue(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[Message] | None:
     """The messages of a prompt of exactly ``PROMPT_TOKENS``; the answers before the last question fill it up."""
     questions = [_head(row["prompt"], PROMPT_TOKENS // (2 * TURNS), tokenizer) for row in rows]
-    left = PROMPT_TOKENS - _prompt_size([{"role": "user", "content": text} for text in questions], tokenizer)
-    left -= 2 * (TURNS - 1)  # the special tokens around each answer
+    empty = [message for text in questions for message in ({"role": "user", "content": text}, _ANSWER)][:-1]
+    left = PROMPT_TOKENS - _prompt_size(empty, tokenizer)
     messages = []
     for turn, (row, question) in enumerate(zip(rows, questions, strict=True)):
         messages.append({"role": "user", "content": question})
@@ -186,7 +187,8 @@ def _sizes(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def _prompt_size(messages: list[Message], tokenizer: PreTrainedTokenizerFast) -> int:
-    return sum(_size(message["content"], tokenizer) + 2 for message in messages) + 1
+    rendered: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    return len(rendered["input_ids"])
 
 
 def _enough(items: Sequence[Row], count: int) -> Any:

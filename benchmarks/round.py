@@ -60,21 +60,35 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
     """``size`` counts offline pairs; there are half as many prompts."""
     from benchmarks import round_ours, round_peer
 
-    if options.size % STEP_PAIRS:
-        raise SystemExit(f"--size: a multiple of {STEP_PAIRS}")
+    job = round_job(options, scratch)
     raw = inputs.read_pairs(options.pairs)
     tokenizer = make_tokenizer(inputs.texts(raw))
-    rows = inputs.long_prompts(raw, tokenizer, options.size)
-    job = RoundJob(scratch, pairs=options.size, prompts=options.size // 2, precision=options.precision)
-    inputs.write_rows(scratch / "rows.jsonl", rows)
-    inputs.write_rows(scratch / "asked.jsonl", [{"prompt": row["prompt"]} for row in rows[: job.prompts]])
+    rows = write_round_rows(raw, tokenizer, job)
     prompts = [_prompt_ids(row, tokenizer) for row in rows[:_PROMPTS]]
     parameters = save_ending_model(scratch / "model", tokenizer, prompts, _LENGTH)
     figures = measure_round(job, options, (round_peer.side, round_ours.side, round_ours.preparation))
-    return figures | {
-        "sizes": {"parameters": parameters, "prompt_tokens": inputs.PROMPT_TOKENS, "steps": job.steps}
-        | {key: value for key, value in asdict(job).items() if isinstance(value, (int, float))}
-    }
+    return figures | {"sizes": round_sizes(job, parameters)}
+
+
+def round_job(options: Options, scratch: Path) -> RoundJob:
+    """The round of ``options.size`` offline pairs and half as many prompts."""
+    if options.size % STEP_PAIRS:
+        raise SystemExit(f"--size: a multiple of {STEP_PAIRS}")
+    return RoundJob(scratch, pairs=options.size, prompts=options.size // 2, precision=options.precision)
+
+
+def write_round_rows(raw: Sequence[inputs.Row], tokenizer: PreTrainedTokenizerFast, job: RoundJob) -> list[inputs.Row]:
+    """Write and return the offline pairs, and write the prompts that are sampled from."""
+    rows = inputs.long_prompts(raw, tokenizer, job.pairs)
+    inputs.write_rows(job.folder / "rows.jsonl", rows)
+    inputs.write_rows(job.folder / "asked.jsonl", [{"prompt": row["prompt"]} for row in rows[: job.prompts]])
+    return rows
+
+
+def round_sizes(job: RoundJob, parameters: int) -> dict[str, float]:
+    """The sizes of the work, for the figures."""
+    numbers = {key: value for key, value in asdict(job).items() if isinstance(value, (int, float))}
+    return {"parameters": parameters, "prompt_tokens": inputs.PROMPT_TOKENS, "steps": job.steps} | numbers
 
 
 def measure_round(job: RoundJob, options: Options, makes: tuple[Any, Any, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.models import WINDOW
 from benchmarks.round_job import CHECKED_STEPS, ROUND, Round, RoundJob
@@ -17,11 +18,12 @@ from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.composing import training_pairs
 from seralign.pipeline.context import Loop, run_results
 from seralign.pipeline.run import train
+from seralign.pipeline.stage import Context, Stage, carry_out
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
-from seralign.runs import Run, read_manifest
-from seralign.runs.files import read_table, write_json
+from seralign.runs import Run
+from seralign.runs.files import read_table
 from seralign.runs.layout import CANDIDATES, GENERATED, MARGINS, SELECTION
 from seralign.training.batches import row_sizes
 from seralign.training.plan import plan_training
@@ -81,11 +83,8 @@ def preparation(job: RoundJob) -> Actions:
 
     def prepare() -> None:
         config = config_of(job)
-        train(replace(config, rounds=ROUND - 1))
+        _train_until(config, f"round-{ROUND}/")
         root = Path(config.out)
-        # A run is not lengthened. This one becomes what the longer one would have been when its last round began.
-        manifest = read_manifest(root)
-        write_json(root / "run.json", manifest | {"config": manifest["config"] | {"rounds": ROUND}})
         (root / "cache").rename(_cache(job))
         scored = read_table(root / f"round-{ROUND - 1}/score" / MARGINS)
         kept = [
@@ -107,6 +106,22 @@ def preparation(job: RoundJob) -> Actions:
             (job.folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
     return {"prepare": prepare}
+
+
+class _Reached(Exception):
+    """The stage before which the base run ends."""
+
+
+def _train_until(config: RunConfig, stages: str) -> None:
+    """Run ``config`` until a stage begins whose name begins with ``stages``, as if the run were killed there."""
+
+    def carry_out_before(run: Run, stage: Stage, context: Context) -> None:
+        if stage.name.startswith(stages):
+            raise _Reached
+        carry_out(run, stage, context)
+
+    with mock.patch("seralign.pipeline.run.carry_out", carry_out_before), suppress(_Reached):
+        train(config)
 
 
 def side(job: RoundJob) -> Actions:
