@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import rich.table
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from seralign.intervals import Interval
@@ -18,6 +20,9 @@ from seralign.terminal import printable_line
 Row = TypeVar("Row")
 
 ABSENT = "–"
+
+# The space after a column, and the border around it.
+_PADDING, _BORDER = 1, 1
 
 
 @dataclass(frozen=True)
@@ -62,32 +67,92 @@ def without_empty(given: Table) -> Table:
     return Table(given.caption, tuple(given.columns[at] for at in used), rows)
 
 
-def terminal(
-    given: Table, names: int = 1, *, texts: Collection[str] = (), footer: Sequence[str] = ()
-) -> rich.table.Table:
-    """Format a table for the terminal.
+@dataclass(frozen=True)
+class Fitted:
+    """A table for the terminal. A table that is wider than the terminal is continued below, with its names repeated,
+    rather than with broken words and numbers.
 
     Args:
         given: The table.
-        names: Number of columns, from the first, that hold names; the others hold numbers.
-        texts: Headings of other columns that hold text.
-        footer: A last row, such as sums, with a cell for each column.
+        names: Number of columns, from the first, that hold names.
+        texts: Headings of other columns that hold text. Text wraps at spaces; numbers do not wrap.
+        footer: A last row, with a cell for each column; or empty.
     """
-    made = rich.table.Table(
-        title=given.caption or None,
-        show_footer=bool(footer),
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for place, column in enumerate(given.columns):
-        side = "left" if place < names or column in texts else "right"
-        made.add_column(column, footer[place] if footer else "", justify=side, overflow="fold")
-    for row in given.rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
+
+    given: Table
+    names: int
+    texts: frozenset[str]
+    footer: tuple[str, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        least, names = [self._least(place) for place in self._places], self._places[: self.names]
+        parts: list[list[int]] = []
+        for place in self._places[self.names :]:
+            if not parts or _total([least[at] for at in (*names, *parts[-1], place)]) > options.max_width:
+                parts.append([])
+            parts[-1].append(place)
+        for number, part in enumerate(parts or [[]]):
+            places = [*names, *part]
+            widths = {at: least[at] for at in places}
+            spare = options.max_width - _total(widths.values())
+            for at in places:
+                more = min(max(0, spare), self._whole(at) - widths[at])
+                widths[at] += more
+                spare -= more
+            yield self._part(None if spare < 0 else widths, places, self.given.caption if number == 0 else "")
+
+    @property
+    def _places(self) -> list[int]:
+        return [*range(len(self.given.columns))]
+
+    def _is_text(self, place: int) -> bool:
+        return place < self.names or self.given.columns[place] in self.texts
+
+    def _cells(self, place: int) -> list[str]:
+        return [row[place] for row in self.given.rows] + ([self.footer[place]] if self.footer else [])
+
+    def _least(self, place: int) -> int:
+        """Width in which no word and no number is broken."""
+        cells = self._cells(place)
+        words = [word for cell in cells for word in cell.split()] if self._is_text(place) else cells
+        return max(map(cell_len, [*self.given.columns[place].split(), *words]), default=0)
+
+    def _whole(self, place: int) -> int:
+        """Width in which nothing wraps."""
+        return max(map(cell_len, [self.given.columns[place], *self._cells(place)]))
+
+    def _part(self, widths: Mapping[int, int] | None, places: Sequence[int], title: str) -> rich.table.Table:
+        """Some columns. Without widths they are too wide for the terminal, and are broken as they must be."""
+        made = rich.table.Table(
+            title=title or None,
+            show_footer=bool(self.footer),
+            title_justify="left",
+            title_style="bold",
+            header_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, _PADDING, 0, 0),
+        )
+        for place in places:
+            made.add_column(
+                self.given.columns[place],
+                self.footer[place] if self.footer else "",
+                justify="left" if self._is_text(place) else "right",
+                overflow="fold",
+                width=None if widths is None else widths[place],
+            )
+        for row in self.given.rows:
+            made.add_row(*(Text(row[place]) for place in places))
+        return made
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Width of a table with columns of some widths."""
+    return _BORDER + sum(width + _PADDING + _BORDER for width in widths)
+
+
+def terminal(given: Table, names: int = 1, *, texts: Collection[str] = (), footer: Sequence[str] = ()) -> Fitted:
+    """Format a table for the terminal; see ``Fitted``."""
+    return Fitted(given, names, frozenset(texts), tuple(footer))
 
 
 def markdown(given: Table) -> str:

@@ -46,6 +46,18 @@ def test_settings_that_need_the_same_run_share_its_cell() -> None:
     ]
 
 
+def test_a_list_of_grids_is_the_settings_of_each_of_them_once() -> None:
+    grids = [{"objective.beta": [0.1, 0.4], "rounds": [1]}, {"objective.beta": [0.4], "rounds": [1, 2]}]
+    planned = study(methods={"dpo": MethodConfig(grid=grids)})
+    _, settings = plan_study(planned)
+
+    labels = [each.label for each in settings if (each.method, each.world) == ("dpo", "A") and each.compared]
+    assert labels == ["beta 0.1, rounds 1", "beta 0.4, rounds 1", "beta 0.4, rounds 2, round 2"]
+    wrong = study(methods={"dpo": MethodConfig(grid=[grids[0], {"objective.beta": [0.4, -1.0]}])})
+    with pytest.raises(ConfigError, match=r"methods\.dpo: objective\.beta"):
+        check_study(wrong)
+
+
 def test_a_cell_is_named_by_its_recipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that grows would else go on by other defaults where they have changed."""
     (before,) = of(plan_study(study())[0], "A", 0, "sera")

@@ -46,6 +46,19 @@ def test_whole_numbers_are_temperatures_and_an_empty_base_is_none(tmp_path: Path
     assert study.base == {}
 
 
+def test_a_list_of_grids_is_dotted_and_given_whole(tmp_path: Path) -> None:
+    grids = [{"objective": {"beta": [0.1]}, "rounds": [2, 3]}, {"objective.beta": [0.4]}]
+    path = write(tmp_path, methods={"dpo": {"grid": grids}})
+    study = load_study(path)
+
+    assert study.methods["dpo"].grids == [{"objective.beta": [0.1], "rounds": [2, 3]}, {"objective.beta": [0.4]}]
+    assert study_from(to_dict(study)) == study
+    replaced = load_study(path, {"methods.dpo.grid": [{"rounds": [1]}]})
+    assert replaced.methods["dpo"].grids == [{"rounds": [1]}]
+    with pytest.raises(ConfigError, match=r"methods\.dpo\.grid is a list of grids in the file: give the whole list"):
+        load_study(path, {"methods.dpo.grid.objective.beta": [0.2]})
+
+
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     options = ["--seeds", "[3]", "--base.training.max_steps=20", "--methods.dpo.grid.objective.beta", "[0.2]"]
     options += ["--methods.new.set.rounds", "1", "--worlds.B.world.noise", "0.4", "--keep", "true"]
@@ -88,6 +101,15 @@ def test_empty_mappings_stay_values() -> None:
         (
             {"methods": {"dpo": {"grid": {"rounds": 3}}}},
             "methods.dpo.grid.rounds must be a list of values to try, got 3",
+        ),
+        (
+            {"methods": {"dpo": {"grid": []}}},
+            "methods.dpo.grid must be a mapping from keys to values to try, or a list",
+        ),
+        ({"methods": {"dpo": {"grid": [3]}}}, "methods.dpo.grid[0]: expected a section with keys and values, got 3"),
+        (
+            {"methods": {"dpo": {"grid": [{"rounds": [1]}, {"rounds": []}]}}},
+            "methods.dpo.grid.rounds must be a list of values to try, got []",
         ),
         (
             {"methods": {"dpo": {"until": "x"}}},

@@ -158,6 +158,10 @@ def test_page_has_its_tables_and_plots(study: Path, tmp_path: Path) -> None:
         assert ElementTree.parse(tmp_path / plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert all(f"| {name} |" in text for name in METHODS)
     assert text.index("## World A") < text.index("## All worlds") < text.index("**Stopping rules, runs of three")
+    assert "**World A, all settings, means over seeds**" in text
+    settings = text.partition("**World A, all settings")[2].partition("\n\n**")[0]
+    assert "| dpo | beta 0.4, max_steps 2 |" in settings
+    assert "| dpo | beta 0.1, max_steps 2 |" in settings
     drawn = {plot: (tmp_path / plot).read_bytes() for plot in plots}
     assert main(["lab", "report", str(study), "--page", str(page)]) == 0
     assert page.read_text(encoding="utf-8") == text

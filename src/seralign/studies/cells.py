@@ -184,7 +184,7 @@ def world_digest(overrides: Mapping[str, Any]) -> str:
 
 def check_study(study: StudyConfig) -> None:
     """Check all keys before anything is run: every world once, and every method in one world, with one value of its
-    grid at a time.
+    grids at a time.
 
     Raises:
         ConfigError: names world, method and key.
@@ -196,9 +196,8 @@ def check_study(study: StudyConfig) -> None:
             _judge(cell.supervised.overrides, f"worlds.{world}, supervised")
     for name, method in study.methods.items():
         world = (method.worlds or list(study.worlds))[0]
-        first = next(_points(method))
-        for values in [{}, *({key: value} for key, tried in method.grid.items() for value in tried[1:])]:
-            cell = _cell(study, world, study.seeds[0], merged(method.set, first, values))
+        for values in _tried(method):
+            cell = _cell(study, world, study.seeds[0], merged(method.set, values))
             _judge(cell.overrides, f"worlds.{world}, methods.{name}")
             _judge_until(method, cell, f"methods.{name}.until")
 
@@ -274,8 +273,22 @@ def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bo
 
 
 def _points(method: MethodConfig) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*method.grid.values()):
-        yield dict(zip(method.grid, values, strict=True))
+    """The settings of all grids, each once."""
+    known: list[dict[str, Any]] = []
+    for grid in method.grids:
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            if point not in known:
+                known.append(point)
+                yield point
+
+
+def _tried(method: MethodConfig) -> Iterator[dict[str, Any]]:
+    """Each value of each grid once, with the first values of its other keys."""
+    for grid in method.grids:
+        first = {key: values[0] for key, values in grid.items()}
+        yield first
+        yield from (first | {key: value} for key, tried in grid.items() for value in tried[1:])
 
 
 def _is_world(key: str) -> bool:

@@ -27,8 +27,9 @@ class MethodConfig:
 
     Args:
         set: Keys of a run. They override ``base`` and the keys of the world.
-        grid: Mapping from a key of a run to the values to try. The best setting on validation prompts is reported.
-            Every round after the first is a setting too.
+        grid: Mapping from a key of a run to the values to try; all combinations are settings. A list of such mappings
+            is the settings of each of them, for a grid that is not rectangular. The best setting on validation prompts
+            is reported. Every round after the first is a setting too.
         best_of: Numbers N to try. The answer is the best of N answers of the supervised policy by the implicit reward
             of the trained policy, in place of an answer of the trained policy.
         worlds: Names of the worlds to run the method in. Default: all worlds.
@@ -37,19 +38,25 @@ class MethodConfig:
     """
 
     set: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, list[Any]] = field(default_factory=dict)
+    grid: dict[str, list[Any]] | list[dict[str, list[Any]]] = field(default_factory=dict)
     best_of: list[int] = field(default_factory=list)
     worlds: list[str] | None = None
     until: int | None = None
 
     def __post_init__(self) -> None:
-        for key, values in self.grid.items():
+        require(bool(self.grids), "grid", "a mapping from keys to values to try, or a list of such mappings", self.grid)
+        for key, values in ((key, values) for grid in self.grids for key, values in grid.items()):
             require(isinstance(values, list) and len(values) > 0, f"grid.{key}", "a list of values to try", values)
         valid = isinstance(self.best_of, list) and all(isinstance(n, int) and n > 1 for n in self.best_of)
         require(valid, "best_of", "a list of whole numbers above 1", self.best_of)
         whole = isinstance(self.until, int) and self.until > 1
         require(self.until is None or whole, "until", "the number of a round above 1", self.until)
         require(self.until is None or not self.best_of, "until", "left out where best_of is given", self.until)
+
+    @property
+    def grids(self) -> list[dict[str, list[Any]]]:
+        """``grid`` as a list."""
+        return self.grid if isinstance(self.grid, list) else [self.grid]
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class StudyConfig:
                 require(name in self.methods, key, f"one of the methods, {', '.join(self.methods)}", name)
         overlays = {"base": self.base, "supervised": self.supervised or {}}
         overlays |= {f"worlds.{name}": keys for name, keys in self.worlds.items()}
-        overlays |= {f"methods.{name}": method.set | method.grid for name, method in self.methods.items()}
+        for name, method in self.methods.items():
+            overlays |= {f"methods.{name}": {key: None for keys in (method.set, *method.grids) for key in keys}}
         for place, keys in overlays.items():
             own = [key for key in ("seed", "world.seed") if key in keys]
             require(not own, place, "left without seeds, which are the study's (seeds)", own)
@@ -205,7 +213,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     if "worlds" in flat:
         flat["worlds"] = {name: dotted(part) for name, part in flat["worlds"].items()}
     for name, method in flat.get("methods", {}).items():
-        overlays = {key: dotted(_mapping(method[key], f"methods.{name}.{key}")) for key in _OVERLAYS & method.keys()}
+        overlays = {key: _dotted_overlay(method[key], f"methods.{name}.{key}") for key in _OVERLAYS & method.keys()}
         flat["methods"][name] = method | overlays
     return flat
 
@@ -222,9 +230,27 @@ def _laid(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         laid["methods"] = dict(values.get("methods", {}))
         for name, part in over["methods"].items():
             old = laid["methods"].get(name, {})
-            overlays = {key: merged(old.get(key, {}), part[key]) for key in _OVERLAYS & part.keys()}
+            overlays = {
+                key: _merged_overlay(old.get(key, {}), part[key], f"methods.{name}.{key}")
+                for key in _OVERLAYS & part.keys()
+            }
             laid["methods"][name] = old | part | overlays
     return laid
+
+
+def _dotted_overlay(value: Any, key: str) -> dict[str, Any] | list[dict[str, Any]]:
+    """``set``, or ``grid``, which may be a list."""
+    if key.endswith(".grid") and isinstance(value, list):
+        return [dotted(_mapping(grid, f"{key}[{place}]")) for place, grid in enumerate(value)]
+    return dotted(_mapping(value, key))
+
+
+def _merged_overlay(old: Any, over: Any, key: str) -> dict[str, Any] | list[dict[str, Any]]:
+    if isinstance(over, list):
+        return over
+    if isinstance(old, list):
+        raise ConfigError(f"{key} is a list of grids in the file: give the whole list, not one of its keys")
+    return merged(old, over)
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:

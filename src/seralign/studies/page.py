@@ -10,7 +10,7 @@ from seralign.studies.config import SUPERVISED
 from seralign.studies.figures import StudyFigures
 from seralign.studies.frontier import Point, undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
-from seralign.studies.tables import LEGEND, headline, round_tables, world_tables
+from seralign.studies.tables import LEGEND, headline, round_tables, setting_table, world_tables
 from seralign.tables import Table, markdown
 
 
@@ -30,7 +30,7 @@ def write_page(figures: StudyFigures, page: Path) -> None:
         for name, text in world_plots(figures, world):
             write_atomic(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
-        lines += [_captioned(table) for table in world_tables(figures, world)]
+        lines += [_captioned(table) for table in (*world_tables(figures, world), setting_table(figures, world))]
     if pooled := [_captioned(table) for table in round_tables(figures)]:
         lines += ["## All worlds\n", *pooled]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))
