@@ -1,14 +1,15 @@
-"""``seralign plan``: estimate time, memory and disk of a run before it starts."""
+"""``seralign plan``: estimate time, memory and disk of a run before it starts, here or on other GPUs."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from seralign.cli.projection import add_options, projected, projection_parts, wanted
 from seralign.config import config_parser, parse_config
 from seralign.errors import ConfigError
 from seralign.tables import Column, quantity, table, terminal
@@ -24,16 +25,19 @@ def main(arguments: list[str]) -> int:
     """``[RUN.yaml] [--json] [--key value ...]``; 0 if the run fits, 1 if it does not."""
     parser = config_parser(
         prog="seralign plan",
-        usage="seralign plan [RUN.yaml] [--json] [--key value ...]",
+        usage="seralign plan [RUN.yaml] [--json] [--gpu NAME --gpus N ...] [--key value ...]",
         description="Estimate time, memory and disk of a run from its data and a few measured steps. Name what will "
         "not fit, and settings that would. Nothing is written to the run.",
     )
     parser.add_argument("--json", action="store_true", help="print the same figures by name")
+    add_options(parser)
     config, extra = parse_config(parser, arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("seralign plan measures one process: start it without a launcher")
 
-    from seralign.cli.console import stdout
+    if wanted(extra):
+        projection = projected(config, extra)
+        return _print(projection, projection_parts, extra["json"])
     from seralign.pipeline.plan import plan_run
 
     try:
@@ -41,11 +45,17 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    if extra["json"]:
+    return _print(plan, _parts, extra["json"])
+
+
+def _print(plan: Any, parts: Callable[[Any], Iterator[RenderableType]], as_json: bool) -> int:
+    from seralign.cli.console import stdout
+
+    if as_json:
         print(json.dumps(plan.to_dict(), indent=1, allow_nan=False))
     else:
         console = stdout()
-        for part in _parts(plan):
+        for part in parts(plan):
             console.print(part, soft_wrap=True)
     return 0 if plan.fits else 1
 

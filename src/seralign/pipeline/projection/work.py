@@ -1,0 +1,253 @@
+"""The work of each stage of a run in rows and tokens, from the sizes of its data.
+
+The stages are those of the run (``seralign.pipeline.schedule``). Unlike ``seralign plan`` without ``--gpu``, which
+reads and packs the data, all rows are taken to be of mean length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seralign.config import RunConfig, SelectionConfig, TrainingConfig
+from seralign.pipeline.bootstrapping import Bootstrap
+from seralign.pipeline.composing import ComposedPairs
+from seralign.pipeline.crossfit import Crossfit, OtherFolds
+from seralign.pipeline.evaluating import Evaluation
+from seralign.pipeline.lineage import INITIAL, REFERENCE
+from seralign.pipeline.projection.data import DataSizes
+from seralign.pipeline.rows import AllPairs, Demonstrations
+from seralign.pipeline.sampling import Sample
+from seralign.pipeline.schedule import later
+from seralign.pipeline.scoring import Score
+from seralign.pipeline.stage import Context, Stage
+from seralign.pipeline.tokens import Tokens
+from seralign.pipeline.training import Training
+from seralign.rewards.pairing import mix
+
+Kind = Literal["reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation"]
+KINDS: tuple[Kind, ...] = ("reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes, or optimizer steps where ``steps`` is not 0.
+
+    Args:
+        rows: Number of rows that are computed as a whole.
+        tokens: Mean tokens of a row, its prompt counted once.
+        longest: Mean tokens of one sequence of a row.
+        responses: Mean tokens of a row's responses, which reach the output layer.
+        budget: Tokens of one forward pass.
+        steps: Optimizer steps.
+        batch: Rows of an optimizer step.
+        checkpointing: Whether activations are recomputed.
+    """
+
+    rows: float
+    tokens: float
+    longest: float
+    responses: float
+    budget: int
+    steps: int = 0
+    batch: int = 0
+    checkpointing: bool = False
+
+    @property
+    def total(self) -> float:
+        """All tokens."""
+        return self.rows * self.tokens
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Responses to sample.
+
+    Args:
+        prompts: Number of prompts.
+        samples: Responses to each.
+        together: Prompts of a batch.
+        prompt: Mean tokens of a prompt.
+        response: Mean tokens of a response.
+        limit: Most tokens of a response.
+    """
+
+    prompts: int
+    samples: int
+    together: int
+    prompt: int
+    response: int
+    limit: int
+
+    @property
+    def total(self) -> float:
+        """Tokens that go through the model; a prompt once for all its responses."""
+        return self.prompts * (self.prompt + self.samples * self.response)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a stage's work that uses a model in one way."""
+
+    stage: str
+    kind: Kind
+    work: Passes | Sampling
+
+
+def run_work(config: RunConfig, data: DataSizes) -> list[Part]:
+    """The work of a run, in the order in which it is done."""
+    steps: dict[str, int] = {}
+    found: list[Part] = []
+    for stage in later(config):
+        found += _parts(stage, config, data, steps)
+    return [part for part in found if part.work.total]
+
+
+def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dict[str, int]) -> Iterator[Part]:
+    uses = config.objective.uses_reference
+    match stage:
+        case Training():
+            yield from _training(stage, config, data, steps)
+        case Evaluation():
+            yield from _evaluation(stage, config, data)
+        case Crossfit():
+            # The trainings of the copies have scored all pairs under the reference.
+            yield Part(stage.name, "scoring", _pairs(data, data.pairs, config.scoring.tokens_per_pack))
+        case Score():
+            yield Part(stage.name, "scoring", _pairs(data, _reviewed(config, data), config.scoring.tokens_per_pack))
+        case Sample():
+            bootstrap = config.bootstrap
+            assert bootstrap is not None
+            limit = bootstrap.sampling.limit
+            response = min(data.response_tokens, limit)
+            prompts = _prompts(config, data)
+            work = Sampling(
+                prompts, bootstrap.samples, bootstrap.sampling.batch_size, data.prompt_tokens, response, limit
+            )
+            yield Part(stage.name, "sampling", work)
+        case Bootstrap():
+            bootstrap = config.bootstrap
+            assert bootstrap is not None
+            policies = len(stage.round.reward_policies)
+            references = len({each.reference for each in stage.round.reward_policies}) if uses else 0
+            response = min(data.response_tokens, bootstrap.sampling.limit)
+            rows = _prompts(config, data) * (policies + references)
+            tokens = data.prompt_tokens + bootstrap.samples * response
+            budget = config.scoring.tokens_per_pack
+            longest, answers = data.prompt_tokens + response, bootstrap.samples * response
+            yield Part(stage.name, "rescoring", Passes(rows, tokens, longest, answers, budget))
+        case Tokens():
+            rows = 2 * min(config.evaluation.token_pairs, _reviewed(config, data))
+            yield Part(stage.name, "evaluation", _pairs(data, rows, config.scoring.tokens_per_pack))
+        case _:
+            return
+
+
+def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[str, int]) -> Iterator[Part]:
+    supervised = stage.section == "sft"
+    settings = config.sft if supervised else config.training
+    assert settings is not None
+    rows = _rows(stage.rows, config, data)
+    count = sum(steps[name] for name in stage.as_long_as) or _steps(settings, rows)
+    steps[stage.name] = count
+    seen = float(count * settings.batch_size)
+    if not stage.as_long_as:
+        seen = min(seen, rows * _epochs(settings))
+    alone = supervised or not config.objective.compares
+    first = stage.reference in (stage.start, REFERENCE) and stage.start in (stage.reference, INITIAL)
+    if first and config.objective.uses_reference:
+        # Otherwise the cache has them: scoring and rescoring have been there before.
+        yield Part(stage.name, "reference scoring", _row(data, min(rows, seen), settings, alone))
+    yield Part(stage.name, "training", _row(data, seen, settings, alone, count))
+    times = 1 if settings.eval_steps is None else math.ceil(count / settings.eval_steps)
+    if not alone:
+        yield Part(stage.name, "evaluation", _row(data, data.heldout * times, settings, alone))
+        return
+    whole, rows = data.prompt_tokens + data.response_tokens, data.heldout * (times + 1)
+    yield Part(stage.name, "evaluation", Passes(rows, whole, whole, data.response_tokens, settings.tokens_per_pack))
+
+
+def _evaluation(stage: Evaluation, config: RunConfig, data: DataSizes) -> Iterator[Part]:
+    limit = config.answer_tokens
+    prompts = min(config.evaluation.prompts, data.heldout)
+    response = min(data.response_tokens, limit)
+    yield Part(
+        stage.name,
+        "evaluation",
+        Sampling(prompts, 1, config.evaluation.sampling.batch_size, data.prompt_tokens, response, limit),
+    )
+    whole = data.prompt_tokens + response
+    policies = 1 if stage.role == INITIAL else 2
+    passes = Passes(prompts * policies, whole, whole, response, config.scoring.tokens_per_pack)
+    yield Part(stage.name, "evaluation", passes)
+    if stage.role == INITIAL and config.objective.compares:
+        yield Part(stage.name, "evaluation", _pairs(data, data.heldout, config.scoring.tokens_per_pack))
+
+
+def _pairs(data: DataSizes, rows: float, budget: int) -> Passes:
+    responses = 2 * data.response_tokens
+    longest = data.prompt_tokens + data.response_tokens
+    return Passes(rows, data.prompt_tokens + responses, longest, responses, budget)
+
+
+def _row(data: DataSizes, rows: float, settings: TrainingConfig, alone: bool, steps: int = 0) -> Passes:
+    more = {"steps": steps, "batch": settings.batch_size, "checkpointing": settings.gradient_checkpointing}
+    if alone:
+        whole = data.demonstration_tokens
+        answer = min(data.response_tokens, whole)
+        return Passes(rows, whole, whole, answer, settings.tokens_per_pack, **more)
+    found = _pairs(data, rows, settings.tokens_per_pack)
+    return Passes(rows, found.tokens, found.longest, found.responses, settings.tokens_per_pack, **more)
+
+
+def _rows(rows: Any, config: RunConfig, data: DataSizes) -> int:
+    """Rows of a training."""
+    match rows:
+        case Demonstrations():
+            return data.demonstrations
+        case OtherFolds():
+            assert config.crossfit is not None
+            return round(data.pairs * (1 - 1 / config.crossfit.folds))
+        case ComposedPairs():
+            return sum(_mix(rows, config, data))
+        case AllPairs():
+            return data.pairs
+        case _:
+            return _reviewed(config, data) if config.objective.compares else data.demonstrations
+
+
+def _mix(rows: ComposedPairs, config: RunConfig, data: DataSizes) -> tuple[int, int]:
+    total = _reviewed(config, data)
+    kept = _kept(config.selection, total)
+    if rows.round.sample_from is None or config.bootstrap is None:
+        return mix(kept, 0, total, 0.0)
+    made = _kept(config.bootstrap.selection, _prompts(config, data))
+    return mix(kept, made, total, config.bootstrap.share(rows.round.index))
+
+
+def _kept(rule: SelectionConfig, count: int) -> int:
+    whole = rule.rule in ("all", "threshold")
+    return count if whole else max(1, math.floor(rule.fraction * count + 0.5))
+
+
+def _reviewed(config: RunConfig, data: DataSizes) -> int:
+    keep = 1.0 if config.crossfit is None else config.crossfit.keep
+    return data.pairs if keep == 1.0 else max(1, math.floor(keep * data.pairs + 0.5))
+
+
+def _prompts(config: RunConfig, data: DataSizes) -> int:
+    assert config.bootstrap is not None
+    wanted = config.bootstrap.prompts
+    return data.prompts if wanted is None else min(wanted, data.prompts)
+
+
+def _epochs(settings: TrainingConfig) -> float:
+    return math.inf if settings.max_steps is not None else settings.resolved_epochs
+
+
+def _steps(settings: TrainingConfig, rows: int) -> int:
+    if settings.max_steps is not None:
+        return settings.max_steps
+    return max(1, math.ceil(rows / settings.batch_size * settings.resolved_epochs))
