@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.projection MODEL PAIRS [--tokens 2048] [--key value ...]
 
-MODEL is a folder and PAIRS a file of pairs. Trainings of one and of a few steps run in processes of their own. The peak
-of resident memory, less that of a process that has only imported everything, is compared with the formula. So is the
-processor's time of a step (with the reference's passes for it), at the rate of matrix products that this processor
-reaches in the same precision.
+MODEL is a folder and PAIRS a file of pairs. Trainings of one and of a few steps run in processes of their own. Their
+peak of resident memory is compared with the formula, after what a process takes in any case: that is what the same
+training of a model of one narrow layer takes beyond its own formula. The processor's time of a step (with the
+reference's passes for it) is compared too, at the rate of matrix products that this processor reaches in the same
+precision.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ import time
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from seralign.config import RunConfig, load_config
 from seralign.config.yaml12 import parse_yaml
 from seralign.pipeline.projection.data import data_sizes
 from seralign.pipeline.projection.devices import Device
 from seralign.pipeline.projection.memory import Machine, part_memory
-from seralign.pipeline.projection.shape import model_config, model_shape
+from seralign.pipeline.projection.shape import ModelShape, model_config, model_shape
 from seralign.pipeline.projection.speed import Efficiency, part_seconds
-from seralign.pipeline.projection.work import run_work
+from seralign.pipeline.projection.work import Part, run_work
 from seralign.policy.load import DTYPES
 
-_IMPORTS = "import seralign.pipeline, torch, transformers, datasets, peft, seralign.training.trainer"
 _USED = (
     "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
     "own = resource.getrusage(resource.RUSAGE_CHILDREN); print(own.ru_maxrss, own.ru_utime + own.ru_stime)"
@@ -54,10 +56,23 @@ def main(arguments: list[str]) -> None:
         "training.learning_rate": 1e-6, "training.precision": "bfloat16", "scoring.dtype": "bfloat16",
         "scoring.tokens_per_pack": options.tokens, "evaluation.prompts": 0, "evaluation.token_pairs": 0,
     } | more  # fmt: skip
-    idle, _ = _used([sys.executable, "-c", _IMPORTS])
+    with tempfile.TemporaryDirectory() as folder:
+        _narrow(options.model, folder)
+        narrow = values | {"policy.model": folder, "out": "unused", "training.max_steps": 1}
+        idle = _trained(narrow)[0] - _memory(load_config(None, narrow))
     (_, before), (peak, after) = (_trained(values | {"training.max_steps": steps}) for steps in (1, 1 + _STEPS))
     config = load_config(None, values | {"out": "unused", "training.max_steps": _STEPS})
     _compare(config, idle, peak, (after - before) / _STEPS)
+
+
+def _narrow(model: str, folder: str) -> None:
+    """A model of one narrow layer with the same tokenizer."""
+    settings = AutoConfig.from_pretrained(model)
+    narrow = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 32}
+    for name, value in (narrow | {"num_attention_heads": 1, "num_key_value_heads": 1}).items():
+        setattr(settings, name, value)
+    AutoModelForCausalLM.from_config(settings, dtype=torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
 
 
 def _trained(values: dict[str, object]) -> tuple[int, float]:
@@ -87,20 +102,29 @@ def _rate(precision: str) -> float:
     return 2 * _ROWS * _WIDTH * _WIDTH / best
 
 
-def _compare(config: RunConfig, idle: int, peak: int, step: float) -> None:
-    rate = _rate(config.training.precision)
+def _cpu(rate: float) -> Machine:
     own = {"logits": 8 * 2**20, "kept": 32 * 2**20, "probabilities": True, "foreach": False}
-    machine = Machine(Device("cpu", rate, 1e18, 1e18, 1e18, 1e18, **own))
-    shape = model_shape(model_config(config.policy), config.policy.lora)
-    parts = [part for part in run_work(config, data_sizes(config, {})) if part.stage == "round-1/train"]
-    training = next(part for part in parts if part.kind == "training")
-    memory = part_memory(training, config, shape, machine)
-    used = (peak - idle) / 1e9
-    print(f"{shape.weights:,} weights, {shape.trained:,} trained")
-    print(memory)
-    print(
-        f"memory: {used:.2f} GB measured, {memory.total / 1e9:.2f} GB from the formula: {used * 1e9 / memory.total:.2f}"
-    )
+    return Machine(Device("cpu", rate, 1e18, 1e18, 1e18, 1e18, **own))
+
+
+def _parts(config: RunConfig) -> list[Part]:
+    return [part for part in run_work(config, data_sizes(config, {})) if part.stage == "round-1/train"]
+
+
+def _memory(config: RunConfig) -> int:
+    training = next(part for part in _parts(config) if part.kind == "training")
+    return int(part_memory(training, config, _shape(config), _cpu(1.0)).total)
+
+
+def _shape(config: RunConfig) -> ModelShape:
+    return model_shape(model_config(config.policy), config.policy.lora)
+
+
+def _compare(config: RunConfig, idle: int, peak: int, step: float) -> None:
+    rate, shape, parts = _rate(config.training.precision), _shape(config), _parts(config)
+    machine, expected, used = _cpu(rate), _memory(config) / 1e9, (peak - idle) / 1e9
+    print(f"{shape.weights:,} weights; {peak / 1e9:.2f} GB of the process, {idle / 1e9:.2f} GB of any process")
+    print(f"memory: {used:.2f} GB measured, {expected:.2f} GB from the formula: {used / expected:.2f}")
     seconds = sum(
         part_seconds(part, config, shape, machine, Efficiency(mfu=1.0, bandwidth=1.0))
         for part in parts

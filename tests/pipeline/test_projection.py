@@ -80,7 +80,7 @@ def test_parts_of_a_model_are_those_of_the_module(name: str) -> None:
 
 
 # What differs: GPT-NeoX has one input for both norms of a layer; Gemma's norms are not ours.
-@pytest.mark.parametrize(("kind", "close"), [("llama", 0.01), ("qwen2", 0.01), ("gpt_neox", 0.1), ("gemma2", 0.06)])
+@pytest.mark.parametrize(("kind", "close"), [("llama", 0.01), ("gpt_neox", 0.1), ("gemma2", 0.06)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_activations_of_a_layer_are_what_autograd_keeps(kind: str, close: float, precision: str) -> None:
     saved, shapes = {}, {}
@@ -114,9 +114,9 @@ def _kept_by_autograd(settings: Any, precision: str) -> int:
         return tensor
 
     batch = make_batch([([5] * 200 + [start], [7] * 55) for start in (3, 4)], 2**31)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        with mixed_precision(precision, torch.device("cpu")):
-            response_logps(model, **batch)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept)
+    with hooks, mixed_precision(precision, torch.device("cpu")):
+        response_logps(model, **batch)
     gc.collect()
     return sum(sizes.values())
 

@@ -143,9 +143,7 @@ def product_bytes(precision: str, config: RunConfig) -> int:
     return DTYPES[config.policy.dtype if precision == "float32" else "bfloat16"].itemsize
 
 
-def states(
-    settings: TrainingConfig, shape: ModelShape, machine: Machine, w: int, s: int
-) -> tuple[float, float, float]:
+def states(settings: TrainingConfig, shape: ModelShape, machine: Machine, w: int, s: int) -> tuple[float, float, float]:
     """Bytes of weights, gradients and the optimizer's state on one GPU (1910.02054, figure 1)."""
     own = _ADAPTER if shape.lora else w
     moments = 2 if "adam" in settings.optimizer else 0
