@@ -1,20 +1,20 @@
-"""When a figure becomes an warning: on either side of each limit, with figures made by hand."""
+"""When a figure becomes a warning: on either side of each limit, with figures made by hand."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hand_made import figures_of
 
 from seralign.config import RunConfig
 from seralign.config.fields import all_keys
+from seralign.config.rounds import StopWarning
 from seralign.intervals import Interval
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning
-from seralign.report.rules import RULES
-from seralign.report.warnings import run_warnings
+from seralign.report.warnings import RULES, round_warnings, run_warnings
 from seralign.runs.figures import (
     BootstrapFigures,
     ComposeFigures,
@@ -276,3 +276,41 @@ def test_advice_names_keys_that_there_are(kind: str) -> None:
     named = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b", ADVICE[kind])) | set(re.findall(r"\b(rounds): ", ADVICE[kind]))
     assert named, "advice without a key to turn"
     assert named <= set(all_keys(RunConfig))
+
+
+def generated(*margins: float | None) -> RunFigures:
+    """Rounds 2, 3, ... whose generated pairs have these mean margins."""
+    made = [replace(ROUND, index=at, bootstrap=replace(ROUND.bootstrap, margin_mean=margin))  # pyright: ignore
+            for at, margin in enumerate(margins, start=2)]  # fmt: skip
+    return RunFigures("run", "dpo", rounds=(RoundFigures(1), *made))
+
+
+def test_margins_of_generated_pairs_are_compared_with_the_first() -> None:
+    assert run_warnings(generated(1.5, 2.9, 3.0), {}) == ()
+    # A round in which no prompt gave a pair has no margin.
+    (warning,) = run_warnings(generated(None, 1.5, 3.3, 3.6), {})
+    assert (warning.kind, warning.where, warning.limit) == ("generated_margins", "round 5", 2.0)
+    assert warning.value == pytest.approx(2.4)
+    assert warning.text == (
+        "The margins of round 5's generated pairs are 2.4 times those of the first generated pairs: 3.60 nats. Also in "
+        "round 4."
+    )
+
+
+def test_the_warnings_of_a_round_are_of_that_round_and_of_the_kinds_asked_for() -> None:
+    rounds = [{"repetition": 0.35, "length": 30.0}, {"repetition": 0.1, "length": 32.0}]
+    policies = [EvaluatedPolicy("initial", START)]
+    policies += [
+        EvaluatedPolicy(f"round-{at}", replace(START, name=f"round {at}", **change))
+        for at, change in enumerate(rounds, 1)
+    ]
+    figures = RunFigures("run", "dpo", policies=tuple(policies))
+    assert set(round_warnings(figures, {}, 1, ["repetition", "length"])) == {"repetition", "length"}
+    assert set(round_warnings(figures, {}, 2, ["repetition", "length"])) == {"length"}
+    assert round_warnings(figures, {}, 2, ["repetition"]) == {}
+    assert round_warnings(figures, {}, 2, ["length"])["length"].startswith("Answers of round 2 are 1.6 times as long")
+
+
+def test_every_warning_of_a_round_can_stop_a_run() -> None:
+    """The baseline is measured after the rounds, and ``overfit`` is about SFT."""
+    assert set(get_args(StopWarning)) == {rule.kind for rule in RULES} - {"baseline", "overfit"}

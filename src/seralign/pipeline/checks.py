@@ -12,6 +12,7 @@ from seralign.objectives import SFT
 from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
+from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.training.arguments import check_launched, check_rates, check_settings
 from seralign.training.forms import check_forms, check_labels
 from seralign.training.plan import check_step, count_steps
@@ -44,10 +45,11 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     """Check the data against the configuration.
 
     Raises:
-        ConfigError: the figure of the stopping rule will not exist, the objective does not take the data, there are
+        ConfigError: a figure of the stopping rule will not be measured, the objective does not take the data, there are
             more folds than prompts, or a training would change nothing.
     """
     _check_stop(config, judge, tables)
+    check_stop_warnings(config, judge, tables)
     _check_folds(config, tables)
     first = first_pairs(config.objective, tables)
     source = "data.pairs" if first is tables.pairs else "data.demonstrations"

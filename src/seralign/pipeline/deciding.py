@@ -11,6 +11,8 @@ from seralign.pipeline.lineage import INITIAL, trained_in
 from seralign.pipeline.stage import Context
 from seralign.pipeline.stopping import Decision, RoundGain, decide
 from seralign.records import content_id
+from seralign.report.figures import run_figures, training_metrics
+from seralign.report.warnings import round_warnings
 from seralign.runs.figures import DecideFigures, EvaluateFigures
 from seralign.runs.layout import DECIDE, evaluation, round_stage
 
@@ -30,7 +32,7 @@ class Decide:
         return round_stage(self.index, DECIDE)
 
     def inputs(self, context: Context) -> dict[str, str]:
-        """The round's policy, all evaluations so far, and the rule."""
+        """The round's policy, all evaluations and warnings so far, and the rule."""
         gains = content_id([asdict(gain) for gain in self._history(context)])
         inputs = {"policy": context.policy(trained_in(self.index)).digest, "evaluations": gains}
         return inputs | context.loop.settings("stop", "rounds")
@@ -62,9 +64,15 @@ def _measured(context: Context, index: int) -> EvaluateFigures:
 
 
 def _gain(context: Context, index: int) -> RoundGain:
-    """The figures for the stopping rule: held-out accuracy, and win rates against the rounds before."""
+    """What the stopping rule reads: held-out accuracy, win rates against the rounds before, and warnings."""
     figures = _measured(context, index)
     accuracy = figures.heldout_accuracy
     names = {context.policy(trained_in(past)).name: past for past in range(index)}
-    rates = {names[name]: rate.mean for name, rate in figures.win_rates.items()}
-    return RoundGain(index, None if accuracy is None else accuracy.mean, rates)
+    rates = {names[name]: rate for name, rate in figures.win_rates.items()}
+    return RoundGain(index, None if accuracy is None else accuracy.mean, rates, _warnings(context, index))
+
+
+def _warnings(context: Context, index: int) -> dict[str, str]:
+    """The warnings of a round that stop the run, by kind."""
+    kinds, run = context.config.stop.warnings, context.run
+    return round_warnings(run_figures(run), training_metrics(run), index, kinds) if kinds else {}

@@ -62,11 +62,11 @@ def merged_line(base: BaseFigures) -> str:
 
 def _ending(figures: RunFigures) -> list[str]:
     decisions = [entry.decide for entry in figures.rounds if entry.decide is not None]
-    ended = decisions[-1].reason.capitalize() if decisions and decisions[-1].stop else ""
+    ended = decisions[-1].reason if decisions and decisions[-1].stop else ""
     if figures.finished:
-        return [ended or "No round is done"]
+        return [ended[:1].upper() + ended[1:] or "No round is done"]
     lines = [f"It has not finished: {last_stage(figures)}", "Give the same command again to resume it"]
-    return [*lines, f"The rounds have ended: {ended.lower()}"] if ended else lines
+    return [*lines, f"The rounds have ended: {ended}"] if ended else lines
 
 
 def _data(data: DataFigures | None) -> list[str]:

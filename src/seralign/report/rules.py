@@ -1,4 +1,4 @@
-"""What a warning is made of: what it finds, what it is made from, and the list of all of them."""
+"""What a warning is made of: what it finds, and what it is made from."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ class Rule:
     supervised: str
 
 
-RULES: list[Rule] = []
+def warning(
+    rules: list[Rule], kind: str, advice: str, supervised: str = ""
+) -> Callable[[Callable[[Watched], Iterator[Found]]], None]:
+    """Adds the decorated function to ``rules``."""
 
-
-def warning(kind: str, advice: str, supervised: str = "") -> Callable[[Callable[[Watched], Iterator[Found]]], None]:
     def add(find: Callable[[Watched], Iterator[Found]]) -> None:
-        RULES.append(Rule(kind, find, advice, supervised or advice))
+        rules.append(Rule(kind, find, advice, supervised or advice))
 
     return add
