@@ -142,6 +142,8 @@ def test_the_plan_counts_the_mismatched_responses(folder: Path, unpaired: RunRes
          r"that takes label \(kto\), or set data\.convert\.label: pairs, or give other data as data\.pairs"),
         ("rankings", "dpo", {}, r"objective\.name: dpo takes pair, but data\.pairs has the form ranking; .*"
          r"plackett_luce.*data\.convert\.ranking: all_pairs or adjacent_pairs or best_worst_pair"),
+        ("rankings", "tpo", {}, r"objective\.name: tpo needs 3 ranked responses of each prompt, and \d+ of \d+ "
+         r"examples of data\.pairs have fewer: \w+ has 2; give rankings of 3 or more, or another objective"),
         ("mixed", "plackett_luce", {}, r"objective\.name: plackett_luce takes ranking, but data\.pairs has the form "),
         ("labels", "kto", {"data__heldout_fraction": 0.01},
          r"data\.heldout_fraction: kto compares with responses to other prompts, but all held-out examples have "),

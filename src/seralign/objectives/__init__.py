@@ -33,6 +33,7 @@ from seralign.objectives.slic import SLiC
 from seralign.objectives.slic_hf import SLiCHF
 from seralign.objectives.sppo import SPPO
 from seralign.objectives.sums import ObjectiveSum, Term, one, sum_name
+from seralign.objectives.tpo import TPO, NormalizedTPO
 from seralign.objectives.unlikelihood import Unlikelihood
 from seralign.objectives.wpo import WPO
 
@@ -53,6 +54,7 @@ __all__ = [
     "ORPO",
     "SFT",
     "SPPO",
+    "TPO",
     "WPO",
     "APODown",
     "APOZero",
@@ -63,6 +65,7 @@ __all__ = [
     "LengthRegularizedDPO",
     "NormalizedDPO",
     "NormalizedIPO",
+    "NormalizedTPO",
     "Objective",
     "ObjectiveSum",
     "PlackettLuce",
@@ -108,6 +111,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "orpo": ORPO,
     "unlikelihood": Unlikelihood,
     "plackett_luce": PlackettLuce,
+    "tpo": TPO,
+    "tpo_l": NormalizedTPO,
     "kto": KTO,
     "nll": NLL,
     "sft": SFT,

@@ -156,7 +156,8 @@ class Objective(Protocol):
 
     An objective that reads more than the values of its examples says so in a class variable ``needs``, a frozenset of
     ``NEEDS``. One that needs ``state`` is a ``StatefulObjective``. One whose loss has no form for a soft label sets the
-    class variable ``hard_labels`` to True; pairs with another p than 0 or 1 are then refused.
+    class variable ``hard_labels`` to True; pairs with another p than 0 or 1 are then refused. One that needs more than
+    two responses of each ranking says how many in ``least_responses``.
 
     Attributes:
         beta: Strength of the implicit reward: reward = beta * ``reward``.
@@ -211,6 +212,11 @@ def needs_of(objective: Objective) -> frozenset[Need]:
 def hard_labels(objective: Objective) -> bool:
     """Whether the loss has no form for a soft label."""
     return getattr(objective, "hard_labels", False)
+
+
+def least_responses(objective: Objective) -> int:
+    """The fewest responses of an example that the loss is defined for."""
+    return getattr(objective, "least_responses", 1)
 
 
 def log_ratio(policy: Array, reference: Array | None) -> Array:

@@ -14,7 +14,7 @@ from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.training.arguments import check_launched, check_rates, check_settings
-from seralign.training.forms import check_forms, check_labels
+from seralign.training.forms import check_forms, check_labels, check_responses
 from seralign.training.plan import check_step, count_steps
 
 
@@ -57,6 +57,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     for table, place in ((first, source), (tables.heldout, heldout)):
         check_forms(forms(table), config.objective, place)
         check_labels(table, config.objective, place)
+        check_responses(table, config.objective, place)
     _check_heldout_prompts(config, tables)
     _check_reviewed(config, forms(tables.pairs))
     if config.sft is not None:

@@ -9,10 +9,10 @@ import datasets
 import numpy as np
 
 from seralign.config.data import PairsOf
-from seralign.data.table import example_ids
+from seralign.data.table import example_ids, response_counts
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, ObjectiveSum
-from seralign.objectives.base import hard_labels
+from seralign.objectives.base import hard_labels, least_responses
 from seralign.records import Form
 
 _PAIRS: dict[str, Form] = dict.fromkeys(get_args(PairsOf), "pair")
@@ -71,4 +71,27 @@ def check_labels(examples: datasets.Dataset, objective: ObjectiveSum, source: st
         raise ConfigError(
             f"objective.name: {names[0]} has no form for soft labels, and {source} has {len(soft)}: p of example "
             f"{example_ids(examples)[first]} is {labels[first]:g}; give another objective, or labels of 0 and 1"
+        )
+
+
+def check_responses(examples: datasets.Dataset, objective: ObjectiveSum, source: str) -> None:
+    """Refuse examples with fewer responses than a term of the objective needs.
+
+    Args:
+        examples: Of any form.
+        objective: What is trained.
+        source: Configuration key of the data, such as ``data.pairs``, for messages.
+
+    Raises:
+        ConfigError: An example has fewer.
+    """
+    term = max(objective.terms, key=lambda term: least_responses(term.objective))
+    counts, least = response_counts(examples), least_responses(term.objective)
+    few = np.flatnonzero(counts < least)
+    if len(few):
+        first = int(few[0])
+        raise ConfigError(
+            f"objective.name: {term.name} needs {least} ranked responses of each prompt, and {len(few)} of "
+            f"{len(counts)} examples of {source} have fewer: {example_ids(examples)[first]} has {counts[first]}; give "
+            f"rankings of {least} or more, or another objective"
         )
