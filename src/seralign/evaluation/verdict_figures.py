@@ -2,8 +2,8 @@
 out.
 
 Dimension letters: N comparisons. All figures are shares, so their intervals are those of
-``seralign.intervals.share_interval``, with the comparisons of a prompt as one group. Simulation chose it over the
-bootstrap (docs/statistics.md).
+``seralign.intervals.share_interval``, with the comparisons of a prompt as one group. With few prompts it covers
+better than a bootstrap (docs/statistics.md).
 """
 
 from __future__ import annotations
