@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from evaluate_files import OUTPUTS, PROMPTS, alpaca_rows, write_rows
 from text_model import CHAT_TEMPLATE, save_text_model
 
 from seralign.config import load_config
@@ -49,3 +51,17 @@ def lora_run(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     }
     train(load_config(None, overrides))
     return folder / "talk"
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> dict[str, Any]:
+    """The configuration of an evaluation of two files of outputs, of which tests change keys. The scorer is given from
+    Python."""
+    files = {name: write_rows(tmp_path / f"{name}.json", alpaca_rows(name, texts)) for name, texts in OUTPUTS.items()}
+    return {
+        "out": str(tmp_path / "evaluation"),
+        "prompts": {"path": write_rows(tmp_path / "prompts.jsonl", [{"prompt": text} for text in PROMPTS])},
+        "policies": {name: {"outputs": path} for name, path in files.items()},
+        "baseline": "b",
+        "judge": "scorer",
+    }

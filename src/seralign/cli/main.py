@@ -11,6 +11,7 @@ from collections.abc import Callable
 from seralign.cli import (
     chat,
     demo,
+    evaluate,
     import_config,
     inspect,
     lab,
@@ -43,6 +44,7 @@ commands:
   chat RUN [--round N] [--beside M]      chat with a policy of a run, or with two policies side by side
   sample RUN --prompts FILE [--out FILE] answer a file of prompts, as lines of JSON
   sample CONFIG.yaml [--key value ...]   sample candidates of several models and temperatures, to label
+  evaluate CONFIG.yaml [--key value ...] compare policies by a judge: win rates with intervals
   merge RUN --out FOLDER                 merge an adapter into its base model
   push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
   demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes
@@ -58,6 +60,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "label": label.main,
     "chat": chat.main,
     "sample": sample.main,
+    "evaluate": evaluate.main,
     "merge": merge.main,
     "push": push.main,
     "demo": demo.main,

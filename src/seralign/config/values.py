@@ -74,6 +74,8 @@ def typed(hint: Any, value: Any, key: str) -> Any:
         return None
     for kind in kinds:
         origin, parts = typing.get_origin(kind), typing.get_args(kind)
+        if dataclasses.is_dataclass(kind) and isinstance(value, kind):  # pyright: ignore
+            return value
         if origin is list and isinstance(value, list | tuple):
             return [typed(parts[0], part, f"{key}[{place}]") for place, part in enumerate(value)]
         if origin is dict and isinstance(value, dict):

@@ -35,7 +35,7 @@ def open_run(
     config = {key: value for key, value in config.items() if key != "out"}
     manifest = root / MANIFEST
     if manifest.exists():
-        changed = _differences(read_manifest(root)["config"], config)
+        changed = differences(read_manifest(root)["config"], config)
         if changed and any(str(folder.relative_to(root)) not in free for folder in stage_folders(root)):
             raise StoreError(
                 f"{root} holds a run of another configuration: {'; '.join(changed)}. "
@@ -84,12 +84,13 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """The keys of two configurations that differ, each with both values."""
     changed = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            changed += _differences(before, after, f"{prefix}{key}.")
+            changed += differences(before, after, f"{prefix}{key}.")
         elif before != after:
             changed.append(f"{prefix}{key} was {before!r}, now {after!r}")
     return changed

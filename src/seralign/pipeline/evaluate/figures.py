@@ -1,0 +1,63 @@
+"""Figures of an evaluation, from its outputs and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seralign.evaluation.rating import ratings
+from seralign.evaluation.verdict_figures import verdict_figures
+from seralign.intervals import mean_interval
+from seralign.pipeline.evaluate.comparisons import Pairing
+from seralign.pipeline.evaluate.outputs import Outputs
+from seralign.runs.evaluated import PairFigures, PolicyFigures, RatingFigures
+
+
+def policy_figures(outputs: Outputs) -> PolicyFigures:
+    """Figures of a policy's outputs."""
+    answers = [answer for answer in outputs.answers if answer is not None]
+    finished = [answer.finished for answer in answers if answer.finished is not None]
+    tokens = [answer.tokens for answer in answers if answer.tokens is not None]
+    return PolicyFigures(
+        name=outputs.name,
+        source=outputs.source,
+        answered=len(answers),
+        unanswered=len(outputs.answers) - len(answers),
+        empty=sum(not answer.text.strip() for answer in answers),
+        unfinished=1 - sum(finished) / len(finished) if len(finished) == len(answers) > 0 else None,
+        characters=mean_interval([len(answer.text) for answer in answers]),
+        tokens=mean_interval(tokens) if len(tokens) == len(answers) else None,
+    )
+
+
+def pair_figures(pairing: Pairing, length_control: bool, seed: int) -> PairFigures:
+    """Figures of the comparison of two policies. Each prompt is one comparison, so intervals are over prompts."""
+    compared = pairing.compared
+    verdicts = [one.verdict for one in compared]
+    found = verdict_figures([one.first_better for one in verdicts])
+    failed = sum(one.error is not None for one in verdicts)
+    return PairFigures(
+        policy=pairing.policy,
+        rival=pairing.rival,
+        comparisons=len(compared),
+        win_rate=found.win_rate,
+        length_controlled=None,
+        tie_rate=found.tie_rate,
+        position_bias=found.position_bias,
+        self_agreement=found.self_agreement,
+        equal=sum(one.equal for one in compared),
+        unreadable=found.unread - failed,
+        failed=failed,
+    )
+
+
+def rating_figures(pairings: Sequence[Pairing], seed: int) -> tuple[RatingFigures, ...]:
+    """Ratings of policies that were all compared with each other, the strongest first."""
+    rows = [
+        (pairing.policy, pairing.rival, one.verdict.first_better, one.question.prompt.prompt_id)
+        for pairing in pairings
+        for one in pairing.compared
+        if one.verdict.first_better is not None
+    ]
+    policies, rivals, better, prompts = (list(column) for column in zip(*rows, strict=True))
+    found = ratings(policies, rivals, better, prompts, seed=seed)
+    return tuple(RatingFigures(one.policy, one.strength, one.win_rate) for one in found)

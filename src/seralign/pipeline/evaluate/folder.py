@@ -1,0 +1,91 @@
+"""The folder of an evaluation: which configuration it belongs to, and the outputs in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from seralign.config.evaluate import EvaluateConfig
+from seralign.config.load import plain_values
+from seralign.errors import StoreError
+from seralign.pipeline.evaluate.outputs import Outputs
+from seralign.pipeline.evaluate.prompts import Question
+from seralign.runs.files import write_table
+from seralign.runs.layout import LOCK
+from seralign.runs.manifest import differences
+from seralign.runs.sealed import read_sealed, write_sealed
+
+# Increased whenever folders of an earlier version can no longer be read.
+FORMAT = 1
+EVALUATION = "evaluation.json"
+OUTPUTS = "outputs.parquet"
+# Settings that change how a server is reached, and not what it answers.
+_FREE = frozenset(
+    {"url", "api_key_env", "parallel", "timeout", "retries", "requests_per_minute", "tokens_per_minute", "budget"}
+)
+
+
+def open_folder(root: Path, config: EvaluateConfig) -> None:
+    """Open the folder of an evaluation for work, or create it.
+
+    Raises:
+        StoreError: the folder contains something else, or an evaluation of another configuration (names the keys).
+    """
+    values = _bound({key: value for key, value in plain_values(config).items() if key != "out"})
+    path = root / EVALUATION
+    if path.exists():
+        before = _read(path)
+        if changed := differences(before["config"], values):
+            raise StoreError(
+                f"{root} holds an evaluation of another configuration: {'; '.join(changed)}. "
+                "Use the configuration that it began with, or another folder (out)"
+            )
+        return
+    if root.is_dir() and any(entry.name not in (LOCK, f"{EVALUATION}.tmp") for entry in root.iterdir()):
+        raise StoreError(f"{root} is not empty and is not an evaluation; use another folder (out)")
+    root.mkdir(parents=True, exist_ok=True)
+    write_sealed(path, {"format": FORMAT, "config": values})
+
+
+def write_outputs(root: Path, questions: list[Question], outputs: list[Outputs]) -> None:
+    """Write the outputs of all policies as one table."""
+    rows = [
+        (one.name, question.prompt.prompt_id, question.prompt.text, answer, reason)
+        for one in outputs
+        for question, answer, reason in zip(questions, one.answers, one.reasons, strict=True)
+    ]
+    columns = {
+        "policy": pa.array([row[0] for row in rows], pa.string()),
+        "prompt_id": pa.array([row[1] for row in rows], pa.string()),
+        "prompt": pa.array([row[2] for row in rows], pa.string()),
+        "output": pa.array([row[3] and row[3].text for row in rows], pa.string()),
+        "finished": pa.array([row[3] and row[3].finished for row in rows], pa.bool_()),
+        "tokens": pa.array([row[3] and row[3].tokens for row in rows], pa.int64()),
+        "left_out": pa.array([row[4] for row in rows], pa.string()),
+    }
+    write_table(root / OUTPUTS, columns)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = read_sealed(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}; evaluate into another folder (out)") from None
+    if found.get("format") != FORMAT:
+        raise StoreError(f"{path}: not an evaluation of this version (format {FORMAT}); use another folder (out)")
+    return found
+
+
+def _bound(values: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that the folder is bound to."""
+    found = dict(values)
+    found["judge_options"] = _without_free(found["judge_options"])
+    found["policies"] = {name: policy | {"server": _without_free(policy["server"])}
+                         for name, policy in found["policies"].items()}  # fmt: skip
+    return found
+
+
+def _without_free(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if values is None else {key: value for key, value in values.items() if key not in _FREE}

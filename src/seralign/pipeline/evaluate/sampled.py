@@ -1,0 +1,86 @@
+"""Outputs that are sampled from a saved policy, in this process or by a sampling engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from seralign.config.evaluate import EvaluateConfig, EvaluatedConfig
+from seralign.config.paths import expanded
+from seralign.errors import ConfigError, DataError
+from seralign.pipeline.answers import Answered, sample_answers
+from seralign.pipeline.asking import load_reader, make_speaker, read_file
+from seralign.pipeline.evaluate.outputs import Output, Outputs
+from seralign.pipeline.evaluate.prompts import KEY, Question
+from seralign.pipeline.saved import SavedPolicy, saved_policy
+from seralign.policy.identity import weights_digest
+from seralign.progress import say
+from seralign.runs import read_run
+from seralign.runs.layout import MANIFEST, TRAIN, round_of, round_stage
+from seralign.sampling import params_of
+
+
+def expand_rounds(policies: dict[str, EvaluatedConfig]) -> dict[str, EvaluatedConfig]:
+    """The policies, with ``rounds: all`` of a run as policies of their own: ``NAME start``, ``NAME round 1``, ...
+
+    Raises:
+        ConfigError: the folder is not a run.
+        StoreError: the run has not finished a round.
+    """
+    found: dict[str, EvaluatedConfig] = {}
+    for name, policy in policies.items():
+        several = _rounds(name, policy) if policy.rounds is not None else {name: policy}
+        for one, config in several.items():
+            if found.setdefault(one, config) is not config:
+                raise ConfigError(f"policies.{name}: there are two policies with the name {one!r}; rename one of them")
+    return found
+
+
+def _rounds(name: str, policy: EvaluatedConfig) -> dict[str, EvaluatedConfig]:
+    place = expanded(str(policy.model))
+    if not (Path(place) / MANIFEST).is_file():
+        raise ConfigError(f"policies.{name}.rounds: {policy.model} is not a run (it has no run.json)")
+    run = read_run(place)
+    numbers = sorted(index for folder in run.root.iterdir() if (index := round_of(folder.name)) is not None)
+    done = [number for number in numbers if run.exists(round_stage(number, TRAIN))]
+    if not done:
+        raise ConfigError(f"policies.{name}.rounds: {policy.model} has not finished a round yet")
+    start = {f"{name} start": EvaluatedConfig(model=place, round="start")}
+    return start | {f"{name} round {number}": EvaluatedConfig(model=place, round=number) for number in done}
+
+
+def sampled_outputs(
+    name: str, policy: EvaluatedConfig, config: EvaluateConfig, questions: Sequence[Question], folder: Path
+) -> Outputs:
+    """Sample a policy's answers. Stored answers in ``folder`` are not sampled again.
+
+    Raises:
+        SeralignError: the policy or the prompts cannot be read, or none of the prompts can be asked.
+    """
+    key = f"policies.{name}.model"
+    try:
+        saved = saved_policy(expanded(str(policy.model)), "result" if policy.round is None else policy.round)
+        answered = list(_answers(saved, config, folder))
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+    assert len(answered) == len(questions)
+    answers = [_output(one) for one in answered]
+    return Outputs(name, saved.name, tuple(answers), tuple(one.left_out for one in answered))
+
+
+def _answers(saved: SavedPolicy, config: EvaluateConfig, folder: Path) -> Iterator[Answered]:
+    reader = load_reader(saved, system=config.system, plain=config.plain)
+    asked = list(read_file(reader, config.prompts, KEY))
+    how = "turns of a conversation" if reader.chat else "plain text to continue"
+    say(f"{saved.name}: {len(asked)} prompts; a prompt that is plain text is read as {how}")
+    speaker = make_speaker(saved, reader, config.sampling, "sampling")
+    params = params_of(config.sampling, 1)
+    digest = weights_digest(saved.source)
+    return sample_answers(speaker, asked, params, policy=digest, seed=config.seed, folder=folder)
+
+
+def _output(one: Answered) -> Output | None:
+    if one.left_out is not None:
+        return None
+    [candidate] = one.responses
+    return Output(candidate.text, candidate.finished, len(candidate.ids))

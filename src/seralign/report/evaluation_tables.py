@@ -1,0 +1,87 @@
+"""The figures of an evaluation as tables, for the terminal and for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seralign.intervals import Interval
+from seralign.runs.evaluated import EvaluationFigures, PairFigures, PolicyFigures, RatingFigures
+from seralign.tables import ABSENT, Column, Table, interval, number, percent, share, signed, table, without_empty
+
+_PAIRS: tuple[Column[PairFigures], ...] = (
+    Column("policy", lambda one: one.policy),
+    Column("against", lambda one: one.rival),
+    Column("win rate", lambda one: share(one.win_rate)),
+    Column("length-controlled", lambda one: share(one.length_controlled)),
+    Column("ties", lambda one: share(one.tie_rate)),
+    Column("position bias", lambda one: _bias(one.position_bias)),
+    Column("self-agreement", lambda one: share(one.self_agreement)),
+    Column("prompts", lambda one: f"{one.comparisons:,}"),
+    Column("equal", lambda one: _count(one.equal)),
+    Column("unreadable", lambda one: _count(one.unreadable)),
+    Column("failed", lambda one: _count(one.failed)),
+)
+_POLICIES: tuple[Column[PolicyFigures], ...] = (
+    Column("policy", lambda one: one.name),
+    Column("outputs from", lambda one: one.source),
+    Column("outputs", lambda one: f"{one.answered:,}"),
+    Column("no output", lambda one: _count(one.unanswered)),
+    Column("empty", lambda one: _count(one.empty)),
+    Column("unfinished", lambda one: percent(one.unfinished)),
+    Column("length", lambda one: interval(one.characters, 0), "characters"),
+    Column("tokens", lambda one: interval(one.tokens, 0)),
+)
+_RATINGS: tuple[Column[RatingFigures], ...] = (
+    Column("policy", lambda one: one.policy),
+    Column("strength", lambda one: _ends(one.strength), "log-odds"),
+    Column("win rate against the others", lambda one: share(one.win_rate)),
+)
+
+
+def tables(figures: EvaluationFigures) -> Iterator[tuple[int, Table]]:
+    """The tables of an evaluation, each with the number of columns that name a row."""
+    yield 2, without_empty(table("Comparisons: 95% intervals over prompts", _PAIRS, figures.pairs))
+    if figures.ratings:
+        yield 1, table("Ratings by Bradley and Terry's model", _RATINGS, figures.ratings)
+        yield 1, matrix(figures)
+    yield 2, without_empty(table("Outputs", _POLICIES, figures.policies))
+
+
+def matrix(figures: EvaluationFigures) -> Table:
+    """Win rates of each policy (rows) against each other (columns)."""
+    rates = {(one.policy, one.rival): one.win_rate for one in figures.pairs}
+    names = [one.policy for one in figures.ratings]
+
+    def cell(own: str, other: str) -> str:
+        if (own, other) in rates:
+            return share(rates[own, other])
+        turned = rates.get((other, own))
+        return ABSENT if turned is None else share(_turned(turned))
+
+    rows = tuple((own, *(cell(own, other) for other in names)) for own in names)
+    return Table("Win rate of each policy (rows) against each other (columns)", ("policy", *names), rows)
+
+
+def _turned(rate: Interval) -> Interval:
+    low, high = (None if end is None else 1 - end for end in (rate.high, rate.low))
+    return Interval(1 - rate.mean, low, high, rate.n)
+
+
+def _bias(value: Interval | None) -> str:
+    """Percentage points that the first place gains."""
+    if value is None:
+        return ABSENT
+    text = signed(100 * value.mean, 1)
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} ({signed(100 * value.low, 1)} to {signed(100 * value.high, 1)})"
+
+
+def _ends(value: Interval) -> str:
+    if value.low is None or value.high is None:
+        return number(value.mean, 2)
+    return f"{signed(value.mean, 2)} ({signed(value.low, 2)} to {signed(value.high, 2)})"
+
+
+def _count(count: int) -> str:
+    return f"{count:,}" if count else ABSENT

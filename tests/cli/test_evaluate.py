@@ -1,0 +1,107 @@
+"""``seralign evaluate``: figures that can be worked out by hand, and nothing asked twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from evaluate_files import alpaca_rows, length, write_rows
+
+from seralign.cli.main import main
+from seralign.config.evaluate import evaluate_config
+from seralign.errors import StoreError
+from seralign.intervals import share_interval
+from seralign.pipeline.evaluate.run import evaluate
+from seralign.runs.files import read_table
+
+SCORER = "def words(prompts, responses):\n    return [float(len(text)) for text in responses]\n"
+
+
+@pytest.fixture
+def command(evaluation: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command line of the evaluation, with its scorer in a module."""
+    (tmp_path / "lengths_of_texts.py").write_text(SCORER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "evaluate.yaml"
+    file.write_text(yaml.safe_dump(evaluation | {"scorer": "lengths_of_texts:words"}), encoding="utf-8")
+    return ["evaluate", str(file)]
+
+
+def test_two_files_and_a_baseline(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """a wins twice, ties once, and once both texts are equal: (2 + 1/2 + 1/2) / 4."""
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "75.0%" in told
+    figures = json.loads((tmp_path / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    [pair] = figures["pairs"]
+    rate = share_interval([1.0, 1.0, 0.5, 0.5])
+    assert rate is not None
+    assert pair["win_rate"] == rate.to_dict()
+    assert (pair["policy"], pair["rival"], pair["comparisons"], pair["equal"]) == ("a", "b", 4, 1)
+    assert pair["tie_rate"]["mean"] == 0.5
+    assert (pair["unreadable"], pair["failed"], pair["position_bias"]) == (0, 0, None)
+    assert [(one["name"], one["answered"], one["characters"]["mean"]) for one in figures["policies"]] == [
+        ("a", 4, 23 / 4), ("b", 4, 13 / 4),
+    ]  # fmt: skip
+    rows = read_table(tmp_path / "evaluation" / "comparisons.parquet").to_pylist()
+    assert [(row["first_better"], row["scores"], row["equal"]) for row in rows] == [
+        (1.0, [8.0, 3.0], False), (1.0, [8.0, 3.0], False), (0.5, [3.0, 3.0], False), (0.5, None, True),
+    ]  # fmt: skip
+
+
+def test_all_against_all(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """c beats both on every prompt; a beats b as above."""
+    evaluation["policies"]["c"] = {"outputs": write_rows(tmp_path / "c.json", alpaca_rows("c", ["x" * 9] * 4))}
+    figures = evaluate(evaluate_config(evaluation | {"baseline": None}), length).figures
+    rates = {(one.policy, one.rival): one.win_rate and one.win_rate.mean for one in figures.pairs}
+    assert rates == {("b", "a"): 0.25, ("c", "a"): 1.0, ("c", "b"): 1.0}
+    assert [one.policy for one in figures.ratings] == ["c", "a", "b"]
+    assert sum(one.strength.mean for one in figures.ratings) == pytest.approx(0.0, abs=1e-6)
+    assert all(one.strength.low is not None for one in figures.ratings)
+
+
+def test_it_ends_again_with_equal_files_and_asks_nobody(evaluation: dict[str, Any]) -> None:
+    asked: list[str] = []
+
+    def counted(prompts: list[str], responses: list[str]) -> list[float]:
+        asked.extend(responses)
+        return length(prompts, responses)
+
+    root = evaluate(evaluate_config(evaluation), counted).folder
+    assert sorted(asked) == ["3 3", "6 6", "one", "one, one", "two", "two, two"], "equal texts are not judged"
+    before = {path.name: path.read_bytes() for path in root.iterdir() if path.suffix != ".sqlite"}
+    evaluate(evaluate_config(evaluation), counted)
+    assert len(asked) == 6
+    assert {path.name: path.read_bytes() for path in root.iterdir() if path.suffix != ".sqlite"} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "holds an evaluation of another configuration: seed was 0, now 3"),
+        ({"baseline": "a"}, "baseline was 'b', now 'a'"),
+    ],
+)
+def test_the_folder_of_another_evaluation(change: dict[str, Any], message: str, evaluation: dict[str, Any]) -> None:
+    evaluate(evaluate_config(evaluation), length)
+    with pytest.raises(StoreError, match=message):
+        evaluate(evaluate_config(evaluation | change), length)
+
+
+def test_a_folder_with_something_else(evaluation: dict[str, Any]) -> None:
+    Path(evaluation["out"]).mkdir()
+    (Path(evaluation["out"]) / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(StoreError, match="is not empty and is not an evaluation"):
+        evaluate(evaluate_config(evaluation), length)
+    assert [path.name for path in Path(evaluation["out"]).iterdir() if path.name != "lock"] == ["notes.txt"]
+
+
+def test_a_changed_record_of_the_folder(evaluation: dict[str, Any]) -> None:
+    root = evaluate(evaluate_config(evaluation), length).folder
+    record = root / "evaluation.json"
+    record.write_text(record.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"evaluation\.json: cannot be read: .*changed since it was written"):
+        evaluate(evaluate_config(evaluation), length)
