@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from seralign.evaluation.judges import Comparison, Verdict
+from seralign.servers.usage import Usage
 
 PROMPTS = ["Say 1.", "Say 2.", "Say 3.", "Say 4."]
 # Longer is better for the scorer ``length``: a wins twice, ties, and has the same text.
@@ -31,3 +37,31 @@ def alpaca_rows(name: str, outputs: list[str]) -> list[dict[str, str]]:
 def length(prompts: list[str], responses: list[str]) -> list[float]:
     """A scorer: the number of characters."""
     return [float(len(text)) for text in responses]
+
+
+class Scripted:
+    """A judge with the options ``verdicts``, by the first response: the probability in both orders, or text for an
+    error, or null for an answer that cannot be read; and ``log``, a file of the prompts that it is asked.
+
+    It kills its process instead of the verdict with the number DIE_AT of the environment.
+    """
+
+    identity = "scripted 1"
+
+    def __init__(self, options: dict[str, Any], key: str, scorer: object) -> None:
+        self.verdicts, self.log = options.get("verdicts", {}), Path(options["log"])
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
+        for number, comparison in enumerate(comparisons):
+            if os.environ.get("DIE_AT") == str(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{comparison.prompt.text}|{comparison.first}|{comparison.second}\n")
+            found = self.verdicts.get(comparison.first, [0.75, 0.75])
+            if isinstance(found, str):
+                yield comparison, Verdict(None, error=found)
+            elif found is None:
+                yield comparison, Verdict(None, unreadable="Well ...", usage=Usage(2, 20, 4))
+            else:
+                first, second = found
+                yield comparison, Verdict((first + second) / 2, orders=(first, second), usage=Usage(2, 20, 4))

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from evaluate_files import alpaca_rows, length, write_rows
+from forked import ends_by_itself
 
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
-from seralign.errors import StoreError
+from seralign.errors import ConfigError, StoreError
 from seralign.intervals import share_interval
 from seralign.pipeline.evaluate.run import evaluate
+from seralign.runs.evaluated import CostFigures
 from seralign.runs.files import read_table
 
 SCORER = "def words(prompts, responses):\n    return [float(len(text)) for text in responses]\n"
@@ -76,6 +78,80 @@ def test_it_ends_again_with_equal_files_and_asks_nobody(evaluation: dict[str, An
     evaluate(evaluate_config(evaluation), counted)
     assert len(asked) == 6
     assert {path.name: path.read_bytes() for path in root.iterdir() if path.suffix != ".sqlite"} == before
+
+
+# --- a judge that is asked in both orders
+
+ORDERS: dict[str, Any] = {"one, one": [0.9, 0.7], "two, two": [0.6, 0.2]}
+
+
+def judged(evaluation: dict[str, Any], tmp_path: Path, verdicts: dict[str, Any]) -> dict[str, Any]:
+    options = {"verdicts": verdicts, "log": str(tmp_path / "asked.txt")}
+    return evaluation | {"judge": "evaluate_files:Scripted", "judge_options": options}
+
+
+def asked_of(tmp_path: Path) -> list[str]:
+    return (tmp_path / "asked.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_position_bias_agreement_and_cost(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """The first place gets (.9 + .3) / 2 = .6 and (.6 + .8) / 2 = .7; only the first comparison has the same winner in
+    both orders. Each of three verdicts takes two requests; equal texts are not judged."""
+    figures = evaluate(evaluate_config(judged(evaluation, tmp_path, ORDERS | {"3 3": None}))).figures
+    [pair] = figures.pairs
+    assert pair.win_rate is not None
+    assert pair.win_rate.mean == pytest.approx((0.8 + 0.4 + 0.5) / 3)
+    assert pair.position_bias is not None
+    assert pair.position_bias.mean == pytest.approx(0.15)
+    assert pair.self_agreement is not None
+    assert (pair.self_agreement.mean, pair.self_agreement.n) == (0.5, 2)
+    assert (pair.unreadable, pair.failed, pair.equal) == (1, 0, 1)
+    assert figures.cost == CostFigures(6, 60, 12, 0)
+
+
+def test_failed_comparisons_are_asked_again_and_unreadable_ones_are_not(
+    evaluation: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = judged(evaluation, tmp_path, ORDERS | {"one, one": None, "3 3": "timeout"})
+    [pair] = evaluate(evaluate_config(values)).figures.pairs
+    assert (pair.unreadable, pair.failed) == (1, 1)
+    assert "no verdict on 2 of 3 comparisons (a against b)" in capsys.readouterr().err
+    evaluate(evaluate_config(values))
+    assert asked_of(tmp_path) == ["Say 1.|one, one|one", "Say 2.|two, two|two", "Say 3.|3 3|6 6", "Say 3.|3 3|6 6"]
+
+
+def test_a_judge_that_fails_everywhere(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    values = judged(evaluation, tmp_path, dict.fromkeys(["one, one", "two, two", "3 3"], "no connection"))
+    says = r"judge: no verdict on 3 of 3 comparisons \(a against b\); 3: no connection"
+    with pytest.raises(ConfigError, match=says):
+        evaluate(evaluate_config(values))
+
+
+def test_killed_and_started_again_it_asks_nothing_twice_and_ends_the_same(
+    evaluation: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = judged(evaluation, tmp_path, ORDERS)
+    evaluation["policies"]["c"] = {"outputs": write_rows(tmp_path / "c.json", alpaca_rows("c", ["5", "6", "7", "8"]))}
+    config = evaluate_config(values)
+    # The first attempt dies in the first pair of policies, and the second one in the next.
+    for place, ends in (("2", False), ("3", False), ("-", True)):
+        monkeypatch.setenv("DIE_AT", place)
+        assert ends_by_itself(lambda: evaluate(config)) is ends
+    asked = asked_of(tmp_path)
+    assert len(asked) == len(set(asked)) == 3 + 4
+    whole = evaluate(evaluate_config(values | {"out": str(tmp_path / "whole")})).folder
+    for name in ("results.json", "comparisons.parquet", "outputs.parquet"):
+        assert (Path(values["out"]) / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_replay_asks_nobody(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    config = evaluate_config(judged(evaluation, tmp_path, ORDERS))
+    with pytest.raises(StoreError, match=r"no stored verdict on 3 of 3 comparisons \(a against b\)"):
+        evaluate(config, replay=True)
+    assert not (tmp_path / "asked.txt").exists()
+    figures = evaluate(config).figures
+    assert evaluate(config, replay=True).figures == figures
+    assert len(asked_of(tmp_path)) == 3
 
 
 @pytest.mark.parametrize(

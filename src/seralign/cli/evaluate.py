@@ -17,6 +17,9 @@ def main(arguments: list[str]) -> None:
         epilog="The keys of the file are flags, such as --baseline base or --prompts.limit 100.",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration (docs/evaluation.md)")
+    parser.add_argument(
+        "--replay", action="store_true", help="use stored verdicts only: the judge is not asked, and needs no server"
+    )
     given, rest = parser.parse_known_args(arguments)
 
     from seralign.config.evaluate import load_evaluate_config
@@ -29,7 +32,7 @@ def main(arguments: list[str]) -> None:
     from seralign.report.evaluation_tables import tables
     from seralign.tables import terminal
 
-    result = evaluate(config)
+    result = evaluate(config, replay=given.replay)
     console = stdout()
     for names, each in tables(result.figures):
         console.print(terminal(each, names=names))

@@ -88,13 +88,13 @@ class CostFigures:
         requests: Requests that the judge's server answered.
         prompt_tokens: Tokens of the questions.
         completion_tokens: Tokens of the answers.
-        money: Their price; None if the judge has no prices.
+        unreported: Requests whose tokens the server did not report. They are not among the tokens.
     """
 
     requests: int
     prompt_tokens: int
     completion_tokens: int
-    money: float | None
+    unreported: int
 
 
 @dataclass(frozen=True)

@@ -50,16 +50,30 @@ def pairs_of(names: Sequence[str], baseline: str | None) -> list[tuple[str, str]
 
 
 def compare_all(
-    judge: Judge, questions: Sequence[Question], outputs: Sequence[Outputs], baseline: str | None, results: Results
+    judge: Judge,
+    questions: Sequence[Question],
+    outputs: Sequence[Outputs],
+    baseline: str | None,
+    results: Results,
+    replay: bool = False,
 ) -> list[Pairing]:
     """Verdicts on the outputs of all pairs of policies. Stored verdicts are not asked again.
 
+    Args:
+        judge: The judge.
+        questions: The prompts.
+        outputs: The outputs of each policy.
+        baseline: The policy that the others are compared with; None for all with all.
+        results: Stored results.
+        replay: Use stored verdicts only.
+
     Raises:
         ConfigError: the judge fails, or gives no verdict on any comparison of two policies.
+        StoreError: with ``replay``, a comparison has no stored verdict.
     """
     by_name = {one.name: one for one in outputs}
     return [
-        _compare(judge, questions, by_name[policy], by_name[rival], results)
+        _compare(judge, questions, by_name[policy], by_name[rival], results, replay)
         for policy, rival in pairs_of(list(by_name), baseline)
     ]
 
@@ -73,15 +87,20 @@ def write_comparisons(root: Path, pairings: Sequence[Pairing]) -> None:
         "policy": pa.array([pairing.policy for pairing, _ in rows], pa.string()),
         "rival": pa.array([pairing.rival for pairing, _ in rows], pa.string()),
         "first_better": pa.array([verdict.first_better for verdict in verdicts], pa.float64()),
+        "orders": pa.array([verdict.orders for verdict in verdicts], pa.list_(pa.float64())),
         "scores": pa.array([verdict.scores for verdict in verdicts], pa.list_(pa.float64())),
         "explanation": pa.array([verdict.explanation for verdict in verdicts], pa.string()),
+        "unreadable": pa.array([verdict.unreadable for verdict in verdicts], pa.string()),
         "error": pa.array([verdict.error for verdict in verdicts], pa.string()),
+        "members": pa.array([verdict.members for verdict in verdicts], pa.list_(pa.float64())),
         "equal": pa.array([one.equal for _, one in rows], pa.bool_()),
     }
     write_table(root / COMPARISONS, columns)
 
 
-def _compare(judge: Judge, questions: Sequence[Question], own: Outputs, theirs: Outputs, results: Results) -> Pairing:
+def _compare(
+    judge: Judge, questions: Sequence[Question], own: Outputs, theirs: Outputs, results: Results, replay: bool
+) -> Pairing:
     both = [
         (question, mine, other)
         for question, mine, other in zip(questions, own.answers, theirs.answers, strict=True)
@@ -90,11 +109,9 @@ def _compare(judge: Judge, questions: Sequence[Question], own: Outputs, theirs: 
     asked = [
         Comparison(question.prompt, mine.text, other.text) for question, mine, other in both if mine.text != other.text
     ]
-    found = dict(
-        zip(asked, decide(judge, asked, results, f"{own.name} against {theirs.name}", "judge"), strict=True)
-        if asked
-        else ()
-    )
+    label = f"{own.name} against {theirs.name}"
+    verdicts = decide(judge, asked, results, label, "judge", replay) if asked else []
+    found = dict(zip(asked, verdicts, strict=True))
     tie = Verdict(0.5)
     return Pairing(
         own.name,

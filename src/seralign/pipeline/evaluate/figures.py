@@ -9,7 +9,8 @@ from seralign.evaluation.verdict_figures import verdict_figures
 from seralign.intervals import mean_interval
 from seralign.pipeline.evaluate.comparisons import Pairing
 from seralign.pipeline.evaluate.outputs import Outputs
-from seralign.runs.evaluated import PairFigures, PolicyFigures, RatingFigures
+from seralign.runs.evaluated import CostFigures, PairFigures, PolicyFigures, RatingFigures
+from seralign.servers.usage import Usage
 
 
 def policy_figures(outputs: Outputs) -> PolicyFigures:
@@ -33,7 +34,7 @@ def pair_figures(pairing: Pairing, length_control: bool, seed: int) -> PairFigur
     """Figures of the comparison of two policies. Each prompt is one comparison, so intervals are over prompts."""
     compared = pairing.compared
     verdicts = [one.verdict for one in compared]
-    found = verdict_figures([one.first_better for one in verdicts])
+    found = verdict_figures([one.first_better for one in verdicts], [one.orders for one in verdicts])
     failed = sum(one.error is not None for one in verdicts)
     return PairFigures(
         policy=pairing.policy,
@@ -61,3 +62,12 @@ def rating_figures(pairings: Sequence[Pairing], seed: int) -> tuple[RatingFigure
     policies, rivals, better, prompts = (list(column) for column in zip(*rows, strict=True))
     found = ratings(policies, rivals, better, prompts, seed=seed)
     return tuple(RatingFigures(one.policy, one.strength, one.win_rate) for one in found)
+
+
+def cost_figures(pairings: Sequence[Pairing]) -> CostFigures | None:
+    """What all verdicts together took; None if no server gave them."""
+    used = [one.verdict.usage for pairing in pairings for one in pairing.compared if one.verdict.usage is not None]
+    if not used:
+        return None
+    total = sum(used, Usage())
+    return CostFigures(total.requests, total.prompt_tokens, total.completion_tokens, total.unreported)

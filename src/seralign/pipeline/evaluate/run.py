@@ -13,7 +13,7 @@ from seralign.evaluation.judges import SCORER, Judge, make_judge
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.evaluation.scores import StoredScorer
 from seralign.pipeline.evaluate.comparisons import Pairing, compare_all, write_comparisons
-from seralign.pipeline.evaluate.figures import pair_figures, policy_figures, rating_figures
+from seralign.pipeline.evaluate.figures import cost_figures, pair_figures, policy_figures, rating_figures
 from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.folder import open_folder, write_outputs
 from seralign.pipeline.evaluate.outputs import Outputs, checked
@@ -38,7 +38,7 @@ class EvaluationResult:
     figures: EvaluationFigures
 
 
-def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None) -> EvaluationResult:
+def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, replay: bool = False) -> EvaluationResult:
     """Evaluate policies: get their outputs, let the judge compare them, and compute figures.
 
     Outputs and verdicts are stored as they come. An evaluation that is killed and started again asks for nothing twice,
@@ -48,9 +48,11 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None) -> Eva
         config: The evaluation.
         scorer: Scores responses: (prompts, responses) to one finite number each, higher is better. Replaces
             ``scorer`` of the configuration.
+        replay: Use stored verdicts only. The judge is not asked, and its server need not run.
 
     Raises:
-        SeralignError: a user error in configuration, data, a model, a server, the judge or the folder.
+        SeralignError: a user error in configuration, data, a model, a server, the judge or the folder; or with
+            ``replay``, a comparison has no stored verdict.
     """
     root = Path(expanded(config.out))
     policies = expand_rounds(config.policies)
@@ -64,7 +66,7 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None) -> Eva
         questions = read_questions(config.prompts)
         outputs = [_outputs(name, policy, config, questions, root, results) for name, policy in policies.items()]
         write_outputs(root, questions, outputs)
-        pairings = compare_all(judge, questions, outputs, config.baseline, results)
+        pairings = compare_all(judge, questions, outputs, config.baseline, results, replay)
         write_comparisons(root, pairings)
         figures = _figures(config, judge, questions, outputs, pairings)
         write_json(root / RESULTS, figures.to_dict())
@@ -113,5 +115,5 @@ def _figures(
         policies=tuple(policy_figures(one) for one in outputs),
         pairs=tuple(pair_figures(pairing, config.length_control, config.seed) for pairing in pairings),
         ratings=rating_figures(pairings, config.seed) if all_with_all else (),
-        cost=None,
+        cost=cost_figures(pairings),
     )
