@@ -4,7 +4,8 @@
 
 As ``round``, with a real model: 30 layers, width 576, a vocabulary of 49,152. The model is the one that
 ``make demo-llm`` converts. Its ChatML template is cut after the end token on both sides. A trained model ends its
-responses itself; those that are cut at 96 tokens make no pair on either side.
+responses itself, and each question asks for one short sentence; responses that are cut at 96 tokens make no pair on
+either side.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.models import copy_chatml_model
 from benchmarks.round import measure_round, round_job, round_sizes, write_round_rows
 
 _MAX_NEW_TOKENS = 96
+_SHORT = "Answer in one short sentence."
 
 
 def measure(options: Options, scratch: Path) -> dict[str, Any]:
@@ -28,7 +30,8 @@ def measure(options: Options, scratch: Path) -> dict[str, Any]:
     assert options.model is not None
     job = replace(round_job(options, scratch), max_new_tokens=_MAX_NEW_TOKENS)
     tokenizer, parameters = copy_chatml_model(options.model, scratch / "model")
-    write_round_rows(inputs.read_pairs(options.pairs), tokenizer, job)
+    raw = [row | {"prompt": f"{_SHORT} {row['prompt']}"} for row in inputs.read_pairs(options.pairs)]
+    write_round_rows(raw, tokenizer, job)
     figures = measure_round(job, options, (round_peer.side, round_ours.side, round_ours.preparation))
     return figures | {"sizes": round_sizes(job, parameters)}
 
