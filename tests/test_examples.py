@@ -78,6 +78,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/standard.yaml",
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
+        "examples/alpaca_eval/smollm2.yaml",
         "examples/from_python.py",
         "examples/own_data/pairs.jsonl",
         "examples/own_data/run.yaml",
@@ -200,6 +201,25 @@ def test_when_the_demo_has_nothing_to_show_or_to_share(overrides: dict[str, Any]
     second = beside(load_config(QUICKSTART, overrides))
     assert (None if second is None else second.sft is not None) is trains
     assert second is None or second.policy.model is None
+
+
+def test_alpaca_eval_on_smollm2_runs_on_rows_of_its_format(tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": at, "prompt": f"tell me {at}", "response_a": f"it is {at}", "response_b": "no", "p_b": at / 40}
+        for at in range(40)
+    ]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    save_text_model(tmp_path / "model", CHAT_TEMPLATE)
+    overrides = {"out": tmp_path / "run", "policy.model": tmp_path / "model", "data.pairs.path": pairs,
+                 "bootstrap.max_new_tokens": 8, "evaluation.max_new_tokens": 8}  # fmt: skip
+    flags = [str(part) for key, value in overrides.items() for part in (f"--{key}", value)]
+    assert main(["train", str(ROOT / "examples/alpaca_eval/smollm2.yaml"), *flags]) == 0
+
+    figures = figures_of(tmp_path / "run")
+    assert figures["data"]["sources"]["pairs"]["dropped"] == {"tie": 1}
+    assert figures["data"]["sources"]["pairs"]["soft"] == pytest.approx(38 / 39)
+    assert len(figures["rounds"]) >= 1
 
 
 @pytest.mark.real
