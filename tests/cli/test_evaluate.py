@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from evaluate_files import alpaca_rows, length, write_rows
+from evaluate_files import OUTPUTS, alpaca_rows, length, write_rows
 from forked import ends_by_itself
 
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
 from seralign.errors import ConfigError, StoreError
+from seralign.evaluation.difficulty import Outcomes
+from seralign.evaluation.length_control import length_control
 from seralign.intervals import share_interval
 from seralign.pipeline.evaluate.run import evaluate
 from seralign.runs.evaluated import CostFigures
@@ -54,6 +58,46 @@ def test_two_files_and_a_baseline(command: list[str], tmp_path: Path, capsys: py
     ]  # fmt: skip
 
 
+def test_files_that_alpaca_eval_reads(evaluation: dict[str, Any]) -> None:
+    """Preference is 1 for output_1, 2 for output_2, and 1.5 for a tie; its mean less 1 is the win rate."""
+    root = evaluate(evaluate_config(evaluation), length).folder / "alpaca_eval"
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*.json")) == [
+        "a/annotations_b.json", "a/model_outputs.json", "b/model_outputs.json",
+    ]  # fmt: skip
+    assert json.loads((root / "a" / "model_outputs.json").read_text()) == alpaca_rows("a", OUTPUTS["a"])
+    rows = json.loads((root / "a" / "annotations_b.json").read_text())
+    assert [row["preference"] for row in rows] == [2.0, 2.0, 1.5, 1.5]
+    assert {key: rows[0][key] for key in rows[0] if key != "annotator"} == {
+        "instruction": "Say 1.", "output_1": "one", "generator_1": "b", "output_2": "one, one", "generator_2": "a",
+        "preference": 2.0,
+    }  # fmt: skip
+    assert rows[0]["annotator"].startswith("scorer ")
+
+
+@pytest.mark.parametrize("side", ["baseline", "all"])
+def test_length_control_is_that_of_the_statistics(side: str, evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """Difficulty comes from the other policy against the same rival, turned where it was compared the other way."""
+    evaluation["policies"]["c"] = {"outputs": write_rows(tmp_path / "c.json", alpaca_rows("c", ["x" * 9, "y"] * 2))}
+    config = evaluate_config(evaluation | ({} if side == "baseline" else {"baseline": None}))
+    root, figures = (result := evaluate(config, length)).folder, result.figures
+    own, other = ("a", "c") if side == "baseline" else ("c", "a")
+    rows = read_table(root / "comparisons.parquet").to_pylist()
+    texts = {name: [row["output"] for row in read_table(root / "outputs.parquet").to_pylist() if row["policy"] == name]
+             for name in "abc"}  # fmt: skip
+
+    def outcomes(policy: str) -> Outcomes:
+        found = [row for row in rows if {row["policy"], row["rival"]} == {policy, "b"}]
+        better = [row["first_better"] if row["policy"] == policy else 1 - row["first_better"] for row in found]
+        longer = [len(mine) - len(theirs) for mine, theirs in zip(texts[policy], texts["b"], strict=True)]
+        return Outcomes([row["prompt_id"] for row in found], np.array(better), np.array(longer))
+
+    wanted = length_control(outcomes(own), [outcomes(other)]).controlled
+    assert wanted is not None
+    assert [one.length_controlled for one in figures.pairs if (one.policy, one.rival) == (own, "b")] == [wanted]
+    without = evaluate(replace(config, length_control=False, out=str(tmp_path / "w")), length).figures
+    assert {one.length_controlled for one in without.pairs} == {None}
+
+
 def test_all_against_all(evaluation: dict[str, Any], tmp_path: Path) -> None:
     """c beats both on every prompt; a beats b as above."""
     evaluation["policies"]["c"] = {"outputs": write_rows(tmp_path / "c.json", alpaca_rows("c", ["x" * 9] * 4))}
@@ -65,6 +109,11 @@ def test_all_against_all(evaluation: dict[str, Any], tmp_path: Path) -> None:
     assert all(one.strength.low is not None for one in figures.ratings)
 
 
+def contents(root: Path) -> dict[Path, bytes]:
+    """The files of an evaluation; its store is one of them only while it is unchanged."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.suffix != ".sqlite"}
+
+
 def test_it_ends_again_with_equal_files_and_asks_nobody(evaluation: dict[str, Any]) -> None:
     asked: list[str] = []
 
@@ -74,10 +123,10 @@ def test_it_ends_again_with_equal_files_and_asks_nobody(evaluation: dict[str, An
 
     root = evaluate(evaluate_config(evaluation), counted).folder
     assert sorted(asked) == ["3 3", "6 6", "one", "one, one", "two", "two, two"], "equal texts are not judged"
-    before = {path.name: path.read_bytes() for path in root.iterdir() if path.suffix != ".sqlite"}
+    before = contents(root)
     evaluate(evaluate_config(evaluation), counted)
     assert len(asked) == 6
-    assert {path.name: path.read_bytes() for path in root.iterdir() if path.suffix != ".sqlite"} == before
+    assert contents(root) == before
 
 
 # --- a judge that is asked in both orders

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from seralign.errors import DataError
 from seralign.evaluation.judges import Comparison, Judge, Verdict
 from seralign.evaluation.win_rates import decide
 from seralign.pipeline.evaluate.outputs import Output, Outputs
@@ -69,6 +70,7 @@ def compare_all(
 
     Raises:
         ConfigError: the judge fails, or gives no verdict on any comparison of two policies.
+        DataError: two policies have no prompt in common.
         StoreError: with ``replay``, a comparison has no stored verdict.
     """
     by_name = {one.name: one for one in outputs}
@@ -106,6 +108,8 @@ def _compare(
         for question, mine, other in zip(questions, own.answers, theirs.answers, strict=True)
         if mine is not None and other is not None
     ]
+    if not both:
+        raise DataError(f"policies: there is no prompt that both {own.name} and {theirs.name} have an output for")
     asked = [
         Comparison(question.prompt, mine.text, other.text) for question, mine, other in both if mine.text != other.text
     ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from seralign.evaluation.difficulty import Outcomes
+from seralign.evaluation.length_control import length_control
 from seralign.evaluation.rating import ratings
 from seralign.evaluation.verdict_figures import verdict_figures
-from seralign.intervals import mean_interval
+from seralign.intervals import Interval, mean_interval
 from seralign.pipeline.evaluate.comparisons import Pairing
 from seralign.pipeline.evaluate.outputs import Outputs
 from seralign.runs.evaluated import CostFigures, PairFigures, PolicyFigures, RatingFigures
@@ -30,8 +34,13 @@ def policy_figures(outputs: Outputs) -> PolicyFigures:
     )
 
 
-def pair_figures(pairing: Pairing, length_control: bool, seed: int) -> PairFigures:
-    """Figures of the comparison of two policies. Each prompt is one comparison, so intervals are over prompts."""
+def pair_figures(pairing: Pairing, controlled: Interval | None) -> PairFigures:
+    """Figures of the comparison of two policies. Each prompt is one comparison, so intervals are over prompts.
+
+    Args:
+        pairing: The comparison.
+        controlled: Its length-controlled win rate.
+    """
     compared = pairing.compared
     verdicts = [one.verdict for one in compared]
     found = verdict_figures([one.first_better for one in verdicts], [one.orders for one in verdicts])
@@ -41,7 +50,7 @@ def pair_figures(pairing: Pairing, length_control: bool, seed: int) -> PairFigur
         rival=pairing.rival,
         comparisons=len(compared),
         win_rate=found.win_rate,
-        length_controlled=None,
+        length_controlled=controlled,
         tie_rate=found.tie_rate,
         position_bias=found.position_bias,
         self_agreement=found.self_agreement,
@@ -49,6 +58,33 @@ def pair_figures(pairing: Pairing, length_control: bool, seed: int) -> PairFigur
         unreadable=found.unread - failed,
         failed=failed,
     )
+
+
+def controlled_rates(pairings: Sequence[Pairing], seed: int) -> list[Interval | None]:
+    """The length-controlled win rate of each pairing. Lengths are in characters.
+
+    How hard prompts are comes from the other policies that were compared with the same rival. None if the texts of a
+    pairing all differ by the same length.
+    """
+    found: dict[tuple[str, str], Outcomes] = {}
+    for pairing in pairings:
+        found[pairing.policy, pairing.rival] = _outcomes(pairing, 1)
+        found[pairing.rival, pairing.policy] = _outcomes(pairing, -1)
+    rates: list[Interval | None] = []
+    for pairing in pairings:
+        others = [
+            outcomes for (name, rival), outcomes in found.items() if rival == pairing.rival and name != pairing.policy
+        ]
+        rates.append(length_control(found[pairing.policy, pairing.rival], others, seed=seed).controlled)
+    return rates
+
+
+def _outcomes(pairing: Pairing, side: int) -> Outcomes:
+    """Outcomes of the policy (1) or of its rival (-1)."""
+    read = [one for one in pairing.compared if one.verdict.first_better is not None]
+    better = np.array([one.verdict.first_better for one in read], np.float64)
+    longer = np.array([len(one.own.text) - len(one.theirs.text) for one in read], np.float64)
+    return Outcomes([one.question.prompt.prompt_id for one in read], better if side == 1 else 1 - better, side * longer)
 
 
 def rating_figures(pairings: Sequence[Pairing], seed: int) -> tuple[RatingFigures, ...]:

@@ -13,7 +13,14 @@ from seralign.evaluation.judges import SCORER, Judge, make_judge
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.evaluation.scores import StoredScorer
 from seralign.pipeline.evaluate.comparisons import Pairing, compare_all, write_comparisons
-from seralign.pipeline.evaluate.figures import cost_figures, pair_figures, policy_figures, rating_figures
+from seralign.pipeline.evaluate.export import export
+from seralign.pipeline.evaluate.figures import (
+    controlled_rates,
+    cost_figures,
+    pair_figures,
+    policy_figures,
+    rating_figures,
+)
 from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.folder import open_folder, write_outputs
 from seralign.pipeline.evaluate.outputs import Outputs, checked
@@ -69,6 +76,7 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, rep
         pairings = compare_all(judge, questions, outputs, config.baseline, results, replay)
         write_comparisons(root, pairings)
         figures = _figures(config, judge, questions, outputs, pairings)
+        export(root, pairings, outputs, questions, judge.identity)
         write_json(root / RESULTS, figures.to_dict())
         return EvaluationResult(root, figures)
 
@@ -106,6 +114,7 @@ def _outputs(
 def _figures(
     config: EvaluateConfig, judge: Judge, questions: list[Question], outputs: list[Outputs], pairings: list[Pairing]
 ) -> EvaluationFigures:
+    controlled = controlled_rates(pairings, config.seed) if config.length_control else [None] * len(pairings)
     all_with_all = config.baseline is None and len(outputs) > 2
     return EvaluationFigures(
         judge=config.judge or SCORER,
@@ -113,7 +122,7 @@ def _figures(
         prompts=len(questions),
         baseline=config.baseline,
         policies=tuple(policy_figures(one) for one in outputs),
-        pairs=tuple(pair_figures(pairing, config.length_control, config.seed) for pairing in pairings),
+        pairs=tuple(pair_figures(*one) for one in zip(pairings, controlled, strict=True)),
         ratings=rating_figures(pairings, config.seed) if all_with_all else (),
         cost=cost_figures(pairings),
     )
