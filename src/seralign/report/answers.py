@@ -6,15 +6,12 @@ limited in bytes: texts are cut and, if necessary, prompts are left out. The hea
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from seralign.report.packing import LEVELS, block, cut_text, fewer
 from seralign.report.record import RunFigures
 from seralign.report.template_ends import template_ends
 from seralign.runs import Run
@@ -23,8 +20,6 @@ from seralign.runs.layout import BASELINE, INITIAL, SAMPLES, evaluation
 
 # Most prompts that are read, evenly over those of the evaluation.
 PROMPTS = 500
-# Longest texts in characters, prompts and answers; the first that fits is taken.
-_LEVELS = (10**9, 4000, 1500, 600, 300)
 
 
 @dataclass(frozen=True)
@@ -108,27 +103,20 @@ def _of_policy(run: Run, role: str) -> tuple[dict[str, tuple[str, Answer]], bool
 
 def pack_answers(answers: Answers, most: int) -> PackedAnswers:
     """Pack answers into at most ``most`` bytes."""
-    for prompts in _fewer(len(answers.prompts)):
-        for longest in _LEVELS if prompts == len(answers.prompts) else _LEVELS[-1:]:
+    for prompts in fewer(len(answers.prompts)):
+        for longest in LEVELS if prompts == len(answers.prompts) else LEVELS[-1:]:
             packed = _pack(answers, prompts, longest)
             if len(packed.block) <= most or prompts == 0:
                 return packed
     raise AssertionError("no prompts at all always fit")
 
 
-def _fewer(count: int) -> Iterator[int]:
-    while count:
-        yield count
-        count //= 2
-    yield 0
-
-
 def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
     places = [at * len(answers.prompts) // count for at in range(count)]
-    prompts = [_cut(answers.prompts[place], longest) for place in places]
+    prompts = [cut_text(answers.prompts[place], longest) for place in places]
     rows = [
         [
-            None if one is None else [*_cut(one.text, longest), one.length, one.finished, one.score]
+            None if one is None else [*cut_text(one.text, longest), one.length, one.finished, one.score]
             for one in answers.answers[place]
         ]
         for place in places
@@ -144,11 +132,4 @@ def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
         "longest": longest,
         "template": template_ends(pa.array([text for text, _ in prompts], pa.string())).to_dict(),
     }
-    text = json.dumps({"prompts": prompts, "answers": rows}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    block = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii")
-    return PackedAnswers(header, block)
-
-
-def _cut(text: str, longest: int) -> tuple[str, int]:
-    """The text's first characters, and how many are missing."""
-    return text[:longest], max(0, len(text) - longest)
+    return PackedAnswers(header, block({"prompts": prompts, "answers": rows}))

@@ -1,17 +1,12 @@
 """The report: one run, or several side by side, as one HTML file that needs no network and no other file.
 
 Only the file's own scripts run. A Content-Security-Policy lists them by their digests, and forbids all requests and
-making code or markup from strings. Text from data and models is escaped by Jinja, or is data that the scripts show as
-text.
+making code or markup from strings.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.metadata
-import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seralign.errors import SeralignError
@@ -35,6 +29,7 @@ from seralign.report.charts_rounds import NO_ANSWERS, policy_charts
 from seralign.report.charts_training import work_charts
 from seralign.report.columns import LOSS_COLUMNS, LOSSES
 from seralign.report.contents import RunContents
+from seralign.report.document import content_policy, embedded, environment, source
 from seralign.report.duels import duels
 from seralign.report.explorer import pack_pairs
 from seralign.report.facts import facts
@@ -107,16 +102,9 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     order = SUPERVISED if supervised else ORDER
     charts.sort(key=lambda chart: order.index(chart.key))
     numbers = count()
-    environment = Environment(
-        loader=PackageLoader("seralign.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = _source(environment, "report.css")
-    scripts = [_source(environment, name) for name in (*_VENDOR, *_OWN)]
+    templates = environment()
+    style = source(templates, "report.css")
+    scripts = [source(templates, name) for name in (*_VENDOR, *_OWN)]
     views = [(chart, [(next(numbers), panel) for panel in chart.panels]) for chart in charts]
     answers = [
         _answers(run, run.answers, place, ANSWERS // len(runs))
@@ -138,13 +126,13 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
         "charts": views,
         "answers": answers,
         "no_answers": NO_ANSWERS,
-        "specs": _json([panel.spec for chart in charts for panel in chart.panels]),
+        "specs": embedded([panel.spec for chart in charts for panel in chart.panels]),
         "style": style,
         "scripts": scripts,
-        "licences": _source(environment, "vendor/LICENSES.txt"),
-        "policy": _policy(style, scripts),
+        "licences": source(templates, "vendor/LICENSES.txt"),
+        "policy": content_policy(style, scripts),
     }
-    template = environment.get_template("report.html.j2")
+    template = templates.get_template("report.html.j2")
     frame = len(template.render(context, explorers=[]).encode()) + 20_000
     pairs = {run.name: 0 if run.pairs is None else len(run.pairs) for run in runs}
     most = _limit(sum(pairs.values())) - frame
@@ -204,7 +192,7 @@ def _answers(run: RunContents, answers: Answers, place: int, most: int) -> dict[
     return {
         "name": run.name,
         "place": place,
-        "header": _json(header),
+        "header": embedded(header),
         "block": Markup(packed.block),
         "sentences": said,
     }
@@ -217,7 +205,7 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
     links = [(name, quote(os.fsencode(os.path.relpath(root / name, folder)))) for name in run.tables]
     return {
         "name": run.name,
-        "header": _json(packed.header | {"first_all": _first_all(run.figures)}),
+        "header": embedded(packed.header | {"first_all": _first_all(run.figures)}),
         "blocks": {name: Markup(block) for name, block in packed.blocks.items()},
         "has_carried": bool(packed.header["carried"]),
         "sentences": _sentences(packed.header, coloured),
@@ -256,45 +244,3 @@ def _limit(pairs: int) -> int:
     (few, small), (many, large) = SMALL, LARGE
     part = min(max((pairs - few) / (many - few), 0.0), 1.0)
     return round(small + part * (large - small))
-
-
-def _source(environment: Environment, name: str) -> Markup:
-    """A file of ours, as it is."""
-    assert environment.loader is not None
-    return Markup(environment.loader.get_source(environment, name)[0])
-
-
-def _json(value: Any) -> Markup:
-    """JSON inside a script element: ASCII, and nothing that could end the element."""
-    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def _finite(value: Any) -> Any:
-    """Null in place of what JSON cannot say; a training that diverged has such figures."""
-    if isinstance(value, dict):
-        return {name: _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _policy(style: str, scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy: nothing but these scripts and this style."""
-    parts = {
-        "default-src": "'none'",
-        "script-src": " ".join(map(_hash, scripts)),
-        "style-src": _hash(style),
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "require-trusted-types-for": "'script'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in parts.items())
-
-
-def _hash(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
-
-
-def _shown(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

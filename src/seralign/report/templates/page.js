@@ -35,6 +35,39 @@ function appendText(parent, text) {
   parent.append(text.slice(from));
 }
 
+// Unpacks a block of gzip in base64.
+async function inflate(id) {
+  const base64 = document.getElementById(id).textContent;
+  let bytes;
+  if (Uint8Array.fromBase64) {
+    bytes = Uint8Array.fromBase64(base64);
+  } else {
+    const binary = atob(base64);
+    bytes = new Uint8Array(binary.length);
+    for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+  }
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+// Numbers with thousands separators and a true minus sign.
+const FORMATS = [0, 1, 2].map(
+  (digits) =>
+    new Intl.NumberFormat("en", {
+      minimumFractionDigits: digits,
+      maximumFractionDigits: digits,
+      signDisplay: "negative",
+    }),
+);
+const figure = (value, digits = 2) => (Number.isNaN(value) ? "–" : FORMATS[digits].format(value).replace("-", "−"));
+const signed = (value, digits = 2) => (value > 0 ? "+" : "") + figure(value, digits);
+
+// What was cut off a text to keep the page small.
+function lost(units) {
+  if (!units) return [];
+  return [element("span", { class: "lost" }, ` … ${units.toLocaleString("en")} more characters, in the run's tables`)];
+}
+
 // A prompt in a list, without what all prompts begin and end with: a template's. What is left may be all of it.
 const question = (text, { start, end }) => plain(text.slice(start, text.length - end));
 

@@ -1,16 +1,6 @@
 "use strict";
 // The pair that is looked at, and what the list shows of a pair: figures, a line of its margins, coloured tokens.
 
-const FORMATS = [0, 1, 2].map(
-  (digits) =>
-    new Intl.NumberFormat("en", {
-      minimumFractionDigits: digits,
-      maximumFractionDigits: digits,
-      signDisplay: "negative",
-    }),
-);
-const figure = (value, digits = 2) => (Number.isNaN(value) ? "–" : FORMATS[digits].format(value).replace("-", "−"));
-const signed = (value, digits = 2) => (value > 0 ? "+" : "") + figure(value, digits);
 const originName = (origin) => (origin === "offline" ? "offline" : origin.replace("generated:", "round "));
 const reasonName = (reason) => (reason === "kept" ? "trained on" : plain(reason));
 
@@ -40,12 +30,6 @@ function line(pairs, row) {
   svg.append(draw("polyline", { points: points.join(" "), fill: "none", stroke: "currentColor", "stroke-width": 1.5 }));
   for (const [cx, cy] of points) svg.append(draw("circle", { cx, cy, r: 1.8, fill: "currentColor" }));
   return svg;
-}
-
-// What was cut off a text to keep the page small.
-function lost(units) {
-  if (!units) return [];
-  return [element("span", { class: "lost" }, ` … ${units.toLocaleString("en")} more characters, in the run's tables`)];
 }
 
 // Seven steps from much less to much more likely than under the reference.

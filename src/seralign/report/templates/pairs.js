@@ -9,20 +9,6 @@ const NO_TEXT = 2 ** 32 - 1;
 // Whether a round trained on the pair, or, not trained yet, selected it.
 const isTaken = (reason) => reason === "kept" || reason === "selected";
 
-async function inflate(id) {
-  const base64 = document.getElementById(id).textContent;
-  let bytes;
-  if (Uint8Array.fromBase64) {
-    bytes = Uint8Array.fromBase64(base64);
-  } else {
-    const binary = atob(base64);
-    bytes = new Uint8Array(binary.length);
-    for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
-  }
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
-}
-
 function arrays(layout, buffer) {
   const found = {};
   let at = 0;
