@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seralign.config import RunConfig, load_config
+    from seralign.config.evaluate import EvaluateConfig, load_evaluate_config
     from seralign.errors import SeralignError
     from seralign.objectives import DPO, IPO, SFT, Objective, ResponseValues, SimPO, SLiC
     from seralign.pipeline import RunResult, train
+    from seralign.pipeline.evaluate.run import EvaluationResult, evaluate
     from seralign.policy.logprobs import response_logps
     from seralign.records import Example, Prompt
     from seralign.report.figures import run_figures
@@ -31,6 +33,8 @@ _WHERE = {
     "DPO": "objectives",
     "IPO": "objectives",
     "Objective": "objectives",
+    "EvaluateConfig": "config.evaluate",
+    "EvaluationResult": "pipeline.evaluate.run",
     "Example": "records",
     "PreferenceTrainer": "training.trainer",
     "Prompt": "records",
@@ -43,7 +47,9 @@ _WHERE = {
     "ScoredPairs": "rewards.scored_pairs",
     "SeralignError": "errors",
     "SimPO": "objectives",
+    "evaluate": "pipeline.evaluate.run",
     "load_config": "config",
+    "load_evaluate_config": "config.evaluate",
     "read_run": "runs",
     "response_logps": "policy.logprobs",
     "run_figures": "report.figures",
@@ -55,6 +61,8 @@ __all__ = [
     "DPO",
     "IPO",
     "SFT",
+    "EvaluateConfig",
+    "EvaluationResult",
     "Example",
     "Objective",
     "PreferenceTrainer",
@@ -67,7 +75,9 @@ __all__ = [
     "ScoredPairs",
     "SeralignError",
     "SimPO",
+    "evaluate",
     "load_config",
+    "load_evaluate_config",
     "read_run",
     "response_logps",
     "run_figures",

@@ -13,6 +13,7 @@ import yaml
 from evaluate_files import OUTPUTS, alpaca_rows, length, write_rows
 from forked import ends_by_itself
 
+import seralign
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
 from seralign.errors import ConfigError, StoreError
@@ -52,6 +53,7 @@ def test_two_files_and_a_baseline(command: list[str], tmp_path: Path, capsys: py
     assert [(one["name"], one["answered"], one["characters"]["mean"]) for one in figures["policies"]] == [
         ("a", 4, 23 / 4), ("b", 4, 13 / 4),
     ]  # fmt: skip
+    assert "compared with b, judged by scorer" in (tmp_path / "evaluation" / "report.html").read_text(encoding="utf-8")
     rows = read_table(tmp_path / "evaluation" / "comparisons.parquet").to_pylist()
     assert [(row["first_better"], row["scores"], row["equal"]) for row in rows] == [
         (1.0, [8.0, 3.0], False), (1.0, [8.0, 3.0], False), (0.5, [3.0, 3.0], False), (0.5, None, True),
@@ -107,6 +109,14 @@ def test_all_against_all(evaluation: dict[str, Any], tmp_path: Path) -> None:
     assert [one.policy for one in figures.ratings] == ["c", "a", "b"]
     assert sum(one.strength.mean for one in figures.ratings) == pytest.approx(0.0, abs=1e-6)
     assert all(one.strength.low is not None for one in figures.ratings)
+
+
+def test_it_is_reached_from_python(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "evaluate.yaml"
+    file.write_text(yaml.safe_dump(evaluation), encoding="utf-8")
+    result = seralign.evaluate(seralign.load_evaluate_config(file, {"length_control": False}), length)
+    assert isinstance(result, seralign.EvaluationResult)
+    assert result.figures.pairs[0].win_rate == share_interval([1.0, 1.0, 0.5, 0.5])
 
 
 def contents(root: Path) -> dict[Path, bytes]:

@@ -28,12 +28,15 @@ def main(arguments: list[str]) -> None:
     config = load_evaluate_config(given.config, parse_overrides(rest))
 
     from seralign.cli.console import stdout, tell
-    from seralign.pipeline.evaluate.run import evaluate
-    from seralign.report.evaluation_tables import tables
+    from seralign.pipeline.evaluate.run import PAGE, evaluate
+    from seralign.report.evaluation_tables import headline, notes, tables
     from seralign.tables import terminal
 
     result = evaluate(config, replay=given.replay)
     console = stdout()
+    tell(headline(result.figures))
     for names, each in tables(result.figures):
         console.print(terminal(each, names=names))
-    tell(f"{result.folder}: results.json, outputs.parquet, comparisons.parquet")
+    for note in notes(result.figures):
+        tell(note)
+    tell(f"Answers and verdicts side by side: {result.folder / PAGE}")

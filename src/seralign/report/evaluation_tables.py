@@ -6,7 +6,19 @@ from collections.abc import Iterator
 
 from seralign.intervals import Interval
 from seralign.runs.evaluated import EvaluationFigures, PairFigures, PolicyFigures, RatingFigures
-from seralign.tables import ABSENT, Column, Table, interval, number, percent, share, signed, table, without_empty
+from seralign.tables import (
+    ABSENT,
+    Column,
+    Table,
+    interval,
+    number,
+    percent,
+    quantity,
+    share,
+    signed,
+    table,
+    without_empty,
+)
 
 _PAIRS: tuple[Column[PairFigures], ...] = (
     Column("policy", lambda one: one.policy),
@@ -36,6 +48,34 @@ _RATINGS: tuple[Column[RatingFigures], ...] = (
     Column("strength", lambda one: _ends(one.strength), "log-odds"),
     Column("win rate against the others", lambda one: share(one.win_rate)),
 )
+
+
+def headline(figures: EvaluationFigures) -> str:
+    """The evaluation in one sentence."""
+    against = "all compared with all" if figures.baseline is None else f"compared with {figures.baseline}"
+    prompts = quantity(figures.prompts, "prompt")
+    return f"{len(figures.policies)} policies on {prompts}, {against}, judged by {figures.judge}."
+
+
+def notes(figures: EvaluationFigures) -> list[str]:
+    """What the figures mean, and what the judge took."""
+    said = ["A tie counts one half of a win. All intervals are 95%, over prompts."]
+    if any(one.length_controlled is not None for one in figures.pairs):
+        said.append("Length-controlled: the win rate if all answers were equally long, in characters.")
+    if any(one.position_bias is not None for one in figures.pairs):
+        said.append(
+            "Position bias: percentage points that the answer shown first gains over one half; asking both orders "
+            "takes it out of the win rate. Self-agreement: share of comparisons with the same winner in both orders."
+        )
+    if figures.cost is not None:
+        cost = figures.cost
+        said.append(
+            f"The judge answered {quantity(cost.requests, 'request')}: {cost.prompt_tokens:,} tokens of questions and "
+            f"{cost.completion_tokens:,} of answers"
+            + (f"; {quantity(cost.unreported, 'request')} without a report of tokens" if cost.unreported else "")
+            + "."
+        )
+    return said
 
 
 def tables(figures: EvaluationFigures) -> Iterator[tuple[int, Table]]:

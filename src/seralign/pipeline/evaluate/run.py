@@ -24,15 +24,18 @@ from seralign.pipeline.evaluate.figures import (
 from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.folder import open_folder, write_outputs
 from seralign.pipeline.evaluate.outputs import Outputs, checked
+from seralign.pipeline.evaluate.page import configuration_table, shown_prompts
 from seralign.pipeline.evaluate.prompts import Question, read_questions
 from seralign.pipeline.evaluate.sampled import expand_rounds, sampled_outputs
 from seralign.pipeline.evaluate.served import served_outputs
 from seralign.progress import say
+from seralign.report.evaluation_page import write_evaluation
 from seralign.runs.evaluated import EvaluationFigures
 from seralign.runs.files import disk_errors, locked, write_json
 from seralign.runs.results import Results
 
 RESULTS = "results.json"
+PAGE = "report.html"
 # The store of outputs and verdicts, where ``sample_answers`` puts it.
 STORE = "results.sqlite"
 
@@ -77,6 +80,8 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, rep
         write_comparisons(root, pairings)
         figures = _figures(config, judge, questions, outputs, pairings)
         export(root, pairings, outputs, questions, judge.identity)
+        shown = shown_prompts(questions, outputs, pairings)
+        write_evaluation(figures, shown, configuration_table(config), root.name, root / PAGE)
         write_json(root / RESULTS, figures.to_dict())
         return EvaluationResult(root, figures)
 
