@@ -158,6 +158,11 @@ def _irepo(c: Sides, r: Sides, p: Tensor) -> Tensor:
 
 
 CASES: list[Case] = [
+    Case("reward", (0.018150, 0.818150), lambda c, r: -log_s(sums(c, r))),
+    Case(
+        "reward", (5.778150, 6.578150), lambda c, r: -log_s(sums(c, r)) + 0.01 * (c.policy + r.policy) ** 2,
+        {"center": 0.01},
+    ),
     *_both("dpo", lambda h: -log_s(0.1 * h), ratios, 0.474077, 0.554355, 0.574077, beta=0.1),
     *_both("ipo", lambda h: (h - 5) ** 2, ratios, 0.0, 4.0, 20.0, beta=0.1),
     *_both("slic", lambda h: torch.clamp(1 - 0.1 * h, min=0), ratios, 0.5, 0.7, 0.7, beta=0.1),

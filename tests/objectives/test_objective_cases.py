@@ -182,6 +182,8 @@ def test_the_reward_takes_tensors_arrays_and_numbers(case: Case) -> None:
 @each
 def test_settings_go_through_a_configuration(case: Case) -> None:
     values = {"out": "x", "world": {}, "objective": {"name": case.name} | case.settings}
+    if case.name == "reward":
+        values |= {"rounds": 1, "evaluation": {"prompts": 0, "token_pairs": 0}}
     config = load_config(None, values)
     assert config.objective.primary == case.objective
     assert load_config(None, to_dict(config)) == config

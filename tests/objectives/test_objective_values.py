@@ -14,7 +14,9 @@ from torch import Tensor
 from seralign.config import load_config, to_dict
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, IPO, OBJECTIVES, SFT, ResponseValues, SimPO, SLiC
+from seralign.objectives.base import head_of
 
+REWARD_MODELS = ("reward", "reward_ranking", "reward_scores")
 BETA = {"dpo": 0.1, "ipo": 0.1, "slic": 0.1, "simpo": 2.0}
 
 
@@ -166,7 +168,17 @@ def test_reward_takes_tensors_arrays_and_numbers(name: str) -> None:
 
 def test_what_each_objective_reads() -> None:
     found = {name: (each.uses_reference, each.reads, each.unit) for name, each in OBJECTIVES.items()}
-    without = ("simpo", "alpha_po", "cpo", "orpo", "slic_hf", "unlikelihood")
+    without = (
+        "simpo",
+        "alpha_po",
+        "cpo",
+        "orpo",
+        "slic_hf",
+        "unlikelihood",
+        "reward",
+        "reward_ranking",
+        "reward_scores",
+    )
     assert {name for name, read in found.items() if read == (False, "all", "example")} == set(without)
     assert found["nll"] == (False, "first", "example")
     assert found["sft"] == (False, "first", "token")
@@ -174,7 +186,7 @@ def test_what_each_objective_reads() -> None:
     assert set(others) == {(True, "all", "example")}
     forms = {name: set(each.forms) for name, each in OBJECTIVES.items()}
     assert {name: own for name, own in forms.items() if own != {"pair"}} == {
-        "plackett_luce": {"ranking"}, "kto": {"label"},
+        "plackett_luce": {"ranking"}, "kto": {"label"}, "reward_ranking": {"ranking"}, "reward_scores": {"scores"},
         "nll": {"pair", "ranking", "demonstration"}, "sft": {"pair", "ranking", "demonstration"},
     }  # fmt: skip
 
@@ -189,6 +201,8 @@ def test_simpo_runs_without_reference_and_dpo_refuses() -> None:
 def test_every_objective_is_configured_by_its_name() -> None:
     for name, kind in OBJECTIVES.items():
         rounds = {"rounds": 1} if kind.reads == "first" or kind.forms == {"label"} else {}
+        if head_of(kind()) == "reward":
+            rounds = {"rounds": 1, "evaluation": {"prompts": 0, "token_pairs": 0}}
         config = load_config(None, {"out": "x", "world": {}, "objective.name": name, **rounds})
         assert config.objective.name == name
         assert config.objective.primary == kind()

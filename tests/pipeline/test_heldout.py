@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from small_run import small_config
 
 import seralign.pipeline.context as context
 import seralign.rewards.cached_logprobs as scoring
-import seralign.training.trainer as trainer
+import seralign.training.train as training
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table
 from seralign.data.tokens import make_encoder
 from seralign.pipeline import train
 from seralign.pipeline.data import read_data
+from seralign.policy.heads import LANGUAGE_MODEL
 from seralign.runs import Run
 from seralign.runs.cache import response_key
 from seralign.runs.data_figures import DataFigures
@@ -32,7 +34,7 @@ def forward_passes(config: RunConfig, patched: pytest.MonkeyPatch) -> tuple[Run,
     """A run, and how many held-out responses went through a model in each of its stages."""
     found: dict[str, int] = {}
     stage, keys = "", set[bytes]()
-    forward, values, say = scoring.forward, trainer.response_logps, context.say
+    forward, values, say = scoring.forward, LANGUAGE_MODEL.values, context.say
 
     def watch_stage(text: str) -> None:
         nonlocal stage
@@ -54,9 +56,7 @@ def forward_passes(config: RunConfig, patched: pytest.MonkeyPatch) -> tuple[Run,
 
     patched.setattr(context, "say", watch_stage)
     patched.setattr(scoring, "forward", watch_scoring)
-    patched.setattr(
-        trainer.PreferenceTrainer.__init__, "__kwdefaults__", {"values": watch_trainer, "first_values": None}
-    )
+    patched.setattr(training, "HEADS", {"language_model": replace(LANGUAGE_MODEL, values=watch_trainer)})
     run = train(config).run
     return run, {name: count for name, count in found.items() if count}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from seralign.checks import require
 from seralign.config.fields import keys_below
@@ -11,7 +11,7 @@ from seralign.config.hints import unknown_key
 from seralign.config.values import build, shown, typed
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, Objective, ObjectiveSum, Term, sum_name
-from seralign.objectives.base import NEEDS
+from seralign.objectives.base import NEEDS, HeadName, head_of
 from seralign.plugins import load_plugin, plugin_errors
 from seralign.records import FORMS
 
@@ -34,7 +34,14 @@ def read_objective(values: Any) -> ObjectiveSum:
     if isinstance(values, list):
         if not values:
             raise ConfigError(f"{KEY}: expected a section with keys and values, or a list of sections, got []")
-        return ObjectiveSum(tuple(_term(one, f"{KEY}[{place}]") for place, one in enumerate(values)))
+        terms = tuple(_term(one, f"{KEY}[{place}]") for place, one in enumerate(values))
+        for place, term in enumerate(terms):
+            if head_of(term.objective) != head_of(terms[0].objective):
+                raise ConfigError(
+                    f"{KEY}[{place}].name: {term.name} and {terms[0].name} cannot be added: a reward model has no "
+                    "output layer of a language model; train one of them"
+                )
+        return ObjectiveSum(terms)
     return ObjectiveSum((_term(values, KEY),))
 
 
@@ -130,6 +137,7 @@ def _class(name: str, key: str) -> type[Objective]:
     allowed |= {
         "needs": (isinstance(needs, frozenset | set) and needs <= set(NEEDS), f"a frozenset of {', '.join(NEEDS)}"),
         "hard_labels": (isinstance(getattr(kind, "hard_labels", False), bool), "True or False"),
+        "head": (head_of(cast(Any, kind)) in get_args(HeadName), f"one of {', '.join(get_args(HeadName))}"),
         "initial_state": (
             isinstance(state, tuple) and all(isinstance(number, int | float) for number in state),
             "a tuple of numbers",
@@ -137,7 +145,7 @@ def _class(name: str, key: str) -> type[Objective]:
     }
     for what, (is_right, rule) in allowed.items():
         if not is_right:
-            raise ConfigError(f"{key}.name: {name}.{what} must be {rule}, got {getattr(kind, what)!r}")
+            raise ConfigError(f"{key}.name: {name}.{what} must be {rule}, got {getattr(kind, what, None)!r}")
     if "state" in needs and not (state and hasattr(kind, "next_state")):
         raise ConfigError(f"{key}.name: {name}.needs has state, so it must have initial_state and next_state")
     for taken in {"name", "weight"}.intersection(fields):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from seralign.checks import require
 from seralign.config.data import DataConfig, WorldConfig
 from seralign.config.policy import PolicyConfig, ReferenceConfig
+from seralign.config.reward_run import check_reward_run
 from seralign.config.rounds import (
     BootstrapConfig,
     CrossfitConfig,
@@ -82,6 +83,8 @@ class RunConfig:
         self._check_single()
         self._check_made()
         self._check_moving()
+        if not self.objective.samples:
+            check_reward_run(self)
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.crossfit is not None:
             raise ConfigError(f"crossfit: it makes labels soft, and {hard[0]} has no form for those; remove crossfit")

@@ -26,6 +26,7 @@ from seralign.objectives.nll import NLL
 from seralign.objectives.orpo import ORPO
 from seralign.objectives.plackett_luce import PlackettLuce
 from seralign.objectives.r_dpo import LengthRegularizedDPO
+from seralign.objectives.reward import Reward, RewardRanking, RewardScores
 from seralign.objectives.robust import RobustDPO
 from seralign.objectives.sft import SFT
 from seralign.objectives.simpo import SimPO
@@ -70,6 +71,9 @@ __all__ = [
     "ObjectiveSum",
     "PlackettLuce",
     "ResponseValues",
+    "Reward",
+    "RewardRanking",
+    "RewardScores",
     "RobustDPO",
     "SLiC",
     "SLiCHF",
@@ -116,4 +120,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "kto": KTO,
     "nll": NLL,
     "sft": SFT,
+    "reward": Reward,
+    "reward_ranking": RewardRanking,
+    "reward_scores": RewardScores,
 }

@@ -29,6 +29,9 @@ all examples of the step, log-probabilities of tokens under policy and reference
 their collisions, and a second response of each example, which answers another prompt."""
 NEEDS: tuple[Need, ...] = get_args(Need)
 
+HeadName = Literal["language_model", "reward"]
+"""What a model says of a response: its log-probability, or its reward (``seralign.policy.heads``)."""
+
 Array = TypeVar("Array", "Tensor", "np.ndarray", float)
 
 
@@ -157,7 +160,8 @@ class Objective(Protocol):
     An objective that reads more than the values of its examples says so in a class variable ``needs``, a frozenset of
     ``NEEDS``. One that needs ``state`` is a ``StatefulObjective``. One whose loss has no form for a soft label sets the
     class variable ``hard_labels`` to True; pairs with another p than 0 or 1 are then refused. One that needs more than
-    two responses of each ranking says how many in ``least_responses``.
+    two responses of each ranking says how many in ``least_responses``. One that trains another head than that of a
+    language model names it in the class variable ``head``.
 
     Attributes:
         beta: Strength of the implicit reward: reward = beta * ``reward``.
@@ -217,6 +221,11 @@ def hard_labels(objective: Objective) -> bool:
 def least_responses(objective: Objective) -> int:
     """The fewest responses of an example that the loss is defined for."""
     return getattr(objective, "least_responses", 1)
+
+
+def head_of(objective: Objective) -> HeadName:
+    """The head that the objective trains."""
+    return getattr(objective, "head", "language_model")
 
 
 def log_ratio(policy: Array, reference: Array | None) -> Array:

@@ -49,18 +49,31 @@ class PlackettLuce:
 
     def loss(self, responses: ResponseValues) -> Tensor:
         """[N]."""
-        import torch
-        from torch.nn.functional import logsigmoid
+        rewards = self.reward(responses.policy, responses.reference, responses.lengths)
+        return chosen_losses(responses, rewards, self.beta, self.top)
 
-        rewards = responses.padded(self.reward(responses.policy, responses.reference, responses.lengths), 0.0)
-        # Ranks of absent responses are infinite here and minus infinite there: they are below none, and none is below.
-        ranks, others = (responses.padded(responses.preference, fill) for fill in (torch.inf, -torch.inf))
-        below = others[:, None, :] > ranks[:, :, None]
-        chosen = below.any(dim=2)
-        if self.top is not None:
-            chosen &= (ranks[:, None, :] < ranks[:, :, None]).sum(dim=2) < self.top
-        margins = self.beta * (rewards[:, :, None] - rewards[:, None, :])[chosen]
-        # Of two responses this is the margin itself, so that the loss is that of dpo.
-        against = torch.where(below[chosen], -margins, -torch.inf).logsumexp(dim=1)
-        losses = -logsigmoid(-against)
-        return losses.new_zeros(responses.examples).index_add(0, chosen.nonzero()[:, 0], losses)
+
+def chosen_losses(responses: ResponseValues, rewards: Tensor, beta: float = 1.0, top: int | None = None) -> Tensor:
+    """The loss of Plackett and Luce [N], from rewards [R] of ranked responses.
+
+    Args:
+        responses: Of N rankings.
+        rewards: [R], without beta.
+        beta: Strength of the rewards.
+        top: As in ``PlackettLuce``.
+    """
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    padded = responses.padded(rewards, 0.0)
+    # Ranks of absent responses are infinite here and minus infinite there: they are below none, and none is below.
+    ranks, others = (responses.padded(responses.preference, fill) for fill in (torch.inf, -torch.inf))
+    below = others[:, None, :] > ranks[:, :, None]
+    chosen = below.any(dim=2)
+    if top is not None:
+        chosen &= (ranks[:, None, :] < ranks[:, :, None]).sum(dim=2) < top
+    margins = beta * (padded[:, :, None] - padded[:, None, :])[chosen]
+    # Of two responses this is the margin itself, so that the loss is that of dpo.
+    against = torch.where(below[chosen], -margins, -torch.inf).logsumexp(dim=1)
+    losses = -logsigmoid(-against)
+    return losses.new_zeros(responses.examples).index_add(0, chosen.nonzero()[:, 0], losses)

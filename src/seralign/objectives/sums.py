@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seralign.objectives.base import Need, Objective, needs_of
+from seralign.objectives.base import HeadName, Need, Objective, head_of, needs_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class ObjectiveSum:
     def uses_reference(self) -> bool:
         """Whether a term reads log-probabilities of the reference."""
         return any(term.objective.uses_reference for term in self.terms)
+
+    @property
+    def head(self) -> HeadName:
+        """The head that all terms train."""
+        return head_of(self.terms[0].objective)
+
+    @property
+    def samples(self) -> bool:
+        """Whether what is trained can answer prompts."""
+        return self.head == "language_model"
 
 
 def sum_name(terms: Sequence[tuple[str, float]]) -> str:

@@ -19,9 +19,9 @@ from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
 from seralign.pipeline.saved import SavedPolicy
-from seralign.policy.admission import model_settings, positions
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams
+from seralign.policy.settings import model_settings, positions
 from seralign.records import Candidate, Prompt, content_id
 from seralign.runs import Run
 from seralign.runs.layout import DATA, PROMPTS

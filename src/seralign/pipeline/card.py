@@ -24,6 +24,15 @@ from seralign.tables import code, percent
 
 # If rounding leaves less than this share of the change, the card has a warning.
 KEPT = 0.9
+_REWARD_MODEL = "A reward model (AutoModelForSequenceClassification with one label), trained on preferences"
+_POLICY_FIGURES = (
+    "\nScores are by the run's scorer; KL is the mean log-ratio to the reference on sampled answers, in nats;",
+    f"held-out {ACCURACY}. Intervals are 95%.\n",
+)
+_REWARD_FIGURES = (
+    "\nHeld-out accuracy: share of pairs of responses whose better one has the higher reward, ties half. Margins are",
+    "differences of rewards. Intervals are 95%. The reward is read at the last token of a response, its end token.\n",
+)
 
 
 def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapter: bool, base_model: str | None) -> str:
@@ -49,8 +58,11 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
     elif (source := config.data.pairs or config.data.demonstrations) is not None and not is_built_in:
         datasets = _files(source)
-    head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    head["tags"] = ["seralign", "preference-optimization", *(term.name for term in config.objective.terms)]
+    is_policy = config.objective.samples
+    head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers"}
+    head["pipeline_tag"] = "text-generation" if is_policy else "text-classification"
+    tag = "preference-optimization" if is_policy else "reward-model"
+    head["tags"] = ["seralign", tag, *(term.name for term in config.objective.terms)]
     head["tags"] += ["sera"] if config.rounds > 1 else []
     if base_model is not None:
         head["base_model"] = base_model
@@ -69,9 +81,14 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
-        f"A policy aligned with preferences {method}, made with seralign from {name}.\n",
+        f"{f'A policy aligned with preferences {method}' if is_policy else _REWARD_MODEL}, made with seralign from "
+        f"{name}.\n",
         f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} {what}",
-        f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}",
+        *(
+            [f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}"]
+            if is_policy
+            else []
+        ),
         f"- **Objective**: {described(whole['objective'])}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),
         *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
@@ -79,8 +96,7 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
         "## Figures\n",
         policies_markdown(found),
-        "\nScores are by the run's scorer; KL is the mean log-ratio to the reference on sampled answers, in nats;",
-        f"held-out {ACCURACY}. Intervals are 95%.\n",
+        *(_POLICY_FIGURES if is_policy else _REWARD_FIGURES),
         "## Warnings\n",
         warnings_markdown(found.warnings) + "\n",
     ]

@@ -19,6 +19,7 @@ from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import Scorer
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.inputs import settings, tokenizer_inputs
+from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.progress import say
@@ -98,7 +99,7 @@ class Loop:
 
     def sampled_policy(self, policy: Policy) -> SampledPolicy:
         """A policy to sample from, with its training weights; cast if scoring is in bfloat16."""
-        load = self._loader(policy, sampling_dtype(self.config))
+        load = self._loader(policy, sampling_dtype(self.config), LANGUAGE_MODEL)
         return sampled_policy(self.config, policy, self.tokenizer, self.end_tokens, load)
 
     def load(self, policy: Policy, dtype: str, **how: Any) -> nn.Module:
@@ -116,8 +117,8 @@ class Loop:
         precision is the same as in training, so that both can use the same cached values."""
         precision = self.config.scoring.dtype
         weights = "float32" if precision == "float32" else self.config.policy.dtype
-        load = self._loader(policy, weights)
-        return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention)
+        load = self._loader(policy, weights, self.head)
+        return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention, self.head)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy as the trainer runs it: same weights and precision, so that step 0 agrees to the last bit."""
@@ -125,14 +126,20 @@ class Loop:
         return ScoringPolicy(
             policy.name,
             policy.digest,
-            self._loader(policy, config.policy.dtype),
+            self._loader(policy, config.policy.dtype, self.head),
             config.policy.dtype,
             config.training.precision,
             self._attention,
+            self.head,
         )
 
-    def _loader(self, policy: Policy, weights: str) -> Callable[[], nn.Module]:
-        return partial(self.load, policy, weights)
+    @property
+    def head(self) -> Head:
+        """The head that the rounds train."""
+        return HEADS[self.objective.head]
+
+    def _loader(self, policy: Policy, weights: str, head: Head) -> Callable[[], nn.Module]:
+        return partial(self.load, policy, weights, head=head)
 
     @property
     def _attention(self) -> str:

@@ -20,8 +20,8 @@ from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.pipeline.inputs import ENCODING, settings, tokenizer_inputs
 from seralign.policy.adapters import vocabulary_rows
-from seralign.policy.admission import model_settings, positions
 from seralign.policy.identity import PolicySource
+from seralign.policy.settings import model_settings, positions
 from seralign.preferences.converting import convert_table
 from seralign.runs import Run
 from seralign.runs.data_figures import DataFigures, SourceFigures

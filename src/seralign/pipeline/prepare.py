@@ -11,6 +11,7 @@ from seralign.pipeline.context import Policy
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.admission import check_mergeable, check_model
 from seralign.policy.bases import other_base
+from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource, fetch, finite_digest
 from seralign.progress import say
 from seralign.report.notes import on_other_base
@@ -34,18 +35,24 @@ def reference_policy(config: RunConfig, policy: PolicySource) -> Policy | None:
 
 def base_policy(config: RunConfig) -> Policy:
     """The configured model (and adapter), with its digest."""
-    source = checked_source(base_source(config), config.policy)
+    source = checked_source(base_source(config), config.policy, start_head(config))
     return hashed_policy("initial", source, str(config.policy.model), "policy")
 
 
-def checked_source(source: PolicySource, config: PolicyConfig) -> PolicySource:
+def start_head(config: RunConfig) -> Head:
+    """The head that the configured model may have besides that of a language model: that of the rounds, unless a
+    supervised training comes before them."""
+    return LANGUAGE_MODEL if config.sft is not None else HEADS[config.objective.head]
+
+
+def checked_source(source: PolicySource, config: PolicyConfig, head: Head = LANGUAGE_MODEL) -> PolicySource:
     """A model (and adapter) as local folders, checked.
 
     Raises:
         ModelError: the model does not exist or cannot be trained.
     """
     found = fetch(source)
-    check_model(found, config)
+    check_model(found, config, head=head)
     if config.merges:
         check_mergeable(found, config)
     return found

@@ -19,6 +19,7 @@ from seralign.pipeline.composing import Compose, ComposedPairs
 from seralign.pipeline.crossfit import Crossfit, OtherFolds
 from seralign.pipeline.deciding import Decide
 from seralign.pipeline.evaluating import Evaluation
+from seralign.pipeline.evaluating_rewards import RewardEvaluation
 from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, Round, rounds, trained_in
 from seralign.pipeline.policies import Policies
 from seralign.pipeline.precision import Precision
@@ -60,7 +61,8 @@ def _later(config: RunConfig) -> Iterator[Stage[Context]]:
     if config.sft is not None:
         yield Training(SFT, BASE, Demonstrations(), section="sft")
     yield Policies()
-    yield Evaluation(INITIAL)
+    if config.objective.samples:
+        yield Evaluation(INITIAL)
     if config.crossfit is not None:
         copies = tuple(fold_stage(number) for number in range(config.crossfit.folds))
         for number, copy in enumerate(copies):
@@ -85,7 +87,10 @@ def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
         yield Compose(this)
     rows = ComposedPairs(this) if this.is_reviewed else FirstPairs()
     yield Training(training(this.policy), this.start, rows, this.reference)
-    yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
+    if config.objective.samples:
+        yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
+    else:
+        yield RewardEvaluation(this.policy)
     if config.evaluation.token_pairs and not config.demonstrations_alone:
         yield Tokens(this.index)
     yield Decide(this.index)

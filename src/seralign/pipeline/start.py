@@ -15,8 +15,9 @@ from seralign.pipeline.context import Loop, Policy, run_results
 from seralign.pipeline.data import Tables, read_tables
 from seralign.pipeline.engines import check_samplers, run_judge, run_scorer
 from seralign.pipeline.precision import rates
-from seralign.pipeline.prepare import base_source, checked_source, hashed_policy, reference_policy
+from seralign.pipeline.prepare import base_source, checked_source, hashed_policy, reference_policy, start_head
 from seralign.policy.abilities import packed_length
+from seralign.policy.heads import HEADS
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.policy.speed import Rates
@@ -59,7 +60,7 @@ class Start:
         """
         # A configured model exists before the world does: in the world ``own`` it answers the prompts.
         config = self.config if self.given.policy.model is None else self.given
-        return checked_source(base_source(config), config.policy)
+        return checked_source(base_source(config), config.policy, start_head(config))
 
     @cached_property
     def base(self) -> Policy:
@@ -94,7 +95,7 @@ class Start:
         found = run_scorer(self.run, config, self.scorer)
         judge = run_judge(config, found, self.results)
         check_samplers(config, base, tokenizer, ends)
-        length = packed_length(base.source, config.policy)
+        length = packed_length(base.source, config.policy, HEADS[config.objective.head].families)
         return Loop(config, self.run, tokenizer, ends, config.objective, length, None, self.results, found, judge)
 
     @cached_property

@@ -25,6 +25,7 @@ from seralign.pipeline.inputs import FORWARD
 from seralign.pipeline.reference import first_packs, reference_logps, reference_token_logps
 from seralign.pipeline.rows import Rows
 from seralign.pipeline.stage import Context
+from seralign.policy.heads import HEADS
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.token_logps import TokenLogps
 from seralign.progress import say
@@ -101,8 +102,9 @@ class Training:
             own = scored(folder / REFERENCE, table, first_packs(plan))
             if held is not None and held_packs is not None:
                 held_own = scored(folder / REFERENCE_HELDOUT, held, held_packs)
-        before = None
-        if held is not None and held_packs is not None and objective.compares:
+        before, head = None, HEADS[objective.head]
+        # The values of a head that begins with this training are nobody's.
+        if held is not None and held_packs is not None and objective.compares and objective.samples:
             before = known_heldout(loop, start, held, held_packs)
         data = TrainingData(
             table, plan, own.logps, held, held_packs, held_own.logps, before, moves, own.tokens, held_own.tokens
@@ -111,10 +113,11 @@ class Training:
         seed = loop.seed(self.name, "training")
         # A new adapter's weights are drawn when the model is loaded, before the trainer sets its seed.
         set_seed(seed)
-        model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter)
+        model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter, head=head)
+        tokenizer = head.prepare(model, loop.tokenizer, loop.end_tokens)
         measured = train(
             model,
-            loop.tokenizer,
+            tokenizer,
             data,
             objective,
             config,
@@ -127,7 +130,7 @@ class Training:
         digest = _saved_digest(loop, folder / POLICY, start)
         if held is not None and held_packs is not None and objective.compares:
             for step, policy in ((0, start), (plan.steps, replace(start, digest=digest))):
-                if step in measured.heldout_values:
+                if (step or objective.samples) and step in measured.heldout_values:
                     keep_heldout(loop, policy, held, held_packs, measured.heldout_values[step])
         if digest == start.digest:
             say(

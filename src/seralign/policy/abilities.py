@@ -1,4 +1,4 @@
-"""What an architecture supports: packed rows, and an output layer that is computed in chunks.
+"""What an architecture supports: packed rows, and an output layer that is computed in chunks or at some places alone.
 
 Both are tried on a few tokens when a model is first used, and compared with a plain forward pass. An unknown
 architecture is slow at worst, never wrong.
@@ -20,13 +20,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, one_line
-from seralign.policy.admission import model_settings
 from seralign.policy.attention import PACKED
-from seralign.policy.forward import has_virtual_tokens, inner_model, token_logps
+from seralign.policy.forward import end_rewards, has_virtual_tokens, inner_model, is_reward_model, token_logps
 from seralign.policy.identity import PolicySource
 from seralign.policy.packing import pack_sequences, pad_sequences
+from seralign.policy.settings import model_settings
 from seralign.progress import say_once
 
+_ALL_LOGITS = "the logits of all tokens are computed at once, not in chunks"
 _LAYERS = {"full_attention", "sliding_attention"}
 # Tokens for the trial: two prompts, one of them with two responses.
 _PROBE = [([5, 3], [7, 1, 4]), ([2, 6, 3], [4, 4]), ([5, 3], [2, 7, 7, 5])]
@@ -45,7 +46,8 @@ class Abilities:
     Args:
         attention: Attention implementation that the model was loaded with; None if it is not a transformers model.
         longest: Tokens of the longest sequence in a packed row; 0 if the model cannot take packed rows.
-        own_head: Whether the model must compute the logits of all tokens itself.
+        own_head: Whether the model must compute the logits of all tokens itself; of a reward model, whether it must
+            choose the place of its score itself.
     """
 
     attention: str | None
@@ -91,8 +93,7 @@ def check_causal(model: nn.Module) -> None:
     ids_3T[2, 0] += 1
     ids_3T %= rows
     with torch.autocast(device.type, enabled=False):
-        output: Any = inner(input_ids=ids_3T, attention_mask=torch.ones_like(ids_3T), use_cache=False, return_dict=True)
-    plain, later, earlier = output.logits[:, _EARLY - 1].float().log_softmax(dim=-1).clamp(min=-1e4)
+        plain, later, earlier = _early(inner, ids_3T)
     moved, scale = (later - plain).abs().max(), (earlier - plain).abs().max()
     if moved > _LEAK * scale + 1e-6:
         raise ModelError(
@@ -102,15 +103,31 @@ def check_causal(model: nn.Module) -> None:
     _CAUSAL.add(inner)
 
 
+def _early(inner: Any, ids_3T: Tensor) -> Tensor:
+    """What each of three texts says at its early place: [3, V] log-probabilities, or [3, 1] rewards."""
+    if is_reward_model(inner):
+        ends = torch.arange(3, device=ids_3T.device) * ids_3T.shape[1] + _EARLY - 1
+        mask = torch.ones_like(ids_3T)
+        return end_rewards(inner, ids_3T, mask, ends, own_attention=None, own_head=False)[:, None]
+    output = inner(input_ids=ids_3T, attention_mask=torch.ones_like(ids_3T), use_cache=False, return_dict=True)
+    return output.logits[:, _EARLY - 1].float().log_softmax(dim=-1).clamp(min=-1e4)
+
+
 def keep_attention(model: nn.Module) -> None:
     """Never pack rows for this model, because the user chose its attention implementation."""
     _CHOSEN.add(inner_model(model))
 
 
-def packed_length(source: PolicySource, config: PolicyConfig) -> int:
-    """Tokens of the longest sequence in a packed row of a policy, judged from its settings without its weights."""
+def packed_length(source: PolicySource, config: PolicyConfig, families: Any = MODEL_FOR_CAUSAL_LM_MAPPING) -> int:
+    """Tokens of the longest sequence in a packed row of a model, judged from its settings without its weights.
+
+    Args:
+        source: The model.
+        config: How it is loaded.
+        families: The class of the model by the class of its settings: ``Head.families``.
+    """
     settings = model_settings(source, config)
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    found: Any = families.get(type(settings), None)
     model_class = found[0] if isinstance(found, tuple) else found
     return 0 if config.attention is not None or model_class is None else _packed_length(model_class, settings)[0]
 
@@ -140,15 +157,21 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     was_training = inner.training
     inner.eval()
     try:
-        check_causal(inner)
-        wanted = _logps(inner, pad_sequences, name, own_head=True)
+        if not is_reward_model(inner):
+            check_causal(inner)
+        wanted = _values(inner, pad_sequences, name, own_head=True)
         head = _differs(inner, pad_sequences, name, wanted, own_head=False)
+        if is_reward_model(inner) and head is None:
+            check_causal(inner)
+        elif is_reward_model(inner):
+            longest, why = 0, "it chooses the place of its score itself"
         packed = _differs(inner, pack_sequences, name, wanted, own_head=head is not None) if longest else None
     finally:
         inner.train(was_training)
     kind = type(inner).__name__
     if head is not None:
-        say_once(f"{kind}: the logits of all tokens are computed at once, not in chunks: {head}")
+        how = "each response is scored alone" if is_reward_model(inner) else _ALL_LOGITS
+        say_once(f"{kind}: {how}: {head}")
     if packed is not None:
         longest, why = 0, packed
     if why:
@@ -156,12 +179,15 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     return Abilities(name, longest, head is not None)
 
 
-def _logps(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
+def _values(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
+    """What the model says of the trial's responses: log-probabilities of their tokens, or rewards."""
     vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
     sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
-    batch: dict[str, Any] = {key: value.to(device) for key, value in make(sequences).items() if key != "lengths"}
+    leaves_out = {"lengths", "source", "target"} if is_reward_model(inner) else {"lengths", "ends"}
+    batch: dict[str, Any] = {key: value.to(device) for key, value in make(sequences).items() if key not in leaves_out}
+    compute = end_rewards if is_reward_model(inner) else token_logps
     with torch.autocast(device.type, enabled=False):
-        return token_logps(inner, **batch, own_attention=attention, own_head=own_head).float()
+        return compute(inner, **batch, own_attention=attention, own_head=own_head).float()
 
 
 def _differs(
@@ -170,7 +196,11 @@ def _differs(
     """Why a faster way cannot be used: its error, or that its results differ from the plain way's. None if it can."""
     close = _ROUNDING[inner.dtype]
     try:
-        found = _logps(inner, make, attention, own_head=own_head)
+        found = _values(inner, make, attention, own_head=own_head)
     except Exception as error:  # unknown code can fail in any way
         return f"{type(error).__name__}: {one_line(error)}"
-    return None if torch.allclose(found, wanted, rtol=close, atol=close) else "the log-probabilities would differ"
+    return None if torch.allclose(found, wanted, rtol=close, atol=close) else f"the {_what(inner)} would differ"
+
+
+def _what(inner: Any) -> str:
+    return "rewards" if is_reward_model(inner) else "log-probabilities"

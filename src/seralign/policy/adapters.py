@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError, brief
-from seralign.policy.admission import model_settings
 from seralign.policy.forward import inner_model
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, check_adapter_folder, open_tensors, read_json
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.settings import model_settings
 
 WEIGHTS = "adapter_model.safetensors"
 # Last parts of the names of input and output embeddings.
@@ -57,8 +57,13 @@ def load_adapter(model: PreTrainedModel, source: PolicySource, trainable: bool) 
     return loaded
 
 
-def fresh_adapter(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
+def fresh_adapter(model: PreTrainedModel, lora: LoraConfig, task: str) -> nn.Module:
     """Add an untrained LoRA adapter, which does not change the model's output.
+
+    Args:
+        model: The model.
+        lora: The adapter.
+        task: ``Head.task``. With ``SEQ_CLS`` the score is trained, and saved with the adapter.
 
     Raises:
         ModelError: the model lacks the target modules.
@@ -67,9 +72,7 @@ def fresh_adapter(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
     from peft import get_peft_model
 
     try:
-        settings = PeftLoraConfig(
-            r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, task_type="CAUSAL_LM"
-        )
+        settings = PeftLoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=lora.target_modules, task_type=task)
         with quiet_transformers():
             return get_peft_model(model, settings)
     except ValueError as error:

@@ -5,30 +5,27 @@ Some models that pass attend to later tokens, which only a forward pass shows; `
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError, brief
-from seralign.hub import silence
+from seralign.policy.heads import LANGUAGE_MODEL, Head
 from seralign.policy.identity import (
     ADAPTER_SETTINGS,
     PolicySource,
     check_adapter_folder,
     check_folder,
     read_json,
-    unasked,
 )
 from seralign.policy.order import sees_later, unknown_rope
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.settings import model_settings
 
-OWN_CODE = "policy.trust_remote_code: the {} has its own code; set trust_remote_code to true to run it"
 _NEEDED = "a causal language model is needed"
 # The ending of an architecture's name, and the kind of model that it stands for.
 _ENDINGS = {
@@ -50,61 +47,27 @@ _SOUND = (
     "audio_config", "speech_config", "audio_encoder", "audio_encoder_config", "num_mel_bins", "feat_extract_norm",
     "sampling_rate", "audio_channels",
 )  # fmt: skip
+_TASKS = {"CAUSAL_LM": "causal language model", "SEQ_CLS": "reward model"}
 _VIRTUAL = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"}
 
 
-def positions(settings: PretrainedConfig) -> int:
-    """The longest sequence that a model accepts, in tokens; ``sys.maxsize`` if its settings do not say."""
-    found = getattr(settings.get_text_config(), "max_position_embeddings", None) or sys.maxsize
-    return found if found > 0 else sys.maxsize  # XLNet has -1 for none
-
-
-def model_settings(source: PolicySource, config: PolicyConfig) -> PretrainedConfig:
-    """Read the settings of a policy's model (``config.json``), without its weights.
-
-    Raises:
-        ModelError: the settings cannot be read, transformers does not know the model, or the model has its own code
-            and the configuration does not allow to run it.
-    """
-    why = None if Path(source.model).is_dir() else silence()
-    try:
-        raw, _ = PretrainedConfig.get_config_dict(source.model, revision=source.revision)
-        own_code = _needs_own_code(raw)
-    except Exception as error:
-        if why is not None:
-            raise ModelError(unasked(source.model, why)) from None
-        raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
-    if own_code and not config.trust_remote_code:
-        raise ModelError(OWN_CODE.format("model"))
-    model_type = raw.get("model_type")
-    if "AutoConfig" not in (raw.get("auto_map") or {}) and model_type not in CONFIG_MAPPING:
-        what = "config.json has no model_type" if model_type is None else f"unknown model_type {model_type!r}"
-        raise ModelError(f"{source.model}: transformers does not know this model: {what}")
-    try:
-        with quiet_transformers():
-            return AutoConfig.from_pretrained(
-                source.model, revision=source.revision, trust_remote_code=config.trust_remote_code
-            )
-    except Exception as error:
-        raise ModelError(f"{source.model}: config.json cannot be read: {brief(error)}") from None
-
-
-def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy") -> None:
+def check_model(source: PolicySource, config: PolicyConfig, key: str = "policy", head: Head = LANGUAGE_MODEL) -> None:
     """Check that a model is a causal language model that can be trained and scored as configured.
 
     Args:
         source: Folders or hub names.
         config: How models are loaded.
         key: Section of the configuration that names the model.
+        head: What it is trained to say; it may have that head already.
 
     Raises:
         ModelError: it cannot; the message says what the model is and what to give instead.
     """
-    settings = check_kind(source, config, key)
+    settings = check_kind(source, config, key, head)
     if config.attention is not None:
-        _check_attention(settings, config)
+        _check_attention(settings, config, head)
     if config.lora is not None and isinstance(config.lora.target_modules, list):
-        _check_targets(settings, config, config.lora.target_modules)
+        _check_targets(settings, config, head, config.lora.target_modules)
     if key == "policy" and config.dtype == "float16" and source.adapter and config.lora is None:
         _check_parts_of(Path(source.adapter))
     if getattr(settings, "quantization_config", None) is not None and not (source.adapter or config.lora):
@@ -128,13 +91,16 @@ def check_mergeable(source: PolicySource, config: PolicyConfig) -> None:
         )
 
 
-def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> PretrainedConfig:
+def check_kind(
+    source: PolicySource, config: PolicyConfig, key: str = "", head: Head = LANGUAGE_MODEL
+) -> PretrainedConfig:
     """Check that a model is a causal language model, and that its adapter belongs to one.
 
     Args:
         source: Folders or hub names.
         config: How models are loaded.
         key: Section of the configuration that names the model; empty if a command names it.
+        head: The head that it is opened with; it may have that head or the one of a language model.
 
     Returns:
         The model's settings.
@@ -149,34 +115,42 @@ def check_kind(source: PolicySource, config: PolicyConfig, key: str = "") -> Pre
     except ModelError as error:
         named = key and not str(error).startswith("policy.")
         raise ModelError(f"{key}.model: {error}" if named else str(error)) from None
-    what = _other_kind(settings)
+    what = _other_kind(settings, head)
     if what is not None:
         raise ModelError(f"{f'{key}.model' if key else source.model}: {what}; {_NEEDED}")
+    _check_head(settings, head, f"{key}.model: {source.model}" if key else source.model)
     _check_pad(source, settings)
     if why := unknown_rope(settings):
         raise ModelError(f"{f'{key}.model: ' if key else ''}{source.model}: {why}")
     if source.adapter is not None and Path(source.adapter).is_dir():
-        _check_adapter(Path(source.adapter), f"{key}.adapter: " if key else "")
+        _check_adapter(Path(source.adapter), f"{key}.adapter: " if key else "", config, head)
     return settings
 
 
-def _needs_own_code(raw: dict[str, Any]) -> bool:
-    auto_map = raw.get("auto_map") or {}
-    known = raw.get("model_type") in CONFIG_MAPPING
-    if "AutoConfig" in auto_map and not known:
-        return True
-    has_class = known and CONFIG_MAPPING[raw["model_type"]] in MODEL_FOR_CAUSAL_LM_MAPPING
-    return "AutoModelForCausalLM" in auto_map and not has_class
+def _check_head(settings: PretrainedConfig, head: Head, named: str) -> None:
+    """Check that transformers can open the model with a head, and that the head has the right size."""
+    if settings.__class__ not in head.families:
+        family = type(settings).__name__.removesuffix("Config")
+        raise ModelError(
+            f"{named}: transformers has no class of {family} for a {head.kind} "
+            f"({head.opens.__name__}); give a model of another family, such as llama, qwen or mistral"
+        )
+    name = next(iter(settings.architectures or ()), "")
+    labels = head.options.get("num_labels")
+    if labels is not None and name.endswith(head.architectures) and settings.num_labels != labels:
+        raise ModelError(
+            f"{named}: {name} has {settings.num_labels} labels; a reward model has one (num_labels: 1 in config.json)"
+        )
 
 
-def _other_kind(settings: PretrainedConfig) -> str | None:
-    """What the model is, if it is not a causal language model; else None."""
+def _other_kind(settings: PretrainedConfig, head: Head) -> str | None:
+    """What the model is, if it is neither a causal language model nor one with the given head; else None."""
     family = type(settings).__name__.removesuffix("Config")
     name = next(iter(settings.architectures or ()), family)
     if settings.is_encoder_decoder:
         return f"{family} is an encoder-decoder"
     for ending, kind in _ENDINGS.items():
-        if name.endswith(ending) and not getattr(settings, "is_decoder", False):
+        if name.endswith(ending) and ending not in head.architectures and not getattr(settings, "is_decoder", False):
             return f"{name} is {kind}"
     if "AutoModelForCausalLM" in (getattr(settings, "auto_map", None) or {}):
         return None
@@ -213,11 +187,11 @@ def _check_pad(source: PolicySource, settings: PretrainedConfig) -> None:
         )
 
 
-def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
+def _check_attention(settings: PretrainedConfig, config: PolicyConfig, head: Head) -> None:
     """Build the model without weights, with the configured attention."""
     try:
         with quiet_transformers(), torch.device("meta"):
-            AutoModelForCausalLM.from_config(
+            head.opens.from_config(
                 settings, attn_implementation=config.attention, trust_remote_code=config.trust_remote_code
             )
     except Exception as error:
@@ -226,10 +200,10 @@ def _check_attention(settings: PretrainedConfig, config: PolicyConfig) -> None:
         ) from None
 
 
-def _check_targets(settings: PretrainedConfig, config: PolicyConfig, targets: list[str]) -> None:
+def _check_targets(settings: PretrainedConfig, config: PolicyConfig, head: Head, targets: list[str]) -> None:
     """Build the model without weights, and check that it has every module that gets an adapter."""
     with quiet_transformers(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
+        model = head.opens.from_config(settings, trust_remote_code=config.trust_remote_code)
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     names = [name for name, _ in model.named_modules()]
     for target in targets:
@@ -238,14 +212,16 @@ def _check_targets(settings: PretrainedConfig, config: PolicyConfig, targets: li
             raise ModelError(f"policy.lora.target_modules: the model has no module {target!r}; it has {known}")
 
 
-def _check_adapter(folder: Path, key: str) -> None:
+def _check_adapter(folder: Path, key: str, config: PolicyConfig, head: Head) -> None:
     check_adapter_folder(folder, key.partition(".")[0] or "policy")
     settings = read_json(folder / ADAPTER_SETTINGS)
     task, kind = settings.get("task_type"), settings.get("peft_type")
-    if task not in (None, "CAUSAL_LM"):
+    wanted = "CAUSAL_LM" if config.merges else head.task  # a merged adapter is a part of the model
+    if task not in (None, wanted):
+        merges = "; set policy.lora to train a new adapter on both" if task == "CAUSAL_LM" and head.task != task else ""
         raise ModelError(
-            f"{key}{folder} was trained for another task ({task} in {ADAPTER_SETTINGS}); give an adapter for a causal "
-            "language model (CAUSAL_LM)"
+            f"{key}{folder} was trained for another task ({task} in {ADAPTER_SETTINGS}); give an adapter for a "
+            f"{_TASKS[wanted]} ({wanted}){merges}"
         )
     if kind in _VIRTUAL:
         raise ModelError(

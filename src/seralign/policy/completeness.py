@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from seralign.errors import ModelError
+from seralign.policy.heads.base import NOTHING
 from seralign.policy.identity import SETTINGS, PolicySource, open_tensors, weight_files
 
 # Tensors that old versions of transformers saved needlessly: rotary frequencies and causal masks.
@@ -19,7 +20,13 @@ _DERIVED = re.compile(
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
 
-def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -> None:
+def check_whole(
+    source: PolicySource,
+    settings: PretrainedConfig,
+    report: Any,
+    added: re.Pattern[str] = NOTHING,
+    dropped: re.Pattern[str] = NOTHING,
+) -> None:
     """Check that a model's files and settings describe the same weights.
 
     transformers itself initialises missing weights at random and ignores superfluous ones. With a ``config.json`` of
@@ -29,6 +36,8 @@ def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -
         source: Named in errors.
         settings: Settings that the model was built from.
         report: Loading info of ``from_pretrained(..., output_loading_info=True)``, with mismatched sizes ignored.
+        added: Names of weights that may be missing, those of a new head.
+        dropped: Names of weights that may be left over, those of another head.
 
     Raises:
         ModelError: weights are missing, left over or of another shape; names some of them and the setting.
@@ -42,11 +51,12 @@ def check_whole(source: PolicySource, settings: PretrainedConfig, report: Any) -
             f"{source.model}: {len(misshapen)} weights do not have the shape that {SETTINGS} gives: {name} is "
             f"{_shape(found)} in the files and {_shape(wanted)} by {SETTINGS}{f' (see {keys})' if keys else ''}"
         )
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(key for key in report["missing_keys"] if not added.fullmatch(key)):
         raise ModelError(
             f"{source.model}: {len(missing)} weights are missing in the files ({_some(missing)}){_depth(source, text)}"
         )
-    if left_over := sorted(key for key in report["unexpected_keys"] if not _DERIVED.search(key)):
+    unknown = (key for key in report["unexpected_keys"] if not _DERIVED.search(key) and not dropped.fullmatch(key))
+    if left_over := sorted(unknown):
         raise ModelError(
             f"{source.model}: the files hold {len(left_over)} weights that {SETTINGS} does not describe "
             f"({_some(left_over)}){_depth(source, text) or f'; give the {SETTINGS} that belongs to these weights'}"

@@ -1,6 +1,6 @@
-"""One forward pass, from token ids to the log-probabilities of target tokens.
+"""One forward pass, from token ids to the log-probabilities of target tokens, or to the rewards of responses.
 
-Legend: B rows, T tokens of a row, N target tokens, W width of the hidden states, V vocabulary.
+Legend: B rows, T tokens of a row, N target tokens, R responses, W width of the hidden states, V vocabulary.
 """
 
 from __future__ import annotations
@@ -52,14 +52,8 @@ def token_logps(
     Returns:
         [N] float32, in nats; [N, 2] with ``collisions``.
     """
-    inner = inner_model(model)
-    packed = is_layout(attention_mask)
-    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
-    if packed and input_ids.device.type != "cpu":
-        inputs["attention_mask"] = block_mask(attention_mask, input_ids.device)
-    if position_ids is not None:
-        inputs["position_ids"] = position_ids
-    with _attention(inner, PACKED if packed else own_attention):
+    inner, inputs = inner_model(model), _inputs(input_ids, attention_mask, position_ids)
+    with _attention(inner, PACKED if is_layout(attention_mask) else own_attention):
         if own_head:
             logits = _rows(model(**inputs).logits, source).float()
             found = logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=1)
@@ -67,6 +61,55 @@ def token_logps(
         with _head_replaced(inner, source, target, collisions):
             found = model(**inputs).logits
             return found[0] if collisions else found.view(-1)
+
+
+def end_rewards(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    ends: Tensor,
+    position_ids: Tensor | None = None,
+    *,
+    own_attention: str | None,
+    own_head: bool,
+) -> Tensor:
+    """The score of a reward model at the last token of each response.
+
+    Args:
+        model: A model for sequence classification with one label, with or without wrappers and an adapter.
+        input_ids: [B, T].
+        attention_mask: [B, T], or the layout of a packed row.
+        ends: [R] place in the flattened ``input_ids`` of the last token of each response.
+        position_ids: [B, T], for packed rows.
+        own_attention: As for ``token_logps``.
+        own_head: Let the model choose the place of its score, one row at a time; each row is one response.
+
+    Returns:
+        [R] float32.
+    """
+    inner = inner_model(model)
+    with _attention(inner, PACKED if is_layout(attention_mask) else own_attention):
+        if own_head:
+            counts = attention_mask.sum(dim=1).tolist()
+            rows = [input_ids[row : row + 1, :count] for row, count in enumerate(counts)]
+            found = [model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0] for ids in rows]
+            return torch.cat(found).float()
+        with _score_replaced(inner, ends):
+            return model(**_inputs(input_ids, attention_mask, position_ids)).logits[0]
+
+
+def is_reward_model(inner: Any) -> bool:
+    """Whether a model has a score instead of an output layer over the vocabulary."""
+    return isinstance(inner, PreTrainedModel) and type(inner).__name__.endswith("ForSequenceClassification")
+
+
+def _inputs(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+    if is_layout(attention_mask) and input_ids.device.type != "cpu":
+        inputs["attention_mask"] = block_mask(attention_mask, input_ids.device)
+    if position_ids is not None:
+        inputs["position_ids"] = position_ids
+    return inputs
 
 
 def inner_model(model: nn.Module) -> Any:
@@ -138,3 +181,33 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor, collisions: bool)
             head.forward = replaced
         if cap is not None:
             setattr(text, _CAP, cap)
+
+
+@contextmanager
+def _score_replaced(inner: Any, ends: Tensor) -> Iterator[None]:
+    """Let the score return the rewards [R] of all responses, whatever row and place the model then reads.
+
+    The layer is computed in the data type of its weights, which in mixed precision are float32.
+    """
+    score, text = inner.score, inner.config.get_text_config()
+    pad = text.pad_token_id
+    forward: Callable[[Tensor], Tensor] = score.forward
+    replaced = vars(score).get("forward")  # hooks that move weights between devices replace it too
+
+    def rewards(hidden: Tensor) -> Tensor:
+        rows = _rows(hidden, ends).to(next(score.parameters()).dtype)
+        with torch.autocast(rows.device.type, enabled=False):
+            found = forward(rows).float()
+        return found.view(1, 1, -1).expand(*hidden.shape[:2], -1)
+
+    score.forward = rewards
+    # Without a padding token, transformers refuses several rows; here it decides nothing.
+    text.pad_token_id = 0 if pad is None else pad
+    try:
+        yield
+    finally:
+        text.pad_token_id = pad
+        if replaced is None:
+            del score.forward
+        else:
+            score.forward = replaced

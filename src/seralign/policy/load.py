@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
 from seralign.config import LoraConfig, PolicyConfig
@@ -17,12 +17,13 @@ from seralign.errors import ModelError, brief
 from seralign.hub import silence
 from seralign.policy.abilities import keep_attention
 from seralign.policy.adapters import fresh_adapter, load_adapter, merged
-from seralign.policy.admission import OWN_CODE
 from seralign.policy.completeness import check_whole
+from seralign.policy.heads import LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource, read_json, unasked
 from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free_before
+from seralign.policy.settings import OWN_CODE
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _TOKENIZER_FILES = (
@@ -89,9 +90,15 @@ def end_tokens(source: PolicySource, tokenizer: PreTrainedTokenizerBase) -> froz
 
 
 def load_model(
-    source: PolicySource, config: PolicyConfig, dtype: str, *, trainable: bool = False, lora: LoraConfig | None = None
+    source: PolicySource,
+    config: PolicyConfig,
+    dtype: str,
+    *,
+    trainable: bool = False,
+    lora: LoraConfig | None = None,
+    head: Head = LANGUAGE_MODEL,
 ) -> nn.Module:
-    """Load a causal language model on this process's device, with dropout off.
+    """Load a causal model with its head on this process's device, with dropout off.
 
     Dropout stays off in training too, so that policy and reference agree to the last bit while their weights do.
 
@@ -102,18 +109,20 @@ def load_model(
         trainable: Whether an adapter's weights may train. The weights of a full model always may.
         lora: Add a new adapter, which changes no output until it is trained. An adapter of ``source`` is merged into
             the model first.
+        head: What the model says of a response. A head that the model lacks is initialised at random, and takes the
+            place of its own.
 
     Raises:
         ModelError: no such model, weights missing or not in safetensors, or an adapter that does not fit.
     """
     free_before(Path(source.model))
-    model: Any = _load_base(source, config, dtype)
+    model: Any = _load_base(source, config, dtype, head)
     fuse_norms(model)
     if source.adapter is not None:
         model = load_adapter(model, source, trainable)
         model = model if lora is None else merged(model, source)
     if lora is not None:
-        model = fresh_adapter(model, lora)
+        model = fresh_adapter(model, lora, head.task)
     _switch_off_dropout(model)
     if config.attention is not None:
         keep_attention(model)
@@ -125,11 +134,11 @@ def mixed_precision(precision: str, device: torch.device) -> contextlib.Abstract
     return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
-def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTrainedModel:
+def _load_base(source: PolicySource, config: PolicyConfig, dtype: str, head: Head) -> PreTrainedModel:
     options: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
     try:
         with quiet_transformers():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = head.opens.from_pretrained(
                 source.model,
                 revision=source.revision,
                 dtype=DTYPES[dtype],
@@ -137,12 +146,16 @@ def _load_base(source: PolicySource, config: PolicyConfig, dtype: str) -> PreTra
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # check_whole reports them in one line
+                **head.options,
                 **options,
             )
     except Exception as error:
-        raise ModelError(f"cannot load a causal language model from {source.model}: {brief(error)}") from None
+        raise ModelError(f"cannot load a {head.kind} from {source.model}: {brief(error)}") from None
     model, report = loaded
-    check_whole(source, model.config, report)
+    begins = [name for name in report["missing_keys"] if head.added.fullmatch(name)]
+    check_whole(source, model.config, report, head.added, head.dropped)
+    if begins:
+        head.begin(model)
     return model
 
 

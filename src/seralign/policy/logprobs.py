@@ -24,6 +24,7 @@ def response_logps(
     target: Tensor,
     lengths: Tensor,
     position_ids: Tensor | None = None,
+    ends: Tensor | None = None,
 ) -> Tensor:
     """Summed log-probabilities of responses; each token is conditioned on all tokens before it.
 
@@ -38,6 +39,7 @@ def response_logps(
         target: [N] tokens of all responses, one response after the other.
         lengths: [R] number of tokens of each response.
         position_ids: [B, T], for packed rows.
+        ends: [R], not read: a batch of ``seralign.policy.packing`` has it for reward models.
 
     Returns:
         [R] log-probabilities in nats, differentiable.
@@ -75,6 +77,7 @@ def response_token_logps(
     source: Tensor,
     target: Tensor,
     position_ids: Tensor | None = None,
+    ends: Tensor | None = None,
     *,
     collisions: bool = False,
 ) -> Tensor:

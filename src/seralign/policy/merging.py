@@ -14,11 +14,12 @@ from transformers import PreTrainedModel
 from seralign.config import PolicyConfig
 from seralign.errors import ModelError
 from seralign.policy.adapters import merged
-from seralign.policy.admission import check_mergeable, positions
+from seralign.policy.admission import check_mergeable
 from seralign.policy.forward import has_virtual_tokens, inner_model
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import DTYPES, load_model, load_tokenizer
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.settings import positions
 
 _GENERATION = "generation_config.json"
 _SEQUENCES, _LENGTH = 4, 12

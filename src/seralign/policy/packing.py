@@ -4,8 +4,9 @@ Legend: B rows, T tokens of a row, R responses, N tokens of all responses, S seg
 
 Both forms have the same keys: ``input_ids`` [B, T]; ``attention_mask``, for packed rows a layout (see
 ``seralign.policy.attention``); ``source`` [N], the position in the flattened input of the token that predicts each
-response token; ``target`` [N], the response tokens; ``lengths`` [R]. Packed rows also have ``position_ids``. Responses
-keep the order in which they were given.
+response token; ``target`` [N], the response tokens; ``lengths`` [R]; ``ends`` [R], the position in the flattened input
+of the last token of each response, where a reward is read. Packed rows also have ``position_ids``. Responses keep the
+order in which they were given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from seralign.progress import say_once
 
-BATCH_NAMES = ("input_ids", "attention_mask", "position_ids", "source", "target", "lengths")
+BATCH_NAMES = ("input_ids", "attention_mask", "position_ids", "source", "target", "lengths", "ends")
 
 Sequence = tuple[Seq[int], Seq[int]]
 
@@ -68,6 +69,12 @@ def pack_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
         "position_ids": torch.tensor([positions]),
         "attention_mask": torch.tensor(layout, dtype=torch.int32)[None, None],
         "source": torch.tensor(source, dtype=torch.long),
+        "ends": torch.tensor(
+            [
+                first + len(response) - 1 if len(response) else last
+                for (last, first), (_, response) in zip(starts, sequences, strict=True)
+            ]
+        ),
     } | _targets(sequences)
 
 
@@ -83,6 +90,7 @@ def pad_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
     input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)
     source: list[int] = []
+    ends: list[int] = []
     for row, (prompt, response) in enumerate(sequences):
         _check_prompt(prompt)
         start, end = len(prompt), len(prompt) + len(response)
@@ -90,10 +98,12 @@ def pad_sequences(sequences: Seq[Sequence]) -> dict[str, Tensor]:
         input_ids[row, start:end] = torch.as_tensor(response, dtype=torch.long)
         attention_mask[row, :end] = 1
         source += range(row * width + start - 1, row * width + end - 1)
+        ends.append(row * width + end - 1)
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "source": torch.tensor(source, dtype=torch.long),
+        "ends": torch.tensor(ends),
     } | _targets(sequences)
 
 

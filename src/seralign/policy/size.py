@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from seralign.config import PolicyConfig
-from seralign.policy.admission import model_settings
 from seralign.policy.identity import PolicySource
+from seralign.policy.settings import model_settings
 
 
 def count_weights(source: PolicySource, config: PolicyConfig) -> int:

@@ -14,8 +14,8 @@ from seralign import distributed
 from seralign.errors import ModelError
 from seralign.objectives import Objective
 from seralign.policy.abilities import abilities
+from seralign.policy.heads import LANGUAGE_MODEL, REWARD, Head
 from seralign.policy.load import mixed_precision
-from seralign.policy.logprobs import response_logps
 from seralign.policy.machine import computed_with
 from seralign.policy.packing import make_batch
 from seralign.progress import bar
@@ -29,7 +29,8 @@ class ScoringPolicy:
 
     ``digest`` identifies the weights. ``weights`` is the data type that they are loaded in, ``precision`` that of the
     forward pass. ``attention`` is the attention implementation in the configuration; ``default`` is the model's own
-    choice, which depends on its configuration and on library versions.
+    choice, which depends on its configuration and on library versions. ``head``: what it says of a response; with that
+    of a reward model, the functions of this module give rewards in place of log-probabilities.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ScoringPolicy:
     weights: str = "float32"
     precision: str = "float32"
     attention: str = "default"
+    head: Head = LANGUAGE_MODEL
 
     @property
     def key(self) -> str:
@@ -46,7 +48,13 @@ class ScoringPolicy:
         Other libraries and devices round differently. Their numbers are close, but step 0 of training needs the same
         numbers to the last bit.
         """
-        return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with()))
+        head = () if self.head is LANGUAGE_MODEL else (self.head.name,)
+        return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with(), *head))
+
+    @property
+    def values(self) -> str:
+        """What the head gives, for messages."""
+        return "rewards" if self.head is REWARD else "log-probabilities"
 
 
 def logps(
@@ -86,14 +94,14 @@ def logps(
     if not todo:
         return values[place]
     model = policy.load().eval()
-    with bar(f"log-probabilities, {policy.name}", sum(map(len, todo)), "response") as line:
+    with bar(f"{policy.values}, {policy.name}", sum(map(len, todo)), "response") as line:
         for start in range(0, len(todo), distributed.world_size()):
             together = todo[start : start + distributed.world_size()]
             own = together[distributed.rank()] if distributed.rank() < len(together) else None
             found = distributed.gather(None if own is None else forward(model, responses, own, policy))
             for pack, scores in zip(together, found, strict=False):
                 if scores is None or not np.isfinite(scores).all():
-                    raise ModelError(f"{policy.name}: log-probabilities that are not finite; the model is broken")
+                    raise ModelError(f"{policy.name}: {policy.values} that are not finite; the model is broken")
                 missing = np.isnan(values[place[pack]])
                 filled, first = np.unique(place[pack][missing], return_index=True)
                 values[filled] = scores[missing][first]
@@ -135,7 +143,7 @@ def forward(
     responses: Responses,
     pack: np.ndarray,
     policy: ScoringPolicy,
-    compute: Callable[..., Tensor] = response_logps,
+    compute: Callable[..., Tensor] | None = None,
 ) -> np.ndarray:
     """Apply ``compute`` to the responses of one pack, without gradients and in the policy's precision.
 
@@ -144,13 +152,13 @@ def forward(
         responses: All responses.
         pack: Numbers of the pack's responses.
         policy: Gives the precision.
-        compute: Called with the model and the output of ``make_batch``.
+        compute: Called with the model and the output of ``make_batch``. Default: the values of the policy's head.
     """
     device = next(model.parameters()).device
     made = make_batch(responses.sequences(pack), abilities(model).longest)
     batch = {name: value.to(device) for name, value in made.items()}
     with torch.no_grad(), mixed_precision(policy.precision, device):
-        return compute(model, **batch).double().cpu().numpy()
+        return (compute or policy.head.values)(model, **batch).double().cpu().numpy()
 
 
 def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | None, lengths: np.ndarray) -> np.ndarray:

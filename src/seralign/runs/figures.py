@@ -234,6 +234,7 @@ class EvaluateFigures:
         heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; pairs of a prompt are one group.
         heldout_margin: Mean margin (nats) of the held-out pairs.
         margin_length_correlation: Correlation of their margins with chosen less rejected tokens.
+        by_column: Of a reward model: held-out accuracy by the values of each column in ``data.keep_columns``.
 
     Raises:
         ValueError: a figure is not finite.
@@ -251,6 +252,7 @@ class EvaluateFigures:
     heldout_accuracy: Interval | None = None
     heldout_margin: float | None = None
     margin_length_correlation: float | None = None
+    by_column: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, value in _numbers(asdict(self)):

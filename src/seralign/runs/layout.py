@@ -67,6 +67,7 @@ MARGINS = "margins.parquet"
 SELECTION = "selection.parquet"
 CANDIDATES = "candidates.parquet"
 REWARDS = "rewards.parquet"
+HELDOUT_REWARDS = "heldout_rewards.parquet"
 TRAINING = "training.parquet"
 SAMPLES = "samples.parquet"
 VERDICTS = "verdicts.parquet"
@@ -79,6 +80,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     SELECTION: ("example_id", "margin", "rank", "kept", "reason", "disagreement"),
     CANDIDATES: ("prompt_id", "index", "text", "ids", "finished"),
     REWARDS: ("prompt_id", "index", "reward"),
+    HELDOUT_REWARDS: ("example_id", "rewards"),
     TRAINING: ("example_id", "origin", "margin", "used"),
     SAMPLES: ("prompt_id", "index", "text", "ids", "finished", "prompt", "logp", "log_ratio", "score"),
     VERDICTS: (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -23,10 +23,6 @@ from seralign.policy.packs import Sizes
 from seralign.policy.precision import exact_dtype
 from seralign.policy.token_logps import TokenLogps
 from seralign.training.plan import Pack, Plan
-
-ResponseModel = Callable[..., Tensor]
-"""Maps a model and the tensors of a pack, from ``make_batch``, to one value a
-response [R]."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seralign import distributed
 from seralign.objectives import Objective, ObjectiveSum, ResponseValues
-from seralign.objectives.base import needs_of
+from seralign.objectives.base import head_of, needs_of
 
 
 class MetricSums:
@@ -66,7 +66,9 @@ def example_metrics(objective: Objective, responses: ResponseValues, of_pairs: b
         sides["rejected"] = responses.second
     found = {}
     for side, of in sides.items():
-        found |= {f"lengths/{side}": of(lengths), f"logps/{side}": of(policy)}
+        found[f"lengths/{side}"] = of(lengths)
+        if head_of(objective) == "language_model":
+            found[f"logps/{side}"] = of(policy)
         found[f"rewards/{side}"] = objective.beta * of(reward)
     if "rejected" in sides:
         found["margins"] = responses.first(reward) - responses.second(reward)

@@ -27,15 +27,18 @@ class OpensAgain(TrainerCallback):
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model, self._tokenizer = inner_model(model), tokenizer
         self._pad = self._model.config.get_text_config().pad_token_id
-        self._generation_pad = _valid(self._model.generation_config.pad_token_id, self._model)
+        generation = _generation(self._model)
+        self._generation_pad = None if generation is None else _valid(generation.pad_token_id, self._model)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         model = self._model
         model.config.get_text_config().pad_token_id = self._pad
-        model.generation_config.pad_token_id = self._generation_pad
-        # transformers refuses to save some published settings, such as a temperature without sampling, unless it knows
-        # that they have not changed; this tells it so.
-        model.generation_config._original_object_hash = hash(model.generation_config)
+        generation = _generation(model)
+        if generation is not None:
+            generation.pad_token_id = self._generation_pad
+            # transformers refuses to save some published settings, such as a temperature without sampling, unless it
+            # knows that they have not changed; this tells it so.
+            generation._original_object_hash = hash(generation)
         check_opens(model, self._tokenizer)
 
 
@@ -48,9 +51,10 @@ def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     with tempfile.TemporaryDirectory(prefix="seralign-opens-") as folder:
         try:
             model.config.save_pretrained(folder)
-            model.generation_config.save_pretrained(folder)
             settings = type(model.config).from_pretrained(folder)
-            GenerationConfig.from_pretrained(folder)
+            if (generation := _generation(model)) is not None:
+                generation.save_pretrained(folder)
+                GenerationConfig.from_pretrained(folder)
             with torch.device("meta"):
                 opened: Any = type(model)(settings)
             tokens = _saved_tokens(tokenizer, folder)
@@ -80,3 +84,8 @@ def _saved_tokens(tokenizer: PreTrainedTokenizerBase, folder: str) -> dict[str, 
 
 def _valid(pad: int | None, model: Any) -> int | None:
     return pad if pad is not None and 0 <= pad < model.get_input_embeddings().weight.shape[0] else None
+
+
+def _generation(model: Any) -> Any:
+    """The generation settings of a model; a reward model has none."""
+    return getattr(model, "generation_config", None)

@@ -23,6 +23,7 @@ from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, one_line
 from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import abilities
+from seralign.policy.heads import HEADS
 from seralign.policy.packs import fill
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.token_logps import TokenLogps
@@ -210,6 +211,7 @@ def _trainer(
             trainer = PreferenceTrainer(
                 objective=objective,
                 section=section,
+                head=HEADS[objective.head],
                 running=running,
                 moving=moving,
                 first_values=data.heldout_first,

@@ -16,9 +16,10 @@ from seralign.errors import ConfigError
 from seralign.objectives import ObjectiveSum
 from seralign.objectives.base import StepValues
 from seralign.objectives.checked import losses_of, term_key
-from seralign.policy.logprobs import response_logps, response_token_logps, summed
+from seralign.policy.heads import LANGUAGE_MODEL, Head
+from seralign.policy.logprobs import response_token_logps, summed
 from seralign.policy.precision import exact_dtype
-from seralign.training.batches import PackDataset, ResponseModel, model_inputs, numbers, response_values
+from seralign.training.batches import PackDataset, model_inputs, numbers, response_values
 from seralign.training.metrics import MetricSums, example_metrics, label_metrics
 from seralign.training.moving import MovingReference
 from seralign.training.steps import RunningState, StepView, step_view
@@ -35,7 +36,7 @@ class PreferenceTrainer(Trainer):
     Args:
         objective: The loss.
         section: Where its settings are in the configuration, for messages: ``training`` or ``sft``.
-        values: Computes the model's value of each response of a pack. The default is the summed log-probability.
+        head: What the model says of each response of a pack: a log-probability, or a reward.
         running: The state of the objective's terms. To be carried from step to step, it is one of the callbacks, too.
         moving: The reference, where it moves with the training; one of the callbacks, too.
         first_values: Values of the held-out responses [R] before the first step, if they are known. The
@@ -49,7 +50,7 @@ class PreferenceTrainer(Trainer):
         objective: ObjectiveSum,
         *,
         section: str = "training",
-        values: ResponseModel = response_logps,
+        head: Head = LANGUAGE_MODEL,
         running: RunningState | None = None,
         moving: MovingReference | None = None,
         first_values: np.ndarray | None = None,
@@ -58,7 +59,7 @@ class PreferenceTrainer(Trainer):
         super().__init__(data_collator=_only, **kwargs)
         self.objective = objective
         self.section = section
-        self.values = values
+        self.head = head
         self.running = RunningState(objective) if running is None else running
         self.moving = moving
         self._views, self._collisions = "step" in objective.needs, "collisions" in objective.needs
@@ -152,7 +153,7 @@ class PreferenceTrainer(Trainer):
         them."""
         batch = model_inputs(inputs)
         if not self._tokens:
-            return self.values(model, **batch), inputs
+            return self.head.values(model, **batch), inputs
         lengths = batch.pop("lengths")
         tokens = response_token_logps(model, **batch, collisions=self._collisions)
         if not self._collisions:
