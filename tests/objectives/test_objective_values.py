@@ -168,17 +168,7 @@ def test_reward_takes_tensors_arrays_and_numbers(name: str) -> None:
 
 def test_what_each_objective_reads() -> None:
     found = {name: (each.uses_reference, each.reads, each.unit) for name, each in OBJECTIVES.items()}
-    without = (
-        "simpo",
-        "alpha_po",
-        "cpo",
-        "orpo",
-        "slic_hf",
-        "unlikelihood",
-        "reward",
-        "reward_ranking",
-        "reward_scores",
-    )
+    without = ("simpo", "alpha_po", "cpo", "orpo", "slic_hf", "unlikelihood", "tpo", "tpo_l", *REWARD_MODELS)
     assert {name for name, read in found.items() if read == (False, "all", "example")} == set(without)
     assert found["nll"] == (False, "first", "example")
     assert found["sft"] == (False, "first", "token")
@@ -186,7 +176,8 @@ def test_what_each_objective_reads() -> None:
     assert set(others) == {(True, "all", "example")}
     forms = {name: set(each.forms) for name, each in OBJECTIVES.items()}
     assert {name: own for name, own in forms.items() if own != {"pair"}} == {
-        "plackett_luce": {"ranking"}, "kto": {"label"}, "reward_ranking": {"ranking"}, "reward_scores": {"scores"},
+        "plackett_luce": {"ranking"}, "tpo": {"ranking"}, "tpo_l": {"ranking"}, "kto": {"label"},
+        "reward_ranking": {"ranking"}, "reward_scores": {"scores"},
         "nll": {"pair", "ranking", "demonstration"}, "sft": {"pair", "ranking", "demonstration"},
     }  # fmt: skip
 
@@ -200,7 +191,7 @@ def test_simpo_runs_without_reference_and_dpo_refuses() -> None:
 
 def test_every_objective_is_configured_by_its_name() -> None:
     for name, kind in OBJECTIVES.items():
-        rounds = {"rounds": 1} if kind.reads == "first" or kind.forms == {"label"} else {}
+        rounds = {"rounds": 1} if kind.reads == "first" or "pair" not in kind.forms else {}
         if head_of(kind()) == "reward":
             rounds = {"rounds": 1, "evaluation": {"prompts": 0, "token_pairs": 0}}
         config = load_config(None, {"out": "x", "world": {}, "objective.name": name, **rounds})
