@@ -14,7 +14,7 @@ from seralign.config.rounds import (
 )
 from seralign.config.run import RunConfig
 from seralign.config.sampling import LOCAL, SamplingConfig
-from seralign.config.server import ServerConfig
+from seralign.config.server import PricesConfig, ServerConfig
 from seralign.config.training import TrainingConfig
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "LoraConfig",
     "OwnWorldConfig",
     "PolicyConfig",
+    "PricesConfig",
     "ReferenceConfig",
     "RunConfig",
     "SamplingConfig",

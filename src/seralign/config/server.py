@@ -55,6 +55,23 @@ class ServerConfig:
             positive(self.tokens_per_minute, "tokens_per_minute")
 
 
+@dataclass(frozen=True)
+class PricesConfig:
+    """Prices of a server's tokens, in any currency.
+
+    Args:
+        prompt: Price of a million tokens of prompts.
+        completion: Price of a million tokens of answers.
+    """
+
+    prompt: float
+    completion: float
+
+    def __post_init__(self) -> None:
+        require(self.prompt >= 0, "prompt", "at least 0", self.prompt)
+        require(self.completion >= 0, "completion", "at least 0", self.completion)
+
+
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)

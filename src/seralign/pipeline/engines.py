@@ -43,7 +43,7 @@ def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Jud
     """
     stored = None if scorer is None else StoredScorer(scorer, results)
     name = config.evaluation.judge or (None if scorer is None else SCORER)
-    return None if name is None else make_judge(name, config.evaluation.judge_options, stored)
+    return None if name is None else make_judge(name, config.evaluation.judge_options, stored, results=results)
 
 
 def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:

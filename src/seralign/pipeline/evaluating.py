@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ from seralign.training.train import heldout_packs
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
 
+_USAGE = pa.struct(
+    [(field.name, pa.float64() if field.name == "cost" else pa.int64()) for field in dataclasses.fields(Usage)]
+)
 _VERDICTS = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -49,7 +53,7 @@ _VERDICTS = pa.schema(
         ("orders", pa.list_(pa.float64())),
         ("unreadable", pa.string()),
         ("members", pa.list_(pa.float64())),
-        ("usage", pa.struct([(name, pa.int64()) for name in Usage.__dataclass_fields__])),
+        ("usage", _USAGE),
     ]
 )
 

@@ -99,7 +99,8 @@ class Client:
                 after the answers of the requests under way.
         """
         todo, done = SimpleQueue[Any](), SimpleQueue[Any]()
-        stop, threads, under_way, failed = threading.Event(), 0, 0, 0
+        stop, under_way, failed = threading.Event(), 0, 0
+        workers: list[threading.Thread] = []
         source, fatal = iter(items), None
         api = self._openai(
             base_url=self.settings.url,
@@ -115,10 +116,11 @@ class Client:
                     except StopIteration:
                         break
                     under_way += 1
-                    if threads < under_way:
+                    if len(workers) < under_way:
                         # As a daemon, a thread that waits for an answer does not keep the process from ending.
-                        threading.Thread(target=self._work, args=(api, ask, todo, done, stop), daemon=True).start()
-                        threads += 1
+                        worker = threading.Thread(target=self._work, args=(api, ask, todo, done, stop), daemon=True)
+                        worker.start()
+                        workers.append(worker)
                 if not under_way:
                     break
                 item, answer = done.get()
@@ -142,9 +144,13 @@ class Client:
                 raise fatal
         finally:
             stop.set()
-            for _ in range(threads):
+            for _ in workers:
                 todo.put(None)
-            api.close()
+            # A connection in use is not closed with the others, so the threads have to end first.
+            if under_way:
+                threading.Thread(target=_close, args=(api, workers), daemon=True).start()
+            else:
+                _close(api, workers)
 
     def _work(
         self, api: OpenAI, ask: Any, todo: SimpleQueue[Any], done: SimpleQueue[Any], stop: threading.Event
@@ -206,6 +212,12 @@ class Client:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._secret, "***") if self._secret else text
+
+
+def _close(api: OpenAI, workers: list[threading.Thread]) -> None:
+    for worker in workers:
+        worker.join()
+    api.close()
 
 
 def _read_key(settings: ServerConfig, key: str) -> tuple[str, str]:

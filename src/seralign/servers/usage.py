@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from seralign.config.server import PricesConfig
+
 
 class Used(Protocol):
     """The tokens of a request, as a server reports them."""
@@ -25,12 +27,14 @@ class Usage:
         prompt_tokens: Tokens of their prompts.
         completion_tokens: Tokens of their answers, those of hidden reasoning included.
         unreported: Requests whose tokens the server did not report. They are not among the tokens.
+        cost: What the tokens cost, in the currency of the prices; None without prices.
     """
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     unreported: int = 0
+    cost: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -43,9 +47,14 @@ class Usage:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.unreported + other.unreported,
+            other.cost if self.cost is None else self.cost + (other.cost or 0.0),
         )
 
 
-def usage_of(used: Used | None) -> Usage:
+def usage_of(used: Used | None, prices: PricesConfig | None = None) -> Usage:
     """The usage of one answered request; ``None`` where the server did not report it."""
-    return Usage(1, unreported=1) if used is None else Usage(1, used.prompt_tokens, used.completion_tokens)
+    if used is None:
+        return Usage(1, unreported=1)
+    prompt, completion = used.prompt_tokens, used.completion_tokens
+    cost = None if prices is None else (prompt * prices.prompt + completion * prices.completion) / 1e6
+    return Usage(1, prompt, completion, cost=cost)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from seralign.evaluation.scores import StoredScorer
 from seralign.records import Prompt
 from seralign.servers.usage import Usage
 
@@ -104,6 +103,3 @@ class Judge(Protocol):
                 reported as errors of this class. Verdicts that were yielded before are kept.
         """
         ...
-
-
-MakeJudge = Callable[[dict[str, Any], str, StoredScorer | None], Judge]

@@ -9,12 +9,15 @@ from seralign.errors import ConfigError
 from seralign.evaluation.judges.base import Comparison, Verdict
 from seralign.evaluation.scores import StoredScorer
 from seralign.intervals import outcomes
+from seralign.runs.results import Results
 
 
 class ScorerJudge:
     """Compares the scores of the two responses; equal scores are a tie."""
 
-    def __init__(self, options: dict[str, Any], key: str, scorer: StoredScorer | None) -> None:
+    def __init__(
+        self, options: dict[str, Any], key: str, scorer: StoredScorer | None, results: Results | None = None
+    ) -> None:
         if scorer is None:
             raise ConfigError(f"{key}: the judge scorer needs {key.removesuffix('judge')}scorer, which is not set")
         if options:

@@ -93,7 +93,7 @@ def _judge(config: EvaluateConfig, given: ScoreFunction | None, results: Results
     elif config.scorer is not None:
         scorer = load_scorer(config.scorer, "scorer")
     stored = None if scorer is None else StoredScorer(scorer, results)
-    return make_judge(config.judge or SCORER, config.judge_options, stored, "judge")
+    return make_judge(config.judge or SCORER, config.judge_options, stored, "judge", results)
 
 
 def _outputs(

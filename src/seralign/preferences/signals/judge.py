@@ -72,4 +72,4 @@ class JudgeSignal:
 
     def _judge(self, results: Results) -> Judge:
         scorer = None if self.scorer is None else StoredScorer(load_scorer(self.scorer, "scorer"), results)
-        return make_judge(self.judge, self.judge_options, scorer, "judge")
+        return make_judge(self.judge, self.judge_options, scorer, "judge", results)

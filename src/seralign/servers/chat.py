@@ -1,0 +1,97 @@
+"""Chat completions of an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from seralign.servers.troubles import NotAnAnswer
+from seralign.servers.usage import Used
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+Messages = Sequence[Mapping[str, Any]]
+# The key of ``extra`` that replaces ``max_tokens`` where a model refuses that name.
+_OTHER_LIMIT = "max_completion_tokens"
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How answers are sampled.
+
+    Args:
+        model: Name of the model.
+        max_tokens: Maximum number of tokens of an answer.
+        temperature: Sampling temperature.
+        top_p: Nucleus sampling.
+        seed: Seed of the server's sampling, if it has one.
+        top_logprobs: Number of alternatives of each token to return with their log-probabilities.
+        extra: Other keys of the request.
+    """
+
+    model: str
+    max_tokens: int
+    temperature: float
+    top_p: float = 1.0
+    seed: int | None = None
+    top_logprobs: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of a chat model.
+
+    Args:
+        text: The text; empty if the model refused to write one.
+        finished: Whether the model ended it. False if it was cut at ``max_tokens``.
+        tops: For each token, the most probable alternatives with their log-probabilities in nats. None if the server
+            returned none.
+        usage: Tokens of the request. None if the server did not report them.
+    """
+
+    text: str
+    finished: bool
+    tops: tuple[tuple[tuple[str, float], ...], ...] | None
+    usage: Used | None
+
+
+def chat(settings: ChatSettings) -> Callable[[OpenAI, Messages], Reply]:
+    """A function for ``Client.map`` that sends messages and returns the reply."""
+    keys: dict[str, Any] = {"model": settings.model, "temperature": settings.temperature, "top_p": settings.top_p}
+    if _OTHER_LIMIT not in settings.extra:
+        keys["max_tokens"] = settings.max_tokens
+    if settings.seed is not None:
+        keys["seed"] = settings.seed
+    if settings.top_logprobs is not None:
+        keys |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
+
+    def ask(api: OpenAI, messages: Messages) -> Reply:
+        found: Any = api.chat.completions.create(messages=list(messages), extra_body=dict(settings.extra), **keys)  # pyright: ignore
+        return _reply(found)
+
+    return ask
+
+
+def _reply(found: Any) -> Reply:
+    """Check the form of an answer: ``openai`` passes on whatever JSON the server wrote.
+
+    Raises:
+        NotAnAnswer: It is no chat completion.
+    """
+    try:
+        choice, used = found.choices[0], found.usage
+        text, finish = choice.message.content, choice.finish_reason
+        content = None if choice.logprobs is None else choice.logprobs.content
+        tops = None
+        if content:
+            tops = tuple(tuple((top.token, float(top.logprob)) for top in token.top_logprobs) for token in content)
+        if used is not None and not (isinstance(used.prompt_tokens, int) and isinstance(used.completion_tokens, int)):
+            used = None
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise NotAnAnswer(str(found)) from None
+    if not isinstance(text, str | None):
+        raise NotAnAnswer(str(found))
+    return Reply(text or "", finish != "length", tops, used)
