@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections import defaultdict
@@ -18,7 +19,7 @@ from tiny import read_pairs
 import seralign.pipeline.context as context
 import seralign.pipeline.training as loop_training
 import seralign.rewards.cached_logprobs as scoring
-from seralign.config import LoraConfig, RunConfig, WorldConfig
+from seralign.config import LoraConfig, ReferenceConfig, RunConfig, WorldConfig
 from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.context import Loop, Policy
@@ -26,7 +27,7 @@ from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.foreseen import Cache, Lengths
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.opening import carry_out_opening, opened_context
-from seralign.pipeline.plan import RunPlan, bench, plan_run
+from seralign.pipeline.plan import RunPlan, bench, measure, plan_run
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
 from seralign.pipeline.plan.disk import stored_bytes
 from seralign.pipeline.plan.estimate import (
@@ -50,6 +51,7 @@ from seralign.runs import Run
 from seralign.runs.cache import check_cache
 from seralign.runs.files import read_table
 from seralign.runs.layout import LOGPS
+from seralign.training.moving import MovingReference
 from seralign.training.plan import Plan
 
 LONG = Lengths(2**31, 2**31)
@@ -409,6 +411,24 @@ def test_measurements_of_no_time_end_after_the_short_rows(
     assert any("extrapolated" in note for note in hasty.notes)
     assert {stage.name: stage.extrapolated for stage in planned.stages if (stage.extrapolated or 0) > NEARLY} == {}
     assert not any("extrapolated" in note and "sampled" not in note for note in planned.notes)
+
+
+def test_a_reference_that_moves_takes_the_memory_of_the_trained_weights(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of the peak: the bytes of the references that are there while steps are timed."""
+    measured = []
+    for sync_steps in (None, 2):
+        config = replace(setting.loop.config, reference=ReferenceConfig(sync_steps=sync_steps, update="each_round"))
+        loop = replace(setting.loop, config=config)
+        there = lambda: sum(each.size for each in gc.get_objects() if type(each) is MovingReference)  # noqa: E731
+        monkeypatch.setattr(measure, "peak", there)
+        bench_of = bench.Bench(loop, setting.tables, setting.base)
+        measured.append(bench_of.steps("training", config.training, config.policy, 2**40, 0.1))
+    fixed, moving = measured
+    assert (fixed.whole, moving.whole) == (0, moving.saved_bytes)
+    assert moving.state_bytes == fixed.state_bytes + moving.saved_bytes
+    assert moving.saved_bytes > 0
 
 
 # --- what does not fit

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DPOPositive:
-    """DPO-Positive: -log sigmoid(beta (h - lambda max(0, -rho_w))) (2402.13228), h = rho_w - rho_l.
+    """DPO-Positive: -log sigmoid(beta (h - lambda max(0, -rho_w))) (2402.13228, equation 3), h = rho_w - rho_l.
 
     The penalty keeps the likelihood of the chosen response from falling below the reference's, which ``dpo`` allows
-    where that of the rejected one falls more. lambda is ``penalty``, 50 in the paper, with beta 0.3. The first version
-    of the paper had the penalty outside of the logarithm.
+    where that of the rejected one falls more. lambda is ``penalty``, 50 in the paper, with beta 0.3. The penalty is
+    inside of beta, as in the implementations of oat (which gives the number of the equation) and of VinePPO.
 
     With a soft label, the expected loss.
 

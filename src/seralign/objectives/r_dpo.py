@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LengthRegularizedDPO:
-    """R-DPO: -log sigmoid(beta h + alpha (|y_w| - |y_l|)) (2403.19159), h the difference of the log-ratios.
+    """R-DPO: -log sigmoid(beta h + alpha (|y_w| - |y_l|)) (2403.19159, equation 9), h the difference of the log-ratios.
 
     The margin that the data ask for is the less, the longer the chosen response is: what length explains is not
     learned. alpha is per token. ``robust`` is the loss for noisy labels that is also called rDPO.

@@ -36,7 +36,7 @@ from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
 from seralign.training.mismatched import with_mismatched
-from seralign.training.moving import Moves
+from seralign.training.moving import moves_of
 from seralign.training.plan import Pack, plan_training, response_packs
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -95,7 +95,7 @@ class Training:
         held = self._responses(loop, heldout) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         start, reference = context.policy(self.start), self._reference(context)
-        moves = None if reference is None else _moves(loop.config)
+        moves = None if reference is None else moves_of(loop.config.reference)
         own = held_own = _NOT_READ
         if reference is not None and moves is None:
             scored = partial(_scored, loop, objective, start, reference)
@@ -160,7 +160,7 @@ class Training:
         held = table_rows(heldout, objective.reads) if len(heldout) else None
         held_packs = heldout_packs(heldout, objective, config, loop.packed_length) if len(heldout) else []
         passes, start = [], forecast.policy(self.start)
-        moves = None if self.reference is None or not objective.uses_reference else _moves(forecast.config)
+        moves = None if self.reference is None or not objective.uses_reference else moves_of(forecast.config.reference)
         if self.reference is not None and objective.uses_reference and moves is None:
             reference = forecast.policy(self.reference)
             key, exact = loop.training_policy(reference).key, start.digest == reference.digest
@@ -239,12 +239,6 @@ def _scored(
     if "tokens" in objective.needs:
         return _Scored(*reference_token_logps(loop, file, table, objective.reads, packs, reference))
     return _Scored(reference_logps(loop, file, table, objective.reads, packs, start, reference))
-
-
-def _moves(config: RunConfig) -> Moves | None:
-    """How the reference follows the policy, if it does."""
-    steps = config.reference.sync_steps
-    return None if steps is None else Moves(steps, config.reference.mixup)
 
 
 def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:

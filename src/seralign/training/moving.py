@@ -14,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
+from seralign.config import ReferenceConfig
 
 _FILE = "reference.safetensors"
 
@@ -24,6 +25,11 @@ class Moves:
 
     steps: int
     mixup: float
+
+
+def moves_of(config: ReferenceConfig) -> Moves | None:
+    """How the reference follows the policy, if it does."""
+    return None if config.sync_steps is None else Moves(config.sync_steps, config.mixup)
 
 
 class MovingReference(TrainerCallback):
@@ -42,6 +48,11 @@ class MovingReference(TrainerCallback):
         self._moves = moves
         self._policy = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._reference = {name: weight.detach().clone() for name, weight in self._policy.items()}
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        return sum(weight.numel() * weight.element_size() for weight in self._reference.values())
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ from seralign.rewards.responses import Responses, plan_scoring
 from seralign.sampling import params_of
 from seralign.training.batches import row_sizes
 from seralign.training.mismatched import with_mismatched
+from seralign.training.moving import moves_of
 from seralign.training.plan import plan_training
 
 # Seconds of all measurements together. Loading the model comes on top, once for each of them; with a model of 135
@@ -107,6 +108,7 @@ class Bench:
             section,
             _half_way(memory),
             seconds,
+            moves_of(loop.config.reference) if section == "training" and objective.uses_reference else None,
         )
 
     def _load(self, dtype: str) -> Any:

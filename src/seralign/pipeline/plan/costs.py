@@ -57,7 +57,7 @@ class StepCosts:
         setup: Seconds of loading the policy and setting up the trainer.
         whole: Peak bytes of a step over one row: what the optimizer needs, whatever the pack.
         saved_bytes: Of a saved policy.
-        state_bytes: Of the optimizer's state.
+        state_bytes: Of the optimizer's state, and of a reference that moves.
     """
 
     pack: Costs

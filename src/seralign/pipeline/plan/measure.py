@@ -51,6 +51,7 @@ from seralign.policy.token_logps import TokenLogps
 from seralign.rewards.responses import Responses
 from seralign.training.arguments import training_arguments
 from seralign.training.batches import PackDataset, loss_denominators
+from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.trainer import PreferenceTrainer
 
@@ -103,11 +104,13 @@ def measure_steps(
     section: str,
     limit: float,
     seconds: float,
+    moves: Moves | None = None,
 ) -> StepCosts:
     """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several),
-    after short rows."""
+    after short rows. A reference that moves takes its memory; its passes are counted as such."""
     began, idle = time.monotonic(), memory_used()
     model = load()
+    moving = None if moves is None else MovingReference(model, moves)
     times = min(2, accumulation)
     short = [_short_row(table, int(packs[0][0]), tokens) for tokens in _SHORT_ROWS]
     rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
@@ -143,7 +146,8 @@ def measure_steps(
     bytes_line = fit_bytes([(size, reached) for size, _, reached in points], idle)
     line = fit_seconds([(size, took) for size, took, _ in points])
     steps = sorted(clock.optimizer[1:] or clock.optimizer)
-    del trainer, model, optimizer
+    state += 0 if moving is None else moving.size
+    del trainer, model, optimizer, moving
     free()
     return StepCosts(
         Costs(line, bytes_line, max(size for size, _, _ in points)),
