@@ -76,6 +76,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
+        *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
         "examples/alpaca_eval/smollm2.yaml",

@@ -17,12 +17,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_text_model(folder: Path, chat_template: str | None) -> None:
-    """A tiny random model that reads any text, byte by byte."""
+def save_text_model(folder: Path, chat_template: str | None, name: str = "llama") -> None:
+    """A tiny random model that reads any text, byte by byte; ``name`` is its architecture in ``tiny``."""
     special = ["</s>", "<pad>", "<s>"]
     symbols = special + sorted(ByteLevel.alphabet())
     settings = {"vocab_size": len(symbols), "max_position_embeddings": 1024}
-    tiny.save_model(folder, **settings)
+    tiny.save_model(folder, name, **settings)
     tokenizer = Tokenizer(BPE({symbol: number for number, symbol in enumerate(symbols)}, []))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()

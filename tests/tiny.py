@@ -25,6 +25,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
     GraniteConfig,
     Lfm2Config,
     LlamaConfig,
@@ -217,6 +218,8 @@ def _config(name: str, settings: dict[str, Any]) -> PretrainedConfig:
             return Lfm2Config(**modern | {"layer_types": ["conv", "full_attention"], "block_ff_dim": 48} | settings)
         case "bloom":
             return BloomConfig(**common | {"hidden_size": 32, "n_layer": 2, "n_head": 4} | settings)
+        case "gpt-neox":
+            return GPTNeoXConfig(**common | shape | {"intermediate_size": 128} | settings)
         case "falcon-alibi":
             return _config("falcon", {"alibi": True} | settings)
         case "falcon":

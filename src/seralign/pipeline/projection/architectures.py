@@ -52,7 +52,7 @@ ARCHITECTURES: dict[str, Known] = {
     ),
     "llama-3-8b": Known(
         _untied("llama", *_LLAMA_3, keys=8, max_position_embeddings=8192),
-        _with_instruct("meta-llama/meta-llama-3-8b"),
+        (*_with_instruct("meta-llama/meta-llama-3-8b"), "princeton-nlp/llama-3-base-8b-sft"),
     ),
     "llama-3.1-8b": Known(
         _untied("llama", *_LLAMA_3, keys=8, **_LONG),
@@ -80,7 +80,11 @@ ARCHITECTURES: dict[str, Known] = {
     ),
     "mistral-7b": Known(
         _untied("mistral", 32000, 4096, 14336, 32, 32, keys=8, max_position_embeddings=32768, sliding_window=4096),
-        ("mistralai/mistral-7b-v0.1", "mistralai/mistral-7b-instruct-v0.1"),
+        (
+            "mistralai/mistral-7b-v0.1",
+            "mistralai/mistral-7b-instruct-v0.1",
+            "alignment-handbook/zephyr-7b-sft-full",
+        ),
     ),
     "qwen2.5-0.5b": Known(
         _tied("qwen2", 151936, 896, 4864, 24, 14, keys=2, max_position_embeddings=32768),
