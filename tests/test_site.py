@@ -51,6 +51,12 @@ def navigation(entry: Any) -> list[str]:
 # --- navigation and links
 
 
+def test_the_tests_that_hold_the_promises_on_security_are_there() -> None:
+    named = re.findall(r"`(tests/[\w./]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_navigation_has_every_page_once() -> None:
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
     assert sorted(navigation(config["nav"])) == sorted(map(name_of, PAGES))
