@@ -15,7 +15,16 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "build" / "docs"
 
 # What the site is made of besides docs. Each has its place of the repository there, so relative links hold in both.
-PARTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "benchmarks/RESULTS.md", "docs", "examples")
+PARTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "LICENSE",
+    "benchmarks/RESULTS.md",
+    "docs",
+    "examples",
+)
 
 
 def main(folder: Path) -> int:
