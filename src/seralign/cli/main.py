@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from seralign.cli import (
+    best_of,
     chat,
     demo,
     evaluate,
@@ -45,6 +46,7 @@ commands:
   sample RUN --prompts FILE [--out FILE] answer a file of prompts, as lines of JSON
   sample CONFIG.yaml [--key value ...]   sample candidates of several models and temperatures, to label
   evaluate CONFIG.yaml [--key value ...] compare policies by a judge: win rates with intervals
+  best-of RUN --prompts FILE --out FILE  keep the best of n answers, by a scorer, a judge or a reward
   merge RUN --out FOLDER                 merge an adapter into its base model
   push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
   demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes
@@ -61,6 +63,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "chat": chat.main,
     "sample": sample.main,
     "evaluate": evaluate.main,
+    "best-of": best_of.main,
     "merge": merge.main,
     "push": push.main,
     "demo": demo.main,
