@@ -85,6 +85,8 @@ def test_without_standard_input_there_is_nothing_to_answer(
         (("--round", "1", "--beside", "2"), ("round-1/train/policy", "round-2/train/policy")),
         (("--start", "--beside", "{run}"), (None, "result")),
         (("--beside", "{run}/round-1/train/policy"), ("result", "round-1/train/policy")),
+        (("--beside", "{run}", "--beside_round", "1"), ("result", "round-1/train/policy")),
+        (("--round", "1", "--beside", "{run}", "--beside_round", "start"), ("round-1/train/policy", None)),
     ],
 )
 def test_two_policies_answer_the_same_prompt(
@@ -108,6 +110,10 @@ def test_two_policies_answer_the_same_prompt(
     [
         (("{run}", "--round", "3"), ["no round 3", "result, round 1, round 2, starting policy"]),
         (("{run}", "--beside", "baseline"), ["no baseline"]),
+        (("{run}", "--beside", "{run}", "--beside_round", "3"), ["no round 3"]),
+        (("{run}", "--beside", "{run}", "--beside_round", "last"), ["--beside_round must be the number of a round"]),
+        (("{run}", "--beside", "{run}/result", "--beside_round", "1"), ["run.json", "round 1"]),
+        (("{run}", "--beside_round", "1"), ["--beside_round needs --beside"]),
         (("{run}/result", "--round", "1"), ["run.json", "round 1"]),
         (("{run}/data",), ["has no run (run.json), model (config.json) or adapter"]),
         (("{run}", "--temperature", "-1"), ["--temperature", "at least 0"]),

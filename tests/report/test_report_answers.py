@@ -13,7 +13,7 @@ import pytest
 from hand_made import add_stage, new_run
 
 from seralign.errors import StoreError
-from seralign.report.answers import Answer, Answers, PackedAnswers, pack_answers, read_answers
+from seralign.report.answers import Answer, Answers, Judged, PackedAnswers, pack_answers, read_answers
 from seralign.report.record import EvaluatedPolicy, RunFigures
 from seralign.runs import Run
 from seralign.runs.figures import EvaluateFigures, ResultFigures
@@ -59,6 +59,32 @@ def test_each_prompt_has_the_answer_of_every_policy_whatever_the_order_of_their_
         ),
         scored=True,
     )
+
+
+def test_each_answer_has_the_verdicts_on_it(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    samples(run, "initial", [("p", "one", [1], True)], None)
+    columns: dict[str, Any] = {
+        "prompt_id": ["id of p", "id of p"],
+        "rival": ["sft", "gone"],
+        "first_better": [0.7, 0.1],
+        "orders": pa.array([[0.9, 0.5], None], pa.list_(pa.float64())),
+        "explanation": ["Clear.", None],
+        "error": pa.array([None, None], pa.string()),
+        "unreadable": pa.array([None, None], pa.string()),
+    }
+    rows = {"prompt_id": ["id of p"], "prompt": ["p"], "text": ["two"], "ids": pa.array([[2]], pa.list_(pa.int32())),
+            "finished": [True]}  # fmt: skip
+    tables = {"samples.parquet": rows, "verdicts.parquet": columns}
+    add_stage(run, "round-1/evaluate", EvaluateFigures("round 1", n=1), tables)
+    found = read_answers(run, figures(policy("initial", 1, "sft"), policy("round-1", 1, "round 1")))
+    assert found is not None
+    assert found.answers == (
+        (Answer("one", 1, True, None), Answer("two", 1, True, None, (Judged(0, 0.7, (0.9, 0.5), "Clear."),))),
+    )
+    block = pack_answers(found, 10_000).block
+    content = json.loads(gzip.decompress(base64.b64decode(block)))
+    assert content["answers"][0][1] == ["two", 0, 1, True, None, [[0, 0.7, [0.9, 0.5], "Clear."]]]
 
 
 def test_a_run_without_answers_or_scores(tmp_path: Path) -> None:
@@ -111,7 +137,7 @@ def test_what_fits_is_whole() -> None:
     (first, _, _) = content(packed)["answers"]
     whole = answers.answers[0][0]
     assert whole is not None
-    assert first == [[whole.text, 0, 5, True, 1.5], None]
+    assert first == [[whole.text, 0, 5, True, 1.5, []], None]
     assert content(packed)["prompts"][2] == ["prompt 2", 0]
 
 

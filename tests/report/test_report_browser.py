@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from synthetic import synthetic_run, with_columns, with_texts
 
-from seralign.report.answers import Answer, Answers
+from seralign.report.answers import Answer, Answers, Judged
 from seralign.report.contents import RunContents
 from seralign.report.page import write_report
 from seralign.report.record import RunFigures
@@ -517,7 +517,9 @@ def test_prompts_are_chosen_by_buttons_list_search_and_order(answers: Any) -> No
 def test_answers_may_say_anything_and_runs_may_have_none(browser: Any, tmp_path: Path) -> None:
     plain = synthetic_run(60)
     assert plain.answers is not None
-    nasty = Answers(("sft", NASTY), 1, 1, (NASTY,), ((Answer("", 0, True, None), Answer(NASTY, 9, True, None)),), False)
+    judged = (Judged(0, 0.7, (0.9, 0.5), NASTY), Judged(0, None, None, None))
+    row = (Answer("", 0, True, None), Answer(NASTY, 9, True, None, judged))
+    nasty = Answers(("sft", NASTY), 1, 1, (NASTY,), (row,), False)
     found = View(browser, saved(tmp_path, replace(plain, answers=None), replace(plain, name="b", answers=nasty)))
     page = found.ready()
     until(page, "!document.getElementById('a-shown').hidden")
@@ -526,6 +528,8 @@ def test_answers_may_say_anything_and_runs_may_have_none(browser: Any, tmp_path:
     texts = cards(page)
     assert texts[0].split("\n") == ["sft", "0 tokens", "(empty)"]
     assert "<b>bold</b> U+202Eright" in texts[1]
+    assert "against sft: 70.0% (shown first 90.0%, second 50.0%)" in texts[1]
+    assert "against sft: no verdict" in texts[1]
     assert page.locator("#a-shown b").count() == 0
     found.context.close()
     assert found.wrong == []

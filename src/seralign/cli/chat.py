@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from seralign.cli.console import stdout
 from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
 from seralign.config.flags import Parser
-from seralign.errors import DataError
+from seralign.errors import ConfigError, DataError
 from seralign.terminal import printable
 
 if TYPE_CHECKING:
     from seralign.data.content import Message
     from seralign.pipeline.asking import Speaker
-    from seralign.pipeline.saved import SavedPolicy
+    from seralign.pipeline.saved import SavedPolicy, Which
     from seralign.policy.sampling import SamplingParams
     from seralign.records import Candidate
 
@@ -36,7 +36,7 @@ class _Talk:
 
 
 def main(arguments: list[str]) -> int:
-    """``RUN [--round N | --start] [--beside M] [--key value ...]``; 0, or 130 if the user interrupted."""
+    """``RUN [--round N | --start] [--beside M [--beside_round N]] [--key value ...]``; 0, or 130 if interrupted."""
     parser = Parser(
         "seralign chat",
         description="Chat with a policy. Each line is a prompt, and /new starts a new conversation. /quit or Ctrl-D "
@@ -51,14 +51,19 @@ def main(arguments: list[str]) -> int:
         help="also answer each prompt with this policy: the number of a round, start or baseline of the same run, or "
         f"{PLACES}",
     )
+    parser.add_argument(
+        "--beside_round", metavar="N", help="with --beside, if M is another run: a round of it, start or baseline"
+    )
     add_sampling(parser)
     given = parser.parse_args(arguments)
+    if given.beside_round is not None and given.beside is None:
+        raise ConfigError("--beside_round needs --beside, the run that the round is of")
 
     from seralign.pipeline.saved import saved_policy
 
     policies = [saved_policy(given.policy, which_policy(given))]
     if given.beside is not None:
-        policies.append(_beside(given.beside, given.policy))
+        policies.append(_beside(given.beside, given.beside_round, given.policy))
     talks = [_talk(given, policy, policies[0]) for policy in policies]
     try:
         _converse(talks, given.seed)
@@ -67,16 +72,24 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _beside(name: str, run: str) -> SavedPolicy:
+def _beside(name: str, round_of_it: str | None, run: str) -> SavedPolicy:
     """The second policy: one of the same run, or any other. If a folder of that name exists, it comes first."""
     from seralign.pipeline.saved import saved_policy
 
-    if not Path(name).exists():
-        if name.isdigit():
-            return saved_policy(run, int(name))
-        if name == "start" or name == "baseline":
-            return saved_policy(run, name)
-    return saved_policy(name)
+    if round_of_it is not None:
+        which = _which(round_of_it)
+        if which is None:
+            raise ConfigError(f"--beside_round must be the number of a round, start or baseline, got {round_of_it!r}")
+        return saved_policy(name, which)
+    which = None if Path(name).exists() else _which(name)
+    return saved_policy(name) if which is None else saved_policy(run, which)
+
+
+def _which(name: str) -> Which | None:
+    """The policy of a run that a name means: the number of a round, ``start`` or ``baseline``."""
+    if name.isdecimal():
+        return int(name)
+    return name if name == "start" or name == "baseline" else None
 
 
 def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) -> _Talk:

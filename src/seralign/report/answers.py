@@ -16,20 +16,40 @@ from seralign.report.record import RunFigures
 from seralign.report.template_ends import template_ends
 from seralign.runs import Run
 from seralign.runs.files import read_table
-from seralign.runs.layout import BASELINE, INITIAL, SAMPLES, evaluation
+from seralign.runs.layout import BASELINE, INITIAL, SAMPLES, VERDICTS, evaluation
 
 # Most prompts that are read, evenly over those of the evaluation.
 PROMPTS = 500
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The judge's verdict on an answer against that of another policy.
+
+    Args:
+        rival: Which of the policies of ``Answers``.
+        first_better: Probability that the answer is better than the rival's; None without a verdict.
+        orders: The same where the answer was shown first, and where it was shown second; None if the judge was not
+            asked in both orders.
+        text: Explanation by the judge, or why there is no verdict.
+    """
+
+    rival: int
+    first_better: float | None
+    orders: tuple[float, float] | None
+    text: str | None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A policy's answer: its text, tokens, whether it ended by itself, and its score where there is a scorer."""
+    """A policy's answer: its text, tokens, whether it ended by itself, its score where there is a scorer, and the
+    verdicts on it where there is a judge."""
 
     text: str
     length: int
     finished: bool
     score: float | None
+    verdicts: tuple[Judged, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,8 @@ def read_answers(run: Run, figures: RunFigures) -> Answers | None:
     shown = [policy for policy in order if policy.figures.n]
     if not shown:
         return None
-    found = [_of_policy(run, policy.role) for policy in shown]
+    names = {policy.name: place for place, policy in enumerate(shown)}
+    found = [_of_policy(run, policy.role, names) for policy in shown]
     prompts = {prompt_id: prompt for rows, _ in found for prompt_id, (prompt, _) in rows.items()}
     ids = list(prompts)
     ids = [ids[place * len(ids) // min(PROMPTS, len(ids))] for place in range(min(PROMPTS, len(ids)))]
@@ -89,16 +110,31 @@ def read_answers(run: Run, figures: RunFigures) -> Answers | None:
     )
 
 
-def _of_policy(run: Run, role: str) -> tuple[dict[str, tuple[str, Answer]], bool]:
-    """Prompt and answer by the prompt's id, and whether the answers have scores."""
+def _of_policy(run: Run, role: str, policies: dict[str, int]) -> tuple[dict[str, tuple[str, Answer]], bool]:
+    """Prompt and answer by the prompt's id, and whether the answers have scores. ``policies``: places by name."""
+    verdicts = _verdicts(run, role, policies)
     table = read_table(run.path(evaluation(role), SAMPLES))
     scored = "score" in table.column_names
     names = ["prompt_id", "prompt", "text", "ids", "finished", *(["score"] if scored else [])]
     rows = {}
     for row in table.select(names).to_pylist():
-        answer = Answer(row["text"], len(row["ids"]), row["finished"], row.get("score"))
+        judged = tuple(verdicts.get(row["prompt_id"], ()))
+        answer = Answer(row["text"], len(row["ids"]), row["finished"], row.get("score"), judged)
         rows[row["prompt_id"]] = (row["prompt"], answer)
     return rows, scored
+
+
+def _verdicts(run: Run, role: str, policies: dict[str, int]) -> dict[str, list[Judged]]:
+    """The verdicts on a policy's answers by the prompt's id, against each policy that is shown."""
+    path = run.path(evaluation(role), VERDICTS)
+    found: dict[str, list[Judged]] = {}
+    for row in read_table(path).to_pylist() if path.is_file() else ():
+        if row["rival"] in policies:
+            orders = row["orders"]
+            text = row["error"] or row["unreadable"] or row["explanation"]
+            judged = Judged(policies[row["rival"]], row["first_better"], orders and (orders[0], orders[1]), text)
+            found.setdefault(row["prompt_id"], []).append(judged)
+    return found
 
 
 def pack_answers(answers: Answers, most: int) -> PackedAnswers:
@@ -114,13 +150,7 @@ def pack_answers(answers: Answers, most: int) -> PackedAnswers:
 def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
     places = [at * len(answers.prompts) // count for at in range(count)]
     prompts = [cut_text(answers.prompts[place], longest) for place in places]
-    rows = [
-        [
-            None if one is None else [*cut_text(one.text, longest), one.length, one.finished, one.score]
-            for one in answers.answers[place]
-        ]
-        for place in places
-    ]
+    rows = [[_answer(one, longest) for one in answers.answers[place]] for place in places]
     cut = sum(1 for row in (*prompts, *(one for row in rows for one in row if one)) if row[1])
     header = {
         "policies": answers.policies,
@@ -133,3 +163,13 @@ def _pack(answers: Answers, count: int, longest: int) -> PackedAnswers:
         "template": template_ends(pa.array([text for text, _ in prompts], pa.string())).to_dict(),
     }
     return PackedAnswers(header, block({"prompts": prompts, "answers": rows}))
+
+
+def _answer(one: Answer | None, longest: int) -> list[Any] | None:
+    if one is None:
+        return None
+    verdicts = [
+        [each.rival, each.first_better, each.orders, each.text and cut_text(each.text, longest)[0]]
+        for each in one.verdicts
+    ]
+    return [*cut_text(one.text, longest), one.length, one.finished, one.score, verdicts]

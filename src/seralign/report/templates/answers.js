@@ -48,11 +48,25 @@
     show(rows.length ? 0 : -1);
   }
 
+  // A verdict on an answer: the probability that it is better than the rival's.
+  function sentence([rival, better, orders, text]) {
+    const percent = (value) => `${figure(100 * value, 1)}%`;
+    const against = plain(shown.header.policies[rival]);
+    const said = element("p", { class: "figures" }, `against ${against}: ${better === null ? "no verdict" : percent(better)}`);
+    if (orders) said.append(` (shown first ${percent(orders[0])}, second ${percent(orders[1])})`);
+    if (!text) return said;
+    const why = element("bdi", { class: "text", dir: "auto" });
+    appendText(why, text);
+    return element("div", { class: "judged" }, said, element("details", {}, element("summary", {}, "The judge’s words"), why));
+  }
+
   function card(name, place, answer, first) {
     const figures = [];
+    const judged = [];
     const body = element("bdi", { class: "text", dir: "auto" });
     if (answer) {
-      const [text, missing, length, finished, score] = answer;
+      const [text, missing, length, finished, score, verdicts] = answer;
+      judged.push(...verdicts.map(sentence));
       if (score !== null) {
         const change = first && place && first[4] !== null ? ` (${signed(score - first[4])})` : "";
         figures.push(element("strong", {}, `score ${figure(score)}${change}`));
@@ -68,7 +82,7 @@
     if (isResult) heading.append(element("span", { class: "badge" }, "result"));
     const said = element("p", { class: "figures" });
     figures.forEach((one, index) => said.append(index ? " · " : "", one));
-    return element("div", { class: isResult ? "answer result" : "answer" }, heading, said, body);
+    return element("div", { class: isResult ? "answer result" : "answer" }, heading, said, ...judged, body);
   }
 
   function show(place) {
