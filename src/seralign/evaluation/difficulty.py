@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seralign.evaluation.logistic import Normal
 from seralign.intervals import finite
 
 # Precisions of the normal priors. That of prompts is the unit of the model: difficulties have a variance of about one.
@@ -46,14 +47,6 @@ class Outcomes:
             raise ValueError(f"better must be within [0, 1], got {better.min()} to {better.max()}")
         object.__setattr__(self, "better", better)
         object.__setattr__(self, "longer", longer)
-
-
-@dataclass(frozen=True, slots=True)
-class Normal:
-    """A normal prior of a coefficient; ``precision`` is the inverse of its variance."""
-
-    mean: float
-    precision: float
 
 
 @dataclass(frozen=True, slots=True)

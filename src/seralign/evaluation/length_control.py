@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from seralign.evaluation.bootstrap import cluster_bootstrap
-from seralign.evaluation.difficulty import Normal, Outcomes, prompt_difficulty
+from seralign.evaluation.difficulty import Outcomes, prompt_difficulty
+from seralign.evaluation.logistic import Normal, fit_logistic
 from seralign.intervals import Interval, share_interval
 
 # Weak priors: a policy that wins or loses everything still has a finite strength. The joint model has gamma with a
 # coefficient of one.
 _STRENGTH, _LENGTH, _EASE = Normal(0.0, 0.01), Normal(0.0, 0.1), Normal(1.0, 0.1)
-_ROUNDS, _EXACT, _LONGEST = 50, 1e-7, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def length_control(
         ease = np.array([difficulty.ease.get(prompt, 0.0) for prompt in outcomes.prompts])
         priors = [_STRENGTH, difficulty.length or _LENGTH, _EASE]
     model = _Model(outcomes.better, outcomes.longer, ease, priors)
-    known = model.fit(np.ones((1, outcomes.better.size)), np.array([[prior.mean for prior in priors]]))
+    known = model.fit(np.ones((1, outcomes.better.size)))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         fitted = model.fit(weights, known)
@@ -123,7 +123,7 @@ def length_controls(
 
 @dataclass(frozen=True)
 class _Model:
-    """Logistic regression with soft outcomes, on several weightings of the same rows at once.
+    """The model of one policy, for several weightings of its outcomes at once.
 
     Args:
         better: [N].
@@ -137,30 +137,12 @@ class _Model:
     ease: np.ndarray | None
     priors: Sequence[Normal]
 
-    def fit(self, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Coefficients [B, 2 or 3] for weights [B, N] by Newton steps; ``start`` [1, 2 or 3]: where they begin."""
-        mean, precision = (np.array([getattr(prior, name) for prior in self.priors]) for name in ("mean", "precision"))
-        columns = [np.ones((1, self.better.size)), self._terms(weights)]
+    def fit(self, weights: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+        """Coefficients [B, 2 or 3] for weights [B, N]; ``start`` [1, 2 or 3]: where the fit begins."""
+        columns = [np.ones(self.better.size), self._terms(weights)]
         if self.ease is not None:
-            columns.append(self.ease[None])
-        found = np.repeat(start, len(weights), 0)
-        size = len(columns)
-        for _ in range(_ROUNDS):
-            odds = sum(found[:, [at]] * column for at, column in enumerate(columns))
-            chance = 1 / (1 + np.exp(-odds))
-            slope, curve = weights * (self.better - chance), weights * chance * (1 - chance)
-            gradient = np.stack([(slope * column).sum(1) for column in columns], 1) - precision * (found - mean)
-            hessian = np.zeros((len(weights), size, size)) + np.diag(precision)
-            for row in range(size):
-                weighted = curve * columns[row]
-                for column in range(row + 1):
-                    hessian[:, row, column] += (weighted * columns[column]).sum(1)
-                    hessian[:, column, row] = hessian[:, row, column]
-            step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-            found = found + np.clip(step, -_LONGEST, _LONGEST)
-            if np.abs(step).max() < _EXACT:
-                break
-        return found
+            columns.append(self.ease)
+        return fit_logistic(columns, self.better, weights, self.priors, start)
 
     def predict(self, fitted: np.ndarray) -> np.ndarray:
         """Chances [B, N] if all responses were equally long."""
