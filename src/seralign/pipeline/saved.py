@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from seralign.laboratory.world import supplied
 from seralign.pipeline.base import on_merged
 from seralign.pipeline.prepare import base_source, trained_source
 from seralign.policy.admission import check_kind
+from seralign.policy.bases import on_its_base
 from seralign.policy.identity import PolicySource, fetch
 from seralign.runs import Run, read_manifest, read_run
 from seralign.runs.figures import ResultFigures, TrainFigures
@@ -124,24 +124,11 @@ def _named(which: Which) -> str:
 def _model(place: str) -> SavedPolicy:
     given = PolicySource(place)
     if (Path(place) / _ADAPTER).is_file():
-        given = _on_its_base(Path(place))
+        given = on_its_base(Path(place))
     source = fetch(given, "")
     check_kind(source, PolicyConfig())
     folder = Path(source.adapter or source.model)
     return SavedPolicy(place, source, folder, _own_tokenizer(folder, PolicyConfig()), DataConfig())
-
-
-def _on_its_base(folder: Path) -> PolicySource:
-    """An adapter with the base that its settings name."""
-    try:
-        settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
-        base, revision = settings["base_model_name_or_path"], settings.get("revision")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / _ADAPTER}: invalid adapter settings ({error})") from None
-    if not base:
-        raise ModelError(f"{folder / _ADAPTER}: has no base_model_name_or_path, the model that the adapter is for")
-    beside = folder / base  # in a run, the base is given relative to the result
-    return PolicySource(str(beside.resolve() if beside.is_dir() else base), revision, str(folder))
 
 
 def _own_tokenizer(folder: Path, loading: PolicyConfig) -> PolicyConfig:

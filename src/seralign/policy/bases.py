@@ -32,6 +32,22 @@ def other_base(source: PolicySource, named: str) -> str | None:
     return None if _last_part(base) == _last_part(named) else base
 
 
+def on_its_base(folder: Path) -> PolicySource:
+    """An adapter with the base that its settings name.
+
+    Raises:
+        ModelError: its settings cannot be read, or name no base.
+    """
+    settings = read_json(folder / ADAPTER_SETTINGS)
+    base = settings.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"{folder / ADAPTER_SETTINGS}: has no base_model_name_or_path, the model that the adapter is for"
+        )
+    beside = folder / base  # in a run, the base is given relative to the result
+    return PolicySource(str(beside.resolve() if beside.is_dir() else base), settings.get("revision"), str(folder))
+
+
 def _same(folder: Path, model: Path) -> bool:
     if folder.samefile(model):
         return True

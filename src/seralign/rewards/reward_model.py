@@ -1,0 +1,217 @@
+"""Reward models from folders: those of ``seralign train``, and others that transformers opens with one label.
+
+Legend: N responses, M models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from seralign.config import DataConfig, PolicyConfig
+from seralign.data.content import Chat, Unencoded
+from seralign.data.tokens import EMPTY_RESPONSE, Encoder, make_encoder
+from seralign.errors import DataError, ModelError
+from seralign.policy.abilities import packed_length
+from seralign.policy.admission import check_kind
+from seralign.policy.bases import on_its_base
+from seralign.policy.heads import REWARD
+from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, fetch, finite_digest
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.settings import model_settings, positions
+from seralign.records import content_id
+from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+from seralign.rewards.responses import Responses
+from seralign.runs.cache import LogpCache
+from seralign.runs.layout import MANIFEST, RESULT
+
+_TOKENS_PER_PACK = 4096
+# Longest text that is scored, if the model's settings do not say.
+_LONGEST = 32768
+# So many different responses with one and the same reward are no coincidence.
+_CONSTANT = 4
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A reward model. Its weights are loaded when something is scored, and stay.
+
+    Args:
+        key: The configuration key that names it; messages begin with it.
+        name: The folder, or the name on the hub, as the user gave it.
+        source: Local folders.
+        loading: How model and tokenizer are loaded.
+        digest: Of its weights, which are finite.
+    """
+
+    key: str
+    name: str
+    source: PolicySource
+    loading: PolicyConfig
+    digest: str
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that was saved with it."""
+        return load_tokenizer(self.source, self.loading)
+
+    @property
+    def identity(self) -> str:
+        """Names everything that the rewards of texts depend on: weights, tokenizer and chat template."""
+        tokenizer = self.tokenizer
+        content = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, str(tokenizer.special_tokens_map)]
+        return f"reward model {self.digest} {content_id(content)}"
+
+    def score(self, prompts: Sequence[Chat | str], responses: Sequence[str]) -> np.ndarray:
+        """Rewards of texts [N].
+
+        Args:
+            prompts: Conversations, to which the model's chat template is applied; or texts as the model reads them.
+            responses: What was answered; an end token is appended, as in training.
+
+        Raises:
+            ModelError: a reward is NaN or infinite, all rewards are the same, or the tokenizer has no chat template.
+            DataError: a prompt has no tokens.
+        """
+        sequences = self._encoded(prompts, responses)
+        columns = {
+            "prompt_ids": pa.array([prompt for prompt, _ in sequences], pa.list_(pa.int32())),
+            "response_ids": pa.array([[response] for _, response in sequences], pa.list_(pa.list_(pa.int32()))),
+        }
+        return self.rewards(Responses(datasets.Dataset(pa.table(columns), fingerprint="rewards")))
+
+    def rewards(
+        self,
+        responses: Responses,
+        cache: LogpCache | None = None,
+        *,
+        tokens_per_pack: int = _TOKENS_PER_PACK,
+        precision: str = "float32",
+    ) -> np.ndarray:
+        """Rewards of token ids [N], which must be those of this model's tokenizer.
+
+        Args:
+            responses: What is scored.
+            cache: Of rewards; its keys have the digest of the weights.
+            tokens_per_pack: Maximum number of tokens of a forward pass.
+            precision: Of the forward passes.
+
+        Raises:
+            ModelError: a reward is NaN or infinite, or all rewards are the same.
+        """
+        longest = packed_length(self.source, self.loading, REWARD.families)
+        packs = responses.packs(tokens_per_pack, longest)
+        policy = ScoringPolicy(self.name, self.digest, lambda: self.model, precision=precision, head=REWARD)
+        try:
+            found = logps(responses, packs, policy, cache)
+        except ModelError as error:
+            raise ModelError(f"{self.key}: {error}") from None
+        if len(set(responses.keys)) >= _CONSTANT and np.ptp(found) == 0:
+            raise ModelError(
+                f"{self.key}: {self.name} gives the reward {found[0]:g} to all of {len(found)} responses; its score is "
+                "not trained, or broken"
+            )
+        return found
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The loaded model."""
+        return load_model(self.source, self.loading, "float32", head=REWARD)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        window = min(positions(model_settings(self.source, self.loading)), _LONGEST)
+        data = DataConfig(max_length=window)
+        return make_encoder(self.tokenizer, data, end_tokens(self.source, self.tokenizer))
+
+    def _encoded(
+        self, prompts: Sequence[Chat | str], responses: Sequence[str]
+    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """(prompt ids, response ids). An empty response is its end token alone."""
+        ends, found = (self.tokenizer.eos_token_id,), []
+        examples = [
+            _example(prompt, response, f"{self.key}: response {number}")
+            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        ]
+        for example, encoded in zip(examples, self._encoder.encode(examples), strict=True):
+            if encoded == EMPTY_RESPONSE:
+                (alone,) = self._encoder.encode([_example(example.prompt, _SOMETHING, example.where)])
+                encoded = alone
+                if not isinstance(encoded, str):
+                    found.append((encoded.prompt_ids, ends))
+                    continue
+            if isinstance(encoded, str):
+                raise DataError(f"{example.where} cannot be scored: {encoded}")
+            found.append((encoded.prompt_ids, encoded.response_ids[0]))
+        return found
+
+
+# Stands for an empty response while its prompt is tokenized.
+_SOMETHING = "a"
+
+
+def _example(prompt: Any, response: str, where: str) -> Unencoded:
+    is_text = isinstance(prompt, str)
+    answer: Any = response if is_text else ({"role": "assistant", "content": response},)
+    return Unencoded(prompt if is_text else tuple(prompt), (answer,), where)
+
+
+def open_reward_model(name: str, key: str, loading: PolicyConfig | None = None) -> RewardModel:
+    """Find a reward model and check it, without loading its weights.
+
+    Args:
+        name: A folder with a model or an adapter, a run that trained one, or a model on the hub.
+        key: The configuration key that names it.
+        loading: How it is loaded. Default: its own tokenizer, no code of its own.
+
+    Raises:
+        ModelError: there is none, it has other than one label, or a weight is NaN; the message begins with the key.
+    """
+    given, place = loading or PolicyConfig(), Path(name)
+    if (place / MANIFEST).is_file():
+        place = place / RESULT
+        if not place.is_dir():
+            raise ModelError(f"{key}: the run {name} has no result yet; finish it with seralign train")
+    try:
+        is_adapter = (place / ADAPTER_SETTINGS).is_file()
+        source = fetch(on_its_base(place) if is_adapter else PolicySource(str(place)), "")
+        settings = check_kind(source, given, "", REWARD)
+        architecture = next(iter(settings.architectures or ()), "")
+        if not is_adapter and not architecture.endswith(REWARD.architectures):
+            raise ModelError(
+                f"{name} has no score ({architecture or 'no architecture in config.json'}); give a reward model, an "
+                "AutoModelForSequenceClassification with one label, such as the result of objective.name: reward"
+            )
+        return RewardModel(key, name, source, given, finite_digest(source))
+    except ModelError as error:
+        raise ModelError(f"{key}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Rewards of responses by several models [N]: their mean, and their standard deviation, 0 for one model."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    def cautious(self, penalty: float) -> np.ndarray:
+        """The mean less ``penalty`` times the standard deviation [N]."""
+        return self.mean - penalty * self.spread
+
+
+def ensemble_rewards(of_models: Sequence[np.ndarray]) -> Rewards:
+    """The mean and the standard deviation over M models of their rewards [N] each.
+
+    For example, the rewards 1, 2 and 6 have the mean 3 and the standard deviation sqrt((4 + 1 + 9) / 3) = 2.160247.
+    """
+    together = np.stack(list(of_models))
+    return Rewards(together.mean(axis=0), together.std(axis=0))
