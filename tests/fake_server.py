@@ -66,8 +66,8 @@ def chat(text: str, prompt_tokens: int = 10, completion_tokens: int = 2, logprob
 
 
 @contextmanager
-def fake_server(script: Script) -> Iterator[FakeServer]:
-    """Run a server while the block runs."""
+def fake_server(script: Script, port: int = 0) -> Iterator[FakeServer]:
+    """Run a server while the block runs, on any free port or on a given one."""
     fake, lock, inside = FakeServer(script), threading.Lock(), [0]
 
     class Handler(BaseHTTPRequestHandler):
@@ -107,7 +107,7 @@ def fake_server(script: Script) -> Iterator[FakeServer]:
 
         def log_message(self, format: str, *args: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

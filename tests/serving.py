@@ -35,4 +35,5 @@ def serve(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Se
                "--log-level", "error", *arguments]  # fmt: skip
     launch = Launch("transformers serve", command, f"http://127.0.0.1:{port}/health", _OFFLINE, wait=120.0)
     with running(launch, "tests") as server:
-        yield Served(f"http://127.0.0.1:{port}/v1", str(folder), folder, server.pid)
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        yield Served(f"http://127.0.0.1:{port}/v1", str(folder), folder, int(children[0]))

@@ -261,7 +261,7 @@ def _round(index: int, offline: int, made: int, rounds: int) -> RoundFigures:
     return replace(
         found,
         select=SelectFigures(offline, int(0.7 * offline), 0.4, 0.9, 0.1, 0.0, 0.15 * index, None, 1.0, 1.5, 0.2),
-        sample=SampleFigures("round 1", new, 4 * new, 21.0, 0.03, 0.7),
+        sample=SampleFigures("round 1", new, 4 * new, 21.0, 0.03, 0.7, 0),
         bootstrap=BootstrapFigures(new, int(0.6 * new), {}, 1.0, 0.0, 0.5, 0.55, 0.2, 0.3),
         compose=ComposeFigures(int(0.7 * offline), int(0.6 * new), 0.2, 0.3),
     )

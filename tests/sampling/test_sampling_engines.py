@@ -277,7 +277,7 @@ def test_an_engine_says_how_it_is_asked(attribute: str, value: Any, says: str) -
     [
         (
             {"engine": "vlm"},
-            r"evaluation\.engine must be one of local, or module:class of your own, got",
+            r"evaluation\.engine must be one of local, server, vllm, or module:class of your own, got",
         ),
         ({"engine": "no_such_module:X"}, r"evaluation\.engine: cannot import 'no_such_module'"),
         ({"engine": "tiny:Nothing"}, r"evaluation\.engine: module 'tiny' has no class 'Nothing'"),

@@ -103,6 +103,16 @@ def test_a_program_that_is_not_there_is_an_error() -> None:
         pass
 
 
+def test_a_server_is_asked_to_end_if_its_watcher_is_killed() -> None:
+    given = launch()
+    with running(given, "k") as server:
+        found = members(given.health)
+        os.kill(server.pid, signal.SIGKILL)
+        assert gone(found[:1])
+        assert not server.alive
+    os.kill(found[1], signal.SIGKILL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_dies_with_its_parent(number: signal.Signals) -> None:
     code = (

@@ -25,8 +25,8 @@ class SamplingConfig:
         max_new_tokens: Maximum number of tokens of a response. A longer response is unfinished and makes no pair.
             Default: 256; in ``evaluation``, the value of ``bootstrap``.
         batch_size: Number of prompts sampled together.
-        engine: The sampling engine: ``local``, the model in this process, or ``module:class`` of your own
-            (docs/extending.md).
+        engine: The sampling engine: ``local``, the model in this process; ``server``, a server of the OpenAI API;
+            ``vllm``, which starts vLLM's server (docs/engines.md); or ``module:class`` of your own (docs/extending.md).
         engine_options: Settings of the engine; ``local`` has none. Secrets are refused, because the files of a run
             contain the configuration.
     """

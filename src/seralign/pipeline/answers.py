@@ -95,7 +95,9 @@ def sample_answers(
         answers.setdefault(candidate.prompt_id, []).append(candidate)
     for one, reason in zip(asked, reasons, strict=True):
         prompt = one.prompt if isinstance(one.prompt, Prompt) else None
-        responses = answers[prompt.prompt_id] if prompt is not None and reason is None else []
+        responses = answers.get(prompt.prompt_id, []) if prompt is not None and reason is None else []
+        if reason is None and not responses:
+            reason = "no answer of the engine fits the policy's tokenizer"
         yield Answered(one.given, prompt, responses, reason, one.inputs)
 
 

@@ -63,5 +63,6 @@ def compare(
         ConfigError: the judge fails, or decides nothing.
     """
     assert loop.judge is not None
-    comparisons = [Comparison(prompts[name], text, theirs[name]) for name, text in own.items()]
-    return dict(zip(own, decide(loop.judge, comparisons, loop.results, label), strict=True))
+    shared = [name for name in own if name in theirs]  # an engine may have left out an answer
+    comparisons = [Comparison(prompts[name], own[name], theirs[name]) for name in shared]
+    return dict(zip(shared, decide(loop.judge, comparisons, loop.results, label), strict=True))

@@ -69,6 +69,9 @@ def make_own_world(config: RunConfig, world: OwnWorld, policy: Policy, results: 
             results=results,
             label=f"world, {name}",
         )
+        if len(table) < len(prompts) * samples:
+            missing = len(prompts) * samples - len(table)
+            raise ConfigError(f"world.own.engine: {missing} responses do not fit the policy's tokenizer")
         return candidates_of(table)
 
     training = prompts.select(split["pairs"])

@@ -73,6 +73,7 @@ class Sample:
             length=float(np.mean(lengths)),
             unfinished=1.0 - float(np.mean(finished)),
             distinct_2=distinct_n(_first_answers(table), 2),
+            dropped=len(prompts) * config.samples - len(table),
         )
 
     def cost(self, forecast: Forecast) -> StageWork:

@@ -129,7 +129,8 @@ class SelectFigures:
 
 @dataclass(frozen=True, slots=True)
 class SampleFigures:
-    """Of ``sample``: what the policy ``sampled_from`` answered to the round's prompts."""
+    """Of ``sample``: what the policy ``sampled_from`` answered to the round's prompts. ``dropped``: responses that do
+    not fit the policy's tokenizer; they are not among ``responses``."""
 
     sampled_from: str
     prompts: int
@@ -137,6 +138,7 @@ class SampleFigures:
     length: float
     unfinished: float
     distinct_2: float | None
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)

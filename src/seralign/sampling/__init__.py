@@ -10,6 +10,8 @@ from seralign.sampling.base import Engine, Request, SampledPolicy, Sampler, para
 from seralign.sampling.candidates import CANDIDATE_SCHEMA, candidates_of, sample_candidates
 from seralign.sampling.checked import CheckedSampler
 from seralign.sampling.local import LocalSampler
+from seralign.sampling.server import ServerSampler
+from seralign.sampling.vllm import VllmSampler
 from seralign.sampling.whole import whole_model
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
 
 ENGINES: dict[str, Engine] = {
     LOCAL: LocalSampler,
+    "server": ServerSampler,
+    "vllm": VllmSampler,
 }
 
 

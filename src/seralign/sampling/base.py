@@ -126,6 +126,7 @@ class Sampler(Protocol):
 
         Yields:
             A request and its candidates, ``params.samples`` per prompt, in the order of the prompts and of their index.
+            A server may answer with text that is no token ids of the policy; built-in engines leave such responses out.
             ``ids`` are the sampled ids, including the end token. ``finished`` is false if the response was cut at
             ``max_new_tokens``. ``text`` is decoded without special tokens.
 

@@ -55,7 +55,8 @@ def sample_candidates(
         label: Text for the progress bar.
 
     Returns:
-        Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``.
+        Candidates in the order of the prompts: ``prompt_id``, ``index``, ``text``, ``ids``, ``finished``. Responses
+        that the engine left out are missing.
 
     Raises:
         SeralignError: the engine failed; what it answered before is kept.
@@ -88,12 +89,14 @@ def sample_candidates(
                     results.put({key: rows})
                     found[key] = _table(rows)
                 line.advance(len(rows))
-    table = pa.concat_tables([CANDIDATE_SCHEMA.empty_table(), *(found[key] for key in keys)])
-    places = np.argsort(order, kind="stable")
-    rows = places[:, None] * params.samples + np.arange(params.samples)
-    return distributed.broadcast(
-        table.take(pa.array(rows.reshape(-1), pa.int64())) if distributed.is_main() else CANDIDATE_SCHEMA.empty_table()
-    )
+        next(answers, None)  # the engine comes to its end
+    table = CANDIDATE_SCHEMA.empty_table()
+    if distributed.is_main():
+        names = prompts["prompt_id"][:]
+        places = [_places(found[key], rows, names) for key, rows in zip(keys, batches, strict=True)]
+        rows = np.argsort(np.concatenate([np.empty(0, np.int64), *places]), kind="stable")
+        table = pa.concat_tables([table, *(found[key] for key in keys)]).take(pa.array(rows, pa.int64()))
+    return distributed.broadcast(table)
 
 
 def candidates_of(table: pa.Table) -> list[Candidate]:
@@ -109,9 +112,22 @@ def _next(answers: Iterator[tuple[Request, list[Candidate]]]) -> tuple[bytes, li
     return request.key, [[getattr(one, name) for name in CANDIDATE_SCHEMA.names] for one in candidates]
 
 
+def _places(answer: pa.Table, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The row of its prompt for each candidate of an answer, which is in order; some candidates may be missing."""
+    found, at, last = [], 0, -1
+    for name, index in zip(answer["prompt_id"].to_pylist(), answer["index"].to_pylist(), strict=True):
+        # The same prompt may be there twice: then the index begins again.
+        at = at + (index <= last)
+        while names[int(rows[at])] != name:
+            at += 1
+        found.append(rows[at])
+        last = index
+    return np.array(found, np.int64)
+
+
 def _table(rows: list[Sequence[object]]) -> pa.Table:
     """The candidates of a request as a table."""
-    columns = zip(*rows, strict=True)
+    columns = zip(*rows, strict=True) if rows else [[] for _ in CANDIDATE_SCHEMA.names]
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, CANDIDATE_SCHEMA, strict=True)],
         schema=CANDIDATE_SCHEMA,

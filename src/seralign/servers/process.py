@@ -33,6 +33,7 @@ class Launch:
         command: Program and arguments.
         health: Address that answers with status 200 as soon as the server is ready.
         environment: Environment variables that are added to those of this process.
+        without: Environment variables of this process that the server does not get.
         wait: Seconds until it must be ready.
         log: File for the server's output. Default: a temporary file.
     """
@@ -41,6 +42,7 @@ class Launch:
     command: Sequence[str]
     health: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    without: Sequence[str] = ()
     wait: float = 600.0
     log: Path | None = None
 
@@ -127,7 +129,8 @@ def _start(launch: Launch, output: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env=dict(os.environ) | dict(launch.environment),
+        env={name: value for name, value in os.environ.items() if name not in launch.without}
+        | dict(launch.environment),
         start_new_session=True,
     )
 

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from seralign.errors import ConfigError
 from seralign.evaluation.label_quality import margin_figures
 from seralign.evaluation.metrics import distinct_n, margin_accuracy, repetition
 from seralign.laboratory.world import Truth
@@ -95,6 +96,9 @@ def _answers(
         results=loop.results,
         label=f"answers, {policy.name}, {split}, temperature {temperature}",
     )
+    if len(found) < len(prompts) * ask.draws:
+        missing = len(prompts) * ask.draws - len(found)
+        raise ConfigError(f"evaluation.engine: {missing} responses do not fit the tokenizer; a study needs all of them")
     if ask.draws == 1:
         return found
     responses = Responses(with_prompts(found, prompts))

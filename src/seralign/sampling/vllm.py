@@ -1,0 +1,182 @@
+"""The engine ``vllm``: starts vLLM's server for the policy, in the environment that the configuration names."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+
+from seralign.config import SamplingConfig
+from seralign.config.engines import VllmConfig, vllm_options
+from seralign.config.paths import expanded
+from seralign.errors import ConfigError
+from seralign.records import Candidate
+from seralign.sampling.answering import answered
+from seralign.sampling.base import Request, SampledPolicy, Watch
+from seralign.sampling.connecting import greedy, prove
+from seralign.sampling.fitting import make_fitting
+from seralign.sampling.probe import PROMPTS, TOKENS, Own, own_answers
+from seralign.sampling.whole import whole_model
+from seralign.sampling.wire import Way
+from seralign.servers.client import Client
+from seralign.servers.kept import Keeper
+from seralign.servers.process import Launch, Running, free_port, running
+
+_MODEL = "policy"
+# The server must not take this process for one of its own, or its modules for those of its environment.
+_WITHOUT = (
+    "PYTHONPATH", "PYTHONHOME", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+_KEEPER = Keeper()
+
+
+@dataclass(frozen=True)
+class _Started:
+    """What a server was started for: the digest of the weights, where they are, and the options."""
+
+    weights: str
+    source: str
+    dtype: str
+    options: str
+
+
+class VllmSampler:
+    """Samples from a server of vLLM that seralign starts, and stops when another policy is sampled from.
+
+    The policy is served as one folder with all weights (``whole_model``). A run that samples from one policy throughout
+    keeps one server. As every server, it must give the log-probabilities of the policy before it is sampled from.
+    """
+
+    def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
+        self._policy, self._key = policy, f"{key}.engine_options"
+        self._options = vllm_options(settings.engine_options, self._key)
+        program = shutil.which(expanded(self._options.python))
+        if program is None:
+            raise ConfigError(
+                f"{self._key}.python must be the Python of an environment with vLLM, such as vllm-env/bin/python; "
+                f"there is no program {self._options.python}"
+            )
+        self._program = str(Path(program).absolute())
+        # Checked here that openai is installed.
+        Client(self._options.server("http://127.0.0.1:1/v1", _MODEL), self._key)
+
+    @property
+    def identity(self) -> str:
+        """Data type, GPUs and arguments of the server."""
+        options = self._options
+        return f"vllm, {self._dtype} weights, {options.tensor_parallel} GPUs, {' '.join(options.arguments)}"
+
+    @property
+    def prompts_per_request(self) -> int:
+        """One: the server schedules requests by itself."""
+        return 1
+
+    @property
+    def in_every_process(self) -> bool:
+        """Only the main process asks."""
+        return False
+
+    def sample(
+        self, requests: Iterable[Request], watch: Watch | None = None
+    ) -> Iterator[tuple[Request, list[Candidate]]]:
+        """See ``seralign.sampling.Sampler.sample``.
+
+        Raises:
+            ConfigError: the server does not start, ends, or serves other weights.
+        """
+        remaining = iter(requests)
+        first = list(islice(remaining, PROMPTS))
+        if not first:
+            return
+        prompts = [request.prompts[0] for request in first]
+        # Before the server takes the memory.
+        own = own_answers(self._policy, prompts, min(TOKENS, first[0].params.max_new_tokens))
+        _free_memory()
+        started = _Started(first[0].policy, str(self._policy.source), self._dtype, repr(self._options))
+        try:
+            server = _KEEPER.get(started, self._serve)
+            client = Client(self._options.server(_address(server), _MODEL), self._key)
+            try:
+                way = self._prove(client, own)
+                fitting = make_fitting(self._policy.tokenizer, self._policy.end_tokens, prompts[0].messages is not None)
+                yield from answered(client, way, fitting, chain(first, remaining), self._key)
+            except ConfigError as error:
+                if server.alive:
+                    raise
+                raise ConfigError(f"{error}\nvLLM has ended; it says:\n{server.says()}") from None
+        finally:
+            if not _keeps(self._options):
+                _KEEPER.release()
+
+    def _prove(self, client: Client, own: list[Own]) -> Way:
+        way = Way(_MODEL, "vllm", "tokens")
+        prove(client, way, self._policy, own, greedy(client, way, self._policy, own), self._tolerance, self._key)
+        return way
+
+    @property
+    def _dtype(self) -> str:
+        return self._options.dtype or self._policy.dtype
+
+    @property
+    def _tolerance(self) -> float | None:
+        given = self._options.tolerance
+        return 0.1 if given is None and self._dtype != "float32" else given
+
+    @contextmanager
+    def _serve(self) -> Iterator[Running]:
+        """A server of the policy, with the tokenizer that the policy is trained with."""
+        with whole_model(self._policy) as folder, tempfile.TemporaryDirectory(prefix="seralign-") as tokenizer:
+            self._policy.tokenizer.save_pretrained(tokenizer)
+            port, log = free_port(), self._options.log
+            launch = Launch(
+                name="vLLM",
+                command=command(self._program, self._options, folder, Path(tokenizer), self._dtype, port)
+                + (["--trust-remote-code"] if self._policy.loading.trust_remote_code else []),
+                health=f"http://127.0.0.1:{port}/health",
+                environment=_QUIET | self._options.env,
+                without=_WITHOUT,
+                wait=self._options.wait,
+                log=None if log is None else Path(expanded(log)),
+            )
+            with running(launch, self._key) as server:
+                yield server
+
+
+def command(python: str, options: VllmConfig, folder: Path, tokenizer: Path, dtype: str, port: int) -> list[str]:
+    """The command of the server.
+
+    It is started as a module, which works for every build of vLLM; the program ``vllm`` is missing in some.
+    """
+    given = {
+        "--model": folder, "--tokenizer": tokenizer, "--served-model-name": _MODEL, "--host": "127.0.0.1",
+        "--port": port, "--dtype": dtype, "--generation-config": "vllm",
+        "--tensor-parallel-size": options.tensor_parallel if options.tensor_parallel > 1 else None,
+        "--data-parallel-size": options.data_parallel if options.data_parallel > 1 else None,
+        "--gpu-memory-utilization": options.gpu_memory, "--max-model-len": options.max_length,
+    }  # fmt: skip
+    pairs = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return [python, "-m", "vllm.entrypoints.openai.api_server", *pairs, *options.arguments]
+
+
+def _address(server: Running) -> str:
+    return server.launch.health.removesuffix("/health") + "/v1"
+
+
+def _keeps(options: VllmConfig) -> bool:
+    if options.keep is not None:
+        return options.keep
+    return "CUDA_VISIBLE_DEVICES" in options.env or not torch.cuda.is_available()
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

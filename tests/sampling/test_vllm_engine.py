@@ -1,0 +1,197 @@
+"""The engine ``vllm`` with a stand-in for vLLM's server: when it is started, stopped and refused.
+
+``tests/sampling/test_vllm.py`` runs the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import tiny
+
+from seralign.config import PolicyConfig, SamplingConfig
+from seralign.config.engines import VllmConfig
+from seralign.errors import ConfigError
+from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.load import load_model
+from seralign.runs.results import Results
+from seralign.sampling import SampledPolicy, make_sampler, params_of, sample_candidates, vllm
+from seralign.servers import client as client_module
+
+ENDS = frozenset({tiny.EOS})
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
+    yield
+    vllm._KEEPER.release()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a package ``vllm``, whose server is that of ``model_server``."""
+    folder = tmp_path_factory.mktemp("package")
+    inner = folder / "vllm" / "entrypoints" / "openai"
+    inner.mkdir(parents=True)
+    paths = [str(Path(__file__).parent), str(Path(tiny.__file__).parent), *filter(None, sys.path)]
+    text = f"import sys\nsys.path[:] = {paths!r}\nimport model_server\nmodel_server.main(sys.argv[1:])\n"
+    (inner / "api_server.py").write_text(text)
+    return folder
+
+
+class Sampling:
+    """Samples with the engine; ``starts`` are the arguments of the servers so far."""
+
+    def __init__(self, package: Path, folder: Path) -> None:
+        self.log, self.folder = folder / "vllm.log", folder
+        self.options = {"python": sys.executable, "env": {"PYTHONPATH": str(package)}, "log": str(self.log),
+                        "retries": 1, "wait": 100}  # fmt: skip
+
+    def __call__(self, source: PolicySource, store: str, name: str = "round 1", **options: Any) -> pa.Table:
+        config = SamplingConfig(engine="vllm", engine_options=self.options | options, max_new_tokens=6)
+        load = partial(load_model, source, PolicyConfig(), "float32")
+        policy = SampledPolicy(
+            name, source, "float32", "default", tiny.make_tokenizer(), ENDS, load, PolicyConfig()
+        )  # fmt: skip
+        prompts = tiny.prompts_table(5)
+        with closing(Results(self.folder / f"{store}.sqlite")) as results:
+            return sample_candidates(
+                prompts, make_sampler(policy, config, "bootstrap"), params_of(config, 3),
+                policy=weights_digest(source), end_tokens=ENDS, seed=1, results=results, label="sampling",
+            )  # fmt: skip
+
+    @property
+    def starts(self) -> list[dict[str, str]]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@pytest.fixture
+def sampling(package: Path, tmp_path: Path) -> Sampling:
+    return Sampling(package, tmp_path)
+
+
+@pytest.mark.timeout(180)
+def test_a_server_serves_one_policy_and_is_replaced_for_the_next(sampling: Sampling, tmp_path: Path) -> None:
+    """An adapter is merged. Other samplings of the same policy find its server; stored answers need none."""
+    base = tiny.save_model(tmp_path / "base")
+    trained = tiny.save_adapter(tmp_path / "trained", base)
+    first = sampling(base, "a")
+    assert len(first) == 15
+    pid = vllm._KEEPER._server.pid  # pyright: ignore[reportOptionalMemberAccess]
+    assert sampling(base, "b").equals(first)
+    assert len(sampling.starts) == 1
+    assert sampling(trained, "a", "round 2")["ids"] != first["ids"]
+    assert sampling.starts[0]["--model"] == base.model
+    assert len(sampling.starts) == 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert sampling(base, "a").equals(first)
+    assert len(sampling.starts) == 2, "what is stored needs no server"
+    merged = Path(sampling.starts[1]["--model"])
+    assert merged.is_dir()
+    assert merged != tmp_path / "trained"
+    vllm._KEEPER.release()
+    assert not merged.exists()
+
+
+@pytest.mark.real
+@pytest.mark.timeout(180)
+def test_a_server_that_is_killed_is_an_error_and_the_next_command_resumes(
+    sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.save_model(tmp_path / "base")
+    sampling.options["parallel"] = 1
+    original, kept = Results.put, list[int]()
+
+    def put(self: Results, values: Any) -> None:
+        original(self, values)
+        kept.append(1)
+        if len(kept) == 2:
+            server = vllm._KEEPER._server
+            assert server is not None
+            os.kill(int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]), signal.SIGKILL)
+
+    monkeypatch.setattr(Results, "put", put)
+    with pytest.raises(ConfigError, match=r"(?s)^bootstrap\.engine_options.*no connection.*vLLM has ended; it says:"):
+        sampling(source, "a")
+    assert 2 <= len(kept) <= 3
+    before = len(kept)
+    assert len(sampling(source, "a")) == 15
+    assert len(kept) == 5, "the others alone are asked"
+    assert len(sampling.starts) == 2
+    assert before < 5
+
+
+@pytest.mark.real
+@pytest.mark.timeout(120)
+def test_a_server_with_other_weights_is_refused(sampling: Sampling, tmp_path: Path) -> None:
+    """As it would be if the folder changed after the server started."""
+    source, other = tiny.save_model(tmp_path / "base"), tiny.save_model(tmp_path / "other", seed=1)
+    (tmp_path / "base" / "model.safetensors").rename(tmp_path / "kept")
+    Path(other.model, "model.safetensors").rename(tmp_path / "base" / "model.safetensors")
+    sampling(source, "a")
+    (tmp_path / "kept").rename(tmp_path / "base" / "model.safetensors")
+    started = vllm._KEEPER._key
+    vllm._KEEPER._key = replace(started, weights=weights_digest(source))  # pyright: ignore
+    with pytest.raises(ConfigError, match=rf"not serve the weights of round 1 \({source.model}\).* differ by .* nats"):
+        sampling(source, "b")
+
+
+@pytest.mark.real
+@pytest.mark.timeout(120)
+def test_a_server_that_does_not_start_or_is_not_kept(sampling: Sampling, tmp_path: Path) -> None:
+    source = tiny.save_model(tmp_path / "base")
+    assert len(sampling(source, "a", keep=False)) == 15
+    assert vllm._KEEPER._server is None
+    with pytest.raises(
+        ConfigError, match=r"(?s)^bootstrap\.engine_options: vLLM ended with status 1 .*No module named"
+    ):
+        sampling(source, "b", env={"PYTHONPATH": "/nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, r"python is missing"),
+        ({"python": "/no/such/python"}, r"python must be the Python of an environment with vLLM, .*/no/such/python"),
+        ({"python": sys.executable, "tensor_paralel": 2}, r"tensor_paralel: engine vllm has no such option"),
+        ({"python": sys.executable, "gpu_memory": 1.5}, r"gpu_memory must be in \(0, 1\], got 1.5"),
+        ({"python": sys.executable, "parallel": 0}, r"parallel must be in"),
+        ({"python": sys.executable, "dtype": "int8"}, r"dtype must be one of"),
+    ],
+)
+def test_wrong_options_are_refused_with_their_key(options: Any, says: str) -> None:
+    policy = SampledPolicy(
+        "p", PolicySource("x"), "float32", "default", tiny.make_tokenizer(), ENDS, tiny.make_model, PolicyConfig()
+    )
+    with pytest.raises(ConfigError, match=rf"^evaluation\.engine_options\.{says}"):
+        make_sampler(policy, SamplingConfig(engine="vllm", engine_options=options), "evaluation")
+
+
+def test_the_command_has_what_the_options_say() -> None:
+    options = VllmConfig(
+        "py", tensor_parallel=2, data_parallel=3, gpu_memory=0.5, max_length=99, arguments=["--enforce-eager"]
+    )
+    words = vllm.command("py", options, Path("/model"), Path("/tokens"), "bfloat16", 8000)
+    assert words[:3] == ["py", "-m", "vllm.entrypoints.openai.api_server"]
+    assert words[-1] == "--enforce-eager"
+    assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == {
+        "--model": "/model", "--tokenizer": "/tokens", "--served-model-name": "policy", "--host": "127.0.0.1",
+        "--port": "8000", "--dtype": "bfloat16", "--generation-config": "vllm", "--tensor-parallel-size": "2",
+        "--data-parallel-size": "3", "--gpu-memory-utilization": "0.5", "--max-model-len": "99",
+    }  # fmt: skip
+    plain = vllm.command("py", VllmConfig("py"), Path("/model"), Path("/tokens"), "float32", 8000)
+    assert not {"--tensor-parallel-size", "--gpu-memory-utilization", "--max-model-len"} & set(plain)
