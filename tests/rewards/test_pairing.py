@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seralign.data.table import to_prompt
-from seralign.records import Candidate, Pair, Prompt, Response
+from seralign.records import Candidate, Pair, Prompt, Ranking, Response
 from seralign.rewards.pairing import (
     Contrast,
     contrasts,
     draw_prompts,
-    generated_pair,
-    generated_pairs,
+    generated_example,
+    generated_examples,
     matched_contrasts,
     mix,
+    rankings,
     usable_responses,
 )
 
@@ -57,7 +58,7 @@ def test_best_and_worst_by_hand() -> None:
         candidate("b", 4, " good "),
     ]
     found, left_out = contrasts_of(candidates, np.array([1.0, 3.0, -2.0, 99.0, 0.5, -99.0, 0.25, 98.0]))
-    assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
+    assert [(c.prompt_id, c.rows[0], c.rows[-1], c.margin) for c in found] == [("a", 1, 2, 5.0), ("b", 4, 6, 0.25)]
     assert left_out == {"unfinished": 1, "empty": 1, "repeated": 1}
 
 
@@ -81,7 +82,7 @@ def test_prompts_that_make_no_pair_are_counted(texts: list[str], rewards: list[f
 def test_equal_rewards_are_ordered_by_index() -> None:
     candidates = [candidate("a", index, text) for index, text in enumerate("wxyz")]
     (found,), _ = contrasts_of(candidates, np.array([0.0, 1.0, 1.0, 0.0]))
-    assert (found.best, found.worst) == (1, 3)
+    assert (found.rows[0], found.rows[-1]) == (1, 3)
 
 
 @st.composite
@@ -104,8 +105,8 @@ def test_the_order_of_the_rows_changes_nothing(given_: tuple[list[Candidate], np
     shuffled = [candidates[at] for at in order]
     first, first_left_out = contrasts_of(candidates, rewards)
     second, second_left_out = contrasts_of(shuffled, rewards[order])
-    assert {(candidates[c.best], candidates[c.worst], c.margin) for c in first} == {
-        (shuffled[c.best], shuffled[c.worst], c.margin) for c in second
+    assert {(candidates[c.rows[0]], candidates[c.rows[-1]], c.margin) for c in first} == {
+        (shuffled[c.rows[0]], shuffled[c.rows[-1]], c.margin) for c in second
     }
     assert first_left_out == second_left_out
 
@@ -115,7 +116,7 @@ def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[l
     candidates, rewards = given_
     found, left_out = contrasts_of(candidates, rewards)
     for contrast in found:
-        best, worst = candidates[contrast.best], candidates[contrast.worst]
+        best, worst = candidates[contrast.rows[0]], candidates[contrast.rows[-1]]
         assert best.prompt_id == worst.prompt_id == contrast.prompt_id
         assert best.finished
         assert worst.finished
@@ -126,7 +127,7 @@ def test_best_and_worst_are_the_extremes_of_what_may_make_a_pair(given_: tuple[l
             if candidates[at].prompt_id == contrast.prompt_id and candidates[at].finished:
                 first.setdefault(candidates[at].text.strip(), at)
         usable = [rewards[at] for text, at in first.items() if text]
-        assert (rewards[contrast.best], rewards[contrast.worst]) == (max(usable), min(usable))
+        assert (rewards[contrast.rows[0]], rewards[contrast.rows[-1]]) == (max(usable), min(usable))
         assert contrast.margin == max(usable) - min(usable) > 0
     prompts = {c.prompt_id for c in candidates}
     assert len(found) + left_out["prompts without two responses"] + left_out["no contrast"] == len(prompts)
@@ -143,21 +144,40 @@ def test_only_responses_of_like_length_are_matched() -> None:
     rewards = np.array([9.0, 5.0, 1.0, 3.0, 0.0, 2.0, 1.0, 1.0, 1.0])
     usable, _ = usable_responses(table_of(rows))
     found, left_out = matched_contrasts(usable, rewards, lengths, 0.2)
-    assert [(c.prompt_id, c.best, c.worst, c.margin) for c in found] == [("a", 0, 1, 4.0)]
+    assert [(c.prompt_id, c.rows[0], c.rows[-1], c.margin) for c in found] == [("a", 0, 1, 4.0)]
     assert left_out == {"prompts without two responses of like length": 1, "no contrast": 1}
     (wider, other), _ = matched_contrasts(usable, rewards, lengths, 0.95)
-    assert [(c.best, c.worst, c.margin) for c in (wider, other)] == [(0, 4, 9.0), (5, 6, 1.0)]
+    assert [(c.rows[0], c.rows[-1], c.margin) for c in (wider, other)] == [(0, 4, 9.0), (5, 6, 1.0)]
+
+
+def test_all_responses_to_a_prompt_are_ranked() -> None:
+    """Rewards 1, 3, -2, 1 of prompt a: ranks 2, 1, 3, 2, whose five ordered pairs differ by 2, 2, 5, 3 and 3. Prompt b:
+    one tie. Prompt c: two responses are the pair of the best and the worst."""
+    texts = {"a": "wxyz", "b": "xy", "c": "xy"}
+    rows = [candidate(prompt, index, text) for prompt, each in texts.items() for index, text in enumerate(each)]
+    rewards = np.array([1.0, 3.0, -2.0, 1.0, 0.5, 0.5, 0.25, 2.0])
+    usable, _ = usable_responses(table_of(rows))
+    found, left_out = rankings(usable, rewards)
+    assert [(c.prompt_id, c.rows, c.preference, c.margin) for c in found] == [
+        ("a", (1, 0, 3, 2), Ranking((1, 2, 2, 3)), 3.0),
+        ("c", (7, 6), Ranking((1, 2)), 1.75),
+    ]
+    assert left_out == {"no contrast": 1}
+    (pair,) = (each for each in contrasts(usable, rewards)[0] if each.prompt_id == "c")
+    assert (pair.rows, pair.margin) == (found[1].rows, found[1].margin)
+    (only,), few = rankings(usable, rewards, 3)
+    assert (only.prompt_id, few) == ("a", {"prompts with fewer than 3 responses": 2})
 
 
 def test_a_generated_pair_is_named_by_round_and_content() -> None:
     prompt = Prompt("p", "question", (1, 2))
-    pair = generated_pair(3, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
+    pair = generated_example(3, prompt, [candidate("p", 0, "good"), candidate("p", 1, "bad")], Pair())
     assert (pair.origin, pair.prompt, pair.preference, pair.weight) == ("generated:3", prompt, Pair(), 1.0)
     assert pair.responses == (Response("good", tuple(b"good")), Response("bad", tuple(b"bad")))
-    again = generated_pair(3, prompt, candidate("p", 7, "good"), candidate("p", 5, "bad"))
+    again = generated_example(3, prompt, [candidate("p", 7, "good"), candidate("p", 5, "bad")], Pair())
     assert again.example_id == pair.example_id
-    other_round = generated_pair(2, prompt, candidate("p", 0, "good"), candidate("p", 1, "bad"))
-    swapped = generated_pair(3, prompt, candidate("p", 0, "bad"), candidate("p", 1, "good"))
+    other_round = generated_example(2, prompt, [candidate("p", 0, "good"), candidate("p", 1, "bad")], Pair())
+    swapped = generated_example(3, prompt, [candidate("p", 0, "bad"), candidate("p", 1, "good")], Pair())
     assert len({pair.example_id, other_round.example_id, swapped.example_id}) == 3
 
 
@@ -166,13 +186,13 @@ def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.
     monkeypatch.setattr("seralign.rewards.pairing.CHUNK", 2)
     prompts = tiny.prompts_table(7)
     candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
-    found = [Contrast(candidates[at].prompt_id, at, at + 1, 1.0) for at in (9, 0, 18, 6, 3)]
+    found = [Contrast(candidates[at].prompt_id, (at, at + 1), Pair(), 1.0) for at in (9, 0, 18, 6, 3)]
     records = {row["prompt_id"]: to_prompt(row) for row in map(dict, prompts)}
-    pairs = list(generated_pairs(2, prompts, table_of(candidates), found))
+    pairs = list(generated_examples(2, prompts, table_of(candidates), found))
     assert pairs == [
-        generated_pair(2, records[each.prompt_id], candidates[each.best], candidates[each.worst]) for each in found
+        generated_example(2, records[each.prompt_id], [candidates[row] for row in each.rows], Pair()) for each in found
     ]
-    assert list(generated_pairs(2, prompts, table_of(candidates), [])) == []
+    assert list(generated_examples(2, prompts, table_of(candidates), [])) == []
 
 
 # --- mixing

@@ -130,6 +130,8 @@ class BootstrapConfig:
         samples: Responses per prompt (R).
         sampling: How they are sampled.
         prompts: Number of prompts in each round, drawn again each time. Default: all prompts.
+        preferences: What the responses to a prompt give: the ``best_worst`` pair, or a ``ranking`` of all of them, for
+            objectives that take rankings.
         selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
             most one pair.
         shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
@@ -140,6 +142,7 @@ class BootstrapConfig:
     samples: int = 4
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None
+    preferences: Literal["best_worst", "ranking"] = "best_worst"
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
 
@@ -159,6 +162,11 @@ class BootstrapConfig:
             "a list of numbers in [0, 1)",
             self.shares,
         )
+
+    @property
+    def form(self) -> Literal["pair", "ranking"]:
+        """The form of preference that is made."""
+        return "pair" if self.preferences == "best_worst" else "ranking"
 
     def share(self, round_index: int) -> float:
         """Share of generated pairs in round ``round_index`` (2, 3, ...)."""

@@ -20,7 +20,7 @@ from seralign.config.sampling import SamplingConfig
 from seralign.config.training import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, ObjectiveSum, one
-from seralign.objectives.base import hard_labels
+from seralign.objectives.base import hard_labels, least_responses
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class RunConfig:
         if not self.objective.compares and self.crossfit is not None:
             raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
         self._check_single()
+        self._check_made()
         self._check_moving()
         if not self.objective.samples:
             check_reward_run(self)
@@ -113,6 +114,33 @@ class RunConfig:
                     f"{key}: {name} reads labels of single responses, so there is no margin to select by; set rounds: "
                     "1 and no crossfit, or give an objective of pairs and make pairs with data.convert.label: pairs"
                 )
+
+    def _check_made(self) -> None:
+        """Refuse to generate preferences that the objective does not take, or cannot be made."""
+        if self.rounds == 1 or self.bootstrap is None:
+            return
+        made = self.bootstrap.form
+        for term in self.objective.terms:
+            if made in term.objective.forms:
+                continue
+            other = {"pair": "ranking", "ranking": "best_worst"}[made]
+            fits = {"ranking": "ranking", "best_worst": "pair"}[other] in term.objective.forms
+            set_it = f"set bootstrap.preferences: {other}, or " if fits else "set "
+            raise ConfigError(
+                f"bootstrap.preferences: {self.bootstrap.preferences} makes the form {made}, and {term.name} takes "
+                f"{' and '.join(sorted(term.objective.forms))}; {set_it}bootstrap: null"
+            )
+        if made == "ranking" and self.scoring.length_correction == "matched":
+            raise ConfigError(
+                "scoring.length_correction: matched chooses two responses of like length, and bootstrap.preferences: "
+                "ranking ranks all of them; set within_prompt, balanced, offline or none"
+            )
+        least = max(least_responses(term.objective) for term in self.objective.terms)
+        if self.bootstrap.samples < least:
+            raise ConfigError(
+                f"bootstrap.samples: {self.bootstrap.samples} responses of a prompt are too few for "
+                f"{self.objective.name}, which needs {least}; give {least} or more"
+            )
 
     def _check_moving(self) -> None:
         """Refuse a reference that moves where there is none, or where a round does not begin at it."""

@@ -92,8 +92,32 @@ def forms(table: Dataset) -> tuple[str, ...]:
 
 
 def pair_labels(pairs: Dataset) -> np.ndarray:
-    """p [N]: the probability that the first response of each pair is the better one."""
-    return _joined(first_label(lists).to_numpy() for lists in _lists(pairs, "preference")).astype(np.float64)
+    """p [N]: the probability that the first response of each pair is the better one; 1 for other forms."""
+    first = _joined(first_label(lists).to_numpy() for lists in _lists(pairs, "preference")).astype(np.float64)
+    return first if forms(pairs) == ("pair",) else np.where(_form_of_each(pairs) == "pair", first, 1.0)
+
+
+def worths(table: Dataset, numbering: Numbering) -> np.ndarray:
+    """How good the preference says that each response is [R]; only comparable within an example.
+
+    Of a pair, the first response is the better one, whatever p is; of a ranking it is minus the rank, of scores the
+    score.
+
+    Args:
+        table: Examples with R responses.
+        numbering: Of all their responses.
+
+    Raises:
+        ValueError: An example has another form of preference.
+    """
+    others = sorted(set(forms(table)) - {"pair", "ranking", "scores"})
+    if others:
+        raise ValueError(f"only pairs, rankings and scores order responses, got {' and '.join(others)}")
+    lists = [np.zeros(0), *(rows.flatten().to_numpy() for rows in _lists(table, "preference"))]
+    stored = np.empty(len(numbering))
+    stored[numbering.by_row] = np.concatenate(lists)
+    form = _form_of_each(table)[numbering.rows]
+    return np.where(form == "scores", stored, np.where(form == "ranking", -stored, -numbering.places))
 
 
 def response_counts(table: Dataset) -> np.ndarray:
@@ -135,11 +159,6 @@ def token_rows(table: Dataset) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
 def response_texts(table: Dataset, place: int) -> list[str]:
     """The text of the response at ``place`` of each example [N]."""
     return [text for lists in _lists(table, "responses") for text in entry(lists, place).to_pylist()]
-
-
-def length_difference(pairs: Dataset) -> np.ndarray:
-    """Tokens of the first response minus tokens of the second, for each pair [N]."""
-    return (response_lengths(pairs, 0) - response_lengths(pairs, 1)).astype(np.float64)
 
 
 def largest_token(table: Dataset) -> int:
@@ -199,6 +218,10 @@ def prompts_of(table: Dataset) -> Iterator[Prompt]:
         if row["prompt_id"] not in seen:
             seen.add(row["prompt_id"])
             yield _prompt(row)
+
+
+def _form_of_each(table: Dataset) -> np.ndarray:
+    return np.array([name for rows in _arrow(table, "form") for name in rows.to_pylist()], dtype=str)
 
 
 def _prompt(row: Mapping[str, Any]) -> Prompt:

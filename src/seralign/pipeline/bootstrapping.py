@@ -1,7 +1,8 @@
-"""The stage that makes pairs from a round's candidates, by the policies' own rewards (SeRA, 2410.09362)."""
+"""The stage that makes pairs or rankings of a round's candidates, by the policies' own rewards (SeRA, 2410.09362)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seralign import distributed
-from seralign.data.table import length_difference, write_examples
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table import write_examples
 from seralign.intervals import correlation
+from seralign.objectives.base import least_responses
+from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import Round
@@ -24,7 +27,15 @@ from seralign.progress import say
 from seralign.rewards.cached_logprobs import Responses
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import balancing_slope, slope_within
-from seralign.rewards.pairing import Contrast, contrasts, generated_pairs, matched_contrasts, usable_responses
+from seralign.rewards.ordering import Ordering, length_difference, ordering_of
+from seralign.rewards.pairing import (
+    Contrast,
+    contrasts,
+    generated_examples,
+    matched_contrasts,
+    rankings,
+    usable_responses,
+)
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
@@ -51,7 +62,7 @@ _POLICIES = ("policy", "policy_before")
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The stage that pairs two responses to each prompt, by the ensembled implicit reward.
+    """The stage that pairs two responses to each prompt, or ranks all of them, by the ensembled implicit reward.
 
     ``scoring.length_correction`` decides how rewards are corrected for length, or which two responses form a pair.
     """
@@ -75,7 +86,7 @@ class Bootstrap:
             inputs[name] = context.policy(one.policy).digest
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
         keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
-                "bootstrap.selection", "seed")  # fmt: skip
+                "bootstrap.preferences", "bootstrap.selection", "seed")  # fmt: skip
         return inputs | context.loop.settings(*SCORING, *keys)
 
     def work(self, context: Context, folder: Path) -> BootstrapFigures:
@@ -91,14 +102,10 @@ class Bootstrap:
         usable, left_out = usable_responses(table)
         slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
         rewards = ensembled - slope * responses.lengths
-        scoring = loop.config.scoring
-        if scoring.length_correction == "matched":
-            found, without = matched_contrasts(usable, rewards, responses.lengths, scoring.band)
-        else:
-            found, without = contrasts(usable, rewards)
+        found, without = self._contrasts(loop, usable, rewards, responses.lengths)
         left_out += without
         if distributed.is_main():
-            made = generated_pairs(index, prompts, table, found)
+            made = generated_examples(index, prompts, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
@@ -110,11 +117,13 @@ class Bootstrap:
                 folder / REWARDS,
                 {"prompt_id": table["prompt_id"], "index": table["index"], "reward": rewards},
             )
-            h1, h2 = _margins_of(found, last), None if before is None else _margins_of(found, before)
+            ordering = ordering_of(pairs)
+            h1 = _margins_of(found, ordering, last)
+            h2 = None if before is None else _margins_of(found, ordering, before)
             write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(h1, h2)})
         if not len(pairs):
             why = counted(left_out) or "no prompts"
-            say(f"{round_name(index)}: no prompt gave a pair ({why}); this round trains on offline pairs only")
+            say(f"{round_name(index)}: no prompt gave a {config.form} ({why}); this round trains on offline data only")
         longer = length_difference(pairs)
         kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
         return BootstrapFigures(
@@ -131,10 +140,23 @@ class Bootstrap:
 
     def cost(self, forecast: Forecast) -> StageWork:
         """Passes over the candidates under the reward policies and their references."""
-        index = self.round.index
+        index, config = self.round.index, bootstrap_config(forecast.context)
         passes = forecast.rewards(foreseen_candidates(forecast, index), self.round.reward_policies)
         prompts = len(round_prompts(forecast.context, index))
-        return StageWork(self.name, prompts, "pairs at most", passes=passes, loads=len(passes))
+        return StageWork(self.name, prompts, f"{config.form}s at most", passes=passes, loads=len(passes))
+
+    def _contrasts(
+        self, loop: Loop, usable: dict[str, list[int]], rewards: np.ndarray, lengths: np.ndarray
+    ) -> tuple[list[Contrast], Counter[str]]:
+        """What each prompt gives, and counts of the prompts that give nothing."""
+        scoring, config = loop.config.scoring, loop.config.bootstrap
+        assert config is not None
+        if config.form == "ranking":
+            least = max(least_responses(term.objective) for term in loop.objective.terms)
+            return rankings(usable, rewards, max(least, 2))
+        if scoring.length_correction == "matched":
+            return matched_contrasts(usable, rewards, lengths, scoring.band)
+        return contrasts(usable, rewards)
 
     def _slope(
         self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray
@@ -166,6 +188,8 @@ def _share_longer(longer: np.ndarray) -> float | None:
     return float((np.sign(longer) + 1).mean() / 2) if len(longer) else None
 
 
-def _margins_of(found: Sequence[Contrast], rewards: np.ndarray) -> np.ndarray:
-    """Margins [N] of contrasts under one policy's rewards."""
-    return np.array([rewards[contrast.best] - rewards[contrast.worst] for contrast in found], dtype=np.float64)
+def _margins_of(found: Sequence[Contrast], ordering: Ordering, rewards: np.ndarray) -> np.ndarray:
+    """Margins [N] of contrasts, whose examples have this order, under one policy's rewards of all candidates."""
+    numbering = ordering.numbering
+    rows = [found[at].rows[place] for at, place in zip(numbering.rows, numbering.places, strict=True)]
+    return ordering.margin(rewards[np.array(rows, dtype=np.int64)])

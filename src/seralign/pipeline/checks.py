@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import datasets
+import numpy as np
+
 from seralign.config import RunConfig
-from seralign.data.table import forms
+from seralign.data.table import example_ids, forms
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.objectives import SFT
@@ -13,6 +16,7 @@ from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
+from seralign.rewards.ordering import ordering_of
 from seralign.training.arguments import check_launched, check_rates, check_settings
 from seralign.training.forms import check_forms, check_labels, check_responses
 from seralign.training.plan import check_step, count_steps
@@ -59,7 +63,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
         check_labels(table, config.objective, place)
         check_responses(table, config.objective, place)
     _check_heldout_prompts(config, tables)
-    _check_reviewed(config, forms(tables.pairs))
+    _check_reviewed(config, tables.pairs)
     if config.sft is not None:
         _check_demonstrations(forms(demonstrations(tables)))
         check_step(config.sft, len(demonstrations(tables)), "sft")
@@ -86,16 +90,28 @@ def _check_heldout_prompts(config: RunConfig, tables: Tables) -> None:
         )
 
 
-def _check_reviewed(config: RunConfig, found: Sequence[str]) -> None:
-    """Refuse to review examples that have no margin."""
+def _check_reviewed(config: RunConfig, pairs: datasets.Dataset) -> None:
+    """Refuse to review examples that have no margin, and to relabel what has no label."""
+    found = forms(pairs)
+    if config.rounds > 1:
+        others = [form for form in found if form not in ("pair", "ranking", "scores")]
+        if others:
+            raise ConfigError(
+                f"rounds: later rounds select examples by their margins, but data.pairs has the form {others[0]}, "
+                "which orders no two responses; set rounds: 1, or make pairs of them with data.convert"
+            )
+        unordered = np.flatnonzero(ordering_of(pairs).pairs == 0)
+        if len(unordered):
+            raise ConfigError(
+                f"rounds: later rounds select examples by their margins, but {len(unordered)} of {len(pairs)} examples "
+                f"of data.pairs have no two responses of different worth, the first is "
+                f"{example_ids(pairs)[int(unordered[0])]}; remove them, or set rounds: 1"
+            )
     others = [form for form in found if form != "pair"]
-    keys = [
-        key for key, reviews in (("rounds", config.rounds > 1), ("crossfit", config.crossfit is not None)) if reviews
-    ]
-    if keys and others:
+    if config.crossfit is not None and others:
         raise ConfigError(
-            f"{keys[0]}: later rounds and crossfit review pairs by their margins, but data.pairs has the form "
-            f"{others[0]}; set rounds: 1 and leave crossfit out, or make pairs of them with data.convert"
+            f"crossfit: it gives each pair a new label p, but data.pairs has the form {others[0]}, which has none; "
+            "leave crossfit out, or make pairs of them with data.convert"
         )
 
 

@@ -13,7 +13,7 @@ from seralign import distributed
 from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.bootstrapping import foreseen_made
-from seralign.pipeline.forecast.foreseen import TrainingRows, joined, made_pairs, some_rows
+from seralign.pipeline.forecast.foreseen import TrainingRows, joined, made_rows, some_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates
@@ -118,8 +118,10 @@ class ComposedPairs:
         rows = some_rows(forecast.first_rows, foreseen_kept(forecast, index)[:own])
         if self.round.sample_from is None:
             return rows
-        samples, candidates = bootstrap_config(forecast.context).samples, foreseen_candidates(forecast, index)
-        return joined(rows, made_pairs(candidates, samples, foreseen_made(forecast, index)[:made]))
+        config, candidates = bootstrap_config(forecast.context), foreseen_candidates(forecast, index)
+        responses = 2 if config.form == "pair" else config.samples
+        chosen = foreseen_made(forecast, index)[:made]
+        return joined(rows, made_rows(candidates, config.samples, chosen, responses))
 
 
 def _foreseen_mix(forecast: Forecast, this: Round) -> tuple[int, int]:

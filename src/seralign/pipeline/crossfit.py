@@ -14,7 +14,6 @@ from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
 from seralign.data.table import (
     column_arrays,
-    length_difference,
     pair_labels,
     read_table,
     to_example,
@@ -31,6 +30,7 @@ from seralign.pipeline.stage import Context
 from seralign.records import content_id, oriented
 from seralign.rewards.crossfit import calibrate, folds, soft_labels
 from seralign.rewards.length_correction import length_slope
+from seralign.rewards.ordering import length_difference
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import select
 from seralign.runs.figures import CrossfitFigures

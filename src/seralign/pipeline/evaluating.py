@@ -121,7 +121,7 @@ class Evaluation:
         margins, differences = None, None
         if have_margins(heldout, loop.objective):
             scores = heldout_scores(loop, policy, reference, heldout)
-            margins, differences = scores.margin, scores.chosen_length - scores.rejected_length
+            margins, differences = scores.margin, scores.longer
         return summarise(
             policy.name,
             [candidate.ids for candidate in candidates],

@@ -16,14 +16,17 @@ from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import PairScores, pair_scores
 from seralign.rewards.cached_logprobs import keep_logps, known_logps
+from seralign.rewards.ordering import ordering_of
 from seralign.rewards.responses import Responses
 from seralign.training.plan import Pack, response_packs
 from seralign.training.train import heldout_packs
 
 
 def have_margins(heldout: datasets.Dataset, objective: ObjectiveSum) -> bool:
-    """Whether held-out examples have margins: there are some, all are pairs, and the objective compares responses."""
-    return objective.compares and forms(heldout) == ("pair",)
+    """Whether held-out examples have margins: there are some, all order responses, and the objective compares them."""
+    if not objective.compares or not len(heldout) or not set(forms(heldout)) <= {"pair", "ranking", "scores"}:
+        return False
+    return bool(ordering_of(heldout).pairs.all())
 
 
 def heldout_scores(loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset) -> PairScores:

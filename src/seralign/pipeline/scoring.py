@@ -22,6 +22,7 @@ from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.stage import Context
 from seralign.rewards.cached_logprobs import logps, scores
+from seralign.rewards.ordering import ordering_of
 from seralign.rewards.responses import Responses
 from seralign.runs.figures import ScoreFigures
 from seralign.runs.files import read_table, write_table
@@ -33,13 +34,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairScores:
-    """Scores of pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin h in nats."""
+    """Scores of pairs under a policy, [N] each: log-probabilities, lengths in tokens, margin in nats.
+
+    Of rankings and scores, chosen is the best response and rejected the worst, and the margin is the mean over the
+    ordered pairs of responses (``seralign.rewards.ordering``). ``longer`` is the same mean of lengths.
+    """
 
     chosen_logp: np.ndarray
     rejected_logp: np.ndarray
     chosen_length: np.ndarray
     rejected_length: np.ndarray
     margin: np.ndarray
+    longer: np.ndarray
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of a table of margins."""
+        return {name: values for name, values in vars(self).items() if name != "longer"}
 
 
 @dataclass(frozen=True)
@@ -68,22 +78,21 @@ def implicit_scores(
 def pair_scores(
     loop: Loop, policy: Policy, reference: Policy, pairs: datasets.Dataset, packs: list[np.ndarray] | None = None
 ) -> PairScores:
-    """Margins of all pairs of a table under a policy.
+    """Margins of all pairs, rankings and scores of a table under a policy.
 
     Raises:
-        ValueError: An example is no pair.
+        ValueError: An example has another form of preference.
     """
-    responses = Responses(pairs)
-    if (responses.numbering.counts != 2).any():
-        raise ValueError("only pairs have a margin")
+    responses, ordering = Responses(pairs), ordering_of(pairs)
     found = implicit_scores(loop, policy, reference, responses, packs)
-    (chosen, rejected), (won, lost) = found.logp.reshape(2, -1), found.score.reshape(2, -1)
-    return PairScores(chosen, rejected, *responses.lengths.reshape(2, -1), margin=won - lost)
+    (best, worst), lengths = ordering.ends, responses.lengths
+    ends = (found.logp[best], found.logp[worst], lengths[best], lengths[worst])
+    return PairScores(*ends, margin=ordering.margin(found.score), longer=ordering.margin(lengths))
 
 
 @dataclass(frozen=True)
 class Score:
-    """The stage that computes the margins of the offline pairs under the policy of the previous round."""
+    """The stage that computes the margins of the offline pairs or rankings under the policy of the previous round."""
 
     round: Round
 
@@ -104,7 +113,7 @@ class Score:
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         found = pair_scores(loop, *self._policies(context), pairs)
         if distributed.is_main():
-            columns = {"example_id": example_ids(pairs), **vars(found)}
+            columns = {"example_id": example_ids(pairs), **found.columns()}
             write_table(folder / MARGINS, columns)
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         return ScoreFigures(
@@ -115,7 +124,7 @@ class Score:
         )
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """Passes over both responses of all pairs, except those in the cache."""
+        """Passes over all responses, except those in the cache."""
         both = foreseen(forecast.pairs)
         passes = forecast.rewards(both, self.round.reward_policies[:1])
         return StageWork(self.name, len(both), "responses", passes=passes, loads=len(passes))

@@ -1,4 +1,4 @@
-"""The stage that selects the offline pairs of a round by their margins."""
+"""The stage that selects the offline pairs or rankings of a round by their margins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import example_ids, length_difference, pair_labels, response_ids
+from seralign.data.table import example_ids, pair_labels, token_rows
 from seralign.errors import DataError
 from seralign.evaluation.metrics import similarity
 from seralign.intervals import correlation
@@ -21,6 +21,7 @@ from seralign.pipeline.scoring import read_margins
 from seralign.pipeline.stage import Context
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import length_slope
+from seralign.rewards.ordering import length_difference, ordering_of
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import SelectFigures
@@ -115,9 +116,12 @@ def disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:
 
 
 def mean_similarity(pairs: datasets.Dataset) -> float | None:
-    """Mean similarity of chosen and rejected, over at most ``LOOKED_AT`` pairs spread over the table."""
+    """Mean similarity of chosen and rejected (of the best and the worst of several responses), over at most
+    ``LOOKED_AT`` examples spread over the table."""
     some = pairs.select(range(0, len(pairs), max(1, len(pairs) // LOOKED_AT)))
-    sides = zip(response_ids(some, 0), response_ids(some, 1), strict=True)
-    found = (similarity(chosen.tolist(), rejected.tolist()) for chosen, rejected in sides)
+    ordering = ordering_of(some)
+    best, worst = (ordering.numbering.places[numbers].tolist() for numbers in ordering.ends)
+    rows = zip(token_rows(some), best, worst, strict=True)
+    found = (similarity(ids[first].tolist(), ids[last].tolist()) for (_, ids), first, last in rows)
     values = [value for value in found if value is not None]
     return float(np.mean(values)) if values else None

@@ -1,4 +1,4 @@
-"""Pairs from sampled candidates: preference bootstrapping (SeRA, 2410.09362). Pure."""
+"""Pairs and rankings from sampled candidates: preference bootstrapping (SeRA, 2410.09362). Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
+from seralign.data.numbering import Numbering
 from seralign.data.table import CHUNK, to_prompt
-from seralign.records import Candidate, Example, Pair, Prompt, Response, content_id
+from seralign.records import Candidate, Example, Pair, Prompt, Ranking, Response, content_id
 from seralign.rewards.length_correction import like_length
+from seralign.rewards.ordering import Ordering
 from seralign.sampling import candidates_of
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """The best and the worst candidate of a prompt by implicit reward, and the margin between them in nats."""
+    """Candidates of a prompt in order of their implicit rewards, the best first: two of them, or all.
+
+    Args:
+        prompt_id: The prompt.
+        rows: Rows of the candidates [K].
+        preference: What their rewards say of them.
+        margin: In nats, as ``seralign.rewards.ordering`` defines it.
+    """
 
     prompt_id: str
-    best: int
-    worst: int
+    rows: tuple[int, ...]
+    preference: Pair | Ranking
     margin: float
 
 
@@ -111,37 +121,69 @@ def matched_contrasts(
     return found, left_out
 
 
+def rankings(
+    usable: Mapping[str, Sequence[int]], rewards: np.ndarray, least: int = 2
+) -> tuple[list[Contrast], Counter[str]]:
+    """All responses to each prompt, ranked by reward. Equal rewards are a tie; ``contrasts`` has their order.
+
+    Args:
+        usable: The responses that can form pairs, from ``usable_responses``.
+        rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
+        least: The fewest responses of a ranking.
+
+    Returns:
+        Rankings, and the numbers of ``prompts with fewer than LEAST responses`` and with ``no contrast``.
+    """
+    found: list[Contrast] = []
+    left_out: Counter[str] = Counter()
+    for prompt_id, rows in usable.items():
+        ranked = sorted(rows, key=lambda row: -rewards[row])
+        levels = np.unique(-rewards[ranked], return_inverse=True)[1] + 1
+        if len(ranked) < least:
+            left_out[f"prompts with fewer than {least} responses"] += 1
+        elif levels[-1] == 1:
+            left_out["no contrast"] += 1
+        else:
+            order = Ordering(Numbering(np.array([len(ranked)])), -levels.astype(np.float64))
+            margin = float(order.margin(rewards[ranked])[0])
+            found.append(Contrast(prompt_id, tuple(ranked), Ranking(tuple(levels.tolist())), margin))
+    return found, left_out
+
+
 def _add(
     found: list[Contrast], left_out: Counter[str], prompt_id: str, rewards: np.ndarray, best: int, worst: int
 ) -> None:
     margin = float(rewards[best] - rewards[worst])
     if margin > 0:
-        found.append(Contrast(prompt_id, best, worst, margin))
+        found.append(Contrast(prompt_id, (best, worst), Pair(), margin))
     else:
         left_out["no contrast"] += 1
 
 
-def generated_pair(round_index: int, prompt: Prompt, chosen: Candidate, rejected: Candidate) -> Example:
-    """The pair of two responses that the policy generated in a round."""
+def generated_example(
+    round_index: int, prompt: Prompt, ranked: Sequence[Candidate], preference: Pair | Ranking
+) -> Example:
+    """Responses that the policy generated in a round, the best first, with the preference over them."""
     return Example(
-        example_id=f"round{round_index}-{content_id([prompt.ids, chosen.ids, rejected.ids])}",
+        example_id=f"round{round_index}-{content_id([prompt.ids, *(response.ids for response in ranked)])}",
         prompt=prompt,
-        responses=(Response(chosen.text, chosen.ids), Response(rejected.text, rejected.ids)),
-        preference=Pair(),
+        responses=tuple(Response(response.text, response.ids) for response in ranked),
+        preference=preference,
         origin=f"generated:{round_index}",
     )
 
 
-def generated_pairs(
+def generated_examples(
     round_index: int, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
 ) -> Iterator[Example]:
-    """The pairs of a round's contrasts, in order; holds the token ids of a few pairs at a time."""
+    """The pairs or rankings of a round's contrasts, in order; holds the token ids of a few of them at a time."""
     row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
     asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])
-    best = candidates.take(pa.array([contrast.best for contrast in found], pa.int64()))
-    worst = candidates.take(pa.array([contrast.worst for contrast in found], pa.int64()))
-    for row, chosen, rejected in zip(asked, _records(best), _records(worst), strict=True):
-        yield generated_pair(round_index, to_prompt(cast(dict[str, Any], row)), chosen, rejected)
+    rows = [row for contrast in found for row in contrast.rows]
+    responses = _records(candidates.take(pa.array(rows, pa.int64())))
+    for row, contrast in zip(asked, found, strict=True):
+        ranked = list(islice(responses, len(contrast.rows)))
+        yield generated_example(round_index, to_prompt(cast(dict[str, Any], row)), ranked, contrast.preference)
 
 
 def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:

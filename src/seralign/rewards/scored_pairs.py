@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredPairs:
-    """N pairs with their margins.
+    """N pairs, or rankings and scores of several responses, with their margins.
 
     Args:
         example_ids: Distinct ids [N].
         prompt_ids: The prompt of each pair [N].
         margins: Margins in nats [N], float64.
-        p: Probability that the chosen response is better [N].
-        chosen_lengths: Tokens of the chosen responses [N].
-        rejected_lengths: Tokens of the rejected responses [N].
+        p: Probability that the chosen response is better [N]; 1 for other forms.
+        chosen_lengths: Tokens of the chosen responses [N]; of other forms, of the best ones.
+        rejected_lengths: Tokens of the rejected responses [N]; of other forms, of the worst ones.
 
     Raises:
         DataError: a margin is not finite, or two pairs have the same id; names the pair.
@@ -57,14 +57,18 @@ class ScoredPairs:
 
 
 def scored_pairs(pairs: Dataset, margins: np.ndarray) -> ScoredPairs:
-    """A table of pairs with their margins in nats [N]."""
-    from seralign.data.table import example_ids, pair_labels, response_lengths
+    """A table of pairs, rankings or scores with their margins in nats [N]."""
+    from seralign.data.table import all_lengths, example_ids, pair_labels
+    from seralign.rewards.ordering import ordering_of
 
+    ordering = ordering_of(pairs)
+    lengths = all_lengths(pairs, ordering.numbering)
+    best, worst = ordering.ends
     return ScoredPairs(
         example_ids=example_ids(pairs),
         prompt_ids=pairs["prompt_id"][:],
         margins=np.asarray(margins, dtype=np.float64),
         p=pair_labels(pairs),
-        chosen_lengths=response_lengths(pairs, 0),
-        rejected_lengths=response_lengths(pairs, 1),
+        chosen_lengths=lengths[best],
+        rejected_lengths=lengths[worst],
     )

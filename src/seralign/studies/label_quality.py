@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from seralign.data.table import example_ids, length_difference, response_texts
+from seralign.data.table import all_lengths, example_ids, response_texts
 from seralign.data.table import read_table as read_pairs
 from seralign.evaluation.label_quality import GeneratedFigures, generated_figures, margin_figures, selection_figures
 from seralign.evaluation.scorer import Scorer
 from seralign.laboratory.world import Truth
+from seralign.rewards.ordering import ordering_of
 from seralign.runs import Run
 from seralign.runs.files import read_table
 from seralign.runs.layout import (
@@ -64,14 +65,18 @@ def _swapped(run: Run, ids: list[str]) -> np.ndarray:
 
 
 def _generated(run: Run, index: int, scorer: Scorer) -> GeneratedFigures:
-    """Right and wrong among the generated pairs that were trained on."""
+    """Right and wrong among the generated pairs that were trained on; of a ranking, its best and its worst response."""
     composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"]).to_pylist()
     used = {row["example_id"] for row in composed if row["used"]}
     made = read_pairs(run.path(round_stage(index, BOOTSTRAP), GENERATED))
     made = made.select([row for row, example_id in enumerate(example_ids(made)) if example_id in used])
-    longer = length_difference(made)
+    ordering = ordering_of(made)
+    longer = ordering.margin(all_lengths(made, ordering.numbering))
     prompts = made["prompt"][:]
     if not prompts:
         return generated_figures(np.zeros(0), np.zeros(0), longer)
-    chosen, rejected = (scorer(prompts, response_texts(made, place)) for place in (0, 1))
+    texts = [response_texts(made, place) for place in range(int(ordering.numbering.counts.max()))]
+    places = (ordering.numbering.places[numbers].tolist() for numbers in ordering.ends)
+    sides = ([texts[place][row] for row, place in enumerate(own)] for own in places)
+    chosen, rejected = (scorer(prompts, side) for side in sides)
     return generated_figures(chosen, rejected, longer)

@@ -135,6 +135,6 @@ def _kl(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datas
 def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> RankingFigures:
     """How the policy's implicit reward orders the test prompts' pairs: against labels, gold and length."""
     scores = pair_scores(loop, policy, supervised, exam.pairs)
-    longer = (scores.chosen_length - scores.rejected_length).astype(np.float64)
+    longer = scores.longer
     figures = margin_figures(scores.margin, exam.truth.gold_difference, longer, exam.truth.flipped)
     return RankingFigures(margin_accuracy(scores.margin), float(scores.margin.mean()), figures)

@@ -126,12 +126,13 @@ def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:
     return TrainingRows(sizes, rows.prompts[chosen], [rows.keys[at] for at in rows.numbering.of_rows(chosen)])
 
 
-def made_pairs(candidates: Foreseen, samples: int, chosen: np.ndarray) -> TrainingRows:
-    """Pairs from two of the candidates of each of some prompts."""
+def made_rows(candidates: Foreseen, samples: int, chosen: np.ndarray, responses: int) -> TrainingRows:
+    """Pairs or rankings of so many of the candidates of each of some prompts."""
     first = chosen * samples
     lengths, shared = candidates.lengths[first], (candidates.whole_lengths - candidates.lengths)[first]
-    sizes = Sizes(shared + 2 * lengths, shared + lengths, np.full_like(shared, 2))
-    return TrainingRows(sizes, shared, [candidates.keys[at] for at in np.concatenate([first, first + 1])])
+    sizes = Sizes(shared + responses * lengths, shared + lengths, np.full_like(shared, responses))
+    numbers = np.concatenate([first + place for place in range(responses)])
+    return TrainingRows(sizes, shared, [candidates.keys[at] for at in numbers])
 
 
 def joined(own: TrainingRows, made: TrainingRows) -> TrainingRows:
