@@ -239,7 +239,11 @@ def test_verdicts_that_break_the_contract_are_refused(wrong: Any, says: str, tmp
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("gpt", {}, r"evaluation\.judge must be one of scorer, server, or module:class of your own, got 'gpt'"),
+        (
+            "gpt",
+            {},
+            r"evaluation\.judge must be one of scorer, server, .* panel, or module:class of your own, got 'gpt'",
+        ),
         ("no_such_module:X", {}, r"evaluation\.judge: cannot import 'no_such_module'"),
         ("scorer", {}, r"evaluation\.judge: the judge scorer needs evaluation\.scorer, which is not set"),
         ("builtins:dict", {}, r"evaluation\.judge: builtins:dict failed: TypeError"),

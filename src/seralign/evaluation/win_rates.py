@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from seralign.errors import ConfigError, StoreError
 from seralign.evaluation.judges import Comparison, Judge, Verdict
+from seralign.evaluation.judges.storing import asked_verdicts, stored_verdicts
 from seralign.intervals import Interval, share_interval
 from seralign.progress import say
-from seralign.runs.results import Results, result_key
+from seralign.runs.results import Results
 
 
 def decide(
@@ -34,19 +35,14 @@ def decide(
         ConfigError: there are comparisons, but the judge gives no verdict on any of them.
         StoreError: with ``replay``, comparisons have no stored verdict; says how many.
     """
-    keys = {comparison: _key(judge, comparison) for comparison in comparisons}
-    stored = dict(results.get(list(keys.values())))
-    found = {comparison: Verdict.from_json(stored[key]) for comparison, key in keys.items() if key in stored}
-    missing = [comparison for comparison in keys if comparison not in found]
+    found = dict(stored_verdicts(judge, comparisons, results))
+    missing = [comparison for comparison in dict.fromkeys(comparisons) if comparison not in found]
     if missing and replay:
         raise StoreError(
-            f"{results.path}: no stored verdict on {len(missing)} of {len(keys)} comparisons ({label}) by this judge "
-            f"({judge.identity}); judge them first, without replay"
+            f"{results.path}: no stored verdict on {len(missing)} of {len(set(comparisons))} comparisons ({label}) by "
+            f"this judge ({judge.identity}); judge them first, without replay"
         )
-    for comparison, verdict in judge.judge(missing) if missing else ():
-        if verdict.error is None:
-            results.put({keys[comparison]: verdict.to_json()})
-        found[comparison] = verdict
+    found |= asked_verdicts(judge, missing, results)
     verdicts = [found[comparison] for comparison in comparisons]
     none = [verdict for verdict in verdicts if verdict.first_better is None]
     if none:
@@ -68,12 +64,6 @@ def win_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Interval | Non
     return share_interval(
         [verdict.first_better for verdict in verdicts if verdict.first_better is not None], level=level
     )
-
-
-def _key(judge: Judge, comparison: Comparison) -> bytes:
-    prompt = comparison.prompt
-    content = [judge.identity, prompt.prompt_id, prompt.text, comparison.first, comparison.second]
-    return result_key("verdict", content)
 
 
 def _reason(verdict: Verdict) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from seralign.errors import ConfigError
 from seralign.evaluation.judges.base import Comparison, Judge, Verdict
 from seralign.evaluation.judges.checked import CheckedJudge
+from seralign.evaluation.judges.function import FunctionJudge
+from seralign.evaluation.judges.panel import PanelJudge
 from seralign.evaluation.judges.scorer import ScorerJudge
 from seralign.evaluation.judges.server import ServerJudge
 from seralign.evaluation.scores import StoredScorer
@@ -16,11 +18,30 @@ from seralign.runs.results import Results
 
 __all__ = ["JUDGES", "SCORER", "Comparison", "Judge", "Verdict", "make_judge"]
 
+Make = Callable[[dict[str, Any], str, StoredScorer | None, Results | None], Judge]
+
+
+def _reward_model(options: dict[str, Any], key: str, scorer: StoredScorer | None, results: Results | None) -> Judge:
+    from seralign.evaluation.judges.models import RewardModelJudge  # loads torch
+
+    return RewardModelJudge(options, key, scorer, results)
+
+
+def _implicit(options: dict[str, Any], key: str, scorer: StoredScorer | None, results: Results | None) -> Judge:
+    from seralign.evaluation.judges.models import ImplicitJudge  # loads torch
+
+    return ImplicitJudge(options, key, scorer, results)
+
+
 # The judge of a run that has a scorer and names no judge.
 SCORER = "scorer"
-JUDGES: dict[str, Callable[[dict[str, Any], str, StoredScorer | None, Results | None], Judge]] = {
+JUDGES: dict[str, Make] = {
     SCORER: ScorerJudge,
     "server": ServerJudge,
+    "reward_model": _reward_model,
+    "implicit": _implicit,
+    "function": FunctionJudge,
+    "panel": PanelJudge,
 }
 _KEY = "evaluation.judge"
 

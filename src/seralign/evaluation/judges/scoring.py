@@ -1,0 +1,153 @@
+"""Scores of responses by a model in this process, stored by content."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from seralign.config import PolicyConfig
+from seralign.errors import ModelError
+from seralign.evaluation.judges.base import Comparison
+from seralign.policy.abilities import abilities
+from seralign.policy.heads import Head
+from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.packing import make_batch
+from seralign.policy.settings import model_settings, positions
+from seralign.progress import bar
+from seralign.records import Prompt
+from seralign.runs.results import Results, result_key
+
+Scored = tuple[Prompt, str]
+Tokens = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A model that scores responses.
+
+    Args:
+        source: Local folders.
+        head: What is read: the log-probability of a response, or its reward.
+        dtype: Data type of the weights.
+        tokens_per_pack: Maximum number of tokens in one forward pass.
+    """
+
+    source: PolicySource
+    head: Head
+    dtype: str
+    tokens_per_pack: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the weights."""
+        return weights_digest(self.source)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return load_tokenizer(self.source, PolicyConfig())
+
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens of its tokenizer."""
+        return self.tokenizer.get_vocab()
+
+    @cached_property
+    def end(self) -> int:
+        """The token that ends a response."""
+        own = self.tokenizer.eos_token_id
+        return own if isinstance(own, int) else min(end_tokens(self.source, self.tokenizer))
+
+
+def responses_of(comparisons: Iterable[Comparison]) -> list[Scored]:
+    """The responses of comparisons with their prompts, each once."""
+    return list(dict.fromkeys((one.prompt, text) for one in comparisons for text in (one.first, one.second)))
+
+
+def probability(difference: float, rule: str) -> float:
+    """The probability that the first response is better, by the difference of the rewards."""
+    if rule == "sign":
+        return 0.5 if difference == 0 else float(difference > 0)
+    return 1 / (1 + math.exp(-difference)) if difference >= 0 else 1 - 1 / (1 + math.exp(difference))
+
+
+def score(
+    model: ScoringModel, reader: ScoringModel, responses: Sequence[Scored], results: Results | None
+) -> dict[Scored, float]:
+    """Scores of responses. Stored ones are not computed again; each forward pass is stored at once.
+
+    Args:
+        model: The model that scores.
+        reader: The model whose tokenizer and chat template make the tokens.
+        responses: What is scored.
+        results: Where scores are stored.
+
+    Raises:
+        ModelError: the model cannot be loaded, a response is too long for it, or a score is not finite.
+    """
+    tokens = {one: _tokens(reader, *one) for one in responses}
+    kind = [model.head.name, model.digest, model.dtype]
+    keys = {one: result_key("model score", [*kind, *tokens[one]]) for one in responses}
+    stored = {} if results is None else dict(results.get(list(dict.fromkeys(keys.values()))))
+    todo = {key: tokens[one] for one, key in keys.items() if key not in stored}
+    if todo:
+        _check_lengths(model, todo.values())
+        loaded = load_model(model.source, PolicyConfig(), model.dtype, head=model.head)
+        device, longest = next(loaded.parameters()).device, abilities(loaded).longest
+        with bar(f"{model.head.kind} {model.source}", len(todo), "response") as line, torch.no_grad():
+            for pack in _packs(todo, model.tokens_per_pack):
+                made = make_batch([todo[key] for key in pack], longest)
+                batch = {name: value.to(device) for name, value in made.items()}
+                values = model.head.values(loaded, **batch).double().cpu().numpy()
+                if not np.isfinite(values).all():
+                    raise ModelError(f"{model.source}: scores that are not finite; the model is broken")
+                found = dict(zip(pack, values.tolist(), strict=True))
+                if results is not None:
+                    results.put(found)
+                stored |= found
+                line.advance(len(pack))
+    return {one: stored[key] for one, key in keys.items()}
+
+
+def _tokens(model: ScoringModel, prompt: Prompt, response: str) -> Tokens:
+    """Token ids of prompt and response. Messages are rendered by the model's own chat template, if it has one."""
+    tokenizer = model.tokenizer
+    if prompt.messages is not None and tokenizer.chat_template is not None:
+        inputs = {} if prompt.template_inputs is None else json.loads(prompt.template_inputs)
+        inputs |= inputs.pop("chat_template_kwargs", {})
+        messages = json.loads(prompt.messages)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **inputs)
+        ids = tokenizer(str(text), add_special_tokens=False)["input_ids"]
+    else:
+        ids = tokenizer(prompt.text)["input_ids"]
+    own = tokenizer(response, add_special_tokens=False)["input_ids"]
+    return list(ids), [*own, model.end]  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def _packs(todo: dict[bytes, Tokens], budget: int) -> Iterator[list[bytes]]:
+    """Keys in groups of at most so many tokens with padding, the longest first."""
+    order = sorted(todo, key=lambda key: -sum(map(len, todo[key])))
+    pack: list[bytes] = []
+    for key in order:
+        longest = sum(map(len, todo[(pack or [key])[0]]))
+        if pack and longest * (len(pack) + 1) > budget:
+            yield pack
+            pack = []
+        pack.append(key)
+    if pack:
+        yield pack
+
+
+def _check_lengths(model: ScoringModel, sequences: Iterable[Tokens]) -> None:
+    limit = positions(model_settings(model.source, PolicyConfig()))
+    longest = max(len(prompt) + len(response) for prompt, response in sequences)
+    if longest > limit:
+        raise ModelError(f"{model.source} takes at most {limit} tokens, and a prompt with a response has {longest}")

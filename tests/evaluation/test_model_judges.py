@@ -1,0 +1,146 @@
+"""Judges that score with models in this process, against transformers and against the formula."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from seralign.config import PolicyConfig
+from seralign.errors import ConfigError, ModelError
+from seralign.evaluation.judges import Comparison, make_judge, scoring
+from seralign.evaluation.win_rates import decide
+from seralign.policy.load import load_model
+from seralign.records import Prompt
+from seralign.runs.results import Results
+
+TEXTS = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w3", "w1 w2"), ("w8 w9", "w10")]
+COMPARISONS = [
+    Comparison(Prompt(str(at % 2), f"w2{at % 2} w3", (1,)), first, second) for at, (first, second) in enumerate(TEXTS)
+]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Iterator[Results]:
+    with closing(Results(tmp_path / "results.sqlite")) as found:
+        yield found
+
+
+def ids(text: str) -> list[int]:
+    return [3 + int(word[1:]) for word in text.split()]
+
+
+def with_tokenizer(folder: Path) -> None:
+    tiny.make_tokenizer().save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reward")
+    torch.manual_seed(0)
+    settings = tiny.make_model("llama").config
+    settings.num_labels, settings.pad_token_id = 1, tiny.PAD
+    AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
+    with_tokenizer(folder)
+    return folder
+
+
+def test_a_reward_model_scores_as_transformers_does(reward_model: Path, results: Results) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(reward_model).eval()
+
+    def reward(prompt: str, response: str) -> float:
+        tokens = torch.tensor([[*ids(prompt), *ids(response), tiny.EOS]])
+        with torch.no_grad():
+            return float(model(input_ids=tokens).logits)
+
+    options = {"model": str(reward_model), "tokens_per_pack": 12}
+    verdicts = decide(make_judge("reward_model", options, None, results=results), COMPARISONS, results, "a against b")
+    for one, verdict in zip(COMPARISONS, verdicts, strict=True):
+        first, second = reward(one.prompt.text, one.first), reward(one.prompt.text, one.second)
+        assert verdict.scores == (pytest.approx(first, abs=1e-5), pytest.approx(second, abs=1e-5))
+        assert verdict.first_better == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-5)
+    signs = make_judge("reward_model", {**options, "probability": "sign"}, None, results=results)
+    hard = decide(signs, COMPARISONS, results, "a against b")
+    assert [one.first_better for one in hard] == [float((one.first_better or 0) > 0.5) for one in verdicts]
+
+
+def test_stored_scores_need_no_model(reward_model: Path, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"model": str(reward_model)}
+    list(make_judge("reward_model", options, None, results=results).judge(COMPARISONS))
+    monkeypatch.setattr(scoring, "load_model", None)
+    other = make_judge("reward_model", {**options, "probability": "sign"}, None, results=results)
+    assert {verdict.first_better for _, verdict in other.judge(COMPARISONS[:3])} <= {0.0, 1.0}
+
+
+def test_the_implicit_reward_is_beta_times_the_log_ratio(tmp_path: Path, results: Results) -> None:
+    base = tiny.save_model(tmp_path / "base", "llama")
+    with_tokenizer(tmp_path / "base")
+    adapter = tiny.save_adapter(tmp_path / "adapter", base, seed=1)
+    policy, reference = (load_model(source, PolicyConfig(), "float32") for source in (adapter, base))
+    options = {"policy": str(tmp_path / "adapter"), "reference": str(tmp_path / "base"), "beta": 0.5}
+    verdicts = decide(make_judge("implicit", options, None, results=results), COMPARISONS, results, "a against b")
+
+    def reward(prompt: str, response: str) -> float:
+        pair = ids(prompt), [*ids(response), tiny.EOS]
+        with torch.no_grad():
+            return 0.5 * float(tiny.reference_logp(policy, *pair) - tiny.reference_logp(reference, *pair))
+
+    for one, verdict in zip(COMPARISONS, verdicts, strict=True):
+        first, second = reward(one.prompt.text, one.first), reward(one.prompt.text, one.second)
+        assert abs(first - second) > 0.01
+        assert verdict.scores == (pytest.approx(first, abs=1e-4), pytest.approx(second, abs=1e-4))
+        assert verdict.first_better == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-4)
+    assert (
+        make_judge("implicit", options, None).identity != make_judge("implicit", {**options, "beta": 1}, None).identity
+    )
+
+
+def test_messages_are_rendered_by_the_models_own_template(reward_model: Path, tmp_path: Path) -> None:
+    template = "{% for m in messages %}w40 {{ m.content }} {% endfor %}{% if add_generation_prompt %}w41{% endif %}"
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(reward_model)
+    try:
+        judge: Any = make_judge("reward_model", {"model": str(reward_model)}, None)
+        message = json.dumps([{"role": "user", "content": "w7"}])
+        found = scoring._tokens(judge._model, Prompt("p", "<|user|> w7", (1,), messages=message), "w8")
+    finally:
+        with_tokenizer(reward_model)
+    assert found == (ids("w40 w7 w41"), [*ids("w8"), tiny.EOS])
+
+
+@pytest.mark.parametrize(
+    ("difference", "rule", "p"),
+    [(0.0, "sigmoid", 0.5), (math.log(3), "sigmoid", 0.75), (-math.log(3), "sigmoid", 0.25), (800.0, "sigmoid", 1.0),
+     (-800.0, "sigmoid", 0.0), (0.1, "sign", 1.0), (-0.1, "sign", 0.0), (0.0, "sign", 0.5)],
+)  # fmt: skip
+def test_differences_become_probabilities(difference: float, rule: str, p: float) -> None:
+    assert scoring.probability(difference, rule) == pytest.approx(p)
+
+
+def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
+    tiny.save_model(tmp_path / "base", "llama")
+    key = r"^evaluation\.judge_options\."
+    with pytest.raises(ModelError, match=rf"{key}model: .* has no score \(LlamaForCausalLM\); give a reward model"):
+        make_judge("reward_model", {"model": str(tmp_path / "base")}, None)
+    with pytest.raises(ModelError, match=rf"{key}model: "):
+        make_judge("reward_model", {"model": str(tmp_path / "none" / "such")}, None)
+    with pytest.raises(ConfigError, match=rf"{key}policy: "):
+        make_judge("implicit", {"policy": str(tmp_path / "none"), "reference": str(tmp_path / "base")}, None)
+    with pytest.raises(ConfigError, match=rf"{key}reference is missing"):
+        make_judge("implicit", {"policy": "x"}, None)
+
+
+def test_a_response_that_is_too_long_is_one_error(reward_model: Path) -> None:
+    judge = make_judge("reward_model", {"model": str(reward_model)}, None)
+    long = Comparison(Prompt("p", "w1", (1,)), "w2 " * 100_000, "w3")
+    with pytest.raises(ModelError, match=r"takes at most \d+ tokens, and a prompt with a response has 100002"):
+        list(judge.judge([long]))
