@@ -19,12 +19,14 @@ import seralign.training.train as training
 from seralign.config import RunConfig, load_config
 from seralign.data.table import read_table
 from seralign.data.tokens import make_encoder
+from seralign.evaluation.summary import summarise
 from seralign.pipeline import train
 from seralign.pipeline.data import read_data
 from seralign.policy.heads import LANGUAGE_MODEL
 from seralign.runs import Run
 from seralign.runs.cache import response_key
 from seralign.runs.data_figures import DataFigures
+from seralign.runs.figures import EvaluateFigures
 
 SHORT = {"evaluation__baseline": False, "evaluation__token_pairs": 0, "evaluation__prompts": 0, "sft": None,
          "rounds": 2, "training__max_steps": 2}  # fmt: skip
@@ -101,6 +103,26 @@ def test_what_training_measured_is_what_scoring_finds_to_the_last_bit(
     measured, said = kept.record("round-1/train").figures["heldout"], kept.record("round-1/evaluate").figures
     assert measured["eval_margins"] == pytest.approx(said["heldout_margin"], rel=1e-12)
     assert measured["eval_rewards/accuracies"] == pytest.approx(said["heldout_accuracy"]["mean"], rel=1e-12)
+
+
+def test_calibration_is_of_beta_times_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The margins and labels that the evaluation has, with beta: the same Brier score from the formula."""
+    given: list[dict[str, Any]] = []
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        given.append(named)
+        return summarise(*arguments, **named)
+
+    monkeypatch.setattr("seralign.pipeline.evaluating.summarise", spy)
+    run = train(small_config(tmp_path / "run", **SHORT | {"rounds": 1}, objective__beta=0.7)).run
+    figures = run.figures("round-1/evaluate", EvaluateFigures)
+    odds = 0.7 * np.asarray(given[-1]["margins"])
+    assert figures.calibration is not None
+    assert figures.calibration.brier.mean == pytest.approx(
+        np.mean((1 / (1 + np.exp(-odds)) - given[-1]["labels"]) ** 2)
+    )
+    assert sum(one.observed.n for one in figures.calibration.bins) == run.record("data").figures["heldout"]
+    assert run.figures("initial/evaluate", EvaluateFigures).calibration is None  # the reference itself
 
 
 def test_another_precision_of_scoring_computes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

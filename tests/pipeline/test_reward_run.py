@@ -112,6 +112,8 @@ def test_transformers_gives_the_rewards_of_the_run(kind: str, folder: Path, requ
     assert figures.heldout_accuracy is not None
     assert figures.heldout_accuracy.mean == pytest.approx((margins > 0).mean())
     assert figures.heldout_margin == pytest.approx(margins.mean(), abs=1e-5)
+    assert figures.calibration is not None
+    assert figures.calibration.brier.mean == pytest.approx(np.mean((1 - 1 / (1 + np.exp(-margins))) ** 2), abs=1e-5)
 
 
 def test_accuracy_by_a_kept_column(whole: RunResult) -> None:

@@ -19,11 +19,13 @@ from seralign.report.trainings import training_losses
 from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.figures import (
     BootstrapFigures,
+    CalibrationFigures,
     ComposeFigures,
     DecideFigures,
     EvaluateFigures,
     Metrics,
     NamedPolicy,
+    ReliabilityBin,
     ResultFigures,
     SampleFigures,
     SelectFigures,
@@ -234,6 +236,12 @@ def _policy(index: int) -> EvaluatedPolicy:
     def interval(mean: float, half: float) -> Interval:
         return Interval(mean, mean - half, mean + half, 200)
 
+    # The surer of the two bins is too sure.
+    bins = (
+        ReliabilityBin(0.5, 0.6, 0.55, interval(0.56, 0.05)),
+        ReliabilityBin(0.9, 1.0, 0.95, interval(0.8, 0.1)),
+    )
+    calibration = CalibrationFigures(interval(0.2, 0.01), 0.08, bins)
     figures = EvaluateFigures(
         name=f"round {index}" if index else "sft",
         n=200,
@@ -247,6 +255,7 @@ def _policy(index: int) -> EvaluatedPolicy:
         heldout_accuracy=interval(0.5 + 0.05 * index, 0.08),
         heldout_margin=0.4 * index,
         margin_length_correlation=0.1 * index if index else None,
+        calibration=calibration if index else None,
     )
     return EvaluatedPolicy(f"round-{index}" if index else "initial", figures)
 

@@ -23,6 +23,7 @@ from seralign.intervals import Interval, correlation
 from seralign.report import page
 from seralign.report.answers import Answer, Answers, pack_answers
 from seralign.report.charts import Over, share_format, spread, thinned
+from seralign.report.charts_calibration import calibration_charts
 from seralign.report.charts_generated import generated_charts
 from seralign.report.charts_pairs import pair_charts
 from seralign.report.charts_rounds import policy_charts
@@ -176,7 +177,7 @@ def test_people_who_cannot_see_it_find_their_way(pages: str, request: pytest.Fix
     assert [int(attributes["data-chart"]) for attributes in charts] == list(range(len(charts)))
     assert len(json.loads(found.script("chart-specs"))) == len(charts)
     figures = re.findall("<figure.*?</figure>", request.getfixturevalue(pages)[1], re.DOTALL)
-    assert len(figures) == 12
+    assert len(figures) == 13
     assert all("data-chart" not in figure or "<details><summary>" in figure for figure in figures), "no table to read"
 
 
@@ -824,3 +825,22 @@ def test_rows_are_thinned_evenly_and_ranges_have_air() -> None:
 )
 def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_calibration_of_the_policies() -> None:
+    """A panel for each policy with margins, its bins as points, and the same figures as a table."""
+    run = synthetic_run()
+    (chart,) = calibration_charts([run], Over((run.name,)))
+    assert [panel.title for panel in chart.panels] == [policy.title for policy in run.figures.policies[1:]]
+    points = chart.panels[0].spec["data"]["values"]
+    assert [(point["predicted"], point["observed"], point["pairs"]) for point in points] == [
+        (0.55, 0.56, 200),
+        (0.95, 0.8, 200),
+    ]
+    assert points[1]["between"] == "90% to 100%"
+    assert chart.table is not None
+    assert chart.table.rows[0][1:] == ("400", "0.200 ± 0.010", "0.080")
+    several = calibration_charts([run, replace(run, name="other")], Over((run.name, "other")))[0]
+    assert len(several.panels) == len(chart.panels)
+    assert len(several.panels[0].spec["data"]["values"]) == 4
+    assert calibration_charts([changed(run, calibration=None)], Over((run.name,))) == []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seralign.errors import ModelError
+from seralign.evaluation.calibration import calibration
 from seralign.evaluation.metrics import distinct_n, ranked_right, repetition
 from seralign.intervals import Interval, correlation, mean_interval, share_interval
 from seralign.runs.figures import EvaluateFigures
@@ -24,6 +25,8 @@ def summarise(
     margins: ArrayLike | None = None,
     prompt_ids: Sequence[str] | None = None,
     length_differences: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    beta: float = 1.0,
 ) -> EvaluateFigures:
     """All figures of a policy. Figures without input are ``None``.
 
@@ -37,6 +40,8 @@ def summarise(
         margins: Margins of the held-out pairs [M], nats.
         prompt_ids: Their prompts [M]. By default, all prompts are different.
         length_differences: Tokens of the chosen response minus those of the rejected response [M].
+        labels: Probability that the chosen response is better [M], for the calibration.
+        beta: Factor of the margins in the log-odds of a preference.
 
     Raises:
         ModelError: A log-ratio or a margin is not finite: the policy diverged.
@@ -66,4 +71,7 @@ def summarise(
         margin_length_correlation=(
             None if margins is None or length_differences is None else correlation(margins, length_differences)
         ),
+        calibration=None
+        if margins is None or labels is None
+        else calibration(beta * np.asarray(margins, np.float64), labels, prompt_ids),
     )

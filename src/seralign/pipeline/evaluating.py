@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import numbered_responses
+from seralign.data.table import numbered_responses, pair_labels
 from seralign.evaluation.scores import StoredScorer
 from seralign.evaluation.summary import summarise
 from seralign.evaluation.win_rates import win_rate
@@ -132,6 +132,8 @@ class Evaluation:
             margins=margins,
             prompt_ids=heldout["prompt_id"][:] if margins is not None else None,
             length_differences=differences,
+            labels=pair_labels(heldout) if margins is not None else None,
+            beta=loop.objective.primary.beta,
         )
 
     def cost(self, forecast: Forecast) -> StageWork:

@@ -78,6 +78,7 @@ class RewardEvaluation:
             margins=found.margins,
             prompt_ids=prompts,
             length_differences=responses.lengths[found.better] - responses.lengths[found.worse],
+            labels=found.labels,
         )
         return replace(figures, by_column=_by_column(heldout, found, prompts, loop.config.data.keep_columns))
 

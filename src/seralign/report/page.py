@@ -22,6 +22,7 @@ from seralign.errors import SeralignError
 from seralign.report import compare, summary
 from seralign.report.answers import Answers, pack_answers
 from seralign.report.charts import RUN_COLOURS, Over
+from seralign.report.charts_calibration import calibration_charts
 from seralign.report.charts_generated import generated_charts
 from seralign.report.charts_losses import loss_charts
 from seralign.report.charts_pairs import pair_charts
@@ -58,6 +59,7 @@ ORDER = (
     "shares",
     "path",
     "wins",
+    "calibration",
     "responses",
     "loss",
     "rates",
@@ -94,7 +96,7 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     """The page as text; ``folder`` is the folder that it will be in."""
     over = Over(tuple(run.name for run in runs))
     charts = [*pair_charts(runs, over), *generated_charts(runs, over), *policy_charts(runs, over)]
-    charts += [*loss_charts(runs, over), *work_charts(runs, over)]
+    charts += [*calibration_charts(runs, over), *loss_charts(runs, over), *work_charts(runs, over)]
     supervised = all(run.figures.supervised for run in runs)
     if supervised:
         # Supervised training has no margins and no reference.

@@ -24,12 +24,14 @@ class Ordered:
         better: The number of the better response [M].
         worse: The number of the other one [M].
         margins: Reward of the better one less that of the other one [M].
+        labels: Probability that the better one is better [M]: the label of a pair, 1 in other forms.
     """
 
     rows: np.ndarray
     better: np.ndarray
     worse: np.ndarray
     margins: np.ndarray
+    labels: np.ndarray
 
 
 def ordered_pairs(table: datasets.Dataset, numbering: Numbering, rewards: np.ndarray) -> Ordered:
@@ -54,4 +56,6 @@ def ordered_pairs(table: datasets.Dataset, numbering: Numbering, rewards: np.nda
         better.append(numbers[first])
         worse.append(numbers[second])
     best, rest = (np.concatenate([np.zeros(0, dtype=np.int64), *each]) for each in (better, worse))
-    return Ordered(numbering.rows[best], best, rest, rewards[best] - rewards[rest])
+    rows = numbering.rows[best]
+    labels = np.where(forms[rows] == "pair", said[best], 1.0)
+    return Ordered(rows, best, rest, rewards[best] - rewards[rest], labels)

@@ -219,6 +219,32 @@ class ResultFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Pairs that a policy prefers with a probability from ``low`` to ``high``: the mean of it, and the share of the
+    pairs in which the preferred response is the better one by the label."""
+
+    low: float
+    high: float
+    predicted: float
+    observed: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFigures:
+    """Implied probabilities of preference against labels (``seralign.evaluation.calibration``).
+
+    Args:
+        brier: Mean squared difference of probability and label.
+        ece: Expected calibration error: mean difference of probability and label over the bins, weighted by pairs.
+        bins: Those that hold a pair.
+    """
+
+    brier: Interval
+    ece: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluateFigures:
     """Of an evaluation: what was measured on one policy.
 
@@ -236,6 +262,8 @@ class EvaluateFigures:
         heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; pairs of a prompt are one group.
         heldout_margin: Mean margin (nats) of the held-out pairs.
         margin_length_correlation: Correlation of their margins with chosen less rejected tokens.
+        calibration: Of the probabilities sigmoid(beta margin) on the held-out pairs against their labels. None for the
+            reference itself, whose margins are all zero.
         by_column: Of a reward model: held-out accuracy by the values of each column in ``data.keep_columns``.
 
     Raises:
@@ -254,6 +282,7 @@ class EvaluateFigures:
     heldout_accuracy: Interval | None = None
     heldout_margin: float | None = None
     margin_length_correlation: float | None = None
+    calibration: CalibrationFigures | None = None
     by_column: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
