@@ -23,6 +23,7 @@ from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.rewards.responses import Responses
 from seralign.rewards.token_logprobs import token_logps
 from seralign.training.checkpoints import CheckpointMarker
+from seralign.training.edits import edited_tokens
 from seralign.training.forms import check_labels
 from seralign.training.moving import Moves
 from seralign.training.train import TrainingData
@@ -127,6 +128,7 @@ def test_tokens_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path
         ("dpo", OBJECTIVES["dpo"](0.1)),
         ("whole", OBJECTIVES["ld_dpo"](0.1, 1.0)),
         ("part", OBJECTIVES["ld_dpo"](0.1, 0.2)),
+        ("alike", OBJECTIVES["bmc"](0.1, 0.0)),
     ):
         own = one(name, objective)
         data = training_data(model, random_pairs(13), own, config, heldout=random_pairs(5, seed=1))
@@ -138,9 +140,36 @@ def test_tokens_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path
         run_training(policy_model(model), tmp_path / name, data, own, config)
         lines[name] = metrics(tmp_path / name)
         assert lines[name][0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-7)
-    for line, other in zip(lines["dpo"], lines["whole"], strict=True):
-        assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
+    for same in ("whole", "alike"):
+        for line, other in zip(lines["dpo"], lines[same], strict=True):
+            assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
     assert lines["part"][-1]["eval_loss"] != pytest.approx(lines["whole"][-1]["eval_loss"], rel=1e-3)
+
+
+def test_edits_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """The held-out loss of ``bmc`` after training, from plain forward passes and a diff of each pair."""
+    model, objective = tiny_model("llama"), one("bmc", OBJECTIVES["bmc"](0.1, 30.0))
+    config = TrainingConfig(**(SETTINGS | {"save_steps": 100}))
+    held = random_pairs(5, seed=1)
+    data = with_tokens(model, training_data(model, random_pairs(13), objective, config, heldout=held))
+    trained = policy_model(model)
+    run_training(trained, tmp_path / "run", data, objective, config)
+    losses = []
+    for row in tiny.as_pairs(held):
+        sides = row["chosen_ids"], row["rejected_ids"]
+        h = 0.0
+        for sign, response, marks in zip((1, -1), sides, edited_tokens(*sides), strict=True):
+            logps = []
+            for plain in (trained.eval(), policy_model(model).eval()):
+                ids = torch.tensor([[*row["prompt_ids"], *response]])
+                with torch.no_grad():
+                    logits = plain(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1].double()
+                logps.append(torch.log_softmax(logits, dim=1).gather(1, torch.tensor(response)[:, None])[:, 0].numpy())
+            h += sign * float(((1 + marks * np.minimum(np.exp(-logps[0]), 30.0)) * (logps[0] - logps[1])).sum())
+        p = row["p"]
+        losses.append(math.log1p(math.exp(-0.1 * (2 * p - 1) * h)))
+    assert metrics(tmp_path / "run")[-1]["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert abs(np.mean(losses) - math.log(2)) > 1e-3
 
 
 def test_collisions_reach_the_loss(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from seralign.objectives.apo_down import APODown
 from seralign.objectives.apo_zero import APOZero
 from seralign.objectives.base import Objective, ResponseValues
 from seralign.objectives.bco import BCO
+from seralign.objectives.bmc import BMC
 from seralign.objectives.cdpo import ConservativeDPO
 from seralign.objectives.cpo import CPO
 from seralign.objectives.discopop import DiscoPOP
@@ -41,6 +42,7 @@ from seralign.objectives.wpo import WPO
 __all__ = [
     "AOT",
     "BCO",
+    "BMC",
     "CPO",
     "DPO",
     "EXO",
@@ -94,6 +96,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "r_dpo": LengthRegularizedDPO,
     "dpop": DPOPositive,
     "wpo": WPO,
+    "bmc": BMC,
     "f_dpo": FDPO,
     "ipo": IPO,
     "ipo_norm": NormalizedIPO,

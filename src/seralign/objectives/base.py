@@ -23,10 +23,11 @@ if TYPE_CHECKING:  # a configuration names objectives, and is read without torch
     import numpy as np
     from torch import Tensor
 
-Need = Literal["state", "step", "tokens", "collisions", "mismatched"]
+Need = Literal["state", "step", "tokens", "collisions", "edits", "mismatched"]
 """What a loss can read beside the values of its own examples: numbers that are carried from step to step, the values of
 all examples of the step, log-probabilities of tokens under policy and reference, those of the policy's tokens with
-their collisions, and a second response of each example, which answers another prompt."""
+their collisions, which tokens of the responses of a pair differ, and a second response of each example, which answers
+another prompt."""
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 HeadName = Literal["language_model", "reward"]
@@ -53,7 +54,7 @@ class ResponseValues:
         examples: N.
         state: Of an objective that needs ``state``: the numbers that its ``next_state`` returned after the last step.
         step: Of an objective that needs ``step``: all examples of the step.
-        tokens: Of an objective that needs ``tokens`` or ``collisions``: the log-probability of each token.
+        tokens: Of an objective that needs ``tokens``, ``collisions`` or ``edits``: the log-probability of each token.
 
     Raises:
         ValueError: a tensor is not [R], which would broadcast silently; a value is in half precision, where a sum
@@ -139,11 +140,14 @@ class TokenValues:
         reference: log pi_ref of each token [T]; None unless the objective needs ``tokens`` and has a reference.
         collisions: log of the sum over the vocabulary of pi(v)^2, where v could stand in the token's place, without
             gradient [T]; None unless the objective needs ``collisions``.
+        edits: 1 for a token of a pair that a diff with the other response changes, adds or removes, else 0 [T]; None
+            unless the objective needs ``edits``.
     """
 
     policy: Tensor
     reference: Tensor | None
     collisions: Tensor | None = None
+    edits: Tensor | None = None
 
     def by_response(self, lengths: Tensor, of: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
         """A function of policy and reference, one row for each response: [R, L], 0 past its end."""

@@ -75,7 +75,7 @@ def _try(term: Term, responses: ResponseValues, key: str) -> None:
             if not all(math.isfinite(number) for number in state) or len(state) != len(own.initial_state):
                 raise _wrong(term, key, f"must be as many finite numbers as initial_state, got {state}", "next_state")
         responses = replace(responses, state=tuple(state))
-    if needs & {"tokens", "collisions"}:
+    if needs & {"tokens", "collisions", "edits"}:
         responses = replace(responses, tokens=_tokens(responses))
     if "step" in needs:
         step = replace(responses, policy=responses.policy.detach(), state=())
@@ -146,13 +146,16 @@ def _ragged(form: str, uses_reference: bool) -> ResponseValues:
 
 def _tokens(responses: ResponseValues) -> TokenValues:
     """Tokens that all have the same share of their response."""
+    import torch
+
     counts = responses.lengths.long()
     policy, reference = (
         None if values is None else (values / responses.lengths).repeat_interleave(counts)
         for values in (responses.policy, responses.reference)
     )
     assert policy is not None
-    return TokenValues(policy, reference, policy.detach() / 2)
+    edits = torch.arange(len(policy)).remainder(2).to(policy.dtype)
+    return TokenValues(policy, reference, policy.detach() / 2, edits)
 
 
 def _wrong(term: Term, key: str, what: str, of: str = "loss") -> ConfigError:

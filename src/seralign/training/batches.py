@@ -22,6 +22,7 @@ from seralign.policy.packing import BATCH_NAMES, make_batch
 from seralign.policy.packs import Sizes
 from seralign.policy.precision import exact_dtype
 from seralign.policy.token_logps import TokenLogps
+from seralign.training.edits import edited_tokens
 from seralign.training.plan import Pack, Plan
 
 
@@ -67,6 +68,16 @@ class PackDataset(torch.utils.data.Dataset):
         """Whether every example is a pair and both responses are used."""
         return self.objective.reads == "all" and forms(self.examples) == ("pair",)
 
+    @cached_property
+    def _edits(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def _edits_of(self, row: int, first: list[int], second: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Which tokens of a pair differ, found once."""
+        if row not in self._edits:
+            self._edits[row] = edited_tokens(first, second)
+        return self._edits[row]
+
     def __len__(self) -> int:
         return len(self.packs)
 
@@ -87,6 +98,9 @@ class PackDataset(torch.utils.data.Dataset):
             numbers["reference"] = self.reference[self.numbering.of_rows(pack.rows)]
         if self.reference_tokens is not None:
             numbers["reference_tokens"] = self.reference_tokens.of(self.numbering.of_rows(pack.rows))
+        if "edits" in self.objective.needs:
+            marks = [self._edits_of(int(row), *pair) for row, pair in zip(pack.rows, rows["response_ids"], strict=True)]
+            numbers["edits"] = np.concatenate([marks[row][place] for row, place in at])
         device: Any = PartialState().device
         exact = exact_dtype(device)
         sequences = [(rows["prompt_ids"][row], rows["response_ids"][row][place]) for row, place in at]
@@ -123,7 +137,7 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
 
     If the objective reads tokens, the pack also has ``tokens``, the model's values of each.
     """
-    names = ("lengths", "preference", "reference", "reference_tokens", "tokens", "collisions")
+    names = ("lengths", "preference", "reference", "reference_tokens", "tokens", "collisions", "edits")
     like = {name: batch[name].to(values.dtype) for name in names if name in batch}
     return ResponseValues(
         policy=values,
@@ -137,7 +151,7 @@ def response_values(batch: dict[str, Tensor], values: Tensor) -> ResponseValues:
 
 
 def _tokens(like: dict[str, Tensor]) -> TokenValues:
-    return TokenValues(like["tokens"], like.get("reference_tokens"), like.get("collisions"))
+    return TokenValues(like["tokens"], like.get("reference_tokens"), like.get("collisions"), like.get("edits"))
 
 
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ class PreferenceTrainer(Trainer):
         self.running = RunningState(objective) if running is None else running
         self.moving = moving
         self._views, self._collisions = "step" in objective.needs, "collisions" in objective.needs
-        self._tokens = self._collisions or "tokens" in objective.needs
+        self._tokens = bool({"tokens", "collisions", "edits"} & objective.needs)
         # The view of the step whose number it is.
         self._view: tuple[int, StepView] | None = None
         # Values of the held-out responses [R], by step.
