@@ -71,7 +71,7 @@ def test_a_class_that_keeps_the_contract_passes(written: Any) -> None:
         ("forms: ClassVar = None", ".forms must be a frozenset of pair, "),
         (
             "needs: ClassVar = frozenset({'batch'})",
-            ".needs must be a frozenset of state, step, tokens, collisions, mismatched, got",
+            ".needs must be a frozenset of state, step, tokens, collisions, edits, mismatched, got",
         ),
         ("needs: ClassVar = frozenset({'state'})", ".needs has state, so it must have initial_state and next_state"),
         ("initial_state: ClassVar = 0.0", ".initial_state must be a tuple of numbers, got 0.0"),

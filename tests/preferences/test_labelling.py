@@ -459,7 +459,7 @@ GOOD: Row = {"out": "o.jsonl", "data": {"path": "r.jsonl", "responses": "respons
         ({"signals": [{"name": "ratings", "temperature": "hot"}]}, r"^signals\[0\].temperature must be a number or"),
         ({"signals": [{"name": "regex"}]}, r"^signals\[0\].pattern is missing$"),
         ({"signals": [{"name": "no.such:thing"}]}, r"^signals\[0\].function: cannot import 'no.such'"),
-        ({"signals": [{"name": "judge", "judge": "gpt"}]}, r"^signals\[0\].judge must be one of scorer, or module:cla"),
+        ({"signals": [{"name": "judge", "judge": "gpt"}]}, r"^signals\[0\].judge must be one of scorer, .*module:cla"),
         ({"signals": [{"name": "judge", "judge": "scorer"}]}, r"^signals\[0\].judge: the judge scorer needs scorer, "),
         ({"signals": [{"name": "ratings"}] * 2}, r"^signals must be a list with different titles \(title: ...\)"),
         ({"signals": [{"name": "ratings"}, {"name": "votes"}]}, "^combine is missing: how the signals become one"),
@@ -532,3 +532,42 @@ def test_a_missing_library_is_named(module: str, changes: Row, message: str, mon
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"^{message}, which is not installed; pip install 'seralign\[labels\]'"):
         label_config(GOOD | changes)
+
+
+# --- goals
+
+
+def test_a_pair_becomes_two_that_ask_for_the_scores_of_its_responses(run: Callable[..., LabelFigures]) -> None:
+    messages = [{"role": "user", "content": "r"}]
+    rows = [raw("q", "a", "b", ratings=[1, 3.5]), {**raw("", "c", "d", ratings=[5, 2]), "prompt": messages}]
+    figures = run(rows, {"name": "ratings", "temperature": 2.0}, pairs={"goal": "Score {score}:"})
+    assert (figures.pairs, figures.soft) == (4, 1.0)
+    found = written()
+    assert [(row["prompt"], row["chosen"], row["rejected"]) for row in found] == [
+        ("Score 3.5:\n\nq", "b", "a"),
+        ("Score 1:\n\nq", "a", "b"),
+        ([{"role": "user", "content": "Score 5:\n\nr"}], "c", "d"),
+        ([{"role": "user", "content": "Score 2:\n\nr"}], "d", "c"),
+    ]
+    assert [row["p"] for row in found] == pytest.approx([0.777300, 0.777300, 0.817574, 0.817574], abs=1e-6)
+    for row in found:
+        assert isinstance(read_pair(row, "row", Reading("data.pairs")), RawExample)
+
+
+@pytest.mark.parametrize(
+    ("rows", "signal", "more", "message"),
+    [
+        ([raw("q", "a", "b", ratings=[1, 2])], {"name": "ratings"}, {"pairs": {"goal": "Score"}},
+         r"goal must be a text with \{score\}, got 'Score'"),
+        ([raw("q", "a", "b", winner=0)], {"name": "comparison", "column": "winner"}, {"pairs": {"goal": "{score}"}},
+         r"pairs\.goal needs a signal that gives each response a score, and this one compares them"),
+        ([{**raw("", "a", "b", ratings=[1, 2]), "prompt": [{"role": "user", "content": [{"type": "text"}]}]}],
+         {"name": "ratings"}, {"pairs": {"goal": "{score}"}},
+         r"pairs\.goal is put before the text of the first message, which has none"),
+    ],
+)  # fmt: skip
+def test_goals_that_cannot_be_asked_for(
+    run: Callable[..., LabelFigures], rows: list[Row], signal: Row, more: Row, message: str
+) -> None:
+    with pytest.raises(SeralignError, match=message):
+        run(rows, signal, **more)

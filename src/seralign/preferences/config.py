@@ -78,14 +78,19 @@ class PairsConfig:
         min_margin: Only pairs with a margin of at least this are made. A margin is the difference of the two scores, or
             for comparisons and combined signals the difference of the two probabilities, 2p - 1.
         hard: Every pair has p = 1, however sure its label is.
+        goal: A text with ``{score}``, which is put before the prompt. Each pair becomes two: one that asks for the
+            score of its better response, and one that asks for the score of its worse response, which is then the
+            chosen one (reward-augmented data, 2410.08067). Needs one signal, which gives scores.
     """
 
     rule: Literal["all", "best_worst", "adjacent"] = "all"
     min_margin: float = 0.0
     hard: bool = False
+    goal: str | None = None
 
     def __post_init__(self) -> None:
         require(self.min_margin >= 0, "min_margin", "at least 0", self.min_margin)
+        require(self.goal is None or "{score}" in self.goal, "goal", "a text with {score}", self.goal)
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,8 @@ class LabelConfig:
             raise ConfigError("combine is missing: how the signals become one, e.g. combine: {method: dawid_skene}")
         if len(titles) == 1 and self.combine is not None:
             raise ConfigError("combine needs several signals; leave it out")
+        if self.pairs.goal is not None and len(titles) > 1:
+            raise ConfigError("pairs.goal asks for the score of one signal, and there are several; give one")
         if self.combine is not None and self.combine.gold is not None:
             require(self.combine.gold in titles, "combine.gold", f"one of {', '.join(titles)}", self.combine.gold)
 

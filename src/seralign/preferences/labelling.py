@@ -21,6 +21,7 @@ from seralign.errors import ConfigError, DataError, StoreError
 from seralign.preferences.combining import Combiner, make_combiner
 from seralign.preferences.config import LabelConfig, Titled, plain
 from seralign.preferences.figures import LabelFigures, SignalFigures
+from seralign.preferences.goals import goal_rows
 from seralign.preferences.grading import Grader, make_grader
 from seralign.preferences.groups import Group
 from seralign.preferences.opinions import Graded, Opinion, Scored
@@ -200,9 +201,11 @@ class _Tally:
                 self.values[place] += known
                 self.missing[place].update(opinion.reasons)
             for pair in pairs_of(one.responses, combined.grade(one), config.pairs, self.dropped):
-                self.pairs += 1
-                self.soft += pair.p < 1.0
-                yield pair_row(one, pair, self.titles)
+                row, goal = pair_row(one, pair, self.titles), config.pairs.goal
+                made = [row] if goal is None else goal_rows(row, one, pair, goal)
+                self.pairs += len(made)
+                self.soft += len(made) * (pair.p < 1.0)
+                yield from made
 
     def figures(self, config: LabelConfig, groups: Groups, combined: _Combined, network: bool) -> LabelFigures:
         signals = tuple(
