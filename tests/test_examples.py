@@ -25,6 +25,7 @@ from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
 from seralign.config.candidates import load_sample_config
+from seralign.config.evaluate import evaluate_config
 from seralign.config.recipes import recipe_name
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
@@ -45,7 +46,8 @@ ALPACA_PAIRS = ROOT.parent / "shared" / "data" / "alpaca_eval_pairs.jsonl.gz"
 QUICKSTART = ROOT / "src" / "seralign" / "quickstart.yaml"
 SIGNALS = ("classification", "comparison", "format", "parse", "regression")
 LABELS = [ROOT / "examples" / "signals" / f"{name}.yaml" for name in SIGNALS]
-CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in LABELS)])
+EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
+CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in (*LABELS, EVALUATE))])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
@@ -80,6 +82,8 @@ def test_every_example_has_a_test() -> None:
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
         "examples/alpaca_eval/smollm2.yaml",
+        "examples/evaluate/evaluate.yaml",
+        "examples/evaluate/sums.py",
         "examples/from_python.py",
         "examples/own_data/pairs.jsonl",
         "examples/own_data/run.yaml",
@@ -147,6 +151,23 @@ def test_signals_become_pairs_and_a_trained_policy(name: str, tmp_path: Path, mo
     assert digests[0]["initial"]["digest"] != digests[1]["digest"]
     carried = read_stream(out / "data" / "pairs.arrow")["carried.label_source"].to_pylist()
     assert all(one.startswith(f"examples/signals/{name}.jsonl row ") for one in carried)
+
+
+def test_two_files_of_outputs_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the 25 sums, 14 carry, and quick is wrong there: 12, 17, 25, 38, 46 carry with 1, 4, 2, 4, 3 numbers."""
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "evaluate" / "sums.py"), run_name="__main__")
+    assert main(["evaluate", str(EVALUATE)]) == 0
+    figures = json.loads(Path("runs/sums-evaluation/results.json").read_text(encoding="utf-8"))
+    [pair] = figures["pairs"]
+    assert (pair["policy"], pair["rival"], pair["comparisons"]) == ("careful", "quick", 25)
+    assert pair["win_rate"]["mean"] == pytest.approx((14 + 11 / 2) / 25)
+    assert pair["tie_rate"]["mean"] == pytest.approx(11 / 25)
+    assert pair["win_rate"]["low"] > 0.5
+    assert "careful" in capsys.readouterr().out
 
 
 def test_a_run_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,6 +390,9 @@ def test_yaml_of_the_pages_is_read(page: Path, tmp_path: Path) -> None:
         values = yaml.safe_load(block)
         if "methods" in values:
             check_study(study_from({"out": "runs/x", "worlds": {"A": {"world": {}}}, "seeds": [0]} | values))
+            continue
+        if "policies" in values:
+            assert list(evaluate_config(values).policies) == list(values["policies"])
             continue
         if "models" in values:
             (tmp_path / "candidates.yaml").write_text(block, encoding="utf-8")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from evaluate_files import OUTPUTS, alpaca_rows, length, write_rows
+from fake_server import Asked, Scripted, chat, fake_server
 from forked import ends_by_itself
 
 import seralign
@@ -165,7 +166,7 @@ def test_position_bias_agreement_and_cost(evaluation: dict[str, Any], tmp_path: 
     assert pair.self_agreement is not None
     assert (pair.self_agreement.mean, pair.self_agreement.n) == (0.5, 2)
     assert (pair.unreadable, pair.failed, pair.equal) == (1, 0, 1)
-    assert figures.cost == CostFigures(6, 60, 12, 0)
+    assert figures.cost == CostFigures(6, 60, 12, 0, None)
 
 
 def test_failed_comparisons_are_asked_again_and_unreadable_ones_are_not(
@@ -211,6 +212,40 @@ def test_a_replay_asks_nobody(evaluation: dict[str, Any], tmp_path: Path) -> Non
     figures = evaluate(config).figures
     assert evaluate(config, replay=True).figures == figures
     assert len(asked_of(tmp_path)) == 3
+
+
+def test_a_server_answers_and_judges_and_its_verdicts_are_replayed_without_it(evaluation: dict[str, Any]) -> None:
+    """The judge says [[A]] whatever is first, except where only one answer is long."""
+
+    def script(asked: Asked, number: int) -> Scripted:
+        if asked.body["model"] == "writer":
+            return chat("A long answer. " * (1 if "1" in asked.body["messages"][-1]["content"] else 3))
+        question = asked.body["messages"][-1]["content"]
+        if "A long answer. A long answer." not in question:
+            return chat("[[A]]", 100, 10)
+        return chat("[[A]]" if question.index("A long answer.") < question.index("assistant B]") else "[[B]]", 100, 10)
+
+    with fake_server(script) as fake:
+        judge = {"url": fake.url, "model": "judge", "parallel": 2, "prices": {"prompt": 1.0, "completion": 2.0}}
+        evaluation |= {"judge": "server", "judge_options": judge}
+        evaluation["policies"]["a"] = {"server": {"url": fake.url, "model": "writer"}}
+        config = evaluate_config(evaluation)
+        figures = evaluate(config).figures
+        assert len(fake.asked) == 4 + 2 * 4
+        assert evaluate(config).figures == figures
+        assert len(fake.asked) == 4 + 2 * 4
+    assert evaluate(config, replay=True).figures == figures
+    [pair] = figures.pairs
+    assert pair.win_rate is not None
+    assert pair.win_rate.mean == pytest.approx(3.5 / 4)
+    assert pair.position_bias is not None
+    assert pair.position_bias.mean == pytest.approx(0.5 / 4)
+    assert pair.self_agreement is not None
+    assert pair.self_agreement.mean == pytest.approx(3 / 4)
+    assert figures.cost == CostFigures(8, 800, 80, 0, pytest.approx(8 * 120e-6))
+    # Where the server is does not bind the folder.
+    elsewhere = evaluation | {"judge_options": judge | {"url": "http://127.0.0.1:9/v1", "parallel": 1}}
+    assert evaluate(evaluate_config(elsewhere), replay=True).figures == figures
 
 
 @pytest.mark.parametrize(

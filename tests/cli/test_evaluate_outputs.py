@@ -252,6 +252,32 @@ def test_a_server_is_sent_messages_and_asked_once(tmp_path: Path) -> None:
         assert len(fake.asked) == 3, "another limit is another request"
 
 
+def test_plain_text_is_sent_to_be_completed(tmp_path: Path) -> None:
+    def script(asked: Asked, number: int) -> Scripted:
+        choice = {"index": 0, "text": f"{asked.body['prompt']} and on", "finish_reason": "length", "logprobs": None}
+        body = {"id": "1", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+        return Scripted(body)
+
+    with fake_server(script) as fake:
+        answers, _ = served(tmp_path, fake.url, ["Say 1."], plain=True)
+    assert answers == (Output("Say 1. and on", False, None),)
+    assert [one.path for one in fake.asked] == ["/v1/completions"]
+
+
+def test_tools_and_settings_of_a_prompt_are_sent(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    turns = [{"role": "user", "content": "Say 1."}]
+    row = {"prompt": turns, "tools": [tool], "chat_template_kwargs": {"enable_thinking": False}}
+    questions = read_questions(SourceConfig(write_rows(tmp_path / "p.jsonl", [row])))
+    config = evaluate_config({"out": "e", "prompts": {"path": "p"}, "policies": {"a": "m", "b": "m"}, "scorer": "m:f"})
+    with fake_server(echo) as fake, closing(Results(tmp_path / "results.sqlite")) as results:
+        policy = EvaluatedConfig(server=ServerConfig(fake.url, "m"))
+        served_outputs("a", policy, config, questions, results)
+    [asked] = fake.asked
+    assert asked.body["tools"] == [tool]
+    assert asked.body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 def test_a_prompt_that_the_server_refuses_has_a_reason_and_one_that_failed_is_asked_again(tmp_path: Path) -> None:
     broken = {"Say 3."}
 

@@ -31,7 +31,7 @@ def pair(own: str, other: str) -> PairFigures:
 
 FIGURES = EvaluationFigures(
     "server", "server m", 4, "b", tuple(map(policy, "abc")), (pair("a", "b"), pair("c", "b")), (),
-    CostFigures(6, 600, 60, 1),
+    CostFigures(6, 600, 60, 1, 0.125),
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_what_the_page_says() -> None:
     assert "3 policies on 4 prompts, compared with b, judged by server." in text
     assert text.count("75.0% (50.0 to 90.0)") == 2 * (1 + 3), "a drawing and three columns of each pair"
     assert "+10.0 (+0.0 to +20.0)" in text
-    assert "6 requests: 600 tokens of questions and 60 of answers; 1 request without" in text
+    assert "6 requests: 600 tokens of questions and 60 of answers, which cost 0.125; 1 request without" in text
     assert '<path d="M50.0 4H90.0" class="ends"/><path d="M75.0 1v6" class="mean"/>' in text
     assert "bold</b>" not in text, "texts are only in the packed block"
 

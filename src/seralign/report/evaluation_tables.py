@@ -72,6 +72,7 @@ def notes(figures: EvaluationFigures) -> list[str]:
         said.append(
             f"The judge answered {quantity(cost.requests, 'request')}: {cost.prompt_tokens:,} tokens of questions and "
             f"{cost.completion_tokens:,} of answers"
+            + ("" if cost.money is None else f", which cost {cost.money:,.4g}")
             + (f"; {quantity(cost.unreported, 'request')} without a report of tokens" if cost.unreported else "")
             + "."
         )

@@ -89,12 +89,14 @@ class CostFigures:
         prompt_tokens: Tokens of the questions.
         completion_tokens: Tokens of the answers.
         unreported: Requests whose tokens the server did not report. They are not among the tokens.
+        money: What the tokens cost, in the currency of the judge's prices; None without prices.
     """
 
     requests: int
     prompt_tokens: int
     completion_tokens: int
     unreported: int
+    money: float | None
 
 
 @dataclass(frozen=True)

@@ -106,4 +106,4 @@ def cost_figures(pairings: Sequence[Pairing]) -> CostFigures | None:
     if not used:
         return None
     total = sum(used, Usage())
-    return CostFigures(total.requests, total.prompt_tokens, total.completion_tokens, total.unreported)
+    return CostFigures(total.requests, total.prompt_tokens, total.completion_tokens, total.unreported, total.cost)

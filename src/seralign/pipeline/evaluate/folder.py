@@ -21,9 +21,19 @@ from seralign.runs.sealed import read_sealed, write_sealed
 FORMAT = 1
 EVALUATION = "evaluation.json"
 OUTPUTS = "outputs.parquet"
-# Settings that change how a server is reached, and not what it answers.
+# Settings that change how a server is reached and what may be spent on it, and not what it answers.
 _FREE = frozenset(
-    {"url", "api_key_env", "parallel", "timeout", "retries", "requests_per_minute", "tokens_per_minute", "budget"}
+    {
+        "url",
+        "api_key_env",
+        "parallel",
+        "timeout",
+        "retries",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "max_tokens_spent",
+        "max_cost",
+    }
 )
 
 

@@ -13,13 +13,12 @@ from seralign.pipeline.evaluate.outputs import Output, Outputs
 from seralign.pipeline.evaluate.prompts import Question
 from seralign.progress import bar
 from seralign.runs.results import Results, result_key
+from seralign.servers.chat import ChatSettings, Reply, chat
 from seralign.servers.client import Client, ServerFailure
 from seralign.servers.troubles import NotAnAnswer
 
 if TYPE_CHECKING:
     from openai import OpenAI
-    from openai.types import Completion
-    from openai.types.chat import ChatCompletion
 
 
 def served_outputs(
@@ -61,39 +60,37 @@ def served_outputs(
 
 
 def _request(question: Question, server: ServerConfig, config: EvaluateConfig) -> dict[str, Any]:
-    """The body of the request for an answer."""
+    """Everything that the answer to a prompt depends on, as JSON."""
     sampling = config.sampling
-    body: dict[str, Any] = {
-        "model": server.model,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.limit,
-        "seed": config.seed,
-    }
+    common = {
+        "model": server.model, "max_tokens": sampling.limit, "temperature": sampling.temperature,
+        "top_p": sampling.top_p, "seed": config.seed,
+    }  # fmt: skip
     if config.plain:
-        return body | {"prompt": question.prompt.text}
+        return {"settings": common, "prompt": question.prompt.text}
     stored = question.prompt.messages
     messages = [{"role": "user", "content": question.prompt.text}] if stored is None else json.loads(stored)
     if config.system is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": config.system}, *messages]
-    body["messages"] = messages
+    extra: dict[str, Any] = {}
     if question.inputs.tools:
-        body["tools"] = list(question.inputs.tools)
+        extra["tools"] = list(question.inputs.tools)
     if question.inputs.settings:
-        body["extra_body"] = {"chat_template_kwargs": dict(question.inputs.settings)}
-    return body
+        extra["chat_template_kwargs"] = dict(question.inputs.settings)
+    return {"settings": common | {"extra": extra}, "messages": messages}
 
 
-def _ask(api: OpenAI, request: dict[str, Any]) -> ChatCompletion | Completion:
-    answer = api.completions.create(**request) if "prompt" in request else api.chat.completions.create(**request)
-    if not getattr(answer, "choices", None):
-        raise NotAnAnswer("it has no choices")
-    return answer
+def _ask(api: OpenAI, request: dict[str, Any]) -> Reply:
+    if "messages" in request:
+        return chat(ChatSettings(**request["settings"]))(api, request["messages"])
+    found: Any = api.completions.create(prompt=request["prompt"], **request["settings"])
+    try:
+        choice = found.choices[0]
+        return Reply(str(choice.text), choice.finish_reason != "length", None, found.usage)
+    except (AttributeError, IndexError, TypeError):
+        raise NotAnAnswer(str(found)) from None
 
 
-def _stored(answer: ChatCompletion | Completion) -> list[Any]:
+def _stored(reply: Reply) -> list[Any]:
     """The arguments of ``Output``, which are stored as JSON."""
-    choice: Any = answer.choices[0]
-    text = choice.text if hasattr(choice, "text") else choice.message.content
-    tokens = None if answer.usage is None else answer.usage.completion_tokens
-    return [text or "", choice.finish_reason != "length", tokens]
+    return [reply.text, reply.finished, None if reply.usage is None else reply.usage.completion_tokens]
