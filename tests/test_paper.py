@@ -191,7 +191,7 @@ PROMPTS: dict[str, Callable[[int], dict[str, Any]]] = {
 EVALUATIONS = sorted(file.stem for file in (FOLDER / "evaluate").glob("*.yaml"))
 
 
-def evaluated(name: str, folder: Path, stand_ins: Path, policies: dict[str, Any]) -> dict[str, Any]:
+def evaluated(name: str, folder: Path, stand_ins: Path, policies: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Run an evaluation with these policies and a scorer in place of the judge; returns its figures."""
     values = yaml.safe_load((FOLDER / "evaluate" / f"{name}.yaml").read_text(encoding="utf-8"))
     evaluate_config(values)
@@ -207,7 +207,7 @@ def evaluated(name: str, folder: Path, stand_ins: Path, policies: dict[str, Any]
     for key in ("judge", "judge_options"):
         del values[key]
     values |= {"out": str(folder / "evaluation"), "policies": policies, "scorer": "lengths_of_answers:words"}
-    values |= {"max_new_tokens": 8}
+    values |= {"max_new_tokens": 8} | changes
     (folder / "lengths_of_answers.py").write_text("def words(prompts, answers):\n    return list(map(len, answers))\n")
     file = folder / "evaluate.yaml"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -245,9 +245,9 @@ def test_the_chain_of_ultrafeedback(stand_ins: Path, tmp_path: Path, monkeypatch
             changed |= {"policy.model": str(runs["ultrafeedback_sft"] / "result"), "policy.chat_template": None}
         train(load_config(FOLDER / f"{name}.yaml", changed))
     sft, dpo, sera = map(str, runs.values())
-    figures = evaluated(
-        "ultrafeedback", tmp_path, stand_ins, {"sft": sft, "dpo": dpo, "sera": {"model": sera, "rounds": "all"}}
-    )
+    policies = {"sft": sft, "dpo": dpo, "sera": {"model": sera, "rounds": "all"}}
+    # Greedy, these models answer nothing, and that is refused.
+    figures = evaluated("ultrafeedback", tmp_path, stand_ins, policies, temperature=1.0)
     assert {pair["rival"] for pair in figures["pairs"]} == {"sft"}
     assert len(figures["pairs"]) == 1 + 4
 
