@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "sampling": MIDDLE | {"servers"},
     "training": MIDDLE,
     "evaluation": LOW | {"intervals", "policy", "servers", "rewards"},
-    "preferences": LOW | {"data", "evaluation", "intervals", "tables"},
+    "preferences": LOW | {"data", "evaluation", "rewards", "intervals", "tables"},
     "laboratory": MIDDLE | {"evaluation"},
     "report": BASE | {"runs", "tables", "intervals", "harm"},
     "pipeline": MIDDLE | {"sampling", "rewards", "training", "evaluation", "laboratory", "report", "intervals", "harm",

@@ -68,7 +68,7 @@ class EvaluateConfig:
             ``scorer``, if ``scorer`` is set.
         judge_options: Settings of the judge.
         scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one
-            score for each response. The judge ``scorer`` compares the scores.
+            score for each response; or ``reward_model:FOLDER``. The judge ``scorer`` compares the scores.
         length_control: Also compute win rates that are controlled for the length of the answers.
         sampling: How answers are sampled. Policies that are servers use ``temperature``, ``top_p`` and
             ``max_new_tokens``.
@@ -111,7 +111,12 @@ class EvaluateConfig:
         if self.judge is None and self.judge_options:
             raise ConfigError("judge_options need judge: set the judge that they are for")
         if self.scorer is not None:
-            require(self.scorer.count(":") == 1, "scorer", "of the form module:function", self.scorer)
+            require(
+                self.scorer.count(":") == 1,
+                "scorer",
+                "of the form module:function, or reward_model:FOLDER",
+                self.scorer,
+            )
         if not several and self.baseline is not None:
             check_baseline(self.baseline, list(self.policies))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +35,13 @@ class ScoringConfig:
             responses to the same prompts; ``balanced``, they lose the penalty with which chosen and rejected responses
             are equally long on average; ``matched``, they lose nothing, and only two responses of like length make a
             pair.
+        reward: What ranks offline pairs and sampled responses: the ``implicit`` reward of the policies; the rewards of
+            ``reward_models`` (``model``); or both (``mixed``), each divided by its standard deviation, over the margins
+            of the offline pairs, or over the candidates of each prompt.
+        reward_models: Folders of reward models with the policy's tokenizer (docs/reward_models.md). With several, the
+            mean of their rewards counts.
+        reward_penalty: How many standard deviations over the reward models their mean loses.
+        reward_weight: Weight of the reward models in ``mixed``; the implicit reward has the rest.
         length_band: With ``matched``, by what share of the longer response's length the other one may be shorter.
             Default: 0.2.
     """
@@ -44,10 +52,15 @@ class ScoringConfig:
     ensemble_weight: float = 0.3
     length_correction: LengthCorrection = "none"
     length_band: float | None = None
+    reward: Literal["implicit", "model", "mixed"] = "implicit"
+    reward_models: list[str] = field(default_factory=list)
+    reward_penalty: float = 0.0
+    reward_weight: float = 0.5
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
         require(0.0 <= self.ensemble_weight <= 1.0, "ensemble_weight", "in [0, 1]", self.ensemble_weight)
+        self._check_reward()
         if self.length_band is None:
             return
         require(0.0 <= self.length_band < 1.0, "length_band", "in [0, 1)", self.length_band)
@@ -55,6 +68,20 @@ class ScoringConfig:
             raise ConfigError(
                 f"length_band is for length_correction: matched, which is {self.length_correction!r}; leave it out"
             )
+
+    def _check_reward(self) -> None:
+        require(0.0 <= self.reward_penalty < math.inf, "reward_penalty", "at least 0", self.reward_penalty)
+        require(0.0 < self.reward_weight < 1.0, "reward_weight", "between 0 and 1", self.reward_weight)
+        if self.reward == "implicit" and self.reward_models:
+            raise ConfigError("reward_models are not read with reward: implicit; set reward: model or mixed")
+        if self.reward != "implicit" and not self.reward_models:
+            raise ConfigError(f"reward: {self.reward} needs reward_models, the folders of reward models")
+        if self.reward_penalty and len(self.reward_models) < 2:
+            raise ConfigError(
+                "reward_penalty is of the disagreement of reward models; give two reward_models, or set 0"
+            )
+        if self.reward != "mixed" and self.reward_weight != 0.5:
+            raise ConfigError(f"reward_weight is for reward: mixed, which is {self.reward!r}; leave it out")
 
     @property
     def band(self) -> float:
@@ -181,7 +208,7 @@ class EvaluationConfig:
         prompts: Number of held-out prompts (``data.heldout_prompts``) that each policy answers.
         sampling: How the answers are sampled.
         scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one
-            score for each response. A built-in world has its own.
+            score for each response; or ``reward_model:FOLDER`` (docs/reward_models.md). A built-in world has its own.
         judge: Decides which of two answers is better, for the win rates: ``scorer``, the answer with the higher score,
             or ``module:class`` of your own (docs/extending.md). Default: ``scorer``, if there is a scorer.
         judge_options: Settings of the judge; ``scorer`` has none. Secrets are refused, because the files of a run
@@ -209,7 +236,7 @@ class EvaluationConfig:
         require(
             self.scorer is None or self.scorer.count(":") == 1,
             "scorer",
-            "of the form module:function",
+            "of the form module:function, or reward_model:FOLDER",
             self.scorer,
         )
 

@@ -85,6 +85,11 @@ class RunConfig:
         self._check_moving()
         if not self.objective.samples:
             check_reward_run(self)
+        if self.rounds == 1 and self.scoring.reward != "implicit":
+            raise ConfigError(
+                f"scoring.reward: {self.scoring.reward} ranks pairs and answers in rounds after the first, and it is "
+                "the only one; remove it, or set rounds"
+            )
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.crossfit is not None:
             raise ConfigError(f"crossfit: it makes labels soft, and {hard[0]} has no form for those; remove crossfit")

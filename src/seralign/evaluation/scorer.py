@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seralign.errors import ConfigError
+from seralign.evaluation.reward_scorer import PREFIX, reward_function
 from seralign.plugins import load_plugin, plugin_errors, source_of
 
 # Beyond it sums and squares of scores overflow.
@@ -68,18 +69,23 @@ def make_scorer(function: ScoreFunction, name: str, key: str, settings: str = ""
     return Scorer(name, digest.hexdigest(), function, key)
 
 
-def load_scorer(spec: str, key: str) -> Scorer:
-    """Load the function ``spec`` as a scorer.
+def load_scorer(spec: str, key: str, *, rendered: bool = False) -> Scorer:
+    """Load the function ``spec`` as a scorer, or a reward model.
 
     Modules are imported from the Python path or the current folder.
 
     Args:
-        spec: ``module:function``.
+        spec: ``module:function``, or ``reward_model:FOLDER``.
         key: The configuration key that names it, for messages.
+        rendered: Whether prompts have a chat template applied already; only a reward model needs to know.
 
     Raises:
         ConfigError: the module or the function is missing, or fails to load.
+        ModelError: there is no such reward model.
     """
+    if spec.startswith(PREFIX):
+        function = reward_function(spec.removeprefix(PREFIX), key, rendered)
+        return Scorer(spec, function.digest, function, key)
     return make_scorer(load_plugin(spec, key, "function"), spec, key)
 
 

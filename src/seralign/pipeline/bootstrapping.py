@@ -19,6 +19,7 @@ from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import Round
+from seralign.pipeline.model_rewards import candidate_rewards, model_inputs, model_passes
 from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates, round_prompts
 from seralign.pipeline.scoring import implicit_scores, with_prompts
 from seralign.pipeline.selecting import disagreement, mean_similarity
@@ -62,7 +63,8 @@ _POLICIES = ("policy", "policy_before")
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The stage that pairs two responses to each prompt, or ranks all of them, by the ensembled implicit reward.
+    """The stage that pairs two responses to each prompt, or ranks all of them, by the ensembled implicit reward or by
+    reward models.
 
     ``scoring.length_correction`` decides how rewards are corrected for length, or which two responses form a pair.
     """
@@ -87,6 +89,7 @@ class Bootstrap:
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
         keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
                 "bootstrap.preferences", "bootstrap.selection", "seed")  # fmt: skip
+        inputs |= model_inputs(context.loop)
         return inputs | context.loop.settings(*SCORING, *keys)
 
     def work(self, context: Context, folder: Path) -> BootstrapFigures:
@@ -100,6 +103,7 @@ class Bootstrap:
         last, before = scores[0], scores[1] if len(scores) > 1 else None
         ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
         usable, left_out = usable_responses(table)
+        ensembled = candidate_rewards(loop, responses, list(usable.values()), ensembled)
         slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
         rewards = ensembled - slope * responses.lengths
         found, without = self._contrasts(loop, usable, rewards, responses.lengths)
@@ -141,7 +145,9 @@ class Bootstrap:
     def cost(self, forecast: Forecast) -> StageWork:
         """Passes over the candidates under the reward policies and their references."""
         index, config = self.round.index, bootstrap_config(forecast.context)
-        passes = forecast.rewards(foreseen_candidates(forecast, index), self.round.reward_policies)
+        candidates = foreseen_candidates(forecast, index)
+        passes = forecast.rewards(candidates, self.round.reward_policies)
+        passes += model_passes(forecast, candidates) if forecast.loop.reward_models else ()
         prompts = len(round_prompts(forecast.context, index))
         return StageWork(self.name, prompts, f"{config.form}s at most", passes=passes, loads=len(passes))
 

@@ -24,6 +24,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.progress import say
 from seralign.rewards.cached_logprobs import ScoringPolicy
+from seralign.rewards.reward_model import RewardModel
 from seralign.runs import Run, StageRecord
 from seralign.runs.cache import LogpCache
 from seralign.runs.figures import NamedPolicy
@@ -57,7 +58,7 @@ class Loop:
 
     ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. ``cache``
     and ``results`` are used only by the main process. ``scorer`` is None if nothing scores responses, ``judge`` if
-    nothing compares them.
+    nothing compares them. ``reward_models`` are those of ``scoring.reward_models``.
     """
 
     config: RunConfig
@@ -70,6 +71,7 @@ class Loop:
     results: Results
     scorer: Scorer | None
     judge: Judge | None
+    reward_models: tuple[RewardModel, ...] = ()
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
         """Run a stage with ``run_stage``; returns its record."""

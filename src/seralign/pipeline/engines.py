@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign.config import RunConfig, SamplingConfig
 from seralign.evaluation.judges import SCORER, Judge, make_judge
+from seralign.evaluation.reward_scorer import RewardFunction
 from seralign.evaluation.scorer import ScoreFunction, Scorer, load_scorer, make_scorer
 from seralign.evaluation.scores import StoredScorer
 from seralign.laboratory.world import load_world
@@ -28,11 +29,21 @@ def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scor
     if given is not None:
         return make_scorer(given, getattr(given, "__qualname__", repr(given)), "scorer")
     if config.evaluation.scorer is not None:
-        return load_scorer(config.evaluation.scorer, "evaluation.scorer")
+        return load_scorer(config.evaluation.scorer, "evaluation.scorer", rendered=True)
     if config.world is not None:
         key = "world" if config.world.own is None else "world.own.scorer"
         return make_scorer(load_world(run.path(WORLD)).score, "world", key, settings=run.record(WORLD).digest)
     return None
+
+
+def check_scorer(scorer: Scorer | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a reward model that scores answers reads the policy's prompts.
+
+    Raises:
+        ModelError: it has another tokenizer or chat template.
+    """
+    if scorer is not None and isinstance(scorer.function, RewardFunction):
+        scorer.function.model.check_tokenizer(tokenizer)
 
 
 def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Judge | None:

@@ -15,13 +15,16 @@ from seralign.data.table import example_ids, pair_labels, token_rows
 from seralign.errors import DataError
 from seralign.evaluation.metrics import similarity
 from seralign.intervals import correlation
+from seralign.pipeline.forecast.foreseen import foreseen
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
+from seralign.pipeline.model_rewards import model_inputs, model_passes, offline_margins
 from seralign.pipeline.scoring import read_margins
 from seralign.pipeline.stage import Context
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import length_slope
 from seralign.rewards.ordering import length_difference, ordering_of
+from seralign.rewards.responses import Responses
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, select
 from seralign.runs.figures import SelectFigures
@@ -37,7 +40,7 @@ LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class Select:
-    """The stage that selects offline pairs by the margins of the last policy and of the one before it."""
+    """The stage that selects offline pairs by the margins of the last two policies, or of reward models."""
 
     round: Round
 
@@ -56,6 +59,7 @@ class Select:
         """Pairs and margins, and how margins are combined, corrected for length and selected."""
         digests = [context.run.record(stage).digest for stage in self._scored]
         inputs = {"pairs": context.reviewed.digest} | dict(zip(("margins", "margins_before"), digests, strict=False))
+        inputs |= model_inputs(context.loop)
         keys = ("scoring.ensemble_weight", "scoring.length_correction", "selection", "seed")
         return inputs | context.loop.settings(*keys)
 
@@ -70,7 +74,8 @@ class Select:
         margins_of = [read_margins(loop.run.path(stage, MARGINS), ids) for stage in self._scored]
         last, before = margins_of[0], margins_of[1] if len(margins_of) > 1 else None
         longer = length_difference(pairs)
-        margins = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
+        ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
+        margins = offline_margins(loop, Responses(pairs), ordering_of(pairs), ensembled)
         p = pair_labels(pairs)
         slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction != "none" else 0.0
         margins = margins - slope * longer
@@ -99,9 +104,17 @@ class Select:
         )
 
     def cost(self, forecast: Forecast) -> StageWork:
-        """No model is used; the rule gives the number of kept pairs."""
+        """Passes under reward models, if there are any; the rule gives the number of kept pairs."""
+        passes = model_passes(forecast, foreseen(forecast.pairs)) if forecast.loop.reward_models else ()
         note = "" if forecast.config.selection.count_known else "at most: depends on the margins"
-        return StageWork(self.name, len(foreseen_kept(forecast, self.round.index)), "pairs kept", note=note)
+        return StageWork(
+            self.name,
+            len(foreseen_kept(forecast, self.round.index)),
+            "pairs kept",
+            note=note,
+            passes=passes,
+            loads=len(passes),
+        )
 
 
 def foreseen_kept(forecast: Forecast, index: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from seralign.evaluation.scorer import ScoreFunction
 from seralign.laboratory.world import supplied
 from seralign.pipeline.context import Loop, Policy, run_results
 from seralign.pipeline.data import Tables, read_tables
-from seralign.pipeline.engines import check_samplers, run_judge, run_scorer
+from seralign.pipeline.engines import check_samplers, check_scorer, run_judge, run_scorer
+from seralign.pipeline.model_rewards import open_models
 from seralign.pipeline.precision import rates
 from seralign.pipeline.prepare import base_source, checked_source, hashed_policy, reference_policy, start_head
 from seralign.policy.abilities import packed_length
@@ -92,11 +93,15 @@ class Start:
         config, base = self.config, self.base
         tokenizer = load_tokenizer(base.source, config.policy)
         ends = end_tokens(base.source, tokenizer)
+        models = open_models(config, tokenizer)
         found = run_scorer(self.run, config, self.scorer)
+        check_scorer(found, tokenizer)
         judge = run_judge(config, found, self.results)
         check_samplers(config, base, tokenizer, ends)
         length = packed_length(base.source, config.policy, HEADS[config.objective.head].families)
-        return Loop(config, self.run, tokenizer, ends, config.objective, length, None, self.results, found, judge)
+        return Loop(
+            config, self.run, tokenizer, ends, config.objective, length, None, self.results, found, judge, models
+        )
 
     @cached_property
     def rates(self) -> Rates | None:

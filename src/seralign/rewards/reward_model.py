@@ -64,6 +64,25 @@ class RewardModel:
         """The tokenizer that was saved with it."""
         return load_tokenizer(self.source, self.loading)
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check that the model reads the tokens that a policy writes.
+
+        Raises:
+            ModelError: its tokens or its chat template differ from those of the policy's tokenizer.
+        """
+        own, theirs = self.tokenizer.get_vocab(), tokenizer.get_vocab()
+        if own != theirs:
+            differ = len(own.items() ^ theirs.items())
+            raise ModelError(
+                f"{self.key}: {self.name} has another tokenizer than the policy ({differ} tokens differ); give one "
+                "that was trained from a model with the policy's tokenizer"
+            )
+        if self.tokenizer.chat_template != tokenizer.chat_template:
+            raise ModelError(
+                f"{self.key}: {self.name} has another chat template than the policy; give a reward model that was "
+                "trained with the policy's template"
+            )
+
     @property
     def identity(self) -> str:
         """Names everything that the rewards of texts depend on: weights, tokenizer and chat template."""
@@ -144,7 +163,7 @@ class RewardModel:
         ]
         for example, encoded in zip(examples, self._encoder.encode(examples), strict=True):
             if encoded == EMPTY_RESPONSE:
-                (alone,) = self._encoder.encode([_example(example.prompt, _SOMETHING, example.where)])
+                (alone,) = self._encoder.encode([Unencoded(example.prompt, (), example.where)])
                 encoded = alone
                 if not isinstance(encoded, str):
                     found.append((encoded.prompt_ids, ends))
@@ -153,10 +172,6 @@ class RewardModel:
                 raise DataError(f"{example.where} cannot be scored: {encoded}")
             found.append((encoded.prompt_ids, encoded.response_ids[0]))
         return found
-
-
-# Stands for an empty response while its prompt is tokenized.
-_SOMETHING = "a"
 
 
 def _example(prompt: Any, response: str, where: str) -> Unencoded:

@@ -16,6 +16,7 @@ from seralign.preferences.signals.match import Match
 from seralign.preferences.signals.ranking import Ranking
 from seralign.preferences.signals.ratings import Ratings
 from seralign.preferences.signals.regex_match import Regex
+from seralign.preferences.signals.reward_model import RewardModelSignal
 from seralign.preferences.signals.scorer import ScorerSignal
 from seralign.preferences.signals.unit_tests import UnitTests
 from seralign.preferences.signals.votes import Votes
@@ -37,5 +38,6 @@ SIGNALS: dict[str, type] = {
     "unit_tests": UnitTests,
     "command": Command,
     "scorer": ScorerSignal,
+    "reward_model": RewardModelSignal,
     "judge": JudgeSignal,
 }

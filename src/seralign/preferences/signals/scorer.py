@@ -21,7 +21,8 @@ class ScorerSignal:
 
     Args:
         function: ``module:function``, as for ``evaluation.scorer``: it is called with a list of prompts and a list of
-            responses, and returns one finite number for each response.
+            responses, and returns one finite number for each response. For a reward model in a folder, take the signal
+            ``reward_model``.
         temperature: p = sigmoid(difference / temperature); null gives the higher score p = 1. 1 for a reward model of
             Bradley and Terry.
     """
