@@ -18,7 +18,7 @@ from objective_pairs import pairs
 from torch import Tensor
 
 from seralign.errors import ConfigError
-from seralign.objectives import DPO, KTO, PlackettLuce, ResponseValues
+from seralign.objectives import BCO, DPO, KTO, PlackettLuce, ResponseValues
 from seralign.objectives.base import StepValues
 
 
@@ -202,3 +202,35 @@ def test_kto_equals_trl(mismatched: list[float]) -> None:
 def test_settings_out_of_range_are_refused(kind: Any, settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key} must be"):
         kind(**settings)
+
+
+def alone(ratios: list[float], desirable: list[float]) -> ResponseValues:
+    """Responses with a log-ratio and a label each."""
+    policy = torch.tensor(ratios, dtype=torch.float64)
+    liked = torch.tensor(desirable, dtype=torch.float64)
+    at = torch.arange(len(ratios))
+    return ResponseValues(policy, torch.zeros_like(policy), torch.ones_like(policy), at, liked, len(ratios))
+
+
+def test_bco_of_labels_worked_by_hand() -> None:
+    """The shift is 0.1; the losses are those of the two sides of a pair."""
+    responses = replace(alone([2.0, -3.0, 2.0, -3.0], [1.0, 0.0, 0.0, 1.0]), state=(6.0, 1.0))
+    losses = [
+        math.log1p(math.exp(-0.1)),
+        math.log1p(math.exp(-0.4)),
+        math.log1p(math.exp(0.1)),
+        math.log1p(math.exp(0.4)),
+    ]
+    assert BCO(0.1).loss(responses).tolist() == pytest.approx(losses, abs=1e-12)
+    assert losses[:2] == pytest.approx([0.644397, 0.513015], abs=1e-6)
+
+
+def test_bco_of_a_pair_is_the_sum_of_its_labels_and_leaves_mismatched_responses_out() -> None:
+    own, ratios = BCO(0.1), torch.tensor([2.0, -3.0, 7.0], dtype=torch.float64)
+    mixed = ResponseValues(ratios, torch.zeros_like(ratios), torch.ones_like(ratios), torch.tensor([0, 1, 0]),
+                           torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64), 2, state=(6.0, 1.0))  # fmt: skip
+    first, second, third = own.loss(replace(alone([2.0, -3.0, 7.0], [1.0, 0.0, 0.0]), state=(6.0, 1.0))).tolist()
+    assert own.loss(mixed).tolist() == pytest.approx([first + third, second])
+    beside = replace(labels([2.0, -3.0], [1.0, 0.0], [50.0, 60.0]), state=(6.0, 1.0))
+    assert own.loss(beside).tolist() == pytest.approx([first, second])
+    assert own.next_state((0.0, 0.0), beside) == pytest.approx((2, -0.5))

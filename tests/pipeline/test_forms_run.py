@@ -40,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rankings.append({"prompt": row["prompt"], "answers": answers})
         side = "chosen" if number % 3 else "rejected"
         labels.append({"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"})
-    for name, made in (("rankings", rankings), ("labels", labels), ("mixed", rankings[:10] + rows[10:])):
+    one = [row | {"prompt": labels[0]["prompt"]} for row in labels[:6]]
+    mixed = rankings[:10] + rows[10:]
+    for name, made in (("rankings", rankings), ("labels", labels), ("mixed", mixed), ("one_prompt", one)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
     return folder
 
@@ -125,6 +127,23 @@ def test_labels_are_trained_on_with_kto(folder: Path, unpaired: RunResult, tmp_p
     reports(unpaired, tmp_path / "report.html")
 
 
+def test_labels_are_trained_on_with_bco(folder: Path, tmp_path: Path) -> None:
+    run = train(config(folder, str(tmp_path / "run"), "labels", "bco")).run
+    figures = run.record("round-1/train").figures
+    # Step 0: rho and the shift are 0.
+    assert figures["heldout_first"]["eval_loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert figures["heldout"]["eval_loss"] < np.log(2)
+    heldout = [dict(row) for row in read_examples(run.path("data", "heldout.arrow"))]
+    asked = [{"prompt_ids": row["prompt_ids"], "ids": row["response_ids"][0]} for row in heldout]
+    own = 0.3 * ratios(folder, run.path("round-1/train", "policy"), asked)
+    liked = np.array([row["preference"][0] == 1.0 for row in heldout])
+    assert figures["heldout"]["eval_rewards/desirable"] == pytest.approx(own[liked].mean(), abs=1e-4)
+    assert figures["heldout"]["eval_rewards/undesirable"] == pytest.approx(own[~liked].mean(), abs=1e-4)
+    # The loss lies where some shift puts it.
+    at = [np.logaddexp(0, np.where(liked, d - own, own - d)).mean() for d in np.linspace(-5, 5, 20001)]
+    assert min(abs(figures["heldout"]["eval_loss"] - value) for value in at) < 1e-4
+
+
 def test_the_plan_counts_the_mismatched_responses(folder: Path, unpaired: RunResult) -> None:
     plan = plan_run(config(folder, "plan", "labels", "kto"))
     (packing,) = plan.packing
@@ -139,12 +158,16 @@ def test_the_plan_counts_the_mismatched_responses(folder: Path, unpaired: RunRes
         ("labels", "kto", {"rounds": 2}, r"rounds: kto reads labels of single responses, so there is no margin"),
         ("labels", "kto", {"crossfit": {"folds": 2}}, r"crossfit: kto reads labels of single responses"),
         ("labels", "dpo", {}, r"objective\.name: dpo takes pair, but data\.pairs has the form label; give an objective "
-         r"that takes label \(kto\), or set data\.convert\.label: pairs, or give other data as data\.pairs"),
+         r"that takes label \(bco, kto\), or set data\.convert\.label: pairs, or give other data as data\.pairs"),
         ("rankings", "dpo", {}, r"objective\.name: dpo takes pair, but data\.pairs has the form ranking; .*"
          r"plackett_luce.*data\.convert\.ranking: all_pairs or adjacent_pairs or best_worst_pair"),
         ("rankings", "tpo", {}, r"objective\.name: tpo needs 3 ranked responses of each prompt, and \d+ of \d+ "
          r"examples of data\.pairs have fewer: \w+ has 2; give rankings of 3 or more, or another objective"),
         ("mixed", "plackett_luce", {}, r"objective\.name: plackett_luce takes ranking, but data\.pairs has the form "),
+        ("one_prompt", "kto", {"data__heldout_fraction": 0},
+         r"data\.pairs: kto compares with responses to other prompts, but all examples have the same prompt"),
+        ("labels", "bco", {"rounds": 2}, r"rounds: later rounds select examples by their margins, but data\.pairs has "
+         r"the form label"),
         ("labels", "kto", {"data__heldout_fraction": 0.01},
          r"data\.heldout_fraction: kto compares with responses to other prompts, but all held-out examples have "),
         ("labels", "kto", {"sft": {"max_steps": 1}}, r"sft: data\.pairs has the form label, .* data\.demonstrations"),

@@ -156,3 +156,15 @@ def test_the_network_can_be_cut_off() -> None:
     assert done.stdout.strip() in ("True unreachable", "False reached")
     if os.geteuid() == 0 and subprocess.run(["unshare", "-n", "true"], check=False).returncode == 0:
         assert done.stdout.strip() == "True unreachable"
+
+
+def test_there_is_one_deadline_for_the_output_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that closes its output has no more time than another one."""
+    seen = []
+    monkeypatch.setattr(
+        sandbox, "_talk", lambda process, given, deadline, seconds: (seen.append(deadline) or b"", None)
+    )
+    monkeypatch.setattr(sandbox, "_wait", lambda process, deadline, seconds: seen.append(deadline))
+    sandbox.run([sys.executable, "-c", ""], b"", 7.0, 500)
+    assert len(seen) == 2
+    assert seen[0] == seen[1]

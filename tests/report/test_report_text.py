@@ -14,6 +14,7 @@ from seralign.intervals import Interval
 from seralign.report.figures import run_figures
 from seralign.report.record import EvaluatedPolicy, RunFigures, RunWarning
 from seralign.report.text import policies_markdown, run_tables, warnings_markdown
+from seralign.runs.data_figures import Lengths
 from seralign.runs.figures import EvaluateFigures
 
 WARNING = RunWarning("kl", "round 3", 12.0, 10.0, "Answers are [bold]12 nats[/bold] away.", "Raise objective.beta.")
@@ -119,3 +120,11 @@ def test_accuracy_is_explained_where_pairs_are_ranked(figures: RunFigures) -> No
     assert "policies: answers to held-out prompts, held-out pairs, 95% intervals; accuracy: share of pairs" in ranked
     assert "policies: answers to held-out prompts, 95% intervals" in supervised
     assert "accuracy: share of pairs" not in supervised
+
+
+def test_examples_of_another_form_are_not_called_pairs(figures: RunFigures) -> None:
+    assert figures.data is not None
+    lengths = {"prompt": Lengths(1, 1.0, 1.0, 1), "response": Lengths(1, 1.0, 1.0, 1)}
+    source = replace(figures.data.sources["pairs"], lengths=lengths)
+    ranked = replace(figures, data=replace(figures.data, sources={"pairs": source}))
+    assert "4 examples to train on, 10 held out" in "\n".join(shown(ranked))

@@ -17,6 +17,7 @@ from training_helpers import metrics, policy_model, run_training, training_data
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, KTO, one
+from seralign.training import mismatched
 from seralign.training.mismatched import partners, with_mismatched
 
 SAID = one("kto", KTO())
@@ -42,7 +43,9 @@ def test_a_partner_has_another_prompt(prompts: list[str], seed: int) -> None:
         assert sorted(found.tolist()) == list(range(len(prompts)))
 
 
-def test_the_second_response_answers_another_prompt_and_fits() -> None:
+@pytest.mark.parametrize("together", [10_000, 2])
+def test_the_second_response_answers_another_prompt_and_fits(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mismatched, "_TOGETHER", together)
     given_ids = [[5, 6, 7, 8], [9, 9], [4]]
     made = with_mismatched(table([[1], [2, 2, 2], [3, 3]], given_ids, [1.0, 0.0, 1.0]), SAID, 0, 5, "data.pairs")
     for row, (own, other) in enumerate(made["response_ids"]):

@@ -30,6 +30,7 @@ from seralign.data.flat import flat
 from seralign.data.inputs import with_before
 from seralign.data.kinds import form_of, refuse_numbered, refuse_other_formats
 from seralign.data.label import first_is_better, read_pair_id, read_weight
+from seralign.data.making import make_example
 from seralign.data.parts import (
     HH_LEFT,
     around,
@@ -37,7 +38,6 @@ from seralign.data.parts import (
     content_of,
     explicit_prompt,
     holds_turns,
-    identity,
     prompt_and_responses,
     unread_columns,
 )
@@ -95,18 +95,8 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
         return Drop(TIE, unread)
     prompt, (first, second), inputs = parts
     chosen, rejected = (first, second) if p > 0.5 else (second, first)
-    return RawExample(
-        example_id=pair_id or identity([prompt, chosen, rejected], inputs),
-        prompt=prompt,
-        responses=(chosen, rejected),
-        preference=Pair(max(p, 1.0 - p)),
-        weight=weight,
-        named=pair_id is not None,
-        where=where,
-        inputs=inputs,
-        unread=unread,
-        notes=(*dict.fromkeys(place.notes), *([SWAPPED] if p < 0.5 else [])),
-    )
+    parts, preference = (prompt, (chosen, rejected), inputs), Pair(max(p, 1.0 - p))
+    return make_example(parts, preference, pair_id, weight, unread, place, notes=[SWAPPED] if p < 0.5 else [])
 
 
 def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExample | Drop:
@@ -134,19 +124,7 @@ def read_demonstration(row: Row, where: str, reading: Reading = PLAIN_READING) -
     unread = unread_columns(row, names, ("weight", "pair_id"), place)
     if isinstance(parts, str):
         return Drop(parts, unread)
-    prompt, responses, inputs = parts
-    return RawExample(
-        example_id=pair_id or identity([prompt, *responses], inputs),
-        prompt=prompt,
-        responses=responses,
-        preference=Demonstration(),
-        weight=weight,
-        named=pair_id is not None,
-        where=where,
-        inputs=inputs,
-        unread=unread,
-        notes=tuple(dict.fromkeys(place.notes)),
-    )
+    return make_example(parts, Demonstration(), pair_id, weight, unread, place)
 
 
 def read_prompt(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawPrompt | Drop:

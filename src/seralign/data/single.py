@@ -10,7 +10,8 @@ from seralign.data.columns import Row
 from seralign.data.content import Content, Inputs
 from seralign.data.kinds import LABELS, THUMBS, score_columns
 from seralign.data.label import is_number, read_pair_id, read_weight
-from seralign.data.parts import identity, prompt_and_responses, unread_columns
+from seralign.data.making import make_example
+from seralign.data.parts import prompt_and_responses, unread_columns
 from seralign.data.place import Place
 from seralign.data.raw import Drop, RawExample
 from seralign.data.values import shown
@@ -60,19 +61,8 @@ def judged_example(
 
     If the row has no id, its preference is part of the identity: several rows may judge the same response.
     """
-    prompt, responses, inputs = parts
-    return RawExample(
-        example_id=pair_id or identity([prompt, *responses, str(preference.stored)], inputs),
-        prompt=prompt,
-        responses=responses,
-        preference=preference,
-        weight=weight,
-        named=pair_id is not None,
-        where=place.where,
-        inputs=inputs,
-        unread=(*unread, *place.unread),
-        notes=tuple(dict.fromkeys(place.notes)),
-    )
+    told = (str(preference.stored),)
+    return make_example(parts, preference, pair_id, weight, (*unread, *place.unread), place, told=told)
 
 
 def number(value: Any, what: str, place: Place) -> float:

@@ -62,7 +62,8 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
         check_forms(forms(table), config.objective, place)
         check_labels(table, config.objective, place)
         check_responses(table, config.objective, place)
-    _check_heldout_prompts(config, tables)
+    for table, key in ((first, source), (tables.heldout, _heldout_key(config))):
+        _check_prompts(config, table, key)
     _check_reviewed(config, tables.pairs)
     if config.sft is not None:
         _check_demonstrations(forms(demonstrations(tables)))
@@ -80,14 +81,21 @@ def _check_demonstrations(found: Sequence[str]) -> None:
         )
 
 
-def _check_heldout_prompts(config: RunConfig, tables: Tables) -> None:
-    """Refuse held-out examples that have no responses to other prompts to compare with."""
-    if "mismatched" in config.objective.needs and len(tables.heldout) and len(tables.heldout.unique("prompt_id")) < 2:
-        key = "data.heldout_fraction" if config.data.heldout is None else "data.heldout"
-        raise ConfigError(
-            f"{key}: {config.objective.name} compares with responses to other prompts, but all held-out examples have "
-            "the same prompt; hold out two prompts or more, or none"
-        )
+def _heldout_key(config: RunConfig) -> str:
+    return "data.heldout_fraction" if config.data.heldout is None else "data.heldout"
+
+
+def _check_prompts(config: RunConfig, table: datasets.Dataset, key: str) -> None:
+    """Refuse examples that have no responses to other prompts to compare with."""
+    if "mismatched" not in config.objective.needs or not len(table) or len(table.unique("prompt_id")) > 1:
+        return
+    is_heldout = key == _heldout_key(config)
+    which, instead = ("held-out ", "hold out two prompts or more, or none") if is_heldout else (
+        "", "give data with two prompts or more, or another objective")  # fmt: skip
+    raise ConfigError(
+        f"{key}: {config.objective.name} compares with responses to other prompts, but all {which}examples have the "
+        f"same prompt; {instead}"
+    )
 
 
 def _check_reviewed(config: RunConfig, pairs: datasets.Dataset) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations, groupby
-from typing import Literal
+from itertools import groupby
 
 from seralign.errors import DataError
+from seralign.preferences.rules import Which, compared
 from seralign.records import Example, Label, Pair, Ranking, Scores
-
-Which = Literal["all", "adjacent", "best_worst"]
 
 
 def ranking_to_pairs(example: Example, which: Which = "all") -> list[Example]:
@@ -35,7 +33,7 @@ def ranking_to_pairs(example: Example, which: Which = "all") -> list[Example]:
         DataError: The example has another form.
     """
     ranks = _ranking(example).ranks
-    return [_pair(example, *both, p=1.0) for both in _compared([-rank for rank in ranks], which)]
+    return [_pair(example, *both, p=1.0) for both in _better_first([-rank for rank in ranks], which)]
 
 
 def scores_to_ranking(example: Example) -> Example:
@@ -78,7 +76,7 @@ def scores_to_pairs(
         raise ValueError(f"least must be at least 0, got {least}")
     scores = _scores(example).scores
     found = []
-    for better, worse in _compared(scores, which):
+    for better, worse in _better_first(scores, which):
         margin = scores[better] - scores[worse]
         if margin >= least:
             p = 1.0 if scale is None else 1.0 / (1.0 + math.exp(-scale * margin))
@@ -151,18 +149,14 @@ def pair_to_ranking(example: Example) -> Example:
     return replace(example, preference=Ranking((1, 1) if p == 0.5 else (1, 2) if p > 0.5 else (2, 1)))
 
 
-def _compared(worth: Sequence[float], which: Which) -> list[tuple[int, int]]:
-    """The positions of the better and the worse response of each pair, in order of the positions."""
-    if which == "best_worst":
-        best, worst = worth.index(max(worth)), worth.index(min(worth))
-        return [(best, worst)] if worth[best] > worth[worst] else []
-    levels = {value: level for level, value in enumerate(sorted(set(worth)))}
-    found = []
-    for one, other in combinations(range(len(worth)), 2):
-        steps = levels[worth[one]] - levels[worth[other]]
-        if steps and (which == "all" or abs(steps) == 1):
-            found.append((one, other) if steps > 0 else (other, one))
-    return found
+def _better_first(worth: Sequence[float], which: Which) -> list[tuple[int, int]]:
+    """The positions of the better and the worse response of each pair, in order of the positions; ties form none."""
+    pairs = compared(dict(enumerate(worth)), which)
+    return [
+        (one, other) if worth[one] > worth[other] else (other, one)
+        for one, other in pairs
+        if worth[one] != worth[other]
+    ]
 
 
 def _labelled(example: Example, at: int, desirable: bool) -> Example:

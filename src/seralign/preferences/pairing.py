@@ -10,6 +10,7 @@ from typing import Any
 from seralign.preferences.circles import in_circles
 from seralign.preferences.config import PairsConfig
 from seralign.preferences.opinions import Graded
+from seralign.preferences.rules import compared
 
 TIE = "tie"
 SMALL = "margin below pairs.min_margin"
@@ -66,22 +67,14 @@ def pairs_of(responses: Sequence[Any], graded: Graded, config: PairsConfig, drop
 def _candidates(
     known: list[int], graded: Graded, config: PairsConfig, dropped: Counter[str]
 ) -> Iterator[tuple[int, int]]:
-    """The pairs i < j that the rule names."""
+    """The pairs i < j that the rule names, and that were compared."""
     worth: dict[int, float] = {index: value for index in known if (value := graded.worth[index]) is not None}
+    named = list(compared(worth, config.rule))
     if config.rule == "best_worst":
-        best, worst = max(known, key=worth.__getitem__), min(known, key=worth.__getitem__)
-        if worth[best] == worth[worst]:
-            dropped[TIE] += 1
-        elif (pair := (min(best, worst), max(best, worst))) in graded.p:
-            yield pair
-        else:
-            dropped[UNKNOWN] += 1
-        return
-    levels = {value: level for level, value in enumerate(sorted(set(worth.values())))}
-    for first, second in sorted(graded.p):
-        steps = abs(levels[worth[first]] - levels[worth[second]])
-        if config.rule == "all" or steps == 1:
-            yield first, second
+        missing = TIE if not named else UNKNOWN if named[0] not in graded.p else None
+        if missing is not None:
+            dropped[missing] += 1
+    yield from (pair for pair in named if pair in graded.p)
 
 
 def _circles(graded: Graded) -> set[tuple[int, int]]:

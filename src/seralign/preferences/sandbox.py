@@ -107,9 +107,10 @@ def run(
         preexec_fn=_limits(seconds, memory_mb),
     )
     try:
-        output, why = _talk(process, given, time.monotonic() + seconds, seconds)
+        deadline = time.monotonic() + seconds
+        output, why = _talk(process, given, deadline, seconds)
         if why is None:
-            why = _wait(process, time.monotonic() + seconds, seconds)
+            why = _wait(process, deadline, seconds)
     finally:
         _end(process, others)
     return Ran(process.returncode, output, why)

@@ -74,7 +74,7 @@ def _data(data: DataFigures | None) -> list[str]:
         return ["No data read yet"]
     source = data.sources["pairs"]
     lines = [
-        f"{source.read:,} pairs read from {source.source}",
+        f"{source.read:,} {source.what} read from {source.source}",
         f"{data.pairs:,} to train on, {data.heldout:,} held out",
         "dropped: " + (_counts(source.dropped) or "none"),
     ]

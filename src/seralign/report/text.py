@@ -85,8 +85,9 @@ def _data(figures: RunFigures) -> str:
     data = figures.data
     if data is None:
         return "no data read yet"
-    what = "pairs" if "pairs" in data.sources else "demonstrations"
-    source = data.sources[what]
+    name = "pairs" if "pairs" in data.sources else "demonstrations"
+    source = data.sources[name]
+    what = source.what if name == "pairs" else name
     dropped, noted = counted(source.dropped), counted(source.noted)
     text = f"{data.pairs} {what} to train on, {data.heldout} held out"
     text += f"; dropped {dropped}" if dropped else "; none dropped"

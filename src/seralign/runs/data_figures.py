@@ -37,6 +37,11 @@ class SourceFigures:
     remarks: tuple[str, ...]
     converted: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def what(self) -> str:
+        """What the rows of ``data.pairs`` are: ``pairs``, or ``examples`` if some have another form."""
+        return "examples" if "response" in self.lengths else "pairs"
+
 
 @dataclass(frozen=True, slots=True)
 class DataFigures:

@@ -10,6 +10,9 @@ from seralign.data.table import column_arrays, column_lengths, response_ids
 from seralign.errors import ConfigError
 from seralign.objectives import ObjectiveSum
 
+# Rows that are made at once.
+_TOGETHER = 10_000
+
 
 def with_mismatched(
     table: datasets.Dataset, objective: ObjectiveSum, seed: int, max_length: int, source: str
@@ -39,20 +42,30 @@ def with_mismatched(
             f"objective.name: {objective.name} compares with responses to other prompts, but all examples of {source} "
             "have the same prompt; give another objective, or other data"
         )
-    own = [ids.astype(np.int32) for ids in response_ids(table, 0)]
-    room = np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
-    both = [ids for row, ids in enumerate(own) for ids in (ids, own[partner[row]][: room[row]])]
+    own, room = list(response_ids(table, 0)), np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
+    rows = table.with_format("arrow")[:]
+    parts = []
+    # In parts, because the offsets of a list of 32 bits count all tokens before it.
+    for start in range(0, len(own), _TOGETHER):
+        places = range(start, min(start + _TOGETHER, len(own)))
+        both = [ids.astype(np.int32) for row in places for ids in (own[row], own[partner[row]][: room[row]])]
+        part = rows.slice(start, len(places))
+        parts.append(_with_second(part, both))  # pyright: ignore
+    return datasets.Dataset(pa.concat_tables(parts))
+
+
+def _with_second(rows: pa.Table, both: list[np.ndarray]) -> pa.Table:
+    """Rows with two responses each, given one after the other; the preference of the second is NaN."""
     ends = np.concatenate([[0], np.cumsum([len(ids) for ids in both])]).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(both)))
-    pairs = pa.array(np.arange(len(own) + 1) * 2, pa.int32())
-    labels = np.array([stored[0] for stored in table["preference"]])
+    pairs = pa.array(np.arange(len(rows) + 1) * 2, pa.int32())
+    labels = np.array([stored[0] for stored in rows["preference"].to_pylist()])
     stored = pa.array(np.stack([labels, np.full_like(labels, np.nan)], axis=1).ravel())
     made = {
         "response_ids": pa.ListArray.from_arrays(pairs, lists),
         "preference": pa.ListArray.from_arrays(pairs, stored),
     }
-    rows = table.with_format("arrow")[:]
-    return datasets.Dataset(pa.table({name: made.get(name, rows[name]) for name in rows.column_names}))  # pyright: ignore
+    return pa.table({name: made.get(name, rows[name]) for name in rows.column_names})
 
 
 def partners(prompts: list[bytes], seed: int) -> np.ndarray | None:

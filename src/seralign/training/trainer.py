@@ -214,7 +214,7 @@ class PreferenceTrainer(Trainer):
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
         metrics = example_metrics(self.objective.primary, responses, of_pairs)
         sums.add([loss.detach() for loss in losses], units, counted, metrics)
-        if "mismatched" in self.objective.needs:
+        if "label" in self.objective.primary.forms and not of_pairs:
             sums.add_labels(counted, *label_metrics(self.objective.primary, responses))
         return losses
 

@@ -1,0 +1,49 @@
+"""Makes an example from the parts of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seralign.data.content import Content, Inputs
+from seralign.data.parts import identity
+from seralign.data.place import Place
+from seralign.data.raw import RawExample
+from seralign.records import Preference
+
+
+def make_example(
+    parts: tuple[Content, tuple[Content, ...], Inputs],
+    preference: Preference,
+    pair_id: str | None,
+    weight: float,
+    unread: tuple[str, ...],
+    place: Place,
+    *,
+    told: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> RawExample:
+    """An example.
+
+    Args:
+        parts: Prompt, responses and inputs.
+        preference: The preference over the responses.
+        pair_id: The id that the row gave. Without one, it is the digest of the parts and ``told``.
+        weight: The weight of the example.
+        unread: Columns that were not read.
+        place: The row, with the notes on it.
+        told: What else belongs to the identity.
+        notes: More notes.
+    """
+    prompt, responses, inputs = parts
+    return RawExample(
+        example_id=pair_id or identity([prompt, *responses, *told], inputs),
+        prompt=prompt,
+        responses=responses,
+        preference=preference,
+        weight=weight,
+        named=pair_id is not None,
+        where=place.where,
+        inputs=inputs,
+        unread=unread,
+        notes=(*dict.fromkeys(place.notes), *notes),
+    )
