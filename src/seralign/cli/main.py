@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from seralign.cli import (
+    accuracy,
     best_of,
     chat,
     demo,
@@ -47,11 +48,12 @@ commands:
   sample CONFIG.yaml [--key value ...]   sample candidates of several models and temperatures, to label
   evaluate CONFIG.yaml [--key value ...] compare policies by a judge: win rates with intervals
   best-of RUN --prompts FILE --out FILE  keep the best of n answers, by a scorer, a judge or a reward
+  accuracy PAIRS --judge NAME            how often a judge, reward model or policy ranks pairs right, by category
   merge RUN --out FOLDER                 merge an adapter into its base model
   push RUN --repo OWNER/NAME             upload the result with its model card to the Hugging Face hub
   demo [--out DIR]                       run all rounds on a small built-in task, in a few minutes
   verify RUN [--json]                    check every file of a run against its digest
-  lab run | status | compare | report    studies in worlds where the true quality of every answer is known
+  lab run | status | report | judge ...  studies in worlds where the true quality of every answer is known
 
 seralign COMMAND --help lists the options of a command."""
 
@@ -64,6 +66,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "sample": sample.main,
     "evaluate": evaluate.main,
     "best-of": best_of.main,
+    "accuracy": accuracy.main,
     "merge": merge.main,
     "push": push.main,
     "demo": demo.main,

@@ -152,7 +152,7 @@ def _judge(asked: Asked, world: Grammar, contest: Contest, seed: int, results: R
         return world.score(prompts, responses).tolist()
 
     scorer = StoredScorer(make_scorer(gold, "gold", "--judge", repr(world.config)), results)
-    return make_judge(asked.name, asked.options, scorer, "--judge")
+    return make_judge(asked.name, asked.options, scorer, "--judge", results)
 
 
 def _points(value: Interval | None) -> str:

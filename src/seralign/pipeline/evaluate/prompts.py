@@ -50,7 +50,7 @@ def read_questions(source: SourceConfig) -> list[Question]:
             raise DataError(f"{where}: {raw.reason}; {KEY} must be prompts")
         if is_ids(raw.prompt):
             raise DataError(f"{where}: the prompt is token ids; a judge needs text or messages")
-        question = _question(raw.prompt, raw.inputs, where)
+        question = make_question(raw.prompt, raw.inputs, where)
         other = found.setdefault(question.prompt.prompt_id, question)
         if other is not question:
             raise DataError(f"{where}: the same prompt as {other.where}; remove one of them, or it counts twice")
@@ -85,7 +85,8 @@ def shown_text(content: Content) -> str:
     return "\n\n".join(turns)
 
 
-def _question(content: Content, inputs: Inputs, where: str) -> Question:
+def make_question(content: Content, inputs: Inputs, where: str) -> Question:
+    """A prompt as judges are shown it."""
     given = inputs.given()
     prompt = Prompt(
         content_id([join_key(content), given]),
