@@ -64,7 +64,7 @@ class EvaluateConfig:
         prompts: Rows of prompts, as in ``data.prompts`` of a run. All prompts are different.
         policies: Mapping from names to policies. A path or the name of a model is short for ``{model: ...}``.
         baseline: Name of the policy that the others are compared with. Default: all are compared with all.
-        judge: Decides which of two answers is better: ``scorer``, or another one of docs/evaluation.md. Default:
+        judge: Decides which of two answers is better: ``scorer``, or another one of docs/judges.md. Default:
             ``scorer``, if ``scorer`` is set.
         judge_options: Settings of the judge.
         scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one

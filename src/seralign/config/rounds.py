@@ -209,8 +209,9 @@ class EvaluationConfig:
         sampling: How the answers are sampled.
         scorer: ``module:function``, a function that takes a list of prompts and a list of responses and returns one
             score for each response; or ``reward_model:FOLDER`` (docs/reward_models.md). A built-in world has its own.
-        judge: Decides which of two answers is better, for the win rates: ``scorer``, the answer with the higher score,
-            or ``module:class`` of your own (docs/extending.md). Default: ``scorer``, if there is a scorer.
+        judge: Decides which of two answers is better, for the win rates: ``scorer`` (the higher score), ``server``,
+            ``reward_model``, ``implicit``, ``function``, ``panel`` (docs/judges.md), or ``module:class`` of your own
+            (docs/extending.md). Default: ``scorer``, if there is a scorer.
         judge_options: Settings of the judge; ``scorer`` has none. Secrets are refused, because the files of a run
             contain the configuration.
         baseline: Also train a baseline for comparison: the objective on all pairs, with as many steps as all rounds
