@@ -128,3 +128,32 @@ def test_a_pair_may_have_a_label_or_scores() -> None:
     prompt = read_prompt(RANKED[0], "f row 1")
     assert not isinstance(prompt, Drop)
     assert (prompt.prompt, prompt.unread) == ("Q", ("answers",))
+
+
+@pytest.mark.parametrize(
+    ("more", "prompt"),
+    [({}, "Add."), ({"input": ""}, "Add."), ({"input": None}, "Add."), ({"input": "2 + 2"}, "Add.\n2 + 2")],
+)
+def test_a_list_of_two_outputs_as_older_llama_factory_has_them(more: dict[str, Any], prompt: str) -> None:
+    row = {"instruction": "Add.", "output": ["4", "5"], "id": 3} | more
+    assert kind_of(row, Place("f row 1", Reading())) == "pairs"
+    read = pair(row)
+    assert (read.prompt, *read.responses) == (prompt, "4", "5")
+    assert read.unread == ("id",)
+    asked = read_prompt(row, "f row 1")
+    assert not isinstance(asked, Drop)
+    assert asked.prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"output": ["4"]}, "output must be a list of two texts, the better answer first"),
+        ({"output": ["4", "5", "6"]}, "for more answers, write a list of responses and a list of their ranks"),
+        ({"output": ["4", None]}, "output must be a list of two texts"),
+        ({"output": ["4", "5"], "chosen": "4"}, "output is a list of answers, and chosen is there, too"),
+        ({"output": ["4", "5"], "input": 7}, "input must be text, got int '7'"),
+    ],
+)
+def test_other_lists_of_outputs_are_refused(row: dict[str, Any], says: str) -> None:
+    assert says in refusal({"instruction": "Add."} | row)

@@ -1,4 +1,4 @@
-"""Rows in other preference formats (OpenAI, PKU-SafeRLHF, ms-swift), converted to our column names."""
+"""Rows in other preference formats (OpenAI, PKU-SafeRLHF, LLaMA-Factory, ms-swift), converted to our column names."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from seralign.data import columns
 from seralign.data.columns import Row
 from seralign.data.place import Place
+from seralign.data.values import shown
 
 OF_PKU = ("response_0", "response_1", "better_response_id")
 OF_SWIFT = ("rejected_messages", "rejected_response")
 
 
 def flat(row: Row, place: Place) -> Row:
-    """Convert a row of OpenAI's, PKU-SafeRLHF's or ms-swift's preference format to our columns; others are unchanged.
+    """Convert a row of another preference format to our columns; others are unchanged.
+
+    The formats are those of OpenAI, PKU-SafeRLHF, LLaMA-Factory before it had ``chosen`` and ``rejected``, and
+    ms-swift.
 
     Raises:
         DataError: The row has the columns of such a format but not its content.
@@ -22,6 +26,8 @@ def flat(row: Row, place: Place) -> Row:
         return _of_openai(row, place)
     if all(name in row for name in OF_PKU) and not {*columns.IMPLICIT} & row.keys():
         return _of_pku(row, place)
+    if "instruction" in row and isinstance(row.get("output"), list | tuple):
+        return _of_llama_factory(row, place)
     return _of_swift(row, place)
 
 
@@ -49,6 +55,25 @@ def _of_pku(row: Row, place: Place) -> Row:
     others = {name: value for name, value in row.items() if name not in OF_PKU}
     worse = "0" if better == "1" else "1"
     return {**others, "chosen": row[f"response_{better}"], "rejected": row[f"response_{worse}"]}
+
+
+def _of_llama_factory(row: Row, place: Place) -> Row:
+    """``instruction`` with an optional ``input`` below it, and the better and the worse answer as a list."""
+    beside = [name for name in ("prompt", *columns.IMPLICIT) if name in row]
+    if beside:
+        raise place.error(f"output is a list of answers, and {beside[0]} is there, too; leave one of the two out")
+    output, asked = row["output"], [row["instruction"], row.get("input")]
+    if len(output) != 2 or not all(isinstance(answer, str) for answer in output):
+        raise place.error(
+            "output must be a list of two texts, the better answer first, as in older datasets of LLaMA-Factory; for "
+            "more answers, write a list of responses and a list of their ranks"
+        )
+    wrong = next((name for name, text in zip(("instruction", "input"), asked, strict=True)
+                  if not isinstance(text, str) and not (name == "input" and text is None)), None)  # fmt: skip
+    if wrong is not None:
+        raise place.error(f"{wrong} must be text, got {shown(row[wrong])}")
+    others = {name: value for name, value in row.items() if name not in ("instruction", "input", "output")}
+    return {**others, "prompt": "\n".join(text for text in asked if text), "chosen": output[0], "rejected": output[1]}
 
 
 def _of_swift(row: Row, place: Place) -> Row:
