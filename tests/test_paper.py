@@ -21,7 +21,9 @@ from transformers import AutoModelForCausalLM
 
 from seralign.cli.main import main
 from seralign.config import load_config, to_dict
-from seralign.config.evaluate import evaluate_config
+from seralign.config.evaluate import evaluate_config, load_evaluate_config
+from seralign.errors import ConfigError
+from seralign.evaluation.judges import make_judge
 from seralign.pipeline import train
 from seralign.policy.quiet import quiet_transformers
 from seralign.report.figures import figures_json, run_figures
@@ -269,3 +271,12 @@ def test_the_page_has_the_figures_of_the_command(capsys: pytest.CaptureFixture[s
                          f"{seconds * 8 / 3600:.1f}", f"{cost:.2f}"]  # fmt: skip
     assert plan["fits"]
     assert all(each.plan.fits for each in made["planned"]())
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_judges_take_their_options(name: str) -> None:
+    config = load_evaluate_config(FOLDER / "evaluate" / f"{name}.yaml")
+    assert config.judge is not None
+    assert "judge" in str(make_judge(config.judge, config.judge_options, None).identity)
+    with pytest.raises(ConfigError, match="templat"):
+        make_judge(config.judge, config.judge_options | {"template": "no_such"}, None)
