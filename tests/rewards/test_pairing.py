@@ -20,6 +20,7 @@ from seralign.rewards.pairing import (
     draw_prompts,
     generated_example,
     generated_examples,
+    judged_contrasts,
     matched_contrasts,
     mix,
     rankings,
@@ -167,6 +168,17 @@ def test_all_responses_to_a_prompt_are_ranked() -> None:
     assert (pair.rows, pair.margin) == (found[1].rows, found[1].margin)
     (only,), few = rankings(usable, rewards, 3)
     assert (only.prompt_id, few) == ("a", {"prompts with fewer than 3 responses": 2})
+
+
+def test_a_judge_labels_pairs_and_turns_those_that_it_prefers_the_other_way_round() -> None:
+    found = [Contrast(name, (2 * at, 2 * at + 1), Pair(), 1.5) for at, name in enumerate("abcd")]
+    made, left_out = judged_contrasts(found, [0.9, 0.2, None, 0.5])
+    assert made == [
+        Contrast("a", (0, 1), Pair(0.9), 1.5),
+        Contrast("b", (3, 2), Pair(0.8), -1.5),
+        Contrast("d", (6, 7), Pair(0.5), 1.5),
+    ]
+    assert left_out == {"without a verdict": 1}
 
 
 def test_a_generated_pair_is_named_by_round_and_content() -> None:

@@ -159,6 +159,8 @@ class BootstrapConfig:
         prompts: Number of prompts in each round, drawn again each time. Default: all prompts.
         preferences: What the responses to a prompt give: the ``best_worst`` pair, or a ``ranking`` of all of them, for
             objectives that take rankings.
+        labels: ``reward``: the response with the higher implicit reward is better, p = 1. ``judge``: p is the verdict
+            of ``evaluation.judge`` (by default ``evaluation.scorer``) on the two, and the worse one is rejected.
         selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
             most one pair.
         shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
@@ -170,6 +172,7 @@ class BootstrapConfig:
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None
     preferences: Literal["best_worst", "ranking"] = "best_worst"
+    labels: Literal["reward", "judge"] = "reward"
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
 
@@ -178,6 +181,8 @@ class BootstrapConfig:
         require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
         positive(self.sampling.temperature, "temperature")
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
+        if self.labels == "judge" and self.preferences == "ranking":
+            raise ConfigError("labels: judge compares two responses; set preferences: best_worst, or labels: reward")
         if self.selection.rule == "top_within_prompt":
             raise ConfigError(
                 "selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one "

@@ -140,6 +140,12 @@ class RunConfig:
                 "scoring.length_correction: matched chooses two responses of like length, and bootstrap.preferences: "
                 "ranking ranks all of them; set within_prompt, balanced, offline or none"
             )
+        hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
+        if hard and self.bootstrap.labels == "judge":
+            raise ConfigError(
+                f"bootstrap.labels: the verdicts of a judge are soft labels, and {hard[0]} has no form for those; set "
+                "bootstrap.labels: reward"
+            )
         least = max(least_responses(term.objective) for term in self.objective.terms)
         if self.bootstrap.samples < least:
             raise ConfigError(

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import datasets
 import numpy as np
+import pyarrow as pa
 
 from seralign import distributed
 from seralign.data.table import read_table as read_pairs
 from seralign.data.table import write_examples
 from seralign.intervals import correlation
 from seralign.objectives.base import least_responses
+from seralign.pipeline.comparing import compare, prompts_by_id
 from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
@@ -33,6 +36,7 @@ from seralign.rewards.pairing import (
     Contrast,
     contrasts,
     generated_examples,
+    judged_contrasts,
     matched_contrasts,
     rankings,
     usable_responses,
@@ -88,8 +92,10 @@ class Bootstrap:
             inputs[name] = context.policy(one.policy).digest
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
         keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
-                "bootstrap.preferences", "bootstrap.selection", "seed")  # fmt: skip
+                "bootstrap.preferences", "bootstrap.labels", "bootstrap.selection", "seed")  # fmt: skip
         inputs |= model_inputs(context.loop)
+        if bootstrap_config(context).labels == "judge" and context.loop.judge is not None:
+            inputs["evaluation.judge"] = context.loop.judge.identity
         return inputs | context.loop.settings(*SCORING, *keys)
 
     def work(self, context: Context, folder: Path) -> BootstrapFigures:
@@ -108,6 +114,9 @@ class Bootstrap:
         rewards = ensembled - slope * responses.lengths
         found, without = self._contrasts(loop, usable, rewards, responses.lengths)
         left_out += without
+        if config.labels == "judge":
+            found, without = self._judged(loop, prompts, table, found)
+            left_out += without
         if distributed.is_main():
             made = generated_examples(index, prompts, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
@@ -163,6 +172,19 @@ class Bootstrap:
         if scoring.length_correction == "matched":
             return matched_contrasts(usable, rewards, lengths, scoring.band)
         return contrasts(usable, rewards)
+
+    def _judged(
+        self, loop: Loop, prompts: datasets.Dataset, candidates: pa.Table, found: list[Contrast]
+    ) -> tuple[list[Contrast], Counter[str]]:
+        """The pairs with the verdicts of the run's judge, which the main process asks."""
+        p: dict[str, float | None] = {}
+        if distributed.is_main():
+            texts = candidates["text"]
+            first, second = ({one.prompt_id: texts[one.rows[at]].as_py() for one in found} for at in (0, 1))
+            verdicts = compare(loop, prompts_by_id(prompts), first, second, f"labels, {round_name(self.round.index)}")
+            p = {name: verdict.first_better for name, verdict in verdicts.items()}
+        p = distributed.broadcast(p)
+        return judged_contrasts(found, [p[one.prompt_id] for one in found])
 
     def _slope(
         self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray

@@ -53,6 +53,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
             more folds than prompts, or a training would change nothing.
     """
     _check_stop(config, judge, tables)
+    _check_labels_made(config, judge)
     check_stop_warnings(config, judge, tables)
     _check_folds(config, tables)
     first = first_pairs(config.objective, tables)
@@ -135,6 +136,13 @@ def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
         raise ConfigError(
             f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
             "or stop.metric: never"
+        )
+
+
+def _check_labels_made(config: RunConfig, judge: Judge | None) -> None:
+    if config.rounds > 1 and config.bootstrap is not None and config.bootstrap.labels == "judge" and judge is None:
+        raise ConfigError(
+            "bootstrap.labels: judge needs evaluation.scorer (module:function) to score responses, or evaluation.judge"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
 
@@ -119,6 +119,34 @@ def matched_contrasts(
         else:
             _add(found, left_out, prompt_id, rewards, rows[places[0]], rows[places[1]])
     return found, left_out
+
+
+def judged_contrasts(
+    found: Sequence[Contrast], first_better: Sequence[float | None]
+) -> tuple[list[Contrast], Counter[str]]:
+    """Pairs with the labels of a judge (iREPO, 2405.15230: self-generated pairs with an annotator's probability).
+
+    The response that the judge prefers is the chosen one. If it is the one with the lower reward, the margin is below
+    zero.
+
+    Args:
+        found: Pairs.
+        first_better: The probability that the first response of each is better; None where there is no verdict.
+
+    Returns:
+        Pairs with p in [0.5, 1], and the number of pairs ``without a verdict``.
+    """
+    made: list[Contrast] = []
+    left_out: Counter[str] = Counter()
+    for contrast, p in zip(found, first_better, strict=True):
+        if p is None:
+            left_out["without a verdict"] += 1
+        elif p >= 0.5:
+            made.append(replace(contrast, preference=Pair(p)))
+        else:
+            turned = contrast.rows[::-1]
+            made.append(replace(contrast, rows=turned, preference=Pair(1.0 - p), margin=-contrast.margin))
+    return made, left_out
 
 
 def rankings(
