@@ -12,6 +12,7 @@ from seralign.evaluation.metrics import (
     distinct_n,
     margin_accuracy,
     repetition,
+    self_bleu,
     similarity,
 )
 from seralign.intervals import correlation
@@ -93,3 +94,39 @@ def test_similarity_is_symmetric_and_a_share(a: list[int], b: list[int]) -> None
     assert value == similarity(b, a)
     assert value is None or 0.0 <= value <= 1.0
     assert similarity(a, a) in (None, 1.0)
+
+
+def test_self_bleu_by_hand() -> None:
+    """Two of three words and one of two bigrams; a copy has 1; nothing in common has 0; a shorter one is punished."""
+    assert self_bleu([(1, 2, 3), (1, 2, 4)], 2) == pytest.approx(math.sqrt(2 / 3 / 2))
+    assert self_bleu([(1, 2, 3, 4, 5)] * 3) == pytest.approx(1)
+    assert self_bleu([(1, 2, 3), (4, 5, 6)]) == 0
+    # The first: both precisions 1, exp(1 - 4/2). The second: 2/4 and 1/3, no penalty.
+    assert self_bleu([(1, 2), (1, 2, 3, 4)], 2) == pytest.approx((math.exp(-1) + math.sqrt(1 / 2 / 3)) / 2)
+    # Clipped: of 1 1 1, two are in the other sequence, and all of 1 1 are.
+    assert self_bleu([(1, 1, 1), (1, 1)], 1) == pytest.approx((2 / 3 + math.exp(1 - 3 / 2)) / 2)
+    assert self_bleu([(7,), (7,)]) == 1
+    assert self_bleu([(1, 2), ()]) is None
+    assert self_bleu([]) is None
+
+
+def test_self_bleu_is_the_slow_definition() -> None:
+    """Every sequence against each of the others, n-gram by n-gram."""
+    rng = np.random.default_rng(0)
+    sequences = [tuple(rng.integers(0, 4, rng.integers(5, 12)).tolist()) for _ in range(9)]
+    found = []
+    for at, own in enumerate(sequences):
+        others = sequences[:at] + sequences[at + 1 :]
+        precisions = []
+        for n in (1, 2, 3):
+            grams = [own[i : i + n] for i in range(len(own) - n + 1)]
+            held = 0
+            for gram in set(grams):
+                best = max(sum(other[i : i + n] == gram for i in range(len(other))) for other in others)
+                held += min(best, grams.count(gram))
+            precisions.append(held / len(grams))
+        closest = min(others, key=lambda other: (abs(len(other) - len(own)), len(other)))
+        penalty = min(1.0, math.exp(1 - len(closest) / len(own)))
+        found.append(penalty * np.prod(precisions) ** (1 / 3))
+    assert self_bleu(sequences, 3) == pytest.approx(np.mean(found))
+    assert self_bleu(sequences, 3, most=5) == self_bleu(sequences[:5], 3)

@@ -250,6 +250,7 @@ def _policy(index: int) -> EvaluatedPolicy:
         kl=interval(1.5 * index, 0.2 * index),
         length=20.0 + 4 * index,
         distinct_2=0.8 - 0.03 * index,
+        self_bleu=0.2 + 0.02 * index,
         repetition=0.01 * index,
         unfinished=0.02 * index,
         heldout_accuracy=interval(0.5 + 0.05 * index, 0.08),

@@ -313,7 +313,7 @@ def test_lines_of_training_are_thinned(name: str) -> None:
         ),
         (
             {"n": 0, "score": None, "kl": None, "win_rates": {}, "heldout_accuracy": None, "heldout_margin": None}
-            | dict.fromkeys(("length", "distinct_2", "repetition", "unfinished")),
+            | dict.fromkeys(("length", "distinct_2", "self_bleu", "repetition", "unfinished")),
             "No distance is known. No answers were sampled",
             "There is nothing to compare",
             "No answers were sampled: evaluation.prompts is 0",
@@ -425,7 +425,7 @@ def test_ticks_have_as_many_digits_as_tell_them_apart(low: float, high: float, d
 
 
 def test_an_axis_of_zeros_is_short() -> None:
-    panel = policy_charts([changed(synthetic_run(), unfinished=0.0)], Over(("a",)))[2].panels[3]
+    panel = policy_charts([changed(synthetic_run(), unfinished=0.0)], Over(("a",)))[2].panels[4]
     assert panel.spec["layer"][1]["encoding"]["y"]["scale"]["domain"] == [0.0, 0.05]
 
 

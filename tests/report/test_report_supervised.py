@@ -95,7 +95,7 @@ def test_no_chart_is_empty(bare: bool, tmp_path: Path) -> None:
     run = supervised_run()
     if bare:
         nothing = {"n": 0, "score": None, "kl": None, "win_rates": {}, "length": None, "distinct_2": None}
-        nothing |= {"repetition": None, "unfinished": None}
+        nothing |= {"self_bleu": None, "repetition": None, "unfinished": None}
         run = supervised_run(LINES[1:3], **nothing)
         run = replace(run, answers=None)
     write_report([run], tmp_path / "report.html")

@@ -178,7 +178,8 @@ def rate_checks(policies: Mapping[str, Judged], *, samples: int = 500, seed: int
 def _agreement(judged: Judged, at: int) -> float:
     """How far the winners of the asked orders are the better response, by gold."""
     order, better = judged.orders[at], judged.first_better[at]
-    winners = outcomes(order or (better,), np.full(2 if order else 1, 0.5))
+    asked = np.array([better] if order is None else order, np.float64)
+    winners = outcomes(asked, np.full(asked.size, 0.5))
     share = float(winners.mean())
     return share if judged.gold[at] > 0 else 1 - share
 
@@ -207,9 +208,10 @@ def _effects(judged: Judged, samples: int, seed: int) -> list[Interval | None]:
             rows.append((at, better, 0.0))
     if not rows:
         return [None, None, None]
-    at, better, place = (np.array(column) for column in zip(*rows, strict=True))
+    at = np.array([row[0] for row in rows])
+    better, place = np.array([row[1:] for row in rows], np.float64).T
     columns = [np.asarray(judged.gold, np.float64)[at], term[at], place]
-    asked = [judged.prompts[row] for row in at.tolist()]
+    asked = [judged.prompts[row] for row, _, _ in rows]
     priors = [_PRIOR] * 3
     known = fit_logistic(columns, better, np.ones((1, len(rows))), priors)
     found = cluster_bootstrap(

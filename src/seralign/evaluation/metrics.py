@@ -46,6 +46,49 @@ def repetition(sequences: Sequence[Sequence[int]], n: int = 4) -> float | None:
     return sum(repeated) / len(repeated) if repeated else None
 
 
+def self_bleu(sequences: Sequence[Sequence[int]], n: int = 4, most: int = 500) -> float | None:
+    """Mean BLEU of each token sequence with all others as references (Texygen, 1802.01886): how alike they are, from 0
+    to 1. ``None`` with fewer than two sequences that have a token.
+
+    BLEU is the geometric mean of the clipped precisions of 1-grams to n-grams (to m-grams for a sequence of m < n
+    tokens), times the brevity penalty against the closest length, without smoothing: 0 if a precision is 0. It grows
+    with the number of sequences; of more than ``most``, the first are taken.
+
+    By hand, n = 2: of (1, 2, 3) with (1, 2, 4) as the reference, two of three 1-grams and one of two 2-grams are there:
+    sqrt(2/3 * 1/2) = 0.577. Both are equally long, and the other way round it is the same.
+    """
+    kept = [tuple(sequence) for sequence in sequences if len(sequence)][:most]
+    if len(kept) < 2:
+        return None
+    logs, orders = np.zeros(len(kept)), np.array([min(n, len(sequence)) for sequence in kept])
+    for size in range(1, n + 1):
+        counts = [Counter(_ngrams(sequence, size)) for sequence in kept]
+        first, second = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
+        for own in counts:
+            for gram, count in own.items():
+                high, low = max(count, first[gram]), min(count, first[gram])
+                first[gram], second[gram] = high, max(second[gram], low)
+        for place, own in enumerate(counts):
+            if not own:
+                continue
+            # The most that another sequence has: the second highest count where this one has the highest.
+            most_of_others = (
+                (count, second[gram] if count == first[gram] else first[gram]) for gram, count in own.items()
+            )
+            found = sum(min(pair) for pair in most_of_others)
+            logs[place] += np.log(found / own.total()) / orders[place] if found else -np.inf
+    lengths = np.array([len(sequence) for sequence in kept])
+    penalties = [_brevity(place, lengths) for place in range(len(kept))]
+    return float(np.mean(np.exp(logs) * penalties))
+
+
+def _brevity(place: int, lengths: np.ndarray) -> float:
+    """The penalty of a sequence that is shorter than the one of the others that is closest in length."""
+    others, own = np.delete(lengths, place), lengths[place]
+    closest = others[np.lexsort((others, np.abs(others - own)))[0]]
+    return 1.0 if own >= closest else float(np.exp(1 - closest / own))
+
+
 def similarity(a: Sequence[int], b: Sequence[int], n: int = 2) -> float | None:
     """Share of n-grams that two token sequences have in common, 2 |A & B| / (|A| + |B|), with multiplicity (Dice 1945).
     1 for equal sequences; ``None`` if neither has an n-gram."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from seralign.errors import ModelError
 from seralign.evaluation.calibration import calibration
-from seralign.evaluation.metrics import distinct_n, ranked_right, repetition
+from seralign.evaluation.metrics import distinct_n, ranked_right, repetition, self_bleu
 from seralign.intervals import Interval, correlation, mean_interval, share_interval
 from seralign.runs.figures import EvaluateFigures
 
@@ -64,6 +64,7 @@ def summarise(
         kl=None if log_ratios is None else mean_interval(log_ratios),
         length=float(np.mean([len(ids) for ids in responses])) if responses else None,
         distinct_2=distinct_n(responses, 2),
+        self_bleu=self_bleu(responses),
         repetition=repetition(responses),
         unfinished=1.0 - float(np.mean(finished)) if responses else None,
         heldout_accuracy=None if margins is None else share_interval(ranked_right(margins), prompt_ids),

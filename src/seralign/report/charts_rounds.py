@@ -165,6 +165,7 @@ def _responses(over: Over, runs: Sequence[RunContents]) -> Chart:
     measures: dict[str, tuple[Callable[[EvaluateFigures], float | None], Callable[[float | None], str]]] = {
         "Length (tokens)": (lambda figures: figures.length, length),
         "Different bigrams (distinct-2)": (lambda figures: figures.distinct_2, decimals),
+        "Likeness of the answers (self-BLEU)": (lambda figures: figures.self_bleu, decimals),
         "Answers that repeat themselves": (lambda figures: figures.repetition, percent),
         "Answers cut at the limit": (lambda figures: figures.unfinished, percent),
     }
@@ -206,6 +207,10 @@ class _Answers:
     figures: EvaluateFigures | SampleFigures
 
     @property
+    def self_bleu(self) -> float | None:
+        return self.figures.self_bleu if isinstance(self.figures, EvaluateFigures) else None
+
+    @property
     def repetition(self) -> float | None:
         return self.figures.repetition if isinstance(self.figures, EvaluateFigures) else None
 
@@ -215,6 +220,7 @@ _ANSWER_COLUMNS = (
     Column[_Answers]("to", lambda one: one.prompts),
     Column[_Answers](LENGTH.title, lambda one: length(one.figures.length), LENGTH.unit),
     Column[_Answers](DISTINCT.title, lambda one: decimals(one.figures.distinct_2)),
+    Column[_Answers]("self-BLEU", lambda one: decimals(one.self_bleu)),
     Column[_Answers](REPETITION.title, lambda one: percent(one.repetition)),
     Column[_Answers](UNFINISHED.title, lambda one: percent(one.figures.unfinished)),
 )

@@ -257,6 +257,7 @@ class EvaluateFigures:
             sampling was at temperature 1 and top-p 1.
         length: Mean length of the responses in tokens.
         distinct_2: Different bigrams over all bigrams.
+        self_bleu: Mean BLEU of each response (of at most 500) against all others: how alike they are.
         repetition: Share of responses in which some 4-gram occurs twice.
         unfinished: Share of responses without an end within the length limit.
         heldout_accuracy: Share of held-out pairs with a margin above zero, ties half; pairs of a prompt are one group.
@@ -277,6 +278,7 @@ class EvaluateFigures:
     kl: Interval | None = None
     length: float | None = None
     distinct_2: float | None = None
+    self_bleu: float | None = None
     repetition: float | None = None
     unfinished: float | None = None
     heldout_accuracy: Interval | None = None
