@@ -65,7 +65,7 @@ def figures_of(out: Path | str) -> dict[str, Any]:
 def test_configurations_are_read(file: Path) -> None:
     config = load_config(file)
     assert config.out.startswith("runs/"), "examples write where git does not look"
-    assert config.rounds >= 2 or file.stem in ("sft", "dpo")
+    assert config.rounds >= 2 or file.stem in ("sft", "dpo", "reward")
 
 
 def test_every_example_has_a_test() -> None:
@@ -90,6 +90,8 @@ def test_every_example_has_a_test() -> None:
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
                                                      "results", "topics", "writing")),  # in tests/test_smollm2.py
         *(f"examples/smollm2/{name}.yaml" for name in ("dpo", "sera", "sera_stable", "sft")),
+        "examples/reward_model/reward.yaml",
+        "examples/reward_model/sera.yaml",
         "examples/signals/run.yaml",
         *(f"examples/signals/{name}.{kind}" for name in SIGNALS for kind in ("jsonl", "yaml")),
     }  # fmt: skip
@@ -100,6 +102,23 @@ def test_every_example_has_a_test() -> None:
 @pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "soft_labels", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
+
+
+def test_a_reward_model_is_trained_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both runs of the example, with fewer steps, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    folder = ROOT / "examples" / "reward_model"
+    small = ["--world.pairs", "60", "--world.demonstrations", "60", "--world.heldout", "20", "--world.prompts", "20",
+             "--training.max_steps", "4"]  # fmt: skip
+    assert main(["train", str(folder / "reward.yaml"), *small]) == 0
+    (first,) = figures_of("runs/reward_model")["policies"]
+    assert 0 <= first["heldout_accuracy"]["mean"] <= 1
+    assert first["calibration"]["ece"] >= 0
+    more = ["--sft.max_steps", "4", "--bootstrap.prompts", "8", "--evaluation.prompts", "8"]
+    assert main(["train", str(folder / "sera.yaml"), *small, *more]) == 0
+    figures = figures_of("runs/reward_model_sera")
+    assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
+    assert "reward model 0" in read_run("runs/reward_model_sera").record("round-2/select").inputs
 
 
 def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
