@@ -159,3 +159,25 @@ def test_a_reward_with_another_tokenizer_is_refused(
     assert run(lora_run, prompts, tmp_path / "best.jsonl", "--reward", str(lora_run)) == 2
     said = capsys.readouterr().err
     assert f"error: reward: round 2 of {lora_run}, its result has another tokenizer" in said
+
+
+def test_the_file_is_evaluated_as_a_policys_outputs(lora_run: Path, prompts: Path, tmp_path: Path) -> None:
+    """Against the first of the same responses, which the sampling alone would have given."""
+    best, one = tmp_path / "best.jsonl", tmp_path / "one.jsonl"
+    assert run(lora_run, prompts, best, *SCORER, "--prompts.limit", "2") == 0
+    rows = lines(best)
+    one.write_text("".join(json.dumps(row | {"responses": row["candidates"][:1]}) + "\n" for row in rows))
+    config = {
+        "out": str(tmp_path / "evaluation"), "prompts": {"path": str(prompts), "limit": 2},
+        "policies": {"best": {"outputs": str(best)}, "one": {"outputs": str(one)}},
+        "baseline": "one", "scorer": "best_of_scorers:letters", "length_control": False,
+    }  # fmt: skip
+    (tmp_path / "evaluate.yaml").write_text(json.dumps(config))
+    assert main(["evaluate", str(tmp_path / "evaluate.yaml")]) == 0
+    outcomes = [0.5 + 0.5 * np.sign(max(scores) - scores[0])
+                for scores in ([each["score"] for each in row["candidates"]] for row in rows)]  # fmt: skip
+    results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    (pair,) = results["pairs"]
+    assert (pair["policy"], pair["rival"], pair["comparisons"]) == ("best", "one", 2)
+    assert pair["win_rate"]["mean"] == pytest.approx(np.mean(outcomes))
+    assert pair["win_rate"]["mean"] > 0.5
