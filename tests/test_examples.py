@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
+from serving import Served
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
@@ -25,8 +26,11 @@ from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
 from seralign.config.candidates import load_sample_config
+from seralign.config.engines import ServerEngineConfig, VllmConfig, server_options, vllm_options
 from seralign.config.evaluate import evaluate_config
+from seralign.config.fields import keys_below
 from seralign.config.recipes import recipe_name
+from seralign.config.server import ServerConfig
 from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
 from seralign.evaluation.judges import Comparison
@@ -87,6 +91,7 @@ def test_every_example_has_a_test() -> None:
         "examples/from_python.py",
         "examples/own_data/pairs.jsonl",
         "examples/own_data/run.yaml",
+        "examples/server/run.yaml",
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
                                                      "results", "topics", "writing")),  # in tests/test_smollm2.py
         *(f"examples/smollm2/{name}.yaml" for name in ("dpo", "sera", "sera_stable", "sft")),
@@ -137,6 +142,29 @@ def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
     assert figures["policies"][0]["kl"]["mean"] == 0.0
     AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+@pytest.mark.timeout(180)
+def test_a_run_samples_from_a_server(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A random model writes bytes that are no text; its responses of two bytes often are. Again: nothing is asked."""
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    flags = ["--out", str(out), "--policy.model", str(served.folder), "--bootstrap.max_new_tokens", "2",
+             "--bootstrap.samples", "12", "--bootstrap.engine_options.url", served.url,
+             "--bootstrap.engine_options.model", served.model, "--policy.dtype", "float32",
+             "--training.precision", "float32"]  # fmt: skip
+    assert main(["train", "examples/server/run.yaml", *flags]) == 0
+    (_, second) = figures_of(out)["rounds"]
+    sample = second["sample"]
+    assert sample["sampled_from"] == "initial"
+    assert sample["responses"] + sample["dropped"] == 12 * sample["prompts"]
+    assert 0 < sample["responses"] < 12 * sample["prompts"]
+    assert f"{sample['dropped']} of {12 * sample['prompts']} responses" in " ".join(capsys.readouterr().err.split())
+    table = read_table(out / "round-2" / "sample" / "candidates.parquet")
+    assert len(table) == sample["responses"]
+    assert all("\ufffd" not in text for text in table["text"].to_pylist())
 
 
 # By hand: how many pairs, and the first one. Errors of 6 and 90 km differ by 84 km.
@@ -384,6 +412,20 @@ def test_the_extensions_of_the_page_keep_their_contracts() -> None:
     request = Request("digest", engine.identity, (prompt,), params_of(settings, 2), ends, 0)
     [(_, candidates)] = engine.sample([request])
     assert [candidate.ids for candidate in candidates] == [(1, 2, tiny.EOS)] * 2
+
+
+def test_engines_of_the_page_have_the_options_that_are_shown() -> None:
+    seen = set()
+    for block in blocks("docs/engines.md", "yaml"):
+        section = yaml.safe_load(block)["bootstrap"]
+        read = {"server": server_options, "vllm": vllm_options}[section["engine"]]
+        read(section["engine_options"], "bootstrap.engine_options")
+        seen.add(section["engine"])
+    assert seen == {"server", "vllm"}
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    rows = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    options = [*keys_below(ServerConfig), *keys_below(ServerEngineConfig), *keys_below(VllmConfig)]
+    assert set(options) <= rows
 
 
 READERS: dict[str, Callable[[dict[str, Any], str], Any]] = {

@@ -66,8 +66,7 @@ def connect(client: Client, options: ServerEngineConfig, policy: SampledPolicy, 
     listed = _listed(client, key)
     software: Software = options.software
     if software == "auto":
-        owners = (owner for _, owner, _ in listed.models if owner in _OWNERS)
-        software = next((_OWNERS[owner] for owner in owners), None) or _other(client)
+        software = _known(listed) or _other(client)
     tried: list[str] = []
     refused: ConfigError | None = None
     for way in _ways(client.settings.model, software, options, policy, own):
@@ -200,6 +199,13 @@ def _listed(client: Client, key: str) -> _Listed:
             )
         return _Listed(())
     return found
+
+
+def _known(listed: _Listed) -> Software | None:
+    for _, owner, _ in listed.models:
+        if owner in _OWNERS:
+            return _OWNERS[owner]
+    return None
 
 
 def _served(client: Client, key: str) -> str:

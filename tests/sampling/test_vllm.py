@@ -1,0 +1,71 @@
+"""Rounds of SeRA through a real vLLM (``make test-vllm``); skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import text_model
+import tiny
+
+from seralign.config import load_config
+from seralign.pipeline import train
+from seralign.runs.files import read_table
+from seralign.sampling import vllm
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path(os.environ.get("SERALIGN_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not PYTHON.exists(), reason=f"no vLLM in {PYTHON.parent.parent}: make test-vllm installs it"),
+]
+
+
+@pytest.mark.parametrize("sample_from", ["initial", "policy"])
+def test_rounds_are_sampled_by_vllm(sample_from: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One server serves the initial policy in both rounds; a policy of each round has one of its own.
+
+    Before each sampling, the server's log-probabilities were compared with those of the policy to 0.01 nats.
+    """
+    model, log = tmp_path / "model", tmp_path / "vllm.log"
+    text_model.save_text_model(model, text_model.CHAT_TEMPLATE)
+    # vLLM computes attention on a processor in heads of at least 32 channels.
+    heads = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    tokenizer = {file: (model / file).read_bytes() for file in ("tokenizer.json", "tokenizer_config.json")}
+    tiny.save_model(model, vocab_size=259, max_position_embeddings=1024, **heads)
+    for file, content in tokenizer.items():
+        (model / file).write_bytes(content)
+    options = {"python": str(PYTHON), "max_length": 1024, "arguments": ["--enforce-eager"], "log": str(log),
+               "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}  # fmt: skip
+    values: dict[str, Any] = {
+        "out": str(tmp_path / "run"), "rounds": 3, "policy.model": str(model), "policy.dtype": "float32",
+        "data.pairs.path": "examples/own_data/pairs.jsonl", "data.heldout_fraction": 0.2, "data.max_length": 900,
+        "training": {"learning_rate": 3e-3, "batch_size": 4, "precision": "float32"},
+        "scoring.dtype": "float32", "evaluation.prompts": 0, "stop.metric": "never",
+        "bootstrap": {"samples": 6, "max_new_tokens": 16, "sample_from": sample_from, "engine": "vllm",
+                      "engine_options": options},
+    }  # fmt: skip
+    monkeypatch.chdir(ROOT)
+    try:
+        figures = train(load_config(None, values)).figures
+    finally:
+        vllm._KEEPER.release()
+    later = figures.rounds[1:]
+    assert [one.sample.sampled_from for one in later] == (  # pyright: ignore
+        ["initial", "initial"] if sample_from == "initial" else ["round 1", "round 2"]
+    )
+    for one in later:
+        assert one.sample is not None
+        assert one.sample.dropped == 0, "token ids go there and back"
+        assert one.sample.responses == 6 * one.sample.prompts > 0
+        table = read_table(tmp_path / "run" / f"round-{one.index}" / "sample" / "candidates.parquet")
+        ids = table["ids"].to_pylist()
+        assert all(0 < len(each) <= 16 and max(each) < 259 for each in ids)
+        assert len({tuple(each) for each in ids}) > len(ids) / 2
+    assert log.read_text(errors="replace").count("Application startup complete") == (
+        1 if sample_from == "initial" else 2
+    )
