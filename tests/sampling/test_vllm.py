@@ -12,6 +12,7 @@ import tiny
 
 from seralign.config import load_config
 from seralign.pipeline import train
+from seralign.report.figures import run_figures
 from seralign.runs.files import read_table
 from seralign.sampling import vllm
 
@@ -51,10 +52,10 @@ def test_rounds_are_sampled_by_vllm(sample_from: str, tmp_path: Path, monkeypatc
     }  # fmt: skip
     monkeypatch.chdir(ROOT)
     try:
-        figures = train(load_config(None, values)).figures
+        run = train(load_config(None, values)).run
     finally:
         vllm._KEEPER.release()
-    later = figures.rounds[1:]
+    later = run_figures(run).rounds[1:]
     assert [one.sample.sampled_from for one in later] == (  # pyright: ignore
         ["initial", "initial"] if sample_from == "initial" else ["round 1", "round 2"]
     )
