@@ -65,3 +65,17 @@ class Scripted:
             else:
                 first, second = found
                 yield comparison, Verdict((first + second) / 2, orders=(first, second), usage=Usage(2, 20, 4))
+
+
+class Known:
+    """A judge that looks verdicts up in a file of prompt, first response and probability."""
+
+    identity = "known 1"
+
+    def __init__(self, options: dict[str, Any], key: str, scorer: object) -> None:
+        rows = json.loads(Path(options["table"]).read_text(encoding="utf-8"))
+        self.table = {(prompt, first): better for prompt, first, better in rows}
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
+        for one in comparisons:
+            yield one, Verdict(self.table[one.prompt.text, one.first])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +24,10 @@ from seralign.evaluation.difficulty import Outcomes
 from seralign.evaluation.length_control import length_control
 from seralign.intervals import share_interval
 from seralign.pipeline.evaluate.run import evaluate
-from seralign.runs.evaluated import CostFigures
+from seralign.runs.evaluated import CostFigures, JudgesFigures
 from seralign.runs.files import read_table
 
+PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data"
 SCORER = "def words(prompts, responses):\n    return [float(len(text)) for text in responses]\n"
 
 
@@ -169,6 +172,21 @@ def test_position_bias_agreement_and_cost(evaluation: dict[str, Any], tmp_path: 
     assert figures.cost == CostFigures(6, 60, 12, 0, None)
 
 
+def test_the_agreement_of_a_panel(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """The scorer: first, first, tie. The other: first, second, first. One of three is the same; by chance it would be
+    2/3 * 2/3, so kappa is (1/3 - 4/9) / (1 - 4/9)."""
+    options = {"verdicts": ORDERS, "log": str(tmp_path / "asked.txt")}
+    members = {"scorer": {"judge": "scorer"}, "other": {"judge": "evaluate_files:Scripted", "judge_options": options}}
+    values = evaluation | {"judge": "panel", "judge_options": {"judges": members}}
+    result = evaluate(evaluate_config(values), length)
+    panel = result.figures.panel
+    assert panel is not None
+    assert panel.pairs == (JudgesFigures(("scorer", "other"), 3, pytest.approx(1 / 3), pytest.approx(-0.2)),)
+    assert panel.alpha is not None
+    assert panel.alpha < 0.1
+    assert "−0.20" in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_failed_comparisons_are_asked_again_and_unreadable_ones_are_not(
     evaluation: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,3 +293,38 @@ def test_a_changed_record_of_the_folder(evaluation: dict[str, Any]) -> None:
     record.write_text(record.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
     with pytest.raises(StoreError, match=r"evaluation\.json: cannot be read: .*changed since it was written"):
         evaluate(evaluate_config(evaluation), length)
+
+
+@pytest.mark.real
+def test_published_win_rates_of_alpaca_eval(tmp_path: Path) -> None:
+    """Outputs of six models, with the published verdicts: win rates are those of the leaderboard, to its digits."""
+    if not PUBLISHED.is_dir():
+        reason = f"{PUBLISHED} is not here: no published outputs and verdicts"
+        print(reason)
+        pytest.skip(reason)
+    with gzip.open(PUBLISHED / "alpaca_eval_pairs.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    outputs: dict[str, dict[str, str]] = {}
+    for row in rows:
+        outputs.setdefault("baseline", {})[row["prompt"]] = row["response_a"]
+        outputs.setdefault(row["model_b"], {})[row["prompt"]] = row["response_b"]
+    policies = {}
+    for number, (name, texts) in enumerate(outputs.items()):
+        given = [{"instruction": prompt, "output": text, "generator": name} for prompt, text in texts.items()]
+        policies[name] = {"outputs": write_rows(tmp_path / f"{number}.json", given)}
+    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in outputs["baseline"]])
+    table = [[row["prompt"], row["response_b"], row["p_b"]] for row in rows]
+    config = evaluate_config({
+        "out": str(tmp_path / "out"), "prompts": {"path": prompts}, "policies": policies, "baseline": "baseline",
+        "judge": "evaluate_files:Known", "judge_options": {"table": write_rows(tmp_path / "table.json", table)},
+    })  # fmt: skip
+    figures = evaluate(config).figures
+    with (PUBLISHED / "alpaca_eval_leaderboard.csv").open(encoding="utf-8") as file:
+        board = {row["model"]: row for row in csv.DictReader(file)}
+    assert len(figures.pairs) == 6
+    for pair in figures.pairs:
+        assert pair.win_rate is not None
+        assert pair.length_controlled is not None
+        published = board[pair.policy]
+        assert 100 * pair.win_rate.mean == pytest.approx(float(published["win_rate"]), abs=0.01)
+        assert 100 * pair.length_controlled.mean == pytest.approx(float(published["length_controlled_winrate"]), abs=5)

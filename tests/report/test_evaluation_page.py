@@ -31,7 +31,7 @@ def pair(own: str, other: str) -> PairFigures:
 
 FIGURES = EvaluationFigures(
     "server", "server m", 4, "b", tuple(map(policy, "abc")), (pair("a", "b"), pair("c", "b")), (),
-    CostFigures(6, 600, 60, 1, 0.125),
+    CostFigures(6, 600, 60, 1, 0.125), None,
 )  # fmt: skip
 
 

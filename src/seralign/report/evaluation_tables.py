@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seralign.intervals import Interval
-from seralign.runs.evaluated import EvaluationFigures, PairFigures, PolicyFigures, RatingFigures
+from seralign.runs.evaluated import EvaluationFigures, JudgesFigures, PairFigures, PolicyFigures, RatingFigures
 from seralign.tables import (
     ABSENT,
     Column,
@@ -50,6 +50,14 @@ _RATINGS: tuple[Column[RatingFigures], ...] = (
 )
 
 
+_JUDGES: tuple[Column[JudgesFigures], ...] = (
+    Column("judges", lambda one: " and ".join(one.judges)),
+    Column("comparisons", lambda one: f"{one.comparisons:,}"),
+    Column("same winner", lambda one: percent(one.share)),
+    Column("Cohen's κ", lambda one: number(one.kappa, 2)),
+)
+
+
 def headline(figures: EvaluationFigures) -> str:
     """The evaluation in one sentence."""
     against = "all compared with all" if figures.baseline is None else f"compared with {figures.baseline}"
@@ -66,6 +74,12 @@ def notes(figures: EvaluationFigures) -> list[str]:
         said.append(
             "Position bias: percentage points that the answer shown first gains over one half; asking both orders "
             "takes it out of the win rate. Self-agreement: share of comparisons with the same winner in both orders."
+        )
+    if figures.panel is not None:
+        winners, probabilities = figures.panel.alpha, figures.panel.alpha_probabilities
+        said.append(
+            f"Krippendorff's α of the panel: {number(winners, 2)} of the winners, {number(probabilities, 2)} of the "
+            "probabilities. 1 is full agreement, and 0 is chance."
         )
     if figures.cost is not None:
         cost = figures.cost
@@ -85,6 +99,8 @@ def tables(figures: EvaluationFigures) -> Iterator[tuple[int, Table]]:
     if figures.ratings:
         yield 1, table("Ratings by Bradley and Terry's model", _RATINGS, figures.ratings)
         yield 1, matrix(figures)
+    if figures.panel is not None:
+        yield 1, table("Agreement of the panel's judges", _JUDGES, figures.panel.pairs)
     yield 2, without_empty(table("Outputs", _POLICIES, figures.policies))
 
 

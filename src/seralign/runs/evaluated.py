@@ -100,6 +100,38 @@ class CostFigures:
 
 
 @dataclass(frozen=True)
+class JudgesFigures:
+    """How far two judges of a panel agree.
+
+    Args:
+        judges: Their names.
+        comparisons: Comparisons on which both have a verdict.
+        share: Share of these on which they name the same winner, or both a tie; None without any.
+        kappa: Cohen's kappa; None if it is undefined.
+    """
+
+    judges: tuple[str, str]
+    comparisons: int
+    share: float | None
+    kappa: float | None
+
+
+@dataclass(frozen=True)
+class PanelFigures:
+    """How far the judges of a panel agree.
+
+    Args:
+        alpha: Krippendorff's alpha of the winners; None if it is undefined.
+        alpha_probabilities: The same of the probabilities.
+        pairs: Every two judges.
+    """
+
+    alpha: float | None
+    alpha_probabilities: float | None
+    pairs: tuple[JudgesFigures, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationFigures:
     """All figures of an evaluation.
 
@@ -112,6 +144,7 @@ class EvaluationFigures:
         pairs: The comparisons.
         ratings: The strongest policy first; empty with a baseline, or with only two policies.
         cost: What the judge was asked; None for a judge that asks no server.
+        panel: How far the judges of a panel agree; None for another judge.
     """
 
     judge: str
@@ -122,6 +155,7 @@ class EvaluationFigures:
     pairs: tuple[PairFigures, ...]
     ratings: tuple[RatingFigures, ...]
     cost: CostFigures | None
+    panel: PanelFigures | None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

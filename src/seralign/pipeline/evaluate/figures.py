@@ -6,14 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from seralign.evaluation.agreement import agreement
 from seralign.evaluation.difficulty import Outcomes
+from seralign.evaluation.judges import Judge
+from seralign.evaluation.judges.panel import PanelJudge
 from seralign.evaluation.length_control import length_control
 from seralign.evaluation.rating import ratings
 from seralign.evaluation.verdict_figures import verdict_figures
 from seralign.intervals import Interval, mean_interval
 from seralign.pipeline.evaluate.comparisons import Pairing
 from seralign.pipeline.evaluate.outputs import Outputs
-from seralign.runs.evaluated import CostFigures, PairFigures, PolicyFigures, RatingFigures
+from seralign.runs.evaluated import (
+    CostFigures,
+    JudgesFigures,
+    PairFigures,
+    PanelFigures,
+    PolicyFigures,
+    RatingFigures,
+)
 from seralign.servers.usage import Usage
 
 
@@ -107,3 +117,13 @@ def cost_figures(pairings: Sequence[Pairing]) -> CostFigures | None:
         return None
     total = sum(used, Usage())
     return CostFigures(total.requests, total.prompt_tokens, total.completion_tokens, total.unreported, total.cost)
+
+
+def panel_figures(judge: Judge, pairings: Sequence[Pairing]) -> PanelFigures | None:
+    """How far the judges of a panel agree, over all comparisons; None for another judge."""
+    if not isinstance(judge, PanelJudge):
+        return None
+    members = [one.verdict.members for pairing in pairings for one in pairing.compared]
+    found = agreement(judge.names, [one for one in members if one is not None])
+    pairs = tuple(JudgesFigures(one.judges, one.comparisons, one.share, one.kappa) for one in found.pairs)
+    return PanelFigures(found.alpha, found.alpha_probabilities, pairs)

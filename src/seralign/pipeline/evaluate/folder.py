@@ -90,12 +90,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _bound(values: dict[str, Any]) -> dict[str, Any]:
     """The configuration that the folder is bound to."""
-    found = dict(values)
-    found["judge_options"] = _without_free(found["judge_options"])
-    found["policies"] = {name: policy | {"server": _without_free(policy["server"])}
-                         for name, policy in found["policies"].items()}  # fmt: skip
-    return found
+    bound = {key: _without_free(values[key]) for key in ("judge_options", "policies")}
+    return values | bound
 
 
-def _without_free(values: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if values is None else {key: value for key, value in values.items() if key not in _FREE}
+def _without_free(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_free(value) for key, value in values.items() if key not in _FREE}
+    return [_without_free(value) for value in values] if isinstance(values, list) else values

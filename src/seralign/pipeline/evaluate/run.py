@@ -18,6 +18,7 @@ from seralign.pipeline.evaluate.figures import (
     controlled_rates,
     cost_figures,
     pair_figures,
+    panel_figures,
     policy_figures,
     rating_figures,
 )
@@ -130,4 +131,5 @@ def _figures(
         pairs=tuple(pair_figures(*one) for one in zip(pairings, controlled, strict=True)),
         ratings=rating_figures(pairings, config.seed) if all_with_all else (),
         cost=cost_figures(pairings),
+        panel=panel_figures(judge, pairings),
     )
