@@ -35,6 +35,7 @@ from seralign.data.formats import read_demonstration, read_pair, read_prompt
 from seralign.data.raw import Drop
 from seralign.evaluation.judges import Comparison
 from seralign.evaluation.judges.checked import CheckedJudge
+from seralign.evaluation.judges.templates import load_template
 from seralign.policy.identity import PolicySource
 from seralign.records import Prompt
 from seralign.report.figures import figures_json, run_figures
@@ -454,6 +455,10 @@ def test_yaml_of_the_pages_is_read(page: Path, tmp_path: Path) -> None:
             continue
         if "policies" in values:
             assert list(evaluate_config(values).policies) == list(values["policies"])
+            continue
+        if "messages" in values:
+            (tmp_path / "template.yaml").write_text(block, encoding="utf-8")
+            assert load_template(str(tmp_path / "template.yaml"), "judge_options.template").messages
             continue
         if "models" in values:
             (tmp_path / "candidates.yaml").write_text(block, encoding="utf-8")
