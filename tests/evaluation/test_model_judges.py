@@ -107,9 +107,11 @@ def test_messages_are_rendered_by_the_models_own_template(reward_model: Path, tm
     template = "{% for m in messages %}w40 {{ m.content }} {% endfor %}{% if add_generation_prompt %}w41{% endif %}"
     tokenizer = tiny.make_tokenizer()
     tokenizer.chat_template = template
+    before = make_judge("reward_model", {"model": str(reward_model)}, None).identity
     tokenizer.save_pretrained(reward_model)
     try:
         judge: Any = make_judge("reward_model", {"model": str(reward_model)}, None)
+        assert judge.identity != before
         message = json.dumps([{"role": "user", "content": "w7"}])
         found = scoring._tokens(judge._model, Prompt("p", "<|user|> w7", (1,), messages=message), "w8")
     finally:

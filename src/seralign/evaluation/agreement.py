@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def agreement(names: Sequence[str], members: Sequence[Sequence[float | None]]) -
     return Agreement(tuple(names), both, _alpha(winners, "nominal"), _alpha(p, "interval"), pairs)
 
 
-def _alpha(values: np.ndarray, level: str) -> float | None:
+def _alpha(values: np.ndarray, level: Literal["nominal", "interval"]) -> float | None:
     """Krippendorff's alpha of values [N, J]."""
     try:
         import krippendorff

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,10 +89,10 @@ class RewardModelJudge:
         found = open_reward_model(self._options.model, f"{key}_options.model")
         self._model = ScoringModel(found.source, REWARD, self._options.dtype, self._options.tokens_per_pack)
 
-    @cached_property
+    @property
     def identity(self) -> str:
-        """The weights of the model, its data type, and how a reward becomes a probability."""
-        return f"reward_model {self._model.digest[:16]}, {self._options.dtype}, {self._options.probability}"
+        """The weights of the model, its tokenizer, its data type, and how a reward becomes a probability."""
+        return f"reward_model {self._model.identity}, {self._options.dtype}, {self._options.probability}"
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
         """See ``seralign.evaluation.judges.Judge.judge``.
@@ -132,11 +131,11 @@ class ImplicitJudge:
         source = _found(place, f"{self._key}_options.{name}")
         return ScoringModel(source, LANGUAGE_MODEL, self._options.dtype, self._options.tokens_per_pack)
 
-    @cached_property
+    @property
     def identity(self) -> str:
-        """The weights of both models, beta, the data type, and how a reward becomes a probability."""
+        """The weights of both models, the tokenizer, beta, the data type, and how a reward becomes a probability."""
         options = self._options
-        models = f"{self._policy.digest[:16]} against {self._reference.digest[:16]}"
+        models = f"{self._policy.identity} against {self._reference.digest[:16]}"
         return f"implicit {models}, beta {options.beta:g}, {options.dtype}, {options.probability}"
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:

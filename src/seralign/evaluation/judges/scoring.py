@@ -22,7 +22,7 @@ from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.packing import make_batch
 from seralign.policy.settings import model_settings, positions
 from seralign.progress import bar
-from seralign.records import Prompt
+from seralign.records import Prompt, content_id
 from seralign.runs.results import Results, result_key
 
 Scored = tuple[Prompt, str]
@@ -49,6 +49,13 @@ class ScoringModel:
     def digest(self) -> str:
         """Identity of the weights."""
         return weights_digest(self.source)
+
+    @cached_property
+    def identity(self) -> str:
+        """Names its weights, tokenizer and chat template."""
+        tokenizer = self.tokenizer
+        read = [sorted(self.vocabulary.items()), tokenizer.chat_template, str(tokenizer.special_tokens_map)]
+        return f"{self.digest[:16]} {content_id(read)[:16]}"
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
