@@ -138,5 +138,7 @@ def test_a_server_dies_with_its_parent(number: signal.Signals) -> None:
 def test_the_end_of_a_log_is_short(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_lines(log) == ""
+    log.write_text("start\nRuntimeError: out of memory\n" + "leaked\n" * 20)
+    assert last_lines(log) == "start\nRuntimeError: out of memory"
     log.write_bytes(b"".join(b"line %d\n\n" % number for number in range(100_000)) + b"\xff the end")
     assert last_lines(log).splitlines() == [*(f"line {number}" for number in range(99_989, 100_000)), "\ufffd the end"]

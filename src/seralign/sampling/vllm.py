@@ -17,6 +17,7 @@ from seralign.config import SamplingConfig
 from seralign.config.engines import VllmConfig, vllm_options
 from seralign.config.paths import expanded
 from seralign.errors import ConfigError
+from seralign.policy.identity import SETTINGS
 from seralign.records import Candidate
 from seralign.sampling.answering import answered
 from seralign.sampling.base import Request, SampledPolicy, Watch
@@ -135,6 +136,8 @@ class VllmSampler:
         """A server of the policy, with the tokenizer that the policy is trained with."""
         with whole_model(self._policy) as folder, tempfile.TemporaryDirectory(prefix="seralign-") as tokenizer:
             self._policy.tokenizer.save_pretrained(tokenizer)
+            # vLLM looks for the model's settings beside the tokenizer too, and complains where there are none.
+            shutil.copyfile(folder / SETTINGS, Path(tokenizer) / SETTINGS)
             port, log = free_port(), self._options.log
             launch = Launch(
                 name="vLLM",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ _POLL = 0.2
 # Seconds between asking a server to end and killing it.
 _GRACE = 10.0
 _LINES, _CHARACTERS = 12, 2000
+_ERROR = re.compile(r"\b(ERROR|CRITICAL|[A-Z]\w*(Error|Exception)\b)")
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,14 @@ def free_port() -> int:
 
 
 def last_lines(log: Path) -> str:
-    """The last lines of a log."""
+    """The last lines of a log, up to its last error if it has one: what a server says while it ends is of less use."""
     try:
         text = log.read_bytes()[-64 * 1024 :].decode("utf-8", "replace")
     except OSError:
         return ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
+    last = next((at for at in reversed(range(len(lines))) if _ERROR.search(lines[at])), len(lines) - 1)
+    return "\n".join(lines[: last + 1][-_LINES:])[-_CHARACTERS:]
 
 
 def is_ready(address: str) -> bool:
