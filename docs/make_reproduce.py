@@ -71,8 +71,8 @@ def summary() -> str:
     def cost(each: Planned) -> float:
         return sum(part.cost or 0.0 for part in each.plan.parts)
 
-    columns = [
-        Column[Planned]("configuration", lambda each: f"`{each.name}`"),
+    columns: list[Column[Planned]] = [
+        Column("configuration", lambda each: f"`{each.name}`"),
         Column("weights", lambda each: f"{each.plan.shape.weights / 1e9:.2f} billion"),
         Column("`--shard`", lambda each: each.shard),
         Column("memory of a GPU", lambda each: f"{gigabytes(each.plan.peak)} GB"),

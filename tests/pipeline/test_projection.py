@@ -134,10 +134,11 @@ def test_the_work_is_that_of_the_run(tmp_path: Path) -> None:
         carry_out_opening(start)
         context = opened_context(start, "float32")
         tables = context.tables
+        assert tables.demonstrations is not None
         shown = column_lengths(tables.demonstrations, "prompt_ids") + response_lengths(tables.demonstrations, 0)
         response = round(np.mean([response_lengths(tables.pairs, side).mean() for side in (0, 1)]))
         prompt = round(column_lengths(tables.pairs, "prompt_ids").mean())
-        counts = [len(tables.pairs), len(tables.heldout), len(tables.prompts), len(tables.demonstrations)]
+        counts = len(tables.pairs), len(tables.heldout), len(tables.prompts), len(tables.demonstrations)
         sizes = DataSizes(*counts, prompt, response, round(shown.mean()))
         real = {work.name: work for work in workload(context, Lengths(response, 24), 2**62)}
         parts = run_work(context.config, sizes)
