@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -43,7 +45,7 @@ def with_mismatched(
             "have the same prompt; give another objective, or other data"
         )
     own, room = list(response_ids(table, 0)), np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
-    rows = table.with_format("arrow")[:]
+    rows = cast(pa.Table, table.with_format("arrow")[:])
     parts = []
     # In parts, because the offsets of a list of 32 bits count all tokens before it.
     for start in range(0, len(own), _TOGETHER):
