@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer
@@ -75,7 +76,7 @@ def _narrow(model: str, folder: str) -> None:
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
 
 
-def _trained(values: dict[str, object]) -> tuple[int, float]:
+def _trained(values: dict[str, Any]) -> tuple[int, float]:
     """Peak bytes and processor seconds of a run."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "run.yaml"
