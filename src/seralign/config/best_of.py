@@ -94,7 +94,7 @@ def load_best_of_config(place: str, overrides: dict[str, Any] | None = None) -> 
         ConfigError: The file cannot be read, a key is unknown or missing, or a value is not allowed; names the key.
     """
     in_file = place.endswith((".yaml", ".yml"))
-    values = read_yaml(Path(place)) if in_file else {"model": place}
+    values: dict[str, Any] = read_yaml(Path(place)) if in_file else {"model": place}
     try:
         if isinstance(values.get("prompts"), str):
             values["prompts"] = {"path": values["prompts"]}

@@ -51,8 +51,7 @@ def with_mismatched(
     for start in range(0, len(own), _TOGETHER):
         places = range(start, min(start + _TOGETHER, len(own)))
         both = [ids.astype(np.int32) for row in places for ids in (own[row], own[partner[row]][: room[row]])]
-        part = rows.slice(start, len(places))
-        parts.append(_with_second(part, both))  # pyright: ignore
+        parts.append(_with_second(rows.slice(start, len(places)), both))
     return datasets.Dataset(pa.concat_tables(parts))
 
 
