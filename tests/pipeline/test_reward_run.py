@@ -96,7 +96,7 @@ def test_transformers_gives_the_rewards_of_the_run(kind: str, folder: Path, requ
     heldout = read_examples(done.run.path("data", "heldout.arrow"))
     stored = read_table(done.run.path("round-1/evaluate", "heldout_rewards.parquet"))["rewards"].to_pylist()
     found = []
-    for row in heldout:
+    for row in map(dict, heldout):
         own = []
         for response in row["response_ids"]:
             assert response[-1] == tokenizer.eos_token_id
