@@ -3,9 +3,9 @@
     python -m benchmarks.length_control [--data ../shared/data] [--svg docs/images/length-control.svg]
 
 The published rates use difficulties from the whole leaderboard and two more baselines told to be verbose and concise.
-Ours use the 38 models' outcomes only. No constant was fitted to the published rates. Of several estimates of
-difficulty, the one was taken that is the best on every other model, in the order of their names; the rest are the
-models kept aside.
+Ours use the 38 models' outcomes only. No constant was fitted to the published rates. Several estimates of
+difficulty were compared on every other model, in the order of their names; the rest are the models kept aside. Their
+figures were printed next to the comparison.
 """
 
 from __future__ import annotations
