@@ -491,10 +491,12 @@ def test_the_data_page_names_every_count() -> None:
         messages,
         parts,
         prepare,
+        ranked,
         repeats,
         templates,
         thoughts,
         tokens,
+        trees,
     )  # fmt: skip
 
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
@@ -507,6 +509,7 @@ def test_the_data_page_names_every_count() -> None:
               borders.NOT_THE_ASSISTANT, messages.ROLE_MAPPED, calls.ARGUMENTS_DECODED, inputs.JSON_COLUMN,
               answers.ANSWER_LEFT_OUT, answers.PROMPT_LEFT_OUT, answers.THOUGHT_KEPT, answers.THOUGHT_OPEN,
               thoughts.THOUGHT_RENAMED, answers.TOOLS_UNUSED, answers.DOCUMENTS_UNUSED,
-              templates.SETTINGS_UNUSED]  # fmt: skip
+              templates.SETTINGS_UNUSED, trees.DELETED, trees.FAILED_REVIEW, trees.MISSING_PARENT, trees.IN_CYCLE,
+              trees.WRONG_TURN, trees.BELOW, trees.NO_RANK, ranked.NOTHING_TO_COMPARE]  # fmt: skip
     missing = [name for name in counts if f"`{name}`" not in page]
     assert not missing

@@ -39,7 +39,7 @@ class SourceConfig:
         revision: Commit or tag of a hub dataset. The resolved commit is recorded.
         columns: Mapping from the names that seralign uses to the names in the file, e.g. ``{chosen: good, rejected:
             bad}``.
-        limit: Read only the first rows.
+        limit: Read only the first rows; of message trees, the first prompts.
     """
 
     path: str | list[str]

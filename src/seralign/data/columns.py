@@ -26,6 +26,10 @@ TOKENIZED_RESPONSES = ("response_ids", "completion_ids", "chosen_ids")
 LABEL = ("p", "weight", "pair_id")
 OTHER_FORMS = ("label", "score", "rank", "responses", "scores", "ranks")
 """Columns of preferences that are not pairs: of a single response, and of a list of responses."""
+TREE = ("message_id", "parent_id", "message_tree_id", "role", "text")
+"""Columns of a message of a tree, as in OpenAssistant."""
+MESSAGE_COLUMNS = (*TREE, "rank", "deleted", "review_result")
+"""All columns of such a message that are read."""
 WITH_PROMPT = ("system", "history", "tools", "documents", "chat_template_kwargs")
 """Columns that belong to the prompt of a conversation."""
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
@@ -35,7 +39,7 @@ OF_WORLDS = ("gold_chosen", "gold_rejected", "flipped")
 
 KNOWN_COLUMNS = frozenset(
     {*TOKENIZED[0], *TOKENIZED[1], *EXPLICIT, *CONVERSATIONS, *LABELLED, *OPENAI, *RESPONSES, *TOKENIZED_RESPONSES}
-    | {*LABEL, "p_b", *WITH_PROMPT, *OTHER_FORMS}
+    | {*LABEL, "p_b", *WITH_PROMPT, *OTHER_FORMS, *MESSAGE_COLUMNS}
 )
 
 # Words in the name of a column that holds a prompt, and words that mark a column that only describes one.

@@ -1,7 +1,8 @@
 """Row formats. Each row becomes one prompt with its responses; nothing is tokenized here.
 
 A row of ``data.pairs`` is a pair, a ranking, responses with scores, or one response with a label or a score
-(``read_example``; ``seralign.data.kinds`` tells them apart).
+(``read_example``; ``seralign.data.kinds`` tells them apart). Rows that are the messages of a tree were made rankings
+before (``seralign.data.trees``).
 
 Pairs are recognised by their columns, in this order:
 

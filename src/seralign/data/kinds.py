@@ -176,9 +176,9 @@ def ranked_column(row: Row) -> str | None:
     beside = any(name in _RANK and _is_list(value) for name, value in row.items())
     for name in RANKED:
         answers = row.get(name)
-        if not _is_list(answers) or not answers:
+        if not isinstance(answers, Sequence) or isinstance(answers, str):
             continue
-        if beside or all(isinstance(each, Mapping) and _RANK & each.keys() for each in answers):
+        if beside or (answers and all(isinstance(each, Mapping) and _RANK & each.keys() for each in answers)):
             return name
     return None
 

@@ -30,6 +30,7 @@ from seralign.data.sources import describe, load_rows
 from seralign.data.table import CHUNK, example_ids, read_table, write_examples, write_prompts
 from seralign.data.templates import conversation
 from seralign.data.tokens import Encoded, Encoder
+from seralign.data.trees import NO_RANK
 from seralign.errors import DataError
 from seralign.records import Example, Pair, Prompt, Response, content_id
 from seralign.runs.data_figures import Lengths, SourceFigures
@@ -89,7 +90,9 @@ def prepare_prompts(
 
     def prompts() -> Iterator[Prompt]:
         seen: set[str] = set()
-        for raw, encoded in _encode(_rows(source, key), tally, read_prompt, encoder, reading(encoder.data, key)):
+        rows = _rows(source, key, tally)
+        del tally.dropped[NO_RANK]  # a prompt needs no ranks
+        for raw, encoded in _encode(rows, tally, read_prompt, encoder, reading(encoder.data, key)):
             if isinstance(encoded, str):
                 tally.drop(encoded)
                 continue
@@ -142,7 +145,7 @@ def _prepare(
 
     def examples() -> Iterator[Example]:
         identities = _Identities()
-        rows = _rows(source, key, needed)
+        rows = _rows(source, key, tally, needed)
         for raw, encoded in _encode(rows, tally, carrying, encoder, reading(encoder.data, key)):
             example_id, repeated = identities.take(raw)
             if isinstance(encoded, str):
@@ -157,15 +160,17 @@ def _prepare(
     return read_table(path), tally.report()
 
 
-def _rows(source: SourceConfig, key: str, needed: Mapping[str, str] = NONE) -> Iterator[list[tuple[Row, str]]]:
+def _rows(
+    source: SourceConfig, key: str, tally: _Tally, needed: Mapping[str, str] = NONE
+) -> Iterator[list[tuple[Row, str]]]:
     """Rows in chunks, each with its place. ``needed`` are the columns to keep, which the source must have."""
     table = load_rows(source, key)
+    tally.dropped.update(table.left_out)
     check_kept(source, needed, table.column_names)
     # If other rows have a prompt, a row without one has lost it; its prompt is not looked for in the answers.
     absent = {"prompt": None} if "prompt" in table.column_names else {}
     rows = ((absent | row, where) for row, where in table.located())
-    while chunk := list(islice(rows, CHUNK)):
-        yield cast(list[tuple[Row, str]], chunk)
+    return iter(lambda: cast(list[tuple[Row, str]], list(islice(rows, CHUNK))), [])
 
 
 def _encode(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from itertools import islice
@@ -26,6 +26,7 @@ from seralign.data.readers.files import DELIMITERS, SAVED, DataFile, local_files
 from seralign.data.readers.json_rows import json_part
 from seralign.data.readers.part import Located, Part
 from seralign.data.readers.streams import OPENERS, readable
+from seralign.data.trees import is_tree, read_forest
 from seralign.errors import ConfigError, DataError
 
 _NUMBERS = ("p", "p_b", "weight")
@@ -35,13 +36,16 @@ _NUMBERS = ("p", "p_b", "weight")
 class Rows:
     """The rows of a source with our column names. They stay in their files and are not held in memory.
 
-    Iterating is one pass over the files. ``rows[i]`` reads all rows before it, so do not use it in a loop.
+    Iterating is one pass over the files. ``rows[i]`` reads all rows before it, so do not use it in a loop. Of message
+    trees, a row is a conversation with its ranked replies, and ``left_out`` has the messages that are in none, by
+    reason.
     """
 
     column_names: list[str]
     _length: int
     _parts: tuple[Part, ...]
     _columns: dict[str, str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._length
@@ -62,12 +66,7 @@ class Rows:
         Raises:
             DataError: A CSV cell that must be a number is not one.
         """
-        rows = (
-            (_numbers(mapped, where) if part.all_text else mapped, where)
-            for part in self._parts
-            for values, where in part.read()
-            for mapped in (_mapped(values, self._columns),)
-        )
+        rows = (located for part in self._parts for located in _located(part, self._columns))
         return islice(rows, self._length)
 
 
@@ -107,7 +106,10 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
     if length == 0:
         raise DataError(f"{describe(source)} ({key}) has no rows")
     _check_mapping(source, list(columns), key)
-    return Rows(list(_mapped(columns, source.columns)), length, tuple(parts), source.columns)
+    names = list(_mapped(columns, source.columns))
+    if is_tree(names):
+        return _tree_rows(source, parts, key)
+    return Rows(names, length, tuple(parts), source.columns)
 
 
 def fingerprint(source: SourceConfig, key: str) -> str:
@@ -132,6 +134,23 @@ def describe(source: SourceConfig) -> str:
         return source.path
     shown = ", ".join(source.path[:3])
     return shown if len(source.path) <= 3 else f"{shown} and {len(source.path) - 3} more"
+
+
+def _tree_rows(source: SourceConfig, parts: list[Part], key: str) -> Rows:
+    """The rows of message trees, which may go across files."""
+    forest = read_forest(lambda: (located for part in parts for located in _located(part, source.columns)))
+    size, left_out = forest.measure(source.limit)
+    if size.rows == 0:
+        counts = ", ".join(f"{reason} {count}" for reason, count in left_out.most_common())
+        raise DataError(f"{describe(source)} ({key}) has no message of a prompter that can be used: {counts}")
+    whole = Part(forest.rows, lambda limit: forest.measure(limit)[0])
+    return Rows(list(size.columns), size.rows, (whole,), {}, left_out)
+
+
+def _located(part: Part, columns: dict[str, str]) -> Iterator[Located]:
+    for values, where in part.read():
+        mapped = _mapped(values, columns)
+        yield (_numbers(mapped, where) if part.all_text else mapped), where
 
 
 def _part(file: DataFile) -> Part:

@@ -222,7 +222,7 @@ class _Tally:
             responses=self.responses,
             pairs=self.pairs,
             soft=self.soft / self.pairs,
-            dropped=dict(self.dropped.most_common()),
+            dropped=dict((self.dropped + Counter(groups.left_out)).most_common()),
             signals=signals,
             network=network,
             reliabilities=() if combiner is None else combiner.reliabilities,

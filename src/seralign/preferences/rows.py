@@ -37,6 +37,11 @@ class Groups:
     _data: RowsConfig
     _database: Path | None
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Messages of trees that are in no group, by reason."""
+        return self._source.left_out
+
     def __iter__(self) -> Iterator[Group]:
         if self._database is None:
             return (group_of(row, where, self._data) for row, where in self._source.located())
