@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import yaml
@@ -22,6 +23,7 @@ from serving import Served
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
+from examples.alpaca_eval import soft_labels
 from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
@@ -86,6 +88,7 @@ def test_every_example_has_a_test() -> None:
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
+        "examples/alpaca_eval/soft_labels.py",
         "examples/alpaca_eval/smollm2.yaml",
         "examples/evaluate/evaluate.yaml",
         "examples/evaluate/sums.py",
@@ -290,6 +293,38 @@ def test_alpaca_eval_on_smollm2_runs_on_rows_of_its_format(tmp_path: Path) -> No
     assert figures["data"]["sources"]["pairs"]["dropped"] == {"tie": 1}
     assert figures["data"]["sources"]["pairs"]["soft"] == pytest.approx(38 / 39)
     assert len(figures["rounds"]) >= 1
+
+
+def test_soft_labels_of_alpaca_eval_are_compared_on_held_out_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"prompt_id": f"p{at % 8}", "prompt": f"tell me {at % 8}", "response_a": f"it is {at}", "response_b": "no",
+         "p_b": (0.5, 0.9, 0.2)[at % 3]}
+        for at in range(24)
+    ]  # fmt: skip
+    trained_on, held_out = soft_labels.split(rows, 0)
+    assert len(held_out) == 6
+    assert not {row["prompt_id"] for row in trained_on} & {row["prompt_id"] for row in held_out}
+    assert {row["p_b"] for row in soft_labels.hardened(rows)} == {0.0, 1.0}
+    assert len(soft_labels.hardened(rows)) == 16
+    found = soft_labels.figures(np.array([0.5, 0.8]), np.array([0.5, 1.0]))
+    assert found == pytest.approx((0.11157, 0.02, 1.0), abs=1e-5)
+
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    save_text_model(tmp_path / "model", CHAT_TEMPLATE)
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["soft_labels", "--model", str(tmp_path / "model"), "--pairs", str(pairs),
+                                      "--out", str(out), "--seeds", "0"])  # fmt: skip
+    soft_labels.main()
+    table = (out / "results.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[1].strip() for line in table] == ["labels", "---", *soft_labels.FORMS]
+    # Before training, all implied probabilities are 0.5; a few steps move them a little.
+    (row,) = [line.split("|") for line in table if line.startswith("| geometric")]
+    mean = np.mean([row["p_b"] * math.log(2 * row["p_b"]) + (1 - row["p_b"]) * math.log(2 - 2 * row["p_b"])
+                    for row in held_out])  # fmt: skip
+    assert float(row[2]) == pytest.approx(mean, abs=0.05)
 
 
 @pytest.mark.real
