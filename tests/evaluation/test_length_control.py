@@ -117,10 +117,25 @@ def test_outcomes_of_one_prompt_are_one_cluster() -> None:
     assert once.standard_error == pytest.approx(often.standard_error, rel=0.1)
 
 
-def test_a_policy_that_wins_everything() -> None:
-    control = length_control(Outcomes(list("abcdef"), np.ones(6), np.arange(6.0)), samples=50)
-    low, mean, high = found(control.controlled)
-    assert 0.5 < low <= mean <= high < 1
+def test_a_policy_that_wins_everything_has_no_interval_but_that_of_its_win_rate() -> None:
+    """Every sample is won, so their spread would say nothing of the chance that the next prompt is lost."""
+    control = length_control(Outcomes([str(at) for at in range(30)], np.ones(30), np.arange(30.0)), samples=50)
+    assert control.controlled is not None
+    assert control.length_effect is not None
+    assert 0.5 < control.controlled.mean < 1
+    assert (control.controlled.low, control.controlled.high, control.length_effect.low) == (None, None, None)
+    assert (control.standard_error, control.unfitted_standard_error) == (None, None)
+    assert control.win_rate.low == pytest.approx(share_interval(np.ones(30)).low)  # pyright: ignore
+
+
+def test_an_interval_needs_ten_prompts() -> None:
+    better = np.array([1, 0] * 5, np.float64)
+    longer = np.array([3, -1, 4, 1, -5, 9, -2, 6, 5, 3.5])
+    names = [str(at) for at in range(10)]
+    for count, low in ((9, None), (10, True)):
+        control = length_control(Outcomes(names[:count], better[:count], longer[:count]), samples=50).controlled
+        assert control is not None
+        assert (control.low is None) == (low is None)
 
 
 def test_equal_differences_cannot_be_told_from_strength() -> None:

@@ -27,10 +27,9 @@ def test_two_policies_by_hand() -> None:
     assert [rating.policy for rating in found] == ["a", "b"]
     assert found[0].strength.mean == pytest.approx(np.log(3.5 / 1.5))
     assert found[0].win_rate.mean == pytest.approx(0.7)
-    assert (found[1].strength.mean, found[1].strength.low, found[1].strength.high) == (0, 0, 0)
+    assert found[1].strength.mean == 0
     soft = ratings(["a", "b"] * 2, ["b", "a"] * 2, [0.75, 0.25] * 2, list("1234"), anchor="b", samples=50)
     assert soft[0].strength.mean == pytest.approx(np.log(3.5 / 1.5))
-    assert soft[0].strength.low == pytest.approx(soft[0].strength.mean)
     assert found[0].strength.n == 4
 
 
@@ -74,6 +73,29 @@ def test_a_policy_that_always_wins_has_a_finite_rating() -> None:
     found = ratings(["a", "a", "b"] * 9, ["b", "c", "c"] * 9, [1, 1, 0.5] * 9, list("123456789") * 3, samples=100)
     assert found[0].policy == "a"
     assert found[0].strength.mean == pytest.approx(np.log(9.5 / 0.5) * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("better", "has_interval"),
+    [([1.0, 0.0], False), ([0.0] * 50, False), ([1.0] + [0.0] * 49, False), ([0.5] * 50, False),
+     ([1.0, 0.5, 0.5] + [0.0] * 7, True), ([1.0, 1.0] + [0.0] * 7, False), ([1.0, 1.0] + [0.0] * 8, True)],
+)  # fmt: skip
+def test_too_few_outcomes_give_no_interval(better: list[float], has_interval: bool) -> None:
+    """Samples of 4 lost prompts are all alike: an interval of them would have no width."""
+    count = len(better)
+    found = ratings(["a"] * count, ["b"] * count, better, [str(at) for at in range(count)], samples=50)
+    for rating in found:
+        for figure in (rating.strength, rating.win_rate):
+            assert ((figure.low is None), (figure.high is None)) == (not has_interval, not has_interval)
+
+
+def test_wins_on_one_prompt_are_one_win() -> None:
+    """A policy that wins four times on one of 20 prompts has a single win, so no interval; the others are not harmed."""
+    first, second, better, prompts = compare([0.0, 0.0], 20, 3)
+    more = [str(at) for at in range(20) for _ in range(4)]
+    won = np.repeat([1.0] + [0.0] * 19, 4)
+    found = ratings([*first, *["c"] * 80], [*second, *["p0"] * 80], [*better, *won], [*prompts, *more], samples=50)
+    assert {rating.policy: rating.strength.low is not None for rating in found} == {"p0": True, "p1": True, "c": False}
 
 
 def test_win_matrix() -> None:

@@ -23,6 +23,8 @@ from seralign.intervals import Interval, finite, t_quantile
 
 # Cells of a matrix of weights [samples, N] that is in memory at once.
 _CELLS = 2**22
+# An interval of a figure of wins needs so many prompts, and so many of them won and lost (``is_enough``).
+LEAST_PROMPTS, LEAST_WINS = 10, 2
 # Clusters are put together in at most so many groups for the jackknife; the acceleration needs no more.
 _JACKKNIFE = 400
 
@@ -139,6 +141,30 @@ def cluster_interval(
         array.size if clusters is None else clusters, lambda weights: of(array, weights), samples=samples, seed=seed
     )
     return found.intervals(level)[0]
+
+
+def is_enough(better: np.ndarray, prompts: Sequence[str] | np.ndarray) -> bool:
+    """Whether outcomes are enough for a bootstrap interval of a figure that is computed from them.
+
+    Samples hold only outcomes that were observed. If a policy lost on all of 4 prompts, it loses in every sample, and
+    the interval has hardly any width, whatever the policy is. So at least ``LEAST_PROMPTS`` prompts are needed, of which
+    at least ``LEAST_WINS`` are won and as many lost; a prompt with several outcomes counts by their mean, and a tie as
+    half of each. Outcomes that are equal on all prompts, such as ties alone, are not enough either.
+
+    Args:
+        better: Outcomes in [0, 1] [N].
+        prompts: Name of each outcome's prompt [N].
+    """
+    places, count = _places(prompts)
+    if count < LEAST_PROMPTS:
+        return False
+    means = np.bincount(places, better) / np.bincount(places)
+    return bool(LEAST_WINS <= means.sum() <= count - LEAST_WINS and np.ptp(means) > 1e-9)
+
+
+def without_ends(interval: Interval | None) -> Interval | None:
+    """The figure alone, without an interval."""
+    return None if interval is None else Interval(interval.mean, None, None, interval.n)
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

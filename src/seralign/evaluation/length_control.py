@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seralign.evaluation.bootstrap import cluster_bootstrap
+from seralign.evaluation.bootstrap import cluster_bootstrap, is_enough, without_ends
 from seralign.evaluation.difficulty import Outcomes, prompt_difficulty
 from seralign.evaluation.logistic import Normal, fit_logistic
 from seralign.intervals import Interval, share_interval
@@ -35,11 +35,12 @@ class LengthControl:
     Args:
         win_rate: Without control, with the interval of ``seralign.intervals.share_interval``.
         controlled: The win rate if all responses were equally long; its interval refits the model to each bootstrap
-            sample of prompts. None if all length differences are the same, but not zero: the effect of length cannot
-            then be told from the policy's strength.
+            sample of prompts, and is left out with too few outcomes (``seralign.evaluation.bootstrap.is_enough``). None
+            if all length differences are the same, but not zero: the effect of length and the policy's strength cannot
+            then be separated.
         length_effect: phi in log-odds: what a response that is much longer gains; half of its range, since t goes from
-            -1 to 1. None as above.
-        standard_error: Of the controlled win rate, over the bootstrap samples.
+            -1 to 1. None, or without an interval, as above.
+        standard_error: Of the controlled win rate, over the bootstrap samples. None without an interval.
         unfitted_standard_error: That of the mean of the predictions if the model were known, as alpaca_eval reports
             it. Too small: it leaves out the error of the fit.
         other_policies: Number of policies that difficulty comes from.
@@ -96,9 +97,10 @@ def length_control(
 
     found = cluster_bootstrap(outcomes.prompts, statistic, samples=samples, seed=seed)
     controlled, effect = found.intervals(level)
-    several = found.clusters > 1
-    spread = float(model.predict(known)[0].std(ddof=1) / outcomes.better.size**0.5) if several else None
-    error = float(found.standard_error()[0]) if several else None
+    if not is_enough(outcomes.better, outcomes.prompts):
+        return LengthControl(plain, without_ends(controlled), without_ends(effect), None, None, len(others))
+    spread = float(model.predict(known)[0].std(ddof=1) / outcomes.better.size**0.5)
+    error = float(found.standard_error()[0])
     return LengthControl(plain, controlled, effect, error, spread, len(others))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seralign.errors import ConfigError
-from seralign.evaluation.bootstrap import cluster_bootstrap
+from seralign.evaluation.bootstrap import cluster_bootstrap, is_enough, without_ends
 from seralign.intervals import Interval, finite, share_interval
 
 # Wins that each side of a compared pair is given before the fit. One half removes most of the bias of log-odds (Haldane
@@ -61,7 +61,8 @@ def ratings(
     """Strengths of all policies by Bradley and Terry's model, the strongest first.
 
     A probability counts as that share of a win, so one half is a tie. Intervals are a bootstrap over prompts: the model
-    is fitted again to each sample.
+    is fitted again to each sample. A policy with too few wins, losses or prompts for one has a rating without an
+    interval (``seralign.evaluation.bootstrap.is_enough``).
 
     Args:
         first: Name of the policy of the first response [N].
@@ -102,10 +103,12 @@ def ratings(
         return found
 
     intervals = cluster_bootstrap(prompts, fit, samples=samples, seed=seed).intervals(level)
-    taken = np.bincount(own, minlength=count) + np.bincount(other, minlength=count)
+    asked = np.asarray(prompts, object)
     found = []
     for place, name in enumerate(names):
-        strength, rate = (_of(interval, int(taken[place])) for interval in intervals[place::count])
+        outcomes = np.concatenate([better[own == place], 1 - better[other == place]])
+        enough = is_enough(outcomes, np.concatenate([asked[own == place], asked[other == place]]))
+        strength, rate = (_of(interval, outcomes.size, enough) for interval in intervals[place::count])
         found.append(Rating(name, strength, rate))
     return sorted(found, key=lambda rating: -rating.strength.mean)
 
@@ -188,6 +191,7 @@ def _bradley_terry(won: np.ndarray) -> np.ndarray:
     return np.log(fitted.scores.sort_index().to_numpy())
 
 
-def _of(interval: Interval | None, n: int) -> Interval:
-    assert interval is not None
-    return Interval(interval.mean, interval.low, interval.high, n)
+def _of(interval: Interval | None, n: int, enough: bool) -> Interval:
+    found = interval if enough else without_ends(interval)
+    assert found is not None
+    return Interval(found.mean, found.low, found.high, n)

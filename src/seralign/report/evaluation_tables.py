@@ -70,6 +70,12 @@ def notes(figures: EvaluationFigures) -> list[str]:
     said = ["A tie counts one half of a win. All intervals are 95%, over prompts."]
     if any(one.length_controlled is not None for one in figures.pairs):
         said.append("Length-controlled: the win rate if all answers were equally long, in characters.")
+    bootstrapped = [one.length_controlled for one in figures.pairs] + [one.strength for one in figures.ratings]
+    if any(one is not None and one.low is None for one in bootstrapped):
+        said.append(
+            "Length-controlled win rates and ratings without an interval: there are fewer than 10 prompts, or fewer "
+            "than 2 wins or 2 losses, which is too few for one. Read the interval of the win rate instead."
+        )
     if any(one.position_bias is not None for one in figures.pairs):
         said.append(
             "Position bias: percentage points that the answer shown first gains over one half; asking both orders "
