@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "servers": {"errors", "checks", "config", "progress"},
     "sampling": MIDDLE | {"servers"},
     "training": MIDDLE,
-    "evaluation": LOW | {"intervals", "policy", "servers", "rewards"},
+    "evaluation": LOW | {"intervals", "policy", "servers", "rewards", "data"},
     "preferences": LOW | {"data", "evaluation", "rewards", "intervals", "tables"},
     "laboratory": MIDDLE | {"evaluation"},
     "report": BASE | {"runs", "tables", "intervals", "harm"},

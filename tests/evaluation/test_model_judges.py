@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, GenerationConfig
 
 from seralign.config import PolicyConfig
-from seralign.errors import ConfigError, ModelError
+from seralign.errors import ConfigError, DataError, ModelError
 from seralign.evaluation.judges import Comparison, make_judge, scoring
 from seralign.evaluation.win_rates import decide
 from seralign.policy.load import load_model
 from seralign.records import Prompt
+from seralign.rewards.texts import scored_tokens
 from seralign.runs.results import Results
 
 TEXTS = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w3", "w1 w2"), ("w8 w9", "w10")]
 COMPARISONS = [
-    Comparison(Prompt(str(at % 2), f"w2{at % 2} w3", (1,)), first, second) for at, (first, second) in enumerate(TEXTS)
+    Comparison(Prompt(str(at % 2), f"w2{at % 2} w3 ", (1,)), first, second) for at, (first, second) in enumerate(TEXTS)
 ]
 
 
@@ -103,20 +104,48 @@ def test_the_implicit_reward_is_beta_times_the_log_ratio(tmp_path: Path, results
     )
 
 
-def test_messages_are_rendered_by_the_models_own_template(reward_model: Path, tmp_path: Path) -> None:
-    template = "{% for m in messages %}w40 {{ m.content }} {% endfor %}{% if add_generation_prompt %}w41{% endif %}"
+def read(judge: Any, prompt: Prompt, response: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    (found,) = scored_tokens(judge._model.encoder, [scoring._example(judge._model, prompt, response)])
+    return found
+
+
+def test_conversations_are_read_as_in_training(reward_model: Path) -> None:
+    """By the model's own template, which ends a turn with a token of its own, not the tokenizer's end token."""
     tokenizer = tiny.make_tokenizer()
-    tokenizer.chat_template = template
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}w40 {{ m.content }} {% else %}w41 {{ m.content }} w42 "
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}w41 {% endif %}"
+    )
     before = make_judge("reward_model", {"model": str(reward_model)}, None).identity
     tokenizer.save_pretrained(reward_model)
+    GenerationConfig(eos_token_id=ids("w42")).save_pretrained(reward_model)
     try:
         judge: Any = make_judge("reward_model", {"model": str(reward_model)}, None)
         assert judge.identity != before
         message = json.dumps([{"role": "user", "content": "w7"}])
-        found = scoring._tokens(judge._model, Prompt("p", "<|user|> w7", (1,), messages=message), "w8")
+        found = read(judge, Prompt("p", "<|user|> w7", (1,), messages=message), "w8")
+        of_text = read(judge, Prompt("p", "w7", ()), "w8")
+        of_read_text = read(judge, Prompt("p", "w7 ", (1,)), "w8")
+        empty = read(judge, Prompt("p", "w7", ()), "")
     finally:
         with_tokenizer(reward_model)
-    assert found == (ids("w40 w7 w41"), [*ids("w8"), tiny.EOS])
+        (reward_model / "generation_config.json").unlink()
+    assert found == (tuple(ids("w40 w7 w41")), tuple(ids("w8 w42")))
+    assert of_text == found, "a prompt that no policy has read is what a user says"
+    assert of_read_text == (tuple(ids("w7")), (*ids("w8"), tiny.EOS))
+    assert empty == (tuple(ids("w40 w7 w41")), (tiny.EOS,))
+
+
+def test_a_template_that_fails_is_one_error(reward_model: Path) -> None:
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no conversations') }}"
+    tokenizer.save_pretrained(reward_model)
+    try:
+        judge = make_judge("reward_model", {"model": str(reward_model)}, None)
+        with pytest.raises(ModelError, match=r"fails for every conversation.*no conversations"):
+            list(judge.judge([Comparison(Prompt("p", "w7", ()), "w8", "w9")]))
+    finally:
+        with_tokenizer(reward_model)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,6 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_response_that_is_too_long_is_one_error(reward_model: Path) -> None:
     judge = make_judge("reward_model", {"model": str(reward_model)}, None)
-    long = Comparison(Prompt("p", "w1", (1,)), "w2 " * 100_000, "w3")
-    with pytest.raises(ModelError, match=r"takes at most \d+ tokens, and a prompt with a response has 100002"):
+    long = Comparison(Prompt("p", "w1 ", (1,)), "w2 " * 100_000, "w3")
+    with pytest.raises(DataError, match=r"response too long \(the model takes at most \d+ tokens"):
         list(judge.judge([long]))

@@ -90,7 +90,7 @@ def test_too_few_outcomes_give_no_interval(better: list[float], has_interval: bo
 
 
 def test_wins_on_one_prompt_are_one_win() -> None:
-    """A policy that wins four times on one of 20 prompts has a single win, so no interval; the others are not harmed."""
+    """A policy that wins four times on one of 20 prompts has a single win, so no interval; the others have theirs."""
     first, second, better, prompts = compare([0.0, 0.0], 20, 3)
     more = [str(at) for at in range(20) for _ in range(4)]
     won = np.repeat([1.0] + [0.0] * 19, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -54,6 +55,11 @@ def test_what_the_page_says() -> None:
     assert text.count("75.0% (50.0 to 90.0)") == 2 * (1 + 3), "a drawing and three columns of each pair"
     assert "+10.0 (+0.0 to +20.0)" in text
     assert "6 requests: 600 tokens of questions and 60 of answers, which cost 0.125; 1 request without" in text
+    assert "without an interval" not in text
+    alone = dataclasses.replace(pair("a", "b"), length_controlled=Interval(0.016, None, None, 4))
+    few = render(dataclasses.replace(FIGURES, pairs=(alone,)), PROMPTS, CONFIGURATION, "mine")
+    assert "1.6%" in few
+    assert "without an interval: there are fewer than 10 prompts" in few
     assert '<path d="M50.0 4H90.0" class="ends"/><path d="M75.0 1v6" class="mean"/>' in text
     assert "bold</b>" not in text, "texts are only in the packed block"
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from seralign.errors import ModelError
+from seralign.errors import DataError, ModelError
 from seralign.policy.quiet import quiet_transformers
 from seralign.rewards.reward_model import RewardModel, ensemble_rewards, open_reward_model
 from seralign.runs.cache import LogpCache
@@ -50,6 +50,18 @@ def test_conversations_are_scored_at_the_end_token_of_the_template(folder: Path)
 def test_texts_are_scored_as_they_are(folder: Path) -> None:
     found = open_reward_model(str(folder), "key").score(["<s>x: ", "<s>x: "], ["yes", "no"])
     np.testing.assert_allclose(found, by_transformers(folder, ["<s>x: yes</s>", "<s>x: no</s>"]), rtol=1e-4, atol=1e-5)
+
+
+def test_long_texts_are_scored_whole_or_refused(folder: Path) -> None:
+    """The model has 1024 positions, and a token is a character. Nothing is cut without a word."""
+    model, long = open_reward_model(str(folder), "key"), "apple " * 160
+    found = model.score([f"<s>stone{long}"], ["yes"])
+    np.testing.assert_allclose(found, by_transformers(folder, [f"<s>stone{long}yes</s>"]), rtol=1e-4, atol=1e-5)
+    says = r"^key: response 1 cannot be scored: {} too long \(the model takes at most 1024 tokens\)"
+    with pytest.raises(DataError, match=says.format("response")):
+        model.score(["<s>x", f"<s>{long}"], ["yes", "a" * 80])
+    with pytest.raises(DataError, match=says.format("prompt")):
+        model.score(["<s>x", f"<s>{long}{long}"], ["yes", "no"])
 
 
 def test_identity_is_that_of_weights_and_tokenizer(folder: Path, tmp_path: Path) -> None:

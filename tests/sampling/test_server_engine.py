@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -24,15 +26,23 @@ from fake_server import FakeServer, Scripted, fake_server
 from model_server import ModelServer
 
 from seralign.config import PolicyConfig, SamplingConfig
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, ModelError
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model, load_tokenizer
 from seralign.records import Candidate, Prompt
 from seralign.runs.results import Results
-from seralign.sampling import SampledPolicy, answering, candidates_of, make_sampler, params_of, sample_candidates
+from seralign.sampling import (
+    SampledPolicy,
+    answering,
+    candidates_of,
+    connecting,
+    make_sampler,
+    params_of,
+    sample_candidates,
+)
 from seralign.sampling.fitting import EMPTY, LONG, PROMPT, TEXT, UNKNOWN, make_fitting
 from seralign.sampling.probe import Own, departure
-from seralign.sampling.wire import Choice, Question, Reply
+from seralign.sampling.wire import Choice, Question, Reply, Way
 from seralign.servers import client as client_module
 from seralign.servers.usage import Usage
 
@@ -185,6 +195,22 @@ def test_a_server_with_other_weights_is_refused(
     assert not script.sampled
 
 
+@pytest.mark.parametrize(("second", "passes"), [(-0.5, True), (math.nan, False), (-0.52, False)])
+def test_log_probabilities_of_every_prompt_must_agree(
+    second: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first prompt agrees exactly; a difference that is not a number is none that passes."""
+    row = torch.tensor([[-0.5, -0.9327521]])
+    own = [Own(Prompt(name, name, (1,)), (0,), row) for name in "ab"]
+    monkeypatch.setattr(connecting, "_logps", lambda *_: [[-0.5], [second]])
+    monkeypatch.setattr(connecting, "_served", lambda *_: "m")
+    client: Any = SimpleNamespace(settings=SimpleNamespace(url="http://x"))
+    policy: Any = SimpleNamespace(name="round 1", source="folder", dtype="float32")
+    refused = pytest.raises(ConfigError, match=r"log-probabilities differ by (nan|0\.02) nats a token")
+    with nullcontext() if passes else refused:
+        connecting.prove(client, Way("m", "vllm", "tokens"), policy, own, [], None, "key")
+
+
 def test_text_that_does_not_fit_is_dropped_and_counted(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -322,6 +348,9 @@ def test_answers_of_conversations_end_as_the_chat_template_ends_them() -> None:
     ends = frozenset({tiny.EOS, WORDS["w2"]})
     assert make_fitting(tokenizer, ends, chat=True).end == WORDS["w2"]
     assert make_fitting(tokenizer, ends, chat=False).end == tiny.EOS
+    tokenizer.chat_template = "{{ raise_exception('no conversations') }}"
+    with pytest.raises(ModelError, match=r"fails for every conversation.*no conversations"):
+        make_fitting(tokenizer, ends, chat=True)
 
 
 # --- whose weights

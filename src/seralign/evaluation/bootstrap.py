@@ -147,9 +147,9 @@ def is_enough(better: np.ndarray, prompts: Sequence[str] | np.ndarray) -> bool:
     """Whether outcomes are enough for a bootstrap interval of a figure that is computed from them.
 
     Samples hold only outcomes that were observed. If a policy lost on all of 4 prompts, it loses in every sample, and
-    the interval has hardly any width, whatever the policy is. So at least ``LEAST_PROMPTS`` prompts are needed, of which
-    at least ``LEAST_WINS`` are won and as many lost; a prompt with several outcomes counts by their mean, and a tie as
-    half of each. Outcomes that are equal on all prompts, such as ties alone, are not enough either.
+    the interval has hardly any width, whatever the policy is. So at least ``LEAST_PROMPTS`` prompts are needed, of
+    which at least ``LEAST_WINS`` are won and as many lost; a prompt with several outcomes counts by their mean, and a
+    tie as half of each. Outcomes that are equal on all prompts, such as ties alone, are not enough either.
 
     Args:
         better: Outcomes in [0, 1] [N].

@@ -100,7 +100,9 @@ def best_of(config: BestOfConfig) -> BestOfFigures:
             if config.reward is not None:
                 reward = implicit_reward(config.reward, config.reference, reader, config.model)
             scorer = None if config.scorer is None else StoredScorer(load_scorer(config.scorer, "scorer"), results)
-            judge = None if config.judge is None else make_judge(config.judge, config.judge_options, scorer, "judge")
+            judge = None
+            if config.judge is not None:
+                judge = make_judge(config.judge, config.judge_options, scorer, "judge", results)
             limit = None if policy.config is None or config.sampling.max_new_tokens else policy.config.answer_tokens
             answered = list(
                 sample_answers(

@@ -17,26 +17,24 @@ import pyarrow as pa
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from seralign.config import DataConfig, PolicyConfig
+from seralign.config import PolicyConfig
 from seralign.data.content import Chat, Unencoded
-from seralign.data.tokens import EMPTY_RESPONSE, Encoder, make_encoder
-from seralign.errors import DataError, ModelError
+from seralign.data.tokens import Encoder
+from seralign.errors import ModelError
 from seralign.policy.abilities import packed_length
 from seralign.policy.admission import check_kind
 from seralign.policy.bases import on_its_base
 from seralign.policy.heads import REWARD
 from seralign.policy.identity import ADAPTER_SETTINGS, PolicySource, fetch, finite_digest
-from seralign.policy.load import end_tokens, load_model, load_tokenizer
-from seralign.policy.settings import model_settings, positions
+from seralign.policy.load import load_model, load_tokenizer
 from seralign.records import content_id
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps
 from seralign.rewards.responses import Responses
+from seralign.rewards.texts import scored_tokens, text_encoder
 from seralign.runs.cache import LogpCache
 from seralign.runs.layout import MANIFEST, RESULT
 
 _TOKENS_PER_PACK = 4096
-# Longest text that is scored, if the model's settings do not say.
-_LONGEST = 32768
 # So many different responses with one and the same reward are no coincidence.
 _CONSTANT = 4
 
@@ -99,9 +97,13 @@ class RewardModel:
 
         Raises:
             ModelError: a reward is NaN or infinite, all rewards are the same, or the tokenizer has no chat template.
-            DataError: a prompt has no tokens.
+            DataError: a prompt has no tokens, or a prompt with its response is longer than the model's window.
         """
-        sequences = self._encoded(prompts, responses)
+        examples = [
+            _example(prompt, response, f"{self.key}: response {number}")
+            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        ]
+        sequences = scored_tokens(self._encoder, examples)
         columns = {
             "prompt_ids": pa.array([prompt for prompt, _ in sequences], pa.list_(pa.int32())),
             "response_ids": pa.array([[response] for _, response in sequences], pa.list_(pa.list_(pa.int32()))),
@@ -148,30 +150,7 @@ class RewardModel:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        window = min(positions(model_settings(self.source, self.loading)), _LONGEST)
-        data = DataConfig(max_length=window)
-        return make_encoder(self.tokenizer, data, end_tokens(self.source, self.tokenizer))
-
-    def _encoded(
-        self, prompts: Sequence[Chat | str], responses: Sequence[str]
-    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """(prompt ids, response ids). An empty response is its end token alone."""
-        ends, found = (self.tokenizer.eos_token_id,), []
-        examples = [
-            _example(prompt, response, f"{self.key}: response {number}")
-            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-        ]
-        for example, encoded in zip(examples, self._encoder.encode(examples), strict=True):
-            if encoded == EMPTY_RESPONSE:
-                (alone,) = self._encoder.encode([Unencoded(example.prompt, (), example.where)])
-                encoded = alone
-                if not isinstance(encoded, str):
-                    found.append((encoded.prompt_ids, ends))
-                    continue
-            if isinstance(encoded, str):
-                raise DataError(f"{example.where} cannot be scored: {encoded}")
-            found.append((encoded.prompt_ids, encoded.response_ids[0]))
-        return found
+        return text_encoder(self.source, self.loading, self.tokenizer)
 
 
 def _example(prompt: Any, response: str, where: str) -> Unencoded:

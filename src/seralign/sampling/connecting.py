@@ -112,8 +112,9 @@ def prove(
     told = _logps(client, way, own) if way.mode == "tokens" else None
     if told is not None:
         pairs = zip(own, told, strict=True)
-        worst = max(one.mean_difference(logps) for one, logps in pairs)
-        why = f"log-probabilities differ by {worst:.3g} nats a token" if not worst <= limit else None
+        # A difference that is not a number is none that passes.
+        far = [difference for one, logps in pairs if not (difference := one.mean_difference(logps)) <= limit]
+        why = f"log-probabilities differ by {max(far):.3g} nats a token" if far else None
     else:
         given = zip(own, replies, strict=True)
         found = (departure(policy, one, reply.choices[0], limit) for one, reply in given)

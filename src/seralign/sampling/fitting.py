@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from seralign.config import DataConfig
+from seralign.data.content import Unencoded
+from seralign.data.rendering import Rendered
+from seralign.data.templates import render
 from seralign.policy.sampling import known_ids
 from seralign.records import Candidate
 from seralign.sampling.wire import Choice, Question, Reply
@@ -84,7 +88,9 @@ def make_fitting(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int],
     eos = tokenizer.eos_token_id
     end = eos if isinstance(eos, int) and eos in end_tokens else min(end_tokens)
     if chat and len(end_tokens) > 1 and tokenizer.chat_template is not None:
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        # Templates come with a model, so this one runs in a process with limited time and memory.
+        turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+        (found,) = render(tokenizer, [Unencoded(turns, (), "a conversation")], DataConfig())
+        text = found.prompt if isinstance(found, Rendered) else ""
         end = next((token for token in reversed(encode(tokenizer, text)) if token in end_tokens), end)
     return Fitting(tokenizer, end)

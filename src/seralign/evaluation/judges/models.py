@@ -98,7 +98,8 @@ class RewardModelJudge:
         """See ``seralign.evaluation.judges.Judge.judge``.
 
         Raises:
-            ModelError: the model cannot be loaded, or a response is too long for it.
+            DataError: a prompt cannot be read, or is too long with its response.
+            ModelError: the model cannot be loaded.
         """
         asked = list(comparisons)
         rewards = score(self._model, self._model, responses_of(asked), self._results)
@@ -143,7 +144,8 @@ class ImplicitJudge:
 
         Raises:
             ConfigError: the models have different tokenizers.
-            ModelError: a model cannot be loaded, or a response is too long for it.
+            DataError: a prompt cannot be read, or is too long with its response.
+            ModelError: a model cannot be loaded.
         """
         asked = list(comparisons)
         responses = responses_of(asked)

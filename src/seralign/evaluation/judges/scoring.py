@@ -13,16 +13,19 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from seralign.config import PolicyConfig
+from seralign.data.content import Inputs, Unencoded
+from seralign.data.tokens import Encoder
 from seralign.errors import ModelError
 from seralign.evaluation.judges.base import Comparison
 from seralign.policy.abilities import abilities
 from seralign.policy.heads import Head
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.load import load_model, load_tokenizer
 from seralign.policy.packing import make_batch
 from seralign.policy.settings import model_settings, positions
 from seralign.progress import bar
 from seralign.records import Prompt, content_id
+from seralign.rewards.texts import scored_tokens, text_encoder
 from seralign.runs.results import Results, result_key
 
 Scored = tuple[Prompt, str]
@@ -68,10 +71,9 @@ class ScoringModel:
         return self.tokenizer.get_vocab()
 
     @cached_property
-    def end(self) -> int:
-        """The token that ends a response."""
-        own = self.tokenizer.eos_token_id
-        return own if isinstance(own, int) else min(end_tokens(self.source, self.tokenizer))
+    def encoder(self) -> Encoder:
+        """Reads prompts and responses as in training."""
+        return text_encoder(self.source, PolicyConfig(), self.tokenizer)
 
 
 def responses_of(comparisons: Iterable[Comparison]) -> list[Scored]:
@@ -98,9 +100,13 @@ def score(
         results: Where scores are stored.
 
     Raises:
-        ModelError: the model cannot be loaded, a response is too long for it, or a score is not finite.
+        DataError: a prompt cannot be read, or is too long with its response.
+        ModelError: the model cannot be loaded, or a score is not finite.
     """
-    tokens = {one: _tokens(reader, *one) for one in responses}
+    read = scored_tokens(reader.encoder, [_example(reader, *one) for one in responses])
+    tokens: dict[Scored, Tokens] = {
+        one: (list(ids), list(own)) for one, (ids, own) in zip(responses, read, strict=True)
+    }
     kind = [model.head.name, model.digest, model.dtype]
     keys = {one: result_key("model score", [*kind, *tokens[one]]) for one in responses}
     stored = {} if results is None else dict(results.get(list(dict.fromkeys(keys.values()))))
@@ -124,19 +130,21 @@ def score(
     return {one: stored[key] for one, key in keys.items()}
 
 
-def _tokens(model: ScoringModel, prompt: Prompt, response: str) -> Tokens:
-    """Token ids of prompt and response. Messages are rendered by the model's own chat template, if it has one."""
-    tokenizer = model.tokenizer
-    if prompt.messages is not None and tokenizer.chat_template is not None:
-        inputs = {} if prompt.template_inputs is None else json.loads(prompt.template_inputs)
-        inputs |= inputs.pop("chat_template_kwargs", {})
-        messages = json.loads(prompt.messages)
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **inputs)
-        ids = tokenizer(str(text), add_special_tokens=False)["input_ids"]
-    else:
-        ids = tokenizer(prompt.text)["input_ids"]
-    own = tokenizer(response, add_special_tokens=False)["input_ids"]
-    return list(ids), [*own, model.end]  # pyright: ignore[reportArgumentType, reportReturnType]
+def _example(model: ScoringModel, prompt: Prompt, response: str) -> Unencoded:
+    """What the model reads: a conversation, if it has a chat template; else the prompt's text.
+
+    A prompt of text alone that no policy has read yet (it has no token ids) is what a user says.
+    """
+    where = f"{model.source}: a response to the prompt {prompt.prompt_id}"
+    templated = model.tokenizer.chat_template is not None
+    if not templated or (prompt.messages is None and prompt.ids):
+        return Unencoded(prompt.text, (response,), where)
+    own = [{"role": "user", "content": prompt.text}] if prompt.messages is None else json.loads(prompt.messages)
+    given = {} if prompt.template_inputs is None else json.loads(prompt.template_inputs)
+    inputs = Inputs(
+        tuple(given.get("tools", ())), tuple(given.get("documents", ())), given.get("chat_template_kwargs", {})
+    )
+    return Unencoded(tuple(own), (({"role": "assistant", "content": response},),), where, inputs)
 
 
 def _packs(todo: dict[bytes, Tokens], budget: int) -> Iterator[list[bytes]]:
