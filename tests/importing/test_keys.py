@@ -24,6 +24,9 @@ from seralign.importing.trl_keys import LEFT as TRL_LEFT
 
 LEAST: dict[str, dict[str, Any]] = {
     "trl": {"model_name_or_path": "m", "dataset_name": "d"},
+    "trl-cpo": {"model_name_or_path": "m", "dataset_name": "d"},
+    "trl-orpo": {"model_name_or_path": "m", "dataset_name": "d"},
+    "trl-kto": {"model_name_or_path": "m", "dataset_name": "d"},
     "axolotl": {"base_model": "m", "rl": "dpo", "datasets": [{"path": "p.jsonl"}], "learning_rate": 1e-5},
     "llamafactory": {"model_name_or_path": "m", "stage": "dpo", "dataset": "d", "template": "qwen"},
 }
@@ -78,6 +81,11 @@ def test_every_field_of_trl_has_an_outcome() -> None:
 KNOWN = {
     "trl": [*TRL_LEFT, *TRL_IDLE, "beta", "loss_type", "max_length", "ld_alpha", "eval_strategy", "eval_steps",
             "use_peft", "lora_r", "bf16", "fp16", "warmup_steps", "warmup_ratio", "save_strategy", "report_to"],
+    "trl-cpo": ["bf16", "cpo_alpha", "simpo_gamma", "alpha", "loss_type", "label_smoothing", "beta", "max_length",
+                "eval_strategy", "use_peft", "is_encoder_decoder", "generate_during_eval", "max_completion_length"],
+    "trl-orpo": ["beta", "max_length", "padding_value", "eval_strategy", "use_peft", "warmup_steps", "save_strategy"],
+    "trl-kto": ["desirable_weight", "undesirable_weight", "loss_type", "beta", "max_length", "sync_ref_model",
+                "ref_model_sync_steps", "precompute_ref_log_probs", "train_sampling_strategy", "eval_strategy"],
     "axolotl": [*AXOLOTL_LEFT, *AXOLOTL_IDLE, "adapter", "rl_beta", "simpo_gamma", "cpo_alpha", "val_set_size",
                 "kto_desirable_weight", "rl",
                 "batch_size", "micro_batch_size", "evals_per_epoch", "sequence_len", "rpo_alpha", "trl", "float16"],
@@ -163,7 +171,11 @@ def test_what_cannot_be_carried_is_an_error(tmp_path: Path, tool: str, values: d
         ("beta: !!python/object/apply:os.system ['x']\n", "the tag tag:yaml.org,2002:python/object/apply:os.system"),
         ("- beta\n", "a configuration is a mapping of keys to values, found list"),
         ("", "a configuration is a mapping of keys to values, found an empty file"),
-        ("seed: 1\n", "it is not clear which tool this is for; say so with --from trl or axolotl or llamafactory"),
+        (
+            "seed: 1\n",
+            "it is not clear which tool this is for; say so with --from trl or trl-cpo or trl-orpo or "
+            "trl-kto or axolotl or llamafactory",
+        ),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, says: str) -> None:
@@ -172,7 +184,7 @@ def test_broken_files(tmp_path: Path, text: str, says: str) -> None:
     assert says in str(refused.value)
 
 
-@pytest.mark.parametrize("tool", list(TOOLS))
+@pytest.mark.parametrize("tool", ["trl", "axolotl", "llamafactory"])
 def test_the_tool_is_recognised_by_its_keys(tmp_path: Path, tool: str) -> None:
     names = {"trl": trl.NAME, "axolotl": axolotl.NAME, "llamafactory": llamafactory.NAME}
     assert import_config(write(tmp_path, LEAST[tool])).tool == names[tool]

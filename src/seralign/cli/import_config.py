@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> None:
     parser = Parser(
         "seralign import-config",
         usage="seralign import-config FILE [options] [--key value ...]",
-        description="Turn a configuration of TRL (trl dpo), axolotl or LLaMA-Factory into one that seralign train "
-        "reads, with comments. Standard error says which keys were left out and why, and which have another meaning "
-        "(docs/importing.md).",
+        description="Turn a configuration of TRL (DPO, CPO, ORPO, KTO), axolotl or LLaMA-Factory into one that "
+        "seralign train reads, with comments. Standard error says which keys were left out and why, and which have "
+        "another meaning (docs/importing.md).",
         epilog="Every key of seralign is a flag that sets it in place of the file, such as --policy.model MODEL.",
     )
     parser.add_argument("file", metavar="FILE", help="the YAML file of the other tool")

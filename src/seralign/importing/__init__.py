@@ -13,7 +13,7 @@ from typing import Any
 from seralign.config import load_config
 from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
-from seralign.importing import axolotl, llamafactory, trl
+from seralign.importing import axolotl, llamafactory, trl, trl_others
 from seralign.importing.base import Imported, Options, Outcome, Setting, Value
 from seralign.importing.writing import report, to_text
 
@@ -22,14 +22,23 @@ __all__ = ["TOOLS", "Imported", "Options", "Outcome", "Setting", "Value", "impor
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: the keys that only its configurations have, and the translation."""
+    """A tool: the keys that only its configurations have, and the translation.
+
+    A trainer of a tool shares ``own_keys`` with the tool, and is meant if the file has one of ``trainer_keys``, or one
+    of ``losses`` as its ``loss_type``.
+    """
 
     own_keys: frozenset[str]
     translate: Callable[[dict[str, Any], Options], Imported]
+    trainer_keys: frozenset[str] = frozenset()
+    losses: frozenset[str] = frozenset()
 
 
 TOOLS: dict[str, Tool] = {
     "trl": Tool(trl.OWN_KEYS, trl.translate),
+    "trl-cpo": Tool(trl.OWN_KEYS, trl_others.translate_cpo, trl_others.CPO_KEYS, trl_others.CPO_LOSSES),
+    "trl-orpo": Tool(trl.OWN_KEYS, trl_others.translate_orpo),
+    "trl-kto": Tool(trl.OWN_KEYS, trl_others.translate_kto, trl_others.KTO_KEYS, trl_others.KTO_LOSSES),
     "axolotl": Tool(axolotl.OWN_KEYS, axolotl.translate),
     "llamafactory": Tool(llamafactory.OWN_KEYS, llamafactory.translate),
 }
@@ -64,9 +73,18 @@ def _recognised(values: dict[str, Any]) -> str:
     counts = {name: len(tool.own_keys & values.keys()) for name, tool in TOOLS.items()}
     best = max(counts.values())
     found = [name for name, count in counts.items() if count == best]
-    if best == 0 or len(found) > 1:
+    tools = {TOOLS[name].own_keys for name in found}
+    if best == 0 or len(tools) > 1:
         raise ConfigError(f"it is not clear which tool this is for; say so with --from {' or '.join(TOOLS)}")
-    return found[0]
+    loss = values.get("loss_type")
+    trainers = [
+        name
+        for name in found
+        if TOOLS[name].trainer_keys & values.keys() or (isinstance(loss, str) and loss in TOOLS[name].losses)
+    ]
+    if len(trainers) > 1:
+        raise ConfigError(f"it has keys of several trainers; say which one with --from {' or '.join(trainers)}")
+    return (trainers or found)[0]
 
 
 def _overridden(imported: Imported, overrides: dict[str, Value]) -> Imported:

@@ -23,6 +23,13 @@ LEFT = arguments.LEFT | LORA_LEFT | {
     "router_aux_loss_coef": "the loss has no term for the router of a mixture of experts",
     "tools": "the column tools of a row has its tools",
 }  # fmt: skip
+OF_REFERENCE = frozenset({
+    "force_use_ref_model", "ref_model_init_kwargs", "precompute_ref_log_probs", "precompute_ref_batch_size",
+    "reference_free", "base_model_attribute_name",
+})  # fmt: skip
+"""Keys of a reference, which CPO and ORPO do not have."""
+DPO_ALONE = frozenset({"reference_free", "tools"})
+"""Keys that only ``trl dpo`` has, or had."""
 IDLE = arguments.IDLE | {
     "base_model_attribute_name": "it is found without a name",
     "bnb_4bit_quant_type": "read only with load_in_4bit",
