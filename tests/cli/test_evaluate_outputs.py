@@ -264,6 +264,13 @@ def test_plain_text_is_sent_to_be_completed(tmp_path: Path) -> None:
     assert [one.path for one in fake.asked] == ["/v1/completions"]
 
 
+def test_a_completion_without_text_is_no_output(tmp_path: Path) -> None:
+    choice = {"index": 0, "text": None, "finish_reason": "stop", "logprobs": None}
+    says = r"^policies\.a\.server: 1 of 1 prompts have no answer yet \(not an answer of the OpenAI API: .*text=None"
+    with fake_server(lambda *_: Scripted({"choices": [choice]})) as fake, pytest.raises(ConfigError, match=says):
+        served(tmp_path, fake.url, ["Say 1."], plain=True)
+
+
 def test_tools_and_settings_of_a_prompt_are_sent(tmp_path: Path) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     turns = [{"role": "user", "content": "Say 1."}]

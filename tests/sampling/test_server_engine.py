@@ -259,8 +259,12 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(folders: tuple[Pa
 
 
 @pytest.mark.parametrize(
-    "body", ["<html>", {}, {"choices": None}, {"choices": [{"index": 0, "text": None, "finish_reason": "stop"}] * 4}]
-)
+    "body",
+    [
+        "<html>", {}, {"choices": None}, {"choices": [{"index": 0, "text": None, "finish_reason": "stop"}] * 4},
+        {"choices": [None] * 4}, {"choices": ["a"] * 4}, {"choices": [{"text": "w1"}, {"index": 1, "text": "w1"}] * 2},
+    ],
+)  # fmt: skip
 def test_a_server_that_answers_garbage_is_an_error(body: Any, folders: tuple[Path, Path], tmp_path: Path) -> None:
     model = ModelServer(folders[0])
 
@@ -273,6 +277,20 @@ def test_a_server_that_answers_garbage_is_an_error(body: Any, folders: tuple[Pat
         pytest.raises(ConfigError, match=r"^bootstrap\.engine_options.*(not an answer of the OpenAI API|choices)"),
     ):
         Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS))
+
+
+@pytest.mark.parametrize("body", ["<html>", '"a"', "[]", {"data": ["a"]}, {"data": 3}])
+def test_a_server_without_a_list_of_models_is_asked_all_the_same(
+    body: Any, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = ModelServer(folders[0])
+
+    def script(asked: Any, number: int) -> Scripted:
+        return Scripted(body) if asked.path.endswith("/models") else model(asked, number)
+
+    with fake_server(script) as server:
+        found = Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS[:1]))
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize(

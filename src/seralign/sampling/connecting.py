@@ -14,6 +14,7 @@ from seralign.sampling.base import SampledPolicy
 from seralign.sampling.probe import Own, departure
 from seralign.sampling.wire import Question, Reply, Way, ask, echoed
 from seralign.servers.client import Client, ServerFailure
+from seralign.servers.troubles import reading_answer
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -185,8 +186,11 @@ def _logps(client: Client, way: Way, own: Sequence[Own]) -> list[list[float]] | 
 
 def _listed(client: Client, key: str) -> _Listed:
     def get(api: OpenAI, _: None) -> _Listed:
-        rows: Any = api.models.list().data or []
-        return _Listed(tuple((str(row.id), str(row.owned_by), str(getattr(row, "root", "") or row.id)) for row in rows))
+        # openai fails itself on a list that is no object.
+        with reading_answer("a list of models"):
+            models: Any = api.models.list().data or []
+            rows = [(str(one.id), str(one.owned_by), str(getattr(one, "root", "") or one.id)) for one in models]
+        return _Listed(tuple(rows))
 
     # Not sent again: some software has no list of models, or fails to make one.
     found = _once(Client(replace(client.settings, retries=0), key), get)
@@ -221,7 +225,8 @@ def _other(client: Client) -> Software:
 
     def get(api: OpenAI, _: None) -> Any:
         model = client.settings.model
-        return api.completions.create(model=model, prompt="a", max_tokens=1, extra_body={"no_such_field": True})
+        api.completions.create(model=model, prompt="a", max_tokens=1, extra_body={"no_such_field": True})
+        return _Echo(None)
 
     found = _once(client, get)
     strict = isinstance(found, ServerFailure) and "Unexpected fields" in found.reason

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from seralign.config.engines import Mode, Software
 from seralign.policy.sampling import SamplingParams
 from seralign.records import Prompt
-from seralign.servers.troubles import NotAnAnswer
-from seralign.servers.usage import Used
+from seralign.servers.troubles import NotAnAnswer, reading_answer
+from seralign.servers.usage import Used, reported
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -102,9 +102,13 @@ def ask(api: OpenAI, question: Question, way: Way) -> Reply:
     if len(question.indices) > 1:
         fields["n"] = len(question.indices)
     if way.mode == "messages":
-        return _chat(api.chat.completions.create(messages=_messages(question.prompt), **fields), question)
+        found = api.chat.completions.create(messages=_messages(question.prompt), **fields)
+        with reading_answer(found):
+            return _chat(found, question)
     prompt = list(question.prompt.ids) if way.mode == "tokens" else question.prompt.text.removeprefix(way.drop_bos)
-    return _completion(api.completions.create(prompt=prompt, **fields), question)
+    found = api.completions.create(prompt=prompt, **fields)
+    with reading_answer(found):
+        return _completion(found, question)
 
 
 def echoed(api: OpenAI, prompt: Sequence[int], response: Sequence[int], way: Way) -> list[float] | None:
@@ -113,9 +117,10 @@ def echoed(api: OpenAI, prompt: Sequence[int], response: Sequence[int], way: Way
         model=way.model, prompt=[*prompt, *response], max_tokens=1, temperature=0.0, echo=True, logprobs=1,
         extra_body=way.extra,
     )  # fmt: skip
-    choices: Any = found.choices
-    logprobs = choices[0].logprobs if choices else None
-    values = None if logprobs is None else logprobs.token_logprobs
+    with reading_answer(found):
+        choices: Any = found.choices
+        logprobs = choices[0].logprobs if choices else None
+        values = None if logprobs is None else logprobs.token_logprobs
     upto = len(prompt) + len(response)
     # Without an echo there is one value, that of the sampled token.
     if not isinstance(values, list) or len(values) < upto:
@@ -164,7 +169,7 @@ def _messages(prompt: Prompt) -> Any:
 
 def _completion(found: Any, question: Question) -> Reply:
     choices = [Choice(_text(one.text), _ids(one), str(one.finish_reason)) for one in _choices(found, question)]
-    return Reply(tuple(choices), found.usage)
+    return Reply(tuple(choices), reported(found))
 
 
 def _chat(found: Any, question: Question) -> Reply:
@@ -174,7 +179,7 @@ def _chat(found: Any, question: Question) -> Reply:
         apart = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
         finish = "reasoning apart from the answer" if apart else str(one.finish_reason)
         choices.append(Choice(_text(message.content or ""), _ids(one), finish))
-    return Reply(tuple(choices), found.usage)
+    return Reply(tuple(choices), reported(found))
 
 
 def _choices(found: Any, question: Question) -> list[Any]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from seralign.servers.troubles import NotAnAnswer
-from seralign.servers.usage import Used
+from seralign.servers.troubles import NotAnAnswer, reading_answer
+from seralign.servers.usage import Used, reported
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -81,17 +81,13 @@ def _reply(found: Any) -> Reply:
     Raises:
         NotAnAnswer: It is no chat completion.
     """
-    try:
-        choice, used = found.choices[0], found.usage
+    with reading_answer(found):
+        choice = found.choices[0]
         text, finish = choice.message.content, choice.finish_reason
         content = None if choice.logprobs is None else choice.logprobs.content
         tops = None
         if content:
             tops = tuple(tuple((top.token, float(top.logprob)) for top in token.top_logprobs) for token in content)
-        if used is not None and not (isinstance(used.prompt_tokens, int) and isinstance(used.completion_tokens, int)):
-            used = None
-    except (AttributeError, IndexError, TypeError, ValueError):
-        raise NotAnAnswer(str(found)) from None
     if not isinstance(text, str | None):
         raise NotAnAnswer(str(found))
-    return Reply(text or "", finish != "length", tops, used)
+    return Reply(text or "", finish != "length", tops, reported(found))

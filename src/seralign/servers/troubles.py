@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +25,15 @@ _NO_MODEL = re.compile(
 
 class NotAnAnswer(Exception):
     """The server answered with something that is not an answer of the OpenAI API. The request is sent again."""
+
+
+@contextmanager
+def reading_answer(found: object) -> Iterator[None]:
+    """Report what fails while an answer is read as ``NotAnAnswer``: ``openai`` passes on whatever JSON came."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise NotAnAnswer(str(found)) from None
 
 
 @dataclass(frozen=True, slots=True)

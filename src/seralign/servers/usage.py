@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from seralign.config.server import PricesConfig
 
@@ -49,6 +49,13 @@ class Usage:
             self.unreported + other.unreported,
             other.cost if self.cost is None else self.cost + (other.cost or 0.0),
         )
+
+
+def reported(found: Any) -> Used | None:
+    """The tokens that a response of ``openai`` reports; None if it reports none, or no whole numbers."""
+    used = getattr(found, "usage", None)
+    counts = [getattr(used, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    return used if all(isinstance(count, int) for count in counts) else None
 
 
 def usage_of(used: Used | None, prices: PricesConfig | None = None) -> Usage:

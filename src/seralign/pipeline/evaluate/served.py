@@ -15,7 +15,8 @@ from seralign.progress import bar
 from seralign.runs.results import Results, result_key
 from seralign.servers.chat import ChatSettings, Reply, chat
 from seralign.servers.client import Client, ServerFailure
-from seralign.servers.troubles import NotAnAnswer
+from seralign.servers.troubles import NotAnAnswer, reading_answer
+from seralign.servers.usage import reported
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -84,11 +85,12 @@ def _ask(api: OpenAI, request: dict[str, Any]) -> Reply:
     if "messages" in request:
         return chat(ChatSettings(**request["settings"]))(api, request["messages"])
     found: Any = api.completions.create(prompt=request["prompt"], **request["settings"])
-    try:
+    with reading_answer(found):
         choice = found.choices[0]
-        return Reply(str(choice.text), choice.finish_reason != "length", None, found.usage)
-    except (AttributeError, IndexError, TypeError):
-        raise NotAnAnswer(str(found)) from None
+        text, finish = choice.text, choice.finish_reason
+    if not isinstance(text, str):
+        raise NotAnAnswer(str(found))
+    return Reply(text, finish != "length", None, reported(found))
 
 
 def _stored(reply: Reply) -> list[Any]:
