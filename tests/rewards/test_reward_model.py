@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from seralign.errors import DataError, ModelError
+from seralign.evaluation.scorer import load_scorer
 from seralign.policy.quiet import quiet_transformers
 from seralign.rewards.reward_model import RewardModel, ensemble_rewards, open_reward_model
 from seralign.runs.cache import LogpCache
@@ -45,6 +47,19 @@ def test_conversations_are_scored_at_the_end_token_of_the_template(folder: Path)
     found = open_reward_model(str(folder), "key").score([PROMPT] * 4, ANSWERS)
     np.testing.assert_allclose(found, by_transformers(folder, texts), rtol=1e-4, atol=1e-5)
     assert np.ptp(found) > 0.1
+
+
+def test_a_scorer_reads_the_files_that_are_there_now(tmp_path: Path) -> None:
+    """It is kept in memory, but not when another model was trained in its folder."""
+    save_reward_model(tmp_path / "model", CHAT_TEMPLATE)
+    first = load_scorer(f"reward_model:{tmp_path / 'model'}", "scorer")
+    assert load_scorer(f"reward_model:{tmp_path / 'model'}", "scorer").function is first.function
+    before = first.function(["Hi"] * 4, ANSWERS).tolist()
+    shutil.rmtree(tmp_path / "model")
+    save_reward_model(tmp_path / "model", CHAT_TEMPLATE, seed=1)
+    second = load_scorer(f"reward_model:{tmp_path / 'model'}", "scorer")
+    assert second.digest != first.digest
+    assert second.function(["Hi"] * 4, ANSWERS).tolist() != before
 
 
 def test_texts_are_scored_as_they_are(folder: Path) -> None:

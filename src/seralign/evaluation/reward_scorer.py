@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,13 +48,16 @@ def prompt_of(model: RewardModel, text: str, rendered: bool) -> Any:
     return ({"role": "user", "content": text},)
 
 
-@cache
 def reward_function(name: str, key: str, rendered: bool) -> RewardFunction:
-    """The function of the reward model ``name``.
+    """The function of the reward model ``name``. It is loaded once, as long as its files stay the same.
 
     Raises:
         ModelError: there is none; the message begins with the key.
     """
     from seralign.rewards.reward_model import open_reward_model
 
-    return RewardFunction(open_reward_model(name, key), rendered)
+    model = open_reward_model(name, key)
+    return _kept.setdefault((key, model.identity, rendered), RewardFunction(model, rendered))
+
+
+_kept: dict[tuple[str, str, bool], RewardFunction] = {}
