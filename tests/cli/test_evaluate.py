@@ -279,6 +279,13 @@ def test_the_folder_of_another_evaluation(change: dict[str, Any], message: str, 
         evaluate(evaluate_config(evaluation | change), length)
 
 
+def test_a_policy_with_the_name_of_a_free_setting_binds_the_folder(evaluation: dict[str, Any]) -> None:
+    given = evaluation["policies"]
+    evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["a"]}}), length)
+    with pytest.raises(StoreError, match=r"policies\.url"):
+        evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["b"]}}), length)
+
+
 def test_a_folder_with_something_else(evaluation: dict[str, Any]) -> None:
     Path(evaluation["out"]).mkdir()
     (Path(evaluation["out"]) / "notes.txt").write_text("mine", encoding="utf-8")

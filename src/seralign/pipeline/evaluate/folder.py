@@ -90,8 +90,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _bound(values: dict[str, Any]) -> dict[str, Any]:
     """The configuration that the folder is bound to."""
-    bound = {key: _without_free(values[key]) for key in ("judge_options", "policies")}
-    return values | bound
+    # A policy may be named like such a setting.
+    policies = {
+        name: policy | {"server": _without_free(policy["server"])} for name, policy in values["policies"].items()
+    }
+    return values | {"judge_options": _without_free(values["judge_options"]), "policies": policies}
 
 
 def _without_free(values: Any) -> Any:
