@@ -19,7 +19,7 @@ from forked import ends_by_itself
 import seralign
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
-from seralign.errors import ConfigError, StoreError
+from seralign.errors import ConfigError, ModelError, StoreError
 from seralign.evaluation.difficulty import Outcomes
 from seralign.evaluation.length_control import length_control
 from seralign.intervals import share_interval
@@ -284,6 +284,29 @@ def test_a_policy_with_the_name_of_a_free_setting_binds_the_folder(evaluation: d
     evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["a"]}}), length)
     with pytest.raises(StoreError, match=r"policies\.url"):
         evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["b"]}}), length)
+
+
+def test_an_unfinished_evaluation_may_change_its_configuration(
+    evaluation: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_number(prompts: list[str], responses: list[str]) -> list[float]:
+        return [float("nan")] * len(responses)
+
+    with pytest.raises(ConfigError, match="scores must be finite"):
+        evaluate(evaluate_config(evaluation | {"seed": 3}), no_number)
+    figures = evaluate(evaluate_config(evaluation), length).figures
+    told = " ".join(capsys.readouterr().err.split())
+    assert "configuration of the unfinished evaluation has changed: seed was 3, now 0" in told
+    with pytest.raises(StoreError, match="holds an evaluation of another configuration: seed was 0, now 3"):
+        evaluate(evaluate_config(evaluation | {"seed": 3}), length)
+    fresh = evaluate(evaluate_config(evaluation | {"out": f"{evaluation['out']}-fresh"}), length).figures
+    assert figures == fresh
+
+
+def test_a_policy_that_is_not_there_names_its_key(evaluation: dict[str, Any]) -> None:
+    evaluation["policies"]["a"] = {"model": "/no/such/folder"}
+    with pytest.raises(ModelError, match=r"^policies\.a\.model: .*/no/such/folder"):
+        evaluate(evaluate_config(evaluation), length)
 
 
 def test_a_folder_with_something_else(evaluation: dict[str, Any]) -> None:

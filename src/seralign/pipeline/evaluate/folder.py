@@ -12,6 +12,7 @@ from seralign.config.load import plain_values
 from seralign.errors import StoreError
 from seralign.pipeline.evaluate.outputs import Outputs
 from seralign.pipeline.evaluate.prompts import Question
+from seralign.progress import say
 from seralign.runs.files import write_table
 from seralign.runs.layout import LOCK
 from seralign.runs.manifest import differences
@@ -21,6 +22,8 @@ from seralign.runs.sealed import read_sealed, write_sealed
 FORMAT = 1
 EVALUATION = "evaluation.json"
 OUTPUTS = "outputs.parquet"
+# Written last: a folder that has it is a finished evaluation.
+RESULTS = "results.json"
 # Settings that change how a server is reached and what may be spent on it, and not what it answers.
 _FREE = frozenset(
     {
@@ -40,20 +43,27 @@ _FREE = frozenset(
 def open_folder(root: Path, config: EvaluateConfig) -> None:
     """Open the folder of an evaluation for work, or create it.
 
+    An unfinished evaluation may change its configuration: what is stored is keyed by its content, so that answers and
+    verdicts that the change does not concern are used again.
+
     Raises:
-        StoreError: the folder contains something else, or an evaluation of another configuration (names the keys).
+        StoreError: the folder contains something else, or a finished evaluation of another configuration (names the
+            keys).
     """
     values = _bound({key: value for key, value in plain_values(config).items() if key != "out"})
     path = root / EVALUATION
     if path.exists():
         before = _read(path)
-        if changed := differences(before["config"], values):
+        changed = differences(before["config"], values)
+        if not changed:
+            return
+        if (root / RESULTS).exists():
             raise StoreError(
                 f"{root} holds an evaluation of another configuration: {'; '.join(changed)}. "
                 "Use the configuration that it began with, or another folder (out)"
             )
-        return
-    if root.is_dir() and any(entry.name not in (LOCK, f"{EVALUATION}.tmp") for entry in root.iterdir()):
+        say(f"{root}: the configuration of the unfinished evaluation has changed: {'; '.join(changed)}")
+    elif root.is_dir() and any(entry.name not in (LOCK, f"{EVALUATION}.tmp") for entry in root.iterdir()):
         raise StoreError(f"{root} is not empty and is not an evaluation; use another folder (out)")
     root.mkdir(parents=True, exist_ok=True)
     write_sealed(path, {"format": FORMAT, "config": values})

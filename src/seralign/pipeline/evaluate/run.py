@@ -23,7 +23,7 @@ from seralign.pipeline.evaluate.figures import (
     rating_figures,
 )
 from seralign.pipeline.evaluate.files import file_outputs
-from seralign.pipeline.evaluate.folder import open_folder, write_outputs
+from seralign.pipeline.evaluate.folder import RESULTS, open_folder, write_outputs
 from seralign.pipeline.evaluate.outputs import Outputs, checked
 from seralign.pipeline.evaluate.page import configuration_table, shown_prompts
 from seralign.pipeline.evaluate.prompts import Question, read_questions
@@ -35,7 +35,6 @@ from seralign.runs.evaluated import EvaluationFigures
 from seralign.runs.files import disk_errors, locked, write_json
 from seralign.runs.results import Results
 
-RESULTS = "results.json"
 PAGE = "report.html"
 # The store of outputs and verdicts, where ``sample_answers`` puts it.
 STORE = "results.sqlite"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seralign.config.evaluate import EvaluateConfig, EvaluatedConfig
 from seralign.config.paths import expanded
-from seralign.errors import ConfigError, DataError
+from seralign.errors import ConfigError, DataError, ModelError
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
 from seralign.pipeline.evaluate.outputs import Output, Outputs
@@ -61,8 +61,8 @@ def sampled_outputs(
     try:
         saved = saved_policy(expanded(str(policy.model)), "result" if policy.round is None else policy.round)
         answered = list(_answers(saved, config, folder))
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from None
+    except (DataError, ModelError) as error:
+        raise type(error)(f"{key}: {error}") from None
     assert len(answered) == len(questions)
     answers = [_output(one) for one in answered]
     return Outputs(name, saved.name, tuple(answers), tuple(one.left_out for one in answered))
