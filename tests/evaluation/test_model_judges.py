@@ -168,6 +168,8 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
         make_judge("implicit", {"policy": str(tmp_path / "none"), "reference": str(tmp_path / "base")}, None)
     with pytest.raises(ConfigError, match=rf"{key}reference is missing"):
         make_judge("implicit", {"policy": "x"}, None)
+    with pytest.raises(ConfigError, match=rf"{key}betta: unknown key; did you mean {key}beta\?"):
+        make_judge("implicit", {"policy": "x", "reference": "x", "betta": 1.0}, None)
 
 
 def test_a_response_that_is_too_long_is_one_error(reward_model: Path) -> None:

@@ -121,6 +121,21 @@ def unknown_key(key: str, others: list[str] | None = None) -> str:
     return f"{key}: unknown key; known {f'below {section}' if section else 'here'}: {', '.join(known)}"
 
 
+def unknown_option(key: str, section: str, known: Collection[str]) -> str | None:
+    """The message about an unknown key of a section that the configuration of a run does not list, such as the options
+    of a judge; None for the sections of a run, and if no known key is similar.
+
+    Args:
+        key: The whole key, with dots.
+        section: The key of the section.
+        known: The names of the section.
+    """
+    if _known_part(key)[0] == section:
+        return None
+    close = difflib.get_close_matches(key.removeprefix(f"{section}."), known, n=1, cutoff=0.7)
+    return f"{key}: unknown key; did you mean {section}.{close[0]}?" if close else None
+
+
 def unknown_name(key: str, known: Collection[str], of: str) -> str:
     """The message about an unknown key of a configuration of another tool.
 

@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from seralign.config.fields import alternatives, dataclass_of, is_inline, keys_below, type_hints
-from seralign.config.hints import unknown_key
+from seralign.config.hints import unknown_key, unknown_option
 from seralign.errors import ConfigError
 
 # Larger counts, lengths and seeds do not fit the integers of some library.
@@ -44,7 +44,8 @@ def build(kind: type, values: Any, key: str = "", base: Any = None) -> Any:
             arguments[name] = build(hints[name], own, key, default)
     for name, value in values.items():
         if name not in fields or is_inline(fields[name]):
-            raise ConfigError(unknown_key(f"{prefix}{name}{_first_below(value)}"))
+            whole = f"{prefix}{name}{_first_below(value)}"
+            raise ConfigError(unknown_option(whole, key, fields) or unknown_key(whole))
         part = dataclass_of(hints[name])
         if part is not None and isinstance(value, part):
             arguments[name] = value
