@@ -63,7 +63,7 @@ def test_missing_module_or_function_is_named(module) -> None:
         ("3.0", r"got \(\)"),
         ("None", r"got \(\)"),
         ("['good', 'bad']", "must return numbers, got list"),
-        ("[1.0, float('nan')]", "returned nan for response 1; scores must be finite"),
+        ("[1.0, float('nan')]", "returned nan for response 1; scores must be finite. Its prompt: 'q'"),
         ("[float('-inf'), 0.0]", "returned -inf for response 0"),
         ("['1.0', '2.0']", "must return numbers, got '1.0'; convert it with float"),
         ("[True, False]", "must return numbers, got True; convert it with float"),

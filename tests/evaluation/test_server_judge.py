@@ -261,7 +261,7 @@ def test_what_cannot_be_read_is_stored_and_a_failed_request_is_not(
     assert verdicts[1] == Verdict(None, error="status 503: overloaded")
     assert [verdict.first_better for verdict in again] == [None, 1.0, 1.0]
     told = " ".join(capsys.readouterr().err.split())
-    assert "1: the judge's answer could not be read; they are ignored" in told
+    assert "1: the judge's answer could not be read (one of them: no verdict: I cannot say.); they are ignored" in told
 
 
 def test_a_budget_stops_cleanly_and_what_is_decided_stays(results: Results) -> None:

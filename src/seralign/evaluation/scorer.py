@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -43,7 +43,7 @@ class Scorer:
         """
         with plugin_errors(self.key, self.name):
             result = self.function(prompts, responses)
-            return _checked(self.name, self.key, result, len(responses))
+            return _checked(self.name, self.key, result, prompts)
 
 
 def make_scorer(function: ScoreFunction, name: str, key: str, settings: str = "") -> Scorer:
@@ -99,7 +99,8 @@ def _data_files(function: ScoreFunction, name: str, key: str) -> list[Path]:
     return [folder / path for path in given]
 
 
-def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
+def _checked(name: str, key: str, result: object, prompts: Sequence[str]) -> np.ndarray:
+    count = len(prompts)
     try:
         given = np.asarray(result)
         scores = np.asarray(result, dtype=np.float64)
@@ -114,7 +115,10 @@ def _checked(name: str, key: str, result: object, count: int) -> np.ndarray:
         )
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
-        raise ConfigError(f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite")
+        raise ConfigError(
+            f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite. Its prompt: "
+            f"{prompts[bad[0]][:100]!r}"
+        )
     if count and np.abs(scores).max() > MAX_SCORE:
         largest = scores[np.abs(scores).argmax()]
         raise ConfigError(f"{key}: {name} returned {largest:g}; scores are at most {MAX_SCORE:g} in size")

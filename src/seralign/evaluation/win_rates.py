@@ -48,6 +48,8 @@ def decide(
     if none:
         reason, count = Counter(map(_reason, none)).most_common(1)[0]
         what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
+        if example := next((one.unreadable for one in none if one.unreadable and _reason(one) == reason), None):
+            what += f" (one of them: {example})"
         if len(none) == len(verdicts):
             raise ConfigError(f"{key}: {what}")
         say(f"warning: {key}: {what}; they are ignored")
