@@ -114,7 +114,7 @@ def trl_dpo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
         lengths = inputs["completion_mask"].sum(dim=1)
         responses = ResponseValues(
             token_logps.sum(dim=1), seen["reference"].detach().sum(dim=1), lengths,
-            torch.arange(len(rows)).repeat(2), torch.ones(2 * len(rows)), len(rows),
+            torch.arange(len(rows)).repeat(2), torch.tensor([1.0, 0.0]).repeat_interleave(len(rows)), len(rows),
         )  # fmt: skip
         response = inputs["completion_mask"][:, 1:].bool()
         return Seen(

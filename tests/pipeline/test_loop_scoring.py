@@ -16,6 +16,7 @@ from seralign.objectives import DPO, one
 from seralign.pipeline import context
 from seralign.pipeline.context import Loop, Policy, run_results
 from seralign.pipeline.scoring import with_prompts
+from seralign.policy.heads import Head
 from seralign.policy.identity import PolicySource
 from seralign.runs import Run
 
@@ -58,7 +59,7 @@ def test_scoring_training_and_sampling_have_their_own_precision(
 ) -> None:
     loaded: list[str] = []
 
-    def load_model(source: PolicySource, config: PolicyConfig, dtype: str) -> torch.nn.Module:
+    def load_model(source: PolicySource, config: PolicyConfig, dtype: str, *, head: Head) -> torch.nn.Module:
         loaded.append(dtype)
         return torch.nn.Identity()
 

@@ -70,8 +70,8 @@ def wider_tokenizer(folder: Path) -> Path:
           "bootstrap.max_new_tokens": 4}, ConfigError, r"stop\.metric: margin_accuracy needs held-out pairs"),
         ({"objective.name": "objectives.own_objective:OfRankings"}, ConfigError,
          r"^objective\.name: objectives\.own_objective:OfRankings takes ranking, but data\.pairs has the form pair; "
-         r"give an objective that takes pair \(dpo, cdpo, [a-z_, ]*, nll, sft\), or set data\.convert\.pair: ranking, "
-         r"or give other data as data\.pairs$"),
+         r"give an objective that takes pair \(dpo, cdpo, [a-z_, ]*, nll, sft, reward\), "
+         r"or set data\.convert\.pair: ranking, or give other data as data\.pairs$"),
         ({"crossfit.folds": 4}, ConfigError,
          r"^crossfit\.folds: 4 folds of 3 different prompts; .* at most as many folds as prompts, or more data$"),
         ({"policy.dtype": "float16"}, ConfigError, r"^policy\.dtype: float16 weights cannot be trained.*policy\.lora"),
