@@ -168,7 +168,7 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
         make_judge("implicit", {"policy": str(tmp_path / "none"), "reference": str(tmp_path / "base")}, None)
     with pytest.raises(ConfigError, match=rf"{key}reference is missing"):
         make_judge("implicit", {"policy": "x"}, None)
-    with pytest.raises(ConfigError, match=rf"{key}betta: unknown key; did you mean {key}beta\?"):
+    with pytest.raises(ConfigError, match=rf"{key}betta: unknown key; did you mean evaluation\.judge_options\.beta\?"):
         make_judge("implicit", {"policy": "x", "reference": "x", "betta": 1.0}, None)
 
 
