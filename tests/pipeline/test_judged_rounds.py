@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from small_run import small_config
@@ -57,6 +57,30 @@ def test_the_judge_gives_the_label_and_the_side(tmp_path: Path) -> None:
     assert run.record("round-2/bootstrap").inputs["evaluation.judge"].endswith("brief, 1")
     # The pairs of the reward alone have the reward's side; the judge has turned some.
     assert any(choice["margin"] < 0 for choice in selection)
+
+
+class Faltering(Brief):
+    """As ``Brief``; its first request fails, in a process that has not seen one fail."""
+
+    fails: ClassVar[list[bool]] = [True]
+
+    def judge(self, comparisons: Any) -> Any:
+        from seralign.evaluation.judges import Verdict
+
+        for each, verdict in super().judge(comparisons):
+            yield each, Verdict(None, error="no answer") if self.fails and self.fails.pop() else verdict
+
+
+def test_a_pair_whose_request_failed_is_not_lost(tmp_path: Path) -> None:
+    values = LOOP | {"evaluation": LOOP["evaluation"] | {"judge": "pipeline.test_judged_rounds:Faltering"}}
+    Faltering.fails[:] = [True]
+    with pytest.raises(ConfigError, match=r"^bootstrap\.labels: the judge failed on 1 of \d+ pairs \(no answer\); its"):
+        train(small_config(tmp_path / "run", **values))
+    resumed = train(small_config(tmp_path / "run", **values)).run
+    whole = train(small_config(tmp_path / "whole", **values)).run
+    made = [list(as_pairs(read_examples(run.path("round-2/bootstrap", "generated.arrow")))) for run in (resumed, whole)]
+    assert made[0] == made[1]
+    assert made[0]
 
 
 @pytest.mark.parametrize(

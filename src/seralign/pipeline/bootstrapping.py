@@ -15,6 +15,7 @@ import pyarrow as pa
 from seralign import distributed
 from seralign.data.table import read_table as read_pairs
 from seralign.data.table import write_examples
+from seralign.errors import ConfigError
 from seralign.intervals import correlation
 from seralign.objectives.base import least_responses
 from seralign.pipeline.comparing import compare, prompts_by_id
@@ -176,12 +177,22 @@ class Bootstrap:
     def _judged(
         self, loop: Loop, prompts: datasets.Dataset, candidates: pa.Table, found: list[Contrast]
     ) -> tuple[list[Contrast], Counter[str]]:
-        """The pairs with the verdicts of the run's judge, which the main process asks."""
+        """The pairs with the verdicts of the run's judge, which the main process asks.
+
+        Raises:
+            ConfigError: requests to the judge failed. A pair without a label would be lost for good.
+        """
         p: dict[str, float | None] = {}
         if distributed.is_main():
             texts = candidates["text"]
             first, second = ({one.prompt_id: texts[one.rows[at]].as_py() for one in found} for at in (0, 1))
             verdicts = compare(loop, prompts_by_id(prompts), first, second, f"labels, {round_name(self.round.index)}")
+            failed = [verdict.error for verdict in verdicts.values() if verdict.error is not None]
+            if failed:
+                raise ConfigError(
+                    f"bootstrap.labels: the judge failed on {len(failed)} of {len(verdicts)} pairs ({failed[0]}); its "
+                    "other verdicts are stored: give the same command again to ask for the rest"
+                )
             p = {name: verdict.first_better for name, verdict in verdicts.items()}
         p = distributed.broadcast(p)
         return judged_contrasts(found, [p[one.prompt_id] for one in found])

@@ -182,7 +182,7 @@ class Client:
             reason = self._without_key(trouble.reason)
             if trouble.fatal is not None:
                 known = _models(api) if trouble.fatal.startswith("model:") else ""
-                raise ConfigError(f"{self._key}.{self._without_key(trouble.fatal)}{known}")
+                raise ConfigError(f"{self._key}.{self._without_key(trouble.fatal + known)}")
             attempt += 1
             if not trouble.again or attempt > self.settings.retries or stop.is_set():
                 return ServerFailure(f"{reason} ({attempt} attempts)" if attempt > 1 else reason, trouble.again)
