@@ -304,9 +304,11 @@ def test_a_key_press_ends_requests_that_wait(tmp_path: Path) -> None:
     """Requests take two minutes. An interrupt ends the process before they end, and what was answered is printed."""
     code = tmp_path / "asks.py"
     code.write_text(
-        "import sys\n"
+        "import signal, sys\n"
         "from seralign.config.server import ServerConfig\n"
         "from seralign.servers.client import Client\n"
+        # A shell starts what it runs in the background with interrupts ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def ask(api, item):\n"
         "    return api.chat.completions.create(model='m', messages=[{'role': 'user', 'content': item}])\n"
         "for item, answer in Client(ServerConfig(sys.argv[1], 'm'), 'key').map('abcd', ask):\n"
