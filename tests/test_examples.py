@@ -81,6 +81,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/gates.yaml",
         "configs/lab/lengths.yaml",
         "configs/lab/lengths_small.yaml",
+        "configs/lab/preferences.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
@@ -108,7 +109,7 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize("name", ["candidates", "gates", "quick", "smallest", "soft_labels", "standard"])
+@pytest.mark.parametrize("name", ["candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
