@@ -67,7 +67,7 @@ def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFix
         "data", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens"
     ]  # fmt: skip
     assert set(plan["stages"][0]) == {"name", "count", "unit", "tokens", "seconds", "at_most", "peak_bytes", "note",
-                                      "done", "extrapolated"}  # fmt: skip
+                                      "done", "extrapolated", "error"}  # fmt: skip
     assert plan["seconds"] == pytest.approx(sum(stage["seconds"] for stage in plan["stages"]))
     (packing,) = plan["packing"]
     assert (packing["stage"], packing["packed"], packing["steps"], packing["padding"]) == ("round-1/train", True, 2, 0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_run import small_config
 from tiny import read_pairs
 
@@ -28,7 +31,7 @@ from seralign.pipeline.forecast.foreseen import Cache, Lengths
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.opening import carry_out_opening, opened_context
 from seralign.pipeline.plan import RunPlan, bench, measure, plan_run
-from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds
+from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts, fit_bytes, fit_seconds, slope_error
 from seralign.pipeline.plan.disk import stored_bytes
 from seralign.pipeline.plan.estimate import (
     MARGIN,
@@ -39,11 +42,12 @@ from seralign.pipeline.plan.estimate import (
     misfits,
     sampling_bytes,
     stage_bytes,
+    stage_error,
     stage_extrapolation,
     stage_seconds,
 )
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
-from seralign.pipeline.plan.sizes import Guard, ladder
+from seralign.pipeline.plan.sizes import QUICK, Budget, Guard, ladder
 from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
@@ -135,8 +139,8 @@ def prepared(run: Run, given: RunConfig) -> Setting:
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> RunPlan:
-    """The small run's plan, measured."""
-    return plan_run(small_config(tmp_path_factory.mktemp("planned") / "run"))
+    """The small run's plan, measured, on a clock that runs slowly: however busy the machine, all is timed."""
+    return plan_run(small_config(tmp_path_factory.mktemp("planned") / "run"), now=lambda: time.monotonic() / 1000)
 
 
 # --- the work, against the run
@@ -372,7 +376,8 @@ def test_lines_by_hand() -> None:
 def test_sizes_to_measure_double_and_stop_in_time() -> None:
     assert [len(step) for step in ladder(np.arange(20))] == [1, 2, 5, 10, 20]
     assert [len(step) for step in ladder(np.arange(1))] == [1]
-    guard = Guard(limit=100, idle=10, began=time.monotonic(), seconds=12.0)
+    now = 1000.0
+    guard = Guard.of(limit=100, idle=10, budget=Budget(now + 12, lambda: now))
     assert guard.allows(10**9, [])
     assert guard.allows(20, [(10, 0.1, 40)])
     assert not guard.allows(40, [(10, 0.1, 40)]), "10 + 4 x 30 bytes are more than 100"
@@ -382,7 +387,59 @@ def test_sizes_to_measure_double_and_stop_in_time() -> None:
     assert guard.allows(40, [(5, 5.0, 11), (10, 5.5, 12)]), "half a second for 5 tokens more, one and a half times 3 s"
     assert not guard.allows(130, [(5, 5.0, 11), (10, 5.5, 12)])
     assert not guard.allows(10**4, [(5, 0.1, 40), (10, 0.1, 41)]), "0.3 bytes a token more: 3,000"
-    assert not replace(guard, began=guard.began - 13).allows(20, [(10, 0.1, 40)]), "the time is over"
+    now += 13
+    assert not guard.allows(20, [(10, 0.1, 40)]), "the time is over"
+
+
+def test_a_part_of_a_budget_ends_with_the_whole() -> None:
+    now = 100.0
+    budget = Budget(110.0, lambda: now)
+    assert (budget.left, budget.part(4).left, budget.part(40).left) == (10, 4, 10)
+    part, now = budget.part(4), 108.0
+    assert (budget.left, part.left, budget.part(4).left) == (2, 0, 2)
+    now = 120.0
+    assert (budget.left, budget.part(4).left) == (0, 0)
+
+
+@given(
+    st.integers(1, 400), st.floats(0, 5), st.floats(1e-4, 1), st.lists(st.floats(1, 1.4), min_size=9, max_size=9)
+)  # fmt: skip
+def test_measuring_ends_in_time_on_a_machine_that_slows_down(
+    rows: int, fixed: float, each: float, loads: list[float]
+) -> None:
+    """Sizes whose time is a line, times what other work takes of the machine: it ends with the budget."""
+    now = 0.0
+    guard = Guard.of(2.0**60, 0, Budget(20.0, lambda: now))
+    points: list[tuple[int, float, int]] = []
+    for load, step in zip(loads, ladder(np.arange(rows)), strict=False):
+        if not guard.allows(len(step), points):
+            break
+        took = load * (fixed + each * len(step))
+        now += took
+        points.append((len(step), took, 1))
+    assert now <= 20.0 or len(points) == 1 or points[-2][1] < QUICK * 20.0
+
+
+def test_errors_of_lines_by_hand() -> None:
+    """Three points on a line; with residuals of 1, -2, 1: slope 10, s² = 6 / 1, Sxx = 2, t of one degree 6.314."""
+    exact = [(1, 3.0), (2, 5.0), (3, 7.0)]
+    assert slope_error(exact, fit_seconds(exact)) == pytest.approx(0, abs=1e-9)
+    rough = [(1, 16.0), (2, 23.0), (3, 36.0)]
+    line = fit_seconds(rough)
+    assert (line.base, line.slope) == pytest.approx((5.0, 10.0))
+    assert slope_error(rough, line) == pytest.approx(6.3138 * (6 / 2) ** 0.5 / 10, rel=1e-4)
+    assert slope_error(exact[:2], fit_seconds(exact[:2])) is None, "two points say nothing about a line"
+
+
+def test_errors_of_stages_by_hand() -> None:
+    """A pass of 100 tokens takes 3 + 100 s, of which a tenth of the 100 is not known."""
+    work = StageWork("x", 2, "steps", passes=(Passes("scoring", 2, np.array([100]), 4),))
+    costs = measured()
+    assert stage_error(work, costs) is None, "not known from one or two points"
+    passes = {"scoring": replace(costs.passes["scoring"], error=0.1)}
+    assert stage_error(work, replace(costs, passes=passes)) == pytest.approx(10 / 103)
+    timed = StageWork("x", 2, "steps", passes=(Passes("scoring", 2, np.array([60]), 4),))
+    assert stage_error(timed, replace(costs, passes=passes)) is None, "it was measured"
 
 
 def test_what_is_larger_than_what_was_timed_is_told_as_extrapolated() -> None:
@@ -398,17 +455,18 @@ def test_what_is_larger_than_what_was_timed_is_told_as_extrapolated() -> None:
     assert factor(sampling=Sampling("bootstrap", np.array([4, 2]), np.array([5, 7]), 3, Lengths(6, 9))) == 3.0
 
 
-def test_measurements_of_no_time_end_after_the_short_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: RunPlan
-) -> None:
-    monkeypatch.setattr(bench, "SECONDS", 0.0)
-    hasty = plan_run(small_config(tmp_path / "run"))
+def test_measurements_of_no_time_end_after_the_short_rows(tmp_path: Path, planned: RunPlan) -> None:
+    """On a clock on which the data take all the time of the plan."""
+    readings = itertools.count(0, 60)
+    hasty = plan_run(small_config(tmp_path / "run"), now=lambda: next(readings))
 
     assert {stage.name for stage in hasty.stages if stage.tokens} == {s.name for s in planned.stages if s.tokens}
     factors = [stage.extrapolated for stage in hasty.stages if stage.tokens]
     assert max(factor or 0 for factor in factors) > 4
     assert hasty.seconds is not None
     assert any("extrapolated" in note for note in hasty.notes)
+    assert any("the time of a plan was over" in note for note in hasty.notes)
+    assert not any("the time of a plan was over" in note for note in planned.notes)
     assert {stage.name: stage.extrapolated for stage in planned.stages if (stage.extrapolated or 0) > NEARLY} == {}
     assert not any("extrapolated" in note and "sampled" not in note for note in planned.notes)
 
@@ -423,7 +481,7 @@ def test_a_reference_that_moves_takes_the_memory_of_the_trained_weights(
         loop = replace(setting.loop, config=config)
         there = lambda: sum(each.size for each in gc.get_objects() if type(each) is MovingReference)  # noqa: E731
         monkeypatch.setattr(measure, "peak", there)
-        bench_of = bench.Bench(loop, setting.tables, setting.base)
+        bench_of = bench.Bench(loop, setting.tables, setting.base, Budget(0.0, lambda: 0.0))
         measured.append(bench_of.steps("training", config.training, config.policy, 2**40, 0.1))
     fixed, moving = measured
     assert (fixed.whole, moving.whole) == (0, moving.saved_bytes)
@@ -495,6 +553,7 @@ class OtherBench:
     """Where steps with gradient checkpointing take 10 bytes a token, and those of an adapter less at rest."""
 
     loop: Loop
+    budget: Budget = field(default_factory=lambda: Budget(1.0, lambda: 0.0))
 
     def steps(self, section: str, settings: Any, policy: Any, memory: int, seconds: float) -> StepCosts:
         base = 100.0 if policy.lora is not None else 900.0
@@ -516,6 +575,8 @@ def test_other_ways_to_train_are_tried_in_order(setting: Setting, memory: int, s
     bench: Any = OtherBench(setting.loop)
     (found,) = with_remedies(bench, [misfit], setting.work(), memory)
     assert found.settings == settings
+    over: Any = OtherBench(setting.loop, Budget(0.0, lambda: 0.0))
+    assert with_remedies(over, [misfit], setting.work(), memory) == [misfit]
 
 
 def test_weights_that_are_too_large_are_told_before_they_are_loaded(setting: Setting) -> None:

@@ -110,7 +110,10 @@ def _basis(stage: StageEstimate) -> str:
         return ""
     from seralign.pipeline.plan.estimate import NEARLY
 
-    return "measured" if stage.extrapolated <= NEARLY else f"extrapolated {stage.extrapolated:.2g}x"
+    if stage.extrapolated <= NEARLY:
+        return "measured"
+    error = "?" if stage.error is None else f"{stage.error:.0%}" if stage.error < 1 else "100% or more"
+    return f"extrapolated {stage.extrapolated:.2g}x, ±{error}"
 
 
 def _told(misfit: Misfit) -> str:

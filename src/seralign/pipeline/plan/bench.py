@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,8 @@ from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.data import Tables
 from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory_used
 from seralign.pipeline.plan.estimate import Measured
-from seralign.pipeline.plan.measure import ladder, measure_passes, measure_sampling, measure_steps
+from seralign.pipeline.plan.measure import measure_passes, measure_sampling, measure_steps
+from seralign.pipeline.plan.sizes import Budget, ladder
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
@@ -29,8 +29,7 @@ from seralign.training.mismatched import with_mismatched
 from seralign.training.moving import moves_of
 from seralign.training.plan import plan_training
 
-# Seconds of all measurements together. Loading the model comes on top, once for each of them; with a model of 135
-# million weights on one thread, a plan then takes less than a minute.
+# Wall time of all measurements together, at most. Loading the model comes on top, once for each of them.
 SECONDS = 24.0
 # Shares of the seconds: steps get more, since most of the time of a run goes there.
 _STEPS, _OTHERS = 3, 1
@@ -38,31 +37,39 @@ _STEPS, _OTHERS = 3, 1
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures the work of a run: its data, and the policy that it begins with."""
+    """Measures the work of a run: its data, and the policy that it begins with, within a budget of wall time.
+
+    When the budget is over, what is left is measured at its shortest sizes only.
+    """
 
     loop: Loop
     tables: Tables
     base: Policy
+    budget: Budget
 
     def measure(self, memory: int) -> tuple[Measured, int]:
         """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
-        config = self.loop.config
-        began, idle = time.monotonic(), memory_used()
+        config, now = self.loop.config, self.budget.now
+        began, idle = now(), memory_used()
         weights = self.loop.scoring_policy(self.base).weights
         model = self._load(weights)
-        loading, longest = time.monotonic() - began, abilities(model).longest
+        loading, longest = now() - began, abilities(model).longest
         kinds = {"scoring": (weights, config.scoring.dtype)}
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
         say("timing forward passes")
         sections, distinct = self._sections(), len(set(kinds.values()))
-        part = SECONDS / (_STEPS * len(sections) + _OTHERS * (distinct + (self._sampled is not None)))
+        samples = self._sampled is not None
+        # The model is loaded again for each kind of weights, for sampling, and for the steps of each section.
+        loads = len({weights for weights, _ in kinds.values()}) - 1 + samples + len(sections)
+        seconds = max(0.0, min(SECONDS, self.budget.left - loads * loading))
+        part = seconds / (_STEPS * len(sections) + _OTHERS * (distinct + samples))
         by_kind: dict[tuple[str, str], Costs] = {}
         for kind, precision in dict.fromkeys(kinds.values()):
             if kind != weights:
                 del model
                 free()
                 model, weights = self._load(kind), kind
-            by_kind[kind, precision] = self._passes(model, precision, memory, _OTHERS * part)
+            by_kind[kind, precision] = self._passes(model, precision, memory, self.budget.part(_OTHERS * part))
         del model
         free()
         passes = {name: by_kind[kind] for name, kind in kinds.items()}
@@ -107,6 +114,7 @@ class Bench:
             scratch,
             section,
             _half_way(memory),
+            self.budget,
             seconds,
             moves_of(loop.config.reference) if section == "training" and objective.uses_reference else None,
         )
@@ -115,11 +123,11 @@ class Bench:
         config = self.loop.config.policy
         return load_model(self.base.source, config, dtype, lora=config.lora)
 
-    def _passes(self, model: Any, precision: str, memory: int, seconds: float) -> Costs:
+    def _passes(self, model: Any, precision: str, memory: int, budget: Budget) -> Costs:
         responses = Responses(self.tables.pairs)
         packs = plan_scoring(responses, self.loop.config.scoring.tokens_per_pack, self.loop.packed_length)
         rising = _rising(packs, lambda pack: int(responses.whole_lengths[pack].sum()))
-        return measure_passes(model, precision, responses, rising, _half_way(memory), seconds)
+        return measure_passes(model, precision, responses, rising, _half_way(memory), budget)
 
     @property
     def _sampled(self) -> BootstrapConfig | EvaluationConfig | None:
@@ -133,6 +141,7 @@ class Bench:
         return next((section for section, prompts in sections if prompts and section.sampling.engine == LOCAL), None)
 
     def _sampling(self, passes: Costs, memory: int, seconds: float) -> SamplingCosts | None:
+        """What sampling costs, tried for so many seconds after loading."""
         section = self._sampled
         if section is None:
             return None
@@ -142,7 +151,7 @@ class Bench:
         params = replace(params_of(section.sampling, section.samples if is_bootstrap else 1), max_new_tokens=1)
         model, batch_size = self.loop.sampled_policy(self.base).load(), section.sampling.batch_size
         found = measure_sampling(
-            model, self.loop, prompts, params, batch_size, passes.bytes, _half_way(memory), seconds
+            model, self.loop, prompts, params, batch_size, passes.bytes, _half_way(memory), self.budget.part(seconds)
         )
         del model
         free()

@@ -6,6 +6,7 @@ keeps, as in the run. On a GPU it is the memory that torch has allocated, withou
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import numpy as np
 import psutil
 import torch
 from accelerate import PartialState
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one pass, by its tokens: seconds, and the peak memory of the process in bytes; ``largest`` is the most tokens
-    that were tried."""
+    """Of one pass, by its tokens: seconds, and the peak memory of the process in bytes.
+
+    Args:
+        seconds: Of a pass.
+        bytes: Peak bytes.
+        largest: The most tokens that were tried.
+        error: Of the seconds of larger passes, as ``slope_error``.
+    """
 
     seconds: Line
     bytes: Line
     largest: int
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class SamplingCosts:
         largest: The most rows that were tried.
         token_bytes: Bytes that one more token of a row takes.
         most_bytes: The most that the tokens of all rows may take.
+        error: Of the seconds of larger batches, as ``slope_error``.
     """
 
     prompt: float
@@ -93,6 +103,7 @@ class SamplingCosts:
     largest: int
     token_bytes: int
     most_bytes: int
+    error: float | None = None
 
 
 def memory_at_hand() -> int:
@@ -143,6 +154,19 @@ def fit_seconds(points: Sequence[tuple[int, float]]) -> Line:
         if base >= 0 and slope >= 0:
             return Line(float(base), float(slope))
     return Line(0.0, float(y.sum() / x.sum()))
+
+
+def slope_error(points: Sequence[tuple[int, float]], line: Line) -> float | None:
+    """The half width of the 90% interval of the slope (Student's t, from the residuals), as a share of it: what a
+    value far beyond the points may be off by. None where the points are too few, or determine no slope."""
+    x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    spread = float(((x - x.mean()) ** 2).sum())
+    if len(x) < 3 or spread == 0 or line.slope <= 0:
+        return None
+    rest = y - line.base - line.slope * x
+    free = len(x) - (2 if line.base > 0 else 1)
+    spread = spread if line.base > 0 else float((x**2).sum())
+    return float(stats.t.ppf(0.95, free) * math.sqrt(float(rest @ rest) / free / spread) / line.slope)
 
 
 def fit_bytes(points: Sequence[tuple[int, int]], idle: int) -> Line:

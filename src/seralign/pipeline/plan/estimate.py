@@ -46,6 +46,8 @@ class StageEstimate:
         done: Whether the run's folder has it already; the time is then what it took.
         extrapolated: How many times the largest that was timed the largest forward pass or batch of the stage is; 1
             where that was timed itself, None where no model runs.
+        error: What the time may be off by where it is extrapolated, as a share of it (90%, from the residuals of the
+            timed sizes); None where it is measured, or where too few sizes were timed to tell.
     """
 
     name: str
@@ -58,6 +60,7 @@ class StageEstimate:
     note: str = ""
     done: bool = False
     extrapolated: float | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def estimate_stages(
             None if measured is None else stage_bytes(longer, measured),
             own.note,
             extrapolated=None if measured is None else stage_extrapolation(own, measured),
+            error=None if measured is None else stage_error(own, measured),
         )
         for own, longer in zip(guess, most, strict=True)
     ]
@@ -128,6 +132,28 @@ def stage_extrapolation(work: StageWork, measured: Measured) -> float | None:
     if work.sampling is not None and measured.sampling is not None:
         found.append(work.sampling.prompts.max() * work.sampling.samples / measured.sampling.largest)
     return max(1.0, float(max(found))) if found else None
+
+
+def stage_error(work: StageWork, measured: Measured) -> float | None:
+    """What the seconds of a stage may be off by, as a share of them, as if all its lines were off the same way; None
+    where it is measured, or where an error of its lines is not known."""
+    if (stage_extrapolation(work, measured) or 1.0) <= NEARLY:
+        return None
+    parts: list[tuple[float, float | None]] = []
+    for part in work.passes:
+        costs = measured.passes[part.section]
+        parts.append((costs.seconds.slope * float(part.tokens.sum()), costs.error))
+    if work.steps is not None:
+        costs = measured.steps[work.steps.section].pack
+        parts.append((costs.seconds.slope * float(work.steps.tokens.sum()), costs.error))
+    if work.sampling is not None and measured.sampling is not None:
+        parts.append((_sampling_seconds(work.sampling, measured.sampling), measured.sampling.error))
+    seconds, total = stage_seconds(work, measured), 0.0
+    for own, error in parts:
+        if error is None:
+            return None
+        total += own * error
+    return total / seconds if seconds > 0 else None
 
 
 def sampling_bytes(work: Sampling, costs: SamplingCosts, prompts: int) -> float:

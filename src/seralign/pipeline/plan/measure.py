@@ -7,7 +7,6 @@ the seconds that are left. What is larger is extrapolated.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +34,9 @@ from seralign.pipeline.plan.costs import (
     forget_peak,
     memory_used,
     peak,
+    slope_error,
 )
-from seralign.pipeline.plan.sizes import Guard, ladder
+from seralign.pipeline.plan.sizes import Budget, Guard, ladder
 from seralign.policy.abilities import abilities
 from seralign.policy.decoding import CACHE_BYTES
 from seralign.policy.forward import inner_model
@@ -64,17 +64,17 @@ _NO_END = frozenset({2**30})
 
 
 def measure_passes(
-    model: nn.Module, precision: str, responses: Responses, packs: Sequence[np.ndarray], limit: float, seconds: float
+    model: nn.Module, precision: str, responses: Responses, packs: Sequence[np.ndarray], limit: float, budget: Budget
 ) -> Costs:
     """Forward passes over packs of rising size, after short rows."""
     device, longest = next(model.parameters()).device, abilities(model).longest
     points: list[tuple[int, float, int]] = []
-    guard = Guard(limit, memory_used(), time.monotonic(), seconds)
+    guard = Guard.of(limit, memory_used(), budget)
     (prompt, response), *_ = responses.sequences(packs[0])
     short = [[(prompt[:tokens], response[:tokens])] for tokens in _SHORT_ROWS]
     for sequences in (*short, *map(responses.sequences, packs)):
         forget_peak()
-        began = time.perf_counter()
+        began = budget.now()
         made = make_batch(sequences, longest)
         tokens = made["input_ids"].numel()
         # Below that nothing can be told at all.
@@ -83,13 +83,8 @@ def measure_passes(
         batch = {name: value.to(device) for name, value in made.items()}
         with torch.no_grad(), mixed_precision(precision, device):
             response_logps(model, **batch).double().cpu()
-        points.append((tokens, time.perf_counter() - began, peak()))
-    points = points[1:] or points
-    return Costs(
-        fit_seconds([(tokens, seconds) for tokens, seconds, _ in points]),
-        fit_bytes([(tokens, reached) for tokens, _, reached in points], guard.idle),
-        max(tokens for tokens, _, _ in points),
-    )
+        points.append((tokens, budget.now() - began, peak()))
+    return _costs(points[1:] or points, guard.idle)
 
 
 def measure_steps(
@@ -103,12 +98,14 @@ def measure_steps(
     scratch: Path,
     section: str,
     limit: float,
+    budget: Budget,
     seconds: float,
     moves: Moves | None = None,
 ) -> StepCosts:
     """Optimizer steps of the real trainer, each over one pack of rising size (run twice where steps have several),
-    after short rows. A reference that moves takes its memory; its passes are counted as such."""
-    began, idle = time.monotonic(), memory_used()
+    after short rows. A reference that moves takes its memory; its passes are counted as such. The steps have so many
+    seconds of the budget; loading comes on top."""
+    began, idle = budget.now(), memory_used()
     model = load()
     moving = None if moves is None else MovingReference(model, moves)
     times = min(2, accumulation)
@@ -132,30 +129,40 @@ def measure_steps(
             objective=objective, model=model, args=arguments, train_dataset=data, processing_class=loop.tokenizer
         )
         tokens = [int(data[place * times]["input_ids"].numel()) for place in range(len(rising))]
-        clock = _Clock(tokens, times, limit, seconds)
+        clock = _Clock(tokens, times, limit, budget, seconds)
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(clock)
         trainer.train()
-    wall = time.monotonic() - began
+    wall = budget.now() - began
     points = clock.points[1:] or clock.points
     optimizer: Any = trainer.optimizer
     state = sum(_bytes(value) for own in optimizer.state.values() for value in own.values())
     adapted = hasattr(model, "peft_config")
     saved = sum(_bytes(weight) for weight in model.parameters() if weight.requires_grad or not adapted)
-    bytes_line = fit_bytes([(size, reached) for size, _, reached in points], idle)
-    line = fit_seconds([(size, took) for size, took, _ in points])
     steps = sorted(clock.optimizer[1:] or clock.optimizer)
     state += 0 if moving is None else moving.size
     del trainer, model, optimizer, moving
     free()
     return StepCosts(
-        Costs(line, bytes_line, max(size for size, _, _ in points)),
+        _costs(points, idle),
         steps[len(steps) // 2],
         max(0.0, wall - clock.spent),
         clock.whole,
         saved,
         state,
+    )
+
+
+def _costs(points: Sequence[tuple[int, float, int]], idle: int) -> Costs:
+    """Of (tokens, seconds, peak bytes)."""
+    timed = [(tokens, seconds) for tokens, seconds, _ in points]
+    line = fit_seconds(timed)
+    return Costs(
+        line,
+        fit_bytes([(tokens, reached) for tokens, _, reached in points], idle),
+        max(tokens for tokens, _ in timed),
+        slope_error(timed, line),
     )
 
 
@@ -174,37 +181,37 @@ class _Clock(TrainerCallback):
     that part; ``spent``: seconds of all steps; ``whole``: peak bytes of the smallest step, which are those of the part.
     """
 
-    def __init__(self, tokens: list[int], times: int, limit: float, seconds: float) -> None:
+    def __init__(self, tokens: list[int], times: int, limit: float, budget: Budget, seconds: float) -> None:
         self.points: list[tuple[int, float, int]] = []
         self._steps: list[tuple[int, float, int]] = []
         self.optimizer: list[float] = []
         self.spent, self.whole, self._reached = 0.0, 0, 0
         self._tokens, self._times, self._limit, self._seconds = tokens, times, limit, seconds
-        self._began = self._stepping = time.perf_counter()
-        self._started = time.monotonic()
+        self._now, self._budget = budget.now, budget
+        self._began = self._stepping = self._now()
         self._guard: Guard | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         forget_peak()
-        self._began, self._started = time.perf_counter(), time.monotonic()
+        self._began, self._budget = self._now(), self._budget.part(self._seconds)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait()
-        self._stepping, self._reached = time.perf_counter(), peak()
+        self._stepping, self._reached = self._now(), peak()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait()
-        self.optimizer.append(time.perf_counter() - self._stepping)
+        self.optimizer.append(self._now() - self._stepping)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        whole = time.perf_counter() - self._began
+        whole = self._now() - self._began
         self.spent += whole
         at = len(self.points)
         self.points.append((self._tokens[at], max(0.0, whole - self.optimizer[-1]) / self._times, self._reached))
         self._steps.append((self._tokens[at], whole - self.optimizer[-1], self._reached))
         if self._guard is None:  # the optimizer's state is there from now on
             self.whole = peak()
-            self._guard = Guard(self._limit, memory_used(), self._started, self._seconds)
+            self._guard = Guard(self._limit, memory_used(), self._budget, self._seconds)
         more = at + 1 < len(self._tokens)
         # Below that nothing can be told at all.
         if (
@@ -214,7 +221,7 @@ class _Clock(TrainerCallback):
         ):
             control.should_training_stop = True
         forget_peak()
-        self._began = time.perf_counter()
+        self._began = self._now()
 
 
 def measure_sampling(
@@ -225,7 +232,7 @@ def measure_sampling(
     batch_size: int,
     prefill: Line,
     limit: float,
-    seconds: float,
+    budget: Budget,
 ) -> SamplingCosts:
     """A few tokens of responses to rising numbers of prompts, of the batch of usual length."""
     order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
@@ -234,21 +241,22 @@ def measure_sampling(
     width, token_bytes = len(rows[-1].ids), _token_bytes(model)
     times: list[tuple[int, float, float]] = []
     points: list[tuple[int, float, int]] = []
-    guard = Guard(limit, memory_used(), time.monotonic(), seconds)
+    guard = Guard.of(limit, memory_used(), budget)
     for number, batch in enumerate([rows[:1], *([rows[at] for at in step] for step in ladder(range(len(rows))))]):
         if not guard.allows(len(batch), points):
             break
         spent = []
         forget_peak()
         for tokens in (SHORT, LONG):
-            began = time.perf_counter()
+            began = budget.now()
             sample(model, loop.tokenizer, batch, replace(params, max_new_tokens=tokens), _NO_END, 0)
-            spent.append(time.perf_counter() - began)
+            spent.append(budget.now() - began)
         points.append((len(batch), sum(spent), peak()))
         step = max(1e-9, spent[1] - spent[0]) / (LONG - SHORT)
         if number:
             times.append((len(batch), step, max(0.0, spent[0] - SHORT * step) / (len(batch) * width)))
-    steps = fit_seconds([(size * params.samples, step) for size, step, _ in times or [(1, points[0][1] / LONG, 0.0)]])
+    timed = [(size * params.samples, step) for size, step, _ in times or [(1, points[0][1] / LONG, 0.0)]]
+    steps = fit_seconds(timed)
     device = next(model.parameters()).device
     return SamplingCosts(
         prompt=times[-1][2] if times else 0.0,
@@ -258,6 +266,7 @@ def measure_sampling(
         bytes=fit_bytes([(size * params.samples, reached) for size, _, reached in points], guard.idle),
         measured=width + LONG,
         largest=max(size * params.samples for size, _, _ in points),
+        error=slope_error(timed, steps),
         token_bytes=token_bytes,
         most_bytes=CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4,
     )

@@ -14,13 +14,20 @@ from seralign.pipeline.plan.estimate import NEARLY, Misfit, StageEstimate
 from seralign.runs import StageRecord
 
 
-def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate]) -> list[str]:
-    """Notes on what was measured, and in which precision."""
+def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate], over: bool) -> list[str]:
+    """Notes on what was measured, and in which precision; ``over``: whether the time of the whole plan was over."""
     found = []
     if any(stage.extrapolated is not None and stage.extrapolated > NEARLY and not stage.done for stage in stages):
         found.append(
             f"measuring ends after {SECONDS:.0f} s: extrapolated is how many times larger the largest forward pass or "
-            "batch of the stage is than the largest that was timed"
+            "batch of the stage is than the largest that was timed, with what its time may be off by (a 90% interval "
+            "of the line through the timed sizes; ±? where they are fewer than three)"
+        )
+    if over:
+        found.append(
+            "the time of a plan was over before everything was measured: the data took most of it, or the machine is "
+            "busy; what was not measured is extrapolated from the shortest sizes, and ways to train that would need "
+            "less memory were not tried"
         )
     precisions = {"training": config.training.precision, "scoring": config.scoring.dtype}
     found.append(", ".join(f"{part} in {precision}" for part, precision in precisions.items()))

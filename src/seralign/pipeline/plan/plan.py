@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from seralign.pipeline.plan.disk import Disk, needed_disk
 from seralign.pipeline.plan.estimate import MARGIN, Misfit, StageEstimate, estimate_stages, misfits
 from seralign.pipeline.plan.notes import measuring_notes, notes
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
+from seralign.pipeline.plan.sizes import Budget
 from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
@@ -35,6 +37,9 @@ from seralign.runs import Run, StageRecord, read_manifest
 from seralign.runs.figures import PrecisionFigures
 from seralign.runs.layout import BASE, MANIFEST, PRECISION
 
+# Wall time until the last measurement begins, from the start of a plan. With what Python takes to start, with the
+# arithmetic, and with a last size that takes longer than expected, a plan takes less than a minute.
+WALL = 42.0
 _ANY_LENGTH = Lengths(2**31, 2**31)
 
 
@@ -101,7 +106,7 @@ class RunPlan:
         return asdict(self) | totals
 
 
-def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
+def plan_run(config: RunConfig, memory: int | None = None, now: Callable[[], float] = time.monotonic) -> RunPlan:
     """Read and tokenize the data of a run, time a few steps, and estimate what the run will take.
 
     The run's folder is read, never written.
@@ -109,30 +114,32 @@ def plan_run(config: RunConfig, memory: int | None = None) -> RunPlan:
     Args:
         config: The run.
         memory: Bytes that it may have; by default what is free here.
+        now: The clock of the budget, in seconds.
 
     Raises:
         SeralignError: as ``seralign.pipeline.train``, before its first stage that needs a model.
     """
+    budget = Budget(now() + WALL, now)
     check_sections(config)
     done = _done(config)
     with tempfile.TemporaryDirectory(prefix="seralign-plan-") as scratch:
-        return _plan(Run(Path(scratch)), config, done, memory)
+        return _plan(Run(Path(scratch)), config, done, memory, budget)
 
 
-def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int | None) -> RunPlan:
+def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int | None, budget: Budget) -> RunPlan:
     with started(run, given, None) as start:
         carry_out_opening(start)
         # A run that was begun keeps its precision, also where another one is fast here.
         precision = run.read_figures(done.get(PRECISION) or run.record(PRECISION), PrecisionFigures).precision
-        return _planned(opened_context(start, precision), done, memory)
+        return _planned(opened_context(start, precision), done, memory, budget)
 
 
-def _planned(context: Context, done: dict[str, StageRecord], memory: int | None) -> RunPlan:
+def _planned(context: Context, done: dict[str, StageRecord], memory: int | None, budget: Budget) -> RunPlan:
     run, config, base, tables = context.run, context.config, context.base, context.tables
     memory = memory_at_hand() if memory is None else memory
     guess = _lengths(tables)
     refused = static_misfits(config, base.source, MARGIN * memory)
-    bench = Bench(context.loop, tables, base)
+    bench = Bench(context.loop, tables, base, budget)
     measured, longest = (None, context.loop.packed_length) if refused else bench.measure(memory)
     expected = workload(context, guess, longest)
     most = workload(context, _ANY_LENGTH, longest)
@@ -144,6 +151,7 @@ def _planned(context: Context, done: dict[str, StageRecord], memory: int | None)
         disk = replace(disk, needed=disk.needed + merged)
     if disk is not None and disk.needed > disk.free:
         found = [*found, Misfit("out", disk.needed)]
+    over = not budget.left
     stages = [_known(stage, run, done) for stage in estimate_stages(expected, most, measured)]
     device: Any = PartialState().device
     return RunPlan(
@@ -153,7 +161,7 @@ def _planned(context: Context, done: dict[str, StageRecord], memory: int | None)
         _packing(expected, longest),
         disk,
         found,
-        notes(config, guess, most, refused, done) + measuring_notes(config, stages),
+        notes(config, guess, most, refused, done) + measuring_notes(config, stages, over),
     )
 
 

@@ -66,6 +66,8 @@ def _remedy(bench: Bench, misfit: Misfit, work: Sequence[StageWork], memory: int
     if config.policy.lora is None and config.policy.adapter is None:
         tries += [({"policy.lora": {}}, settings, small), ({"policy.lora": {}} | checkpointing, lean, small)]
     for found, training, policy in tries:
+        if not bench.budget.left:
+            break
         costs = bench.steps(section, training, policy, memory, _SECONDS)
         tokens = budget([(costs.pack.bytes, parts), (Line(costs.whole, 0.0), parts)], MARGIN * memory)
         if tokens is not None:

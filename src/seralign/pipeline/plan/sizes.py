@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,20 +19,42 @@ def ladder(rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Wall time for measurements: until ``ends`` on the clock ``now``, both in seconds."""
+
+    ends: float
+    now: Callable[[], float] = time.monotonic
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; 0 after it."""
+        return max(0.0, self.ends - self.now())
+
+    def part(self, seconds: float) -> Budget:
+        """At most so many seconds from now, and not beyond the end of the whole."""
+        return replace(self, ends=min(self.ends, self.now() + seconds))
+
+
+@dataclass(frozen=True)
 class Guard:
-    """Decides whether the next size may be tried."""
+    """Decides whether the next size may be tried: within ``limit`` bytes, and within a budget of ``seconds``."""
 
     limit: float
     idle: int
-    began: float
+    budget: Budget
     seconds: float
+
+    @classmethod
+    def of(cls, limit: float, idle: int, budget: Budget) -> Guard:
+        """A guard over what is left of a budget now."""
+        return cls(limit, idle, budget, budget.left)
 
     def allows(self, tokens: int, points: Sequence[tuple[int, float, int]], fixed: float = 0.0) -> bool:
         """Points are (tokens, seconds, peak bytes) so far; ``fixed`` seconds come on top whatever the size."""
         if not points:
             return True
         seconds = points[-1][1]
-        left = self.began + self.seconds - time.monotonic() - fixed
+        left = self.budget.left - fixed
         quick = seconds < QUICK * self.seconds
         in_time = left > 0 and (quick or _grown(tokens, [(size, took) for size, took, _ in points], 0.0) < left)
         return in_time and _grown(tokens, [(size, peak) for size, _, peak in points], self.idle) < self.limit
