@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,8 +66,12 @@ def chat(text: str, prompt_tokens: int = 10, completion_tokens: int = 2, logprob
 
 
 @contextmanager
-def fake_server(script: Script, port: int = 0) -> Iterator[FakeServer]:
-    """Run a server while the block runs, on any free port or on a given one."""
+def fake_server(script: Script, port: int = 0, models: Sequence[str] | None = ("m",)) -> Iterator[FakeServer]:
+    """Run a server while the block runs, on any free port or on a given one.
+
+    ``models`` is what it lists under ``/models``; these requests are not among ``asked``. None: the script answers them
+    like any other.
+    """
     fake, lock, inside = FakeServer(script), threading.Lock(), [0]
 
     class Handler(BaseHTTPRequestHandler):
@@ -78,7 +82,11 @@ def fake_server(script: Script, port: int = 0) -> Iterator[FakeServer]:
             self._answer(json.loads(self.rfile.read(length) or b"null"))
 
         def do_GET(self) -> None:
-            self._answer(None)
+            if models is None or not self.path.endswith("/models"):
+                return self._answer(None)
+            return self._send(
+                Scripted({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+            )
 
         def _answer(self, body: Any) -> None:
             with lock:
@@ -93,6 +101,9 @@ def fake_server(script: Script, port: int = 0) -> Iterator[FakeServer]:
             time.sleep(given.delay)
             with lock:
                 inside[0] -= 1
+            self._send(given)
+
+        def _send(self, given: Scripted) -> None:
             raw = isinstance(given.body, str)
             data = given.body.encode() if raw else json.dumps(given.body).encode()
             try:

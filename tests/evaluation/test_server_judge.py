@@ -517,6 +517,31 @@ def test_other_keys_of_a_request_are_sent() -> None:
     assert "max_tokens" not in body
 
 
+def test_a_model_that_wants_another_name_of_the_limit_gets_it(results: Results) -> None:
+    def script(asked: Asked, number: int) -> Scripted:
+        if "max_tokens" in asked.body:
+            says = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+            return Scripted({"error": {"message": says, "param": "max_tokens", "code": "unsupported_parameter"}}, 400)
+        return honest(asked, number)
+
+    with fake_server(script) as server:
+        judge = judge_of(server, results, parallel=1, max_tokens=7)
+        verdicts = decide(judge, COMPARISONS, results, "a against b")
+        assert [one.first_better for one in verdicts] == [1.0] * 6
+        assert [one.body.get("max_completion_tokens") for one in server.asked] == [None, *[7] * 12], "refused once"
+
+
+def test_a_wrong_model_is_one_error_before_all_questions(results: Results) -> None:
+    def script(asked: Asked, number: int) -> Scripted:
+        return Scripted({"detail": "Server is pinned to '/a'; requested 'm'."}, 400)
+
+    with fake_server(script, models=("big", "small")) as server:
+        says = r"^evaluation\.judge_options\.model: .* has no model 'm' .*; it has big, small$"
+        with pytest.raises(ConfigError, match=says):
+            decide(judge_of(server, results), COMPARISONS, results, "a against b")
+        assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

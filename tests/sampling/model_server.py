@@ -108,5 +108,5 @@ def main(arguments: list[str]) -> None:
 
     given = dict(zip(arguments[::2], arguments[1::2], strict=False))
     print(json.dumps(given), flush=True)
-    with fake_server(ModelServer(Path(given["--model"])), int(given["--port"])):
+    with fake_server(ModelServer(Path(given["--model"])), int(given["--port"]), models=None):
         time.sleep(3600)

@@ -107,7 +107,7 @@ class Setting:
 
 @contextmanager
 def served_by(script: ModelServer, folder: Path, tmp_path: Path, **more: Any) -> Iterator[tuple[Setting, FakeServer]]:
-    with fake_server(script) as server:
+    with fake_server(script, models=None) as server:
         yield Setting(server.url, folder, tmp_path / "results.sqlite", **more), server
 
 
@@ -273,7 +273,7 @@ def test_a_server_that_answers_garbage_is_an_error(body: Any, folders: tuple[Pat
         return Scripted(body) if sampled else model(asked, number)
 
     with (
-        fake_server(script) as server,
+        fake_server(script, models=None) as server,
         pytest.raises(ConfigError, match=r"^bootstrap\.engine_options.*(not an answer of the OpenAI API|choices)"),
     ):
         Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS))
@@ -288,7 +288,7 @@ def test_a_server_without_a_list_of_models_is_asked_all_the_same(
     def script(asked: Any, number: int) -> Scripted:
         return Scripted(body) if asked.path.endswith("/models") else model(asked, number)
 
-    with fake_server(script) as server:
+    with fake_server(script, models=None) as server:
         found = Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS[:1]))
     assert len(found) == 4
 

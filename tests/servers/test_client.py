@@ -194,8 +194,6 @@ def test_tokens_keep_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _error(status: int, message: str, **more: Any) -> Script:
     def script(asked: Asked, number: int) -> Scripted:
-        if asked.path.endswith("/models"):
-            return Scripted({"object": "list", "data": [{"id": "one", "object": "model"}, {"id": "two"}]})
         return Scripted({"error": {"message": message, **more}}, status)
 
     return script
@@ -208,6 +206,10 @@ def _error(status: int, message: str, **more: Any) -> Script:
          r"\(status 401: Incorrect API key provided: \*\*\*\); set it to the environment variable with a key"),
         (_error(403, "no access"), r"api_key_env: http\S* refuses the key in MY_KEY \(status 403: no access\)"),
         (_error(404, "The model `m` does not exist."), r"model: http\S* has no model 'm' .*; it has one, two$"),
+        (_error(400, "Server is pinned to '/a'; requested 'm'."),
+         r"model: http\S* has no model 'm' .*; it has one, two$"),
+        (_error(400, "Unsupported value: 'temperature'", code="unsupported_value", param="temperature"),
+         r"model: m at http\S* does not take temperature as it is set \(status 400: Unsupported .*; set another value"),
         (_error(400, "m is not a valid model ID"), r"model: http\S* has no model 'm' .*; it has one, two$"),
         (_error(404, "Not Found"), r"url: http\S* does not have the OpenAI API \(status 404: Not Found\); it must be "
          r"the base address, which usually ends in /v1$"),
@@ -219,10 +221,61 @@ def test_what_cannot_succeed_ends_the_work_and_names_the_key(
     script: Script, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", SECRET)
-    with fake_server(script) as server, pytest.raises(ConfigError, match=rf"^{KEY}\.{says}") as caught:
+    with (
+        fake_server(script, models=("one", "two")) as server,
+        pytest.raises(ConfigError, match=rf"^{KEY}\.{says}") as caught,
+    ):
         answers(client(server, api_key_env="MY_KEY"), (str(at) for at in range(100)))
     assert SECRET not in str(caught.value)
     assert len([one for one in server.asked if one.path.endswith("completions")]) <= 8
+
+
+def test_a_model_that_is_not_listed_is_tried_by_one_request_before_all_others() -> None:
+    """Refused: one error with the models there. Answered: a warning, and the work is done."""
+
+    def refuse(asked: Asked, number: int) -> Scripted:
+        return Scripted({"error": {"message": "no"}}, 400)
+
+    with fake_server(refuse, models=("one", "two")) as server:
+        asking = client(server)
+        asking.look_up_model()
+        says = (
+            rf"^{KEY}\.model: {server.url} does not list a model 'm', and does not answer to that name "
+            r"\(status 400: no\); it has one, two$"
+        )
+        with pytest.raises(ConfigError, match=says):
+            answers(asking, (str(at) for at in range(100)))
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "warns"), [(("one",), True), (("m",), False), (("one", "m:latest"), False), ((), False)]
+)
+def test_an_answer_to_a_name_that_is_not_listed_is_a_warning(
+    models: tuple[str, ...], warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(asked: Asked, number: int) -> Scripted:
+        return Scripted(echo(asked, number).body, delay=0.05)
+
+    with fake_server(slow, models=models) as server:
+        asking = client(server)
+        asking.look_up_model()
+        assert len(answers(asking, "abcdef")) == 6
+        assert server.most_at_once > 1
+        second = [one.at for one in server.asked][1]
+        assert (second - server.asked[0].at >= 0.05) == warns, "the first request alone"
+    said = f"{KEY}.model: {server.url} answers to the name 'm', but does not list such a model; it has one"
+    assert (said in " ".join(capsys.readouterr().err.split())) == warns
+
+
+def test_a_list_of_models_that_fails_is_no_reason_to_stop() -> None:
+    def script(asked: Asked, number: int) -> Scripted:
+        return Scripted("no", 500) if asked.path.endswith("/models") else echo(asked, number)
+
+    with fake_server(script, models=None) as server:
+        asking = client(server)
+        asking.look_up_model()
+        assert len(answers(asking, "ab")) == 2
 
 
 def test_answers_under_way_are_kept_when_the_work_ends() -> None:

@@ -44,7 +44,7 @@ _PAIRS = (
 )
 _ADVICE = (
     "this looks like a secret, and a run stores its configuration in clear text; remove it, and set it in the "
-    "environment (HF_TOKEN, WANDB_API_KEY …)"
+    "environment (HF_TOKEN, WANDB_API_KEY …); for a server, api_key_env names the variable with its key"
 )
 
 

@@ -126,15 +126,15 @@ def judge_calibration(judged: Judged, *, samples: int = 500, seed: int = 0) -> J
     """
     figures = verdict_figures(judged.first_better, judged.orders, judged.prompts)
     gold = np.asarray(judged.gold, np.float64)
-    told = [at for at, better in enumerate(judged.first_better) if better is not None and gold[at] != 0]
-    agreed = np.array([_agreement(judged, at) for at in told])
-    names = [judged.prompts[at] for at in told]
+    known = [at for at, better in enumerate(judged.first_better) if better is not None and gold[at] != 0]
+    agreed = np.array([_agreement(judged, at) for at in known])
+    names = [judged.prompts[at] for at in known]
     effects = _effects(judged, samples, seed)
     return JudgeCalibration(
         comparisons=figures.comparisons,
         unread=figures.unread,
         accuracy=share_interval(agreed, names),
-        by_gap=_by_gap(np.abs(gold[told]), agreed, names),
+        by_gap=_by_gap(np.abs(gold[known]), agreed, names),
         position_bias=figures.position_bias,
         self_agreement=figures.self_agreement,
         gold_effect=effects[0],

@@ -151,8 +151,8 @@ def margin_figures(
         ValueError: The arrays are not equally long, or a value is not finite.
     """
     margin, gold, length = _together(margins, gold_difference, length_difference)
-    told = gold != 0
-    agreement = 0.5 + 0.5 * np.sign(margin[told]) * np.sign(gold[told])
+    differ = gold != 0
+    agreement = 0.5 + 0.5 * np.sign(margin[differ]) * np.sign(gold[differ])
     return MarginFigures(
         margin_gold_correlation=correlation(margin, gold),
         margin_length_correlation=correlation(margin, length),

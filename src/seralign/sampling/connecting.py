@@ -82,6 +82,12 @@ def connect(client: Client, options: ServerEngineConfig, policy: SampledPolicy, 
         tried.append(f"as {way.mode}: {replies}")
     if refused is not None and not tried:
         raise refused
+    names = [name for name, _, _ in listed.models]
+    model = client.settings.model
+    if names and model not in names and tried and all(": status " in one for one in tried):
+        raise ConfigError(
+            f"{key}.model: {client.settings.url} has no model {model!r} ({tried[0]}); it has {', '.join(names[:10])}"
+        )
     why = "; ".join(dict.fromkeys(tried)) or "the prompts are no conversations, and it takes nothing else"
     raise ConfigError(f"{key}: {client.settings.url} does not read the prompts as {policy.name} does: {why}")
 
@@ -110,9 +116,9 @@ def prove(
         ConfigError: it serves other weights; names what it serves, and the policy's folder.
     """
     limit = tolerance if tolerance is not None else _TOLERANCES.get(policy.dtype, _TOLERANCE)
-    told = _logps(client, way, own) if way.mode == "tokens" else None
-    if told is not None:
-        pairs = zip(own, told, strict=True)
+    served = _logps(client, way, own) if way.mode == "tokens" else None
+    if served is not None:
+        pairs = zip(own, served, strict=True)
         # A difference that is not a number is none that passes.
         far = [difference for one, logps in pairs if not (difference := one.mean_difference(logps)) <= limit]
         why = f"log-probabilities differ by {max(far):.3g} nats a token" if far else None

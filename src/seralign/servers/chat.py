@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 Messages = Sequence[Mapping[str, Any]]
-# The key of ``extra`` that replaces ``max_tokens`` where a model refuses that name.
-_OTHER_LIMIT = "max_completion_tokens"
+# What replaces ``max_tokens`` where a model refuses that name.
+_LIMIT, _OTHER_LIMIT = "max_tokens", "max_completion_tokens"
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,34 @@ class Reply:
 
 
 def chat(settings: ChatSettings) -> Callable[[OpenAI, Messages], Reply]:
-    """A function for ``Client.map`` that sends messages and returns the reply."""
+    """A function for ``Client.map`` that sends messages and returns the reply.
+
+    If the model refuses ``max_tokens`` and names ``max_completion_tokens`` as its other name, the request is sent again
+    with that, and so are all later ones.
+    """
     keys: dict[str, Any] = {"model": settings.model, "temperature": settings.temperature, "top_p": settings.top_p}
     if _OTHER_LIMIT not in settings.extra:
-        keys["max_tokens"] = settings.max_tokens
+        keys[_LIMIT] = settings.max_tokens
     if settings.seed is not None:
         keys["seed"] = settings.seed
     if settings.top_logprobs is not None:
         keys |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
 
+    renamed = {_OTHER_LIMIT if key == _LIMIT else key: value for key, value in keys.items()}
+    refused = threading.Event()
+
     def ask(api: OpenAI, messages: Messages) -> Reply:
-        found: Any = api.chat.completions.create(messages=list(messages), extra_body=dict(settings.extra), **keys)  # pyright: ignore
-        return _reply(found)
+        from openai import BadRequestError
+
+        given: dict[str, Any] = {"messages": list(messages), "extra_body": dict(settings.extra)}
+        if not refused.is_set():
+            try:
+                return _reply(api.chat.completions.create(**given, **keys))
+            except BadRequestError as error:
+                if _LIMIT not in keys or _OTHER_LIMIT not in str(error):
+                    raise
+            refused.set()
+        return _reply(api.chat.completions.create(**given, **renamed))
 
     return ask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -27,6 +27,8 @@ _NO_KEY = "none"
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 # A server that asks to wait longer is not waited for.
 _PATIENCE = 600.0
+# Seconds to wait for the list of models, and how many of them a message shows.
+_LISTING, _SHOWN = 10.0, 10
 # So many requests in a row without an answer, and the server counts as gone.
 _GONE = 3
 
@@ -75,11 +77,25 @@ class Client:
         self._random = random.Random()
         self._usage = Usage()
         self._complained = threading.Event()
+        # The models that the server lists, if the wanted one is not among them and no request was answered yet.
+        self._others: tuple[str, ...] = ()
 
     @property
     def usage(self) -> Usage:
         """Requests that were answered so far, and their tokens."""
         return self._usage
+
+    def look_up_model(self) -> None:
+        """Compare the name of the model with those that the server lists under ``/models``, if it lists any.
+
+        If it is not among them, ``map`` sends its first request alone: some servers answer to names that they do not
+        list, which is a warning. A refusal is one error, before any other request is sent.
+        """
+        with self._connection() as api:
+            names = _models(api)
+        model = self.settings.model
+        # Ollama lists the tag that it adds.
+        self._others = () if {model, f"{model}:latest"} & set(names) else names
 
     def map(
         self, items: Iterable[Item], ask: Callable[[OpenAI, Item], Answer]
@@ -102,15 +118,10 @@ class Client:
         stop, under_way, failed = threading.Event(), 0, 0
         workers: list[threading.Thread] = []
         source, fatal = iter(items), None
-        api = self._openai(
-            base_url=self.settings.url,
-            api_key=self._secret or _NO_KEY,
-            timeout=self.settings.timeout,
-            max_retries=0,  # they are made here
-        )
+        api = self._connection()
         try:
             while True:
-                while fatal is None and under_way < self.settings.parallel:
+                while fatal is None and under_way < (1 if self._others else self.settings.parallel):
                     try:
                         todo.put((next(source),))
                     except StopIteration:
@@ -132,12 +143,15 @@ class Client:
                 if isinstance(answer, BaseException):
                     raise answer
                 if isinstance(answer, ServerFailure):
+                    if self._others and answer.reason.startswith("status "):
+                        raise self._no_model(answer)
                     failed += answer.again
                     if failed >= max(_GONE, self.settings.parallel) and fatal is None:
                         stop.set()
                         fatal = self._gone(answer)
                 else:
                     failed = 0
+                    self._answers_to_its_name()
                     self._usage += usage_of(answer.usage)
                 yield item, answer
             if fatal is not None:
@@ -181,7 +195,7 @@ class Client:
             self._pace.unused(counted)
             reason = self._without_key(trouble.reason)
             if trouble.fatal is not None:
-                known = _models(api) if trouble.fatal.startswith("model:") else ""
+                known = _having(_models(api)) if trouble.fatal.startswith("model:") else ""
                 raise ConfigError(f"{self._key}.{self._without_key(trouble.fatal + known)}")
             attempt += 1
             if not trouble.again or attempt > self.settings.retries or stop.is_set():
@@ -202,6 +216,26 @@ class Client:
             self._pace.pause(trouble.wait)
         longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
         stop.wait((trouble.wait or 0.0) + longest * self._random.uniform(0.5, 1.0))
+
+    def _answers_to_its_name(self) -> None:
+        if self._others:
+            say(f"warning: {self._key}.model: {self.settings.url} answers to the name {self.settings.model!r}, but "
+                f"does not list such a model{_having(self._others)}")  # fmt: skip
+            self._others = ()
+
+    def _no_model(self, failure: ServerFailure) -> ConfigError:
+        return ConfigError(
+            f"{self._key}.model: {self.settings.url} does not list a model {self.settings.model!r}, and does not "
+            f"answer to that name ({failure.reason}){_having(self._others)}"
+        )
+
+    def _connection(self) -> OpenAI:
+        return self._openai(
+            base_url=self.settings.url,
+            api_key=self._secret or _NO_KEY,
+            timeout=self.settings.timeout,
+            max_retries=0,  # they are made here
+        )
 
     def _gone(self, failure: ServerFailure) -> ConfigError:
         what = "no longer answers" if self._usage.requests else "does not answer"
@@ -241,10 +275,15 @@ def _library(key: str) -> type[OpenAI]:
     return OpenAI
 
 
-def _models(api: OpenAI) -> str:
-    """The models that a server lists, as the end of a message; empty if it lists none."""
+def _models(api: OpenAI) -> tuple[str, ...]:
+    """The models that a server lists; none if it lists none, or not in time."""
     try:
-        names = [model.id for model in api.models.list().data]
+        return tuple(str(model.id) for model in api.with_options(timeout=_LISTING).models.list().data)
     except Exception:
-        return ""
-    return f"; it has {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+        return ()
+
+
+def _having(models: Sequence[str]) -> str:
+    """The models of a server as the end of a message; empty if it lists none."""
+    shown = ", ".join(models[:_SHOWN])
+    return f"; it has {shown}{', ...' if len(models) > _SHOWN else ''}" if models else ""

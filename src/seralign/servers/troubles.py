@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 _AGAIN = {408, 409, 425, 429}
+# The last is what ``transformers serve`` says if it serves one model.
 _NO_MODEL = re.compile(
-    r"model.{0,120}(not found|not exist|unknown|invalid)|not a valid model|(unknown|invalid) model", re.I
-)
+    r"model.{0,120}(not found|not exist|unknown|invalid)|not a valid model|(unknown|invalid) model"
+    r"|server is pinned to", re.I
+)  # fmt: skip
+# Codes of a request with a key that the model does not take, or not with this value.
+_NOT_TAKEN = ("unsupported_parameter", "unsupported_value")
 
 
 class NotAnAnswer(Exception):
@@ -86,6 +90,9 @@ def _of_status(error: APIStatusError, settings: ServerConfig, variable: str) -> 
         return Trouble(reason, fatal=f"url: {settings.url} wants to be paid first ({reason})")
     if error.code == "model_not_found" or (status in (400, 404, 422) and _NO_MODEL.search(says)):
         return Trouble(reason, fatal=f"model: {settings.url} has no model {settings.model!r} ({reason})")
+    if error.code in _NOT_TAKEN and error.param:
+        return Trouble(reason, fatal=f"model: {settings.model} at {settings.url} does not take {error.param} as it is "
+                                     f"set ({reason}); set another value, or use another model")  # fmt: skip
     if status in (404, 405):
         return Trouble(reason, fatal=f"url: {settings.url} does not have the OpenAI API ({reason}); "
                                      "it must be the base address, which usually ends in /v1")  # fmt: skip

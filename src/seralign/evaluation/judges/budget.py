@@ -49,7 +49,7 @@ class Budget:
         return limit is not None and limit[1] * ahead >= limit[2]
 
     def error(self, decided: int, comparisons: int) -> ConfigError:
-        """The error that ends the work: how far it came, and how to go on."""
+        """The error that ends the work: how many comparisons are decided, and how to resume."""
         limit = self._limit()
         assert limit is not None
         name, spent, most = limit

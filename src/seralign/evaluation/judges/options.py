@@ -42,7 +42,7 @@ class ServerJudgeOptions:
         seed: Seed of the server's sampling, if it has one.
         top_logprobs: Number of alternatives of the answer token, for templates that read its probabilities.
         extra: Other keys of the request, such as ``reasoning_effort``. With ``max_completion_tokens``, ``max_tokens``
-            is not sent.
+            is not sent. A model that refuses ``max_tokens`` is sent the same limit by this name.
         prices: Prices of tokens, to compute the cost.
         max_tokens_spent: Budget in tokens of prompts and answers. A process that has spent it asks nothing more, and
             ends with a message. Verdicts so far are kept.

@@ -110,6 +110,7 @@ class ServerJudge:
             return
         if self._client is None:
             self._client = Client(self.options.server, self._section)
+            self._client.look_up_model()
         ask = chat(self._chat)
         with bar(f"judge {self.options.server.model}", len(waiting), "requests") as progress:
             for question, reply in self._client.map(to_ask(), lambda api, one: ask(api, one.messages)):

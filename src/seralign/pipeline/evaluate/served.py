@@ -40,6 +40,7 @@ def served_outputs(
     again: list[str] = []
     if missing:
         client = Client(server, key)
+        client.look_up_model()
         with bar(f"outputs, {name}", len(questions), "response") as line:
             line.at(len(questions) - len(missing))
             for place, answer in client.map(missing, lambda api, place: _ask(api, requests[place])):
@@ -51,10 +52,8 @@ def served_outputs(
                 found[keys[place]] = _stored(answer)
                 results.put({keys[place]: found[keys[place]]})
     if again:
-        raise ConfigError(
-            f"{key}: {len(again)} of {len(questions)} prompts have no answer yet ({again[0]}); the others are stored, "
-            "give the same command again"
-        )
+        rest = "; the others are stored, give the same command again" if found else "; give the same command again"
+        raise ConfigError(f"{key}: {len(again)} of {len(questions)} prompts have no answer yet ({again[0]}){rest}")
     answers = tuple(Output(*found[one]) if one in found else None for one in keys)
     source = f"{server.model} at {server.url}"
     return Outputs(name, source, answers, tuple(reasons.get(place) for place in range(len(keys))))
