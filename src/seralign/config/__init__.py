@@ -10,11 +10,11 @@ from seralign.config.rounds import (
     EvaluationConfig,
     ScoringConfig,
     SelectionConfig,
-    StopConfig,
 )
 from seralign.config.run import RunConfig
 from seralign.config.sampling import LOCAL, SamplingConfig
 from seralign.config.server import PricesConfig, ServerConfig
+from seralign.config.stop import StopConfig
 from seralign.config.training import TrainingConfig
 
 __all__ = [

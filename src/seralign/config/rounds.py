@@ -1,4 +1,4 @@
-"""Settings of scoring, selection, bootstrapping and evaluation, and of when the rounds end."""
+"""Settings of scoring, selection, bootstrapping and evaluation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from seralign.checks import fraction, positive, require
 from seralign.config.fields import INLINE
+from seralign.config.query import QueryConfig
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
@@ -161,6 +162,7 @@ class BootstrapConfig:
             objectives that take rankings.
         labels: ``reward``: the response with the higher implicit reward is better, p = 1. ``judge``: p is the verdict
             of ``evaluation.judge`` (by default ``evaluation.scorer``) on the two, and the worse one is rejected.
+        query: Which of the pairs are labelled by the judge. Default: all of them.
         selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
             most one pair.
         shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
@@ -173,6 +175,7 @@ class BootstrapConfig:
     prompts: int | None = None
     preferences: Literal["best_worst", "ranking"] = "best_worst"
     labels: Literal["reward", "judge"] = "reward"
+    query: QueryConfig | None = None
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
 
@@ -183,6 +186,8 @@ class BootstrapConfig:
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
         if self.labels == "judge" and self.preferences == "ranking":
             raise ConfigError("labels: judge compares two responses; set preferences: best_worst, or labels: reward")
+        if self.query is not None and self.labels == "reward":
+            raise ConfigError("query chooses pairs for a labeller; set labels: judge, or leave query out")
         if self.selection.rule == "top_within_prompt":
             raise ConfigError(
                 "selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one "
@@ -245,54 +250,3 @@ class EvaluationConfig:
             "of the form module:function, or reward_model:FOLDER",
             self.scorer,
         )
-
-
-# Warnings of the report that concern a round. docs/report.md describes them.
-StopWarning = Literal[
-    "length", "diversity", "repetition", "unfinished", "kl", "harm", "win_rate", "fall", "length_bias",
-    "generated_length", "generated_margins", "alike", "few", "saturated", "chosen_logp",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StopConfig:
-    """When the rounds end early.
-
-    Args:
-        metric: ``margin_accuracy`` on held-out pairs; ``win_rate`` against the best round so far, which needs a scorer
-            or a judge; or ``never``.
-        min_gain: A round gains if its metric is more than this above that of the best round so far; for ``win_rate``,
-            more than this above one half. The result is the last round that gained. Default: 0 for ``win_rate``, and
-            -0.05 for ``margin_accuracy``, because the accuracy on pairs that others wrote falls a little while answers
-            still get better (docs/evidence.md).
-        bound: The figure of the win rate's 95% interval that must be above one half plus ``min_gain``. ``lower``: its
-            lower end, so that only a sure win is a gain. ``mean``: the win rate itself. ``upper``: its upper end, so
-            that everything but a sure loss is a gain.
-        patience: Number of consecutive rounds without a gain after which the run ends.
-        warnings: Warnings of the report that end the run after the round that has one of them, whatever ``metric`` and
-            ``patience`` are. Such a round is no gain, so the result is the best round before it; after round 1, it is
-            round 1.
-    """
-
-    metric: Literal["margin_accuracy", "win_rate", "never"] = "margin_accuracy"
-    min_gain: float | None = None
-    bound: Literal["lower", "mean", "upper"] = "mean"
-    patience: int = 1
-    warnings: list[StopWarning] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        require(self.patience >= 1, "patience", "at least 1", self.patience)
-        if self.bound != "mean" and self.metric != "win_rate":
-            raise ConfigError(
-                f"bound: {self.bound} is a bound of a win rate, and metric is {self.metric}; set metric: win_rate, "
-                "or remove bound"
-            )
-        twice = next((kind for kind in self.warnings if self.warnings.count(kind) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"warnings: {twice} is given twice; give it once")
-
-    @property
-    def least_gain(self) -> float:
-        """``min_gain``, or its default."""
-        default = -0.05 if self.metric == "margin_accuracy" else 0.0
-        return default if self.min_gain is None else self.min_gain

@@ -14,9 +14,9 @@ from seralign.config.rounds import (
     EvaluationConfig,
     ScoringConfig,
     SelectionConfig,
-    StopConfig,
 )
 from seralign.config.sampling import SamplingConfig
+from seralign.config.stop import StopConfig
 from seralign.config.training import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.objectives import DPO, ObjectiveSum, one
@@ -139,6 +139,12 @@ class RunConfig:
             raise ConfigError(
                 "scoring.length_correction: matched chooses two responses of like length, and bootstrap.preferences: "
                 "ranking ranks all of them; set within_prompt, balanced, offline or none"
+            )
+        query = self.bootstrap.query
+        if query is not None and query.strategy == "disagreement" and len(self.scoring.reward_models) < 2:
+            raise ConfigError(
+                "bootstrap.query.strategy: disagreement is that of reward models; give two or more "
+                "scoring.reward_models (and scoring.reward: model or mixed), or another strategy"
             )
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.bootstrap.labels == "judge":

@@ -24,6 +24,7 @@ from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.model_rewards import candidate_rewards, model_inputs, model_passes
+from seralign.pipeline.querying import queried
 from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates, round_prompts
 from seralign.pipeline.scoring import implicit_scores, with_prompts
 from seralign.pipeline.selecting import disagreement, mean_similarity
@@ -93,7 +94,8 @@ class Bootstrap:
             inputs[name] = context.policy(one.policy).digest
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
         keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
-                "bootstrap.preferences", "bootstrap.labels", "bootstrap.selection", "seed")  # fmt: skip
+                "bootstrap.preferences", "bootstrap.labels", "bootstrap.query", "bootstrap.selection",
+                "seed")  # fmt: skip
         inputs |= model_inputs(context.loop)
         if bootstrap_config(context).labels == "judge" and context.loop.judge is not None:
             inputs["evaluation.judge"] = context.loop.judge.identity
@@ -114,6 +116,8 @@ class Bootstrap:
         slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
         rewards = ensembled - slope * responses.lengths
         found, without = self._contrasts(loop, usable, rewards, responses.lengths)
+        left_out += without
+        found, without = queried(loop, index, prompts, table, responses, found)
         left_out += without
         if config.labels == "judge":
             found, without = self._judged(loop, prompts, table, found)

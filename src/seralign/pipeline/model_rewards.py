@@ -61,7 +61,7 @@ def offline_margins(loop: Loop, responses: Responses, ordering: Ordering, implic
     """
     if not loop.reward_models:
         return implicit
-    margins = [ordering.margin(rewards) for rewards in _rewards(loop, responses)]
+    margins = [ordering.margin(rewards) for rewards in model_rewards(loop, responses)]
     found = ensemble_rewards(margins).cautious(loop.config.scoring.reward_penalty)
     return _mixed(loop, implicit, found, _scale(implicit), _scale(found))
 
@@ -79,7 +79,7 @@ def candidate_rewards(
     """
     if not loop.reward_models:
         return implicit
-    found = ensemble_rewards(_rewards(loop, responses)).cautious(loop.config.scoring.reward_penalty)
+    found = ensemble_rewards(model_rewards(loop, responses)).cautious(loop.config.scoring.reward_penalty)
     return _mixed(loop, implicit, found, _scale_within(groups, implicit), _scale_within(groups, found))
 
 
@@ -90,7 +90,7 @@ def model_passes(forecast: Forecast, responses: Foreseen) -> tuple[Passes, ...]:
     return tuple(forecast.passes(responses, packs) for _ in loop.reward_models)
 
 
-def _rewards(loop: Loop, responses: Responses) -> list[np.ndarray]:
+def model_rewards(loop: Loop, responses: Responses) -> list[np.ndarray]:
     """Rewards [N] of each model; a model is in memory only while it scores."""
     scoring = loop.config.scoring
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seralign.config import RunConfig
-from seralign.config.rounds import StopWarning
+from seralign.config.stop import StopWarning
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.pipeline.data import Tables
