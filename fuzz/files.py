@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,16 @@ from seralign.data.sources import fingerprint, load_rows
 SUFFIXES = [".jsonl", ".jsonl", ".jsonl", ".json", ".csv", ".csv", ".parquet"]
 
 
+def _zst(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+_PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": _zst}
+
+
 @dataclass(frozen=True)
 class FileInput:
     """A file's name and bytes."""
@@ -36,11 +48,9 @@ def make(source: random.Random) -> FileInput:
     suffix = source.choice(SUFFIXES)
     rows = [mutated(source, source.choice(PAIRS)) for _ in range(source.randrange(4))]
     content = damaged(source, _content(source, suffix, rows))
-    packed = source.choice(["", "", "", ".gz", ".zst"])
-    if packed == ".gz":
-        content = damaged(source, gzip.compress(content))
-    elif packed == ".zst":
-        content = damaged(source, _zst(content))
+    packed = source.choice(["", "", "", ".gz", ".bz2", ".xz", ".zst"])
+    if packed:
+        content = damaged(source, _PACKERS[packed](content))
     name = source.choice(["pairs", "pairs", "pa[i]rs", "pa*rs", "pa irs", "päirs"])
     return FileInput(f"{name}{suffix}{packed}", content)
 
@@ -77,13 +87,6 @@ def _content(source: random.Random, suffix: str, rows: list[Any]) -> bytes:
     columns = {"prompt": ["a", "b"], "chosen": ["c", None], "rejected": ["d", "e"], "p": [0.5, None]}
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
-
-
-def _zst(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return sink.getvalue().to_pybytes()
 
 
 FILES = Target("files", 0.12, make, read)

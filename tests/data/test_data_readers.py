@@ -324,7 +324,10 @@ def test_parquet_text_that_is_no_text(tmp_path: Path) -> None:
 
 
 @settings(max_examples=200)
-@given(st.binary(max_size=60), st.sampled_from([".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.zst"]))
+@given(
+    st.binary(max_size=60),
+    st.sampled_from([".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.zst", ".csv.bz2", ".jsonl.xz"]),
+)
 def test_any_bytes_are_rows_or_one_error(tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"any{kind}"
     message = ""

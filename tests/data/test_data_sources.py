@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import socket
 import subprocess
@@ -30,8 +32,9 @@ def source(path: Path | str | list[str], **options: Any) -> SourceConfig:
 
 
 def packed(content: bytes, packing: str) -> bytes:
-    if packing == ".gz":
-        return gzip.compress(content)
+    compress = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(packing)
+    if compress is not None:
+        return compress(content)
     return pa.compress(content, codec="zstd", asbytes=True) if packing == ".zst" else content
 
 
@@ -53,7 +56,7 @@ def prompts(path: Path | str | list[str], **options: Any) -> list[str]:
     return [row["prompt"] for row in load_rows(source(path, **options), "data.prompts")]
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.ndjson", "list.json", "d.csv", "d.tsv", "D.JSONL"])
 def test_local_files_give_their_rows(tmp_path: Path, name: str, packing: str) -> None:
     if name in ("d.csv", "d.tsv"):
@@ -200,7 +203,7 @@ def test_the_columns_of_shards_are_put_together(tmp_path: Path) -> None:
         ({"a.jsonl": "{}", "b.csv": "a\n1\n"}, r"mixes .csv and .jsonl files; give the ones to read"),
         ({"README.md": "no"}, r"has no data files; known are .json"),
         ({}, r"has no data files"),
-        ({"a.jsonl": "{}", "b.jsonl.bz2": "x"}, r"b.jsonl.bz2 has an unsupported compression"),
+        ({"a.jsonl": "{}", "b.jsonl.lz4": "x"}, r"b.jsonl.lz4 has an unsupported compression"),
         ({"a.jsonl": "{}", "more/b.jsonl": "{}"}, r"the data files are in a subfolder of .*, more; give the folder"),
         ({"train/deep/b.parquet": "x"}, r"the data files are in a subfolder of .*, train; .*/s/\*\*/\*.parquet$"),
         ({"a.jsonl": "{}", "b.jsonl": ""}, r"b.jsonl is empty"),
@@ -340,14 +343,14 @@ def test_the_fingerprint_of_several_files_is_of_all_in_their_order(tmp_path: Pat
 # What is wrong
 
 
-def test_a_file_that_is_no_gzip_or_zstd(tmp_path: Path) -> None:
-    for name in ("d.jsonl.gz", "d.jsonl.zst"):
+def test_a_file_that_is_not_compressed_as_its_name_says(tmp_path: Path) -> None:
+    for name in ("d.jsonl.gz", "d.jsonl.bz2", "d.jsonl.xz", "d.jsonl.zst"):
         (tmp_path / name).write_text(lines(ROWS))
         with pytest.raises(DataError, match=rf"{name} cannot be read: \S"):
             load_rows(source(tmp_path / name), "data.pairs")
 
 
-@pytest.mark.parametrize("packing", [".gz", ".zst"])
+@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz", ".zst"])
 def test_a_packed_file_that_is_cut_off_or_damaged(tmp_path: Path, packing: str) -> None:
     path = tmp_path / f"d.jsonl{packing}"
     content = os.urandom(20_000).hex().encode()
@@ -405,7 +408,7 @@ def test_a_path_that_is_not_there_is_no_hub_name(path: str | list[str]) -> None:
             read(source(path), "data.heldout")
 
 
-@pytest.mark.parametrize("name", ["d.txt", "d.parquet.gz", "d", "d.jsonl.bz2"])
+@pytest.mark.parametrize("name", ["d.txt", "d.parquet.gz", "d", "d.jsonl.lz4"])
 def test_an_unknown_extension(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=rf"{name} has an unknown extension; known are .json"):
         load_rows(source(write(tmp_path / name, "abc")), "data.pairs")

@@ -31,9 +31,9 @@ class SourceConfig:
     """A source of rows.
 
     Args:
-        path: A local .json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst) or .parquet file, a list of files, a
-            glob, a folder of files of one format, a folder written by ``save_to_disk``, or the name of a dataset on
-            the hub.
+        path: A local .json, .jsonl, .ndjson, .csv, .tsv (each also .gz, .bz2, .xz or .zst) or .parquet file, a list
+            of files, a glob, a folder of files of one format, a folder written by ``save_to_disk``, or the name of a
+            dataset on the hub.
         name: Configuration (subset) of a hub dataset.
         split: Split of a hub dataset, or of a ``DatasetDict`` written by ``save_to_disk``.
         revision: Commit or tag of a hub dataset. The resolved commit is recorded.

@@ -19,7 +19,7 @@ from seralign.errors import ConfigError, DataError
 TEXT = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 KINDS = (*TEXT, ".parquet")
-EXTENSIONS = ".json, .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst), .parquet"
+EXTENSIONS = ".json, .jsonl, .ndjson, .csv, .tsv (each also .gz, .bz2, .xz or .zst), .parquet"
 SAVED = "saved"
 # Words in a file name that name a split, as on the hub.
 _SPLITS = {
@@ -27,7 +27,7 @@ _SPLITS = {
     "validation": {"validation", "valid", "val", "dev"},
     "test": {"test", "testing", "eval", "evaluation"},
 }
-_OTHER_PACKING = (".bz2", ".xz", ".zip", ".lz4", ".7z", ".br", ".z")
+_OTHER_PACKING = (".zip", ".lz4", ".7z", ".br", ".z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +25,26 @@ def _open_gzip(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path))
 
 
+def _open_bzip2(path: Path) -> BinaryIO:
+    return cast(BinaryIO, bz2.open(path))
+
+
+def _open_xz(path: Path) -> BinaryIO:
+    return cast(BinaryIO, lzma.open(path))
+
+
 def _open_zstd(path: Path) -> BinaryIO:
     # Unlike the reader of the zstandard package, Arrow's reports truncated data.
     return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))  # pyright: ignore
 
 
-OPENERS: dict[str, Callable[[Path], BinaryIO]] = {"": _open_plain, ".gz": _open_gzip, ".zst": _open_zstd}
+OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+    "": _open_plain,
+    ".gz": _open_gzip,
+    ".bz2": _open_bzip2,
+    ".xz": _open_xz,
+    ".zst": _open_zstd,
+}
 """How to open a file, by the extension of its compression."""
 
 _BOM = "\ufeff"
@@ -37,6 +53,8 @@ _OTHERS = {
     b"\xff\xfe": "the file is UTF-16; save it as UTF-8",
     b"\xfe\xff": "the file is UTF-16; save it as UTF-8",
     b"\x1f\x8b": "the file is compressed with gzip; its name must end in .gz",
+    b"BZh": "the file is compressed with bzip2; its name must end in .bz2",
+    b"\xfd7zXZ": "the file is compressed with xz; its name must end in .xz",
     b"\x28\xb5\x2f\xfd": "the file is compressed with zstd; its name must end in .zst",
 }
 
@@ -48,7 +66,7 @@ def readable(file: str) -> Iterator[None]:
         yield
     except EOFError:
         raise DataError(f"{file} cannot be read: it ends in the middle of its compressed data") from None
-    except zlib.error as error:
+    except (zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{file} cannot be read: its compressed data are damaged ({error})") from None
     except UnicodeDecodeError:
         raise DataError(f"{file} cannot be read: it holds names that are not UTF-8 text") from None
