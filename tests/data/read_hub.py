@@ -7,7 +7,7 @@ import sys
 
 from seralign.config import SourceConfig
 from seralign.data.sources import fingerprint, load_rows
-from seralign.errors import DataError
+from seralign.errors import SeralignError
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         try:
             rows = [[values, where] for values, where in load_rows(source, "data.pairs").located()]
             found.append({"rows": rows, "fingerprint": fingerprint(source, "data.pairs")})
-        except DataError as error:
+        except SeralignError as error:
             found.append({"error": str(error)})
     json.dump(found, sys.stdout)
 

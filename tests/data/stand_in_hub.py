@@ -22,12 +22,14 @@ def commit_of(files: Files) -> str:
 
 @dataclass
 class Hub:
-    """Repositories by name; ``asked`` are the paths that were asked for. ``url`` goes into HF_ENDPOINT."""
+    """Repositories by name; ``asked`` are the paths that were asked for, ``lost`` files that are listed and cannot be
+    had. ``url`` goes into HF_ENDPOINT."""
 
     url: str = ""
     repositories: dict[str, Files] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -98,8 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, files: Files, name: str) -> None:
         commit = {"X-Repo-Commit": commit_of(files)}
-        if name in files:
-            self._send(200, commit | {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"'}, files[name])
+        if name in files and name not in self.of.lost:
+            commit |= {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"'}
+            begin, _, end = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+            part = files[name][int(begin) : int(end) + 1] if end else files[name]
+            self._send(206 if end else 200, commit, part)
         else:
             self._send(404, commit | {"X-Error-Code": "EntryNotFound"}, b"")
 

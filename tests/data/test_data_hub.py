@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -63,6 +65,9 @@ def repositories() -> dict[str, dict[str, bytes]]:
         "some/text": {"train.txt": b"one\ntwo\n"},
         "some/options": {"README.md": b"---\nconfigs:\n- config_name: default\n  data_files: a.csv\n  sep: ;\n---\n",
                          "a.csv": b"prompt;chosen\n007;x\n"},
+        "some/shards": {f"data/train-{number}.jsonl": row("a" * 400) * 500 for number in range(3)},
+        "some/packed": {"a.jsonl.zst": pa.compress(row("z"), codec="zstd", asbytes=True),
+                        "b.jsonl.bz2": bz2.compress(row("b")), "c.jsonl.xz": lzma.compress(row("x"))},
         "some/script": {"script.py": b"raise SystemExit(3)"},
         "some/gated": {"train.jsonl": row("g")},
     }  # fmt: skip
@@ -211,3 +216,37 @@ def test_a_file_that_was_not_downloaded_whole_is_asked_for_again(read: Reader, t
         in apart({"path": "some/ndjson"}, HF_HUB_OFFLINE="1")[0]["error"]
     )
     assert rows(apart({"path": "some/ndjson"})[0]) == [{"prompt": "a"}, {"prompt": "b"}]
+
+
+STREAMED = ["some/csv", "some/tsv", "some/json", "some/gzip", "some/ndjson", "some/parquet", "some/packed"]
+
+
+def test_a_streamed_dataset_has_the_same_rows_and_is_not_stored(found: Any, read: Reader, tmp_path: Path) -> None:
+    apart, before = Reader(read.hub, tmp_path), len(read.hub.asked)
+    shards = {"path": "some/shards", "streaming": True, "limit": 500}
+    *streamed, first, text, script = apart(
+        *({"path": name, "streaming": True} for name in STREAMED), shards,
+        {"path": "some/text", "streaming": True}, {"path": "some/options", "streaming": True},
+    )  # fmt: skip
+    assert streamed == [found[name] for name in STREAMED]
+    assert {
+        path.name for path in tmp_path.rglob("*") if path.suffix in (".jsonl", ".csv", ".parquet", ".arrow")
+    } == set()
+
+    assert len(first["rows"]) == 500
+    asked = {path.rpartition("/")[2] for path in read.hub.asked[before:] if path.startswith("/datasets/some/shards/")}
+    assert {name for name in asked if name.startswith("train")} == {"train-0.jsonl"}, "the limit needs one shard"
+    for refused in (text, script):
+        assert refused["error"].startswith("data.pairs.streaming: only .json, ")
+
+
+def test_a_hub_that_fails_while_it_is_streamed_is_one_error_that_names_the_file(read: Reader, tmp_path: Path) -> None:
+    whole = read.hub.repositories["some/shards"]
+    read.hub.lost.add("data/train-2.jsonl")
+    try:
+        (given,) = Reader(read.hub, tmp_path)({"path": "some/shards", "streaming": True})
+    finally:
+        read.hub.lost.clear()
+    assert set(whole) == {f"data/train-{number}.jsonl" for number in range(3)}
+    assert given["error"].startswith("some/shards/data/train-2.jsonl cannot be read: ")
+    assert "\n" not in given["error"]

@@ -40,6 +40,8 @@ class SourceConfig:
         columns: Mapping from the names that seralign uses to the names in the file, e.g. ``{chosen: good, rejected:
             bad}``.
         limit: Read only the first rows; of message trees, the first prompts.
+        streaming: Read the files of a hub dataset over the network and store none of them. Each pass over the rows
+            reads them again, up to ``limit``.
     """
 
     path: str | list[str]
@@ -48,6 +50,7 @@ class SourceConfig:
     revision: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "limit", "at least 1", self.limit)

@@ -21,7 +21,7 @@ import huggingface_hub
 from seralign.config import SourceConfig
 from seralign.data.hub_errors import no_network, refusal
 from seralign.data.readers.files import DELIMITERS, KINDS, DataFile, file_format
-from seralign.errors import DataError
+from seralign.errors import ConfigError, DataError
 from seralign.hub import silence
 from seralign.progress import say
 from seralign.records import content_id
@@ -43,12 +43,16 @@ class HubSplit:
 
 
 def hub_rows(source: SourceConfig, key: str) -> list[DataFile] | datasets.Dataset:
-    """The downloaded files of a split; or its table, if only ``datasets`` can read the files.
+    """The downloaded files of a split, or with ``streaming`` the files on the hub; or the table of the split, if only
+    ``datasets`` can read the files.
 
     Raises:
         DataError: The dataset cannot be loaded, has no such split, or the cache cannot be written.
+        ConfigError: It cannot be streamed.
     """
     split = _split(source, key)
+    if source.streaming:
+        return _remote_files(source, key, split)
     try:
         if split.files is None:
             load = datasets.load_dataset
@@ -65,6 +69,19 @@ def hub_rows(source: SourceConfig, key: str) -> list[DataFile] | datasets.Datase
     return [
         DataFile(path, f"{source.path}/{name}", *file_format(Path(name)))
         for path, name in zip(paths, split.files, strict=True)
+    ]
+
+
+def _remote_files(source: SourceConfig, key: str, split: HubSplit) -> list[DataFile]:
+    if split.files is None:
+        raise ConfigError(
+            f"{key}.streaming: only .json, .jsonl, .ndjson, .csv, .tsv and .parquet files without options of a reader "
+            f"can be streamed, and {source.path} has others; leave streaming out"
+        )
+    base = f"datasets/{source.path}@{split.commit}"
+    return [
+        DataFile(Path(name), f"{source.path}/{name}", *file_format(Path(name)), remote=f"{base}/{name}")
+        for name in split.files
     ]
 
 

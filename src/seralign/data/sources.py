@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from seralign.config import SourceConfig
 from seralign.data.columns import EXPLICIT, IMPLICIT, KNOWN_COLUMNS, listed_names
@@ -25,6 +25,7 @@ from seralign.data.readers.csv_rows import csv_part
 from seralign.data.readers.files import DELIMITERS, SAVED, DataFile, local_files, saved_files
 from seralign.data.readers.json_rows import json_part
 from seralign.data.readers.part import Located, Part
+from seralign.data.readers.remote import open_remote
 from seralign.data.readers.streams import OPENERS, readable
 from seralign.data.trees import is_tree, read_forest
 from seralign.errors import ConfigError, DataError
@@ -156,15 +157,20 @@ def _located(part: Part, columns: dict[str, str]) -> Iterator[Located]:
 def _part(file: DataFile) -> Part:
     if file.kind == SAVED:
         return saved_part(file.name, saved_files(file.path, file.name))
-    with readable(file.name):
-        if file.path.stat().st_size == 0:
-            raise DataError(f"{file.name} is empty")
+    if file.remote is None:
+        with readable(file.name):
+            if file.path.stat().st_size == 0:
+                raise DataError(f"{file.name} is empty")
+    start = partial(_opened, file)
     if file.kind == ".parquet":
-        return parquet_part(file.name, file.path)
-    start = partial(OPENERS[file.packing], file.path)
+        return parquet_part(file.name, start)
     if file.kind in DELIMITERS:
         return csv_part(file.name, start, DELIMITERS[file.kind])
     return json_part(file.name, start)
+
+
+def _opened(file: DataFile) -> BinaryIO:
+    return OPENERS[file.packing](file.path if file.remote is None else open_remote(file.remote))
 
 
 def _paths(file: DataFile) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import datasets
 import pyarrow as pa
@@ -23,15 +23,15 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"
 Mend = Callable[[Any, str], Any]
 
 
-def parquet_part(file: str, path: Path) -> Part:
-    """A Parquet file, read in batches; ``file`` is its name, for messages."""
+def parquet_part(file: str, start: Callable[[], BinaryIO]) -> Part:
+    """A Parquet file, read in batches; ``file`` is its name, for messages, and ``start`` opens it."""
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path) as parquet:
+        with start() as stream, pq.ParquetFile(stream) as parquet:
             yield from parquet.iter_batches(batch_size=BATCH)
 
     def schema() -> pa.Schema:
-        with pq.ParquetFile(path) as parquet:
+        with start() as stream, pq.ParquetFile(stream) as parquet:
             return parquet.schema_arrow
 
     return _part(file, schema, batches)

@@ -35,13 +35,14 @@ class DataFile:
     """A file of rows, or the folder of a saved dataset.
 
     ``name`` is the path as the user gave it, for messages. ``kind`` is one of ``KINDS``, or ``SAVED``. ``packing`` is
-    one of ``streams.OPENERS``.
+    one of ``streams.OPENERS``. ``remote`` is the path of a file that is read from the hub, as in ``HfFileSystem``.
     """
 
     path: Path
     name: str
     kind: str
     packing: str = ""
+    remote: str | None = None
 
 
 def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
@@ -59,7 +60,7 @@ def local_files(source: SourceConfig, key: str) -> list[DataFile] | None:
     files = [file for path in paths for file in _expanded(path, source, key)]
     _check_twice(files, key)
     saved = any(file.kind == SAVED for file in files)
-    for option, default in (("name", None), ("split", "train"), ("revision", None)):
+    for option, default in (("name", None), ("split", "train"), ("revision", None), ("streaming", False)):
         if getattr(source, option) != default and not (option == "split" and saved):
             raise ConfigError(f"{key}.{option} is for hub datasets, and {paths[0]} is local; leave {option} out")
     return files

@@ -17,35 +17,36 @@ import pyarrow as pa
 from seralign.errors import DataError
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _open_plain(source: Path | BinaryIO) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else source
 
 
-def _open_gzip(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path))
+def _open_gzip(source: Path | BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(source))
 
 
-def _open_bzip2(path: Path) -> BinaryIO:
-    return cast(BinaryIO, bz2.open(path))
+def _open_bzip2(source: Path | BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, bz2.open(source))
 
 
-def _open_xz(path: Path) -> BinaryIO:
-    return cast(BinaryIO, lzma.open(path))
+def _open_xz(source: Path | BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, lzma.open(source))
 
 
-def _open_zstd(path: Path) -> BinaryIO:
+def _open_zstd(source: Path | BinaryIO) -> BinaryIO:
     # Unlike the reader of the zstandard package, Arrow's reports truncated data.
-    return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))  # pyright: ignore
+    packed = pa.OSFile(str(source)) if isinstance(source, Path) else pa.PythonFile(source)
+    return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(packed, "zstd")))  # pyright: ignore
 
 
-OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+OPENERS: dict[str, Callable[[Path | BinaryIO], BinaryIO]] = {
     "": _open_plain,
     ".gz": _open_gzip,
     ".bz2": _open_bzip2,
     ".xz": _open_xz,
     ".zst": _open_zstd,
 }
-"""How to open a file, by the extension of its compression."""
+"""How to open a file by its path, or one that is open, by the extension of its compression."""
 
 _BOM = "\ufeff"
 # The first bytes of unsupported files, what such a file is, and how to fix it.
