@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from seralign.errors import DataError
-from seralign.preferences.combining import LARGEST, Combiner, calibration, features, make_combiner
+from seralign.preferences.combining import Combiner, calibration, features, make_combiner
 from seralign.preferences.config import CombineConfig
 from seralign.preferences.grading import Grader, graded_scores, make_grader, win_shares
-from seralign.preferences.opinions import Ballot, Compared, Graded, Scored, from_json, to_json
+from seralign.preferences.opinions import SUREST, Ballot, Compared, Graded, Scored, from_json, to_json
 from seralign.preferences.reliability import Reliability, dawid_skene, posterior, strengths
 from seralign.preferences.signals.comparison import Comparison
 from seralign.preferences.signals.votes import Votes
@@ -174,7 +174,7 @@ def test_signals_are_combined_by_their_reliability() -> None:
 
 def test_log_odds_of_signals_are_bounded() -> None:
     graded = [Graded({(0, 1): p}, (None, None), "score") for p in (1.0, 0.0, 0.75, 0.5, 1e-9)]
-    assert features([*graded, *sides(0)], (0, 1)) == pytest.approx([LARGEST, -LARGEST, math.log(3), 0, -LARGEST, 0])
+    assert features([*graded, *sides(0)], (0, 1)) == pytest.approx([SUREST, -SUREST, math.log(3), 0, -SUREST, 0])
 
 
 def test_reliability_is_learned_from_gold() -> None:
@@ -184,8 +184,8 @@ def test_reliability_is_learned_from_gold() -> None:
         truth = 1 if random.random() < 0.5 else -1
         groups.append(sides(truth, *(truth if random.random() < p else -truth for p in (0.9, 0.6))))
     combiner = make_combiner(CombineConfig("logistic", gold="gold"), ("gold", "good", "poor"), groups)
-    # The log-odds of a right answer, log(0.9 / 0.1) and log(0.6 / 0.4), as multiples of LARGEST.
-    assert combiner.weights == pytest.approx((0.0, math.log(9) / LARGEST, math.log(1.5) / LARGEST), abs=0.05)
+    # The log-odds of a right answer, log(0.9 / 0.1) and log(0.6 / 0.4), as multiples of SUREST.
+    assert combiner.weights == pytest.approx((0.0, math.log(9) / SUREST, math.log(1.5) / SUREST), abs=0.05)
     by_name = {one.name: one for one in combiner.calibration}
     assert by_name["good"].accuracy == pytest.approx(0.9, abs=0.02)
     assert by_name["combined"].accuracy == pytest.approx(0.9, abs=0.02)

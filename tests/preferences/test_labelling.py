@@ -71,11 +71,11 @@ def test_a_list_of_responses(run: Callable[..., LabelFigures]) -> None:
         "label_values": '{"ratings": [3.0, 1.0]}',
         "source": "web",
     }
-    assert (figures.rows, figures.prompts, figures.responses, figures.pairs, figures.soft) == (2, 2, 5, 1, 1.0)
+    assert (figures.rows, figures.prompts, figures.responses, figures.written, figures.soft) == (2, 2, 5, 1, 1.0)
     assert figures.dropped == {"tie": 1}
     assert figures.signals[0].missing == {"no rating": 1}
     beside = json.loads(Path("pairs.label.json").read_text())
-    assert beside["pairs"] == 1
+    assert beside["written"] == 1
     assert beside["configuration"]["signals"][0]["temperature"] == 2.0
     assert not Path("pairs.jsonl.partial").exists()
 
@@ -271,7 +271,7 @@ def test_a_killed_labelling_is_resumed(run: Callable[..., LabelFigures], monkeyp
             run(rows, {"name": "checkers:counted"})
     Path("pairs.jsonl.partial/chunk-000001.jsonl").unlink()
     figures = run(rows, {"name": "checkers:counted"})
-    assert figures.pairs == 6
+    assert figures.written == 6
     assert [pair["prompt"] for pair in written()] == [f"q{n}" for n in range(6)]
     calls = Path("calls").read_text().splitlines()
     assert sorted(calls[12:]) == ["bad", "bad", "good 2", "good 3"]
@@ -333,7 +333,7 @@ def test_what_a_command_or_a_schema_names_must_not_change_before_it_is_resumed(
         json_text_module._read.cache_clear()
         with pytest.raises(StoreError, match="an unfinished labelling with other limits"):
             run(rows, signal, out=out, limits={"processes": 1, "memory_mb": 2048})
-        assert run(rows, signal, out=out, limits={"processes": 2}).pairs == 1, "their number changes no answer"
+        assert run(rows, signal, out=out, limits={"processes": 2}).written == 1, "their number changes no answer"
         assert [(pair["chosen"], pair["rejected"]) for pair in written(out)] == [("{}", "bad")]
 
 
@@ -541,7 +541,7 @@ def test_a_pair_becomes_two_that_ask_for_the_scores_of_its_responses(run: Callab
     messages = [{"role": "user", "content": "r"}]
     rows = [raw("q", "a", "b", ratings=[1, 3.5]), {**raw("", "c", "d", ratings=[5, 2]), "prompt": messages}]
     figures = run(rows, {"name": "ratings", "temperature": 2.0}, pairs={"goal": "Score {score}:"})
-    assert (figures.pairs, figures.soft) == (4, 1.0)
+    assert (figures.written, figures.soft) == (4, 1.0)
     found = written()
     assert [(row["prompt"], row["chosen"], row["rejected"]) for row in found] == [
         ("Score 3.5:\n\nq", "b", "a"),

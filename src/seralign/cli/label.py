@@ -12,18 +12,19 @@ def main(arguments: list[str]) -> None:
         usage="seralign label CONFIG.yaml [--key value ...]",
         description="Make a data set of preferences, which train reads, of rows with candidate responses and signals: "
         "comparisons, votes, ratings, rankings, pass/fail checks, errors to a target, scorers, judges, or several of "
-        "them combined. Give the same command again to resume a labelling that was killed. docs/labels.md lists the "
-        "signals and the keys.",
-        epilog="Keys of data, combine, pairs and limits, and out and keep_columns, are flags, such as --pairs.rule "
-        "best_worst.",
+        "them combined. It writes pairs, rankings or scores (write). Give the same command again to resume a labelling "
+        "that was killed. docs/labels.md lists the signals and the keys.",
+        epilog="Keys of data, combine, pairs and limits, and out, write and keep_columns, are flags, such as "
+        "--pairs.rule best_worst.",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration (docs/labels.md)")
     given, rest = parser.parse_known_args(arguments)
 
     from seralign.cli.console import stdout, tell
     from seralign.config.sections import parse_overrides
-    from seralign.preferences.config import PROVENANCE, load_label_config
+    from seralign.preferences.config import load_label_config
     from seralign.preferences.figures import tables
+    from seralign.preferences.kept import PROVENANCE
     from seralign.preferences.labelling import label
     from seralign.tables import terminal
 
@@ -33,5 +34,9 @@ def main(arguments: list[str]) -> None:
     for each in tables(figures):
         console.print(terminal(each, texts=("why",)))
     keep = ", ".join((*PROVENANCE, *config.keep_columns))
-    tell(f"{figures.out}: {figures.pairs:,} pairs. To train on them:")
+    tell(f"{figures.out}: {figures.written:,} {figures.write}. To train on them:")
     tell(f"  data: {{pairs: {{path: {figures.out}}}, keep_columns: [{keep}]}}")
+    if figures.write == "rankings":
+        tell("  objective: {name: plackett_luce}")
+    elif figures.write == "scores":
+        tell("  objective: {name: reward_scores}, or another one with data.convert.scores (docs/data.md)")

@@ -23,8 +23,8 @@ THUMBS = {
 """Labels as words."""
 LABELS = ("label", "kto_tag", "desirable")
 """Columns with a thumbs up or down; ``label`` may mean something else."""
-# An answer column with a number or a letter in its name.
-_NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
+NUMBERED = re.compile(r"(response|answer|completion|output)_?([0-9]|[a-z])", re.IGNORECASE)
+"""An answer column with a number or a letter in its name."""
 RANKED = ("answers", "responses", "completions", "candidates", "outputs", "generations")
 # What ranked answers, or a column next to them, have.
 _RANK = {"rank", "ranks", "ranking", "rankings", "score", "scores", "rating", "ratings", "reward", "rewards",
@@ -129,7 +129,7 @@ def refuse_numbered(row: Row, place: Place) -> None:
     Raises:
         DataError: It has.
     """
-    numbered = [name for name in row if _NUMBERED.fullmatch(name)]
+    numbered = [name for name in row if NUMBERED.fullmatch(name)]
     if len(numbered) > 1 and not columns.is_pair(row, place) and not columns.is_demonstration(row, place):
         raise place.error(
             f"{columns.listed_names(numbered)} are several answers to one prompt as in HelpSteer, a format that is not "

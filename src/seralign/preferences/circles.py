@@ -15,12 +15,15 @@ def in_circles(preferences: Iterable[tuple[Item, Item]]) -> set[tuple[Item, Item
     Worked by hand: of a > b, b > c, c > a and a > d, all but the last one.
     """
     edges = list(dict.fromkeys(preferences))
-    part = _components(edges)
+    part = components(edges)
     return {(better, worse) for better, worse in edges if part[better] == part[worse]}
 
 
-def _components(edges: list[tuple[Item, Item]]) -> dict[Item, Item]:
-    """For each item one member of its strongly connected component, the same for all of them (Kosaraju)."""
+def components(edges: Iterable[tuple[Item, Item]]) -> dict[Item, Item]:
+    """For each item one member of its circle, the same for all items of the circle; the item itself if it is on none.
+
+    These are the strongly connected components, by the algorithm of Kosaraju.
+    """
     forth: defaultdict[Item, list[Item]] = defaultdict(list)
     back: defaultdict[Item, list[Item]] = defaultdict(list)
     items: dict[Item, None] = {}

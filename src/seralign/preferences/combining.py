@@ -13,12 +13,10 @@ from seralign.errors import DataError
 from seralign.preferences.config import CombineConfig
 from seralign.preferences.extras import needs
 from seralign.preferences.grading import win_shares
-from seralign.preferences.opinions import Ballot, Graded
+from seralign.preferences.opinions import Ballot, Graded, log_odds
 from seralign.preferences.reliability import MOST_BALLOTS, Reliability, dawid_skene, posterior
 
 FOLDS = 5
-LARGEST = 4.0
-"""Log-odds of a signal that is sure of itself; those beyond are counted as this."""
 BINS = 10
 LEAST_GOLD = 20
 
@@ -114,13 +112,9 @@ def make_combiner(config: CombineConfig, titles: Sequence[str], groups: Iterable
 
 
 def features(graded: Sequence[Graded], pair: tuple[int, int]) -> list[float]:
-    """The log-odds of each signal that the first response of a pair is better, at most ``LARGEST`` in size; 0 where it
+    """The log-odds of each signal that the first response of a pair is better, at most ``SUREST`` in size; 0 where it
     says nothing."""
-    found = []
-    for one in graded:
-        p = one.p.get(pair, 0.5)
-        found.append(math.copysign(LARGEST, p - 0.5) if p in (0.0, 1.0) else _limited(math.log(p / (1.0 - p))))
-    return found
+    return [log_odds(one.p.get(pair, 0.5)) for one in graded]
 
 
 def calibration(name: str, p: np.ndarray, labels: np.ndarray) -> Calibration:
@@ -171,10 +165,6 @@ def _ballots(titles: Sequence[str], graded: Sequence[Graded], pair: tuple[int, i
         for title, one in zip(titles, graded, strict=True)
         if one.p.get(pair, 0.5) != 0.5
     ]
-
-
-def _limited(value: float) -> float:
-    return min(max(value, -LARGEST), LARGEST)
 
 
 def _sigmoid(value: float) -> float:

@@ -1,4 +1,4 @@
-"""The configuration of ``seralign label``: rows, signals, and how they become pairs."""
+"""The configuration of ``seralign label``: rows, signals, and how they become preferences."""
 
 from __future__ import annotations
 
@@ -14,16 +14,12 @@ from seralign.config import SourceConfig
 from seralign.config.sections import check_known, override
 from seralign.config.values import build, shown, typed
 from seralign.config.yaml12 import read_yaml
-from seralign.data.columns import WITH_PROMPT
 from seralign.errors import ConfigError
 from seralign.preferences.extras import check_installed
+from seralign.preferences.kept import Write, check_keep_columns
 from seralign.preferences.signals import SIGNALS, Function, Signal
 
 OUTPUTS = (".jsonl", ".parquet")
-PROVENANCE = ("label_signal", "label_source", "label_values")
-"""Columns that say where a label is from: the signals, file and row of the prompt, and what each signal said."""
-# Columns of the output that a column of the rows cannot have, or that would mean another thing for a pair.
-_TAKEN = ("prompt", "chosen", "rejected", "p", "p_b", "pair_id", *PROVENANCE, *WITH_PROMPT)
 
 
 @dataclass(frozen=True)
@@ -154,6 +150,7 @@ class LabelConfig:
         out: The file of preferences, .jsonl or .parquet.
         data: The rows.
         signals: What orders the responses.
+        write: ``pairs``; ``rankings``, one row per prompt with all its responses; or ``scores``, one row per response.
         combine: How several signals become one; left out with one signal.
         pairs: Which pairs are made.
         keep_columns: Columns of the rows that are written to the file, too.
@@ -163,6 +160,7 @@ class LabelConfig:
     out: str
     data: RowsConfig
     signals: tuple[Titled, ...]
+    write: Write = "pairs"
     combine: CombineConfig | None = None
     pairs: PairsConfig = field(default_factory=PairsConfig)
     keep_columns: tuple[str, ...] = ()
@@ -170,8 +168,10 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         require(Path(self.out).suffix in OUTPUTS, "out", f"a file that ends with {' or '.join(OUTPUTS)}", self.out)
-        for name in self.keep_columns:
-            require(name not in _TAKEN, "keep_columns", "without names of columns that are written anyway", name)
+        check_keep_columns(self.keep_columns, self.write)
+        for item in dataclasses.fields(self.pairs) if self.write != "pairs" else ():
+            if getattr(self.pairs, item.name) != item.default:
+                raise ConfigError(f"pairs.{item.name} is of pairs, and write is {self.write}; leave it out")
         titles = [signal.title for signal in self.signals]
         require(bool(titles), "signals", "a list of at least one signal", titles)
         require(len(set(titles)) == len(titles), "signals", "a list with different titles (title: ...)", titles)
@@ -229,6 +229,7 @@ def label_config(values: Mapping[str, Any]) -> LabelConfig:
     return LabelConfig(
         out=typed(str, values["out"], "out"),
         signals=tuple(_titled(signal, f"signals[{place}]") for place, signal in enumerate(signals)),
+        write=typed(Write, values.get("write", "pairs"), "write"),
         keep_columns=tuple(typed(list[str], values.get("keep_columns", []), "keep_columns")),
         **sections,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seralign.preferences.combining import Calibration
+from seralign.preferences.kept import Write
 from seralign.preferences.reliability import Reliability
 from seralign.tables import Table
 
@@ -37,12 +38,14 @@ class LabelFigures:
 
     Args:
         out: The file of preferences.
+        write: Their form.
         rows: Rows that were read.
         prompts: Prompts with their responses.
         responses: Responses.
-        pairs: Pairs that were written.
-        soft: Share of the pairs with p below 1.
-        dropped: Counts of pairs and prompts that were left out, by reason.
+        written: Pairs, rankings or scores that were written.
+        soft: Share of the pairs with p below 1; None for other forms.
+        tied: Share of the rankings with a tie; None for other forms.
+        dropped: Counts of pairs, prompts and so on that were left out, by reason.
         signals: What each signal said.
         network: Whether checks could use the network.
         reliabilities: Of the signals, where several were combined by ``dawid_skene``.
@@ -50,11 +53,13 @@ class LabelFigures:
     """
 
     out: str
+    write: Write
     rows: int
     prompts: int
     responses: int
-    pairs: int
-    soft: float
+    written: int
+    soft: float | None
+    tied: float | None
     dropped: dict[str, int]
     signals: tuple[SignalFigures, ...]
     network: bool
@@ -69,9 +74,15 @@ class LabelFigures:
 def tables(figures: LabelFigures) -> Iterator[Table]:
     """The figures as tables."""
     counts = [("rows read", figures.rows), ("prompts", figures.prompts), ("responses", figures.responses)]
-    counts += [("pairs", figures.pairs), *((f"left out: {why}", count) for why, count in figures.dropped.items())]
+    counts += [
+        (figures.write, figures.written),
+        *((f"left out: {why}", count) for why, count in figures.dropped.items()),
+    ]
     rows = [(name, f"{count:,}") for name, count in counts]
-    yield Table(figures.out, ("", "count"), (*rows, ("soft labels", f"{100 * figures.soft:.1f}%")))
+    for name, share in (("soft labels", figures.soft), ("rankings with ties", figures.tied)):
+        if share is not None:
+            rows.append((name, f"{100 * share:.1f}%"))
+    yield Table(figures.out, ("", "count"), tuple(rows))
     signals = []
     for one in figures.signals:
         why = ", ".join(f"{reason} {count:,}" for reason, count in one.missing.items())

@@ -1,7 +1,7 @@
 """``seralign label``: rows with candidates and signals become a data set of preferences.
 
 Three passes. The signals are evaluated on chunks of prompts, which are stored; a labelling that was killed evaluates
-only what is missing. What needs all rows is estimated. Then pairs are made and written.
+only what is missing. What needs all rows is estimated. Then pairs, rankings or scores are made and written.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from seralign.preferences.goals import goal_rows
 from seralign.preferences.grading import Grader, make_grader
 from seralign.preferences.groups import Group
 from seralign.preferences.opinions import Graded, Opinion, Scored
+from seralign.preferences.ordering import ranking_of, scores_of
 from seralign.preferences.pairing import pairs_of
 from seralign.preferences.rows import Groups, read_groups
 from seralign.preferences.signals import Asker
 from seralign.preferences.signals.base import Check
 from seralign.preferences.stored import Judged, Store, judged
 from seralign.preferences.workers import Chunk, Pool
-from seralign.preferences.writing import pair_row, write_rows
+from seralign.preferences.writing import pair_row, ranking_row, score_row, write_rows
 from seralign.progress import bar, say
 from seralign.runs.files import disk_errors, partial_folder, write_json
 from seralign.runs.results import Results
@@ -81,9 +82,10 @@ def _label(config: LabelConfig, out: Path, folder: Path) -> LabelFigures:
     tally = _Tally([one.title for one in config.signals])
     written = folder / out.name
     write_rows(written, lambda: tally.rows(store.read(numbers), combined, config))
-    if not tally.pairs:
+    if not tally.written:
         counts = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
-        raise DataError(f"{describe(config.data.source)}: no pair can be made of {groups.count} prompts: {counts}")
+        one = config.write.removesuffix("s")
+        raise DataError(f"{describe(config.data.source)}: no {one} can be made of {groups.count} prompts: {counts}")
     figures = tally.figures(config, groups, combined, network)
     write_json(out.with_name(f"{out.stem}.label.json"), figures.to_dict() | {"configuration": values})
     # Last: where the file is, its figures are too.
@@ -179,18 +181,19 @@ class _Combined:
 
 @dataclass
 class _Tally:
-    """Counts that grow while pairs are made. ``rows`` begins them anew."""
+    """Counts that grow while rows are made. ``rows`` begins them anew."""
 
     titles: list[str]
     responses: int = 0
-    pairs: int = 0
+    written: int = 0
     soft: int = 0
+    tied: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     values: list[int] = field(default_factory=list)
     missing: list[Counter[str]] = field(default_factory=list)
 
     def rows(self, groups: Iterable[Judged], combined: _Combined, config: LabelConfig) -> Iterator[dict[str, Any]]:
-        self.responses = self.pairs = self.soft = 0
+        self.responses = self.written = self.soft = self.tied = 0
         self.dropped, self.values = Counter(), [0] * len(self.titles)
         self.missing = [Counter() for _ in self.titles]
         for one in groups:
@@ -200,12 +203,35 @@ class _Tally:
                 known = len(opinion.scores) - opinion.scores.count(None) if scored else len(opinion.ballots)
                 self.values[place] += known
                 self.missing[place].update(opinion.reasons)
-            for pair in pairs_of(one.responses, combined.grade(one), config.pairs, self.dropped):
-                row, goal = pair_row(one, pair, self.titles), config.pairs.goal
-                made = [row] if goal is None else goal_rows(row, one, pair, goal)
-                self.pairs += len(made)
-                self.soft += len(made) * (pair.p < 1.0)
-                yield from made
+            made = self._rows(one, combined, config)
+            self.written += len(made)
+            yield from made
+
+    def _rows(self, one: Judged, combined: _Combined, config: LabelConfig) -> list[dict[str, Any]]:
+        """The rows of a prompt."""
+        graded = combined.grade(one)
+        match config.write:
+            case "pairs":
+                return self._pairs(one, graded, config)
+            case "rankings":
+                ranked = ranking_of(one.responses, graded, self.dropped)
+                if ranked is None:
+                    return []
+                self.tied += len(set(ranked.ranks)) < len(ranked.ranks)
+                return [ranking_row(one, ranked, self.titles)]
+            case "scores":
+                scores = scores_of(graded, config.signals[0].signal.temperature, self.dropped)
+                return [score_row(one, index, score, self.titles) for index, score in scores.items()]
+
+    def _pairs(self, one: Judged, graded: Graded, config: LabelConfig) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        goal = config.pairs.goal
+        for pair in pairs_of(one.responses, graded, config.pairs, self.dropped):
+            row = pair_row(one, pair, self.titles)
+            made = [row] if goal is None else goal_rows(row, one, pair, goal)
+            self.soft += len(made) * (pair.p < 1.0)
+            found += made
+        return found
 
     def figures(self, config: LabelConfig, groups: Groups, combined: _Combined, network: bool) -> LabelFigures:
         signals = tuple(
@@ -217,11 +243,13 @@ class _Tally:
         combiner = combined.combiner
         return LabelFigures(
             out=config.out,
+            write=config.write,
             rows=groups.rows,
             prompts=groups.count,
             responses=self.responses,
-            pairs=self.pairs,
-            soft=self.soft / self.pairs,
+            written=self.written,
+            soft=self.soft / self.written if config.write == "pairs" else None,
+            tied=self.tied / self.written if config.write == "rankings" else None,
             dropped=dict((self.dropped + Counter(groups.left_out)).most_common()),
             signals=signals,
             network=network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,9 @@ class Compared:
 
 Opinion = Scored | Compared
 
+SUREST = 4.0
+"""Log-odds of a preference that is sure of itself; those beyond are counted as this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Graded:
@@ -82,3 +86,13 @@ def from_json(values: dict[str, Any]) -> Opinion:
     if "scores" in values:
         return Scored(tuple(values["scores"]), tuple(values["reasons"]))
     return Compared(tuple(Ballot(*one) for one in values["ballots"]), tuple(values["reasons"]))
+
+
+def log_odds(p: float) -> float:
+    """log(p / (1 - p)), at most ``SUREST`` in size.
+
+    Worked by hand: 1.386294 for p = 0.8, and 4 for p = 1.
+    """
+    if p in (0.0, 1.0):
+        return math.copysign(SUREST, p - 0.5)
+    return min(max(math.log(p / (1.0 - p)), -SUREST), SUREST)

@@ -20,13 +20,24 @@ _NETWORK = "network"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A group with what each signal says of it, and the columns to keep."""
+    """A group with what each signal says of it, and the columns to keep.
+
+    Args:
+        where: File and row of the prompt.
+        prompt: As in the group.
+        responses: As in the group [K].
+        inputs: As in the group.
+        kept: Values of the columns of the row.
+        each: Values of the columns that the responses have in rows or objects of their own [K], or empty.
+        opinions: One for each signal.
+    """
 
     where: str
     prompt: Any
     responses: tuple[Any, ...]
     inputs: Mapping[str, Any]
-    kept: tuple[Mapping[str, Any], ...]
+    kept: Mapping[str, Any]
+    each: tuple[Mapping[str, Any], ...]
     opinions: tuple[Opinion, ...]
 
 
@@ -97,19 +108,22 @@ def judged(group: Group, opinions: Iterable[Opinion], keep: Iterable[str]) -> Ju
         DataError: It does not have a column to keep.
     """
     names = list(keep)
-    rows = [group.row(index) for index in range(len(group.responses))] if group.each else [dict(group.shared)]
-    missing = [name for name in names if name not in rows[0]]
+    own = [name for name in names if any(name in one for one in group.each)]
+    missing = [name for name in names if name not in own and name not in group.shared]
     if missing:
-        raise group.error(f"keep_columns: there is no column {missing[0]!r}; there are {', '.join(rows[0])}")
-    kept = tuple({name: row.get(name) for name in names} for row in rows)
-    return Judged(group.where, group.prompt, group.responses, group.inputs, kept, tuple(opinions))
+        there = dict.fromkeys([*group.shared, *(name for one in group.each for name in one)])
+        raise group.error(f"keep_columns: there is no column {missing[0]!r}; there are {', '.join(there)}")
+    kept = {name: group.shared[name] for name in names if name not in own}
+    rows = (group.row(index) for index in range(len(group.responses))) if own else ()
+    each = tuple({name: row.get(name) for name in own} for row in rows)
+    return Judged(group.where, group.prompt, group.responses, group.inputs, kept, each, tuple(opinions))
 
 
 def _line(one: Judged) -> list[Any]:
-    opinions = [to_json(opinion) for opinion in one.opinions]
-    return [one.where, one.prompt, list(one.responses), dict(one.inputs), list(map(dict, one.kept)), opinions]
+    kept = [dict(one.kept), list(map(dict, one.each))]
+    return [one.where, one.prompt, list(one.responses), dict(one.inputs), *kept, list(map(to_json, one.opinions))]
 
 
 def _judged(line: str) -> Judged:
-    where, prompt, responses, inputs, kept, opinions = json.loads(line)
-    return Judged(where, prompt, tuple(responses), inputs, tuple(kept), tuple(map(from_json, opinions)))
+    where, prompt, responses, inputs, kept, each, opinions = json.loads(line)
+    return Judged(where, prompt, tuple(responses), inputs, kept, tuple(each), tuple(map(from_json, opinions)))
