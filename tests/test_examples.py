@@ -39,6 +39,9 @@ from seralign.evaluation.judges import Comparison
 from seralign.evaluation.judges.checked import CheckedJudge
 from seralign.evaluation.judges.templates import load_template
 from seralign.policy.identity import PolicySource
+from seralign.preferences.config import label_config, plain
+from seralign.preferences.kept import PROVENANCE
+from seralign.preferences.labelling import label
 from seralign.records import Prompt
 from seralign.report.figures import figures_json, run_figures
 from seralign.runs import read_run
@@ -424,10 +427,18 @@ def test_the_python_of_the_labels_page_is_true(tmp_path: Path, monkeypatch: pyte
     [row] = [block for block in blocks("docs/labels.md", "text") if block.startswith('{"prompt"')]
     Path("candidates.jsonl").write_text(row, encoding="utf-8")
     names = execute("docs/labels.md")
-    assert names["figures"].pairs == 1
+    assert names["figures"].written == 1
     [pair] = [json.loads(line) for line in Path("pairs.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (pair["chosen"], pair["p"]) == ("Seven.", pytest.approx(1 / (1 + math.exp(-4))))
     assert names["polite"]("", "Please.", {})
+    (shown,) = blocks("docs/labels.md", "json")
+    made = []
+    for write in ("rankings", "scores"):
+        values = plain(names["config"]) | {"write": write, "out": f"{write}.jsonl"}
+        label(label_config(values))
+        made += [json.loads(line) for line in Path(f"{write}.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in shown.splitlines()]
+    assert rows == [{name: value for name, value in row.items() if name not in PROVENANCE} for row in made]
 
 
 def test_the_extensions_of_the_page_keep_their_contracts() -> None:
