@@ -24,6 +24,7 @@ from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
 from examples.alpaca_eval import soft_labels
+from examples.real_text import prompts, tone
 from seralign.cli.demo import beside
 from seralign.cli.main import main
 from seralign.config import PolicyConfig, SamplingConfig, load_config, to_dict
@@ -86,6 +87,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/lengths_small.yaml",
         "configs/lab/preferences.yaml",
         "configs/lab/quick.yaml",
+        "configs/lab/real_text.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
@@ -103,6 +105,8 @@ def test_every_example_has_a_test() -> None:
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
                                                      "results", "topics", "writing")),  # in tests/test_smollm2.py
         *(f"examples/smollm2/{name}.yaml" for name in ("dpo", "sera", "sera_stable", "sft")),
+        "examples/real_text/prompts.py",
+        "examples/real_text/tone.py",
         "examples/reward_model/reward.yaml",
         "examples/reward_model/sera.yaml",
         "examples/signals/run.yaml",
@@ -115,6 +119,25 @@ def test_every_example_has_a_test() -> None:
 @pytest.mark.parametrize("name", ["candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard"])
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
+
+
+def test_the_study_on_real_text_has_its_prompts_and_gold_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VADER's scores of whole sentences, and as many prompts as the study splits; its cells are runs."""
+    assert tone.positive(["", "", ""], ["I love it.", "I hate it.", "It is a wheel."]) == [0.6369, -0.5719, 0.0]
+    monkeypatch.chdir(tmp_path)
+    prompts.main([])
+    study = load_study(ROOT / "configs" / "lab" / "real_text.yaml")
+    for world in study.worlds.values():
+        rows = [json.loads(line) for line in Path(world["world.own.prompts.path"]).read_text("utf-8").splitlines()]
+        asked = {json.dumps(read_prompt(row, "prompts").prompt) for row in rows}
+        assert (
+            len(asked)
+            == len(rows)
+            > world["world.heldout"] + world["world.validation"] + study.base["bootstrap.prompts"]
+        )
+    check_study(study)
 
 
 def test_a_reward_model_is_trained_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
