@@ -109,6 +109,7 @@ def test_every_example_has_a_test() -> None:
         "examples/real_text/tone.py",
         "examples/reward_model/reward.yaml",
         "examples/reward_model/sera.yaml",
+        "examples/scores/run.yaml",
         "examples/signals/run.yaml",
         *(f"examples/signals/{name}.{kind}" for name in SIGNALS for kind in ("jsonl", "yaml")),
     }  # fmt: skip
@@ -139,6 +140,22 @@ def test_the_study_on_real_text_has_its_prompts_and_gold_rewards(
             > world["world.heldout"] + world["world.validation"] + study.base["bootstrap.prompts"]
         )
     check_study(study)
+
+
+def test_scored_responses_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the example, with fewer steps: both rounds, from rows with scores to a policy."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--world.pairs", "60", "--world.demonstrations", "60", "--world.heldout", "20", "--world.prompts", "20",
+             "--training.max_steps", "4", "--sft.max_steps", "4", "--evaluation.prompts", "8"]  # fmt: skip
+    assert main(["train", str(ROOT / "examples" / "scores" / "run.yaml"), *small]) == 0
+    policies = figures_of("runs/scores")["policies"]
+    assert [policy["name"] for policy in policies] == ["sft", "round 1", "round 2"]
+    select = read_run("runs/scores").record("round-2/select").figures
+    assert (select["pairs"], select["kept"]) == (60, 42)
+    # Rows keep their scores: the better response of each comes first, and the accuracy is of their order.
+    rows = [json.loads(line) for line in Path("runs/scores/world/pairs.jsonl").read_text().splitlines()]
+    assert all(row["scores"][0] > row["scores"][1] for row in rows)
+    assert 0 < policies[-1]["heldout_accuracy"]["mean"] < 1
 
 
 def test_a_reward_model_is_trained_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

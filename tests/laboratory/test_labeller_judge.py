@@ -30,10 +30,10 @@ def test_it_gives_the_probability_of_the_soft_labels(world: str, tmp_path: Path)
     judge = make_judge(NAME, {"length": 0.5, "noise": 0.1}, scorer)
     asked = [Comparison(Prompt(str(at), row["prompt"], ()), row["chosen"], row["rejected"])
              for at, row in enumerate(rows)]  # fmt: skip
-    found = [verdict.first_better for _, verdict in judge.judge(asked)]
+    found = [verdict.first_better or 0.0 for _, verdict in judge.judge(asked)]
     np.testing.assert_allclose(found, [row["p"] for row in rows], rtol=0, atol=1e-12)
     swapped = [Comparison(one.prompt, one.second, one.first) for one in asked]
-    other = [verdict.first_better for _, verdict in judge.judge(swapped)]
+    other = [verdict.first_better or 0.0 for _, verdict in judge.judge(swapped)]
     np.testing.assert_allclose(other, [1 - row["p"] for row in rows], rtol=0, atol=1e-12)
     results.close()
 

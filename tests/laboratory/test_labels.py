@@ -33,6 +33,7 @@ def test_drawn_labels_follow_bradley_terry_with_noise(log_odds: float, noise: fl
     assert labels.first_wins.mean() == pytest.approx((1 - noise) * won + noise * (1 - won), abs=0.01)
     assert labels.flipped.mean() == pytest.approx(noise, abs=0.01)
     assert labels.p is None
+    assert (labels.first_wins == (labels.difference > 0)).all()
     honest = labels.first_wins[~labels.flipped]
     if honest.size:
         assert honest.mean() == pytest.approx(won, abs=0.015)
@@ -48,7 +49,9 @@ def test_soft_labels_by_hand() -> None:
 
 
 def test_rows_are_turned_by_the_label_and_named_by_their_content() -> None:
-    labels = Labels(np.array([True, False, True]), np.array([False, True, False]), np.array([0.9, 0.6, 0.9]))
+    labels = Labels(
+        np.array([True, False, True]), np.array([False, True, False]), np.array([0.9, 0.6, 0.9]), np.zeros(3)
+    )
     gold = [np.array([1.0, 2.0, 1.0]), np.array([0.5, 3.0, 0.5])]
     rows = labelled_rows(["p", "q", "p"], (["a", "b", "a"], ["c", "d", "c"]), gold, labels)
     first = {"pair_id": content_id(["p", "a", "c"]), "prompt": "p", "chosen": "a", "rejected": "c", "p": 0.9}
@@ -67,7 +70,7 @@ def test_rows_are_turned_by_the_label_and_named_by_their_content() -> None:
 
 
 def test_rows_of_token_ids_have_columns_of_token_ids() -> None:
-    labels = Labels(np.array([False]), np.array([False]), None)
+    labels = Labels(np.array([False]), np.array([False]), None, np.zeros(1))
     rows = labelled_rows([[1, 2]], ([[3]], [[4, 5]]), [np.zeros(1), np.ones(1)], labels, "_ids")
     assert rows == [
         {

@@ -220,6 +220,10 @@ class WorldConfig:
             after it).
         spurious_strength: How strongly the labeller prefers the feature, in log-odds per unit.
         soft_labels: Pairs have ``p``, the probability of the labeller including the noise, and no label is drawn.
+        feedback: What the labeller says of two responses. ``pairs``: which one is better. ``scores``: a score of each,
+            in log-odds, in the same order. ``goals``: each pair twice, under prompts that ask for the grade (of four)
+            of its chosen or of its rejected response, which is then the chosen one (2410.08067); all prompts of
+            evaluation and of later rounds ask for the best grade, those of demonstrations for any.
         off_policy_share: Share of the responses from a writer other than that of the demonstrations. Default: 0.5;
             ``own`` has no other writer.
         off_policy_writer: ``careless`` makes more errors; ``stranger`` works in an order that no demonstration has.
@@ -239,6 +243,7 @@ class WorldConfig:
     spurious: Literal["length", "style", "position"] = "length"
     spurious_strength: float = 0.3
     soft_labels: bool = False
+    feedback: Literal["pairs", "scores", "goals"] = "pairs"
     off_policy_share: float | None = None
     off_policy_writer: Literal["careless", "stranger"] | None = None
     seed: int = 0
@@ -255,8 +260,12 @@ class WorldConfig:
             positive(self.demonstrations, "demonstrations")
         share = self.off_policy_share
         require(share is None or 0.0 <= share <= 1.0, "off_policy_share", "in [0, 1]", share)
+        if self.soft_labels and self.feedback != "pairs":
+            raise ConfigError(f"soft_labels: feedback: {self.feedback} has scores that are drawn; leave it out")
         if self.own is None:
             return
+        if self.feedback != "pairs":
+            raise ConfigError(f"feedback: the world own has pairs alone, got {self.feedback!r}; leave it out")
         for key in ("demonstrations", "off_policy_share", "off_policy_writer"):
             if getattr(self, key) is not None:
                 raise ConfigError(f"{key}: in the world own, policy.model samples all responses; leave it out")

@@ -57,6 +57,7 @@ class ClauseWorld:
 
     vocabulary: tuple[str, ...] = VOCABULARY
     style_token: str = FILLERS[0]
+    grades: tuple[str, ...] = FILLERS
     points: float = float(CLAUSES)
     positions: int = 64
 

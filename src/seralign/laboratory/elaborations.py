@@ -40,6 +40,7 @@ class ElaborationWorld:
 
     vocabulary: tuple[str, ...] = VOCABULARY
     style_token: str = DETAILS[0]
+    grades: tuple[str, ...] = DETAILS[:4]
     points: float = float(CLAUSES)
     positions: int = 128
 

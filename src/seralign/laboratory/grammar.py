@@ -12,6 +12,7 @@ import numpy as np
 
 from seralign.config import WorldConfig
 from seralign.errors import ConfigError
+from seralign.laboratory.feedback import asking_for, best_asked, goal_rows, scored_rows
 from seralign.laboratory.labels import draw_labels, labelled_rows, lead, surface
 
 PAD, BOS, SEP, EOS = "<pad>", "<bos>", "<sep>", "<eos>"
@@ -20,7 +21,7 @@ SLOT_SIZE = 2
 HELDOUT_SHARE = 0.25
 
 # One random stream for each purpose, so that e.g. the number of pairs does not change prompts or demonstrations.
-TRUTH, SPLIT, DEMONSTRATIONS, PAIRS, PROMPTS, HELDOUT, VALIDATION = range(7)
+TRUTH, SPLIT, DEMONSTRATIONS, PAIRS, PROMPTS, HELDOUT, VALIDATION, GOALS = range(8)
 
 SUPERVISED, CARELESS, STRANGER = range(3)
 WRITERS = {"supervised": SUPERVISED, "careless": CARELESS, "stranger": STRANGER}
@@ -42,6 +43,11 @@ class Grammar(Protocol):
     @property
     def style_token(self) -> str:
         """The filler that the labeller may prefer."""
+        ...
+
+    @property
+    def grades(self) -> tuple[str, ...]:
+        """Tokens that no prompt has, from the worst grade to the best: a prompt can ask for one of them."""
         ...
 
     @property
@@ -81,25 +87,33 @@ def demonstrations(world: Grammar) -> Rows:
     rng = stream(world.config, DEMONSTRATIONS)
     prompts = _draw_prompts(rng, prompt_space(world)[0], world.config.resolved_demonstrations)
     responses = world.write(rng, prompts, np.full(len(prompts), SUPERVISED))
-    return [{"prompt": p, "response": r} for p, r in zip(world.render(prompts), responses, strict=True)]
+    asked = world.render(prompts)
+    if world.config.feedback == "goals":
+        grades = stream(world.config, GOALS).integers(len(world.grades), size=len(asked))
+        asked = [asking_for(world.grades[grade], text) for grade, text in zip(grades.tolist(), asked, strict=True)]
+    return [{"prompt": p, "response": r} for p, r in zip(asked, responses, strict=True)]
 
 
 def bootstrap_prompts(world: Grammar) -> Rows:
     """Prompts for bootstrapping: rows with ``prompt``."""
     prompts = _draw_prompts(stream(world.config, PROMPTS), prompt_space(world)[0], world.config.prompts)
-    return [{"prompt": text} for text in world.render(prompts)]
+    rows: Rows = [{"prompt": text} for text in world.render(prompts)]
+    return best_asked(rows, world.grades) if world.config.feedback == "goals" else rows
 
 
 def offline_pairs(world: Grammar) -> Rows:
-    """Labelled pairs for training, with the columns of ``labelled_rows``."""
+    """Labelled pairs for training, with the columns of ``labelled_rows``, or the other forms of ``world.feedback``."""
     rng = stream(world.config, PAIRS)
-    return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[0], world.config.pairs))
+    rows, scores = _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[0], world.config.pairs))
+    if world.config.feedback == "goals":
+        return goal_rows(rows, scores, world.grades)
+    return scored_rows(rows, scores) if world.config.feedback == "scores" else rows
 
 
 def heldout_pairs(world: Grammar) -> Rows:
     """Pairs with labels by the same labeller. No prompt is a reordering of a training prompt."""
     rng = stream(world.config, HELDOUT)
-    return _pairs(world, rng, _draw_prompts(rng, prompt_space(world)[1], world.config.heldout))
+    return _asked(world, *_pairs(world, rng, _draw_prompts(rng, prompt_space(world)[1], world.config.heldout)))
 
 
 def validation_pairs(world: Grammar) -> Rows:
@@ -116,7 +130,7 @@ def validation_pairs(world: Grammar) -> Rows:
         )
     # The held-out pairs take prompts from the front of the deck, these from its end.
     deck = _draw_prompts(stream(config, HELDOUT), space, len(space))
-    return _pairs(world, stream(config, VALIDATION), deck[::-1][: config.validation])
+    return _asked(world, *_pairs(world, stream(config, VALIDATION), deck[::-1][: config.validation]))
 
 
 def stream(config: WorldConfig, purpose: int) -> np.random.Generator:
@@ -166,8 +180,12 @@ def _draw_prompts(rng: np.random.Generator, space: np.ndarray, count: int) -> np
     return np.concatenate([rng.permutation(space) for _ in range(decks)])[:count]
 
 
-def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> Rows:
-    """Labelled pairs. Only the labels depend on the labeller, so worlds that differ in it have the same responses."""
+def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Labelled pairs, and the scores [N, 2] of their chosen and rejected responses.
+
+    Only the labels depend on the labeller, so worlds that differ in it have the same responses. The scores of two
+    responses differ by what the labeller drew for them, so their order is that of the label.
+    """
     config = world.config
     asked = world.render(prompts)
     other = rng.random((2, len(prompts))) >= 1 - config.resolved_off_policy_share
@@ -175,5 +193,15 @@ def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> Row
     first, second = (world.write(rng, prompts, row) for row in writers)
     gold = [world.score(asked, side) for side in (first, second)]
     liked = [surface(config.spurious, side, world.style_token) for side in (first, second)]
-    labels = draw_labels(rng, lead(config, [world.points * side for side in gold], liked), config)
-    return labelled_rows(asked, (first, second), gold, labels)
+    points = [world.points * side for side in gold]
+    labels = draw_labels(rng, lead(config, points, liked), config)
+    level = lead(config, (points[0], -points[1]), (liked[0], -liked[1])) / 2
+    scores = level[:, None] + np.abs(labels.difference)[:, None] * [0.5, -0.5]
+    return labelled_rows(asked, (first, second), gold, labels), scores
+
+
+def _asked(world: Grammar, rows: Rows, scores: np.ndarray) -> Rows:
+    """Pairs that nothing is trained on: their prompts ask for the best grade if prompts ask for grades."""
+    if world.config.feedback == "goals":
+        return best_asked(rows, world.grades)
+    return scored_rows(rows, scores) if world.config.feedback == "scores" else rows

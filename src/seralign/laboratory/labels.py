@@ -24,12 +24,14 @@ class Labels:
     """Labels of N pairs.
 
     ``first_wins`` [N]: the first response is chosen. ``flipped`` [N]: the label is noise. ``p`` [N] in [0.5, 1]:
-    probability that the labeller prefers the chosen response; None if labels were drawn.
+    probability that the labeller prefers the chosen response; None if labels were drawn. ``difference`` [N]: by how
+    much the labeller likes the first response better, in log-odds; above 0 where it wins.
     """
 
     first_wins: np.ndarray
     flipped: np.ndarray
     p: np.ndarray | None
+    difference: np.ndarray
 
 
 def surface(kind: str, responses: Sequence[str], style_token: str | None) -> np.ndarray:
@@ -67,9 +69,9 @@ def draw_labels(rng: np.random.Generator, lead: np.ndarray, config: WorldConfig)
     verdicts, mistakes = rng.logistic(size=len(lead)), rng.random(len(lead))
     if config.soft_labels:
         p = config.noise + (1 - 2 * config.noise) / (1 + np.exp(-np.clip(lead, -500, 500)))
-        return Labels(p >= 0.5, np.zeros(len(lead), dtype=bool), np.maximum(p, 1 - p))
+        return Labels(p >= 0.5, np.zeros(len(lead), dtype=bool), np.maximum(p, 1 - p), lead)
     flipped = mistakes < config.noise
-    return Labels((verdicts < lead) ^ flipped, flipped, None)
+    return Labels((verdicts < lead) ^ flipped, flipped, None, np.where(flipped, verdicts - lead, lead - verdicts))
 
 
 def labelled_rows(

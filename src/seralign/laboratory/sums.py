@@ -62,6 +62,7 @@ class SumWorld:
 
     vocabulary: tuple[str, ...] = VOCABULARY
     style_token: str = FILLERS[0]
+    grades: tuple[str, ...] = FILLERS
     points: float = float(TERMS)
     positions: int = 64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seralign.objectives.abr import ABR
 from seralign.objectives.alpha_po import AlphaPO
 from seralign.objectives.aot import AOT, UnpairedAOT
 from seralign.objectives.apo_down import APODown
@@ -40,6 +41,7 @@ from seralign.objectives.unlikelihood import Unlikelihood
 from seralign.objectives.wpo import WPO
 
 __all__ = [
+    "ABR",
     "AOT",
     "BCO",
     "BMC",
@@ -120,6 +122,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "plackett_luce": PlackettLuce,
     "tpo": TPO,
     "tpo_l": NormalizedTPO,
+    "abr": ABR,
     "kto": KTO,
     "nll": NLL,
     "sft": SFT,
