@@ -21,6 +21,10 @@ class StoreError(SeralignError):
     """A run folder, checkpoint or cache file is missing, corrupt, or belongs to something else."""
 
 
+class AwaitingLabels(SeralignError):
+    """Pairs have to be labelled before the work can continue. What was done is kept. Exit code 3."""
+
+
 class BusyError(StoreError):
     """Another process works in the folder."""
 

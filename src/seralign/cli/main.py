@@ -27,7 +27,7 @@ from seralign.cli import (
     train,
     verify,
 )
-from seralign.errors import ConfigError, SeralignError
+from seralign.errors import AwaitingLabels, ConfigError, SeralignError
 from seralign.terminal import error_line
 
 USAGE = """usage: seralign COMMAND ...
@@ -83,7 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0: success. 1: a plan that does not fit, a damaged run, or a failure of the machine (a file, standard output,
-        memory). 2: a user error. 130: the user interrupted. Errors are printed as one line on standard error.
+        memory). 2: a user error. 3: pairs have to be labelled; then the same command continues. 130: the user
+        interrupted. Errors are printed as one line on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if sys.stdin is None:
@@ -100,6 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
         return code
+    except AwaitingLabels as error:
+        return _failed(str(error), 3, begin="")
     except SeralignError as error:
         return _failed(str(error), 2)
     except KeyboardInterrupt:

@@ -19,12 +19,10 @@ class QueryConfig:
         strategy: How they are chosen. ``uncertainty``: margins nearest to 0. ``disagreement``: the largest standard
             deviation of the margin over ``scoring.reward_models``. ``coreset``: pairs whose words differ most from
             those already chosen (greedy k-center on counts of words and of neighbouring words). ``random``.
-        allow_partial: With ``labels: queue``, continue with the pairs that have a label, and leave out the others.
     """
 
     budget: int
     strategy: Strategy = "uncertainty"
-    allow_partial: bool = False
 
     def __post_init__(self) -> None:
         require(self.budget >= 1, "budget", "at least 1", self.budget)

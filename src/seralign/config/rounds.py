@@ -162,7 +162,11 @@ class BootstrapConfig:
             objectives that take rankings.
         labels: ``reward``: the response with the higher implicit reward is better, p = 1. ``judge``: p is the verdict
             of ``evaluation.judge`` (by default ``evaluation.scorer``) on the two, and the worse one is rejected.
-        query: Which of the pairs are labelled by the judge. Default: all of them.
+            ``queue``: the run ends after a file with the pairs is written, and resumes when you have labelled them
+            (docs/labels.md).
+        query: Which of the pairs are labelled by the judge, or are in the queue. Default: all of them.
+        allow_partial: Continue if only some pairs of the queue have a label, and leave out the others. It may be
+            changed when the run is resumed.
         selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
             most one pair.
         shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
@@ -174,8 +178,9 @@ class BootstrapConfig:
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
     prompts: int | None = None
     preferences: Literal["best_worst", "ranking"] = "best_worst"
-    labels: Literal["reward", "judge"] = "reward"
+    labels: Literal["reward", "judge", "queue"] = "reward"
     query: QueryConfig | None = None
+    allow_partial: bool = False
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
     shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
 
@@ -184,10 +189,14 @@ class BootstrapConfig:
         require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
         positive(self.sampling.temperature, "temperature")
         require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
-        if self.labels == "judge" and self.preferences == "ranking":
-            raise ConfigError("labels: judge compares two responses; set preferences: best_worst, or labels: reward")
+        if self.labels != "reward" and self.preferences == "ranking":
+            raise ConfigError(
+                f"labels: {self.labels} compares two responses; set preferences: best_worst, or labels: reward"
+            )
         if self.query is not None and self.labels == "reward":
-            raise ConfigError("query chooses pairs for a labeller; set labels: judge, or leave query out")
+            raise ConfigError("query chooses pairs for a labeller; set labels: judge or queue, or leave query out")
+        if self.allow_partial and self.labels != "queue":
+            raise ConfigError("allow_partial is for labels: queue; leave it out")
         if self.selection.rule == "top_within_prompt":
             raise ConfigError(
                 "selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one "

@@ -147,9 +147,10 @@ class RunConfig:
                 "scoring.reward_models (and scoring.reward: model or mixed), or another strategy"
             )
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
-        if hard and self.bootstrap.labels == "judge":
+        if hard and self.bootstrap.labels != "reward":
+            made_by = "the verdicts of a judge" if self.bootstrap.labels == "judge" else "those of a queue"
             raise ConfigError(
-                f"bootstrap.labels: the verdicts of a judge are soft labels, and {hard[0]} has no form for those; set "
+                f"bootstrap.labels: {made_by} are soft labels, and {hard[0]} has no form for those; set "
                 "bootstrap.labels: reward"
             )
         least = max(least_responses(term.objective) for term in self.objective.terms)

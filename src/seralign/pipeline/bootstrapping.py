@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.model_rewards import candidate_rewards, model_inputs, model_passes
 from seralign.pipeline.querying import queried
+from seralign.pipeline.queueing import labelled
 from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates, round_prompts
 from seralign.pipeline.scoring import implicit_scores, with_prompts
 from seralign.pipeline.selecting import disagreement, mean_similarity
@@ -117,7 +119,11 @@ class Bootstrap:
         rewards = ensembled - slope * responses.lengths
         found, without = self._contrasts(loop, usable, rewards, responses.lengths)
         left_out += without
-        found, without = queried(loop, index, prompts, table, responses, found)
+        choose = partial(queried, loop, index, prompts, table, responses, found)
+        if config.labels == "queue":
+            found, without = labelled(loop, index, folder, prompts, table, rewards, found, lambda: choose()[0])
+        else:
+            found, without = choose()
         left_out += without
         if config.labels == "judge":
             found, without = self._judged(loop, prompts, table, found)

@@ -14,6 +14,7 @@ REPORT = "report.html"
 LOGS = "logs"
 LOGPS = "cache/logps.sqlite"
 RESULTS = "cache/results.sqlite"
+QUEUES = "labels"
 
 # In the folder of every stage.
 RECORD = "stage.json"
@@ -67,6 +68,8 @@ MARGINS = "margins.parquet"
 SELECTION = "selection.parquet"
 CANDIDATES = "candidates.parquet"
 REWARDS = "rewards.parquet"
+QUERIED = "queried.parquet"
+LABELS = "labels.parquet"
 HELDOUT_REWARDS = "heldout_rewards.parquet"
 TRAINING = "training.parquet"
 SAMPLES = "samples.parquet"
@@ -80,6 +83,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     SELECTION: ("example_id", "margin", "rank", "kept", "reason", "disagreement"),
     CANDIDATES: ("prompt_id", "index", "text", "ids", "finished"),
     REWARDS: ("prompt_id", "index", "reward"),
+    QUERIED: ("pair_id", "prompt_id", "rows"),
+    LABELS: ("pair_id", "p"),
     HELDOUT_REWARDS: ("example_id", "rewards"),
     TRAINING: ("example_id", "origin", "margin", "used"),
     SAMPLES: ("prompt_id", "index", "text", "ids", "finished", "prompt", "logp", "log_ratio", "score"),

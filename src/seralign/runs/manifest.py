@@ -11,6 +11,8 @@ from seralign.runs.layout import LOCK, MANIFEST
 from seralign.runs.sealed import read_sealed, write_sealed
 from seralign.runs.stages import Run, stage_folders
 
+# Keys that may differ when a run is resumed: they decide what an unfinished stage accepts, not what a finished one did.
+_MAY_CHANGE = ("bootstrap.allow_partial",)
 # Increased whenever folders of an earlier version can no longer be read.
 FORMAT = 4
 
@@ -35,7 +37,11 @@ def open_run(
     config = {key: value for key, value in config.items() if key != "out"}
     manifest = root / MANIFEST
     if manifest.exists():
-        changed = differences(read_manifest(root)["config"], config)
+        changed = [
+            each
+            for each in differences(read_manifest(root)["config"], config)
+            if not each.startswith(tuple(f"{key} was " for key in _MAY_CHANGE))
+        ]
         if changed and any(str(folder.relative_to(root)) not in free for folder in stage_folders(root)):
             raise StoreError(
                 f"{root} holds a run of another configuration: {'; '.join(changed)}. "
