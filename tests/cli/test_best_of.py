@@ -14,8 +14,8 @@ from seralign.cli.main import main
 from seralign.config import SourceConfig
 from seralign.config.best_of import BestOfConfig, load_best_of_config
 from seralign.errors import ConfigError
+from seralign.evaluation import implicit
 from seralign.evaluation.best_of import kl_bound, subset_means
-from seralign.pipeline import implicit
 
 FLAGS = ("--n", "5", "--max_new_tokens", "6", "--seed", "3")
 SCORER = ("--scorer", "best_of_scorers:letters")

@@ -15,8 +15,8 @@ from seralign.config import DataConfig, PolicyConfig
 from seralign.data.table import write_prompts
 from seralign.errors import DataError
 from seralign.pipeline.asking import load_reader, read
-from seralign.pipeline.saved import SavedPolicy
 from seralign.policy.identity import PolicySource
+from seralign.policy.saved import SavedPolicy
 from seralign.records import Prompt
 from seralign.runs.files import partial_folder
 

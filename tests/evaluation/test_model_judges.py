@@ -164,10 +164,14 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
         make_judge("reward_model", {"model": str(tmp_path / "base")}, None)
     with pytest.raises(ModelError, match=rf"{key}model: "):
         make_judge("reward_model", {"model": str(tmp_path / "none" / "such")}, None)
-    with pytest.raises(ConfigError, match=rf"{key}policy: "):
+    with pytest.raises(ModelError, match=rf"{key}policy: "):
         make_judge("implicit", {"policy": str(tmp_path / "none"), "reference": str(tmp_path / "base")}, None)
+    with pytest.raises(ModelError, match=rf"{key}reference: "):
+        make_judge("implicit", {"policy": str(tmp_path / "base"), "reference": str(tmp_path / "none")}, None)
+    with pytest.raises(ConfigError, match=rf"{key}policy: .* is not a run .* so it has no round 1"):
+        make_judge("implicit", {"policy": str(tmp_path / "base"), "round": 1}, None)
     with pytest.raises(ConfigError, match=rf"{key}reference is missing"):
-        make_judge("implicit", {"policy": "x"}, None)
+        make_judge("implicit", {"policy": str(tmp_path / "base")}, None)
     with pytest.raises(ConfigError, match=rf"{key}betta: unknown key; did you mean evaluation\.judge_options\.beta\?"):
         make_judge("implicit", {"policy": "x", "reference": "x", "betta": 1.0}, None)
 

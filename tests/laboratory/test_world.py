@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.config import RunConfig, SourceConfig, WorldConfig, load_config
+from seralign.config.supplied import supplied
 from seralign.errors import StoreError
 from seralign.laboratory import clauses, grammar
 from seralign.laboratory.clauses import VOCABULARY, ClauseWorld
-from seralign.laboratory.world import GRAMMARS, WORLDS, liked, load_world, make_world, read_truth, supplied
+from seralign.laboratory.world import GRAMMARS, WORLDS, liked, load_world, make_world, read_truth
 
 CONFIG = WorldConfig(pairs=40, demonstrations=50, prompts=30, heldout=20, validation=10, seed=3)
 

@@ -29,10 +29,10 @@ from seralign.cli.main import main
 from seralign.config import RunConfig, load_config
 from seralign.errors import ConfigError, DataError, ModelError, StoreError
 from seralign.pipeline.plan import plan_run
-from seralign.pipeline.saved import run_policy
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
+from seralign.policy.saved import run_policy
 from seralign.policy.saving import cast_saved
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts

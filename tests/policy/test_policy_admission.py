@@ -37,10 +37,10 @@ from transformers import (
 
 from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ModelError
-from seralign.pipeline.saved import saved_policy
 from seralign.policy.admission import check_model
 from seralign.policy.identity import PolicySource, fetch
 from seralign.policy.load import load_model, load_tokenizer
+from seralign.policy.saved import saved_policy
 from seralign.policy.settings import positions
 
 Saved = Callable[[str], PolicySource]

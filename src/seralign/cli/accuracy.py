@@ -20,8 +20,7 @@ def main(arguments: list[str]) -> None:
         description="Print the share of labelled pairs whose chosen response is preferred, with its 95% interval, also "
         "for each category of a column, as RewardBench does.",
         epilog="A reward model: --judge reward_model --judge_options.model M. The implicit reward of a policy: --judge "
-        "implicit --judge_options.policy P --judge_options.reference R --judge_options.beta 0.1. A function: --judge "
-        "scorer --scorer module:function.",
+        "implicit --judge_options.policy RUN. A function: --judge scorer --scorer module:function.",
     )
     parser.add_argument("pairs", metavar="PAIRS", help="a file of pairs or the name of a dataset, as in data.pairs")
     parser.add_argument("--judge", required=True, help="as in evaluation.judge: reward_model, implicit, server, ...")
@@ -43,6 +42,7 @@ def main(arguments: list[str]) -> None:
 
     from seralign.cli.console import stdout, tell
     from seralign.pipeline.accuracy import pair_accuracy
+    from seralign.report.evaluation_tables import points
     from seralign.runs.typed import to_json
     from seralign.tables import Table, counted, percent, share, terminal
 
@@ -56,6 +56,10 @@ def main(arguments: list[str]) -> None:
         rows.append(("mean of the categories", "", percent(found.mean)))
     rows.append(("all pairs", f"{found.pairs - found.unread:,}", share(found.accuracy)))
     stdout().print(terminal(Table("Accuracy, ties half", (given.by or "", "pairs", "accuracy"), tuple(rows))))
+    if found.position_bias is not None:
+        tell(f"position bias {points(found.position_bias)}: percentage points that the first place gains over one half")
+    if found.self_agreement is not None:
+        tell(f"both orders name the same winner of {share(found.self_agreement)} of the pairs")
     if found.unread:
         tell(f"{found.unread:,} of {found.pairs:,} pairs have no verdict")
     if found.dropped:

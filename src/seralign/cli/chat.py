@@ -18,8 +18,8 @@ from seralign.terminal import printable
 if TYPE_CHECKING:
     from seralign.data.content import Message
     from seralign.pipeline.asking import Speaker
-    from seralign.pipeline.saved import SavedPolicy, Which
     from seralign.policy.sampling import SamplingParams
+    from seralign.policy.saved import SavedPolicy, Which
     from seralign.records import Candidate
 
 NEW, QUIT = "/new", "/quit"
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     if given.beside_round is not None and given.beside is None:
         raise ConfigError("--beside_round needs --beside, the run that the round is of")
 
-    from seralign.pipeline.saved import saved_policy
+    from seralign.policy.saved import saved_policy
 
     policies = [saved_policy(given.policy, which_policy(given))]
     if given.beside is not None:
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 def _beside(name: str, round_of_it: str | None, run: str) -> SavedPolicy:
     """The second policy: one of the same run, or any other. If a folder of that name exists, it comes first."""
-    from seralign.pipeline.saved import saved_policy
+    from seralign.policy.saved import saved_policy
 
     if round_of_it is not None:
         which = _which(round_of_it)

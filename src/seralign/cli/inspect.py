@@ -65,9 +65,9 @@ def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
     from seralign.cli.console import stdout
     from seralign.data.prepare import prepare_demonstrations, prepare_pairs, prepare_prompts
     from seralign.data.tokens import make_encoder
-    from seralign.pipeline.prepare import base_source
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
+    from seralign.policy.saved import base_source
     from seralign.preferences.converting import convert_table
 
     if config.data.pairs is None:
@@ -124,10 +124,10 @@ def print_data(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
     from seralign.cli.console import stdout
     from seralign.data.tokens import make_encoder
     from seralign.pipeline.data import read_data
-    from seralign.pipeline.prepare import base_source
     from seralign.pipeline.world import with_world
     from seralign.policy.admission import check_model
     from seralign.policy.load import end_tokens, load_tokenizer
+    from seralign.policy.saved import base_source
     from seralign.runs import Run
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
 
     from seralign.pipeline.publishing import merge_policy
-    from seralign.pipeline.saved import saved_policy
+    from seralign.policy.saved import saved_policy
 
     policy = saved_policy(given.policy, which_policy(given))
     tell_merge(merge_policy(policy, given.out), policy.name)

@@ -10,7 +10,7 @@ from seralign.checks import fraction, not_negative, positive, require
 
 if TYPE_CHECKING:
     from seralign.config import SamplingConfig
-    from seralign.pipeline.saved import SavedPolicy, Which
+    from seralign.policy.saved import SavedPolicy, Which
 
 PLACES = "the folder of a run, a model or an adapter, or the name of a model on the hub"
 

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
 
     from seralign.pipeline.publishing import REPO, publishable, upload
-    from seralign.pipeline.saved import run_policy
+    from seralign.policy.saved import run_policy
 
     for flag, name in (("--repo", given.repo), ("--base_model", given.base_model)):
         require(name is None or REPO.fullmatch(name) is not None, flag, "of the form OWNER/NAME", name)

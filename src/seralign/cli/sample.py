@@ -63,8 +63,8 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
     from seralign.config import SourceConfig
     from seralign.pipeline.answers import sample_answers
     from seralign.pipeline.asking import Asked, load_reader, make_speaker, read, read_file
-    from seralign.pipeline.saved import saved_policy
     from seralign.policy.identity import weights_digest
+    from seralign.policy.saved import saved_policy
     from seralign.progress import say
     from seralign.runs.files import write_atomic
     from seralign.sampling import params_of

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from seralign.config import OwnWorldConfig, RunConfig, SamplingConfig, SourceConfig, WorldConfig
+from seralign.config import OwnWorldConfig, SamplingConfig, SourceConfig, WorldConfig
 from seralign.errors import StoreError
 from seralign.laboratory import clauses, elaborations, grammar, own, sums
 from seralign.laboratory.grammar import Grammar, Rows
@@ -164,27 +164,6 @@ def read_truth(folder: Path, name: str = "pairs") -> Truth:
 def liked(world: World, responses: Sequence[str]) -> np.ndarray:
     """The surface feature [N] that the labeller prefers and the gold reward ignores."""
     return surface(world.config.spurious, responses, world.style_token)
-
-
-def supplied(config: RunConfig, folder: Path) -> RunConfig:
-    """The configuration, completed from a world's folder: data; and model and demonstrations if the world has them."""
-
-    def source(name: str, given: SourceConfig | None) -> SourceConfig | None:
-        path = folder / f"{name}.jsonl"
-        return given or (SourceConfig(path=str(path)) if path.is_file() else None)
-
-    data, model = config.data, config.policy.model
-    return replace(
-        config,
-        policy=replace(config.policy, model=model or str(folder / "model")),
-        data=replace(
-            data,
-            pairs=source("pairs", data.pairs),
-            heldout=source("heldout", data.heldout),
-            prompts=source("prompts", data.prompts),
-            demonstrations=source("demonstrations", data.demonstrations) if config.supervised else None,
-        ),
-    )
 
 
 def _config(values: dict[str, Any]) -> WorldConfig:

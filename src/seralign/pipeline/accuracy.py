@@ -23,6 +23,7 @@ from seralign.evaluation.judges import Comparison, Judge, make_judge
 from seralign.evaluation.metrics import ranked_right
 from seralign.evaluation.scorer import load_scorer
 from seralign.evaluation.scores import StoredScorer
+from seralign.evaluation.verdict_figures import verdict_figures
 from seralign.evaluation.win_rates import decide
 from seralign.intervals import Interval, share_interval
 from seralign.pipeline.evaluate.prompts import make_question, shown_text
@@ -43,6 +44,9 @@ class AccuracyFigures:
         accuracy: Share of the pairs whose chosen response is preferred, ties half; pairs of a prompt are one group.
         by: The same by the values of the column; empty without one.
         mean: Mean of the values of ``by``, each category with the same weight; None without a column.
+        position_bias: How much the response that is shown first gains over one half; None unless the judge asks both
+            orders.
+        self_agreement: Share of the pairs on which both orders name the same winner; None like the bias.
     """
 
     pairs: int
@@ -51,6 +55,8 @@ class AccuracyFigures:
     accuracy: Interval | None
     by: dict[str, Interval]
     mean: float | None
+    position_bias: Interval | None
+    self_agreement: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,8 @@ def pair_accuracy(
         pairs, dropped = _read(source, by)
         comparisons = list(dict.fromkeys(pair.comparison for pair in pairs))
         found = dict(zip(comparisons, decide(asked, comparisons, results, "the pairs", "--judge"), strict=True))
-    better = [found[pair.comparison].first_better for pair in pairs]
+    given = [found[pair.comparison] for pair in pairs]
+    better = [one.first_better for one in given]
     read = [at for at, value in enumerate(better) if value is not None]
     margins = np.array([better[at] for at in read], np.float64) - 0.5
     margins = np.where([pairs[at].turned for at in read], -margins, margins)
@@ -106,7 +113,19 @@ def pair_accuracy(
         assert rate is not None
         rates[category] = rate
     mean = float(np.mean([rate.mean for rate in rates.values()])) if rates else None
-    return AccuracyFigures(len(pairs), dropped, len(pairs) - len(read), share_interval(right, prompts), rates, mean)
+    places = verdict_figures(
+        better, [one.orders for one in given], [pair.comparison.prompt.prompt_id for pair in pairs]
+    )
+    return AccuracyFigures(
+        len(pairs),
+        dropped,
+        len(pairs) - len(read),
+        share_interval(right, prompts),
+        rates,
+        mean,
+        places.position_bias,
+        places.self_agreement,
+    )
 
 
 def _read(source: SourceConfig, by: str | None) -> tuple[list[_Pair], dict[str, int]]:

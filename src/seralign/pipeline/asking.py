@@ -18,9 +18,9 @@ from seralign.data.sources import load_rows
 from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
-from seralign.pipeline.saved import SavedPolicy
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams
+from seralign.policy.saved import SavedPolicy
 from seralign.policy.settings import model_settings, positions
 from seralign.records import Candidate, Prompt, content_id
 from seralign.runs import Run

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
 from seralign import distributed
-from seralign.config import PolicyConfig, RunConfig
+from seralign.config import PolicyConfig
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import settings
 from seralign.policy.identity import PolicySource, hub_name, weights_digest
 from seralign.policy.load import DTYPES
 from seralign.policy.merging import write_merged
+from seralign.policy.saved import MERGED_MODEL
 from seralign.policy.size import count_weights
 from seralign.progress import say
-from seralign.runs import Run
 from seralign.runs.figures import BaseFigures
 from seralign.runs.layout import BASE
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
     from seralign.pipeline.stage import Context
 
-_MODEL = "model"
 # The model is loaded and hashed, written, and loaded and hashed again.
 _LOADS = 3
 
@@ -54,7 +53,7 @@ class MergeAdapter:
         """
         figures: BaseFigures | None = None
         if distributed.is_main():
-            figures = _merge(context.opened.config.policy, context.given_base.source, folder / _MODEL)
+            figures = _merge(context.opened.config.policy, context.given_base.source, folder / MERGED_MODEL)
         return distributed.broadcast(figures)
 
     def cost(self, forecast: Forecast) -> StageWork:
@@ -85,17 +84,3 @@ def _merge(policy: PolicyConfig, source: PolicySource, folder: Path) -> BaseFigu
         hub=hub_name(policy.model),
         digest=weights_digest(PolicySource(str(folder))),
     )
-
-
-def on_merged(config: RunConfig, run: Run) -> RunConfig:
-    """The configuration with the run's merged model instead of its model and adapter.
-
-    Checks the digests of the model's files. The configuration is unchanged if nothing was merged.
-
-    Raises:
-        StoreError: a file of the merged model has changed.
-    """
-    if not config.policy.merges or not run.exists(BASE):
-        return config
-    model = run.path(BASE, _MODEL).absolute()
-    return replace(config, policy=replace(config.policy, model=str(model), revision=None, adapter=None))

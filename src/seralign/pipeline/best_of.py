@@ -15,6 +15,7 @@ import numpy as np
 from seralign.config.best_of import BestOfConfig
 from seralign.config.paths import expanded
 from seralign.evaluation.best_of import Pairs, kl_bound, knockout, mean_win_rates, sizes, subset_means
+from seralign.evaluation.implicit import ImplicitReward, implicit_reward
 from seralign.evaluation.judges import Comparison, Judge, make_judge
 from seralign.evaluation.scorer import load_scorer
 from seralign.evaluation.scores import StoredScorer
@@ -22,9 +23,8 @@ from seralign.evaluation.win_rates import decide
 from seralign.intervals import Interval, mean_interval
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
-from seralign.pipeline.implicit import ImplicitReward, implicit_reward
-from seralign.pipeline.saved import saved_policy
 from seralign.policy.identity import weights_digest
+from seralign.policy.saved import saved_policy
 from seralign.records import Candidate, Prompt
 from seralign.runs.cache import LogpCache
 from seralign.runs.files import disk_errors, partial_folder, write_atomic
@@ -98,7 +98,8 @@ def best_of(config: BestOfConfig) -> BestOfFigures:
             # All that can be refused is refused before anything is sampled.
             reward = None
             if config.reward is not None:
-                reward = implicit_reward(config.reward, config.reference, reader, config.model)
+                reward = implicit_reward(config.reward, config.reference)
+                reward.check_tokenizers(reader.tokenizer, reader.end_tokens, config.model, "reward", "reference")
             scorer = None if config.scorer is None else StoredScorer(load_scorer(config.scorer, "scorer"), results)
             judge = None
             if config.judge is not None:

@@ -14,8 +14,8 @@ from seralign.config.paths import expanded
 from seralign.errors import DataError
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
-from seralign.pipeline.saved import saved_policy
 from seralign.policy.identity import weights_digest
+from seralign.policy.saved import saved_policy
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs.files import disk_errors, partial_folder, write_atomic

@@ -18,10 +18,10 @@ from seralign.config import RunConfig, SamplingConfig
 from seralign.evaluation.judges import Judge
 from seralign.evaluation.scorer import Scorer
 from seralign.objectives import ObjectiveSum
-from seralign.pipeline.inputs import settings, tokenizer_inputs
+from seralign.pipeline.inputs import settings
 from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource
-from seralign.policy.load import load_model
+from seralign.policy.load import load_model, tokenizer_inputs
 from seralign.progress import say
 from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.rewards.reward_model import RewardModel

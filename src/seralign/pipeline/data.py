@@ -18,9 +18,10 @@ from seralign.data.sources import fingerprint
 from seralign.data.table import column_lengths, largest_token, prompts_of, read_table, write_prompts, write_subset
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
-from seralign.pipeline.inputs import ENCODING, settings, tokenizer_inputs
+from seralign.pipeline.inputs import ENCODING, settings
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.identity import PolicySource
+from seralign.policy.load import tokenizer_inputs
 from seralign.policy.settings import model_settings, positions
 from seralign.preferences.converting import convert_table
 from seralign.runs import Run

@@ -6,8 +6,6 @@ from dataclasses import fields
 from functools import reduce
 from operator import getitem
 
-from transformers import PreTrainedTokenizerBase
-
 from seralign.config import RunConfig, SamplingConfig, to_dict
 from seralign.objectives import OBJECTIVES
 from seralign.plugins import source_of
@@ -40,13 +38,3 @@ def settings(config: RunConfig, *keys: str) -> dict[str, str]:
 def sampling_keys(section: str) -> list[str]:
     """The keys of a section that determine its sampling."""
     return [f"{section}.{field.name}" for field in fields(SamplingConfig)]
-
-
-def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
-    """Digests of the tokenizer and end tokens, for a stage that tokenizes, decodes or saves the tokenizer."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
-    return {
-        "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
-        "policy.model's end tokens": content_id(sorted(end_tokens)),
-    }

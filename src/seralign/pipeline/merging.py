@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from seralign.errors import StoreError
-from seralign.pipeline.saved import SavedPolicy
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import DTYPES, load_tokenizer
 from seralign.policy.merging import Merged, write_merged
+from seralign.policy.saved import SavedPolicy
 from seralign.policy.settings import model_settings
 from seralign.runs.files import disk_errors, partial_folder
 from seralign.runs.layout import RECORD

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from seralign import distributed
 from seralign.config import PolicyConfig, RunConfig
 from seralign.errors import ConfigError
@@ -13,6 +11,7 @@ from seralign.policy.admission import check_mergeable, check_model
 from seralign.policy.bases import other_base
 from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource, fetch, finite_digest
+from seralign.policy.saved import base_source
 from seralign.progress import say
 from seralign.report.notes import on_other_base
 
@@ -58,11 +57,6 @@ def checked_source(source: PolicySource, config: PolicyConfig, head: Head = LANG
     return found
 
 
-def base_source(config: RunConfig) -> PolicySource:
-    """The configured model (and adapter)."""
-    return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
-
-
 def hashed_policy(name: str, source: PolicySource, named: str, section: str) -> Policy:
     """A policy with the digest of its weights, which must be finite; only one process reads the files.
 
@@ -94,10 +88,3 @@ def _check_vocabulary(policy: PolicySource, reference: PolicySource, config: Pol
             f"reference.model has a vocabulary of {sizes[1]} tokens and the policy one of {sizes[0]}; "
             "implicit rewards need the same tokens under both"
         )
-
-
-def trained_source(folder: Path, start: PolicySource) -> PolicySource:
-    """What a training that started from ``start`` saved in a folder: a whole model, or an adapter on the same model."""
-    if not (folder / "adapter_config.json").is_file():
-        return PolicySource(str(folder.absolute()))
-    return PolicySource(start.model, adapter=str(folder.absolute()))

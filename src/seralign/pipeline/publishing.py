@@ -16,9 +16,9 @@ from seralign.errors import ConfigError, ModelError, StoreError, brief
 from seralign.hub import silence
 from seralign.pipeline.merging import LEFT_BEHIND, write_whole
 from seralign.pipeline.result import model_card
-from seralign.pipeline.saved import SavedPolicy, saved_digest
 from seralign.policy.identity import hub_name, portable, read_json, weights_digest
 from seralign.policy.merging import Merged
+from seralign.policy.saved import SavedPolicy, saved_digest
 from seralign.runs.figures import BaseFigures, PoliciesFigures, ResultFigures
 from seralign.runs.files import write_json
 from seralign.runs.layout import BASE, POLICIES, RESULT

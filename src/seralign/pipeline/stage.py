@@ -11,12 +11,11 @@ import numpy as np
 
 from seralign.config import RunConfig
 from seralign.data.table import read_table as read_pairs
-from seralign.pipeline.base import on_merged
 from seralign.pipeline.context import Loop, Policy, run_stage
 from seralign.pipeline.data import Tables
 from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, trained_by
-from seralign.pipeline.prepare import trained_source
 from seralign.policy.identity import PolicySource
+from seralign.policy.saved import on_merged, trained_source
 from seralign.records import content_id
 from seralign.runs import Run, StageRecord
 from seralign.runs.figures import BaseFigures, TrainFigures

@@ -9,18 +9,19 @@ from functools import cached_property
 from pathlib import Path
 
 from seralign.config import RunConfig
+from seralign.config.supplied import supplied
 from seralign.evaluation.scorer import ScoreFunction
-from seralign.laboratory.world import supplied
 from seralign.pipeline.context import Loop, Policy, run_results
 from seralign.pipeline.data import Tables, read_tables
 from seralign.pipeline.engines import check_samplers, check_scorer, run_judge, run_scorer
 from seralign.pipeline.model_rewards import open_models
 from seralign.pipeline.precision import rates
-from seralign.pipeline.prepare import base_source, checked_source, hashed_policy, reference_policy, start_head
+from seralign.pipeline.prepare import checked_source, hashed_policy, reference_policy, start_head
 from seralign.policy.abilities import packed_length
 from seralign.policy.heads import HEADS
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.saved import base_source
 from seralign.policy.speed import Rates
 from seralign.runs import Run
 from seralign.runs.layout import WORLD

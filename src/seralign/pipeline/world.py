@@ -14,11 +14,11 @@ from seralign.errors import ConfigError
 from seralign.laboratory.own import OwnWorld
 from seralign.laboratory.world import make_world
 from seralign.pipeline.forecast.work import StageWork
-from seralign.pipeline.inputs import ENCODING, FORWARD, settings, tokenizer_inputs
+from seralign.pipeline.inputs import ENCODING, FORWARD, settings
 from seralign.pipeline.own_world import make_own_world
 from seralign.pipeline.stage import carry_out
 from seralign.pipeline.start import Start, started
-from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.load import end_tokens, load_tokenizer, tokenizer_inputs
 from seralign.records import content_id
 from seralign.runs import Run
 from seralign.runs.figures import WorldFigures

@@ -24,6 +24,7 @@ from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free_before
 from seralign.policy.settings import OWN_CODE
+from seralign.records import content_id
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _TOKENIZER_FILES = (
@@ -181,3 +182,13 @@ def _switch_off_dropout(model: nn.Module) -> None:
             for name, value in vars(owner).items() if owner is not None else ():
                 if isinstance(value, float) and ("drop" in name or (name == "p" and isinstance(owner, nn.Dropout))):
                     setattr(owner, name, 0.0)
+
+
+def tokenizer_inputs(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> dict[str, str]:
+    """Digests of the tokenizer and end tokens, for a stage that tokenizes, decodes or saves the tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return {
+        "policy.tokenizer": content_id([content, tokenizer.chat_template, str(tokenizer.special_tokens_map)]),
+        "policy.model's end tokens": content_id(sorted(end_tokens)),
+    }

@@ -26,7 +26,7 @@ _PAIRS: tuple[Column[PairFigures], ...] = (
     Column("win rate", lambda one: share(one.win_rate)),
     Column("length-controlled", lambda one: share(one.length_controlled)),
     Column("ties", lambda one: share(one.tie_rate)),
-    Column("position bias", lambda one: _bias(one.position_bias)),
+    Column("position bias", lambda one: points(one.position_bias)),
     Column("self-agreement", lambda one: share(one.self_agreement)),
     Column("prompts", lambda one: f"{one.comparisons:,}"),
     Column("equal", lambda one: _count(one.equal)),
@@ -130,8 +130,8 @@ def _turned(rate: Interval) -> Interval:
     return Interval(1 - rate.mean, low, high, rate.n)
 
 
-def _bias(value: Interval | None) -> str:
-    """Percentage points that the first place gains."""
+def points(value: Interval | None) -> str:
+    """A difference of shares in percentage points, with its interval."""
     if value is None:
         return ABSENT
     text = signed(100 * value.mean, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,11 +19,16 @@ from seralign.policy.settings import model_settings, positions
 _LONGEST = 32768
 
 
-def text_encoder(source: PolicySource, loading: PolicyConfig, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-    """The encoder of a model. A text that is longer than the model's window is left out, not cut."""
+def text_encoder(
+    source: PolicySource, loading: PolicyConfig, tokenizer: PreTrainedTokenizerBase, data: DataConfig | None = None
+) -> Encoder:
+    """The encoder of a model. A text that is longer than the model's window is left out, not cut.
+
+    ``data``: how its prompts became tokens in training, such as with a system message.
+    """
     window = min(positions(model_settings(source, loading)), _LONGEST)
-    data = DataConfig(max_length=window, max_prompt_length=window - 1, overlong="drop")
-    return make_encoder(tokenizer, data, end_tokens(source, tokenizer))
+    limits = replace(data or DataConfig(), max_length=window, max_prompt_length=window - 1, overlong="drop")
+    return make_encoder(tokenizer, limits, end_tokens(source, tokenizer))
 
 
 def scored_tokens(encoder: Encoder, examples: Sequence[Unencoded]) -> list[tuple[Ids, Ids]]:

@@ -27,11 +27,11 @@ from seralign.pipeline.context import Loop, Policy, run_stage
 from seralign.pipeline.data import data_inputs, read_tables, write_tables
 from seralign.pipeline.precision import settled
 from seralign.pipeline.prepare import base_policy
-from seralign.pipeline.saved import saved_digest
 from seralign.pipeline.world import with_world
 from seralign.policy.abilities import packed_length
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
+from seralign.policy.saved import saved_digest
 from seralign.progress import say
 from seralign.runs import Run, read_manifest
 from seralign.runs.cache import LogpCache

@@ -28,7 +28,7 @@ def _reward_model(options: dict[str, Any], key: str, scorer: StoredScorer | None
 
 
 def _implicit(options: dict[str, Any], key: str, scorer: StoredScorer | None, results: Results | None) -> Judge:
-    from seralign.evaluation.judges.models import ImplicitJudge  # loads torch
+    from seralign.evaluation.judges.implicit import ImplicitJudge  # loads torch
 
     return ImplicitJudge(options, key, scorer, results)
 

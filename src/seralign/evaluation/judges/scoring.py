@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from seralign.config import PolicyConfig
+from seralign.config import DataConfig, PolicyConfig
 from seralign.data.content import Inputs, Unencoded
 from seralign.data.tokens import Encoder
 from seralign.errors import ModelError
@@ -28,8 +29,12 @@ from seralign.records import Prompt, content_id
 from seralign.rewards.texts import scored_tokens, text_encoder
 from seralign.runs.results import Results, result_key
 
+Probability = Literal["sigmoid", "sign"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Scored = tuple[Prompt, str]
+"""A response with its prompt."""
 Tokens = tuple[list[int], list[int]]
+"""The tokens of a prompt, and those of a response to it."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,18 @@ class ScoringModel:
         head: What is read: the log-probability of a response, or its reward.
         dtype: Data type of the weights.
         tokens_per_pack: Maximum number of tokens in one forward pass.
+        loading: How its tokenizer and its model are loaded.
+        data: How prompts became tokens in its training; None if that is not known.
+        chat: Whether texts are turns of a conversation, if the tokenizer has a chat template.
     """
 
     source: PolicySource
     head: Head
     dtype: str
     tokens_per_pack: int
+    loading: PolicyConfig = field(default_factory=PolicyConfig)
+    data: DataConfig | None = None
+    chat: bool = True
 
     @cached_property
     def digest(self) -> str:
@@ -58,12 +69,19 @@ class ScoringModel:
         """Names its weights, tokenizer and chat template."""
         tokenizer = self.tokenizer
         read = [sorted(self.vocabulary.items()), tokenizer.chat_template, str(tokenizer.special_tokens_map)]
+        if self.data is not None:
+            read += [self.templated, self.data.system, self.data.chat_template_kwargs]
         return f"{self.digest[:16]} {content_id(read)[:16]}"
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer."""
-        return load_tokenizer(self.source, PolicyConfig())
+        return load_tokenizer(self.source, self.loading)
+
+    @property
+    def templated(self) -> bool:
+        """Whether it reads conversations."""
+        return self.chat and self.tokenizer.chat_template is not None
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
@@ -73,7 +91,7 @@ class ScoringModel:
     @cached_property
     def encoder(self) -> Encoder:
         """Reads prompts and responses as in training."""
-        return text_encoder(self.source, PolicyConfig(), self.tokenizer)
+        return text_encoder(self.source, self.loading, self.tokenizer, self.data if self.templated else None)
 
 
 def responses_of(comparisons: Iterable[Comparison]) -> list[Scored]:
@@ -103,17 +121,14 @@ def score(
         DataError: a prompt cannot be read, or is too long with its response.
         ModelError: the model cannot be loaded, or a score is not finite.
     """
-    read = scored_tokens(reader.encoder, [_example(reader, *one) for one in responses])
-    tokens: dict[Scored, Tokens] = {
-        one: (list(ids), list(own)) for one, (ids, own) in zip(responses, read, strict=True)
-    }
+    tokens = tokens_of(reader, responses)
     kind = [model.head.name, model.digest, model.dtype]
     keys = {one: result_key("model score", [*kind, *tokens[one]]) for one in responses}
     stored = {} if results is None else dict(results.get(list(dict.fromkeys(keys.values()))))
     todo = {key: tokens[one] for one, key in keys.items() if key not in stored}
     if todo:
         _check_lengths(model, todo.values())
-        loaded = load_model(model.source, PolicyConfig(), model.dtype, head=model.head)
+        loaded = load_model(model.source, model.loading, model.dtype, head=model.head)
         device, longest = next(loaded.parameters()).device, abilities(loaded).longest
         with bar(f"{model.head.kind} {model.source}", len(todo), "response") as line, torch.no_grad():
             for pack in _packs(todo, model.tokens_per_pack):
@@ -130,14 +145,23 @@ def score(
     return {one: stored[key] for one, key in keys.items()}
 
 
+def tokens_of(reader: ScoringModel, responses: Sequence[Scored]) -> dict[Scored, Tokens]:
+    """The tokens of responses by a model's tokenizer and chat template.
+
+    Raises:
+        DataError: a prompt cannot be read, or is too long with its response.
+    """
+    read = scored_tokens(reader.encoder, [_example(reader, *one) for one in responses])
+    return {one: (list(ids), list(own)) for one, (ids, own) in zip(responses, read, strict=True)}
+
+
 def _example(model: ScoringModel, prompt: Prompt, response: str) -> Unencoded:
     """What the model reads: a conversation, if it has a chat template; else the prompt's text.
 
     A prompt of text alone that no policy has read yet (it has no token ids) is what a user says.
     """
     where = f"{model.source}: a response to the prompt {prompt.prompt_id}"
-    templated = model.tokenizer.chat_template is not None
-    if not templated or (prompt.messages is None and prompt.ids):
+    if not model.templated or (prompt.messages is None and prompt.ids):
         return Unencoded(prompt.text, (response,), where)
     own = [{"role": "user", "content": prompt.text}] if prompt.messages is None else json.loads(prompt.messages)
     given = {} if prompt.template_inputs is None else json.loads(prompt.template_inputs)
@@ -162,7 +186,7 @@ def _packs(todo: dict[bytes, Tokens], budget: int) -> Iterator[list[bytes]]:
 
 
 def _check_lengths(model: ScoringModel, sequences: Iterable[Tokens]) -> None:
-    limit = positions(model_settings(model.source, PolicyConfig()))
+    limit = positions(model_settings(model.source, model.loading))
     longest = max(len(prompt) + len(response) for prompt, response in sequences)
     if longest > limit:
         raise ModelError(f"{model.source} takes at most {limit} tokens, and a prompt with a response has {longest}")

@@ -12,8 +12,8 @@ from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
 from seralign.pipeline.evaluate.outputs import Output, Outputs
 from seralign.pipeline.evaluate.prompts import KEY, Question
-from seralign.pipeline.saved import SavedPolicy, saved_policy
 from seralign.policy.identity import weights_digest
+from seralign.policy.saved import SavedPolicy, saved_policy
 from seralign.progress import say
 from seralign.runs import read_run
 from seralign.runs.layout import MANIFEST, TRAIN, round_of, round_stage

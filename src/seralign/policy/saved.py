@@ -7,19 +7,31 @@ from pathlib import Path
 from typing import Literal
 
 from seralign.config import DataConfig, PolicyConfig, RunConfig, load_config
+from seralign.config.supplied import supplied
 from seralign.errors import ConfigError, ModelError, StoreError
-from seralign.laboratory.world import supplied
-from seralign.pipeline.base import on_merged
-from seralign.pipeline.prepare import base_source, trained_source
 from seralign.policy.admission import check_kind
 from seralign.policy.bases import on_its_base
 from seralign.policy.identity import PolicySource, fetch
 from seralign.runs import Run, read_manifest, read_run
 from seralign.runs.figures import ResultFigures, TrainFigures
-from seralign.runs.layout import BASELINE, MANIFEST, POLICY, RESULT, SFT, TRAIN, WORLD, round_of, round_stage, training
+from seralign.runs.layout import (
+    BASE,
+    BASELINE,
+    MANIFEST,
+    POLICY,
+    RESULT,
+    SFT,
+    TRAIN,
+    WORLD,
+    round_of,
+    round_stage,
+    training,
+)
 
 Which = int | Literal["result", "start", "baseline"]
 
+# The folder of the stage ``base`` with the merged model.
+MERGED_MODEL = "model"
 _ADAPTER = "adapter_config.json"
 
 
@@ -97,6 +109,32 @@ def run_config(run: Run) -> RunConfig:
     """The configuration of a run, completed from its world, and with the merged model if it merged an adapter."""
     config = load_config(None, read_manifest(run.root)["config"] | {"out": str(run.root)})
     return on_merged(config if config.world is None else supplied(config, run.path(WORLD)), run)
+
+
+def base_source(config: RunConfig) -> PolicySource:
+    """The configured model (and adapter)."""
+    return PolicySource(str(config.policy.model), config.policy.revision, config.policy.adapter)
+
+
+def trained_source(folder: Path, start: PolicySource) -> PolicySource:
+    """What a training that started from ``start`` saved in a folder: a whole model, or an adapter on the same model."""
+    if not (folder / _ADAPTER).is_file():
+        return PolicySource(str(folder.absolute()))
+    return PolicySource(start.model, adapter=str(folder.absolute()))
+
+
+def on_merged(config: RunConfig, run: Run) -> RunConfig:
+    """The configuration with the run's merged model instead of its model and adapter.
+
+    Checks the digests of the model's files. The configuration is unchanged if nothing was merged.
+
+    Raises:
+        StoreError: a file of the merged model has changed.
+    """
+    if not config.policy.merges or not run.exists(BASE):
+        return config
+    model = run.path(BASE, MERGED_MODEL).absolute()
+    return replace(config, policy=replace(config.policy, model=str(model), revision=None, adapter=None))
 
 
 def saved_digest(run: Run, stage: str) -> str:
