@@ -37,6 +37,8 @@ LEAVES = [key for key, hint in all_keys(RunConfig).items() if dataclass_of(hint)
 
 def with_value(key: str, value: Any) -> dict[str, Any]:
     values = copy.deepcopy(WHOLE)
+    if key.startswith("rlhf."):  # it takes the place of the rounds, which "crossfit" is for
+        values |= {"rlhf": {"method": "grpo", "reward": "m:f"}, "rounds": 1, "crossfit": None}
     *parents, last = key.split(".")
     below = values
     for parent in parents:

@@ -4,6 +4,7 @@ from seralign.config.data import ConvertConfig, DataConfig, OwnWorldConfig, Sour
 from seralign.config.flags import brief_parser, config_parser
 from seralign.config.load import load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
+from seralign.config.rlhf import RlhfConfig
 from seralign.config.rounds import (
     BootstrapConfig,
     CrossfitConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "PolicyConfig",
     "PricesConfig",
     "ReferenceConfig",
+    "RlhfConfig",
     "RunConfig",
     "SamplingConfig",
     "ScoringConfig",

@@ -8,6 +8,7 @@ from seralign.checks import require
 from seralign.config.data import DataConfig, WorldConfig
 from seralign.config.policy import PolicyConfig, ReferenceConfig
 from seralign.config.reward_run import check_reward_run
+from seralign.config.rlhf import RlhfConfig, check_rlhf_run
 from seralign.config.rounds import (
     BootstrapConfig,
     CrossfitConfig,
@@ -36,6 +37,7 @@ class RunConfig:
         data: Pairs, prompts, demonstrations.
         sft: Train a supervised policy first, with these settings. It becomes the starting policy and the reference.
         objective: The loss of the rounds: one objective, or a list of objectives that are added.
+        rlhf: Reinforcement learning from a reward, in place of the rounds of pairs; null for none.
         crossfit: A review of the data before round 1, by copies of the policy; null for none.
         training: Training of each round.
         scoring: Log-probabilities of the data, and the reward ensemble.
@@ -54,6 +56,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     sft: TrainingConfig | None = None
     objective: ObjectiveSum = field(default_factory=lambda: one("dpo", DPO()))
+    rlhf: RlhfConfig | None = None
     crossfit: CrossfitConfig | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
@@ -70,11 +73,13 @@ class RunConfig:
         if self.world is None:
             if self.policy.model is None:
                 raise ConfigError("policy.model is missing: a folder or the name of a model on the hub (or set world)")
-            if self.data.pairs is None and not self.demonstrations_alone:
+            if self.data.pairs is None and not self.demonstrations_alone and self.rlhf is None:
                 raise ConfigError(
                     "data.pairs is missing: a file or the name of a dataset on the hub (or set world; objective.name: "
                     "sft also trains on data.demonstrations alone)"
                 )
+        if self.rlhf is not None:
+            check_rlhf_run(self)
         if not self.objective.compares and self.rounds > 1:
             name = self.objective.name
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
@@ -183,6 +188,11 @@ class RunConfig:
         return self.data.pairs is None and self.data.demonstrations is not None and not self.objective.compares
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether there are preferences: a supervised run can do without, and so can one that maximises a reward."""
+        return self.data.pairs is not None or (self.world is not None and not self.demonstrations_alone)
+
+    @property
     def supervised(self) -> bool:
         """Whether a training of the run uses demonstrations."""
         return self.sft is not None or not self.objective.compares
@@ -206,14 +216,17 @@ class RunConfig:
             evaluation=replace(self.evaluation, sampling=answers),
             world=world,
             stop=replace(self.stop, min_gain=self.stop.least_gain),
+            rlhf=None if self.rlhf is None else self.rlhf.resolved(),
         )
 
     @property
     def answer_tokens(self) -> int:
-        """Maximum number of tokens of an answer: the limit of the evaluation, or that of bootstrapping."""
-        if self.evaluation.sampling.max_new_tokens is not None or self.bootstrap is None:
+        """Maximum number of tokens of an answer: that of the evaluation, or else of ``rlhf`` or bootstrapping."""
+        if self.evaluation.sampling.max_new_tokens is not None:
             return self.evaluation.sampling.limit
-        return self.bootstrap.sampling.limit
+        if self.rlhf is not None:
+            return self.rlhf.limit
+        return self.evaluation.sampling.limit if self.bootstrap is None else self.bootstrap.sampling.limit
 
 
 def _limited(sampling: SamplingConfig, tokens: int) -> SamplingConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -108,16 +108,20 @@ def prepare_prompts(
     return read_table(path), tally.report()
 
 
+def heldout_prompt_ids(prompts: Sequence[str], fraction: float, seed: int) -> list[str]:
+    """The prompts that are held out of different ones; see ``split_heldout``."""
+    size = min(max(1, round(fraction * len(prompts))), len(prompts) - 1) if fraction > 0 else 0
+    ranked = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt}".encode()).digest())
+    return ranked[: max(size, 0)]
+
+
 def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str], list[str]]:
     """Split examples into ids for training and held-out ids, each in the table's order. No prompt is on both sides.
 
     The prompts with the smallest digests (with the seed) are held out, so the order of the rows does not matter. If
     there are at least two prompts and ``fraction`` is not 0, each side gets at least one.
     """
-    prompts = pairs.unique("prompt_id")
-    size = min(max(1, round(fraction * len(prompts))), len(prompts) - 1) if fraction > 0 else 0
-    ranked = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt}".encode()).digest())
-    heldout = set(ranked[:size])
+    heldout = set(heldout_prompt_ids(pairs.unique("prompt_id"), fraction, seed))
     sides: tuple[list[str], list[str]] = ([], [])
     for example_id, prompt_id in zip(example_ids(pairs), pairs["prompt_id"], strict=True):
         sides[prompt_id in heldout].append(example_id)

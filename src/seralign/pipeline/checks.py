@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 
+from seralign import distributed
 from seralign.config import RunConfig
 from seralign.data.table import example_ids, forms
 from seralign.errors import ConfigError
@@ -17,6 +18,7 @@ from seralign.pipeline.data import Tables
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.rewards.ordering import ordering_of
+from seralign.rlhf.arguments import check_rlhf, plan_batch
 from seralign.training.arguments import check_launched, check_rates, check_settings
 from seralign.training.forms import check_forms, check_labels, check_responses
 from seralign.training.plan import check_step, count_steps
@@ -30,6 +32,8 @@ def check_sections(config: RunConfig) -> None:
     """
     try_objective(config.objective)
     check_settings(config.training, "training")
+    if config.rlhf is not None:
+        check_rlhf(config.rlhf, config.training)
     if config.sft is not None:
         check_settings(config.sft, "sft")
 
@@ -41,6 +45,8 @@ def check_processes(config: RunConfig) -> None:
         ConfigError: as ``check_launched``.
     """
     check_launched(config.training, "training")
+    if config.rlhf is not None and distributed.world_size() > 1:
+        raise ConfigError("rlhf: it runs in one process; start seralign without a launcher")
     if config.sft is not None:
         check_launched(config.sft, "sft")
 
@@ -56,6 +62,9 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     _check_labels_made(config, judge)
     check_stop_warnings(config, judge, tables)
     _check_folds(config, tables)
+    if config.rlhf is not None:
+        _check_rewarded(config, tables)
+        return
     first = first_pairs(config.objective, tables)
     source = "data.pairs" if first is tables.pairs else "data.demonstrations"
     heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
@@ -66,12 +75,26 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     for table, key in ((first, source), (tables.heldout, _heldout_key(config))):
         _check_prompts(config, table, key)
     _check_reviewed(config, tables.pairs)
-    if config.sft is not None:
-        _check_demonstrations(forms(demonstrations(tables)))
-        check_step(config.sft, len(demonstrations(tables)), "sft")
-        check_rates(config.sft, count_steps(len(demonstrations(tables)), config.sft, "sft"), "sft")
+    _check_supervised(config, tables)
     check_step(config.training, len(first), "training")
     check_rates(config.training, count_steps(len(first), config.training, "training"), "training")
+
+
+def _check_rewarded(config: RunConfig, tables: Tables) -> None:
+    """Check prompts and demonstrations of a run that maximises a reward."""
+    assert config.rlhf is not None
+    _check_supervised(config, tables)
+    batch = plan_batch(config.rlhf, config.training, len(tables.prompts.unique("text")))
+    check_rates(config.training, batch.steps, "training")
+
+
+def _check_supervised(config: RunConfig, tables: Tables) -> None:
+    if config.sft is None:
+        return
+    rows = demonstrations(tables)
+    _check_demonstrations(forms(rows))
+    check_step(config.sft, len(rows), "sft")
+    check_rates(config.sft, count_steps(len(rows), config.sft, "sft"), "sft")
 
 
 def _check_demonstrations(found: Sequence[str]) -> None:

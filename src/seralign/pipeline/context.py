@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class Loop:
 
     ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. ``cache``
     and ``results`` are used only by the main process. ``scorer`` is None if nothing scores responses, ``judge`` if
-    nothing compares them. ``reward_models`` are those of ``scoring.reward_models``.
+    nothing compares them. ``reward_models`` are those of ``scoring.reward_models``, ``reward_scorers`` those of
+    ``rlhf`` by key.
     """
 
     config: RunConfig
@@ -72,6 +73,7 @@ class Loop:
     scorer: Scorer | None
     judge: Judge | None
     reward_models: tuple[RewardModel, ...] = ()
+    reward_scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
         """Run a stage with ``run_stage``; returns its record."""

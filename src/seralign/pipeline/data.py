@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import datasets
 from transformers import PreTrainedTokenizerBase
@@ -13,9 +14,24 @@ from transformers import PreTrainedTokenizerBase
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
 from seralign.data.columns import listed_names
-from seralign.data.prepare import prepare_demonstrations, prepare_pairs, prepare_prompts, split_heldout
+from seralign.data.prepare import (
+    heldout_prompt_ids,
+    prepare_demonstrations,
+    prepare_pairs,
+    prepare_prompts,
+    split_heldout,
+)
 from seralign.data.sources import fingerprint
-from seralign.data.table import column_lengths, largest_token, prompts_of, read_table, write_prompts, write_subset
+from seralign.data.table import (
+    column_lengths,
+    largest_token,
+    prompts_of,
+    read_table,
+    to_prompt,
+    write_examples,
+    write_prompts,
+    write_subset,
+)
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.pipeline.inputs import ENCODING, settings
@@ -24,6 +40,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import tokenizer_inputs
 from seralign.policy.settings import model_settings, positions
 from seralign.preferences.converting import convert_table
+from seralign.records import Prompt
 from seralign.runs import Run
 from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
@@ -112,7 +129,10 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
         table, reports[name] = convert_table(file, table, data.convert, data.keep_columns, report)
         return table
 
-    pairs = examples(sources[f"data.{name}"], folder / PAIRS, name)
+    if f"data.{name}" in sources:
+        pairs = examples(sources[f"data.{name}"], folder / PAIRS, name)
+    else:
+        pairs = _no_examples(folder / PAIRS)
     if data.heldout is not None:
         heldout = examples(data.heldout, folder / HELDOUT, "heldout")
     else:
@@ -122,14 +142,16 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
         heldout = write_subset(folder / HELDOUT, read_table(folder / "all.arrow"), heldout_ids)
         (folder / "all.arrow").unlink()
     if data.prompts is not None:
-        _, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / PROMPTS, "data.prompts")
+        asked, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / PROMPTS, "data.prompts")
+        if not len(pairs) and data.heldout_prompts is None and data.heldout is None:
+            _hold_out_prompts(asked, data.heldout_fraction, config.seed, folder)
     else:
         write_prompts(folder / PROMPTS, prompts_of(pairs))
     if data.heldout_prompts is not None:
         _, reports["heldout_prompts"] = prepare_prompts(
             data.heldout_prompts, encoder, folder / HELDOUT_PROMPTS, "data.heldout_prompts"
         )
-    else:
+    elif not (folder / HELDOUT_PROMPTS).exists():
         write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
     if "data.demonstrations" in sources and name == "pairs":
         _, reports["demonstrations"] = prepare_demonstrations(
@@ -139,6 +161,24 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
     held_out = _prompt_ids(heldout) | _prompt_ids(read_table(folder / HELDOUT_PROMPTS))
     shared = len(trained & held_out)
     return DataFigures(len(pairs), len(heldout), shared, reports)
+
+
+def _hold_out_prompts(prompts: datasets.Dataset, fraction: float, seed: int, folder: Path) -> None:
+    """Hold out a share of the prompts, of a run without pairs."""
+    heldout = set(heldout_prompt_ids(prompts["prompt_id"][:], fraction, seed))
+    sides: tuple[list[Prompt], list[Prompt]] = ([], [])
+    for row in prompts:
+        prompt = to_prompt(cast(dict[str, Any], row))
+        sides[prompt.prompt_id in heldout].append(prompt)
+    for name, side in zip((PROMPTS, HELDOUT_PROMPTS), sides, strict=True):
+        write_prompts(folder / f"{name}.split", side)
+        (folder / f"{name}.split").replace(folder / name)
+
+
+def _no_examples(file: Path) -> datasets.Dataset:
+    """An empty table of examples, of a run that trains on none."""
+    write_examples(file, [])
+    return read_table(file)
 
 
 def _prompt_ids(table: datasets.Dataset) -> set[str]:
@@ -203,6 +243,8 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
             window,
             "the model's positions",
         )
+    if config.rlhf is not None:
+        _check_room(tables.prompts, "rlhf.max_new_tokens", config.rlhf.limit, window, "the model's positions")
     if config.rounds > 1 and bootstrap is not None:
         room = min(window, data.max_length)
         tokens = bootstrap.sampling.limit

@@ -25,6 +25,7 @@ from seralign.pipeline.policies import Policies
 from seralign.pipeline.precision import Precision
 from seralign.pipeline.reading import Data
 from seralign.pipeline.result import Result
+from seralign.pipeline.rlhf import RewardTraining
 from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.scoring import Score
@@ -86,11 +87,14 @@ def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
             yield Bootstrap(this)
         yield Compose(this)
     rows = ComposedPairs(this) if this.is_reviewed else FirstPairs()
-    yield Training(training(this.policy), this.start, rows, this.reference)
+    if config.rlhf is not None:
+        yield RewardTraining(training(this.policy), this.start, this.reference)
+    else:
+        yield Training(training(this.policy), this.start, rows, this.reference)
     if config.objective.samples:
         yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
     else:
         yield RewardEvaluation(this.policy)
-    if config.evaluation.token_pairs and not config.demonstrations_alone:
+    if config.evaluation.token_pairs and config.has_pairs:
         yield Tokens(this.index)
     yield Decide(this.index)

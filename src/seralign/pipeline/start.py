@@ -17,6 +17,7 @@ from seralign.pipeline.engines import check_samplers, check_scorer, run_judge, r
 from seralign.pipeline.model_rewards import open_models
 from seralign.pipeline.precision import rates
 from seralign.pipeline.prepare import checked_source, hashed_policy, reference_policy, start_head
+from seralign.pipeline.rlhf_rewards import reward_scorers
 from seralign.policy.abilities import packed_length
 from seralign.policy.heads import HEADS
 from seralign.policy.identity import PolicySource
@@ -97,11 +98,23 @@ class Start:
         models = open_models(config, tokenizer)
         found = run_scorer(self.run, config, self.scorer)
         check_scorer(found, tokenizer)
+        rewards = reward_scorers(config, found)
         judge = run_judge(config, found, self.results)
         check_samplers(config, base, tokenizer, ends)
         length = packed_length(base.source, config.policy, HEADS[config.objective.head].families)
         return Loop(
-            config, self.run, tokenizer, ends, config.objective, length, None, self.results, found, judge, models
+            config,
+            self.run,
+            tokenizer,
+            ends,
+            config.objective,
+            length,
+            None,
+            self.results,
+            found,
+            judge,
+            models,
+            rewards,
         )
 
     @cached_property

@@ -127,16 +127,12 @@ class Training:
             label=f"training, {self.name}",
             log_folder=loop.run.root / LOGS / self.name,
         )
-        digest = _saved_digest(loop, folder / POLICY, start)
+        digest = saved_digest(loop, folder / POLICY, start)
         if held is not None and held_packs is not None and objective.compares:
             for step, policy in ((0, start), (plan.steps, replace(start, digest=digest))):
                 if (step or objective.samples) and step in measured.heldout_values:
                     keep_heldout(loop, policy, held, held_packs, measured.heldout_values[step])
-        if digest == start.digest:
-            say(
-                f"warning: {self.name} changed no weight, because its updates were too small for the weights' data "
-                f"type; raise {self.section}.learning_rate, or set policy.dtype: float32"
-            )
+        warn_unchanged(self.name, digest, start, self.section)
         return TrainFigures(
             steps=measured.steps,
             pairs=measured.pairs,
@@ -241,7 +237,16 @@ def _scored(
     return _Scored(reference_logps(loop, file, table, objective.reads, packs, start, reference))
 
 
-def _saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
+def warn_unchanged(name: str, digest: str, start: Policy, section: str) -> None:
+    """Warn of a training that changed no weight."""
+    if digest == start.digest:
+        say(
+            f"warning: {name} changed no weight, because its updates were too small for the weights' data type; raise "
+            f"{section}.learning_rate, or set policy.dtype: float32"
+        )
+
+
+def saved_digest(loop: Loop, folder: Path, start: Policy) -> str:
     """The digest of the saved policy; one process reads the files, and names an adapter's base as the user did."""
     if not distributed.is_main():
         return distributed.broadcast("")

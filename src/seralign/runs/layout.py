@@ -126,6 +126,14 @@ REJECTED_REWARD = "rewards/rejected"
 CHOSEN_LOGP = "logps/chosen"
 CHOSEN_LENGTH = "lengths/chosen"
 HELDOUT_PREFIX = "eval_"
+# Of reinforcement learning: means over the responses since the last line. ``RLHF_SPREAD``: standard deviation of the
+# rewards of a prompt; ``RLHF_KL``: nats a response; ``RLHF_TRACKED``: prefix of a tracked score.
+RLHF_REWARD = "rlhf/reward"
+RLHF_SPREAD = "rlhf/reward_spread"
+RLHF_KL = "rlhf/kl"
+RLHF_LENGTH = "rlhf/length"
+RLHF_UNFINISHED = "rlhf/unfinished"
+RLHF_TRACKED = "rlhf/track/"
 
 _ROUND = "round-"
 # The first parts of stages in the order of a run; rounds come between the others and the baseline.

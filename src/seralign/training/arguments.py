@@ -20,9 +20,9 @@ from seralign.training.plan import Plan
 from seralign.training.trackers import check_trackers
 
 # The name since transformers 5.2x, and the name before.
-_CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
 # Exceptions of transformers and torch for invalid values.
-_REFUSALS = (TypeError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, OSError)
+REFUSALS = (TypeError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, OSError)
 
 
 def check_settings(config: TrainingConfig, section: str) -> None:
@@ -76,17 +76,13 @@ def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
     )
 
 
-def training_arguments(
-    config: TrainingConfig, plan: Plan, scratch: Path, *, section: str, heldout: bool, seed: int
-) -> TrainingArguments:
-    """Make ``TrainingArguments`` from ``config`` and ``config.extra``, with checkpoints in ``scratch``.
-
-    ``section`` is the section of ``config``, ``training`` or ``sft``; errors name it.
+def trainer_settings(
+    config: TrainingConfig, steps: int, accumulation: int, scratch: Path, *, section: str, heldout: bool, seed: int
+) -> dict[str, Any]:
+    """The fields of ``TrainingArguments`` that the settings of a section decide, for passes of one pack.
 
     Raises:
-        ConfigError: ``extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
-            makes the policy compute other numbers than its reference; a value is refused by transformers; the
-            precision needs another device.
+        ConfigError: the precision needs another device.
     """
     device: Any = PartialState().device
     if config.precision == "float16" and device.type == "cpu":
@@ -94,14 +90,14 @@ def training_arguments(
     settings: dict[str, Any] = {
         "output_dir": str(scratch),
         "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": plan.accumulation,
+        "gradient_accumulation_steps": accumulation,
         "num_train_epochs": 1,
-        "max_steps": plan.steps,
+        "max_steps": steps,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
-        "warmup_steps": _warmup_steps(config, plan.steps),
+        "warmup_steps": _warmup_steps(config, steps),
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "optim": config.optimizer,
@@ -122,13 +118,32 @@ def training_arguments(
         "seed": seed,
     }
     if config.gradient_checkpointing:
-        settings[_CHECKPOINTING] = True
+        settings[CHECKPOINTING] = True
+    return settings
+
+
+def training_arguments(
+    config: TrainingConfig, plan: Plan, scratch: Path, *, section: str, heldout: bool, seed: int
+) -> TrainingArguments:
+    """Make ``TrainingArguments`` from ``config`` and ``config.extra``, with checkpoints in ``scratch``.
+
+    ``section`` is the section of ``config``, ``training`` or ``sft``; errors name it.
+
+    Raises:
+        ConfigError: ``extra`` has a key that ``TrainingArguments`` lacks, that seralign decides, or that
+            makes the policy compute other numbers than its reference; a value is refused by transformers; the
+            precision needs another device.
+    """
+    settings = trainer_settings(
+        config, plan.steps, plan.accumulation, scratch, section=section, heldout=heldout, seed=seed
+    )
     check_extra(config.extra, settings, section)
+    device: Any = PartialState().device
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}
     try:
         arguments = TrainingArguments(**(defaults | config.extra | settings))
         _optimizer(arguments)  # report an invalid optimizer before training
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for torchrun; DataParallel would split packs
     return arguments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from transformers import TrainingArguments
@@ -62,10 +62,24 @@ def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> No
             )
         if name not in FIELDS:
             raise ConfigError(f"{key}: transformers.TrainingArguments has no such setting")
-        kinds = _plain_kinds(hints[name]) + _ALSO.get(name, [])
-        if kinds and not any(_is(extra[name], kind) for kind in kinds):
-            rule = " or ".join(_WORDS[kind] for kind in kinds)
-            raise ConfigError(f"{key} must be {rule}, got {shown(extra[name])}")
+        check_kind(hints[name], extra[name], key, _ALSO.get(name, []))
+
+
+def check_kind(hint: Any, value: Any, key: str, also: Sequence[type] = ()) -> None:
+    """Check a value against the annotation of a field, as far as a file can express it.
+
+    Args:
+        hint: The annotation.
+        value: The value.
+        key: The configuration key.
+        also: Types that are accepted besides.
+
+    Raises:
+        ConfigError: it has another type.
+    """
+    kinds = [*_plain_kinds(hint), *also]
+    if kinds and not any(_is(value, kind) for kind in kinds):
+        raise ConfigError(f"{key} must be {' or '.join(_WORDS[kind] for kind in kinds)}, got {shown(value)}")
 
 
 def _plain_kinds(hint: Any) -> list[type]:

@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seralign import distributed
@@ -27,7 +27,7 @@ from seralign.policy.heads import HEADS
 from seralign.policy.packs import fill
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.token_logps import TokenLogps
-from seralign.progress import Bar, bar, say
+from seralign.progress import bar, say
 from seralign.runs.layout import HELDOUT_PREFIX, LOSS, METRICS, POLICY, SCRATCH
 from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
@@ -36,10 +36,13 @@ from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
+from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
 from seralign.training.trainer import PreferenceTrainer
 
 HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
+# Metrics beside the progress bar, with their words.
+_SHOWN = {"loss": "loss", "rewards/accuracies": "accuracy", "margins": "margin"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def train(
             if average is not None:
                 average.restore(checkpoint)
         with bar(label, data.plan.steps, "step") as line:
-            trainer.add_callback(_Progress(line))
+            trainer.add_callback(StepBar(line, _SHOWN))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if average is not None:
             average.apply()
@@ -207,7 +210,7 @@ def _trainer(
     arguments = training_arguments(config, data.plan, scratch, section=section, heldout=heldout is not None, seed=seed)
     kept = [running, *(each for each in (moving, average) if each is not None)]
     try:
-        with _tensorboard_in(log_folder):
+        with tensorboard_in(log_folder):
             trainer = PreferenceTrainer(
                 objective=objective,
                 section=section,
@@ -240,7 +243,7 @@ def _trainer(
 
 
 @contextmanager
-def _tensorboard_in(folder: Path) -> Iterator[None]:
+def tensorboard_in(folder: Path) -> Iterator[None]:
     """Set the folder of a TensorBoard tracker that is made in this block; it reads it from the environment."""
     name = "TENSORBOARD_LOGGING_DIR"
     before = os.environ.get(name)
@@ -252,25 +255,6 @@ def _tensorboard_in(folder: Path) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-class _Progress(TrainerCallback):
-    """The progress bar, with the main metrics."""
-
-    def __init__(self, line: Bar) -> None:
-        self._line = line
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._line.at(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._line.at(state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        shown = {"loss": "loss", "rewards/accuracies": "accuracy", "margins": "margin"}
-        words = [f"{word} {logs[name]:.3f}" for name, word in shown.items() if logs and name in logs]
-        if words:
-            self._line.note("  ".join(words))
 
 
 def _last(history: list[dict[str, Any]], key: str) -> dict[str, Any]:

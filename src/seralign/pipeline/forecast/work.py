@@ -58,7 +58,8 @@ class StageWork:
     """A stage: what it counts, and what a model does in it.
 
     ``loads``: how often a model is loaded; ``bytes``: memory that the stage needs beside passes, steps and sampling;
-    ``cached``: rows that it adds to the log-probability cache.
+    ``beside``: bytes of other models that are in memory with the policy; ``cached``: rows that it adds to the
+    log-probability cache.
     """
 
     name: str
@@ -69,6 +70,7 @@ class StageWork:
     sampling: Sampling | None = None
     loads: int = 0
     bytes: int = 0
+    beside: int = 0
     cached: int = 0
     note: str = ""
 

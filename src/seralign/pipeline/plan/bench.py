@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from seralign.config import LOCAL, BootstrapConfig, EvaluationConfig, PolicyConfig, TrainingConfig
+from seralign.config import LOCAL, BootstrapConfig, EvaluationConfig, PolicyConfig, SamplingConfig, TrainingConfig
 from seralign.objectives import SFT, one
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.data import Tables
+from seralign.pipeline.forecast.rewarded import SECTION
 from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory_used
 from seralign.pipeline.plan.estimate import Measured
 from seralign.pipeline.plan.measure import measure_passes, measure_sampling, measure_steps
@@ -56,6 +57,7 @@ class Bench:
         loading, longest = now() - began, abilities(model).longest
         kinds = {"scoring": (weights, config.scoring.dtype)}
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
+        kinds |= {"training": (config.policy.dtype, config.training.precision)}
         say("timing forward passes")
         sections, distinct = self._sections(), len(set(kinds.values()))
         samples = self._sampled is not None
@@ -138,6 +140,10 @@ class Bench:
             sections.append((config.bootstrap, len(tables.prompts)))
         if config.evaluation.prompts:
             sections.append((config.evaluation, len(tables.heldout_prompts)))
+        if config.rlhf is not None and not any(prompts for _, prompts in sections):
+            sampling = SamplingConfig(max_new_tokens=config.rlhf.limit, batch_size=config.training.batch_size)
+            samples = max(2, config.rlhf.responses)
+            sections.append((BootstrapConfig(samples=samples, sampling=sampling), len(tables.prompts)))
         return next((section for section, prompts in sections if prompts and section.sampling.engine == LOCAL), None)
 
     def _sampling(self, passes: Costs, memory: int, seconds: float) -> SamplingCosts | None:
@@ -159,7 +165,8 @@ class Bench:
 
     def _sections(self) -> dict[str, TrainingConfig]:
         config = self.loop.config
-        return ({"sft": config.sft} if config.sft is not None else {}) | {"training": config.training}
+        first = {"sft": config.sft} if config.sft is not None else {}
+        return first | {"training" if config.rlhf is None else SECTION: config.training}
 
 
 def _rising(packs: Sequence[np.ndarray], tokens: Callable[[np.ndarray], int]) -> list[np.ndarray]:

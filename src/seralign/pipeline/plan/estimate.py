@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seralign.config import RunConfig
+from seralign.pipeline.forecast.rewarded import SECTION
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.plan.costs import Costs, Line, SamplingCosts, StepCosts
 
@@ -120,8 +121,10 @@ def stage_bytes(work: StageWork, measured: Measured) -> int | None:
         costs = measured.steps[work.steps.section]
         found += [costs.whole, costs.pack.bytes.at(work.steps.tokens.max())]
     if work.sampling is not None and measured.sampling is not None:
-        found.append(sampling_bytes(work.sampling, measured.sampling, int(work.sampling.prompts.max())))
-    return int(max(found)) if found else None
+        # Where a training samples, its optimizer's state stays in memory.
+        state = 0 if work.steps is None else measured.steps[work.steps.section].state_bytes
+        found.append(state + sampling_bytes(work.sampling, measured.sampling, int(work.sampling.prompts.max())))
+    return int(max(found)) + work.beside if found else None
 
 
 def stage_extrapolation(work: StageWork, measured: Measured) -> float | None:
@@ -182,6 +185,7 @@ def misfits(config: RunConfig, work: Sequence[StageWork], measured: Measured, me
             found += _tokens_misfit(f"{section}.tokens_per_pack", lines, limit)
     if passes := _passes(work, "scoring"):
         found += _tokens_misfit("scoring.tokens_per_pack", [(measured.passes["scoring"].bytes, passes)], limit)
+    found += _pass_misfits(config, work, measured, limit)
     for section, size in (("bootstrap", config.bootstrap and config.bootstrap.sampling.batch_size),
                           ("evaluation", config.evaluation.sampling.batch_size)):  # fmt: skip
         sampling = [stage.sampling for stage in work if stage.sampling and stage.sampling.section == section]
@@ -203,6 +207,32 @@ def _tokens_misfit(key: str, lines: Sequence[tuple[Line, Sequence[Passes | Steps
         return []
     tokens = budget(lines, limit)
     return [Misfit(key, int(needed), {} if tokens is None else {key: tokens})]
+
+
+def _pass_misfits(config: RunConfig, work: Sequence[StageWork], measured: Measured, limit: float) -> list[Misfit]:
+    """Of a training on sampled responses: the largest number of prompts of a pass that fits."""
+    found = []
+    for stage in (stage for stage in work if stage.steps is not None and stage.steps.section == SECTION):
+        steps, costs = stage.steps, measured.steps[SECTION]
+        assert config.rlhf is not None
+        assert steps is not None
+        size, own = config.training.batch_size, config.rlhf.prompts_per_pass or config.training.batch_size
+        needed = stage_bytes(stage, measured)
+        if needed is None or needed <= limit:
+            continue
+        lines = (costs.pack.bytes, Line(costs.whole, 0.0))
+        fewer = next(
+            (
+                prompts
+                for prompts in range(own - 1, 0, -1)
+                if size % prompts == 0
+                and max(line.at(steps.tokens.max() * prompts / own) for line in lines) + stage.beside <= limit
+            ),
+            None,
+        )
+        key = f"{SECTION}.prompts_per_pass"
+        found.append(Misfit(key, needed, {} if fewer is None else {key: fewer}))
+    return found
 
 
 def _batch_misfit(key: str, work: Sequence[Sampling], costs: SamplingCosts, limit: float) -> list[Misfit]:

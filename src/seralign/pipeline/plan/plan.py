@@ -27,6 +27,7 @@ from seralign.pipeline.plan.estimate import MARGIN, Misfit, StageEstimate, estim
 from seralign.pipeline.plan.notes import measuring_notes, notes
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
 from seralign.pipeline.plan.sizes import Budget
+from seralign.pipeline.plan.stand_ins import measurable
 from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
@@ -137,9 +138,9 @@ def _plan(run: Run, given: RunConfig, done: dict[str, StageRecord], memory: int 
 def _planned(context: Context, done: dict[str, StageRecord], memory: int | None, budget: Budget) -> RunPlan:
     run, config, base, tables = context.run, context.config, context.base, context.tables
     memory = memory_at_hand() if memory is None else memory
-    guess = _lengths(tables)
+    guess = _lengths(config, tables)
     refused = static_misfits(config, base.source, MARGIN * memory)
-    bench = Bench(context.loop, tables, base, budget)
+    bench = Bench(context.loop, measurable(config, tables), base, budget)
     measured, longest = (None, context.loop.packed_length) if refused else bench.measure(memory)
     expected = workload(context, guess, longest)
     most = workload(context, _ANY_LENGTH, longest)
@@ -165,7 +166,10 @@ def _planned(context: Context, done: dict[str, StageRecord], memory: int | None,
     )
 
 
-def _lengths(tables: Tables) -> Lengths:
+def _lengths(config: RunConfig, tables: Tables) -> Lengths:
+    if not len(tables.pairs):
+        assert config.rlhf is not None
+        return Lengths(config.rlhf.limit, config.rlhf.limit)
     chosen = response_lengths(tables.pairs, 0)
     return Lengths(max(1, math.ceil(chosen.mean())), int(chosen.max()))
 
