@@ -99,7 +99,12 @@ _INSTEAD_ALIASES = {"gradient_accumulation": "gradient_accumulation_steps", "pre
                     "ref_free": "reference_free", "auto_resume_from_checkpoints": "resume_from_checkpoint",
                     "grad_accum": "gradient_accumulation_steps"}  # fmt: skip
 # Sections with the same keys as another section, which is suggested instead.
-_SECOND = {"sft.": "training.", "rlhf.": "objective.", "bootstrap.selection.": "selection.", "data.heldout.": "data.pairs."}
+_SECOND = {
+    "sft.": "training.",
+    "rlhf.": "objective.",
+    "bootstrap.selection.": "selection.",
+    "data.heldout.": "data.pairs.",
+}
 
 
 def unknown_key(key: str, others: list[str] | None = None) -> str:
