@@ -91,6 +91,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
+        "configs/lab/trust.yaml",
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
@@ -117,7 +118,9 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize("name", ["candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard"])
+@pytest.mark.parametrize(
+    "name", ["candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard", "trust"]
+)
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 

@@ -45,6 +45,9 @@ class ScoringConfig:
         reward_weight: Weight of the reward models in ``mixed``; the implicit reward has the rest.
         length_band: With ``matched``, by what share of the longer response's length the other one may be shorter.
             Default: 0.2.
+        min_accuracy: Margins are used only if the last policy ranks held-out pairs with an accuracy that is surely
+            above this: the lower end of its 95% interval. Otherwise the round keeps all pairs and generates none. 0.5
+            means better than chance. Default: margins are used whatever the accuracy.
     """
 
     dtype: Precision = "auto"
@@ -57,6 +60,7 @@ class ScoringConfig:
     reward_models: list[str] = field(default_factory=list)
     reward_penalty: float = 0.0
     reward_weight: float = 0.5
+    min_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         positive(self.tokens_per_pack, "tokens_per_pack")
@@ -80,6 +84,12 @@ class ScoringConfig:
         if self.reward_penalty and len(self.reward_models) < 2:
             raise ConfigError(
                 "reward_penalty is of the disagreement of reward models; give two reward_models, or set 0"
+            )
+        least = self.min_accuracy
+        require(least is None or 0.0 <= least < 1.0, "min_accuracy", "in [0, 1)", least)
+        if least is not None and self.reward != "implicit":
+            raise ConfigError(
+                f"min_accuracy is of the implicit reward of the policies, and reward is {self.reward}; leave it out"
             )
         if self.reward != "mixed" and self.reward_weight != 0.5:
             raise ConfigError(f"reward_weight is for reward: mixed, which is {self.reward!r}; leave it out")

@@ -15,6 +15,7 @@ from seralign.evaluation.judges import Judge
 from seralign.objectives import SFT
 from seralign.objectives.checked import try_objective
 from seralign.pipeline.data import Tables
+from seralign.pipeline.heldout import have_margins
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.rewards.ordering import ordering_of
@@ -51,6 +52,15 @@ def check_processes(config: RunConfig) -> None:
         check_launched(config.sft, "sft")
 
 
+def _check_trust(config: RunConfig, tables: Tables) -> None:
+    if config.scoring.min_accuracy is None or config.rounds == 1:
+        return
+    if not have_margins(tables.heldout, config.objective):
+        raise ConfigError(
+            "scoring.min_accuracy: there are no held-out pairs to rank; set data.heldout or data.heldout_fraction"
+        )
+
+
 def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
     """Check the data against the configuration.
 
@@ -60,6 +70,7 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     """
     _check_stop(config, judge, tables)
     _check_labels_made(config, judge)
+    _check_trust(config, tables)
     check_stop_warnings(config, judge, tables)
     _check_folds(config, tables)
     if config.rlhf is not None:

@@ -20,6 +20,7 @@ from seralign.pipeline.inputs import FORWARD, sampling_keys
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.selecting import LOOKED_AT
 from seralign.pipeline.stage import Context
+from seralign.pipeline.trust import margins_trusted, trust_inputs
 from seralign.rewards.pairing import draw_prompts
 from seralign.runs.figures import SampleFigures
 from seralign.runs.files import write_table
@@ -46,12 +47,14 @@ class Sample:
         loop, policy = context.loop, context.policy(str(self.round.sample_from))
         inputs = {"data": context.reviewed.digest, "policy": policy.digest} | loop.tokenizer_inputs
         drawing = ("bootstrap.prompts", "bootstrap.samples", *sampling_keys("bootstrap"), "seed")
-        return inputs | loop.settings(*FORWARD, "scoring.dtype", *drawing)
+        return inputs | loop.settings(*FORWARD, "scoring.dtype", *drawing) | trust_inputs(context, self.round)
 
     def work(self, context: Context, folder: Path) -> SampleFigures:
-        """Write the candidates."""
+        """Write the candidates; none if margins are not to be used."""
         loop, config = context.loop, bootstrap_config(context)
         prompts, policy = round_prompts(context, self.round.index), context.policy(str(self.round.sample_from))
+        if not margins_trusted(context, self.round):
+            prompts = prompts.select([])
         table = sample_candidates(
             prompts,
             loop.sampler(policy, config.sampling, "bootstrap"),
@@ -70,8 +73,8 @@ class Sample:
             sampled_from=policy.name,
             prompts=len(prompts),
             responses=len(table),
-            length=float(np.mean(lengths)),
-            unfinished=1.0 - float(np.mean(finished)),
+            length=float(np.mean(lengths)) if finished else 0.0,
+            unfinished=1.0 - float(np.mean(finished)) if finished else 0.0,
             distinct_2=distinct_n(_first_answers(table), 2),
             dropped=len(prompts) * config.samples - len(table),
         )
@@ -108,4 +111,4 @@ def _first_answers(candidates: pa.Table) -> list[list[int]]:
     """The first response to each of at most ``LOOKED_AT`` prompts. The number is the same in every round, so that the
     share of distinct bigrams can be compared."""
     first = candidates.filter(pc.field("index") == 0)["ids"]
-    return first.take(pa.array(range(0, len(first), max(1, len(first) // LOOKED_AT)))).to_pylist()
+    return first.take(pa.array(range(0, len(first), max(1, len(first) // LOOKED_AT)), pa.int64())).to_pylist()

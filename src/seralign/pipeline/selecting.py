@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
+from seralign.config import SelectionConfig
 from seralign.data.table import example_ids, pair_labels, token_rows
 from seralign.errors import DataError
 from seralign.evaluation.metrics import similarity
@@ -21,6 +22,8 @@ from seralign.pipeline.lineage import Round
 from seralign.pipeline.model_rewards import model_inputs, model_passes, offline_margins
 from seralign.pipeline.scoring import read_margins
 from seralign.pipeline.stage import Context
+from seralign.pipeline.trust import distrust, margins_trusted, trust_inputs
+from seralign.progress import say
 from seralign.rewards.ensemble import ensemble_margin
 from seralign.rewards.length_correction import length_slope
 from seralign.rewards.ordering import length_difference, ordering_of
@@ -61,7 +64,7 @@ class Select:
         inputs = {"pairs": context.reviewed.digest} | dict(zip(("margins", "margins_before"), digests, strict=False))
         inputs |= model_inputs(context.loop)
         keys = ("scoring.ensemble_weight", "scoring.length_correction", "selection", "seed")
-        return inputs | context.loop.settings(*keys)
+        return inputs | context.loop.settings(*keys) | trust_inputs(context, self.round)
 
     def work(self, context: Context, folder: Path) -> SelectFigures:
         """Write which pairs are kept, and why the others are not.
@@ -79,9 +82,12 @@ class Select:
         p = pair_labels(pairs)
         slope = length_slope(margins, longer, p) if loop.config.scoring.length_correction != "none" else 0.0
         margins = margins - slope * longer
-        selection = select(scored_pairs(pairs, margins), loop.config.selection, loop.seed(round_name(index), SELECT))
+        trusted = margins_trusted(context, self.round)
+        if not trusted:
+            say(f"{round_name(index)}: {distrust(context, self.round)}")
+        rule = loop.config.selection if trusted else SelectionConfig(rule="all")
+        selection = select(scored_pairs(pairs, margins), rule, loop.seed(round_name(index), SELECT))
         if not selection.kept:
-            rule = loop.config.selection
             raise DataError(
                 f"{round_name(index)}: selection.rule {rule.rule} (threshold {rule.threshold}) keeps none of "
                 f"{len(ids)} pairs; their margins are between {margins.min():.3f} and {margins.max():.3f} nats"
@@ -101,6 +107,7 @@ class Select:
             length_difference=float(longer.mean()),
             length_difference_kept=float(longer[kept].mean()),
             similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+            trusted=trusted,
         )
 
     def cost(self, forecast: Forecast) -> StageWork:

@@ -37,7 +37,12 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
     elif config["bootstrap"] is None:
         yield "No generated pairs: bootstrap is null."
     for entry in figures.rounds:
-        if entry.bootstrap is not None and not entry.bootstrap.pairs:
+        if entry.select is not None and not entry.select.trusted:
+            yield (
+                f"Round {entry.index} used no margins, because the held-out accuracy before it was not surely above "
+                "scoring.min_accuracy: it trained on all offline pairs, and on no generated ones."
+            )
+        elif entry.bootstrap is not None and not entry.bootstrap.pairs:
             yield f"Round {entry.index} made no pairs: {counted(entry.bootstrap.left_out) or 'no prompts'}."
     if policies and not any(policy.figures.n for policy in policies):
         yield "No answers were sampled: evaluation.prompts is 0, or nothing is held out."

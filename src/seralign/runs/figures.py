@@ -112,7 +112,8 @@ class ScoreFigures:
 @dataclass(frozen=True, slots=True)
 class SelectFigures:
     """Of ``select``: the offline pairs in play and kept. ``length_slope``: nats a token; ``length_difference``: mean of
-    chosen less rejected tokens; ``similarity_kept``: mean share of bigrams that both have in common."""
+    chosen less rejected tokens; ``similarity_kept``: mean share of bigrams that both have in common; ``trusted``: False
+    if ``scoring.min_accuracy`` kept the round from using margins."""
 
     pairs: int
     kept: int
@@ -125,6 +126,7 @@ class SelectFigures:
     length_difference: float
     length_difference_kept: float
     similarity_kept: float | None
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
