@@ -14,7 +14,8 @@ from small_run import logps_alone, small_config
 from tiny import read_pairs
 
 from seralign.config import RunConfig
-from seralign.data.table import pair_labels
+from seralign.data.table import pair_labels, to_example
+from seralign.data.table import read_table as arrow_table
 from seralign.errors import ConfigError, DataError
 from seralign.evaluation.scorer import make_scorer
 from seralign.laboratory.world import load_world, read_truth
@@ -22,6 +23,8 @@ from seralign.pipeline import RunResult, train
 from seralign.pipeline.plan import plan_run
 from seralign.pipeline.stage import Context
 from seralign.pipeline.training import Training
+from seralign.preferences.diagnosis import diagnose
+from seralign.preferences.reviewed import read_review
 from seralign.report.contents import run_contents
 from seralign.report.summary import headline
 from seralign.report.text import run_tables
@@ -63,6 +66,25 @@ def test_copies_are_trained_without_the_prompts_that_they_judge(done: RunResult)
         judged = table["example_id"][table["fold"] == copy]
         assert not {prompts[name] for name in seen} & {prompts[name] for name in judged}
         assert len(seen) + len(judged) == len(table["example_id"])
+
+
+def test_the_review_tells_how_many_labels_are_wrong(done: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the margins alone: the trust in the labels of the data has no part in them."""
+    table, root = reviewed(done.run), done.run.root
+    given = np.where(table["swapped"], -1, 1) * table["margin"]
+    found = read_review(root, "--margins")
+    p = 1 / (1 + np.exp(-calibrate(given, np.ones(len(given))) * given))
+    assert dict(found.p) == pytest.approx(dict(zip(table["example_id"], p, strict=True)))
+    pairs = arrow_table(done.run.path("data", "pairs.arrow"))
+    noise = diagnose((to_example(row) for row in pairs), found).noise  # pyright: ignore
+    assert noise is not None
+    assert noise.basis == f"margins of policies that were not trained on the pair (crossfit of {root})"
+    assert (noise.accuracy.mean, noise.accuracy.n, noise.unjudged) == (np.mean(given > 0), len(given), 0)
+    assert noise.wrong is not None
+    assert 0 < noise.wrong < np.mean(given <= 0) + 0.1
+    monkeypatch.setattr(Run, "exists", lambda *_: False)
+    with pytest.raises(ConfigError, match=r"--margins .*: the run has not reviewed its data; give one with crossfit"):
+        read_review(root, "--margins")
 
 
 def test_labels_are_calibrated_margins_and_the_largest_margins_stay(done: RunResult) -> None:

@@ -13,35 +13,51 @@ from seralign.progress import say
 
 @dataclass(frozen=True)
 class Diagnose:
-    """Diagnose the pairs. ``picture``: the .svg file to draw, or None."""
+    """Diagnose the pairs.
+
+    Args:
+        picture: The .svg file to draw, or None.
+        margins: The folder of a run with ``crossfit`` whose margins judge the labels, or None.
+    """
 
     picture: Path | None
+    margins: Path | None
 
 
 def asked_diagnosis(extra: dict[str, Any]) -> Diagnose | None:
-    """What ``--diagnose`` and ``--picture`` ask for.
+    """What ``--diagnose``, ``--picture`` and ``--margins`` ask for.
 
     Raises:
-        ConfigError: The picture cannot be drawn; names the flag.
+        ConfigError: The picture cannot be drawn, or a library is not installed; names the flag.
     """
     picture: Path | None = extra["picture"]
-    if picture is not None and not extra["diagnose"]:
-        raise ConfigError("--picture needs --diagnose")
+    for name in ("picture", "margins"):
+        if extra[name] is not None and not extra["diagnose"]:
+            raise ConfigError(f"--{name} needs --diagnose")
     if picture is not None and (picture.suffix != ".svg" or not picture.parent.is_dir()):
         raise ConfigError(f"--picture {picture}: give the name of an .svg file in a folder that exists")
-    return Diagnose(picture) if extra["diagnose"] else None
+    if not extra["diagnose"]:
+        return None
+    from seralign.preferences.extras import check_installed
+
+    check_installed("sklearn", "scikit-learn", "--diagnose")
+    check_installed("cleanlab", "cleanlab", "--diagnose")
+    return Diagnose(picture, extra["margins"])
 
 
 def print_diagnosis(path: Path, asked: Diagnose) -> None:
     """Diagnose a table of pairs, print what was found, and draw it."""
     from seralign.data.table import read_table, to_example
-    from seralign.preferences.diagnosis import LEAST_PROMPTS, diagnose, tables
+    from seralign.preferences.diagnosis import diagnose, tables
+    from seralign.preferences.noise import LEAST_PROMPTS
+    from seralign.preferences.reviewed import read_review
     from seralign.progress import bar
     from seralign.runs.files import disk_errors, write_atomic
     from seralign.studies.svg import Mean, intervals_svg
     from seralign.tables import terminal
 
     table = read_table(path)
+    reviewed = None if asked.margins is None else read_review(asked.margins, "--margins")
 
     def examples() -> Any:
         with bar("diagnose", len(table), "pair") as line:
@@ -49,11 +65,11 @@ def print_diagnosis(path: Path, asked: Diagnose) -> None:
                 yield to_example(row)  # pyright: ignore
                 line.advance()
 
-    found = diagnose(examples())
+    found = diagnose(examples(), reviewed)
     if not found.pairs:
         raise ConfigError("--diagnose is for pairs, and there are none")
     for each in tables(found):
-        stdout().print(terminal(each))
+        stdout().print(terminal(each, texts=("value", "prompt")))
     if not found.predicted:
         say(f"what features predict is only measured with {LEAST_PROMPTS} different prompts or more")
     elif asked.picture is not None:

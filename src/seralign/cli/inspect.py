@@ -35,10 +35,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--diagnose",
         action="store_true",
-        help="show how well length and other surface features alone predict the labels, and duplicates, contradictions "
-        "and nearly identical responses",
+        help="show how well length and other surface features alone predict the labels, duplicates, contradictions, "
+        "nearly identical responses, and how many labels are probably wrong",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="with --diagnose: draw the accuracies")
+    parser.add_argument(
+        "--margins",
+        type=Path,
+        metavar="RUN",
+        help="with --diagnose: estimate the noise of the labels from the margins of a run with crossfit on these data",
+    )
     if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix.lower() not in (".yaml", ".yml"):
         _inspect_file(parser, arguments[0], arguments[1:])
         return

@@ -8,16 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seralign.errors import ConfigError
 from seralign.intervals import Interval, share_interval
 from seralign.preferences.circles import in_circles
 from seralign.preferences.extras import needs
+from seralign.preferences.noise import (
+    FOLDS,
+    LEAST_PROMPTS,
+    MOST_TEXTS,
+    Labelled,
+    Noise,
+    beginning,
+    estimate_noise,
+    noise_tables,
+    text_probabilities,
+)
+from seralign.preferences.reviewed import Reviewed
 from seralign.preferences.surface import FEATURES, LENGTH, features
 from seralign.records import Example, Pair, content_id
 from seralign.tables import ABSENT, Table
 
-FOLDS = 5
-LEAST_PROMPTS = 20
-"""Prompts that cross-validation needs."""
 NEAR = 0.9
 """Share of common tokens from which two responses are nearly identical."""
 ALL = "all features"
@@ -51,6 +61,7 @@ class Diagnosis:
         near_identical: Pairs whose responses have at least ``NEAR`` of their tokens in common.
         overlap: Median share of common tokens of the two responses.
         predicted: What features predict, best first, all together at the beginning; empty with too few prompts.
+        noise: How many labels are probably wrong; None with too few prompts.
     """
 
     pairs: int
@@ -61,12 +72,22 @@ class Diagnosis:
     near_identical: int
     overlap: float
     predicted: tuple[Predicted, ...]
+    noise: Noise | None
 
 
-def diagnose(examples: Iterable[Example]) -> Diagnosis:
-    """Diagnose pairs; examples of other forms are ignored. Memory grows by about 300 bytes a pair."""
+def diagnose(examples: Iterable[Example], reviewed: Reviewed | None = None) -> Diagnosis:
+    """Diagnose pairs; examples of other forms are ignored. Memory grows by about 500 bytes a pair.
+
+    Args:
+        examples: The pairs.
+        reviewed: Probabilities of their labels. Without them, the noise of the labels is estimated from the texts.
+
+    Raises:
+        ConfigError: ``reviewed`` has none of the pairs.
+    """
     rows: list[np.ndarray] = []
-    prompts: list[str] = []
+    pairs: list[Labelled] = []
+    texts: list[tuple[str, str]] = []
     overlaps: list[float] = []
     seen: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for example in examples:
@@ -75,21 +96,25 @@ def diagnose(examples: Iterable[Example]) -> Diagnosis:
         prompt, (chosen, rejected) = example.prompt, example.responses
         one, other = (np.array(features(prompt.text, each.text, each.ids)) for each in (chosen, rejected))
         rows.append(one - other)
-        prompts.append(prompt.prompt_id)
+        pairs.append(Labelled(example.example_id, prompt.prompt_id, beginning(prompt.text)))
+        if reviewed is None and len(texts) < MOST_TEXTS:
+            texts.append((chosen.text, rejected.text))
         overlaps.append(overlap(chosen.ids, rejected.ids))
         seen[prompt.prompt_id][content_id(chosen.ids), content_id(rejected.ids)] += 1
-    opposite = {key: {pair for pair in pairs if pair[::-1] in pairs} for key, pairs in seen.items()}
-    circles = {key: in_circles(pairs) - opposite[key] for key, pairs in seen.items()}
+    opposite = {key: {pair for pair in own if pair[::-1] in own} for key, own in seen.items()}
+    circles = {key: in_circles(own) - opposite[key] for key, own in seen.items()}
     enough = len(seen) >= LEAST_PROMPTS
+    differences, prompts = np.array(rows), [one.prompt_id for one in pairs]
     return Diagnosis(
         pairs=len(rows),
         prompts=len(seen),
-        duplicates=sum(count - 1 for pairs in seen.values() for count in pairs.values()),
-        contradictions=sum(seen[key][pair] for key, pairs in opposite.items() for pair in pairs),
-        circles=sum(seen[key][pair] for key, pairs in circles.items() for pair in pairs),
+        duplicates=sum(count - 1 for own in seen.values() for count in own.values()),
+        contradictions=sum(seen[key][pair] for key, own in opposite.items() for pair in own),
+        circles=sum(seen[key][pair] for key, own in circles.items() for pair in own),
         near_identical=sum(each >= NEAR for each in overlaps),
         overlap=float(np.median(overlaps)) if overlaps else 0.0,
-        predicted=tuple(_predicted(np.array(rows), prompts)) if enough else (),
+        predicted=tuple(_predicted(differences, prompts)) if enough else (),
+        noise=_noise(differences, texts, pairs, reviewed) if enough else None,
     )
 
 
@@ -121,6 +146,8 @@ def tables(found: Diagnosis) -> Iterator[Table]:
     )
     heading = ("feature", "accuracy", "95% interval", "chosen has more")
     yield Table("What surface features alone predict (cross-validated)", heading, rows)
+    if found.noise is not None:
+        yield from noise_tables(found.noise)
 
 
 def _range(interval: Interval) -> str:
@@ -131,6 +158,24 @@ def _range(interval: Interval) -> str:
 
 def _share(more: float | None) -> str:
     return ABSENT if more is None else f"{100 * more:.1f}%"
+
+
+def _noise(
+    differences: np.ndarray, texts: list[tuple[str, str]], pairs: list[Labelled], reviewed: Reviewed | None
+) -> Noise | None:
+    if reviewed is not None:
+        known = [one for one in pairs if one.example_id in reviewed.p]
+        if not known:
+            raise ConfigError("--margins: the run has reviewed none of these pairs; give a run on the same data")
+        p = np.array([reviewed.p[one.example_id] for one in known])
+        return estimate_noise(p, known, reviewed.basis, len(pairs) - len(known))
+    known = pairs[: len(texts)]
+    if len({one.prompt_id for one in known}) < LEAST_PROMPTS:
+        return None
+    p = text_probabilities(differences[: len(texts)], texts, [one.prompt_id for one in known])
+    first = f", of the first {len(texts):,} pairs" if len(texts) < len(pairs) else ""
+    basis = f"words and surface features of the responses, cross-validated{first}"
+    return estimate_noise(p, known, basis, len(pairs) - len(known))
 
 
 def _predicted(differences: np.ndarray, prompts: list[str]) -> Iterator[Predicted]:
