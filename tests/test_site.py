@@ -173,3 +173,10 @@ def test_build_fails_and_names_what_is_broken(tree: Path, file: str, added: str,
     done = build(tree)
     assert done.returncode != 0
     assert named in done.stderr
+
+
+def test_every_line_of_the_choices_links_to_its_figures() -> None:
+    lines = [line for line in (ROOT / "docs" / "choosing.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    lines = [line for line in lines if not line.startswith(("| if |", "| --- |"))]
+    assert len(lines) > 10
+    assert [line for line in lines if not re.search(r"\]\([a-z_/]+\.md(#[a-z0-9-]+)?\)\) \|$", line)] == []
