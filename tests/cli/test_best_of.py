@@ -75,6 +75,27 @@ def test_the_best_by_a_judge(lora_run: Path, prompts: Path, tmp_path: Path, rule
             assert "score" not in line["candidates"][0]
 
 
+def test_a_round_of_a_tournament_without_a_verdict(
+    lora_run: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of two stays where the judge is undecided. Failed requests are an error, and only they are asked again.
+
+    Of five responses to two prompts the first round has four pairs, and the last two rounds two each."""
+    out, options = tmp_path / "best.jsonl", ("--judge", "best_of_scorers:Sometimes", "--rule", "knockout")
+    monkeypatch.setenv("FAILS", "1")
+    assert run(lora_run, prompts, out, *options) == 2
+    said = capsys.readouterr().err
+    assert "error: judge: 2 of 2 comparisons failed (no answer); give the same command again" in said
+    assert not out.exists()
+    monkeypatch.delenv("FAILS")
+    assert run(lora_run, prompts, out, *options) == 0
+    assert "warning: judge: no verdict on 4 of 8 comparisons (pairs of responses)" in capsys.readouterr().err
+    for line in lines(out)[:2]:
+        texts = [one["text"] for one in line["candidates"]]
+        assert len(set(texts)) == 5
+        assert line["responses"][0]["text"] == min(texts[:2])
+
+
 def test_the_best_by_the_implicit_reward_of_a_run(
     lora_run: Path, prompts: Path, tmp_path: Path, chat_model: Path
 ) -> None:

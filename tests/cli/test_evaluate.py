@@ -20,9 +20,10 @@ import seralign
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
 from seralign.errors import ConfigError, ModelError, StoreError
+from seralign.evaluation.bootstrap import cluster_interval
 from seralign.evaluation.difficulty import Outcomes
 from seralign.evaluation.length_control import length_control
-from seralign.intervals import share_interval
+from seralign.intervals import Interval, share_interval
 from seralign.pipeline.evaluate.run import evaluate
 from seralign.runs.evaluated import CostFigures, JudgesFigures
 from seralign.runs.files import read_table
@@ -169,7 +170,80 @@ def test_position_bias_agreement_and_cost(evaluation: dict[str, Any], tmp_path: 
     assert pair.self_agreement is not None
     assert (pair.self_agreement.mean, pair.self_agreement.n) == (0.5, 2)
     assert (pair.unreadable, pair.failed, pair.equal) == (1, 0, 1)
-    assert figures.cost == CostFigures(6, 60, 12, 0, None)
+    # The prompt of the equal texts took nothing.
+    assert figures.cost == CostFigures(6, 60, 12, 0, None, Interval(72 / 4, None, None, 4), None)
+
+
+def test_the_cost_of_a_prompt_has_an_interval_over_prompts(tmp_path: Path) -> None:
+    """40 prompts: a quarter have equal outputs and cost nothing, the others 24 tokens, by one judge of two pairings."""
+    rows = [{"prompt": f"Say {at}."} for at in range(40)]
+    outputs = {
+        name: [{"instruction": row["prompt"], "output": name if at % 4 else "same", "generator": name}
+               for at, row in enumerate(rows)]
+        for name in "ab"
+    }  # fmt: skip
+    found = evaluate(evaluate_config(judged({
+        "out": str(tmp_path / "out"), "prompts": {"path": write_rows(tmp_path / "p.jsonl", rows)}, "baseline": "b",
+        "policies": {name: {"outputs": write_rows(tmp_path / f"{name}.json", rows)} for name, rows in outputs.items()},
+    }, tmp_path, {}))).figures  # fmt: skip
+    used = [0.0 if at % 4 == 0 else 24.0 for at in range(40)]
+    assert found.cost is not None
+    assert found.cost.tokens_per_prompt == cluster_interval(used, seed=0)
+    low, high = found.cost.tokens_per_prompt.low, found.cost.tokens_per_prompt.high
+    assert low is not None
+    assert high is not None
+    assert 14 < low < 18 < high < 22
+    [a, b] = found.policies
+    assert a.distinct_2 is None, "outputs of one word have no pairs of words"
+    assert (a.self_bleu, b.self_bleu) == (1.0, 1.0), "each output has an equal one"
+
+
+def test_diversity_is_that_of_words(evaluation: dict[str, Any]) -> None:
+    """a: (one, one), (two, two), (3 3) and no pair of words in (four); b: only (6 6) has one."""
+    [a, b] = evaluate(evaluate_config(evaluation), length).figures.policies
+    assert (a.distinct_2, b.distinct_2) == (1.0, 1.0)
+    assert (a.self_bleu, b.self_bleu) == (0.0, 0.0), "no output has a word of another"
+
+
+def test_a_store_is_shared_by_evaluations(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """The same comparisons in another folder are not asked again, with new policies only the new ones are; a third
+    folder is a replay. The file does not bind the folder."""
+    values = judged(evaluation, tmp_path, ORDERS) | {"store": str(tmp_path / "shared" / "verdicts.sqlite")}
+    first = evaluate(evaluate_config(values)).figures
+    assert len(asked_of(tmp_path)) == 3
+    assert evaluate(evaluate_config(values | {"out": str(tmp_path / "second")})).figures == first
+    assert evaluate(evaluate_config(values | {"out": str(tmp_path / "third")}), replay=True).figures == first
+    assert len(asked_of(tmp_path)) == 3
+    more = alpaca_rows("c", ["5", "two, two", "7", "8"])
+    values["policies"] = values["policies"] | {"c": {"outputs": write_rows(tmp_path / "c.json", more)}}
+    evaluate(evaluate_config(values | {"out": str(tmp_path / "fourth")}))
+    assert len(asked_of(tmp_path)) == 3 + 3, "one of the comparisons of c is one of a"
+    del values["store"], values["policies"]["c"]
+    with pytest.raises(StoreError, match="no stored verdict on 3 of 3 comparisons"):
+        evaluate(evaluate_config(values), replay=True)
+    assert len(asked_of(tmp_path)) == 6
+
+
+def test_conversations_in_text_are_read_as_such(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    """``format: hh``: prompts of text with turns are conversations, for outputs of files too; roles get their names."""
+    texts = [f"\n\nHuman: Say {at}.\n\nAssistant: Which?\n\nHuman: That.\n\nAssistant:" for at in range(3)]
+    rows: list[dict[str, Any]] = [{"prompt": text} for text in texts]
+    rows.append({"prompt": [{"role": "customer", "content": "Hello."}]})
+    policies = {
+        name: {"outputs": write_rows(tmp_path / f"{name}.jsonl", [row | {"response": name} for row in rows])}
+        for name in ("x", "yy")
+    }
+    values = judged(evaluation, tmp_path, {}) | {
+        "prompts": {"path": write_rows(tmp_path / "hh.jsonl", rows)}, "policies": policies, "baseline": "x",
+        "format": "hh", "roles": {"customer": "user"},
+    }  # fmt: skip
+    evaluate(evaluate_config(values))
+    asked = (tmp_path / "asked.txt").read_text(encoding="utf-8")
+    assert "User: Say 0.\n\nAssistant: Which?\n\nUser: That.|yy|x" in asked
+    assert "Human:" not in asked
+    assert "\nHello.|yy|x" in asked
+    with pytest.raises(ConfigError, match=r"roles\.customer must be one of system"):
+        evaluate_config(values | {"roles": {"customer": "buyer"}})
 
 
 def test_the_agreement_of_a_panel(evaluation: dict[str, Any], tmp_path: Path) -> None:
@@ -260,7 +334,11 @@ def test_a_server_answers_and_judges_and_its_verdicts_are_replayed_without_it(ev
     assert pair.position_bias.mean == pytest.approx(0.5 / 4)
     assert pair.self_agreement is not None
     assert pair.self_agreement.mean == pytest.approx(3 / 4)
-    assert figures.cost == CostFigures(8, 800, 80, 0, pytest.approx(8 * 120e-6))
+    assert figures.cost is not None
+    assert (figures.cost.requests, figures.cost.prompt_tokens, figures.cost.completion_tokens) == (8, 800, 80)
+    assert figures.cost.money == pytest.approx(8 * 120e-6)
+    assert figures.cost.money_per_prompt is not None
+    assert figures.cost.money_per_prompt.mean == pytest.approx(2 * 120e-6)
     # Where the server is does not bind the folder.
     elsewhere = evaluation | {"judge_options": judge | {"url": "http://127.0.0.1:9/v1", "parallel": 1}}
     assert evaluate(evaluate_config(elsewhere), replay=True).figures == figures
@@ -284,6 +362,37 @@ def test_a_policy_with_the_name_of_a_free_setting_binds_the_folder(evaluation: d
     evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["a"]}}), length)
     with pytest.raises(StoreError, match=r"policies\.url"):
         evaluate(evaluate_config(evaluation | {"policies": given | {"url": given["b"]}}), length)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        (
+            {"judge": "evaluate_files:Scripted", "judge_options": {"timeout": 1}},
+            {"timeout": 2},
+            r"judge_options\.timeout",
+        ),
+        ({"judge": "evaluate_files:Scripted", "judge_options": {"deep": {"url": 1}}}, {"deep": {"url": 2}}, "deep"),
+    ],
+)
+def test_options_of_a_users_judge_bind_the_folder_whatever_their_names(
+    before: dict[str, Any], now: dict[str, Any], changed: str, evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    values = judged(evaluation, tmp_path, {})
+    evaluate(evaluate_config(values | {"judge_options": values["judge_options"] | before}))
+    with pytest.raises(StoreError, match=changed):
+        evaluate(evaluate_config(values | {"judge_options": values["judge_options"] | now}))
+
+
+def test_a_judge_of_a_panel_may_be_named_like_a_free_setting(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    def values(first: float) -> dict[str, Any]:
+        options = {"verdicts": {"one, one": [first, first]}, "log": str(tmp_path / "asked.txt")}
+        scripted = {"judge": "evaluate_files:Scripted", "judge_options": options}
+        return evaluation | {"judge": "panel", "judge_options": {"judges": {"url": scripted, "b": {"judge": "scorer"}}}}
+
+    evaluate(evaluate_config(values(0.5)), length)
+    with pytest.raises(StoreError, match=r"judges\.url"):
+        evaluate(evaluate_config(values(0.75)), length)
 
 
 def test_an_unfinished_evaluation_may_change_its_configuration(

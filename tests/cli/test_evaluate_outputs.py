@@ -15,6 +15,7 @@ from fake_server import Asked, Scripted, chat, fake_server
 from seralign.cli.main import main
 from seralign.config import ServerConfig, SourceConfig
 from seralign.config.evaluate import EvaluatedConfig, evaluate_config
+from seralign.data.place import Reading
 from seralign.errors import ConfigError, DataError, ModelError, SeralignError
 from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.outputs import Output
@@ -24,12 +25,13 @@ from seralign.pipeline.evaluate.served import served_outputs
 from seralign.runs.files import read_table
 from seralign.runs.results import Results
 
+READING = Reading("prompts")
 TEXTS = ["one", "two", "three", ""]
 
 
 def questions_of(folder: Path, rows: Sequence[Any] = PROMPTS) -> list[Question]:
     given = [{"prompt": row} for row in rows]
-    return read_questions(SourceConfig(write_rows(folder / "prompts.jsonl", given)))
+    return read_questions(SourceConfig(write_rows(folder / "prompts.jsonl", given)), READING)
 
 
 def test_what_a_judge_is_shown_has_no_chat_template(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_prompts_that_are_refused(rows: list[Any], message: str, tmp_path: Path)
 def test_prompts_of_token_ids_are_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "prompts.jsonl", [{"prompt_ids": [1, 2]}])
     with pytest.raises(DataError, match=r"row 1.*token ids; a judge needs text or messages"):
-        read_questions(SourceConfig(path))
+        read_questions(SourceConfig(path), READING)
 
 
 def _sample(one: str, text: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def test_the_formats_of_files(form: str, tmp_path: Path) -> None:
         "candidates": [_candidate(*one) for one in zip(PROMPTS, TEXTS, strict=True)],
     }[form]
     path = write_rows(tmp_path / f"o.{'json' if form == 'alpaca' else 'jsonl'}", rows[::-1])
-    found = file_outputs("a", EvaluatedConfig(outputs=path), questions)
+    found = file_outputs("a", EvaluatedConfig(outputs=path), questions, READING)
     if form == "alpaca":
         assert found.answers == tuple(Output(text) for text in TEXTS)
     else:
@@ -98,12 +100,12 @@ def test_a_generator_is_chosen(tmp_path: Path) -> None:
     questions = questions_of(tmp_path)
     rows = [*alpaca_rows("m", TEXTS), *alpaca_rows("n", TEXTS[::-1])]
     path = write_rows(tmp_path / "o.json", rows)
-    found = file_outputs("a", EvaluatedConfig(outputs=path, generator="n"), questions)
+    found = file_outputs("a", EvaluatedConfig(outputs=path, generator="n"), questions, READING)
     assert [one and one.text for one in found.answers] == TEXTS[::-1]
     with pytest.raises(DataError, match=r"policies\.a\.outputs: .* several models \(m, n\); set generator"):
-        file_outputs("a", EvaluatedConfig(outputs=path), questions)
+        file_outputs("a", EvaluatedConfig(outputs=path), questions, READING)
     with pytest.raises(DataError, match="no outputs of the generator 'o'; it has: m, n"):
-        file_outputs("a", EvaluatedConfig(outputs=path, generator="o"), questions)
+        file_outputs("a", EvaluatedConfig(outputs=path, generator="o"), questions, READING)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_a_generator_is_chosen(tmp_path: Path) -> None:
 def test_files_that_are_refused(rows: list[Any], message: str, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "o.jsonl", rows)
     with pytest.raises(DataError, match=rf"policies\.a\.outputs: .*{message}"):
-        file_outputs("a", EvaluatedConfig(outputs=path), questions_of(tmp_path))
+        file_outputs("a", EvaluatedConfig(outputs=path), questions_of(tmp_path), READING)
 
 
 @pytest.mark.parametrize(("text", "message"), [("[]", "no rows"), ("", "empty"), (None, "no such file")])
@@ -135,7 +137,7 @@ def test_files_without_rows(text: str | None, message: str, tmp_path: Path) -> N
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        file_outputs("a", EvaluatedConfig(outputs=str(path)), questions_of(tmp_path))
+        file_outputs("a", EvaluatedConfig(outputs=str(path)), questions_of(tmp_path), READING)
 
 
 def test_outputs_that_are_all_empty(evaluation: dict[str, Any], tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_tools_and_settings_of_a_prompt_are_sent(tmp_path: Path) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     turns = [{"role": "user", "content": "Say 1."}]
     row = {"prompt": turns, "tools": [tool], "chat_template_kwargs": {"enable_thinking": False}}
-    questions = read_questions(SourceConfig(write_rows(tmp_path / "p.jsonl", [row])))
+    questions = read_questions(SourceConfig(write_rows(tmp_path / "p.jsonl", [row])), READING)
     config = evaluate_config({"out": "e", "prompts": {"path": "p"}, "policies": {"a": "m", "b": "m"}, "scorer": "m:f"})
     with fake_server(echo) as fake, closing(Results(tmp_path / "results.sqlite")) as results:
         policy = EvaluatedConfig(server=ServerConfig(fake.url, "m"))

@@ -23,7 +23,7 @@ CONFIGURATION = Table("keys", ("key", "value"), (("out", "runs/e"),))
 
 
 def policy(name: str) -> PolicyFigures:
-    return PolicyFigures(name, f"{name}.json", 4, 0, 0, None, Interval(5.0, 4.0, 6.0, 4), None)
+    return PolicyFigures(name, f"{name}.json", 4, 0, 0, None, Interval(5.0, 4.0, 6.0, 4), None, 0.5, 0.25)
 
 
 def pair(own: str, other: str) -> PairFigures:
@@ -32,7 +32,7 @@ def pair(own: str, other: str) -> PairFigures:
 
 FIGURES = EvaluationFigures(
     "server", "server m", 4, "b", tuple(map(policy, "abc")), (pair("a", "b"), pair("c", "b")), (),
-    CostFigures(6, 600, 60, 1, 0.125), None,
+    CostFigures(6, 600, 60, 1, 0.125, Interval(165.0, 150.0, 180.0, 4), Interval(0.03125, 0.03, 0.04, 4)), None,
 )  # fmt: skip
 
 
@@ -54,7 +54,9 @@ def test_what_the_page_says() -> None:
     assert "3 policies on 4 prompts, compared with b, judged by server." in text
     assert text.count("75.0% (50.0 to 90.0)") == 2 * (1 + 3), "a drawing and three columns of each pair"
     assert "+10.0 (+0.0 to +20.0)" in text
-    assert "6 requests: 600 tokens of questions and 60 of answers, which cost 0.125; 1 request without" in text
+    assert "6 requests: 600 tokens of questions and 60 of answers, which cost 0.125. A prompt took 165.0" in text
+    assert " ± 15.0 tokens, and 0.03125 (0.03 to 0.04) in money; 1 request without a report of tokens." in text
+    assert "distinct-2" in text
     assert "without an interval" not in text
     alone = dataclasses.replace(pair("a", "b"), length_controlled=Interval(0.016, None, None, 4))
     few = render(dataclasses.replace(FIGURES, pairs=(alone,)), PROMPTS, CONFIGURATION, "mine")

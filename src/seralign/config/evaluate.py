@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seralign.checks import require
-from seralign.config.data import SourceConfig
+from seralign.config.data import ROLES, SourceConfig
 from seralign.config.fields import INLINE, keys_below
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
@@ -75,6 +75,11 @@ class EvaluateConfig:
         seed: Seed of the sampling and of the intervals.
         system: A system message that is put before every conversation, in place of the run's.
         plain: Read prompts as plain text to continue, even for a model with a chat template.
+        format: ``auto`` reads prompts of text as they are. ``hh`` reads text with ``Human:`` and ``Assistant:`` turns,
+            as in HH-RLHF, as conversations.
+        roles: Mapping from other names of roles to the names that seralign uses, as in ``data.roles`` of a run.
+        store: File of the judge's verdicts, which several evaluations may share: a question that one of them has asked
+            is not asked by another. Default: ``results.sqlite`` in ``out``.
     """
 
     out: str
@@ -89,8 +94,14 @@ class EvaluateConfig:
     seed: int = 0
     system: str | None = None
     plain: bool = False
+    format: Literal["auto", "hh"] = "auto"
+    roles: dict[str, str] = field(default_factory=dict)
+    store: str | None = None
 
     def __post_init__(self) -> None:
+        require(self.store is None or bool(self.store), "store", "the path of a file", self.store)
+        for theirs, ours in self.roles.items():
+            require(ours in (*ROLES, theirs), f"roles.{theirs}", f"one of {', '.join(ROLES)}", ours)
         require(bool(self.out), "out", "the path of the evaluation's folder", self.out)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         for name in self.policies:

@@ -7,7 +7,7 @@ NaN.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,21 +34,21 @@ def margin_accuracy(margins: ArrayLike) -> float | None:
     return float(np.mean(found)) if found.size else None
 
 
-def distinct_n(sequences: Sequence[Sequence[int]], n: int) -> float | None:
+def distinct_n(sequences: Sequence[Sequence[Hashable]], n: int) -> float | None:
     """Number of distinct n-grams over number of n-grams in all sequences (1510.03055); ``None`` without any."""
     grams = [gram for sequence in sequences for gram in _ngrams(sequence, n)]
     return len(set(grams)) / len(grams) if grams else None
 
 
-def repetition(sequences: Sequence[Sequence[int]], n: int = 4) -> float | None:
+def repetition(sequences: Sequence[Sequence[Hashable]], n: int = 4) -> float | None:
     """Share of token sequences with a repeated n-gram; ``None`` without sequences."""
     repeated = [len(set(grams)) < len(grams) for grams in (_ngrams(sequence, n) for sequence in sequences)]
     return sum(repeated) / len(repeated) if repeated else None
 
 
-def self_bleu(sequences: Sequence[Sequence[int]], n: int = 4, most: int = 500) -> float | None:
-    """Mean BLEU of each token sequence with all others as references (Texygen, 1802.01886): how alike they are, from 0
-    to 1. ``None`` with fewer than two sequences that have a token.
+def self_bleu(sequences: Sequence[Sequence[Hashable]], n: int = 4, most: int = 500) -> float | None:
+    """Mean BLEU of each sequence of tokens or words with all others as references (Texygen, 1802.01886): how alike they
+    are, from 0 to 1. ``None`` with fewer than two sequences that have a token.
 
     BLEU is the geometric mean of the clipped precisions of 1-grams to n-grams (to m-grams for a sequence of m < n
     tokens), times the brevity penalty against the closest length, without smoothing: 0 if a precision is 0. It grows
@@ -63,7 +63,7 @@ def self_bleu(sequences: Sequence[Sequence[int]], n: int = 4, most: int = 500) -
     logs, orders = np.zeros(len(kept)), np.array([min(n, len(sequence)) for sequence in kept])
     for size in range(1, n + 1):
         counts = [Counter(_ngrams(sequence, size)) for sequence in kept]
-        first, second = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
+        first, second = Counter[tuple[Hashable, ...]](), Counter[tuple[Hashable, ...]]()
         for own in counts:
             for gram, count in own.items():
                 high, low = max(count, first[gram]), min(count, first[gram])
@@ -97,7 +97,7 @@ def similarity(a: Sequence[int], b: Sequence[int], n: int = 2) -> float | None:
     return 2 * (grams_a & grams_b).total() / total if total else None
 
 
-def _ngrams(sequence: Sequence[int], n: int) -> list[tuple[int, ...]]:
+def _ngrams(sequence: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     return [tuple(sequence[i : i + n]) for i in range(len(sequence) - n + 1)]

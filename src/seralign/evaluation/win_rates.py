@@ -35,6 +35,15 @@ def decide(
         ConfigError: there are comparisons, but the judge gives no verdict on any of them.
         StoreError: with ``replay``, comparisons have no stored verdict; says how many.
     """
+    verdicts = verdicts_on(judge, comparisons, results, label, replay)
+    check_decided(verdicts, label, key)
+    return verdicts
+
+
+def verdicts_on(
+    judge: Judge, comparisons: Sequence[Comparison], results: Results, label: str, replay: bool = False
+) -> list[Verdict]:
+    """``decide``, if the judge may have no verdict on any of the comparisons."""
     found = dict(stored_verdicts(judge, comparisons, results))
     missing = [comparison for comparison in dict.fromkeys(comparisons) if comparison not in found]
     if missing and replay:
@@ -43,17 +52,25 @@ def decide(
             f"this judge ({judge.identity}); judge them first, without replay"
         )
     found |= asked_verdicts(judge, missing, results)
-    verdicts = [found[comparison] for comparison in comparisons]
+    return [found[comparison] for comparison in comparisons]
+
+
+def check_decided(verdicts: Sequence[Verdict], label: str, key: str) -> None:
+    """Warn of comparisons without a verdict.
+
+    Raises:
+        ConfigError: there are comparisons, but none has a verdict.
+    """
     none = [verdict for verdict in verdicts if verdict.first_better is None]
-    if none:
-        reason, count = Counter(map(_reason, none)).most_common(1)[0]
-        what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
-        if example := next((one.unreadable for one in none if one.unreadable and _reason(one) == reason), None):
-            what += f" (one of them: {example})"
-        if len(none) == len(verdicts):
-            raise ConfigError(f"{key}: {what}")
-        say(f"warning: {key}: {what}; they are ignored")
-    return verdicts
+    if not none:
+        return
+    reason, count = Counter(map(_reason, none)).most_common(1)[0]
+    what = f"no verdict on {len(none)} of {len(verdicts)} comparisons ({label}); {count}: {reason}"
+    if example := next((one.unreadable for one in none if one.unreadable and _reason(one) == reason), None):
+        what += f" (one of them: {example})"
+    if len(none) == len(verdicts):
+        raise ConfigError(f"{key}: {what}")
+    say(f"warning: {key}: {what}; they are ignored")
 
 
 def win_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Interval | None:

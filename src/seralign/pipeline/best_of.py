@@ -14,12 +14,13 @@ import numpy as np
 
 from seralign.config.best_of import BestOfConfig
 from seralign.config.paths import expanded
+from seralign.errors import ConfigError
 from seralign.evaluation.best_of import Pairs, kl_bound, knockout, mean_win_rates, sizes, subset_means
 from seralign.evaluation.implicit import ImplicitReward, implicit_reward
-from seralign.evaluation.judges import Comparison, Judge, make_judge
+from seralign.evaluation.judges import Comparison, Judge, Verdict, make_judge
 from seralign.evaluation.scorer import load_scorer
 from seralign.evaluation.scores import StoredScorer
-from seralign.evaluation.win_rates import decide
+from seralign.evaluation.win_rates import check_decided, verdicts_on
 from seralign.intervals import Interval, mean_interval
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
@@ -32,6 +33,7 @@ from seralign.runs.results import Results
 from seralign.sampling import params_of
 
 MAKER = "seralign best-of"
+_LABEL = "pairs of responses"
 
 
 @dataclass(frozen=True)
@@ -146,16 +148,32 @@ def _by_reward(reward: ImplicitReward, rows: Questions, folder: Path) -> Choice:
 
 
 def _by_judge(judge: Judge, config: BestOfConfig, rows: Questions, results: Results) -> Choice:
+    """The choice of a judge.
+
+    Raises:
+        ConfigError: a request failed (what was decided is stored), or there is no verdict on any pair.
+    """
     texts = [[one.text for one in responses] for _, responses in rows]
+    found: list[Verdict] = []
 
     def verdicts(pairs: Pairs) -> list[float | None]:
         asked = [Comparison(rows[row][0], texts[row][a], texts[row][b]) for row, a, b in pairs]
-        found = decide(judge, asked, results, f"{len(asked)} pairs of responses", "judge")
-        return [verdict.first_better for verdict in found]
+        new = verdicts_on(judge, asked, results, _LABEL)
+        failed = [one.error for one in new if one.error is not None]
+        if failed:
+            raise ConfigError(
+                f"judge: {len(failed)} of {len(asked)} comparisons failed ({failed[0]}); give the same command again: "
+                "responses and verdicts so far are stored"
+            )
+        found.extend(new)
+        return [verdict.first_better for verdict in new]
 
     if config.rule == "knockout":
-        return Choice(knockout(texts, verdicts), None, f"knockout by {config.judge}")
-    return _highest(mean_win_rates(texts, verdicts), f"mean win rate against the others by {config.judge}")
+        choice = Choice(knockout(texts, verdicts), None, f"knockout by {config.judge}")
+    else:
+        choice = _highest(mean_win_rates(texts, verdicts), f"mean win rate against the others by {config.judge}")
+    check_decided(found, _LABEL, "judge")
+    return choice
 
 
 def _highest(found: np.ndarray, what: str) -> Choice:

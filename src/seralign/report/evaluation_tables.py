@@ -42,6 +42,8 @@ _POLICIES: tuple[Column[PolicyFigures], ...] = (
     Column("unfinished", lambda one: percent(one.unfinished)),
     Column("length", lambda one: interval(one.characters, 0), "characters"),
     Column("tokens", lambda one: interval(one.tokens, 0)),
+    Column("distinct-2", lambda one: number(one.distinct_2, 3)),
+    Column("self-BLEU", lambda one: number(one.self_bleu, 3)),
 )
 _RATINGS: tuple[Column[RatingFigures], ...] = (
     Column("policy", lambda one: one.policy),
@@ -93,6 +95,8 @@ def notes(figures: EvaluationFigures) -> list[str]:
             f"The judge answered {quantity(cost.requests, 'request')}: {cost.prompt_tokens:,} tokens of questions and "
             f"{cost.completion_tokens:,} of answers"
             + ("" if cost.money is None else f", which cost {cost.money:,.4g}")
+            + f". A prompt took {interval(cost.tokens_per_prompt, 1)} tokens"
+            + ("" if cost.money_per_prompt is None else f", and {_money(cost.money_per_prompt)} in money")
             + (f"; {quantity(cost.unreported, 'request')} without a report of tokens" if cost.unreported else "")
             + "."
         )
@@ -138,6 +142,11 @@ def points(value: Interval | None) -> str:
     if value.low is None or value.high is None:
         return text
     return f"{text} ({signed(100 * value.low, 1)} to {signed(100 * value.high, 1)})"
+
+
+def _money(value: Interval) -> str:
+    text = f"{value.mean:,.4g}"
+    return text if value.low is None or value.high is None else f"{text} ({value.low:,.4g} to {value.high:,.4g})"
 
 
 def _ends(value: Interval) -> str:

@@ -21,6 +21,9 @@ class PolicyFigures:
         unfinished: Share of the outputs that were cut at ``max_new_tokens``; None if it is unknown.
         characters: Mean length of the outputs in characters.
         tokens: Mean length in tokens of the policy; None if it is unknown.
+        distinct_2: Different pairs of neighbouring words over all such pairs in the outputs; None without any.
+        self_bleu: Mean BLEU of each output with the others as references, of words: 1 if all are alike; None with fewer
+            than two outputs with text.
     """
 
     name: str
@@ -31,6 +34,8 @@ class PolicyFigures:
     unfinished: float | None
     characters: Interval | None
     tokens: Interval | None
+    distinct_2: float | None
+    self_bleu: float | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class CostFigures:
         completion_tokens: Tokens of the answers.
         unreported: Requests whose tokens the server did not report. They are not among the tokens.
         money: What the tokens cost, in the currency of the judge's prices; None without prices.
+        tokens_per_prompt: Mean tokens of questions and answers that the comparisons of a prompt took.
+        money_per_prompt: The same in money; None without prices.
     """
 
     requests: int
@@ -97,6 +104,8 @@ class CostFigures:
     completion_tokens: int
     unreported: int
     money: float | None
+    tokens_per_prompt: Interval
+    money_per_prompt: Interval | None
 
 
 @dataclass(frozen=True)

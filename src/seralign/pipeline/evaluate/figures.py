@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from seralign.evaluation.agreement import agreement
+from seralign.evaluation.bootstrap import LEAST_PROMPTS, cluster_interval, without_ends
 from seralign.evaluation.difficulty import Outcomes
 from seralign.evaluation.judges import Judge
 from seralign.evaluation.judges.panel import PanelJudge
 from seralign.evaluation.length_control import length_control
+from seralign.evaluation.metrics import distinct_n, self_bleu
 from seralign.evaluation.rating import ratings
 from seralign.evaluation.verdict_figures import verdict_figures
 from seralign.intervals import Interval, mean_interval
@@ -32,6 +34,8 @@ def policy_figures(outputs: Outputs) -> PolicyFigures:
     answers = [answer for answer in outputs.answers if answer is not None]
     finished = [answer.finished for answer in answers if answer.finished is not None]
     tokens = [answer.tokens for answer in answers if answer.tokens is not None]
+    # Words, and not the tokens of each policy, so that policies can be compared.
+    words = [answer.text.split() for answer in answers]
     return PolicyFigures(
         name=outputs.name,
         source=outputs.source,
@@ -41,6 +45,8 @@ def policy_figures(outputs: Outputs) -> PolicyFigures:
         unfinished=1 - sum(finished) / len(finished) if len(finished) == len(answers) > 0 else None,
         characters=mean_interval([len(answer.text) for answer in answers]),
         tokens=mean_interval(tokens) if len(tokens) == len(answers) else None,
+        distinct_2=distinct_n(words, 2),
+        self_bleu=self_bleu(words),
     )
 
 
@@ -110,13 +116,34 @@ def rating_figures(pairings: Sequence[Pairing], seed: int) -> tuple[RatingFigure
     return tuple(RatingFigures(one.policy, one.strength, one.win_rate) for one in found)
 
 
-def cost_figures(pairings: Sequence[Pairing]) -> CostFigures | None:
+def cost_figures(pairings: Sequence[Pairing], seed: int) -> CostFigures | None:
     """What all verdicts together took; None if no server gave them."""
-    used = [one.verdict.usage for pairing in pairings for one in pairing.compared if one.verdict.usage is not None]
-    if not used:
+    by_prompt: dict[str, list[Usage]] = {}
+    for pairing in pairings:
+        for one in pairing.compared:
+            used = by_prompt.setdefault(one.question.prompt.prompt_id, [])
+            used += [] if one.verdict.usage is None else [one.verdict.usage]
+    sums = [sum(used, Usage()) for used in by_prompt.values()]
+    total = sum(sums, Usage())
+    if not total.requests:
         return None
-    total = sum(used, Usage())
-    return CostFigures(total.requests, total.prompt_tokens, total.completion_tokens, total.unreported, total.cost)
+    tokens = _per_prompt([one.tokens for one in sums], seed)
+    assert tokens is not None
+    return CostFigures(
+        total.requests,
+        total.prompt_tokens,
+        total.completion_tokens,
+        total.unreported,
+        total.cost,
+        tokens,
+        None if total.cost is None else _per_prompt([one.cost or 0.0 for one in sums], seed),
+    )
+
+
+def _per_prompt(values: Sequence[float], seed: int) -> Interval | None:
+    """The mean over prompts; without an interval if there are too few."""
+    found = cluster_interval(values, seed=seed)
+    return found if len(values) >= LEAST_PROMPTS else without_ends(found)
 
 
 def panel_figures(judge: Judge, pairings: Sequence[Pairing]) -> PanelFigures | None:

@@ -11,6 +11,7 @@ from seralign.config import SourceConfig
 from seralign.config.evaluate import EvaluatedConfig
 from seralign.config.paths import expanded
 from seralign.data.content import Content
+from seralign.data.place import Reading
 from seralign.data.sources import load_rows
 from seralign.errors import DataError
 from seralign.pipeline.evaluate.outputs import Output, Outputs
@@ -31,13 +32,16 @@ class _Row:
     generator: str | None
 
 
-def file_outputs(name: str, config: EvaluatedConfig, questions: Sequence[Question], limited: bool = False) -> Outputs:
+def file_outputs(
+    name: str, config: EvaluatedConfig, questions: Sequence[Question], how: Reading, limited: bool = False
+) -> Outputs:
     """Read a policy's outputs from a file, and join them to the prompts by their text or messages.
 
     Args:
         name: Name of the policy.
         config: The file, and whose outputs to read.
         questions: The prompts.
+        how: How the prompts of the file are read.
         limited: Whether these are only the first prompts of their file (``prompts.limit``). Outputs for other prompts
             are then left out.
 
@@ -47,7 +51,7 @@ def file_outputs(name: str, config: EvaluatedConfig, questions: Sequence[Questio
     """
     assert config.outputs is not None
     key = f"policies.{name}.outputs"
-    rows = list(_of_generator(list(_rows(config.outputs, key)), config.generator, config.outputs, key))
+    rows = list(_of_generator(list(_rows(config.outputs, key, how)), config.generator, config.outputs, key))
     places = {join_key(question.content): place for place, question in enumerate(questions)}
     found: dict[int, _Row] = {}
     beyond = 0
@@ -83,7 +87,7 @@ def _of_generator(rows: Sequence[_Row], generator: str | None, path: str, key: s
     return (row for row in rows if generator is None or row.generator == generator)
 
 
-def _rows(path: str, key: str) -> Iterator[_Row]:
+def _rows(path: str, key: str, how: Reading) -> Iterator[_Row]:
     source = SourceConfig(expanded(path))
     if not Path(expanded(path)).exists():
         raise DataError(f"{key}: {path}: no such file")
@@ -92,7 +96,7 @@ def _rows(path: str, key: str) -> Iterator[_Row]:
         if name not in row:
             raise DataError(f"{key}: {where}: expected instruction and output (AlpacaEval), or prompt with response or "
                             f"responses (seralign sample); the columns are {', '.join(row)}")  # fmt: skip
-        yield from _outputs(row, read_content(row[name], name, where), f"{where}", key)
+        yield from _outputs(row, read_content(row[name], name, where, how), f"{where}", key)
 
 
 def _outputs(row: Mapping[str, Any], prompt: Content, where: str, key: str) -> Iterator[_Row]:

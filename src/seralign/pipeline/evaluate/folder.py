@@ -50,7 +50,7 @@ def open_folder(root: Path, config: EvaluateConfig) -> None:
         StoreError: the folder contains something else, or a finished evaluation of another configuration (names the
             keys).
     """
-    values = _bound({key: value for key, value in plain_values(config).items() if key != "out"})
+    values = _bound({key: value for key, value in plain_values(config).items() if key not in ("out", "store")})
     path = root / EVALUATION
     if path.exists():
         before = _read(path)
@@ -100,14 +100,32 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _bound(values: dict[str, Any]) -> dict[str, Any]:
     """The configuration that the folder is bound to."""
-    # A policy may be named like such a setting.
     policies = {
         name: policy | {"server": _without_free(policy["server"])} for name, policy in values["policies"].items()
     }
-    return values | {"judge_options": _without_free(values["judge_options"]), "policies": policies}
+    return values | {"judge_options": _bound_options(values["judge"], values["judge_options"]), "policies": policies}
 
 
-def _without_free(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: _without_free(value) for key, value in values.items() if key not in _FREE}
-    return [_without_free(value) for value in values] if isinstance(values, list) else values
+def _bound_options(judge: Any, options: Any) -> Any:
+    """The options of a judge that its verdicts depend on.
+
+    Only a server has others. A user's judge may have an option of the same name, and a judge of a panel may be named
+    like one.
+    """
+    if judge == "server":
+        return _without_free(options)
+    if judge == "panel" and isinstance(options, dict) and isinstance(members := options.get("judges"), dict):
+        bound = {
+            name: member | {"judge_options": _bound_options(member.get("judge"), member.get("judge_options", {}))}
+            if isinstance(member, dict)
+            else member
+            for name, member in members.items()
+        }
+        return options | {"judges": bound}
+    return options
+
+
+def _without_free(options: Any) -> Any:
+    if not isinstance(options, dict):
+        return options
+    return {key: value for key, value in options.items() if key not in _FREE}

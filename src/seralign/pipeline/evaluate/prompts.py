@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from seralign.config import DataConfig, SourceConfig
+from seralign.config import SourceConfig
+from seralign.config.evaluate import EvaluateConfig
 from seralign.data.content import Content, Inputs, is_chat, is_ids
 from seralign.data.formats import read_prompt
-from seralign.data.messages import read_text
-from seralign.data.place import Place, reading
+from seralign.data.place import Reading
 from seralign.data.raw import Drop
 from seralign.data.sources import load_rows
 from seralign.errors import DataError
@@ -36,13 +36,17 @@ class Question:
     where: str
 
 
-def read_questions(source: SourceConfig) -> list[Question]:
+def prompt_reading(config: EvaluateConfig) -> Reading:
+    """How the prompts of an evaluation are read, the same for all policies."""
+    return Reading(KEY, format=config.format, roles=config.roles)
+
+
+def read_questions(source: SourceConfig, how: Reading) -> list[Question]:
     """Read the prompts of an evaluation, in order.
 
     Raises:
         DataError: the source cannot be read, a row is not a prompt or consists of token ids, or a prompt is repeated.
     """
-    how = reading(DataConfig(), KEY)
     found: dict[str, Question] = {}
     for row, where in load_rows(source, KEY).located():
         raw = read_prompt(row, where, how)
@@ -57,13 +61,18 @@ def read_questions(source: SourceConfig) -> list[Question]:
     return list(found.values())
 
 
-def read_content(value: object, name: str, where: str) -> Content:
-    """A value of a row as text or messages.
+def read_content(value: object, name: str, where: str, how: Reading) -> Content:
+    """A value of a row as text or messages, read like a prompt.
 
     Raises:
         DataError: it is neither; names the row.
     """
-    return read_text(value, name, Place(where, reading(DataConfig(), KEY)))
+    raw = read_prompt({"prompt": value}, where, how)
+    if isinstance(raw, Drop):
+        raise DataError(f"{where}: {name}: {raw.reason}")
+    if is_ids(raw.prompt):
+        raise DataError(f"{where}: {name} must be text or messages, got token ids")
+    return raw.prompt
 
 
 def join_key(content: Content) -> str:

@@ -26,7 +26,7 @@ from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.folder import RESULTS, open_folder, write_outputs
 from seralign.pipeline.evaluate.outputs import Outputs, checked
 from seralign.pipeline.evaluate.page import configuration_table, shown_prompts
-from seralign.pipeline.evaluate.prompts import Question, read_questions
+from seralign.pipeline.evaluate.prompts import Question, prompt_reading, read_questions
 from seralign.pipeline.evaluate.sampled import expand_rounds, sampled_outputs
 from seralign.pipeline.evaluate.served import served_outputs
 from seralign.progress import say
@@ -70,13 +70,19 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, rep
         check_baseline(config.baseline, list(policies))
     if len(policies) < 2:
         raise ConfigError(f"policies: two policies are needed to compare, got {', '.join(policies)}")
-    with disk_errors(root), locked(root), closing(Results(root / STORE)) as results:
+    shared = root / STORE if config.store is None else Path(expanded(config.store))
+    with (
+        disk_errors(root),
+        locked(root),
+        closing(Results(root / STORE)) as results,
+        closing(Results(shared)) as verdicts,
+    ):
         open_folder(root, config)
-        judge = _judge(config, scorer, results)
-        questions = read_questions(config.prompts)
+        judge = _judge(config, scorer, verdicts)
+        questions = read_questions(config.prompts, prompt_reading(config))
         outputs = [_outputs(name, policy, config, questions, root, results) for name, policy in policies.items()]
         write_outputs(root, questions, outputs)
-        pairings = compare_all(judge, questions, outputs, config.baseline, results, replay)
+        pairings = compare_all(judge, questions, outputs, config.baseline, verdicts, replay)
         write_comparisons(root, pairings)
         figures = _figures(config, judge, questions, outputs, pairings)
         export(root, pairings, outputs, questions, judge.identity)
@@ -105,7 +111,7 @@ def _outputs(
     results: Results,
 ) -> Outputs:
     if policy.outputs is not None:
-        found = file_outputs(name, policy, questions, config.prompts.limit is not None)
+        found = file_outputs(name, policy, questions, prompt_reading(config), config.prompts.limit is not None)
     elif policy.server is not None:
         found = served_outputs(name, policy, config, questions, results)
     else:
@@ -129,6 +135,6 @@ def _figures(
         policies=tuple(policy_figures(one) for one in outputs),
         pairs=tuple(pair_figures(*one) for one in zip(pairings, controlled, strict=True)),
         ratings=rating_figures(pairings, config.seed) if all_with_all else (),
-        cost=cost_figures(pairings),
+        cost=cost_figures(pairings, config.seed),
         panel=panel_figures(judge, pairings),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seralign.config.evaluate import EvaluateConfig, EvaluatedConfig
@@ -70,6 +71,12 @@ def sampled_outputs(
 
 def _answers(saved: SavedPolicy, config: EvaluateConfig, folder: Path) -> Iterator[Answered]:
     reader = load_reader(saved, system=config.system, plain=config.plain)
+    trained = reader.encoder.data
+    if saved.run is not None and trained.format != config.format:
+        say(f"warning: format: {saved.name} was trained on prompts in the format {trained.format}, and the prompts are "
+            f"read as {config.format}")  # fmt: skip
+    data = replace(trained, format=config.format, roles=config.roles)
+    reader = replace(reader, encoder=replace(reader.encoder, data=data))
     asked = list(read_file(reader, config.prompts, KEY))
     how = "turns of a conversation" if reader.chat else "plain text to continue"
     say(f"{saved.name}: {len(asked)} prompts; a prompt that is plain text is read as {how}")
