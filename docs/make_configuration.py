@@ -25,7 +25,8 @@ PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
 A run is configured by one YAML file. `out` is required. Without `world`, `policy.model` and `data.pairs.path` are
-required too; supervised training can have `data.demonstrations.path` alone. All other keys have defaults. An unknown
+required too; supervised training and [self-play](self_play.md) can have `data.demonstrations.path` alone, and online
+preference optimization `data.prompts.path` alone. All other keys have defaults. An unknown
 key is an error. Keys may be nested (`objective: {beta: 0.1}`) or dotted (`objective.beta: 0.1`), but no key may be
 given twice. Each key is also a command-line flag, with dots; flags override the file:
 
@@ -56,7 +57,8 @@ text needs no quotes: `--policy.revision 010`.
 ## Recipes
 
 `recipe` is a key, or a flag, that sets several other keys. Keys that you set override those of the recipe. The output
-of `--print_config` has every key and no recipe. `recipe: sera` is the method of the paper.
+of `--print_config` has every key and no recipe. `recipe: sera` is the method of the paper; [Self-play](self_play.md)
+has `online_dpo`, `spin` and `sapo`.
 
 RECIPES
 
@@ -81,7 +83,8 @@ def page() -> str:
 def _recipes() -> str:
     """The recipes side by side."""
     keys = list(dict.fromkeys(key for values in RECIPES.values() for key in dotted(values)))
-    rows = [[f"`{key}`", *(f"`{dotted(values)[key]}`" for values in RECIPES.values())] for key in keys]
+    given = [dotted(values) for values in RECIPES.values()]
+    rows = [[f"`{key}`", *(f"`{values[key]}`" if key in values else "" for values in given)] for key in keys]
     names = [f"`{name}`" + (", the default" if name == DEFAULT else "") for name in RECIPES]
     lines = [["key", *names], ["---"] * (len(names) + 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

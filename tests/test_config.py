@@ -123,9 +123,9 @@ def test_overrides_are_not_changed() -> None:
     ("text", "says"),
     [
         ("sft: {batch_sze: 3}", "sft.batch_sze: unknown key; did you mean sft.batch_size?"),
-        ("recipe: dpo", "recipe must be one of sera, sera_stable, got 'dpo'"),
+        ("recipe: dpo", "recipe must be one of sera, sera_stable, online_dpo, spin, sapo, got 'dpo'"),
         ("scoring: null", "scoring: expected a section with keys and values, got null"),
-        ("recipe: {}", "recipe must be one of sera, sera_stable, got {}"),
+        ("recipe: {}", "recipe must be one of sera, sera_stable, online_dpo, spin, sapo, got {}"),
         ("objective: dpo", "objective: expected a section with keys and values, got 'dpo'; did you mean objective"),
         (
             "scoring: {length_correction: true}",

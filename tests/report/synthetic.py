@@ -290,7 +290,7 @@ def _config(rounds: int, name: str) -> dict[str, Any]:
         "scoring": {"ensemble_weight": 0.3, "length_correction": "none"},
         "selection": {"rule": "top", "fraction": 0.7, "threshold": None},
         "bootstrap": {
-            "sample_from": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
+            "method": "sera", "sample_from": "policy", "samples": 4, "temperature": 0.7, "shares": [0.3, 0.5, 0.6, 0.7],
             "selection": {"rule": "top", "fraction": 0.6, "threshold": None},
         },
         "evaluation": {"prompts": 200},

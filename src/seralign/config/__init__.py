@@ -1,12 +1,12 @@
 """The configuration of a run: frozen dataclasses, read from YAML with dotted overrides. Imports no torch."""
 
+from seralign.config.bootstrap import BootstrapConfig
 from seralign.config.data import ConvertConfig, DataConfig, OwnWorldConfig, SourceConfig, WorldConfig
 from seralign.config.flags import brief_parser, config_parser
 from seralign.config.load import load_config, parse_config, to_dict, to_yaml
 from seralign.config.policy import LoraConfig, PolicyConfig, ReferenceConfig
 from seralign.config.rlhf import RlhfConfig
 from seralign.config.rounds import (
-    BootstrapConfig,
     CrossfitConfig,
     EvaluationConfig,
     ScoringConfig,

@@ -90,6 +90,7 @@ class ReferenceConfig:
         revision: Commit or tag on the hub.
         adapter: An adapter on ``model``.
         update: ``never`` keeps one reference for all rounds. ``each_round`` uses the policy of the previous round.
+            ``average`` uses the moving average of the policies before, with ``bootstrap.sample_from: average``.
         sync_steps: Move the reference towards the policy after every so many optimizer steps of a training (TR-DPO). It
             begins each training at the policy itself, so several rounds need ``update: each_round``. Null for a
             reference that stays.
@@ -99,7 +100,7 @@ class ReferenceConfig:
     model: str | None = None
     revision: str | None = None
     adapter: str | None = None
-    update: Literal["never", "each_round"] = "never"
+    update: Literal["never", "each_round", "average"] = "never"
     sync_steps: int | None = None
     mixup: float = 1.0
 

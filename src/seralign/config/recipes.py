@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from seralign.errors import ConfigError
 
-RecipeName = Literal["sera", "sera_stable"]
+RecipeName = Literal["sera", "sera_stable", "online_dpo", "spin", "sapo"]
 
 # The recipe whose keys are the defaults of the dataclasses; a test checks this.
 DEFAULT: RecipeName = "sera"
@@ -16,14 +16,34 @@ RECIPES: dict[str, dict[str, Any]] = {
     # As published (2410.09362): responses are sampled from the last policy, and the share of generated pairs grows.
     "sera": {
         "scoring": {"length_correction": "none"},
-        "bootstrap": {"sample_from": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
+        "bootstrap": {"method": "sera", "sample_from": "policy", "shares": [0.3, 0.5, 0.6, 0.7]},
     },
     # The effect of each key is in docs/evidence.md.
     "sera_stable": {
         "scoring": {"length_correction": "offline"},
-        "bootstrap": {"sample_from": "initial", "shares": [0.3]},
+        "bootstrap": {"method": "sera", "sample_from": "initial", "shares": [0.3]},
     },
-}
+    # Rounds on newly sampled pairs alone (docs/self_play.md). There are no held-out pairs to stop by.
+    "online_dpo": {
+        "bootstrap": {"method": "online", "labels": "judge", "samples": 2, "temperature": 1.0,
+                      "selection": {"rule": "all"}},
+        "stop": {"metric": "never"},
+    },
+    # 2401.01335: the reference and the opponent are the previous round's policy; rounds after the first also train on
+    # the pairs of the round before.
+    "spin": {
+        "bootstrap": {"method": "spin", "samples": 1, "temperature": 1.0, "selection": {"rule": "all"}, "replay": 1},
+        "reference": {"update": "each_round"},
+        "stop": {"metric": "never"},
+    },
+    # 2405.20830, the settings of the authors' code.
+    "sapo": {
+        "bootstrap": {"method": "sapo", "sample_from": "average", "decay": 0.5, "samples": 1, "temperature": 0.7,
+                      "top_p": 0.95, "max_new_tokens": 256, "selection": {"rule": "all"}, "replay": 1},
+        "reference": {"update": "average"},
+        "stop": {"metric": "never"},
+    },
+}  # fmt: skip
 
 
 def with_recipe(values: dict[str, Any]) -> dict[str, Any]:
@@ -55,10 +75,18 @@ def recipe_name(config: dict[str, Any]) -> str | None:
     paper = RECIPES["sera"]
     for name, sections in RECIPES.items():
         there = {key: keys for key, keys in sections.items() if config[key] is not None}
-        given = {key: {**paper[key], **config[key]} for key in there}
-        if all(given[section][key] == value for section, keys in there.items() for key, value in keys.items()):
+        given = {key: {**paper.get(key, {}), **config[key]} for key in there}
+        if _follows(given, there):
             return name
     return None
+
+
+def _follows(given: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether all wanted keys have their values."""
+    return all(
+        _follows(given[key], value) if isinstance(value, dict) and isinstance(given[key], dict) else given[key] == value
+        for key, value in wanted.items()
+    )
 
 
 def _laid_over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

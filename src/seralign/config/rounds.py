@@ -1,4 +1,4 @@
-"""Settings of scoring, selection, bootstrapping and evaluation."""
+"""Settings of scoring, selection and evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from seralign.checks import fraction, positive, require
 from seralign.config.fields import INLINE
-from seralign.config.query import QueryConfig
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.config.training import Precision
@@ -154,79 +153,6 @@ class CrossfitConfig:
             raise ConfigError(
                 "trust: 1 and keep: 1 change no hard label and drop no pair; lower one of them, or leave crossfit out"
             )
-
-
-@dataclass(frozen=True)
-class BootstrapConfig:
-    """Pairs that are generated from sampled responses, by the implicit rewards of the policies.
-
-    Args:
-        sample_from: The policy that responses are sampled from: the last policy (``policy``), the one before it
-            (``previous``), or the policy that round 1 started from (``initial``). The reward policies are always the
-            last ones. The further a policy is from the reference, the less its implicit reward can distinguish its own
-            responses.
-        samples: Responses per prompt (R).
-        sampling: How they are sampled.
-        prompts: Number of prompts in each round, drawn again each time. Default: all prompts.
-        preferences: What the responses to a prompt give: the ``best_worst`` pair, or a ``ranking`` of all of them, for
-            objectives that take rankings.
-        labels: ``reward``: the response with the higher implicit reward is better, p = 1. ``judge``: p is the verdict
-            of ``evaluation.judge`` (by default ``evaluation.scorer``) on the two, and the worse one is rejected.
-            ``queue``: the run ends after a file with the pairs is written, and resumes when you have labelled them
-            (docs/labels.md).
-        query: Which of the pairs are labelled by the judge, or are in the queue. Default: all of them.
-        allow_partial: Continue if only some pairs of the queue have a label, and leave out the others. It may be
-            changed when the run is resumed.
-        selection: Which of the generated pairs are kept. ``top_within_prompt`` is refused, because a prompt gives at
-            most one pair.
-        shares: Share of generated pairs in the training data of rounds 2, 3, ... The last value applies to all later
-            rounds.
-    """
-
-    sample_from: Literal["policy", "previous", "initial"] = "policy"
-    samples: int = 4
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.7), metadata=INLINE)
-    prompts: int | None = None
-    preferences: Literal["best_worst", "ranking"] = "best_worst"
-    labels: Literal["reward", "judge", "queue"] = "reward"
-    query: QueryConfig | None = None
-    allow_partial: bool = False
-    selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
-    shares: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.6, 0.7])
-
-    def __post_init__(self) -> None:
-        require(self.samples >= 2, "samples", "at least 2 (a best and a worst)", self.samples)
-        require(self.samples <= 10_000, "samples", "at most 10000", self.samples)
-        positive(self.sampling.temperature, "temperature")
-        require(self.prompts is None or self.prompts > 0, "prompts", "greater than 0", self.prompts)
-        if self.labels != "reward" and self.preferences == "ranking":
-            raise ConfigError(
-                f"labels: {self.labels} compares two responses; set preferences: best_worst, or labels: reward"
-            )
-        if self.query is not None and self.labels == "reward":
-            raise ConfigError("query chooses pairs for a labeller; set labels: judge or queue, or leave query out")
-        if self.allow_partial and self.labels != "queue":
-            raise ConfigError("allow_partial is for labels: queue; leave it out")
-        if self.selection.rule == "top_within_prompt":
-            raise ConfigError(
-                "selection.rule: top_within_prompt needs several pairs a prompt, and a prompt gives at most one "
-                "generated pair; set another rule, such as top"
-            )
-        require(
-            len(self.shares) > 0 and all(0.0 <= share < 1.0 for share in self.shares),
-            "shares",
-            "a list of numbers in [0, 1)",
-            self.shares,
-        )
-
-    @property
-    def form(self) -> Literal["pair", "ranking"]:
-        """The form of preference that is made."""
-        return "pair" if self.preferences == "best_worst" else "ranking"
-
-    def share(self, round_index: int) -> float:
-        """Share of generated pairs in round ``round_index`` (2, 3, ...)."""
-        return self.shares[min(round_index - 2, len(self.shares) - 1)]
 
 
 @dataclass(frozen=True)

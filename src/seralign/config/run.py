@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from seralign.checks import require
+from seralign.config.bootstrap import BootstrapConfig
 from seralign.config.data import DataConfig, WorldConfig
 from seralign.config.policy import PolicyConfig, ReferenceConfig
 from seralign.config.reward_run import check_reward_run
 from seralign.config.rlhf import RlhfConfig, check_rlhf_run
 from seralign.config.rounds import (
-    BootstrapConfig,
     CrossfitConfig,
     EvaluationConfig,
     ScoringConfig,
     SelectionConfig,
 )
 from seralign.config.sampling import SamplingConfig
+from seralign.config.self_play import check_self_play
 from seralign.config.stop import StopConfig
 from seralign.config.training import TrainingConfig
 from seralign.errors import ConfigError
@@ -42,7 +43,7 @@ class RunConfig:
         training: Training of each round.
         scoring: Log-probabilities of the data, and the reward ensemble.
         selection: Which offline pairs a round keeps.
-        bootstrap: Pairs generated from sampled responses; null for none.
+        bootstrap: Pairs made of sampled responses; null for none.
         evaluation: What is measured after each round.
         stop: When the rounds end early.
         world: A world with a known gold reward, in place of files.
@@ -73,11 +74,7 @@ class RunConfig:
         if self.world is None:
             if self.policy.model is None:
                 raise ConfigError("policy.model is missing: a folder or the name of a model on the hub (or set world)")
-            if self.data.pairs is None and not self.demonstrations_alone and self.rlhf is None:
-                raise ConfigError(
-                    "data.pairs is missing: a file or the name of a dataset on the hub (or set world; objective.name: "
-                    "sft also trains on data.demonstrations alone)"
-                )
+            self._check_data()
         if self.rlhf is not None:
             check_rlhf_run(self)
         if not self.objective.compares and self.rounds > 1:
@@ -88,9 +85,11 @@ class RunConfig:
         self._check_single()
         self._check_made()
         self._check_moving()
+        if self.generates_all:
+            check_self_play(self)
         if not self.objective.samples:
             check_reward_run(self)
-        if self.rounds == 1 and self.scoring.reward != "implicit":
+        if self.rounds == 1 and not self.generates_all and self.scoring.reward != "implicit":
             raise ConfigError(
                 f"scoring.reward: {self.scoring.reward} ranks pairs and answers in rounds after the first, and it is "
                 "the only one; remove it, or set rounds"
@@ -101,7 +100,10 @@ class RunConfig:
         if self.stop.metric == "win_rate" and self.evaluation.prompts == 0:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:
-            raise ConfigError("data.demonstrations are for sft: set the section sft, or objective.name: sft")
+            raise ConfigError(
+                "data.demonstrations are for sft, SPIN and SAPO: set the section sft, objective.name: sft, or "
+                "bootstrap.method: spin or sapo"
+            )
         if self.policy.dtype == "float16" and self.policy.lora is None and self.policy.adapter is None:
             raise ConfigError(
                 "policy.dtype: float16 weights cannot be trained, because small updates are lost in them; set float32 "
@@ -115,6 +117,23 @@ class RunConfig:
                     f"{self.policy.dtype}. Set policy.dtype: float32, or {section}.precision: bfloat16"
                 )
 
+    def _check_data(self) -> None:
+        """Refuse a run without a world that has no data to train on."""
+        data, bootstrap = self.data, self.bootstrap
+        if data.pairs is not None or self.demonstrations_alone or self.rlhf is not None:
+            return
+        if not self.generates_all or bootstrap is None:
+            raise ConfigError(
+                "data.pairs is missing: a file or the name of a dataset on the hub (or set world; objective.name: sft "
+                "also trains on data.demonstrations alone, and docs/self_play.md has methods that need no pairs)"
+            )
+        needed = "demonstrations" if bootstrap.demonstrated else "prompts"
+        if getattr(data, needed) is None:
+            raise ConfigError(
+                f"data.{needed} is missing: bootstrap.method: {bootstrap.method} makes its pairs of them; give a file "
+                "or the name of a dataset on the hub (or data.pairs, or set world)"
+            )
+
     def _check_single(self) -> None:
         """Refuse to review labels of single responses."""
         name = next((term.name for term in self.objective.terms if term.objective.forms == {"label"}), None)
@@ -127,12 +146,17 @@ class RunConfig:
 
     def _check_made(self) -> None:
         """Refuse to generate preferences that the objective does not take, or cannot be made."""
-        if self.rounds == 1 or self.bootstrap is None:
+        if self.bootstrap is None or not self.bootstraps:
             return
         made = self.bootstrap.form
         for term in self.objective.terms:
             if made in term.objective.forms:
                 continue
+            if self.bootstrap.demonstrated:
+                raise ConfigError(
+                    f"bootstrap.method: {self.bootstrap.method} makes pairs, and {term.name} takes "
+                    f"{' and '.join(sorted(term.objective.forms))}; set another objective"
+                )
             other = {"pair": "ranking", "ranking": "best_worst"}[made]
             fits = {"ranking": "ranking", "best_worst": "pair"}[other] in term.objective.forms
             set_it = f"set bootstrap.preferences: {other}, or " if fits else "set "
@@ -159,7 +183,7 @@ class RunConfig:
                 "bootstrap.labels: reward"
             )
         least = max(least_responses(term.objective) for term in self.objective.terms)
-        if self.bootstrap.samples < least:
+        if self.bootstrap.samples < least and not self.bootstrap.demonstrated:
             raise ConfigError(
                 f"bootstrap.samples: {self.bootstrap.samples} responses of a prompt are too few for "
                 f"{self.objective.name}, which needs {least}; give {least} or more"
@@ -167,11 +191,17 @@ class RunConfig:
 
     def _check_moving(self) -> None:
         """Refuse a reference that moves where there is none, or where a round does not begin at it."""
+        sampled = None if self.bootstrap is None else self.bootstrap.sample_from
+        if self.reference.update == "average" and sampled != "average":
+            raise ConfigError(
+                "reference.update: average is the average that responses are sampled from; set bootstrap.sample_from: "
+                "average, or reference.update: each_round or never"
+            )
         if self.reference.sync_steps is None:
             return
         if not self.objective.uses_reference:
             raise ConfigError(f"reference.sync_steps: {self.objective.name} has no reference to move; remove it")
-        if self.rounds > 1 and self.reference.update == "never":
+        if self.rounds > 1 and self.reference.update != "each_round":
             raise ConfigError(
                 "reference.sync_steps: each round begins with the policy as the reference; "
                 "set reference.update: each_round, or rounds: 1"
@@ -195,7 +225,22 @@ class RunConfig:
     @property
     def supervised(self) -> bool:
         """Whether a training of the run uses demonstrations."""
-        return self.sft is not None or not self.objective.compares
+        return self.sft is not None or not self.objective.compares or self.demonstrated
+
+    @property
+    def demonstrated(self) -> bool:
+        """Whether rounds make pairs of demonstrations and sampled responses."""
+        return self.bootstrap is not None and self.bootstrap.demonstrated
+
+    @property
+    def generates_all(self) -> bool:
+        """Whether every round, from the first on, trains on newly made pairs alone."""
+        return self.bootstrap is not None and self.bootstrap.method != "sera"
+
+    @property
+    def bootstraps(self) -> bool:
+        """Whether a round makes pairs of sampled responses."""
+        return self.bootstrap is not None and (self.rounds > 1 or self.generates_all)
 
     def resolved(self) -> RunConfig:
         """The same configuration, with each null replaced by the value that it means."""

@@ -43,10 +43,11 @@ from seralign.rewards.pairing import (
     judged_contrasts,
     matched_contrasts,
     rankings,
+    unranked,
     usable_responses,
 )
 from seralign.rewards.scored_pairs import scored_pairs
-from seralign.rewards.selection import KEPT, select
+from seralign.rewards.selection import KEPT, Selection, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
 from seralign.runs.files import read_table, write_table
 from seralign.runs.layout import (
@@ -111,13 +112,15 @@ class Bootstrap:
         responses = Responses(with_prompts(table, prompts))
         policies = [(context.policy(one.policy), context.policy(one.reference)) for one in self.round.reward_policies]
         scores = [implicit_scores(loop, *pair, responses).score for pair in policies]
-        last, before = scores[0], scores[1] if len(scores) > 1 else None
+        # Without reward policies, reward models or the judge alone rank the responses.
+        last, before = scores[0] if scores else np.zeros(len(table)), scores[1] if len(scores) > 1 else None
         ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
         usable, left_out = usable_responses(table)
         ensembled = candidate_rewards(loop, responses, list(usable.values()), ensembled)
         slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
         rewards = ensembled - slope * responses.lengths
-        found, without = self._contrasts(loop, usable, rewards, responses.lengths)
+        ranked = bool(scores or loop.reward_models)
+        found, without = self._contrasts(loop, usable, rewards, responses.lengths) if ranked else unranked(usable)
         left_out += without
         choose = partial(queried, loop, index, prompts, table, responses, found)
         if config.labels == "queue":
@@ -145,22 +148,10 @@ class Bootstrap:
             h1 = _margins_of(found, ordering, last)
             h2 = None if before is None else _margins_of(found, ordering, before)
             write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(h1, h2)})
-        if not len(pairs):
+        if not len(pairs) and not self.round.generates_all:
             why = counted(left_out) or "no prompts"
             say(f"{round_name(index)}: no prompt gave a {config.form} ({why}); this round trains on offline data only")
-        longer = length_difference(pairs)
-        kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
-        return BootstrapFigures(
-            pairs=len(pairs),
-            kept=int(kept.sum()),
-            left_out=dict(left_out),
-            margin_mean=float(margins.mean()) if len(pairs) else None,
-            length_slope=slope,
-            length_difference_kept=float(longer[kept].mean()) if kept.any() else None,
-            chosen_longer_kept=_share_longer(longer[kept]),
-            margin_length_correlation=correlation(margins, longer),
-            similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
-        )
+        return pair_figures(pairs, margins if ranked else None, selection, left_out, slope)
 
     def cost(self, forecast: Forecast) -> StageWork:
         """Passes over the candidates under the reward policies and their references."""
@@ -230,6 +221,37 @@ def foreseen_made(forecast: Forecast, index: int) -> np.ndarray:
     prompts = round_prompts(forecast.context, index)
     seed = forecast.loop.seed(round_name(index), BOOTSTRAP)
     return forecast.kept(prompts, bootstrap_config(forecast.context).selection, seed)
+
+
+def pair_figures(
+    pairs: datasets.Dataset,
+    margins: np.ndarray | None,
+    selection: Selection,
+    left_out: Counter[str],
+    slope: float = 0.0,
+) -> BootstrapFigures:
+    """The figures of a round's generated pairs.
+
+    Args:
+        pairs: The pairs [N].
+        margins: Their margins [N]; None if nothing ranks the responses.
+        selection: Which are kept.
+        left_out: What gave no pair, by reason.
+        slope: Nats that rewards lost for each token.
+    """
+    longer = length_difference(pairs)
+    kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
+    return BootstrapFigures(
+        pairs=len(pairs),
+        kept=int(kept.sum()),
+        left_out=dict(left_out),
+        margin_mean=float(margins.mean()) if margins is not None and len(pairs) else None,
+        length_slope=slope,
+        length_difference_kept=float(longer[kept].mean()) if kept.any() else None,
+        chosen_longer_kept=_share_longer(longer[kept]),
+        margin_length_correlation=None if margins is None else correlation(margins, longer),
+        similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+    )
 
 
 def _share_longer(longer: np.ndarray) -> float | None:

@@ -13,8 +13,9 @@ from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
 from seralign.policy.identity import portable
 from seralign.report.columns import ACCURACY
-from seralign.report.facts import crossfit_lines, round_lines
+from seralign.report.facts import crossfit_lines, reference_moves, round_lines
 from seralign.report.figures import run_figures
+from seralign.report.made_pairs import NAMES, made_from
 from seralign.report.text import policies_markdown, warnings_markdown
 from seralign.runs import Run
 from seralign.runs.data_figures import DataFigures
@@ -56,34 +57,39 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
     datasets = "the built-in world"
     if own is not None:
         datasets = f"answers to {_files(own.prompts)}, labelled by {code(own.scorer)}"
-    elif (source := config.data.pairs or config.data.demonstrations) is not None and not is_built_in:
+    elif (source := _source(config)) is not None and not is_built_in:
         datasets = _files(source)
     is_policy = config.objective.samples
     head: dict[str, Any] = {"library_name": "peft" if is_adapter else "transformers"}
     head["pipeline_tag"] = "text-generation" if is_policy else "text-classification"
     tag = "preference-optimization" if is_policy else "reward-model"
     head["tags"] = ["seralign", tag, *(term.name for term in config.objective.terms)]
-    head["tags"] += ["sera"] if config.rounds > 1 else []
+    head["tags"] += [found.method] if config.rounds > 1 or config.generates_all else []
     if base_model is not None:
         head["base_model"] = base_model
     objective = config.objective
     whole = to_dict(config)
     sera = "by SeRA" if recipe_name(whole) == "sera" else "in rounds, after SeRA"
     method = f"{sera} (arXiv 2410.09362)" if config.rounds > 1 else f"by {objective.name}"
-    update = ", replaced by the previous round's policy each round" if config.reference.update == "each_round" else ""
+    if config.generates_all:
+        method = f"by {NAMES[found.method]} with {objective.name}"
+    update = f", {moves}" if (moves := reference_moves(whole)) else ""
     if config.reference.sync_steps is not None:
         update += f"; in training, it takes {config.reference.mixup:g} of the policy's weights every "
         update += f"{config.reference.sync_steps} steps"
     chosen = f"this is {figures.policy} of {config.rounds}"
     if figures.reason:
         chosen = f"the result is {figures.policy} ({figures.reason})"
-    what = "demonstrations" if config.demonstrations_alone else "pairs"
+    what, count = "demonstrations" if config.demonstrations_alone else "pairs", run.figures(DATA, DataFigures).pairs
+    if config.generates_all and (made := made_from(found)) is not None:
+        what, count = made[0], made[1].kept
+    each = "Each round" if config.generates_all else "Each later round"
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {code(run.root.resolve().name)}\n",
         f"{f'A policy aligned with preferences {method}' if is_policy else _REWARD_MODEL}, made with seralign from "
         f"{name}.\n",
-        f"- **Data**: {datasets}, {run.figures(DATA, DataFigures).pairs} {what}",
+        f"- **Data**: {datasets}, {count} {what}",
         *(
             [f"- **Reference**: {code(_reference(run, config))}, weights sha256 `{reference.digest}`{update}"]
             if is_policy
@@ -91,7 +97,7 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         ),
         f"- **Objective**: {described(whole['objective'])}",
         *([f"- **Before round 1**: {'; '.join(crossfit_lines(found.crossfit))}"] if found.crossfit else []),
-        *([f"- **Each later round**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 else []),
+        *([f"- **{each}**: {'; '.join(round_lines(whole))}"] if config.rounds > 1 or config.generates_all else []),
         f"- **Rounds**: {chosen}",
         f"- **Weights**: {_dtype(figures)}sha256 `{figures.digest}`\n",
         "## Figures\n",
@@ -101,6 +107,14 @@ def model_card(run: Run, config: RunConfig, figures: ResultFigures, *, is_adapte
         warnings_markdown(found.warnings) + "\n",
     ]
     return "\n".join(lines)
+
+
+def _source(config: RunConfig) -> SourceConfig | None:
+    """What the run is trained on, or makes its pairs of."""
+    data = config.data
+    if config.generates_all:
+        return (data.demonstrations if config.demonstrated else data.prompts) or data.pairs
+    return data.pairs or data.demonstrations
 
 
 def _merged_base(run: Run, is_built_in: bool) -> str:

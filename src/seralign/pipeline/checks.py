@@ -9,7 +9,7 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import RunConfig
-from seralign.data.table import example_ids, forms
+from seralign.data.table import example_ids, forms, response_lengths
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.objectives import SFT
@@ -76,6 +76,9 @@ def check_tables(config: RunConfig, judge: Judge | None, tables: Tables) -> None
     if config.rlhf is not None:
         _check_rewarded(config, tables)
         return
+    if config.generates_all:
+        _check_generated(config, tables)
+        return
     first = first_pairs(config.objective, tables)
     source = "data.pairs" if first is tables.pairs else "data.demonstrations"
     heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
@@ -99,20 +102,35 @@ def _check_rewarded(config: RunConfig, tables: Tables) -> None:
     check_rates(config.training, batch.steps, "training")
 
 
+def _check_generated(config: RunConfig, tables: Tables) -> None:
+    """Check a run that makes all of its pairs: held-out pairs, if there are any, and what the pairs are made of."""
+    heldout = "data.pairs" if config.data.heldout is None else "data.heldout"
+    check_forms(forms(tables.heldout), config.objective, heldout)
+    check_labels(tables.heldout, config.objective, heldout)
+    check_responses(tables.heldout, config.objective, heldout)
+    _check_supervised(config, tables)
+    if config.demonstrated:
+        _check_demonstrations(forms(demonstrations(tables)), "bootstrap.method")
+        if not (response_lengths(demonstrations(tables), 0) > 1).any():
+            raise ConfigError("data.demonstrations: all responses are empty, so there is nothing to imitate")
+
+
 def _check_supervised(config: RunConfig, tables: Tables) -> None:
-    if config.sft is None:
-        return
-    rows = demonstrations(tables)
-    _check_demonstrations(forms(rows))
-    check_step(config.sft, len(rows), "sft")
-    check_rates(config.sft, count_steps(len(rows), config.sft, "sft"), "sft")
+    if config.sft is not None:
+        shown = demonstrations(tables)
+        if not len(shown):
+            raise ConfigError("sft: there is nothing to imitate; give data.demonstrations or data.pairs")
+        _check_demonstrations(forms(shown), "sft")
+        check_step(config.sft, len(shown), "sft")
+        check_rates(config.sft, count_steps(len(shown), config.sft, "sft"), "sft")
 
 
-def _check_demonstrations(found: Sequence[str]) -> None:
+def _check_demonstrations(found: Sequence[str], key: str) -> None:
     others = [form for form in found if form not in SFT.forms]
     if others:
         raise ConfigError(
-            f"sft: data.pairs has the form {others[0]}, which has no best response to imitate; give data.demonstrations"
+            f"{key}: data.pairs has the form {others[0]}, which has no best response to imitate; give "
+            "data.demonstrations"
         )
 
 
@@ -174,7 +192,7 @@ def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
 
 
 def _check_labels_made(config: RunConfig, judge: Judge | None) -> None:
-    if config.rounds > 1 and config.bootstrap is not None and config.bootstrap.labels == "judge" and judge is None:
+    if config.bootstrap is not None and config.bootstraps and config.bootstrap.labels == "judge" and judge is None:
         raise ConfigError(
             "bootstrap.labels: judge needs evaluation.scorer (module:function) to score responses, or evaluation.judge"
         )

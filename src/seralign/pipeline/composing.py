@@ -118,10 +118,14 @@ class ComposedPairs:
         rows = some_rows(forecast.first_rows, foreseen_kept(forecast, index)[:own])
         if self.round.sample_from is None:
             return rows
-        config, candidates = bootstrap_config(forecast.context), foreseen_candidates(forecast, index)
-        responses = 2 if config.form == "pair" else config.samples
-        chosen = foreseen_made(forecast, index)[:made]
-        return joined(rows, made_rows(candidates, config.samples, chosen, responses))
+        return joined(rows, made_pairs(forecast, index, made))
+
+
+def made_pairs(forecast: Forecast, index: int, count: int) -> TrainingRows:
+    """At most ``count`` of the pairs that a round will make of sampled responses and keep."""
+    config, candidates = bootstrap_config(forecast.context), foreseen_candidates(forecast, index)
+    responses = 2 if config.form == "pair" else config.samples
+    return made_rows(candidates, config.samples, foreseen_made(forecast, index)[:count], responses)
 
 
 def _foreseen_mix(forecast: Forecast, this: Round) -> tuple[int, int]:

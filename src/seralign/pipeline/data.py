@@ -34,6 +34,7 @@ from seralign.data.table import (
 )
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
+from seralign.pipeline.demonstrated import split_demonstrations
 from seralign.pipeline.inputs import ENCODING, settings
 from seralign.policy.adapters import vocabulary_rows
 from seralign.policy.identity import PolicySource
@@ -50,7 +51,8 @@ from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS,
 class Tables:
     """The run's data, memory-mapped; ``digest`` identifies their contents.
 
-    Without pairs, in supervised training, ``pairs`` are the demonstrations, and ``demonstrations`` is None.
+    Without pairs, in supervised training, ``pairs`` are the demonstrations, and ``demonstrations`` is None. In a run
+    that makes all of its pairs, ``pairs`` are empty.
     """
 
     pairs: datasets.Dataset
@@ -157,6 +159,14 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
         _, reports["demonstrations"] = prepare_demonstrations(
             sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
         )
+        if config.demonstrated and not len(pairs):
+            split_demonstrations(config, folder)
+    return _figures(folder, reports)
+
+
+def _figures(folder: Path, reports: dict[str, SourceFigures]) -> DataFigures:
+    """The figures of the tables in a folder."""
+    pairs, heldout = read_table(folder / PAIRS), read_table(folder / HELDOUT)
     trained = _prompt_ids(pairs) | _prompt_ids(read_table(folder / PROMPTS))
     held_out = _prompt_ids(heldout) | _prompt_ids(read_table(folder / HELDOUT_PROMPTS))
     shared = len(trained & held_out)
@@ -245,7 +255,7 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
         )
     if config.rlhf is not None:
         _check_room(tables.prompts, "rlhf.max_new_tokens", config.rlhf.limit, window, "the model's positions")
-    if config.rounds > 1 and bootstrap is not None:
+    if bootstrap is not None and config.bootstraps:
         room = min(window, data.max_length)
         tokens = bootstrap.sampling.limit
         _check_room(tables.prompts, "bootstrap.max_new_tokens", tokens, room, "data.max_length")

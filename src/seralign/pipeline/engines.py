@@ -60,7 +60,7 @@ def run_judge(config: RunConfig, scorer: Scorer | None, results: Results) -> Jud
 def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
     """The sections that rounds of a run sample with, by full key."""
     found = {}
-    if config.rounds > 1 and config.bootstrap is not None:
+    if config.bootstrap is not None and config.bootstraps:
         found["bootstrap"] = config.bootstrap.sampling
     if config.evaluation.prompts:
         found["evaluation"] = config.evaluation.sampling

@@ -2,8 +2,8 @@
 
 A policy is named by its role: ``base`` (the model in the configuration), ``initial`` (the policy that the rounds start
 from: the supervised policy, or the base), ``reference``, ``round-1``, ``round-2``, ... (trained by the rounds),
-``baseline``, and ``crossfit/fold-1``, ... (the copies that review the data). ``Context.policy`` finds the policy of a
-role.
+``baseline``, ``crossfit/fold-1``, ... (the copies that review the data), and ``round-3/average``, ... (the moving
+average of the policies before the round). ``Context.policy`` finds the policy of a role.
 """
 
 from __future__ import annotations
@@ -11,9 +11,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seralign.config import RunConfig
-from seralign.runs.layout import BASELINE, INITIAL, SFT, round_name, round_of, training
+from seralign.config.self_play import ranks_by_policies
+from seralign.runs.layout import (
+    AVERAGE,
+    BASELINE,
+    INITIAL,
+    SFT,
+    part_of,
+    round_name,
+    round_of,
+    round_stage,
+    training,
+)
 
-__all__ = ["BASE", "BASELINE", "INITIAL", "REFERENCE", "RewardPolicy", "Round", "rounds", "trained_by", "trained_in"]
+__all__ = [
+    "BASE",
+    "BASELINE",
+    "INITIAL",
+    "REFERENCE",
+    "RewardPolicy",
+    "Round",
+    "averaged_before",
+    "rounds",
+    "trained_by",
+    "trained_in",
+]
 
 BASE = "base"
 REFERENCE = "reference"
@@ -36,8 +58,9 @@ class Round:
         start: The policy whose weights training starts from.
         reference: The reference of the training.
         reward_policies: The policies whose implicit rewards score the round's data: the last policy, and the one before
-            it if there is one. Empty for round 1, which scores nothing.
+            it if there is one. Empty if the round scores nothing, as round 1 of SeRA.
         sample_from: The policy that answers the prompts; None if the round samples nothing.
+        generates_all: Whether the round trains on newly made pairs alone.
     """
 
     index: int
@@ -45,6 +68,7 @@ class Round:
     reference: str
     reward_policies: tuple[RewardPolicy, ...] = ()
     sample_from: str | None = None
+    generates_all: bool = False
 
     @property
     def policy(self) -> str:
@@ -53,8 +77,13 @@ class Round:
 
     @property
     def is_reviewed(self) -> bool:
-        """Whether the round scores, selects and composes its data."""
-        return bool(self.reward_policies)
+        """Whether the round scores and selects offline data, and composes what it trains on."""
+        return bool(self.reward_policies) and not self.generates_all
+
+    @property
+    def averages(self) -> bool:
+        """Whether the round begins by averaging the policies before it."""
+        return round_stage(self.index, AVERAGE) in (self.sample_from, self.reference)
 
 
 def trained_in(index: int) -> str:
@@ -62,41 +91,58 @@ def trained_in(index: int) -> str:
     return INITIAL if index == 0 else round_name(index)
 
 
+def averaged_before(index: int) -> str:
+    """The role of the moving average of the policies before a round. It begins with the policy of round 1, so only
+    from round 3 on it is a policy of its own."""
+    return trained_in(index - 1) if index < 3 else round_stage(index, AVERAGE)
+
+
 def trained_by(role: str) -> str:
-    """The stage that trains the policy of a role; for ``initial`` the supervised training."""
+    """The stage that makes the policy of a role; for ``initial`` the supervised training."""
     if role == INITIAL:
         return SFT
+    if part_of(role) == AVERAGE:
+        return role
     return training(role) if role == BASELINE or round_of(role) is not None else role
 
 
 def rounds(config: RunConfig) -> tuple[Round, ...]:
-    """The rounds of a run: SeRA (2410.09362) with the choices of ``policy.start``, ``reference.update`` and
-    ``bootstrap.sample_from``."""
+    """The rounds of a run: SeRA (2410.09362), or another ``bootstrap.method``, with the choices of ``policy.start``,
+    ``reference.update`` and ``bootstrap.sample_from``."""
     return tuple(_round(config, index) for index in range(1, config.rounds + 1))
 
 
 def _round(config: RunConfig, index: int) -> Round:
-    previous = trained_in(index - 1)
-    start = previous if config.policy.start == "previous" else INITIAL
+    start = trained_in(index - 1) if config.policy.start == "previous" else INITIAL
+    reference = _reference(config, index)
+    if config.generates_all:
+        scoring = _reward_policies(config, index, 0) if ranks_by_policies(config) else ()
+        return Round(index, start, reference, scoring, _sample_from(config, index), generates_all=True)
     if index == 1:
-        return Round(index, start, _reference(config, index))
-    last = [number for number in (index - 1, index - 2) if number > 0]
-    return Round(
-        index,
-        start,
-        _reference(config, index),
-        tuple(RewardPolicy(trained_in(number), _reference(config, number)) for number in last),
-        _sample_from(config, index),
-    )
+        return Round(index, start, reference)
+    return Round(index, start, reference, _reward_policies(config, index, 1), _sample_from(config, index))
+
+
+def _reward_policies(config: RunConfig, index: int, first: int) -> tuple[RewardPolicy, ...]:
+    """The last two policies before a round, those before round ``first`` left out, each with its reference."""
+    last = [number for number in (index - 1, index - 2) if number >= first]
+    return tuple(RewardPolicy(trained_in(number), _reference(config, number)) for number in last)
 
 
 def _reference(config: RunConfig, index: int) -> str:
     """The reference of a round's training."""
-    return trained_in(index - 1) if config.reference.update == "each_round" and index > 1 else REFERENCE
+    if config.reference.update == "never" or index <= 1:
+        return REFERENCE
+    return trained_in(index - 1) if config.reference.update == "each_round" else averaged_before(index)
 
 
 def _sample_from(config: RunConfig, index: int) -> str | None:
     if config.bootstrap is None:
         return None
-    choices = {"policy": trained_in(index - 1), "previous": trained_in(index - 2), "initial": INITIAL}
+    choices = {
+        "policy": trained_in(index - 1),
+        "previous": trained_in(max(index - 2, 0)),
+        "initial": INITIAL,
+        "average": averaged_before(index),
+    }
     return choices[config.bootstrap.sample_from]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import datasets
 import numpy as np
@@ -13,15 +14,20 @@ import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.config import BootstrapConfig
+from seralign.data.table import PROMPT_SCHEMA, example_ids, response_lengths, to_example
+from seralign.data.templates import decode
 from seralign.evaluation.metrics import distinct_n
 from seralign.pipeline.forecast.foreseen import Foreseen, sampled
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import FORWARD, sampling_keys
 from seralign.pipeline.lineage import Round
+from seralign.pipeline.rows import demonstrations
 from seralign.pipeline.selecting import LOOKED_AT
 from seralign.pipeline.stage import Context
 from seralign.pipeline.trust import margins_trusted, trust_inputs
+from seralign.records import Example
 from seralign.rewards.pairing import draw_prompts
+from seralign.rewards.self_play import Segment, asked_prompt, before_segment, segment_of
 from seralign.runs.figures import SampleFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import CANDIDATES, SAMPLE, round_stage
@@ -47,6 +53,8 @@ class Sample:
         loop, policy = context.loop, context.policy(str(self.round.sample_from))
         inputs = {"data": context.reviewed.digest, "policy": policy.digest} | loop.tokenizer_inputs
         drawing = ("bootstrap.prompts", "bootstrap.samples", *sampling_keys("bootstrap"), "seed")
+        # Only demonstrations are another set of prompts.
+        drawing += ("bootstrap.method",) if bootstrap_config(context).demonstrated else ()
         return inputs | loop.settings(*FORWARD, "scoring.dtype", *drawing) | trust_inputs(context, self.round)
 
     def work(self, context: Context, folder: Path) -> SampleFigures:
@@ -95,8 +103,40 @@ def bootstrap_config(context: Context) -> BootstrapConfig:
 
 
 def round_prompts(context: Context, index: int) -> datasets.Dataset:
-    """The prompts of a round; every round draws again."""
-    return draw_prompts(context.tables.prompts, bootstrap_config(context).prompts, context.loop.seed("prompts", index))
+    """The prompts of a round; every round draws again. With SPIN and SAPO, each has the id of its demonstration."""
+    config = bootstrap_config(context)
+    if not config.demonstrated:
+        return draw_prompts(context.tables.prompts, config.prompts, context.loop.seed("prompts", index))
+    shown = _examples(round_demonstrations(context, index))
+    if config.method == "spin":
+        asked = map(asked_prompt, shown)
+    else:
+        segments, tokenizer = round_segments(context, index), context.loop.tokenizer
+        asked = (
+            before_segment(each, segments[each.example_id], lambda ids: decode(tokenizer, list(ids))) for each in shown
+        )
+    rows = [{name: getattr(prompt, name) for name in PROMPT_SCHEMA.names} for prompt in asked]
+    return datasets.Dataset(pa.Table.from_pylist(rows, PROMPT_SCHEMA), fingerprint=f"prompts of round {index}")
+
+
+def round_demonstrations(context: Context, index: int) -> datasets.Dataset:
+    """The demonstrations of a round of SPIN or SAPO, drawn again in every round; without those of no token but the
+    end."""
+    found = demonstrations(context.tables)
+    usable = np.flatnonzero(response_lengths(found, 0) > 1)
+    drawn = found.select(usable.tolist()) if len(usable) < len(found) else found
+    return draw_prompts(drawn, bootstrap_config(context).prompts, context.loop.seed("prompts", index))
+
+
+def round_segments(context: Context, index: int) -> dict[str, Segment]:
+    """The segments of a round's demonstrations that SAPO samples again, by ``example_id``."""
+    shown = round_demonstrations(context, index)
+    limit, seed = bootstrap_config(context).sampling.limit, context.loop.seed("segments", index)
+    found = {
+        name: segment_of(tokens, limit, seed, name)
+        for name, tokens in zip(example_ids(shown), response_lengths(shown, 0).tolist(), strict=True)
+    }
+    return {name: segment for name, segment in found.items() if segment is not None}
 
 
 def foreseen_candidates(forecast: Forecast, index: int) -> Foreseen:
@@ -105,6 +145,11 @@ def foreseen_candidates(forecast: Forecast, index: int) -> Foreseen:
     length = forecast.lengths.within(config.sampling.limit).mean
     prompts = round_prompts(forecast.context, index)
     return sampled(round_stage(index, SAMPLE), prompts, config.samples, length)
+
+
+def _examples(table: datasets.Dataset) -> Iterator[Example]:
+    for row in table:
+        yield to_example(cast(dict[str, Any], row))
 
 
 def _first_answers(candidates: pa.Table) -> list[list[int]]:

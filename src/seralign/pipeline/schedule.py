@@ -2,7 +2,8 @@
 
 The opening stages complete the configuration and read the data. Round 1 trains on all pairs, whose labels copies of the
 policy may have corrected. Each later round scores the pairs under the last policies, selects those with a large margin,
-makes new pairs of sampled answers, and trains on both.
+makes new pairs of sampled answers, and trains on both. With another ``bootstrap.method``, every round trains on newly
+made pairs alone: online DPO, SPIN, SAPO (docs/self_play.md).
 
 ``seralign train`` carries all stages out. ``seralign plan`` carries out the opening ones in a temporary folder, since
 what they find decides what the later ones do, and adds up the costs of all of them.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seralign.config import RunConfig
+from seralign.pipeline.averaging import Average
 from seralign.pipeline.base import MergeAdapter
 from seralign.pipeline.bootstrapping import Bootstrap
 from seralign.pipeline.composing import Compose, ComposedPairs
@@ -24,12 +26,14 @@ from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, Round,
 from seralign.pipeline.policies import Policies
 from seralign.pipeline.precision import Precision
 from seralign.pipeline.reading import Data
+from seralign.pipeline.replaying import GeneratedPairs, Replay
 from seralign.pipeline.result import Result
 from seralign.pipeline.rlhf import RewardTraining
-from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs
+from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs, Rows
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.scoring import Score
 from seralign.pipeline.selecting import Select
+from seralign.pipeline.self_play import SelfPlay
 from seralign.pipeline.stage import Context, OpeningStage, Stage
 from seralign.pipeline.start import Start
 from seralign.pipeline.tokens import Tokens
@@ -79,14 +83,22 @@ def _later(config: RunConfig) -> Iterator[Stage[Context]]:
 
 
 def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
-    if this.is_reviewed:
+    rows: Rows = FirstPairs()
+    if this.averages:
+        yield Average(this)
+    if this.generates_all:
+        yield Sample(this)
+        yield SelfPlay(this) if config.demonstrated else Bootstrap(this)
+        yield Replay(this)
+        rows = GeneratedPairs(this)
+    elif this.is_reviewed:
         yield Score(this)
         yield Select(this)
         if this.sample_from is not None:
             yield Sample(this)
             yield Bootstrap(this)
         yield Compose(this)
-    rows = ComposedPairs(this) if this.is_reviewed else FirstPairs()
+        rows = ComposedPairs(this)
     if config.rlhf is not None:
         yield RewardTraining(training(this.policy), this.start, this.reference)
     else:

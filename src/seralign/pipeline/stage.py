@@ -18,10 +18,10 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.saved import on_merged, trained_source
 from seralign.records import content_id
 from seralign.runs import Run, StageRecord
-from seralign.runs.figures import BaseFigures, TrainFigures
+from seralign.runs.figures import AverageFigures, BaseFigures, TrainFigures
 from seralign.runs.files import read_table
+from seralign.runs.layout import AVERAGE, CROSSFIT, PAIRS, POLICY, REVIEW, part_of, round_of
 from seralign.runs.layout import BASE as BASE_STAGE
-from seralign.runs.layout import CROSSFIT, PAIRS, POLICY, REVIEW, round_of
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
@@ -135,6 +135,9 @@ class Context:
             return self.given_reference or replace(self.policy(INITIAL), name="reference")
         if role == BASELINE:
             return self._trained(role, self.loop.objective.name)
+        if part_of(role) == AVERAGE:
+            source = trained_source(self.run.root / role / POLICY, self.base.source)
+            return Policy(f"average before round {round_of(role)}", source, self._average(role).digest, role)
         if (index := round_of(role)) is not None:
             return self._trained(role, f"round {index}")
         return self._trained(role, f"copy {role.rpartition('-')[2]}")
@@ -148,6 +151,9 @@ class Context:
         config = on_merged(self.opened.config, self.run)
         source, digest = PolicySource(str(config.policy.model)), self.run.figures(BASE_STAGE, BaseFigures).digest
         return replace(self.opened, config=config), replace(self.given_base, source=source, digest=digest)
+
+    def _average(self, stage: str) -> AverageFigures:
+        return self.run.figures(stage, AverageFigures)
 
     def _trained(self, role: str, name: str) -> Policy:
         stage = trained_by(role)

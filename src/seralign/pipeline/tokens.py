@@ -17,10 +17,11 @@ from seralign.data.table import example_ids, token_rows
 from seralign.data.table import read_table as read_pairs
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
-from seralign.pipeline.forecast.foreseen import foreseen
+from seralign.pipeline.forecast.foreseen import foreseen, sampled
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import REFERENCE, trained_in
+from seralign.pipeline.sampling import round_prompts
 from seralign.pipeline.stage import Context
 from seralign.policy.logprobs import response_token_logps
 from seralign.progress import bar
@@ -42,8 +43,9 @@ _INCOMPLETE = "\ufffd"
 class Tokens:
     """The stage that stores log-ratios log pi - log pi_ref of each token of the responses of some examples, in nats.
 
-    It uses ``evaluation.token_pairs`` pairs, up to half of them generated in the round. The log-ratios add up to those
-    of the responses. Only one process computes, since it is little work compared with scoring all pairs.
+    It uses ``evaluation.token_pairs`` pairs, up to half of them generated in the round; all of them if the round trains
+    on no others. The log-ratios add up to those of the responses. Only one process computes, since it is little work
+    compared with scoring all pairs.
     """
 
     index: int
@@ -79,9 +81,15 @@ class Tokens:
 
         Assumes that the reference has scored none of them in an earlier round.
         """
-        loop = forecast.loop
-        count = min(loop.config.evaluation.token_pairs, len(forecast.pairs))
-        both = foreseen(forecast.pairs.select(range(count)))
+        loop, config = forecast.loop, forecast.config
+        if config.bootstrap is not None and config.generates_all:
+            prompts = round_prompts(forecast.context, self.index)
+            count = min(config.evaluation.token_pairs, len(prompts))
+            length = forecast.lengths.within(config.bootstrap.sampling.limit).mean
+            both = sampled(self.name, prompts.select(range(count)), 2, length)
+        else:
+            count = min(config.evaluation.token_pairs, len(forecast.pairs))
+            both = foreseen(forecast.pairs.select(range(count)))
         packs = plan_scoring(both.as_responses(), loop.config.scoring.tokens_per_pack, loop.packed_length)
         passes = forecast.passes(both, packs)
         return StageWork(self.name, count, "pairs", passes=(passes, passes), loads=2)
@@ -93,6 +101,8 @@ def chosen_pairs(loop: Loop, index: int, pairs: datasets.Dataset, count: int) ->
     tables = []
     if loop.run.exists(bootstrapped):
         made = read_pairs(loop.run.path(bootstrapped, GENERATED))
+        if loop.config.generates_all:
+            return made.select(spread(_margins(loop, bootstrapped), count).tolist())
         tables.append(made.select(spread(_margins(loop, bootstrapped), count // 2).tolist()))
         count -= len(tables[0])
     margins = _margins(loop, selected) if loop.run.exists(selected) else np.zeros(len(pairs))

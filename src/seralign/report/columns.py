@@ -94,7 +94,7 @@ def _mixed(entry: RoundFigures) -> str:
 
 def _kept(entry: RoundFigures) -> str:
     if entry.select is None:
-        return ABSENT if entry.train is None else "all"
+        return ABSENT if entry.train is None or entry.bootstrap is not None else "all"
     return f"{entry.select.kept:,} of {entry.select.pairs:,}"
 
 

@@ -50,7 +50,7 @@ def run_contents(run: Run, limit: int = 100_000) -> RunContents:
     """
     figures = run_figures(run)
     # A run on demonstrations alone has no pairs to show.
-    has_pairs = figures.data is None or "pairs" in figures.data.sources
+    has_pairs = figures.data is None or "pairs" in figures.data.sources or figures.generates_all
     pairs, total = read_pairs(run, round_numbers(run), limit) if has_pairs else (None, 0)
     return RunContents(
         name=run.root.resolve().name,

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seralign.report.pairs import sample_pairs
+from seralign.report.pairs import first_round, sample_pairs
 from seralign.report.reviews import by_round
 from seralign.report.template_ends import template_ends
 from seralign.runs.examples import carried_columns
@@ -142,7 +142,8 @@ def _figures(pairs: pa.Table) -> dict[str, np.ndarray]:
     found = {f"{side}_length": _numbers(pairs[f"{side}_length"], np.uint32) for side in _SIDES}
     found |= {name: _numbers(pairs[name], np.float32) for name in ("p", "disagreement")}
     margins = by_round(pairs["margins"], float("nan"))
-    return found | {f"margin_{index}": _numbers(margin, np.float32) for index, margin in enumerate(margins, 2)}
+    numbered = enumerate(margins, first_round(pairs))
+    return found | {f"margin_{index}": _numbers(margin, np.float32) for index, margin in numbered}
 
 
 def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
@@ -151,7 +152,7 @@ def _words(pairs: pa.Table, tokens_round: np.ndarray) -> tuple[dict[str, np.ndar
     reasons = [reason.dictionary_encode() for reason in by_round(pairs["kept"], "")]
     said = list(dict.fromkeys(name for reason in reasons for name in reason.dictionary.to_pylist() if name))
     found = {"origin": origins.indices.to_numpy().astype(np.uint8), "tokens_round": tokens_round.astype(np.uint8)}
-    for index, reason in enumerate(reasons, 2):
+    for index, reason in enumerate(reasons, first_round(pairs)):
         codes = [said.index(name) if name else _NO_REASON for name in reason.dictionary.to_pylist()]
         found[f"kept_{index}"] = np.array(codes, np.uint8)[reason.indices.to_numpy()]
     return found, {"origins": origins.dictionary.to_pylist(), "reasons": said}

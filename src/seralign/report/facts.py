@@ -6,6 +6,7 @@ from typing import Any
 
 from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
+from seralign.report import made_pairs
 from seralign.report.contents import RunContents
 from seralign.report.notes import last_stage
 from seralign.report.record import RunFigures
@@ -14,30 +15,29 @@ from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import BaseFigures, CrossfitFigures
 from seralign.tables import number, percent
 
-_SAMPLED_FROM = {
-    "initial": "the starting policy",
-    "policy": "the last policy",
-    "previous": "the policy before the last",
-}
-
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     """The sections of the description by name, each with one line or more."""
     figures, config = run.figures, run.config
-    found = [("Data", data_lines(figures) if figures.supervised else _data(figures.data))]
+    found = [("Data", _data_lines(figures))]
     if figures.crossfit is not None:
         found.append(("Before round 1", crossfit_lines(figures.crossfit)))
     found.append(("Policy", [_policy(config)]))
     if figures.base is not None:
         found.append(("Base", [merged_line(figures.base)]))
     if (reference := figures.reference) is not None and not figures.supervised:
-        update = config["reference"]["update"]
-        moved = "; replaced by the previous round's policy each round" if update == "each_round" else ""
+        moved = f"; {moves}" if (moves := reference_moves(config)) else ""
         found.append(("Reference", [f"{reference.source}{moved}", f"weights {reference.digest[:16]}"]))
     found.append(("Objective", [described(config["objective"])]))
     found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
     return found
+
+
+def _data_lines(figures: RunFigures) -> list[str]:
+    if figures.supervised:
+        return data_lines(figures)
+    return made_pairs.data_lines(figures) if figures.generates_all else _data(figures.data)
 
 
 def _policy(config: dict[str, Any]) -> str:
@@ -104,12 +104,22 @@ def _training(config: dict[str, Any]) -> list[str]:
             else f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'}"
         )
     ]
-    return lines + (round_lines(config) if config["rounds"] > 1 else [])
+    generates_all = bool(config["bootstrap"]) and config["bootstrap"]["method"] != "sera"
+    return lines + (round_lines(config) if config["rounds"] > 1 or generates_all else [])
+
+
+def reference_moves(config: dict[str, Any]) -> str:
+    """What replaces the reference in each round; empty if nothing does."""
+    update = config["reference"]["update"]
+    by = {"each_round": "the previous round's policy", "average": "the moving average of the policies"}.get(update)
+    return "" if by is None else f"replaced by {by} each round"
 
 
 def round_lines(config: dict[str, Any]) -> list[str]:
     """The training data of later rounds, in lines: the recipe, offline pairs, generated pairs."""
     name, scoring, bootstrap = recipe_name(config), config["scoring"], config["bootstrap"]
+    if bootstrap and bootstrap["method"] != "sera":
+        return made_pairs.round_lines(config)
     plain = "" if scoring["length_correction"] == "none" else ", corrected for length"
     ensemble = f"margins with ensemble weight {scoring['ensemble_weight']:g}"
     lines = [
@@ -119,7 +129,7 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     if not bootstrap:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
-    answers = f"{bootstrap['samples']} answers a prompt by {_SAMPLED_FROM[bootstrap['sample_from']]}"
+    answers = f"{bootstrap['samples']} answers a prompt by {made_pairs.SAMPLED_FROM[bootstrap['sample_from']]}"
     rule, temperature = _rule(bootstrap["selection"]), bootstrap["temperature"]
     made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
     return [*lines, made]

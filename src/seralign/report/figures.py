@@ -93,6 +93,7 @@ def run_figures(run: Run, win_rates: Mapping[str, Mapping[str, Interval]] | None
     figures = RunFigures(
         run=str(run.root),
         objective=objective,
+        method=(config["bootstrap"] or {}).get("method", "sera"),
         data=of(DATA, DataFigures),
         crossfit=of(CROSSFIT, CrossfitFigures),
         base=of(BASE, BaseFigures),

@@ -32,6 +32,8 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
         yield "No round has been trained yet."
     elif figures.supervised:
         yield "The objective is sft: no pairs are ranked, so there are no margins and no rewards."
+    elif figures.generates_all:
+        yield "All pairs were made by the rounds: no offline pairs were selected or trained on."
     elif config["rounds"] == 1:
         yield "One round: no pairs were reviewed, selected or generated."
     elif config["bootstrap"] is None:

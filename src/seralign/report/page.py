@@ -218,6 +218,8 @@ def _explorer(run: RunContents, pairs: pa.Table, most: int, folder: Path) -> dic
 def _first_all(figures: RunFigures) -> bool:
     """Whether round 1 trained on all offline pairs, as opposed to demonstrations or reviewed pairs."""
     trained = next((entry.train for entry in figures.rounds if entry.index == 1), None)
+    if figures.generates_all:
+        return False
     return trained is not None and figures.data is not None and trained.pairs == figures.data.pairs
 
 

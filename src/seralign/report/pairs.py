@@ -39,6 +39,9 @@ DROPPED = "dropped by the review before round 1"
 # What the round would train on, where it has not been trained (yet).
 SELECTED = "selected"
 
+# Key of the table's metadata.
+_FIRST_ROUND = b"first_round"
+
 _TOKEN_COLUMNS = {
     "chosen_tokens": pa.list_(pa.string()),
     "rejected_tokens": pa.list_(pa.string()),
@@ -58,9 +61,9 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
       ``prompt``, ``chosen``, ``rejected``;
     - ``chosen_length``, ``rejected_length``: tokens;
     - ``carried.NAME``: values of the columns that ``data.keep_columns`` names, as text; null where there is none;
-    - ``margins``, ``kept``: lists, one entry for each of rounds 2, 3, ...: the ensembled margin in nats, and ``kept``
-      (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out, which
-      may be the review before round 1; null where the pair was not there to be chosen;
+    - ``margins``, ``kept``: lists, one entry for each round from ``first_round`` on: the ensembled margin in nats, and
+      ``kept`` (the round trained on the pair), ``selected`` (it has not been trained yet) or why it left the pair out,
+      which may be the review before round 1; null where the pair was not there to be chosen;
     - ``disagreement``: |h1 - h2| of the two policies of the ensemble in the last round that had both;
     - ``tokens_round``: the round whose policy the token columns are of; null for most pairs;
     - ``chosen_tokens``, ``rejected_tokens``: text of each token, the end token too; ``chosen_ratios``,
@@ -84,9 +87,15 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
     at = pc.index_in(ids, value_set=tokens["example_id"])  # pyright: ignore
     for name in _TOKEN_COLUMNS:
         table = table.append_column(name, tokens[name].take(at))
-    for name, column in _reviews(run, range(2, max(rounds, default=1) + 1), ids).items():
+    first = 1 if _has(run, 1, BOOTSTRAP) else 2
+    for name, column in _reviews(run, range(first, max(rounds, default=1) + 1), ids).items():
         table = table.append_column(name, column)
-    return table, total
+    return table.replace_schema_metadata({_FIRST_ROUND: str(first)}), total
+
+
+def first_round(table: pa.Table) -> int:
+    """The first round that selected pairs: 2, or 1 if the rounds make all of their pairs."""
+    return int((table.schema.metadata or {}).get(_FIRST_ROUND, b"2"))
 
 
 def sample_pairs(table: pa.Table, count: int) -> pa.Table:

@@ -148,6 +148,7 @@ class RunFigures:
     Args:
         run: The run's folder.
         objective: Its name, such as ``dpo``.
+        method: ``bootstrap.method``; ``sera`` without the section.
         data: Of the data.
         crossfit: Of the review before round 1.
         base: Of merging an adapter into the model.
@@ -166,6 +167,7 @@ class RunFigures:
 
     run: str
     objective: str
+    method: str = "sera"
     data: DataFigures | None = None
     crossfit: CrossfitFigures | None = None
     base: BaseFigures | None = None
@@ -190,6 +192,11 @@ class RunFigures:
     def supervised(self) -> bool:
         """Whether the objective is that of supervised fine-tuning, which ranks no pairs."""
         return self.objective == "sft"
+
+    @property
+    def generates_all(self) -> bool:
+        """Whether every round trains on newly made pairs alone (``bootstrap.method``)."""
+        return self.method != "sera"
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seralign.report.contents import RunContents
-from seralign.report.pairs import SELECTED
+from seralign.report.pairs import SELECTED, first_round
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Review:
 
 
 def reviews(contents: RunContents) -> list[Review]:
-    """The pairs of each round from 2 on; rounds that scored none are left out."""
+    """The pairs of each round that selected some; rounds that scored none are left out."""
     pairs = contents.pairs
     if pairs is None or len(pairs) == 0:
         return []
@@ -45,7 +45,7 @@ def reviews(contents: RunContents) -> list[Review]:
     generated = pc.not_equal(pairs["origin"], "offline").to_numpy()  # pyright: ignore
     found = []
     margins, reasons = by_round(pairs["margins"], float("nan")), by_round(pairs["kept"], "")
-    for index, (scored, reason) in enumerate(zip(margins, reasons, strict=True), 2):
+    for index, (scored, reason) in enumerate(zip(margins, reasons, strict=True), first_round(pairs)):
         margin = scored.to_numpy(zero_copy_only=False).astype(np.float64)
         trained = pc.equal(reason, "kept").to_numpy(zero_copy_only=False)  # pyright: ignore
         selected = pc.equal(reason, SELECTED).to_numpy(zero_copy_only=False)  # pyright: ignore

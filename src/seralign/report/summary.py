@@ -25,6 +25,7 @@ from seralign.report.columns import (
     score,
 )
 from seralign.report.contents import RunContents
+from seralign.report.made_pairs import made_from
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures
 from seralign.report.supervised import demonstrations, dropped, heldout_loss
 from seralign.runs.data_figures import DataFigures
@@ -57,6 +58,8 @@ def headline(run: RunContents) -> str:
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
     data = figures.data
     pairs = ", no data read yet" if data is None else f" on {_trained_on(figures, data):,} preference pairs"
+    if figures.generates_all and data is not None:
+        pairs = f" on newly made pairs ({figures.method})"
     return f"{figures.objective.upper()}{pairs}, {rounds}; {result}."
 
 
@@ -120,6 +123,9 @@ def _data_tile(figures: RunFigures, data: DataFigures) -> Tile:
     held = f"{data.heldout:,} held out"
     if figures.supervised and (count := demonstrations(figures)) is not None:
         return Tile("Demonstrations trained on", f"{count:,}", f"{dropped(data):,} dropped, {held}")
+    if figures.generates_all and (made := made_from(figures)) is not None:
+        name, source = made
+        return Tile(name.capitalize(), f"{source.kept:,}", f"{sum(source.dropped.values()):,} dropped, {held}")
     own = _trained_on(figures, data)
     out = sum(data.sources["pairs"].dropped.values()) + data.pairs - own
     return Tile("Pairs to train on", f"{own:,}", f"{out:,} dropped, {held}")

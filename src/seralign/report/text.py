@@ -10,6 +10,7 @@ from rich.text import Text
 
 from seralign.report.columns import ACCURACY, LOSS_COLUMNS, LOSSES, REVIEW_COLUMNS, ROUND_COLUMNS, policy_columns
 from seralign.report.facts import crossfit_lines, merged_line
+from seralign.report.made_pairs import made_from
 from seralign.report.record import RunFigures, RunWarning
 from seralign.tables import Table, counted, markdown, table, terminal, without_empty
 
@@ -85,6 +86,10 @@ def _data(figures: RunFigures) -> str:
     data = figures.data
     if data is None:
         return "no data read yet"
+    if figures.generates_all and (made := made_from(figures)) is not None:
+        name, source = made
+        dropped = counted(source.dropped) or "none"
+        return f"{source.kept} {name}, of which rounds make pairs; {data.heldout} pairs held out; dropped {dropped}"
     name = "pairs" if "pairs" in data.sources else "demonstrations"
     source = data.sources[name]
     what = source.what if name == "pairs" else name

@@ -12,6 +12,11 @@ from seralign.tables import number, percent
 
 RULES: list[Rule] = []
 
+_DEMONSTRATED = (
+    "The policy learns the length of the demonstrations. If length is no quality, try simpo or dpo_norm, whose rewards "
+    "are means over tokens, or give other demonstrations."
+)
+
 
 @warning(
     RULES,
@@ -46,7 +51,9 @@ def _generated_length(run: Watched) -> Iterator[Found]:
         if sampled is None or abs(by) > least * sampled.length:
             kind, part = ("longer", share) if share > 0.5 else ("shorter", 1 - share)
             text = f"In {percent(part)} of the selected generated pairs of {entry.name}, the {kind} answer is chosen, "
-            yield Found(entry.name, part, limit, f"{text}by {number(abs(by), 1)} tokens on average.")
+            # Nothing ranks a demonstration and a sampled response, so no reward can be corrected.
+            advice = "" if not run.figures.generates_all or run.figures.method == "online" else _DEMONSTRATED
+            yield Found(entry.name, part, limit, f"{text}by {number(abs(by), 1)} tokens on average.", advice)
 
 
 @warning(

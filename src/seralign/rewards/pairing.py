@@ -96,6 +96,15 @@ def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple
     return found, left_out
 
 
+def unranked(usable: Mapping[str, Sequence[int]]) -> tuple[list[Contrast], Counter[str]]:
+    """The first two responses to each prompt in the order of their index, for a judge to compare; the margin is 0.
+
+    Args:
+        usable: The responses that can form pairs, from ``usable_responses``.
+    """
+    return [Contrast(prompt_id, (rows[0], rows[1]), Pair(), 0.0) for prompt_id, rows in usable.items()], Counter()
+
+
 def matched_contrasts(
     usable: Mapping[str, Sequence[int]], rewards: np.ndarray, lengths: np.ndarray, band: float
 ) -> tuple[list[Contrast], Counter[str]]:
@@ -145,7 +154,7 @@ def judged_contrasts(
             made.append(replace(contrast, preference=Pair(p)))
         else:
             turned = contrast.rows[::-1]
-            made.append(replace(contrast, rows=turned, preference=Pair(1.0 - p), margin=-contrast.margin))
+            made.append(replace(contrast, rows=turned, preference=Pair(1.0 - p), margin=0.0 - contrast.margin))
     return made, left_out
 
 

@@ -52,6 +52,14 @@ class BaseFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class AverageFigures:
+    """Of ``average``: the moving average of the policies before a round, and the weight of the earlier ones in it."""
+
+    digest: str
+    decay: float
+
+
+@dataclass(frozen=True, slots=True)
 class NamedPolicy:
     """A policy's name, where it is, and the digest of its weights.
 

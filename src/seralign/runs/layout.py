@@ -34,6 +34,7 @@ CROSSFIT = "crossfit/review"
 RESULT = "result"
 
 # Parts of a round, in order; the starting policy has an evaluation, the baseline a training and an evaluation.
+AVERAGE = "average"
 SCORE = "score"
 SELECT = "select"
 SAMPLE = "sample"
@@ -43,7 +44,7 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 TOKENS = "tokens"
 DECIDE = "decide"
-ROUND_PARTS = (SCORE, SELECT, SAMPLE, BOOTSTRAP, COMPOSE, TRAIN, EVALUATE, TOKENS, DECIDE)
+ROUND_PARTS = (AVERAGE, SCORE, SELECT, SAMPLE, BOOTSTRAP, COMPOSE, TRAIN, EVALUATE, TOKENS, DECIDE)
 
 # Owners of a training or evaluation: the first part of a stage's name.
 INITIAL = "initial"

@@ -136,7 +136,7 @@ class Bench:
         """The section whose sampling is measured: the first that samples in this process; None where none does."""
         config, tables = self.loop.config, self.tables
         sections: list[tuple[BootstrapConfig | EvaluationConfig, int]] = []
-        if config.rounds > 1 and config.bootstrap is not None:
+        if config.bootstrap is not None and config.bootstraps:
             sections.append((config.bootstrap, len(tables.prompts)))
         if config.evaluation.prompts:
             sections.append((config.evaluation, len(tables.heldout_prompts)))

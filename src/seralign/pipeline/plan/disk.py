@@ -12,6 +12,7 @@ from seralign.config import RunConfig
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.plan.estimate import Measured
 from seralign.runs import Run
+from seralign.runs.layout import AVERAGE, part_of
 from seralign.training.arguments import nominal_arguments
 
 # Of a row of the log-probability cache, with what SQLite adds: the policy's name of 100 characters, key, value, seal.
@@ -40,6 +41,7 @@ def needed_disk(run: Run, config: RunConfig, work: Sequence[StageWork], measured
     trainings = [stage.steps for stage in work if stage.steps is not None]
     policy = max((measured.steps[steps.section].saved_bytes for steps in trainings), default=0)
     policies = sum(measured.steps[steps.section].saved_bytes for steps in trainings)
+    policies += policy * sum(part_of(stage.name) == AVERAGE for stage in work)
     checkpoint = checkpoints = 0
     for steps in trainings:
         costs, settings = measured.steps[steps.section], config.sft if steps.section == "sft" else config.training

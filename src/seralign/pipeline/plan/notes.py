@@ -41,7 +41,7 @@ def notes(
     found = []
     if any(stage.sampling is not None for stage in work):
         limits = {"evaluation": config.answer_tokens}
-        if config.rounds > 1 and config.bootstrap is not None:
+        if config.bootstrap is not None and config.bootstraps:
             limits["bootstrap"] = config.bootstrap.sampling.limit
         guesses = ", ".join(
             f"{guess.within(limit).mean} tokens in {section} ({section}.max_new_tokens: {limit})"

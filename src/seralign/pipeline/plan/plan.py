@@ -27,8 +27,9 @@ from seralign.pipeline.plan.estimate import MARGIN, Misfit, StageEstimate, estim
 from seralign.pipeline.plan.notes import measuring_notes, notes
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
 from seralign.pipeline.plan.sizes import Budget
-from seralign.pipeline.plan.stand_ins import measurable
+from seralign.pipeline.plan.stand_ins import measurable, sampled_limit
 from seralign.pipeline.plan.workload import workload
+from seralign.pipeline.rows import demonstrations
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
 from seralign.policy.load import DTYPES
@@ -167,10 +168,9 @@ def _planned(context: Context, done: dict[str, StageRecord], memory: int | None,
 
 
 def _lengths(config: RunConfig, tables: Tables) -> Lengths:
-    if not len(tables.pairs):
-        assert config.rlhf is not None
-        return Lengths(config.rlhf.limit, config.rlhf.limit)
-    chosen = response_lengths(tables.pairs, 0)
+    if not len(tables.pairs) and not config.demonstrated:
+        return Lengths(sampled_limit(config), sampled_limit(config))
+    chosen = response_lengths(tables.pairs if len(tables.pairs) else demonstrations(tables), 0)
     return Lengths(max(1, math.ceil(chosen.mean())), int(chosen.max()))
 
 

@@ -96,7 +96,8 @@ def _combined(
     shown: Lengths | None,
     given: dict[str, int],
 ) -> DataSizes:
-    first = pairs or shown
+    # Rounds that make all of their pairs need prompts or demonstrations alone.
+    first = pairs or shown or prompts
     assert first is not None
     limit = data.max_prompt_length or 3 * data.max_length // 4
     prompt = min(given.get("prompt_tokens", first.prompt), limit)

@@ -18,6 +18,7 @@ from seralign.pipeline.crossfit import Crossfit, OtherFolds
 from seralign.pipeline.evaluating import Evaluation
 from seralign.pipeline.lineage import INITIAL, REFERENCE
 from seralign.pipeline.projection.data import DataSizes
+from seralign.pipeline.replaying import GeneratedPairs
 from seralign.pipeline.rows import AllPairs, Demonstrations
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.schedule import later
@@ -139,7 +140,8 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             longest, answers = data.prompt_tokens + response, bootstrap.samples * response
             yield Part(stage.name, "rescoring", Passes(rows, tokens, longest, answers, budget))
         case Tokens():
-            rows = 2 * min(config.evaluation.token_pairs, _reviewed(config, data))
+            there = _prompts(config, data) if config.generates_all else _reviewed(config, data)
+            rows = 2 * min(config.evaluation.token_pairs, there)
             yield Part(stage.name, "evaluation", _pairs(data, rows, config.scoring.tokens_per_pack))
         case _:
             return
@@ -212,6 +214,8 @@ def _rows(rows: Any, config: RunConfig, data: DataSizes) -> int:
             return round(data.pairs * (1 - 1 / config.crossfit.folds))
         case ComposedPairs():
             return sum(_mix(rows, config, data))
+        case GeneratedPairs():
+            return _generated(rows.round.index, config, data)
         case AllPairs():
             return data.pairs
         case _:
@@ -227,6 +231,14 @@ def _mix(rows: ComposedPairs, config: RunConfig, data: DataSizes) -> tuple[int, 
     return mix(kept, made, total, config.bootstrap.share(rows.round.index))
 
 
+def _generated(index: int, config: RunConfig, data: DataSizes) -> int:
+    """Pairs that a round without offline pairs trains on at most."""
+    bootstrap = config.bootstrap
+    assert bootstrap is not None
+    made = _kept(bootstrap.selection, _prompts(config, data) * (bootstrap.samples if bootstrap.demonstrated else 1))
+    return made * (1 if bootstrap.method == "sapo" else min(index, bootstrap.replay + 1))
+
+
 def _kept(rule: SelectionConfig, count: int) -> int:
     whole = rule.rule in ("all", "threshold")
     return count if whole else max(1, math.floor(rule.fraction * count + 0.5))
@@ -239,8 +251,8 @@ def _reviewed(config: RunConfig, data: DataSizes) -> int:
 
 def _prompts(config: RunConfig, data: DataSizes) -> int:
     assert config.bootstrap is not None
-    wanted = config.bootstrap.prompts
-    return data.prompts if wanted is None else min(wanted, data.prompts)
+    wanted, there = config.bootstrap.prompts, data.demonstrations if config.demonstrated else data.prompts
+    return there if wanted is None else min(wanted, there)
 
 
 def _epochs(settings: TrainingConfig) -> float:

@@ -84,7 +84,7 @@ async function unpack(run) {
       return views.get(round);
     },
     reason(row, round) {
-      if (round === 1) return "kept";
+      if (round === 1 && !columns.kept_1) return "kept";
       // What no round had, a review before them took out: every round says so.
       const code = columns[`kept_${round || header.rounds[0]}`]?.[row] ?? 255;
       return code === 255 ? null : header.reasons[code];
