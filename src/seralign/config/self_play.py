@@ -75,8 +75,8 @@ def _check_online(config: RunConfig, bootstrap: BootstrapConfig) -> None:
     if bootstrap.labels == "reward":
         raise ConfigError(
             "bootstrap.labels: reward has nothing to rank the responses of round 1 by: the starting policy is its own "
-            "reference, so all its implicit rewards are 0; set scoring.reward: model, bootstrap.labels: judge or queue, "
-            "or reference.model"
+            "reference, so all its implicit rewards are 0; set scoring.reward: model, bootstrap.labels: judge or "
+            "queue, or reference.model"
         )
     if bootstrap.samples != 2:
         raise ConfigError(

@@ -11,10 +11,10 @@ from seralign.config import BootstrapConfig
 from seralign.pipeline.context import Policy
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round, averaged_before, trained_in
-from seralign.pipeline.prepare import trained_source
 from seralign.pipeline.stage import Context
 from seralign.policy.averaging import write_average
 from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.saved import trained_source
 from seralign.runs.figures import AverageFigures
 from seralign.runs.layout import AVERAGE, POLICY, round_stage
 
