@@ -98,7 +98,7 @@ def sapo_pairs(
     out: Counter[str],
 ) -> Iterator[Example]:
     """A pair for each sampled segment: the demonstration is chosen, the same text with this segment rejected
-    (2405.20830, section 3).
+    (2405.20830).
 
     Args:
         round_index: The round.
