@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from seralign.checks import fraction, positive, require
-from seralign.config.rounds import BootstrapConfig, SelectionConfig
+from seralign.config.bootstrap import BootstrapConfig
+from seralign.config.rounds import SelectionConfig
 from seralign.config.sampling import MAX_NEW_TOKENS
 from seralign.config.secrets import refuse_secrets
 from seralign.errors import ConfigError

@@ -220,6 +220,8 @@ class RunConfig:
     @property
     def has_pairs(self) -> bool:
         """Whether there are preferences: a supervised run can do without, and so can one that maximises a reward."""
+        if self.generates_all:
+            return True
         return self.data.pairs is not None or (self.world is not None and not self.demonstrations_alone)
 
     @property
