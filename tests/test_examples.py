@@ -24,6 +24,7 @@ from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
 from examples.alpaca_eval import soft_labels
+from examples.linear_alignment.brief import brief
 from examples.real_text import prompts, tone
 from seralign.cli.demo import beside
 from seralign.cli.main import main
@@ -58,7 +59,10 @@ QUICKSTART = ROOT / "src" / "seralign" / "quickstart.yaml"
 SIGNALS = ("classification", "comparison", "format", "parse", "regression")
 LABELS = [ROOT / "examples" / "signals" / f"{name}.yaml" for name in SIGNALS]
 EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
-CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in (*LABELS, EVALUATE))])
+ALIGNED = ROOT / "examples" / "linear_alignment" / "evaluate.yaml"
+_OTHERS = (*LABELS, EVALUATE, ALIGNED)
+CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
+STUDIES = ("active", "candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard", "trust")
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
@@ -85,6 +89,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/gates.yaml",
         "configs/lab/lengths.yaml",
         "configs/lab/lengths_small.yaml",
+        "configs/lab/active.yaml",
         "configs/lab/preferences.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/real_text.yaml",
@@ -100,6 +105,9 @@ def test_every_example_has_a_test() -> None:
         "examples/evaluate/evaluate.yaml",
         "examples/evaluate/sums.py",
         "examples/from_python.py",
+        "examples/linear_alignment/brief.py",
+        "examples/linear_alignment/evaluate.yaml",
+        "examples/linear_alignment/prompts.jsonl",
         "examples/own_data/pairs.jsonl",
         "examples/own_data/run.yaml",
         "examples/server/run.yaml",
@@ -118,9 +126,7 @@ def test_every_example_has_a_test() -> None:
     assert {name for name in found if "__pycache__" not in name} == known
 
 
-@pytest.mark.parametrize(
-    "name", ["candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard", "trust"]
-)
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
@@ -250,6 +256,18 @@ def test_signals_become_pairs_and_a_trained_policy(name: str, tmp_path: Path, mo
     assert digests[0]["initial"]["digest"] != digests[1]["digest"]
     carried = read_stream(out / "data" / "pairs.arrow")["carried.label_source"].to_pylist()
     assert all(one.startswith(f"examples/signals/{name}.jsonl row ") for one in carried)
+
+
+def test_a_policy_is_aligned_to_a_principle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example, with a random model in place of SmolLM2."""
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.chdir(tmp_path)
+    save_text_model(tmp_path / "runs" / "smollm2-model", CHAT_TEMPLATE)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    assert main(["evaluate", str(ALIGNED), "--max_new_tokens", "4", "--prompts.limit", "6"]) == 0
+    figures = json.loads(Path("runs/linear_alignment/results.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in figures["policies"]] == ["plain", "prompted", "step_1", "step_2"]
+    assert brief(["Why?"] * 3, ["Because it is so.", "word " * 13, ""]) == [1.0, 0.0, 0.0]
 
 
 def test_two_files_of_outputs_are_evaluated(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seralign.cli.console import stdout
-from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
+from seralign.cli.policies import PLACES, add_sampling, add_which, aligned, sampling, which_policy
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError, DataError
 from seralign.terminal import printable
@@ -98,7 +98,7 @@ def _talk(given: argparse.Namespace, policy: SavedPolicy, first: SavedPolicy) ->
     from seralign.sampling import params_of
 
     settings = sampling(given, first)
-    reader = load_reader(policy, system=given.system, plain=given.plain)
+    reader = load_reader(policy, system=given.system, plain=given.plain, aligned=aligned(given))
     return _Talk(make_speaker(policy, reader, settings, "evaluation"), params_of(settings, 1))
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from seralign.checks import fraction, not_negative, positive, require
+from seralign.errors import ConfigError
 
 if TYPE_CHECKING:
     from seralign.config import SamplingConfig
+    from seralign.pipeline.aligned import Aligned
     from seralign.policy.saved import SavedPolicy, Which
 
 PLACES = "the folder of a run, a model or an adapter, or the name of a model on the hub"
@@ -37,8 +39,28 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers")
     parser.add_argument("--system", metavar="TEXT", help="a system message, in place of the run's data.system")
     parser.add_argument(
+        "--principle", metavar="TEXT", help="align the answers to this principle as they are sampled (Linear Alignment)"
+    )
+    parser.add_argument("--step", type=float, help="with --principle: the size of the step; default: 2")
+    parser.add_argument(
         "--plain", action="store_true", help="continue prompts as plain text, without the chat template"
     )
+
+
+def aligned(given: argparse.Namespace) -> Aligned | None:
+    """Linear Alignment, if the arguments ask for it."""
+    from seralign.config.linear_alignment import LinearAlignmentConfig
+    from seralign.pipeline.aligned import Aligned
+
+    if given.principle is None:
+        if given.step is not None:
+            raise ConfigError("--step is the step of Linear Alignment; give --principle, too")
+        return None
+    require(bool(given.principle.strip()), "--principle", "a text", given.principle)
+    if given.step is None:
+        return Aligned(LinearAlignmentConfig(given.principle), "--principle")
+    not_negative(given.step, "--step")
+    return Aligned(LinearAlignmentConfig(given.principle, given.step), "--principle")
 
 
 def sampling(given: argparse.Namespace, policy: SavedPolicy) -> SamplingConfig:

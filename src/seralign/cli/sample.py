@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seralign.checks import positive
-from seralign.cli.policies import PLACES, add_sampling, add_which, sampling, which_policy
+from seralign.cli.policies import PLACES, add_sampling, add_which, aligned, sampling, which_policy
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError, StoreError
 
@@ -75,7 +75,7 @@ def _sample(given: argparse.Namespace, folder: Path) -> None:
     if given.batch_size is not None:
         positive(given.batch_size, "--batch_size")
         settings = replace(settings, batch_size=given.batch_size)
-    reader = load_reader(policy, system=given.system, plain=given.plain)
+    reader = load_reader(policy, system=given.system, plain=given.plain, aligned=aligned(given))
     if given.prompts is None:
         asked = [Asked(given.prompt, read(reader, given.prompt, "--prompt"))]
     else:

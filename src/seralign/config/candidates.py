@@ -9,6 +9,7 @@ from typing import Any, Literal
 from seralign.checks import positive, require
 from seralign.config.data import SourceConfig
 from seralign.config.fields import INLINE, keys_below
+from seralign.config.linear_alignment import LinearAlignmentConfig
 from seralign.config.sampling import SamplingConfig
 from seralign.config.sections import check_known, override
 from seralign.config.values import build
@@ -32,6 +33,7 @@ class SampleConfig:
             white space; ``keep``, none. The first one stays.
         unfinished: What to do with responses that were cut at ``max_new_tokens``: ``keep`` or ``drop``.
         rows: What a line has: a ``prompt`` with all its responses, or one ``response``.
+        linear_alignment: A principle that the responses are aligned to as they are sampled (docs/method.md).
         system: A system message that is put before every conversation, in place of the run's.
         plain: Read prompts as plain text to continue, even for a model with a chat template.
     """
@@ -46,6 +48,7 @@ class SampleConfig:
     duplicates: Literal["exact", "spaces", "keep"] = "spaces"
     unfinished: Literal["keep", "drop"] = "keep"
     rows: Literal["prompt", "response"] = "prompt"
+    linear_alignment: LinearAlignmentConfig | None = None
     system: str | None = None
     plain: bool = False
 
@@ -82,10 +85,12 @@ def load_sample_config(path: str | Path, overrides: dict[str, Any] | None = None
     values = read_yaml(Path(path))
     try:
         for key, value in (overrides or {}).items():
-            override(values, key, value, ("prompts",))
+            override(values, key, value, ("prompts", "linear_alignment"))
         check_known(list(keys_below(SampleConfig)), values)
         if isinstance(prompts := values.get("prompts"), dict):
             check_known(list(keys_below(SourceConfig)), prompts, "prompts.")
+        if isinstance(alignment := values.get("linear_alignment"), dict):
+            check_known(list(keys_below(LinearAlignmentConfig)), alignment, "linear_alignment.")
         if values.get("temperatures") is not None and "temperature" in values:
             raise ConfigError("temperature and temperatures exclude each other: set one of them")
         return build(SampleConfig, values)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from seralign.checks import require
 from seralign.config.data import ROLES, SourceConfig
 from seralign.config.fields import INLINE, keys_below
+from seralign.config.linear_alignment import LinearAlignmentConfig
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
 from seralign.config.sections import check_known, override
@@ -31,6 +32,7 @@ class EvaluatedConfig:
         model: The folder of a run, a model or an adapter, or the name of a model on the hub.
         round: Of a run: the policy of this round, ``start`` or ``baseline``. Default: the result.
         rounds: Of a run: ``all`` stands for the policy that the rounds start from and that of each round.
+        linear_alignment: Of a model: a principle that its answers are aligned to as they are sampled (docs/method.md).
         server: An OpenAI-compatible server, which is sent the prompts as messages.
         outputs: A file of outputs: AlpacaEval's ``model_outputs.json``, or a file that ``seralign sample`` writes.
         generator: Of a file with outputs of several models: the model, as ``generator`` or ``model`` in the file.
@@ -39,6 +41,7 @@ class EvaluatedConfig:
     model: str | None = None
     round: int | Literal["start", "baseline"] | None = None
     rounds: Literal["all"] | None = None
+    linear_alignment: LinearAlignmentConfig | None = None
     server: ServerConfig | None = None
     outputs: str | None = None
     generator: str | None = None
@@ -49,6 +52,8 @@ class EvaluatedConfig:
             raise ConfigError(f"model, server and outputs: set one of them, got {' and '.join(given) or 'none'}")
         if self.model is None and (self.round is not None or self.rounds is not None):
             raise ConfigError("round and rounds choose policies of a run; set model to its folder")
+        if self.model is None and self.linear_alignment is not None:
+            raise ConfigError("linear_alignment needs a model that is sampled in this process; set model")
         if self.round is not None and self.rounds is not None:
             raise ConfigError("round and rounds exclude each other: set one of them")
         if self.generator is not None and self.outputs is None:
@@ -182,4 +187,6 @@ def _policy(values: Any, key: str) -> EvaluatedConfig:
     check_known(list(keys_below(EvaluatedConfig)), values, f"{key}.")
     if isinstance(server := values.get("server"), dict):
         check_known(list(keys_below(ServerConfig)), server, f"{key}.server.")
+    if isinstance(alignment := values.get("linear_alignment"), dict):
+        check_known(list(keys_below(LinearAlignmentConfig)), alignment, f"{key}.linear_alignment.")
     return build(EvaluatedConfig, values, key)

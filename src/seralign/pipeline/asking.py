@@ -18,6 +18,7 @@ from seralign.data.sources import load_rows
 from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
+from seralign.pipeline.aligned import Aligned
 from seralign.policy.load import end_tokens, load_model, load_tokenizer
 from seralign.policy.sampling import SamplingParams
 from seralign.policy.saved import SavedPolicy
@@ -55,6 +56,7 @@ class Reader:
         chat: Whether plain text becomes a user message.
         example: A one-line prompt of the run's training data, shown as an example in errors; None for conversations
             and without a run.
+        aligned: Linear Alignment, if answers are sampled with it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -62,6 +64,7 @@ class Reader:
     end_tokens: frozenset[int]
     chat: bool
     example: str | None
+    aligned: Aligned | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ class Speaker:
     window: int
 
 
-def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool = False) -> Reader:
+def load_reader(
+    policy: SavedPolicy, *, system: str | None = None, plain: bool = False, aligned: Aligned | None = None
+) -> Reader:
     """Load a policy's tokenizer, and decide whether its prompts are conversations.
 
     They are if the tokenizer has a chat template, unless the policy's run was trained on plain text.
@@ -83,6 +88,7 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
         policy: The policy.
         system: A system message that replaces the run's.
         plain: Read prompts as plain text to continue, even with a chat template.
+        aligned: Linear Alignment, whose principle is then part of every prompt.
 
     Raises:
         ConfigError: a system message with plain text.
@@ -100,7 +106,7 @@ def load_reader(policy: SavedPolicy, *, system: str | None = None, plain: bool =
             raise ConfigError(f"--system needs conversations, but {policy.name} continues plain text")
         data = replace(data, system=None, chat_template_kwargs={})
     example = None if chat else next((text for text in _prompts(policy.run) if text.isprintable()), None)
-    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example)
+    return Reader(tokenizer, replace(encoder, data=replace(data, as_chat=chat)), ends, chat, example, aligned)
 
 
 def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, key: str) -> Speaker:
@@ -122,7 +128,10 @@ def make_speaker(policy: SavedPolicy, reader: Reader, settings: SamplingConfig, 
         policy.name, policy.source, loading.dtype, attention, reader.tokenizer, reader.end_tokens, load, loading
     )
     window = positions(model_settings(policy.source, loading))
-    return Speaker(policy.name, make_sampler(sampled, settings, key), reader, window)
+    sampler = make_sampler(sampled, settings, key)
+    if reader.aligned is not None:
+        sampler = reader.aligned.sampler(sampled, settings, key)
+    return Speaker(policy.name, sampler, reader, window)
 
 
 def read(reader: Reader, content: Content, where: str) -> Prompt:
@@ -160,8 +169,9 @@ def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[Asked]
 
 
 def _encoded(reader: Reader, examples: list[Unencoded]) -> list[Prompt | str]:
+    aligned = reader.aligned
     try:
-        encoded = reader.encoder.encode(examples)
+        encoded = reader.encoder.encode(examples) if aligned is None else aligned.encode(reader.encoder, examples)
     except DataError as error:
         raise DataError(f"{error}{_such_as(reader)}") from None
     return [

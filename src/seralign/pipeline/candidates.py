@@ -12,6 +12,7 @@ from typing import Any
 from seralign.config.candidates import SampleConfig
 from seralign.config.paths import expanded
 from seralign.errors import DataError
+from seralign.pipeline.aligned import Aligned
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
 from seralign.policy.identity import weights_digest
@@ -86,7 +87,9 @@ def sample_all(config: SampleConfig) -> Figures:
 def _of_model(config: SampleConfig, place: str, number: int, folder: Path) -> Iterator[Sampled]:
     """The answers of a model at each temperature. Its weights are loaded once, if an answer is missing."""
     policy = saved_policy(place)
-    reader = load_reader(policy, system=config.system, plain=config.plain)
+    alignment = config.linear_alignment
+    aligned = None if alignment is None else Aligned(alignment, "linear_alignment")
+    reader = load_reader(policy, system=config.system, plain=config.plain, aligned=aligned)
     asked = list(read_file(reader, config.prompts, "prompts"))
     digest = weights_digest(policy.source)
     speaker = make_speaker(policy, reader, config.sampling, "sample")

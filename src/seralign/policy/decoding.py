@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -84,38 +85,68 @@ def decode(
         ends the row. Ids between a row's first end token and the step that drops it have no meaning.
     """
     device = next(model.parameters()).device
-    forward = _forward(model)
-    ids_PW, mask_PW = (tensor.to(device) for tensor in pad_left(prompts))
-    positions_PW = (mask_PW.cumsum(dim=1) - 1).clamp(min=0)
-    cache = growing_cache(inner_model(model).config)
-    logits_PV = forward(cache, ids_PW, mask_PW if _padded(mask_PW) else None, positions_PW)
+    forward = model_forward(model)
+    read = prefilled(forward, model, prompts, device)
     ends = torch.tensor(sorted(end_tokens), dtype=torch.long, device=device)
     rows, length = uniform_RN.shape
     numbers_RN = uniform_RN.to(device, exact_dtype(device))
     prompt_R = torch.arange(len(prompts), device=device).repeat_interleave(rows // len(prompts))
-    room = CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4
-    together = max(1, room // (bytes_a_token(cache) * (ids_PW.shape[1] + length)))
+    together = rows_together(read.cache, read.mask_PW.shape[1] + length, device)
     sampled = []
     for start in range(0, rows, together):
         own_R = prompt_R[start : start + together]
-        state = (selected(cache, own_R), logits_PV[own_R], mask_PW[own_R])
-        sampled.append(_go_on(forward, *state, numbers_RN[start : start + together], draw, ends).cpu())
+        state = (selected(read.cache, own_R), read.logits_PV[own_R], read.mask_PW[own_R])
+        sampled.append(go_on(forward, *state, numbers_RN[start : start + together], draw, ends).cpu())
     return torch.cat(sampled)
 
 
+class Rows(Protocol):
+    """What was computed of rows, of which some can be kept: a cache."""
+
+    def batch_select_indices(self, indices: Tensor, /) -> None: ...
+
+
+Kept = TypeVar("Kept", bound=Rows)
 # (cache, ids [R, T], mask [R, all tokens] or None, positions [R, T]) to the logits [R, V] that follow the last token.
-_Forward = Callable[[DynamicCache, Tensor, Tensor | None, Tensor], Tensor]
+Forward = Callable[[Kept, Tensor, Tensor | None, Tensor], Tensor]
 
 
-def _go_on(
-    forward: _Forward,
-    cache: DynamicCache,
+@dataclass(frozen=True)
+class Prefilled:
+    """Prompts that a model has read: its cache, the logits [P, V] after each prompt, and the mask [P, W]."""
+
+    cache: DynamicCache
+    logits_PV: Tensor
+    mask_PW: Tensor
+
+
+def prefilled(
+    forward: Forward[DynamicCache], model: nn.Module, prompts: Sequence[Sequence[int]], device: torch.device
+) -> Prefilled:
+    """Read prompts together, padded on the left."""
+    ids_PW, mask_PW = (tensor.to(device) for tensor in pad_left(prompts))
+    positions_PW = (mask_PW.cumsum(dim=1) - 1).clamp(min=0)
+    cache = growing_cache(inner_model(model).config)
+    logits_PV = forward(cache, ids_PW, mask_PW if _padded(mask_PW) else None, positions_PW)
+    return Prefilled(cache, logits_PV, mask_PW)
+
+
+def rows_together(cache: DynamicCache, tokens: int, device: torch.device) -> int:
+    """How many rows of so many tokens are sampled together."""
+    room = CACHE_BYTES if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4
+    return max(1, room // (bytes_a_token(cache) * tokens))
+
+
+def go_on(
+    forward: Forward[Kept],
+    cache: Kept,
     logits_RV: Tensor,
     mask_RW: Tensor,
     uniform_RN: Tensor,
     draw: Draw,
     ends: Tensor,
 ) -> Tensor:
+    """Sample from rows whose prompts have been read; result and arguments as in ``decode``."""
     (rows, length), width, device = uniform_RN.shape, mask_RW.shape[1], mask_RW.device
     tokens_RN = torch.full((rows, length), -1, device=device)
     padded = _padded(mask_RW)
@@ -145,7 +176,8 @@ def _go_on(
     return tokens_RN
 
 
-def _forward(model: nn.Module) -> _Forward:
+def model_forward(model: nn.Module) -> Forward[DynamicCache]:
+    """The forward pass of a model with a cache."""
     options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(inner_model(model)) else {}
 
     def forward(cache: DynamicCache, ids_RT: Tensor, mask: Tensor | None, positions_RT: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from seralign.errors import ModelError
 from seralign.policy.decoding import Draw
 from seralign.policy.draws import draw, uniforms
+from seralign.policy.linear_alignment import aligned_logits, decode_aligned
 from seralign.policy.ways import sample_ids
 from seralign.records import Candidate, Prompt
 
@@ -64,11 +65,59 @@ def sample(
     Raises:
         ModelError: the model's logits are NaN or infinite.
     """
+    choose = _chooser(tokenizer, params.temperature, params.top_p, watch)
     chances = uniforms(seed, [prompt.prompt_id for prompt in prompts], params.samples, params.max_new_tokens)
-    choose = partial(_draw_known, known=known_ids(tokenizer), temperature=params.temperature, top_p=params.top_p)
-    if watch is not None:
-        choose = partial(_watched, choose, watch)
     sampled_RN = sample_ids(model, [prompt.ids for prompt in prompts], chances, choose, end_tokens)
+    return _candidates(tokenizer, prompts, params.samples, sampled_RN, end_tokens)
+
+
+def sample_aligned(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    without: Sequence[Sequence[int]],
+    step: float,
+    params: SamplingParams,
+    end_tokens: frozenset[int],
+    seed: int,
+    watch: Callable[[Tensor], None] | None = None,
+) -> list[Candidate]:
+    """``sample`` with Linear Alignment (``policy/linear_alignment.py``).
+
+    Args:
+        model: A causal language model that ``ways.check_shared`` accepts.
+        tokenizer: Its tokenizer.
+        prompts: A batch; its ids contain the principle.
+        without: The ids of the same prompts without the principle.
+        step: Size of the step.
+        params: The distribution. The nucleus is that of the distribution with the principle.
+        end_tokens: Ids that end a response.
+        seed: Seed of all random numbers.
+        watch: Called with the tokens [R] of each step.
+
+    Raises:
+        ModelError: the model's logits are NaN or infinite.
+    """
+    choose = _chooser(tokenizer, params.temperature, 1.0, watch)
+    chances = uniforms(seed, [prompt.prompt_id for prompt in prompts], params.samples, params.max_new_tokens)
+    ids = [prompt.ids for prompt in prompts]
+    known = known_ids(tokenizer)
+
+    def combine(with_RV: Tensor, without_RV: Tensor) -> Tensor:
+        both = (_known_alone(with_RV, known), _known_alone(without_RV, known))
+        return aligned_logits(*both, step, params.temperature, params.top_p)
+
+    sampled_RN = decode_aligned(model, ids, without, chances, combine, choose, end_tokens)
+    return _candidates(tokenizer, prompts, params.samples, sampled_RN, end_tokens)
+
+
+def _candidates(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    samples: int,
+    sampled_RN: Tensor,
+    end_tokens: frozenset[int],
+) -> list[Candidate]:
     candidates = []
     for row, ids in enumerate(sampled_RN.tolist()):
         length = next((at + 1 for at, token in enumerate(ids) if token in end_tokens), None)
@@ -77,14 +126,21 @@ def sample(
             raise ModelError("the policy's logits are not finite, so it cannot be sampled; has its training diverged?")
         candidates.append(
             Candidate(
-                prompt_id=prompts[row // params.samples].prompt_id,
-                index=row % params.samples,
+                prompt_id=prompts[row // samples].prompt_id,
+                index=row % samples,
                 text=str(tokenizer.decode(response, skip_special_tokens=True)),
                 ids=tuple(response),
                 finished=length is not None,
             )
         )
     return candidates
+
+
+def _chooser(
+    tokenizer: PreTrainedTokenizerBase, temperature: float, top_p: float, watch: Callable[[Tensor], None] | None
+) -> Draw:
+    choose = partial(_draw_known, known=known_ids(tokenizer), temperature=temperature, top_p=top_p)
+    return choose if watch is None else partial(_watched, choose, watch)
 
 
 def _watched(choose: Draw, watch: Callable[[Tensor], None], logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
@@ -104,10 +160,13 @@ def _draw_known(
     logits_RV: Tensor, uniform_R: Tensor, known: frozenset[int], temperature: float, top_p: float
 ) -> Tensor:
     """``draw`` restricted to ids that have a token."""
+    return draw(_known_alone(logits_RV, known), uniform_R, temperature, top_p)
+
+
+def _known_alone(logits_RV: Tensor, known: frozenset[int]) -> Tensor:
+    """The logits with minus infinity for ids without a token."""
     absent_A = _absent(known, logits_RV.shape[1], logits_RV.device)
-    if len(absent_A):
-        logits_RV = logits_RV.index_fill(1, absent_A, -torch.inf)
-    return draw(logits_RV, uniform_R, temperature, top_p)
+    return logits_RV.index_fill(1, absent_A, -torch.inf) if len(absent_A) else logits_RV
 
 
 @lru_cache(maxsize=8)

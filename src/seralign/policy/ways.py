@@ -56,6 +56,17 @@ def sample_ids(
     return _run(_way(model), model, prompts, uniform_RN, draw, end_tokens)
 
 
+def check_shared(model: nn.Module, key: str) -> None:
+    """Check that a model can be sampled from a shared cache of its prompts, which some ways of sampling need.
+
+    Raises:
+        ModelError: it cannot; the message begins with the key.
+    """
+    if _way(model) is not _SHARED:
+        kind = type(inner_model(model)).__name__
+        raise ModelError(f"{key}: responses of {kind} cannot be sampled from a cache of keys and values; leave it out")
+
+
 def generate(model: nn.Module, prompts: Prompts, uniform_RN: Tensor, draw: Draw, end_tokens: frozenset[int]) -> Tensor:
     """``decode`` with transformers' ``generate``, which encodes a prompt once a response and works with any cache."""
     device = next(model.parameters()).device

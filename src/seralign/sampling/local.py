@@ -56,7 +56,7 @@ class LocalSampler:
             ModelError: the model's logits are NaN or infinite.
         """
         for request in requests:
-            grow = None if watch is None else _growing(self._policy, request, watch)
+            grow = None if watch is None else growing(self._policy, request, watch)
             yield (
                 request,
                 sample(
@@ -75,7 +75,7 @@ class LocalSampler:
         return self._policy.load().eval()
 
 
-def _growing(policy: SampledPolicy, request: Request, watch: Watch) -> Callable[[Tensor], None]:
+def growing(policy: SampledPolicy, request: Request, watch: Watch) -> Callable[[Tensor], None]:
     """Decodes the tokens of the first response so far, until it ends."""
     ids: list[int] = []
 

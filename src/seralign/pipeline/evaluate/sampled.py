@@ -9,6 +9,7 @@ from pathlib import Path
 from seralign.config.evaluate import EvaluateConfig, EvaluatedConfig
 from seralign.config.paths import expanded
 from seralign.errors import ConfigError, DataError, ModelError
+from seralign.pipeline.aligned import Aligned
 from seralign.pipeline.answers import Answered, sample_answers
 from seralign.pipeline.asking import load_reader, make_speaker, read_file
 from seralign.pipeline.evaluate.outputs import Output, Outputs
@@ -46,8 +47,11 @@ def _rounds(name: str, policy: EvaluatedConfig) -> dict[str, EvaluatedConfig]:
     done = [number for number in numbers if run.exists(round_stage(number, TRAIN))]
     if not done:
         raise ConfigError(f"policies.{name}.rounds: {policy.model} has not finished a round yet")
-    start = {f"{name} start": EvaluatedConfig(model=place, round="start")}
-    return start | {f"{name} round {number}": EvaluatedConfig(model=place, round=number) for number in done}
+    start = {f"{name} start": EvaluatedConfig(model=place, round="start", linear_alignment=policy.linear_alignment)}
+    return start | {
+        f"{name} round {number}": EvaluatedConfig(model=place, round=number, linear_alignment=policy.linear_alignment)
+        for number in done
+    }
 
 
 def sampled_outputs(
@@ -61,7 +65,9 @@ def sampled_outputs(
     key = f"policies.{name}.model"
     try:
         saved = saved_policy(expanded(str(policy.model)), "result" if policy.round is None else policy.round)
-        answered = list(_answers(saved, config, folder))
+        alignment = policy.linear_alignment
+        aligned = None if alignment is None else Aligned(alignment, f"policies.{name}.linear_alignment")
+        answered = list(_answers(saved, aligned, config, folder))
     except (DataError, ModelError) as error:
         raise type(error)(f"{key}: {error}") from None
     assert len(answered) == len(questions)
@@ -69,8 +75,8 @@ def sampled_outputs(
     return Outputs(name, saved.name, tuple(answers), tuple(one.left_out for one in answered))
 
 
-def _answers(saved: SavedPolicy, config: EvaluateConfig, folder: Path) -> Iterator[Answered]:
-    reader = load_reader(saved, system=config.system, plain=config.plain)
+def _answers(saved: SavedPolicy, aligned: Aligned | None, config: EvaluateConfig, folder: Path) -> Iterator[Answered]:
+    reader = load_reader(saved, system=config.system, plain=config.plain, aligned=aligned)
     trained = reader.encoder.data
     if saved.run is not None and trained.format != config.format:
         say(f"warning: format: {saved.name} was trained on prompts in the format {trained.format}, and the prompts are "
