@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,33 @@ def test_a_scorer_reads_what_a_user_says_or_a_rendered_prompt(models: list[str])
         said(["Name a fruit."] * 3, list(ANSWERS)), read([rendered] * 3, list(ANSWERS)), rtol=1e-5, atol=1e-6
     )
     assert said.digest != read.digest
+
+
+def test_a_system_message_and_earlier_turns_are_read(models: list[str], tmp_path: Path) -> None:
+    """Columns of the prompt, as a conversation that holds them; without them the scores are others."""
+    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes?"}]
+    before = [{"role": "system", "content": "Be brief."}, *turns]
+    given = [
+        Group("row 1", PROMPT, ANSWERS, {}, inputs={"system": "Be brief.", "history": turns}),
+        Group("row 2", [*before, *PROMPT], ANSWERS, {}),
+        Group("row 3", PROMPT, ANSWERS, {}),
+    ]
+    with closing(Results(tmp_path / "results.sqlite")) as results:
+        columns, whole, alone = RewardModelSignal(models[:1]).ask(given, results)
+    assert isinstance(columns, Scored)
+    assert columns == whole
+    assert isinstance(alone, Scored)
+    assert not np.allclose(columns.scores, alone.scores)
+
+
+def test_a_folder_with_new_weights_is_another_model(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    save_reward_model(place, CHAT_TEMPLATE, 0)
+    with closing(Results(tmp_path / "results.sqlite")) as results:
+        before = RewardModelSignal([str(place)]).ask(groups(), results)
+        shutil.rmtree(place)
+        save_reward_model(place, CHAT_TEMPLATE, 1)
+        assert RewardModelSignal([str(place)]).ask(groups(), results) != before
 
 
 def test_settings(models: list[str]) -> None:

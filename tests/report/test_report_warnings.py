@@ -11,7 +11,7 @@ from hand_made import figures_of
 
 from seralign.config import RunConfig
 from seralign.config.fields import all_keys
-from seralign.config.rounds import StopWarning
+from seralign.config.stop import StopWarning
 from seralign.intervals import Interval
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning
 from seralign.report.warnings import RULES, round_warnings, run_warnings

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.studies.frontier import Point, envelope, excess, gold_at, hypervolume, undominated
+from seralign.report.frontier import Point, undominated
+from seralign.studies.frontier import envelope, excess, gold_at, hypervolume
 
 KL = st.floats(0.0, 50.0, allow_subnormal=False)
 GOLD = st.floats(-2.0, 1.0, allow_subnormal=False)

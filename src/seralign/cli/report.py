@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seralign.cli.console import tell
+from seralign.cli.console import stdout, tell
 from seralign.config.flags import Parser
 from seralign.config.paths import expanded
 from seralign.errors import ConfigError, StoreError
@@ -18,7 +18,9 @@ SEVERAL = "seralign-report.html"
 def main(arguments: list[str]) -> None:
     """``RUN [RUN ...] [--out FILE] [--open]``"""
     parser = Parser(
-        "seralign report", description="Write the report of a run, or of several to compare them, as one HTML file."
+        "seralign report",
+        description="Write the report of a run, or of several to compare them, as one HTML file; and print the mean "
+        "scores of their policies by their distance from the reference, where both were measured.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, finished or not")
     parser.add_argument("--out", help=f"the file (default: RUN/report.html; for several runs {SEVERAL})")
@@ -26,8 +28,11 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     runs = [read_run(folder) for folder in given.runs]
 
+    from seralign.report.compare import cautions
     from seralign.report.contents import run_contents
+    from seralign.report.frontier import frontier_table
     from seralign.report.page import write_report
+    from seralign.tables import terminal
 
     default = runs[0].root / REPORT if len(runs) == 1 else Path(SEVERAL)
     path = (Path(expanded(given.out)) if given.out else default).absolute()
@@ -38,6 +43,10 @@ def main(arguments: list[str]) -> None:
         write_report(contents, path)
     except OSError as error:
         raise StoreError(f"{path}: the report cannot be written ({error.strerror or error}); see --out") from None
+    if (found := frontier_table(contents)) is not None:
+        stdout().print(terminal(found, names=2))
+        for sentence in cautions(contents):
+            tell(sentence)
     tell(f"report: {path}")
     if given.open:
         import webbrowser

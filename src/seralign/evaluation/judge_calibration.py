@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seralign.evaluation.bootstrap import cluster_bootstrap
+from seralign.evaluation.bootstrap import LEAST_PROMPTS, cluster_bootstrap, without_ends
 from seralign.evaluation.difficulty import Outcomes, length_term
 from seralign.evaluation.length_control import length_controls
 from seralign.evaluation.logistic import Normal, fit_logistic
@@ -65,7 +65,7 @@ class JudgeCalibration:
     The effects are log-odds of one logistic regression of the verdicts in each order on the difference in gold, the
     length term (``seralign.evaluation.difficulty.length_term``, from -1 to 1) and the position (1 if the first
     response was shown first, -1 if second); an unbiased judge has zero for the last two. Intervals are a bootstrap over
-    prompts.
+    prompts; with fewer than 10 prompts, the effects have none (``seralign.evaluation.bootstrap.LEAST_PROMPTS``).
 
     Args:
         comparisons: N.
@@ -217,4 +217,6 @@ def _effects(judged: Judged, samples: int, seed: int) -> list[Interval | None]:
     found = cluster_bootstrap(
         asked, lambda weights: fit_logistic(columns, better, weights, priors, known), samples=samples, seed=seed
     ).intervals()
+    if len(set(asked)) < LEAST_PROMPTS:
+        found = [without_ends(interval) for interval in found]
     return [interval if np.any(column != 0) else None for interval, column in zip(found, columns, strict=True)]

@@ -62,7 +62,8 @@ def ratings(
 
     A probability counts as that share of a win, so one half is a tie. Intervals are a bootstrap over prompts: the model
     is fitted again to each sample. A policy with too few wins, losses or prompts for one has a rating without an
-    interval (``seralign.evaluation.bootstrap.is_enough``).
+    interval (``seralign.evaluation.bootstrap.is_enough``). The strengths of the others are relative to it: their
+    intervals leave out how uncertain its strength is, and are too narrow.
 
     Args:
         first: Name of the policy of the first response [N].

@@ -78,6 +78,12 @@ def notes(figures: EvaluationFigures) -> list[str]:
             "Length-controlled win rates and ratings without an interval: there are fewer than 10 prompts, or fewer "
             "than 2 wins or 2 losses, which is too few for one. Read the interval of the win rate instead."
         )
+    alone = [one.policy for one in figures.ratings if one.strength.low is None]
+    if 0 < len(alone) < len(figures.ratings):
+        said.append(
+            f"The strengths of the other policies are relative to {' and '.join(alone)} too: their intervals leave out "
+            "how uncertain that strength is, and are too narrow."
+        )
     if any(one.position_bias is not None for one in figures.pairs):
         said.append(
             "Position bias: percentage points that the answer shown first gains over one half; asking both orders "

@@ -59,12 +59,13 @@ def _generated_length(run: Watched) -> Iterator[Found]:
 @warning(
     RULES,
     "generated_margins",
-    "The policy grows surer of its own labels, which no one has checked: lower bootstrap.shares, raise objective.beta, "
-    "or set fewer rounds; a scorer or a judge (evaluation.scorer, evaluation.judge) measures whether answers get "
-    "better.",
+    "Where the policy's own rewards are the margins (scoring.reward: implicit), it grows surer of what no one has "
+    "checked: lower bootstrap.shares, raise objective.beta, or set fewer rounds. Reward models may be exploited where "
+    "they are wrong. A scorer or a judge that trains nothing (evaluation.scorer, evaluation.judge) measures whether "
+    "answers get better.",
 )
 def _generated_margins(run: Watched) -> Iterator[Found]:
-    # The labels of generated pairs are the policy's own rewards, so training on them widens the next round's margins.
+    # Where the policy's own rewards label the generated pairs, training on them widens the next margins.
     limit, first = 2.0, None
     for entry in run.figures.rounds:
         margin = None if entry.bootstrap is None else entry.bootstrap.margin_mean

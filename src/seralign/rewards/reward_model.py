@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign.config import PolicyConfig
-from seralign.data.content import Chat, Unencoded
+from seralign.data.content import NOTHING, Chat, Inputs, Unencoded
 from seralign.data.tokens import Encoder
 from seralign.errors import ModelError
 from seralign.policy.abilities import packed_length
@@ -88,20 +88,25 @@ class RewardModel:
         content = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, str(tokenizer.special_tokens_map)]
         return f"reward model {self.digest} {content_id(content)}"
 
-    def score(self, prompts: Sequence[Chat | str], responses: Sequence[str]) -> np.ndarray:
+    def score(
+        self, prompts: Sequence[Chat | str], responses: Sequence[str], inputs: Sequence[Inputs] | None = None
+    ) -> np.ndarray:
         """Rewards of texts [N].
 
         Args:
             prompts: Conversations, to which the model's chat template is applied; or texts as the model reads them.
             responses: What was answered; an end token is appended, as in training.
+            inputs: Tools and the like for the chat template [N]. By default, there are none.
 
         Raises:
             ModelError: a reward is NaN or infinite, all rewards are the same, or the tokenizer has no chat template.
             DataError: a prompt has no tokens, or a prompt with its response is longer than the model's window.
         """
         examples = [
-            _example(prompt, response, f"{self.key}: response {number}")
-            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+            _example(prompt, response, f"{self.key}: response {number}", own)
+            for number, (prompt, response, own) in enumerate(
+                zip(prompts, responses, inputs or [NOTHING] * len(prompts), strict=True)
+            )
         ]
         sequences = scored_tokens(self._encoder, examples)
         columns = {
@@ -153,10 +158,10 @@ class RewardModel:
         return text_encoder(self.source, self.loading, self.tokenizer)
 
 
-def _example(prompt: Any, response: str, where: str) -> Unencoded:
+def _example(prompt: Any, response: str, where: str, inputs: Inputs) -> Unencoded:
     is_text = isinstance(prompt, str)
     answer: Any = response if is_text else ({"role": "assistant", "content": response},)
-    return Unencoded(prompt if is_text else tuple(prompt), (answer,), where)
+    return Unencoded(prompt if is_text else tuple(prompt), (answer,), where, inputs)
 
 
 def open_reward_model(name: str, key: str, loading: PolicyConfig | None = None) -> RewardModel:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from seralign.intervals import Interval, mean_interval, outcomes
+from seralign.report.frontier import Point, undominated
 from seralign.studies.figures import Comparison
-from seralign.studies.frontier import Point, excess, hypervolume, undominated
+from seralign.studies.frontier import excess, hypervolume
 
 VALIDATION, TEST = "validation", "test"
 

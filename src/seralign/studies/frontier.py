@@ -11,19 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Point = tuple[float, float]
-
-
-def undominated(points: Sequence[Point]) -> list[int]:
-    """Indices of the points that no other dominates, by rising KL (and so by rising gold).
-
-    Of equal points, the first is kept.
-    """
-    found: list[int] = []
-    for place in sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1], at)):
-        if not found or points[place][1] > points[found[-1]][1]:
-            found.append(place)
-    return found
+from seralign.report.frontier import Point, undominated
 
 
 def envelope(points: Sequence[Point]) -> list[Point]:

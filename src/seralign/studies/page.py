@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from seralign.report.frontier import Point, undominated
 from seralign.runs.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.figures import StudyFigures
-from seralign.studies.frontier import Point, undominated
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
 from seralign.studies.tables import LEGEND, headline, round_tables, setting_table, world_tables
 from seralign.tables import Table, markdown

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seralign.checks import positive, require
-from seralign.evaluation.reward_scorer import prompt_of
+from seralign.data.content import NOTHING, Inputs
+from seralign.data.formats import read_prompt
+from seralign.data.place import Reading
+from seralign.data.raw import Drop
 from seralign.preferences.groups import Group
 from seralign.preferences.opinions import Opinion, Scored
 from seralign.preferences.signals.texts import prompt_text, response_texts
@@ -54,9 +57,12 @@ class RewardModelSignal:
         """Those of the models."""
         return " + ".join(model.identity for model in self._opened)
 
-    @property
+    @cached_property
     def _opened(self) -> list[RewardModel]:
-        return [_opened(name, f"models[{place}]") for place, name in enumerate(self.models)]
+        """The models, opened once: their weights are read to identify them."""
+        from seralign.rewards.reward_model import open_reward_model
+
+        return [open_reward_model(name, f"models[{place}]") for place, name in enumerate(self.models)]
 
     def ask(self, groups: Sequence[Group], results: Results) -> list[Opinion]:
         """The scores of all responses.
@@ -77,36 +83,38 @@ class RewardModelSignal:
 
 def _rewards(model: RewardModel, asked: Sequence[tuple[Group, str]], results: Results) -> np.ndarray:
     """Rewards [N], stored by their content."""
-    prompts = [_prompt(model, group) for group, _ in asked]
+    prompts, inputs = zip(*(_prompt(model, group) for group, _ in asked), strict=True)
     identity = model.identity
+    contents = zip(prompts, inputs, asked, strict=True)
     keys = [
-        result_key("reward", [identity, prompt, response]) for prompt, (_, response) in zip(prompts, asked, strict=True)
+        result_key("reward", [identity, prompt, response, *([own.given()] if own else [])])
+        for prompt, own, (_, response) in contents
     ]
     found: dict[bytes, float] = dict(results.get(list(dict.fromkeys(keys))))
     todo = {key: number for number, key in enumerate(keys) if key not in found}
     numbers = list(todo.items())
     for start in range(0, len(numbers), _TOGETHER):
         some = numbers[start : start + _TOGETHER]
-        rewards = model.score([prompts[number] for _, number in some], [asked[number][1] for _, number in some])
+        places = [number for _, number in some]
+        rewards = model.score(
+            [prompts[at] for at in places], [asked[at][1] for at in places], [inputs[at] for at in places]
+        )
         stored = dict(zip([key for key, _ in some], rewards.tolist(), strict=True))
         results.put(stored)
         found |= stored
     return np.array([found[key] for key in keys])
 
 
-def _prompt(model: RewardModel, group: Group) -> Any:
-    """The prompt of a group: its messages, if it has some, else its text."""
-    given = group.prompt
-    roles = isinstance(given, list | tuple) and all(
-        isinstance(message, dict) and isinstance(message.get("content"), str) and "role" in message for message in given
-    )
-    if roles and model.tokenizer.chat_template is not None:
-        return tuple({"role": message["role"], "content": message["content"]} for message in given)
-    return prompt_of(model, prompt_text(group), rendered=False)
+def _prompt(model: RewardModel, group: Group) -> tuple[Any, Inputs]:
+    """The prompt of a group as the model reads it, with its system message, earlier turns and tools.
 
-
-@cache
-def _opened(name: str, key: str) -> RewardModel:
-    from seralign.rewards.reward_model import open_reward_model
-
-    return open_reward_model(name, key)
+    Raises:
+        DataError: It is no prompt.
+    """
+    if model.tokenizer.chat_template is None:
+        return prompt_text(group), NOTHING
+    row = {"prompt": group.prompt, **group.inputs}
+    raw = read_prompt(row, group.where, Reading("candidates", as_chat=True))
+    if isinstance(raw, Drop):
+        raise group.error(raw.reason)
+    return raw.prompt, raw.inputs
