@@ -10,10 +10,12 @@ import pytest
 import tiny
 from rewarded import rlhf_config
 
-from seralign.config import RlhfConfig, TrainingConfig
+from seralign.config import RlhfConfig, TrainingConfig, load_config
 from seralign.config.rlhf import BETAS, Method
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Verdict
+from seralign.evaluation.scorer import make_scorer
+from seralign.pipeline.rlhf_rewards import reward_scorers
 from seralign.records import Prompt
 from seralign.rlhf import versions
 from seralign.rlhf.arguments import Batch, check_rlhf, method_arguments, plan_batch
@@ -96,7 +98,6 @@ def test_other_extras_are_errors(method: Method, extra: dict[str, Any], message:
         ({"reference__sync_steps": 5}, "reference.sync_steps: rlhf"),
         ({"rlhf__prompts_per_pass": 3}, "rlhf.prompts_per_pass: 3 is no divisor of training.batch_size, 4"),
         ({"rlhf__reward": "judge"}, "rlhf.reward: judge is that of evaluation.judge, which is not set"),
-        ({"rlhf__reward": "scorer", "evaluation__scorer": None}, "rlhf.reward: scorer is that of evaluation.scorer"),
         ({"rlhf__reward": "gold"}, "rlhf.reward must be reward_model:FOLDER, module:function, or scorer or judge"),
         ({"rlhf__track": ["judge"]}, r"rlhf.track\[0\] must be reward_model:FOLDER, module:function, or scorer"),
         ({"rlhf__track": ["rewarded:count"]}, "rlhf.track: rewarded:count is logged already"),
@@ -110,6 +111,16 @@ def test_other_extras_are_errors(method: Method, extra: dict[str, Any], message:
 def test_keys_that_a_method_does_not_honour_are_errors(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         rlhf_config(tmp_path / "world", tmp_path / "run", **keys)
+
+
+def test_a_run_without_scorer_has_no_reward_of_that_name() -> None:
+    given = {"out": "x", "rounds": 1, "policy.model": "m", "data.prompts.path": "p.jsonl"}
+    rlhf = {"method": "grpo", "reward": "rewarded:count", "track": ["scorer"]}
+    config = load_config(None, given | {"rlhf": rlhf})
+    with pytest.raises(ConfigError, match=r"rlhf.track\[0\]: scorer is that of evaluation.scorer, which is not set"):
+        reward_scorers(config, None)
+    own = make_scorer(lambda prompts, responses: [0.0], "own", "scorer")
+    assert reward_scorers(config, own)["rlhf.track[0]"] is own
 
 
 @pytest.mark.parametrize(

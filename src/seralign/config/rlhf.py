@@ -23,6 +23,8 @@ BETAS: dict[Method, float] = {
 }  # fmt: skip
 SAMPLES: dict[Method, int] = {"grpo": 8, "rloo": 4, "ppo": 1, "online_dpo": 2, "xpo": 1, "nash_md": 1}
 GROUPED = ("grpo", "rloo")
+# Methods that are given the rewards of single responses, and are not told which belong together.
+SINGLE = ("ppo", "xpo", "nash_md")
 # The forms of ``reward`` besides ``reward_model:FOLDER`` and ``module:function``.
 SCORER, JUDGE = "scorer", "judge"
 
@@ -92,8 +94,13 @@ class RlhfConfig:
                 f"{' or '.join(GROUPED)}"
             )
         require(self.samples is None or 2 <= self.samples <= 10_000, "samples", "between 2 and 10000", self.samples)
-        if self.reward == JUDGE and self.method == "ppo":
-            raise ConfigError("reward: a judge compares responses to one prompt, and ppo samples one; give a scorer")
+        if self.reward == JUDGE and self.method in SINGLE:
+            raise ConfigError(
+                f"reward: a judge compares responses to a prompt, and {self.method} needs rewards of single ones; give "
+                "a scorer or a reward model"
+            )
+        if self.method == "ppo" and self.top_p != 1.0:
+            raise ConfigError("top_p: ppo samples from all tokens; remove it")
         if self.beta == 0.0 and self.method not in GROUPED:
             raise ConfigError(f"beta: {self.method} divides by it or needs its reference; set a value above 0")
 
@@ -182,9 +189,8 @@ def check_rlhf_run(config: RunConfig) -> None:
             f"rlhf.prompts_per_pass: {rlhf.prompts_per_pass} is no divisor of training.batch_size, "
             f"{training.batch_size}; give one"
         )
+    if rlhf.method == "ppo" and (config.policy.lora is not None or config.policy.adapter is not None):
+        key = "policy.lora" if config.policy.lora is not None else "policy.adapter"
+        raise ConfigError(f"{key}: ppo of TRL trains whole models; remove it, or set rlhf.method: grpo or rloo")
     if rlhf.reward == JUDGE and config.evaluation.judge is None:
         raise ConfigError("rlhf.reward: judge is that of evaluation.judge, which is not set; set it")
-    if config.world is None and config.evaluation.scorer is None:
-        for key, spec in rlhf.scorers.items():
-            if spec == SCORER:
-                raise ConfigError(f"rlhf.{key}: scorer is that of evaluation.scorer, which is not set; set it")

@@ -21,6 +21,7 @@ from seralign.pipeline.inputs import FORWARD
 from seralign.pipeline.rlhf_rewards import run_rewards
 from seralign.pipeline.stage import Context
 from seralign.pipeline.training import saved_digest, warn_unchanged
+from seralign.policy.heads import REWARD
 from seralign.records import Prompt, content_id
 from seralign.rlhf.arguments import plan_batch
 from seralign.rlhf.reward import RewardFunction
@@ -74,6 +75,7 @@ class RewardTraining:
             model=loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter),
             reference=None if has_adapter else reference.source.model,
             load_reference=partial(loop.load, reference, loop.config.policy.dtype),
+            load_value=partial(loop.load, start, loop.config.policy.dtype, head=REWARD),
             tokenizer=loop.tokenizer,
             end_tokens=loop.end_tokens,
             prompts={text: prompt.ids for text, prompt in prompts.items()},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seralign.config.rlhf import JUDGE, SCORER
+from seralign.errors import ConfigError
 from seralign.evaluation.reward_scorer import RewardFunction
 from seralign.evaluation.scorer import Scorer, load_scorer
 from seralign.evaluation.scores import StoredScorer
@@ -26,7 +27,7 @@ def reward_scorers(config: RunConfig, scorer: Scorer | None) -> dict[str, Scorer
         scorer: The run's own.
 
     Raises:
-        ConfigError: a function is missing or fails to load; names the key.
+        ConfigError: a function is missing or fails to load, or the run has no scorer; names the key.
         ModelError: there is no such reward model.
     """
     if config.rlhf is None:
@@ -34,7 +35,8 @@ def reward_scorers(config: RunConfig, scorer: Scorer | None) -> dict[str, Scorer
     found = {}
     for key, spec in ((f"rlhf.{key}", spec) for key, spec in config.rlhf.scorers.items()):
         if spec == SCORER:
-            assert scorer is not None  # the configuration names it, or a world has it
+            if scorer is None:
+                raise ConfigError(f"{key}: scorer is that of evaluation.scorer, which is not set; set it")
             found[key] = scorer
         elif spec != JUDGE:
             found[key] = load_scorer(spec, key, rendered=True)

@@ -122,7 +122,16 @@ def _own(rlhf: RlhfConfig, batch: Batch, longest_prompt: int, training: Training
             "num_generations": rlhf.group_size,
             "per_device_train_batch_size": batch.prompts * rlhf.group_size,
         }
-    elif rlhf.method != "ppo":
+    elif rlhf.method == "ppo":
+        # It steps once a batch, and neither resumes nor evaluates.
+        own |= {
+            "total_episodes": batch.steps * batch.prompts * batch.accumulation,
+            "local_rollout_forward_batch_size": batch.prompts,
+            "num_sample_generations": 0,
+            "stop_token": "eos",
+            "save_strategy": "no",
+        }
+    else:
         # Longer sequences would be cut at the left, which changes the prompts.
         own |= {"top_p": rlhf.top_p, "max_length": longest_prompt + rlhf.limit}
         # Or the last step of an epoch would have fewer prompts.

@@ -42,4 +42,7 @@ def with_known_prompts(
         copied.eos_token = copied.convert_ids_to_tokens(min(end_tokens))
     if copied.pad_token is None:
         copied.pad_token = copied.eos_token
+    # Some trainers put it before prompts that do not begin with it.
+    copied.bos_token = None
+    copied.padding_side = "left"
     return copied

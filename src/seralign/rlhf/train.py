@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from peft import PeftModel
 from transformers import TrainerCallback
 
 from seralign.config import RlhfConfig, TrainingConfig
+from seralign.config.rlhf import SINGLE
 from seralign.policy.forward import inner_model
 from seralign.policy.quiet import quiet_transformers
 from seralign.progress import bar, say
 from seralign.rlhf.arguments import Batch, method_arguments
 from seralign.rlhf.reward import RewardFunction
+from seralign.rlhf.scoring_module import scored_by_functions
 from seralign.rlhf.trainers import Given, make_trainer
 from seralign.runs.layout import LOSS, METRICS, POLICY, RLHF_KL, RLHF_LENGTH, RLHF_REWARD, SCRATCH
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
@@ -83,7 +87,7 @@ def train_by_reward(
         with bar(label, batch.steps, "step") as line:
             for callback in (opens, _Checks(given.reward), CheckpointMarker(), StepBar(line, _SHOWN)):
                 trainer.add_callback(callback)
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            _train(trainer, rlhf, checkpoint)
         inner.generation_config = published
         for name, value in settings.items():
             setattr(inner.config, name, value)
@@ -92,11 +96,24 @@ def train_by_reward(
         given.model.save_pretrained(folder / POLICY)  # pyright: ignore
         given.tokenizer.save_pretrained(folder / POLICY)
     history = [
-        _metrics(entry, rlhf) for entry in trainer.state.log_history if "train_runtime" not in entry and LOSS in entry
+        _metrics(entry, rlhf)
+        for entry in trainer.state.log_history
+        if "train_runtime" not in entry and RLHF_REWARD in entry
     ]
     lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
     (folder / METRICS).write_text(lines, encoding="utf-8")
     return TrainedByReward(batch.steps, history[0], history[-1])
+
+
+def _train(trainer: Any, rlhf: RlhfConfig, checkpoint: Path | None) -> None:
+    if rlhf.method not in SINGLE:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        return
+    with scored_by_functions(), redirect_stdout(StringIO()):  # PPO prints
+        if rlhf.method == "ppo":
+            trainer.train()
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 class _Checks(TrainerCallback):
@@ -112,6 +129,8 @@ class _Checks(TrainerCallback):
 def _metrics(entry: dict[str, Any], rlhf: RlhfConfig) -> dict[str, float | None]:
     """A line of metrics, with the KL divergence of a response in nats beside TRL's."""
     kl = kl_of(entry, rlhf)
+    if LOSS not in entry:  # PPO's is of the policy and of the values
+        entry = entry | {LOSS: entry["loss/policy_avg"]}
     entry = entry if kl is None else entry | {RLHF_KL: kl}
     return {key: value if value is not None and math.isfinite(value) else None for key, value in entry.items()}
 
@@ -120,7 +139,8 @@ def kl_of(entry: dict[str, Any], rlhf: RlhfConfig) -> float | None:
     """The KL divergence of the policy from the reference in nats a response, from what TRL logs; None without any.
 
     GRPO and RLOO log the mean of a token. Online DPO logs beta times the log-ratios of the better and the worse
-    responses, whose mean is an unbiased estimate; its own sum counts padding, too.
+    responses, whose mean is an unbiased estimate; its own sum counts padding, too. Half of XPO's responses are the
+    reference's.
     """
     if rlhf.method in ("grpo", "rloo"):
         return entry["kl"] * entry[RLHF_LENGTH] if "kl" in entry and RLHF_LENGTH in entry else None
@@ -128,4 +148,4 @@ def kl_of(entry: dict[str, Any], rlhf: RlhfConfig) -> float | None:
         chosen, rejected = entry.get("rewards/chosen"), entry.get("rewards/rejected")
         known = chosen is not None and rejected is not None
         return (chosen + rejected) / (2 * rlhf.kl_coefficient) if known else None
-    return entry.get("objective/kl")
+    return entry.get("loss/kl" if rlhf.method == "nash_md" else "objective/kl")

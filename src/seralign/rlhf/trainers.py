@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seralign.config import RlhfConfig
-from seralign.config.rlhf import GROUPED
+from seralign.config.rlhf import GROUPED, SINGLE
 from seralign.errors import ConfigError, one_line
 from seralign.policy.forward import inner_model
 from seralign.rlhf.known_prompts import with_known_prompts
 from seralign.rlhf.reward import RewardFunction
+from seralign.rlhf.scoring_module import ScoringModule
 from seralign.rlhf.versions import method_classes
 from seralign.training.arguments import REFUSALS
 
@@ -30,6 +31,7 @@ class Given:
         reference: The folder of the reference, a whole model; None where the model has an adapter, whose start is the
             reference.
         load_reference: Loads the reference.
+        load_value: Loads the value model of PPO, a policy with the head of a reward model.
         tokenizer: Of the policy.
         end_tokens: Ids that end a response.
         prompts: Token ids of the prompts by text, in the order of the run.
@@ -39,6 +41,7 @@ class Given:
     model: nn.Module
     reference: str | None
     load_reference: Callable[[], nn.Module]
+    load_value: Callable[[], nn.Module]
     tokenizer: PreTrainedTokenizerBase
     end_tokens: frozenset[int]
     prompts: Mapping[str, Sequence[int]]
@@ -62,11 +65,19 @@ def make_trainer(rlhf: RlhfConfig, given: Given, arguments: Any) -> Any:
         "processing_class": tokenizer,
         "reward_funcs": given.reward,
     }
-    if rlhf.method in GROUPED:
+    if rlhf.method in SINGLE:
+        scoring = ScoringModule(given.reward, {tuple(ids): text for text, ids in given.prompts.items()})
+        options |= {"reward_funcs": scoring, "ref_model": given.load_reference()}
+    if rlhf.method == "ppo":
+        _check_padding(tokenizer, given.end_tokens)
+        del options["reward_funcs"]
+        ids = datasets.Dataset.from_dict({"input_ids": [list(ids) for ids in given.prompts.values()]})
+        options |= {"reward_model": scoring, "value_model": given.load_value(), "train_dataset": ids}
+    elif rlhf.method in GROUPED:
         if given.reference is not None:
             # The trainer loads its reference by this name.
             inner.config._name_or_path = given.reference
-    else:
+    elif rlhf.method == "online_dpo":
         options["ref_model"] = given.load_reference()
     try:
         trainer = kind(model=given.model, **options)
@@ -77,9 +88,22 @@ def make_trainer(rlhf: RlhfConfig, given: Given, arguments: Any) -> Any:
     return trainer
 
 
+def _check_padding(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> None:
+    """Refuse a padding token that ends responses: PPO would leave it out of the loss.
+
+    Raises:
+        ConfigError: the tokenizer has no other.
+    """
+    if tokenizer.pad_token_id in end_tokens:
+        raise ConfigError(
+            f"policy.tokenizer: ppo needs a padding token that ends no response, and {tokenizer.pad_token!r} does; set "
+            "another one in the tokenizer (pad_token), or rlhf.method: grpo"
+        )
+
+
 def _suppress_unknown(arguments: Any, rows: int, tokens: int) -> None:
     """Sample no ids beyond the tokenizer, for which a padded embedding has rows."""
-    if rows > tokens:
+    if rows > tokens and hasattr(arguments, "generation_kwargs"):
         own = dict(arguments.generation_kwargs or {})
         arguments.generation_kwargs = {"suppress_tokens": list(range(tokens, rows))} | own
 

@@ -7,6 +7,7 @@ they are of: a cell is named by a digest of the keys of its run, so a study that
     STUDY/study.json                       the configuration as it was last run
     STUDY/worlds/DIGEST/                   a world (world/) and its prompts as tokens (data/)
     STUDY/supervised/DIGEST/run/           a supervised policy
+    STUDY/rewards/DIGEST/run/              a reward model
     STUDY/cells/WORLD/SEED/DIGEST/         cell.json, run/, figures.json, gold.parquet
 """
 
@@ -35,6 +36,9 @@ RUN = "run"
 _WORLD_KEYS = ("world", "data", "policy.model", "policy.revision", "policy.adapter", "policy.tokenizer",
                "policy.chat_template")  # fmt: skip
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(RunConfig)}
+# The names of the study's reward model, and the keys that may have them.
+_REWARD, _OF_STUDY = "study", "reward_model:study"
+_REWARD_KEYS = ("rlhf.reward", "rlhf.track", "scoring.reward_models", "evaluation.scorer")
 _DEFAULT_METRIC = StopConfig().metric
 
 
@@ -54,18 +58,19 @@ class Ask:
 
 @dataclass(frozen=True)
 class Supervised:
-    """The run that trains a supervised policy."""
+    """The run that trains a supervised policy; or a reward model, ``of`` a supervised policy."""
 
     overrides: dict[str, Any]
+    of: Supervised | None = None
 
     @cached_property
     def digest(self) -> str:
         """Its name: the same keys are the same policy, whichever world asks for it."""
-        return content_id(self.overrides)
+        return content_id(self.overrides if self.of is None else [self.overrides, self.of.overrides])
 
     def folder(self, study: Path) -> Path:
         """Where it is."""
-        return study / "supervised" / self.digest
+        return study / ("supervised" if self.of is None else "rewards") / self.digest
 
     def policy(self, study: Path) -> Path:
         """The folder of its weights."""
@@ -82,7 +87,8 @@ class Cell:
 
     ``overrides`` are all dotted keys of the run but its folder and, where ``supervised`` is given, the policy that it
     starts from; None for the supervised policy itself, which is only measured. ``exam`` are the keys that all methods
-    of the world share: they say what is asked. ``methods`` are those that need the cell.
+    of the world share: they say what is asked. ``methods`` are those that need the cell. ``reward`` is the reward model
+    that its keys name, if they do.
     """
 
     world: str
@@ -93,12 +99,13 @@ class Cell:
     temperatures: tuple[float, ...]
     asks: frozenset[Ask] = frozenset()
     methods: frozenset[str] = frozenset()
+    reward: Supervised | None = None
 
     @cached_property
     def digest(self) -> str:
         """Its name: the keys that it follows from."""
-        parts = (self.overrides, self.exam, self.supervised and self.supervised.overrides, self.temperatures)
-        return content_id(parts)
+        parts = [self.overrides, self.exam, self.supervised and self.supervised.overrides, self.temperatures]
+        return content_id(parts if self.reward is None else [*parts, self.reward.overrides])
 
     def folder(self, study: Path) -> Path:
         """Where it is."""
@@ -163,7 +170,8 @@ def is_finished(cell: Cell, study: Path) -> bool:
 
 def errors_of(cell: Cell, study: Path) -> list[Path]:
     """The files that say what went wrong with a cell, or with the supervised policy that it needs."""
-    folders = [cell.folder(study)] + ([] if cell.supervised is None else [cell.supervised.folder(study)])
+    needed = [part for part in (cell.supervised, cell.reward) if part is not None]
+    folders = [cell.folder(study), *(part.folder(study) for part in needed)]
     return [folder / ERROR for folder in folders]
 
 
@@ -194,6 +202,10 @@ def check_study(study: StudyConfig) -> None:
         _judge(cell.overrides, f"worlds.{world}")
         if cell.supervised is not None:
             _judge(cell.supervised.overrides, f"worlds.{world}, supervised")
+        if study.reward is not None:
+            named = _cell(study, world, study.seeds[0], {"scoring.reward_models": [_REWARD]})
+            assert named.reward is not None
+            _judge(named.reward.overrides, f"worlds.{world}, reward")
     for name, method in study.methods.items():
         world = (method.worlds or list(study.worlds))[0]
         for values in _tried(method):
@@ -252,7 +264,29 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
     exam = merged(quiet, common, seeds)
     # The recipe is one of the keys that name a cell, because the default recipe may change.
     overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
-    return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures))
+    reward = None
+    if study.reward is not None and overrides is not None and _names_reward(overrides):
+        keys = merged(quiet, common, {"rounds": 1, "bootstrap": None}, study.reward, seeds)
+        alone = {key: value for key, value in keys.items() if key.partition(".")[0] != "crossfit"}
+        reward = Supervised(alone, of=supervised)
+    return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures), reward=reward)
+
+
+def with_reward_model(overrides: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The keys of a cell with the folder of the study's reward model where they name it."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(part) for part in value]
+        if value == _REWARD:
+            return folder
+        return f"{_OF_STUDY.removesuffix(_REWARD)}{folder}" if value == _OF_STUDY else value
+
+    return {key: named(value) if key in _REWARD_KEYS else value for key, value in overrides.items()}
+
+
+def _names_reward(overrides: Mapping[str, Any]) -> bool:
+    return with_reward_model(overrides, "folder") != dict(overrides)
 
 
 def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bool]]:

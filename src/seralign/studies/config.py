@@ -71,6 +71,9 @@ class StudyConfig:
         base: Keys of a run, for all methods.
         supervised: Keys of the run that trains the supervised policy. All methods start from this policy and are
             compared with it. Default: ``policy.model`` is the supervised policy.
+        reward: Keys of the run that trains a reward model on the pairs of each world, from its supervised policy. A
+            method names it ``reward_model:study`` (``rlhf.reward``, ``rlhf.track``) or ``study``
+            (``scoring.reward_models``).
         baseline: The method that the others are compared with.
         ceiling: The method that is the upper bound, trained on labels without noise.
         temperatures: Sampling temperatures of the answers; the first is 1, where KL is measured.
@@ -83,6 +86,7 @@ class StudyConfig:
     seeds: list[int]
     base: dict[str, Any] = field(default_factory=dict)
     supervised: dict[str, Any] | None = None
+    reward: dict[str, Any] | None = None
     baseline: str = "dpo"
     ceiling: str | None = None
     temperatures: list[float] = field(default_factory=lambda: [1.0, 0.2])
@@ -113,7 +117,8 @@ class StudyConfig:
             name = getattr(self, key)
             if name is not None:
                 require(name in self.methods, key, f"one of the methods, {', '.join(self.methods)}", name)
-        overlays = {"base": self.base, "supervised": self.supervised or {}}
+        require(self.reward is None or self.supervised is not None, "reward", "left out without supervised", "keys")
+        overlays = {"base": self.base, "supervised": self.supervised or {}, "reward": self.reward or {}}
         overlays |= {f"worlds.{name}": keys for name, keys in self.worlds.items()}
         for name, method in self.methods.items():
             overlays |= {f"methods.{name}": {key: None for keys in (method.set, *method.grids) for key in keys}}
@@ -203,7 +208,7 @@ def _method(name: str, values: dict[str, Any]) -> MethodConfig:
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """A file's values with every overlay as dotted keys, however it was nested."""
     flat = dict(values)
-    for key in ("base", "supervised"):
+    for key in ("base", "supervised", "reward"):
         if flat.get(key) is not None:
             flat[key] = dotted(_mapping(flat[key], key))
     for key in ("worlds", "methods"):
@@ -221,7 +226,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _laid(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Flat values with others laid over them."""
     laid = values | over
-    for key in {"base", "supervised"} & over.keys():
+    for key in {"base", "supervised", "reward"} & over.keys():
         laid[key] = None if over[key] is None else merged(values.get(key) or {}, over[key])
     if "worlds" in over:
         old = values.get("worlds", {})

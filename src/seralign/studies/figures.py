@@ -7,7 +7,7 @@ defined. Dictionaries by temperature have keys such as ``1.0``; the first temper
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from seralign.evaluation.label_quality import GeneratedFigures, MarginFigures, SelectionFigures
@@ -67,14 +67,27 @@ class RoundLabels:
 
 
 @dataclass(frozen=True)
+class RewardStep:
+    """Of a training on a reward, means over the responses since the line before: the reward that is maximised, the
+    scores beside it by name, the KL to the reference, and the length."""
+
+    step: int
+    reward: float
+    tracked: dict[str, float]
+    kl: float | None
+    length: float
+
+
+@dataclass(frozen=True)
 class CellFigures:
     """Of a cell: policies by ``Ask.key``, rounds after the first by name, seconds of the run's stages by name, and
-    seconds of the run and of measuring."""
+    seconds of the run and of measuring; the ``curve`` of a training on a reward, empty for others."""
 
     policies: dict[str, PolicyFigures]
     rounds: dict[str, RoundLabels]
     stages: dict[str, float]
     seconds: dict[str, float]
+    curve: list[RewardStep] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,22 @@ from seralign.runs.files import write_json, write_table
 from seralign.runs.layout import DATA, INITIAL, MANIFEST, POLICY, RESULT, WORLD, round_name, training
 from seralign.runs.results import Results
 from seralign.runs.typed import to_json
-from seralign.studies.cells import ABOUT, FIGURES, GOLD, RUN, Ask, Cell, Supervised, cell_config, world_digest
-from seralign.studies.figures import CellFigures, PolicyFigures, RoundLabels
+from seralign.studies.cells import (
+    ABOUT,
+    FIGURES,
+    GOLD,
+    RUN,
+    Ask,
+    Cell,
+    Supervised,
+    cell_config,
+    with_reward_model,
+    world_digest,
+)
+from seralign.studies.figures import CellFigures, PolicyFigures, RewardStep, RoundLabels
 from seralign.studies.label_quality import round_labels
 from seralign.studies.measure import Exam, measure
+from seralign.studies.reward_curve import reward_curve
 
 _PARTS = "parts"
 # Sampled responses of the worlds of one's own.
@@ -50,9 +62,10 @@ SAMPLES = "cache/samples.sqlite"
 
 
 def supervised_run(supervised: Supervised, root: Path) -> str:
-    """The folder of a supervised policy, trained unless it was."""
+    """The folder of a supervised policy, or of a reward model of one, trained unless it was."""
     if not supervised.is_trained(root):
-        _train(_ready(supervised.overrides, root, supervised.folder(root) / RUN, model=None)[1])
+        model = None if supervised.of is None else supervised_run(supervised.of, root)
+        _train(_ready(supervised.overrides, root, supervised.folder(root) / RUN, model)[1])
     return str(supervised.policy(root))
 
 
@@ -62,7 +75,10 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     say(f"{folder}: {', '.join(sorted(cell.methods))}")
     write_json(folder / ABOUT, {"methods": sorted(cell.methods), "run": cell.overrides or cell.exam})
     model = None if cell.supervised is None else supervised_run(cell.supervised, root)
-    home, config = _ready(cell.overrides or cell.exam, root, folder / RUN, model)
+    keys = cell.overrides or cell.exam
+    if cell.reward is not None:
+        keys = with_reward_model(keys, supervised_run(cell.reward, root))
+    home, config = _ready(keys, root, folder / RUN, model)
     supervised = replace(base_policy(config), name="supervised")
     cache = root / "cache" / f"{supervised.digest[:16]}.sqlite"
     if config.rounds == 1 and config.scoring.cache is None:
@@ -71,16 +87,18 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         config = replace(config, scoring=replace(config.scoring, cache=str(cache)))
     rounds: dict[str, RoundLabels] = {}
     stages: dict[str, float] = {}
+    curve: list[RewardStep] = []
     if cell.overrides is not None:
         _train(config, load_world(home.path(WORLD)).score)
         run = Run(folder / RUN)
         rounds, stages = _labels(run, home, config), {record.name: record.seconds for record in run.stages()}
+        curve = [] if config.rlhf is None else reward_curve(run)
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened, closing(Results(folder / _PARTS / "results.sqlite")) as results:
         policies, gold = _measured(cell, root, config, supervised, opened, results)
     write_table(folder / GOLD, gold)
     seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
-    write_json(folder / FIGURES, to_json(CellFigures(policies, rounds, stages, seconds)))
+    write_json(folder / FIGURES, to_json(CellFigures(policies, rounds, stages, seconds, curve)))
     for name in [_PARTS] if keep else [_PARTS, RUN]:
         _remove(folder / name)
 
@@ -118,6 +136,8 @@ def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | Non
         config = with_world(home, given, root / SAMPLES)
     # The held-out prompts of the world are the study's, not the run's.
     data = replace(config.data, heldout=given.data.heldout)
+    if not config.objective.samples:  # a reward model answers no prompts
+        data = replace(data, prompts=given.data.prompts)
     policy = replace(config.policy, model=model or config.policy.model)
     return home, replace(config, world=None, data=data, policy=policy)
 

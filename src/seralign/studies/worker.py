@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from seralign.errors import BusyError, SeralignError
@@ -40,16 +41,17 @@ def work(root: Path, parent: int) -> None:
 
 
 def _try(cell: Cell, root: Path, keep: bool) -> bool:
-    """Do a cell; false where another process has it, or the supervised policy that it needs."""
+    """Do a cell; false where another process has it, or the supervised policy or the reward model that it needs."""
     with ExitStack() as claims:
         if not _claim(claims, cell.folder(root)) or is_over(cell, root):
             return False
-        supervised = cell.supervised
-        if supervised is not None and not supervised.is_trained(root):
+        for needed in (part for part in (cell.supervised, cell.reward) if part is not None):
+            if needed.is_trained(root):
+                continue
             with ExitStack() as claim:
-                if not _claim(claim, supervised.folder(root)):
+                if not _claim(claim, needed.folder(root)):
                     return False
-                if not _succeeds(lambda: supervised_run(supervised, root), supervised.folder(root)):
+                if not _succeeds(partial(supervised_run, needed, root), needed.folder(root)):
                     return True
         _succeeds(lambda: run_cell(cell, root, keep), cell.folder(root))
         return True
