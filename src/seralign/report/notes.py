@@ -34,6 +34,8 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
         yield "The objective is sft: no pairs are ranked, so there are no margins and no rewards."
     elif figures.generates_all:
         yield "All pairs were made by the rounds: no offline pairs were selected or trained on."
+    elif figures.rewarded:
+        yield "The policy was trained on a reward of its own responses, and on no pairs."
     elif config["rounds"] == 1:
         yield "One round: no pairs were reviewed, selected or generated."
     elif config["bootstrap"] is None:
@@ -55,7 +57,7 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
     if figures.data is not None and not figures.data.heldout:
         if figures.supervised:
             yield "Nothing is held out: the loss on texts that it was not trained on is not known."
-        else:
+        elif not figures.rewarded:
             yield "No held-out pairs: how the policies rank pairs that they were not trained on is not known."
 
 

@@ -26,6 +26,7 @@ from seralign.report.charts_calibration import calibration_charts
 from seralign.report.charts_generated import generated_charts
 from seralign.report.charts_losses import loss_charts
 from seralign.report.charts_pairs import pair_charts
+from seralign.report.charts_rewarded import rewarded_charts
 from seralign.report.charts_rounds import NO_ANSWERS, policy_charts
 from seralign.report.charts_training import work_charts
 from seralign.report.columns import LOSS_COLUMNS, LOSSES
@@ -52,6 +53,7 @@ ANSWERS = 500_000
 
 # The charts, first to last.
 ORDER = (
+    "rewarded",
     "margins",
     "lengths",
     "correlations",
@@ -96,7 +98,8 @@ def render(runs: Sequence[RunContents], folder: Path) -> str:
     """The page as text; ``folder`` is the folder that it will be in."""
     over = Over(tuple(run.name for run in runs))
     charts = [*pair_charts(runs, over), *generated_charts(runs, over), *policy_charts(runs, over)]
-    charts += [*calibration_charts(runs, over), *loss_charts(runs, over), *work_charts(runs, over)]
+    charts += [*rewarded_charts(runs, over), *calibration_charts(runs, over), *loss_charts(runs, over)]
+    charts += work_charts(runs, over)
     supervised = all(run.figures.supervised for run in runs)
     if supervised:
         # Supervised training has no margins and no reference.
@@ -176,8 +179,8 @@ def _summary(run: RunContents) -> dict[str, Any]:
 
 
 def _work(run: RunContents) -> Table | None:
-    """What the run's rounds did; of supervised training its losses."""
-    if not run.figures.supervised:
+    """What the run's rounds did; of other training its losses."""
+    if not run.figures.supervised and not run.figures.rewarded:
         return summary.rounds_table(run)
     losses = without_empty(table(LOSSES, LOSS_COLUMNS, run.figures.trainings))
     return losses if losses.rows else None

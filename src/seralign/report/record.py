@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seralign.config.rlhf import BETAS
 from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import (
     BaseFigures,
@@ -147,7 +148,7 @@ class RunFigures:
 
     Args:
         run: The run's folder.
-        objective: Its name, such as ``dpo``.
+        objective: Its name, such as ``dpo``; or the method that maximises a reward, such as ``grpo``.
         method: ``bootstrap.method``; ``sera`` without the section.
         data: Of the data.
         crossfit: Of the review before round 1.
@@ -197,6 +198,11 @@ class RunFigures:
     def generates_all(self) -> bool:
         """Whether every round trains on newly made pairs alone (``bootstrap.method``)."""
         return self.method != "sera"
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether the policy is trained on a reward of its own responses, and on no pairs."""
+        return self.objective in BETAS
 
     @property
     def seconds(self) -> float:

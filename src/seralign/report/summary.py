@@ -57,6 +57,10 @@ def headline(run: RunContents) -> str:
     planned = run.config["rounds"]
     rounds = f"{done} {'round' if done == 1 else 'rounds'}" if done == planned else f"{done} of {planned} rounds"
     data = figures.data
+    if figures.rewarded:
+        steps = sum(entry.train.steps for entry in figures.rounds if entry.train is not None)
+        trained = f"{steps:,} steps" if steps else "not trained yet"
+        return f"{figures.objective.upper()} on the reward {run.config['rlhf']['reward']}, {trained}; {result}."
     pairs = ", no data read yet" if data is None else f" on {_trained_on(figures, data):,} preference pairs"
     if figures.generates_all and data is not None:
         pairs = f" on newly made pairs ({figures.method})"
@@ -72,7 +76,7 @@ def tiles(run: RunContents) -> list[Tile]:
     """The key figures; those that the run does not have are left out."""
     figures = run.figures
     found = []
-    if figures.data is not None:
+    if figures.data is not None and "pairs" in figures.data.sources:
         found.append(_data_tile(figures, figures.data))
     if figures.supervised and (loss := heldout_loss(figures)):
         found.append(Tile("Held-out loss", *loss))

@@ -12,7 +12,9 @@ from seralign.report.columns import ACCURACY, LOSS_COLUMNS, LOSSES, REVIEW_COLUM
 from seralign.report.facts import crossfit_lines, merged_line
 from seralign.report.made_pairs import made_from
 from seralign.report.record import RunFigures, RunWarning
-from seralign.tables import Table, counted, markdown, table, terminal, without_empty
+from seralign.runs.figures import Metrics
+from seralign.runs.layout import RLHF_KL, RLHF_LENGTH, RLHF_REWARD, RLHF_SPREAD, RLHF_TRACKED
+from seralign.tables import Table, counted, markdown, number, table, terminal, without_empty
 
 
 def run_tables(figures: RunFigures) -> RenderableType:
@@ -33,7 +35,7 @@ def run_tables(figures: RunFigures) -> RenderableType:
 
 def _tables(figures: RunFigures) -> list[Table]:
     found = []
-    if figures.rounds and not figures.supervised:
+    if figures.rounds and not figures.supervised and not figures.rewarded:
         caption = "rounds: what each kept, generated and trained on; training accuracy is of the last logged step; "
         found.append(table(caption + ACCURACY, ROUND_COLUMNS, figures.rounds))
     if reviewed := [entry for entry in figures.rounds if entry.select is not None]:
@@ -42,11 +44,22 @@ def _tables(figures: RunFigures) -> list[Table]:
             "longer one of the generated pairs kept; bigrams that the two have in common"
         )
         found.append(table(caption, REVIEW_COLUMNS, reviewed))
+    if figures.rewarded and (lines := [entry.train.train for entry in figures.rounds if entry.train is not None]):
+        found.append(_reward(lines[-1]))
     if figures.trainings:
         found.append(without_empty(table(LOSSES, LOSS_COLUMNS, figures.trainings)))
     if figures.policies:
         found.append(_policies(figures))
     return found
+
+
+def _reward(line: Metrics) -> Table:
+    """The last line of metrics of a training on a reward."""
+    columns = {RLHF_REWARD: "reward"}
+    columns |= {key: key.removeprefix(RLHF_TRACKED) for key in line if key.startswith(RLHF_TRACKED)}
+    columns |= {RLHF_SPREAD: "spread within a prompt", RLHF_KL: "KL, nats", RLHF_LENGTH: "length, tokens"}
+    cells = tuple(number(line.get(key), 3) for key in columns)
+    return Table("reward: means over the responses before the last logged step", tuple(columns.values()), (cells,))
 
 
 def warnings_markdown(warnings: Sequence[RunWarning]) -> str:
@@ -90,6 +103,10 @@ def _data(figures: RunFigures) -> str:
         name, source = made
         dropped = counted(source.dropped) or "none"
         return f"{source.kept} {name}, of which rounds make pairs; {data.heldout} pairs held out; dropped {dropped}"
+    if figures.rewarded and "pairs" not in data.sources:
+        prompts = data.sources["prompts"]
+        dropped = f"dropped {counted(prompts.dropped)}" if prompts.dropped else "none dropped"
+        return f"{prompts.kept} prompts; {dropped}"
     name = "pairs" if "pairs" in data.sources else "demonstrations"
     source = data.sources[name]
     what = source.what if name == "pairs" else name
