@@ -21,6 +21,7 @@ from seralign.cli import (
     merge,
     plan,
     push,
+    query,
     report,
     sample,
     show,
@@ -39,6 +40,7 @@ commands:
   inspect [RUN.yaml] [--key value ...]   show the data as tokens, before any training
   inspect FILE --model M                 the same for one file, without a configuration
   label CONFIG.yaml [--key value ...]    make preferences of candidates with votes, scores, checks or a judge
+  query CONFIG.yaml [--key value ...]    choose pairs to have labelled, and make preferences of the labels
   import-config FILE [--out RUN.yaml]    turn a TRL, axolotl or LLaMA-Factory configuration into one of seralign
   plan [RUN.yaml] [--key value ...]      estimate time, memory and disk of a run before it starts
   show RUN [--json]                      print what each round did, and warnings
@@ -62,6 +64,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "inspect": inspect.main,
     "import-config": import_config.main,
     "label": label.main,
+    "query": query.main,
     "chat": chat.main,
     "sample": sample.main,
     "evaluate": evaluate.main,

@@ -76,12 +76,12 @@ class RewardModelSignal:
         flat = [(group, text) for group, own in zip(groups, texts, strict=True) for text in own]
         if not flat:
             return []
-        of_models = [_rewards(model, flat, results) for model in self._opened]
+        of_models = [rewards_of(model, flat, results) for model in self._opened]
         rest = iter(ensemble_rewards(of_models).cautious(self.penalty).tolist())
         return [Scored(tuple(next(rest) for _ in own)) for own in texts]
 
 
-def _rewards(model: RewardModel, asked: Sequence[tuple[Group, str]], results: Results) -> np.ndarray:
+def rewards_of(model: RewardModel, asked: Sequence[tuple[Group, str]], results: Results) -> np.ndarray:
     """Rewards [N], stored by their content."""
     prompts, inputs = zip(*(_prompt(model, group) for group, _ in asked), strict=True)
     identity = model.identity
