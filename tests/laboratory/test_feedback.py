@@ -27,8 +27,8 @@ PAIR = {"pair_id": "a", "prompt": "p", "chosen": "c", "rejected": "r", "gold_cho
 
 
 def draw(name: str, feedback: str, **settings: Any) -> Grammar:
-    config = WorldConfig(name=name, feedback=feedback, pairs=300, heldout=40, validation=20, prompts=30,
-                         demonstrations=200, **settings)  # type: ignore[arg-type]  # fmt: skip
+    small: dict[str, Any] = {"pairs": 300, "heldout": 40, "validation": 20, "prompts": 30, "demonstrations": 200}
+    config = WorldConfig(**small | settings | {"name": name, "feedback": feedback})
     return GRAMMARS[name](config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ NAME = "seralign.laboratory.labeller_judge:LabellerJudge"
 
 @pytest.mark.parametrize("world", ["clauses", "sums"])
 def test_it_gives_the_probability_of_the_soft_labels(world: str, tmp_path: Path) -> None:
-    config = WorldConfig(name=world, pairs=60, noise=0.1, spurious_strength=0.5, soft_labels=True)
+    values: dict[str, Any] = {"name": world, "pairs": 60, "noise": 0.1, "spurious_strength": 0.5, "soft_labels": True}
+    config = WorldConfig(**values)
     made = GRAMMARS[world](config)
     rows = offline_pairs(made)
     results = Results(tmp_path / "results.sqlite")
