@@ -62,7 +62,7 @@ EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
 ALIGNED = ROOT / "examples" / "linear_alignment" / "evaluate.yaml"
 _OTHERS = (*LABELS, EVALUATE, ALIGNED)
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
-STUDIES = ("active", "candidates", "gates", "preferences", "quick", "smallest", "soft_labels", "standard", "trust")
+STUDIES = ("active", "candidates", "gates", "preferences", "quick", "self_play", "smallest", "soft_labels", "standard", "trust")
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
@@ -93,6 +93,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/preferences.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/real_text.yaml",
+        "configs/lab/self_play.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",

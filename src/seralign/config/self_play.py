@@ -43,7 +43,7 @@ def check_self_play(config: RunConfig) -> None:
             "none; remove it"
         )
     if bootstrap.demonstrated:
-        if config.data.prompts is not None and config.world is None:
+        if config.data.prompts is not None and config.data.pairs is None and config.world is None:
             raise ConfigError(
                 f"data.prompts: with bootstrap.method: {method} the prompts of data.demonstrations are asked; remove it"
             )

@@ -143,7 +143,9 @@ def _ready(overrides: Mapping[str, Any], root: Path, out: Path, model: str | Non
 
 
 def _labels(run: Run, home: Run, config: RunConfig) -> dict[str, RoundLabels]:
-    """Right and wrong labels in each round after the first, by its name."""
+    """Right and wrong labels in each round after the first, by its name; of rounds with offline pairs."""
+    if config.generates_all:
+        return {}
     truth, scorer = read_truth(home.path(WORLD)), _gold(home)
     done = [index for index in range(2, config.rounds + 1) if run.exists(training(round_name(index)))]
     return {round_name(index): round_labels(run, index, truth, scorer) for index in done}
