@@ -121,6 +121,8 @@ def test_every_example_has_a_test() -> None:
         "examples/reward_model/reward.yaml",
         "examples/reward_model/sera.yaml",
         "examples/scores/run.yaml",
+        *(f"examples/self_play/{name}.yaml" for name in ("online_dpo", "sapo", "spin")),
+        *(f"examples/self_play/{name}.jsonl" for name in ("demonstrations", "prompts")),
         "examples/signals/run.yaml",
         *(f"examples/signals/{name}.{kind}" for name in SIGNALS for kind in ("jsonl", "yaml")),
     }  # fmt: skip
@@ -184,6 +186,24 @@ def test_a_reward_model_is_trained_and_used(tmp_path: Path, monkeypatch: pytest.
     figures = figures_of("runs/reward_model_sera")
     assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
     assert "reward model 0" in read_run("runs/reward_model_sera").record("round-2/select").inputs
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["online_dpo", "sapo", "spin"])
+def test_self_play_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a few supervised steps, after which a random model ends its answers."""
+    save_text_model(tmp_path / "model", CHAT_TEMPLATE)
+    monkeypatch.chdir(ROOT)
+    out, first = tmp_path / "run", {"max_steps": 12, "learning_rate": 1e-2, "batch_size": 8}
+    flags = ["--out", str(out), "--policy.model", str(tmp_path / "model"), "--rounds", "2", "--sft", json.dumps(first)]
+    if name == "online_dpo":
+        flags += ["--data.demonstrations.path", "examples/self_play/demonstrations.jsonl", "--bootstrap.prompts", "12"]
+    assert main(["train", f"examples/self_play/{name}.yaml", *flags]) == 0
+    figures = figures_of(out)
+    assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
+    assert all(entry["compose"]["offline"] == 0 < entry["compose"]["generated"] for entry in figures["rounds"])
+    assert figures["method"] == name.removesuffix("_dpo")
+    AutoModelForCausalLM.from_pretrained(out / "result")
 
 
 def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,7 +601,7 @@ def test_yaml_of_the_pages_is_read(page: Path, tmp_path: Path) -> None:
             overrides |= {f"{key}.{inner}": content for inner, content in value.items()} if nested else {key: value}
         config = to_dict(load_config(None, overrides))
         assert config["out"] == overrides["out"]
-        assert all(config[key] is not None for key in values if values[key] is not None)
+        assert all(config[key] is not None for key in values if key != "recipe" and values[key] is not None)
 
 
 def test_the_configuration_page_is_up_to_date() -> None:

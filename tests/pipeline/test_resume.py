@@ -68,6 +68,13 @@ _REVIEWED = {
 }  # fmt: skip
 
 
+# Samples from the average of the policies, and replays pairs of the rounds before.
+_SAPO = {
+    "recipe": "sapo", "bootstrap": {"prompts": 12, "max_new_tokens": 4, "batch_size": 8, "replay": 2},
+    "evaluation__baseline": False, "evaluation__prompts": 0, "evaluation__token_pairs": 4, "training__max_steps": 3,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -79,6 +86,7 @@ _REVIEWED = {
             "scoring__length_correction": "balanced",
         },
         _REVIEWED,
+        pytest.param(_SAPO, marks=pytest.mark.real),
     ],
 )
 def test_a_run_killed_everywhere_ends_as_an_uninterrupted_one(tmp_path: Path, overrides: dict[str, Any]) -> None:
