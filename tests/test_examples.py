@@ -62,7 +62,18 @@ EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
 ALIGNED = ROOT / "examples" / "linear_alignment" / "evaluate.yaml"
 _OTHERS = (*LABELS, EVALUATE, ALIGNED)
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
-STUDIES = ("active", "candidates", "gates", "preferences", "quick", "self_play", "smallest", "soft_labels", "standard", "trust")
+STUDIES = (
+    "active",
+    "candidates",
+    "gates",
+    "preferences",
+    "quick",
+    "self_play",
+    "smallest",
+    "soft_labels",
+    "standard",
+    "trust",
+)
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
