@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 
 from seralign.cli.main import main
 from seralign.pipeline.candidates import Response, _different
+from seralign.runs.sealed import read_sealed, write_sealed
 
 PROMPTS = ["Say 1.", "Say 2.", "x" * 1100, "Say 1.", "Say 3."]
 
@@ -86,6 +88,38 @@ def test_inputs_of_the_template_stay_with_their_prompt(config: dict[str, Any], t
     assert main(["sample", write(config | change, tmp_path)]) == 0
     assert [row["chat_template_kwargs"] for row in lines(config)] == [{"loud": True}, {"loud": False}]
     assert [len(row["responses"]) for row in lines(config)] == [2, 2]
+
+
+def test_models_that_read_a_prompt_differently_are_refused_before_they_are_asked(
+    config: dict[str, Any], lora_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with data.format: hh reads turns where another model reads one message; it drops what it cannot read."""
+    hh = tmp_path / "hh"
+    shutil.copytree(lora_run, hh)
+    manifest = read_sealed(hh / "run.json")
+    manifest["config"]["data"]["format"] = "hh"
+    write_sealed(hh / "run.json", manifest)
+    turns = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Say 2.\n\nAssistant:"
+    texts = ["Say 1.", turns]
+    prompts = Path(config["prompts"]["path"])
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), encoding="utf-8")
+    models = [config["models"][0], str(hh)]
+    change: dict[str, Any] = {"models": models, "temperatures": [0.5], "samples": 1}
+    assert main(["sample", write(config | change, tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"error: {prompts} row 2: the models read this prompt differently" in told
+    assert f"(data.format: {models[0]} with auto and {models[1]} with hh)" in told
+    assert "model 1 of 2" not in told
+    assert not Path(config["out"]).exists()
+    for chosen, count in (("hh", 3), ("auto", 1)):
+        values = config | change | {"format": chosen, "out": str(tmp_path / f"{chosen}.jsonl")}
+        assert main(["sample", write(values, tmp_path)]) == 0
+        found = lines(values)
+        assert [len(row["prompt"]) for row in found] == [1, count]
+        assert [[one["model"] for one in row["responses"]] for row in found] == [models, models]
+    # One message for both, whatever their format: nothing to choose.
+    prompts.write_text(json.dumps({"prompt": "Say 1."}) + "\n", encoding="utf-8")
+    assert main(["sample", write(config | change, tmp_path)]) == 0
 
 
 def test_one_line_for_each_response_and_a_temperature_more(config: dict[str, Any], tmp_path: Path) -> None:

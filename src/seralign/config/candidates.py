@@ -36,6 +36,7 @@ class SampleConfig:
         linear_alignment: A principle that the responses are aligned to as they are sampled (docs/method.md).
         system: A system message that is put before every conversation, in place of the run's.
         plain: Read prompts as plain text to continue, even for a model with a chat template.
+        format: ``data.format`` for the prompts, in place of the runs'. Runs that read a row differently need it.
     """
 
     out: str
@@ -51,6 +52,7 @@ class SampleConfig:
     linear_alignment: LinearAlignmentConfig | None = None
     system: str | None = None
     plain: bool = False
+    format: Literal["auto", "hh"] | None = None
 
     def __post_init__(self) -> None:
         require(Path(self.out).suffix == ".jsonl", "out", "a file that ends with .jsonl", self.out)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seralign.config.candidates import SampleConfig
 from seralign.config.paths import expanded
+from seralign.data.formats import read_prompt
+from seralign.data.place import reading
+from seralign.data.raw import Drop, RawPrompt
+from seralign.data.sources import load_rows
 from seralign.errors import DataError
 from seralign.pipeline.aligned import Aligned
 from seralign.pipeline.answers import Answered, sample_answers
-from seralign.pipeline.asking import load_reader, make_speaker, read_file
+from seralign.pipeline.asking import Reader, load_reader, make_speaker, read_file
+from seralign.pipeline.evaluate.prompts import KEY, join_key
 from seralign.policy.identity import weights_digest
-from seralign.policy.saved import saved_policy
+from seralign.policy.saved import SavedPolicy, saved_policy
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs.files import disk_errors, partial_folder, write_atomic
@@ -59,6 +64,14 @@ class Sampled:
     answers: list[Answered]
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model, and how it reads prompts."""
+
+    policy: SavedPolicy
+    reader: Reader
+
+
 def sample_all(config: SampleConfig) -> Figures:
     """Sample all candidates, and write them to ``config.out``. A sampling that was killed resumes.
 
@@ -67,13 +80,15 @@ def sample_all(config: SampleConfig) -> Figures:
     """
     out = Path(expanded(config.out))
     part = out.with_name(out.name + ".partial")
+    models = [_opened(config, place) for place in config.models]
+    _check_alike(config, models)
     # By the first model, because another one may read the same row as plain text.
     keys: list[str] = []
     given: dict[str, dict[str, Any]] = {}
     found: dict[str, list[Response]] = {}
     with disk_errors(out.parent), partial_folder(part, MAKER):
-        for number, place in enumerate(config.models):
-            for sampled in _of_model(config, place, number, part):
+        for number, (place, model) in enumerate(zip(config.models, models, strict=True)):
+            for sampled in _of_model(config, model, number, part):
                 keys = keys or [_key(row, one) for row, one in enumerate(sampled.answers)]
                 asked = dict(zip(keys, sampled.answers, strict=True))
                 for key, one in asked.items():
@@ -84,13 +99,45 @@ def sample_all(config: SampleConfig) -> Figures:
     return figures
 
 
-def _of_model(config: SampleConfig, place: str, number: int, folder: Path) -> Iterator[Sampled]:
-    """The answers of a model at each temperature. Its weights are loaded once, if an answer is missing."""
+def _opened(config: SampleConfig, place: str) -> Model:
     policy = saved_policy(place)
+    if config.format is not None:
+        policy = replace(policy, data=replace(policy.data, format=config.format))
     alignment = config.linear_alignment
     aligned = None if alignment is None else Aligned(alignment, "linear_alignment")
-    reader = load_reader(policy, system=config.system, plain=config.plain, aligned=aligned)
-    asked = list(read_file(reader, config.prompts, "prompts"))
+    return Model(policy, load_reader(policy, system=config.system, plain=config.plain, aligned=aligned))
+
+
+def _check_alike(config: SampleConfig, models: Sequence[Model]) -> None:
+    """Check, before anything is sampled, that all models are asked the same: those of runs may read rows differently.
+
+    A text and a conversation of one user message with this text are the same.
+
+    Raises:
+        DataError: A row is one prompt for a model, and another one, or none, for another model.
+    """
+    ways = [reading(model.reader.encoder.data, KEY) for model in models]
+    others = [number for number, way in enumerate(ways) if way not in ways[:number]][1:]
+    for row, where in load_rows(config.prompts, KEY).located() if others else ():
+        first = _meaning(read_prompt(row, where, ways[0]))
+        for number in others:
+            if _meaning(read_prompt(row, where, ways[number])) != first:
+                formats = " and ".join(f"{config.models[at]} with {ways[at].format}" for at in (0, number))
+                raise DataError(
+                    f"{where}: the models read this prompt differently (data.format: {formats}), so that their "
+                    "responses would be to different prompts; set format: auto or hh for all of them"
+                )
+
+
+def _meaning(raw: RawPrompt | Drop) -> str:
+    """The same for prompts that are the same, and for all rows that are not asked."""
+    return "" if isinstance(raw, Drop) else content_id([join_key(raw.prompt), raw.inputs.given()])
+
+
+def _of_model(config: SampleConfig, model: Model, number: int, folder: Path) -> Iterator[Sampled]:
+    """The answers of a model at each temperature. Its weights are loaded once, if an answer is missing."""
+    policy, reader = model.policy, model.reader
+    asked = list(read_file(reader, config.prompts, KEY))
     digest = weights_digest(policy.source)
     speaker = make_speaker(policy, reader, config.sampling, "sample")
     for temperature in config.all_temperatures:
