@@ -17,6 +17,7 @@ from seralign.config import ServerConfig, SourceConfig
 from seralign.config.evaluate import EvaluatedConfig, evaluate_config
 from seralign.data.place import Reading
 from seralign.errors import ConfigError, DataError, ModelError, SeralignError
+from seralign.pipeline.accuracy import pair_accuracy
 from seralign.pipeline.evaluate.files import file_outputs
 from seralign.pipeline.evaluate.outputs import Output
 from seralign.pipeline.evaluate.prompts import Question, read_questions
@@ -68,6 +69,21 @@ def test_prompts_of_token_ids_are_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "prompts.jsonl", [{"prompt_ids": [1, 2]}])
     with pytest.raises(DataError, match=r"row 1.*token ids; a judge needs text or messages"):
         read_questions(SourceConfig(path), READING)
+
+
+def test_messages_of_trees_that_are_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def message(name: str, parent: str | None, role: str, **more: Any) -> dict[str, Any]:
+        return {"message_id": name, "parent_id": parent, "message_tree_id": "t", "role": role, "text": name} | more
+
+    rows = [message("q", None, "prompter"), message("a", "q", "assistant", deleted=True),
+            message("b", "a", "prompter"), message("c", "q", "assistant"), message("d", "c", "prompter")]  # fmt: skip
+    source = SourceConfig(write_rows(tmp_path / "trees.jsonl", rows))
+    assert [one.prompt.text for one in read_questions(source)] == ["q", "User: q\n\nAssistant: c\n\nUser: d"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "prompts: messages of trees that are left out: deleted message 1" in told
+    assert "message below one that is left out 1" in told
+    with pytest.raises(DataError, match=r"trees.jsonl row 1: the row is no pair \(ranked\), and accuracy is of pairs"):
+        pair_accuracy(source, "scorer", {}, scorer="builtins:len")
 
 
 def _sample(one: str, text: str) -> dict[str, Any]:

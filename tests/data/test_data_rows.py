@@ -280,7 +280,7 @@ def test_charts_are_refused() -> None:
         ({"Prompt": "Q", "Chosen": "a", "Rejected": "b"},
          "Prompt, Chosen, Rejected (rename them with data.pairs.columns: "
          "{prompt: Prompt, chosen: Chosen, rejected: Rejected})"),
-        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers (write one row with chosen and rejected for each"),
+        ({"prompt": "Q", "answers": ["a", "b"]}, "prompt, answers"),
         ({"good": "a", "bad": "b"}, "good, bad (rename them with data.pairs.columns: {chosen: good, rejected: bad})"),
         ({"question": "q", "Good answer": "a", "bad answer": "b", "bad_answer_id": 1},
          "question, Good answer, bad answer, bad_answer_id "

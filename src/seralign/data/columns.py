@@ -211,8 +211,6 @@ def _asks(value: Any, place: Place) -> bool:
 
 def _hint(row: Row, place: Place) -> str:
     """A hint at what columns with other names or formats may mean."""
-    if "answers" in row:
-        return " (write one row with chosen and rejected for each two of answers to compare)"
     asking = next((name for name in CONVERSATIONS if name in row and means_pair(row) and "chosen" not in row), None)
     if asking is not None:
         return f" ({asking} must end with the chosen answer if no column holds it)"

@@ -29,7 +29,7 @@ from seralign.data.columns import LABELLED, Row
 from seralign.data.content import is_chat
 from seralign.data.flat import flat
 from seralign.data.inputs import with_before
-from seralign.data.kinds import form_of, refuse_numbered, refuse_other_formats
+from seralign.data.kinds import form_of, refuse_numbered, refuse_other_formats, refuse_unranked
 from seralign.data.label import first_is_better, read_pair_id, read_weight
 from seralign.data.making import make_example
 from seralign.data.parts import (
@@ -83,6 +83,7 @@ def read_pair(row: Row, where: str, reading: Reading = PLAIN_READING) -> RawExam
     place = Place(where, reading)
     row = flat(row, place)
     refuse_numbered(row, place)
+    refuse_unranked(row, place)
     names = columns.pair_columns(row, place)
     label = ("p_b" if names == LABELLED else "p", "weight", "pair_id")
     p = first_is_better(row, names == LABELLED, place)

@@ -12,6 +12,7 @@ from seralign.data.columns import Row
 from seralign.data.flat import flat
 from seralign.data.label import is_number
 from seralign.data.place import Place, Reading
+from seralign.errors import DataError
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
 FormOfRow = Literal["pair", "ranked", "label", "score", "rank"]
@@ -121,6 +122,33 @@ def refuse_other_formats(row: Row, place: Place) -> None:
             f"{columns.listed(row)}"
         )
     refuse_numbered(row, place)
+
+
+def refuse_unranked(row: Row, place: Place) -> None:
+    """Reject a row whose responses nothing compares.
+
+    Raises:
+        DataError: It has a list of responses without ranks or scores, or one response without a label, score or rank.
+    """
+    if form_of(row, place) != "pair" or columns.is_pair(row, place):
+        return
+    name = next((name for name in RANKED if _is_list(row.get(name))), None)
+    if name is not None:
+        raise unranked(row, name, place)
+    if columns.is_demonstration(row, place) and not columns.means_pair(row):
+        raise place.error(
+            "one response, and no label, score or rank to compare it by; add one of them, or give the rows as "
+            f"data.demonstrations; {columns.listed(row)}"
+        )
+
+
+def unranked(row: Row, name: str, place: Place) -> DataError:
+    """The error for a list of responses without ranks or scores."""
+    return place.error(
+        f"{name} are several responses without a rank or score for each; write them as ranks or scores, one for each "
+        f"response (the best rank is 1), or rename the column: {place.reading.key}.columns: {{ranks: NAME}}. seralign "
+        f"label makes preferences of votes, checks or a judge (docs/labels.md); {columns.listed(row)}"
+    )
 
 
 def refuse_numbered(row: Row, place: Place) -> None:

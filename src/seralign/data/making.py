@@ -19,7 +19,7 @@ def make_example(
     unread: tuple[str, ...],
     place: Place,
     *,
-    told: Sequence[str] = (),
+    distinct_by: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> RawExample:
     """An example.
@@ -27,16 +27,16 @@ def make_example(
     Args:
         parts: Prompt, responses and inputs.
         preference: The preference over the responses.
-        pair_id: The id that the row gave. Without one, it is the digest of the parts and ``told``.
+        pair_id: The id that the row gave. Without one, it is the digest of the parts and ``distinct_by``.
         weight: The weight of the example.
         unread: Columns that were not read.
         place: The row, with the notes on it.
-        told: What else belongs to the identity.
+        distinct_by: What else tells the example from others with the same parts.
         notes: More notes.
     """
     prompt, responses, inputs = parts
     return RawExample(
-        example_id=pair_id or identity([prompt, *responses, *told], inputs),
+        example_id=pair_id or identity([prompt, *responses, *distinct_by], inputs),
         prompt=prompt,
         responses=responses,
         preference=preference,

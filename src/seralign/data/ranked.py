@@ -7,7 +7,7 @@ from typing import Any
 
 from seralign.data import columns
 from seralign.data.columns import Row
-from seralign.data.kinds import ranked_column
+from seralign.data.kinds import ranked_column, unranked
 from seralign.data.label import read_pair_id, read_weight
 from seralign.data.parts import prompt_and_responses, unread_columns
 from seralign.data.place import Place
@@ -84,11 +84,7 @@ def _values(row: Row, name: str, place: Place) -> tuple[str, bool, list[tuple[st
             if len(beside) != len(answers):
                 raise place.error(f"{key} has {len(beside)} entries, but {name} has {len(answers)} responses")
             return key, is_rank, [(f"{key}[{at}]", value) for at, value in enumerate(beside)]
-    raise place.error(
-        f"{name} are several responses without a rank or score for each; write them as ranks or scores, one for each "
-        f"response (the best rank is 1), or rename the column: {place.reading.key}.columns: {{ranks: NAME}}; "
-        f"{columns.listed(row)}"
-    )
+    raise unranked(row, name, place)
 
 
 def _text(response: Any, what: str, place: Place) -> Any:

@@ -61,8 +61,8 @@ def judged_example(
 
     If the row has no id, its preference is part of the identity: several rows may judge the same response.
     """
-    told = (str(preference.stored),)
-    return make_example(parts, preference, pair_id, weight, (*unread, *place.unread), place, told=told)
+    distinct_by = (str(preference.stored),)
+    return make_example(parts, preference, pair_id, weight, (*unread, *place.unread), place, distinct_by=distinct_by)
 
 
 def number(value: Any, what: str, place: Place) -> float:

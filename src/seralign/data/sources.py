@@ -29,6 +29,7 @@ from seralign.data.readers.remote import open_remote
 from seralign.data.readers.streams import OPENERS, readable
 from seralign.data.trees import is_tree, read_forest
 from seralign.errors import ConfigError, DataError
+from seralign.progress import say
 
 _NUMBERS = ("p", "p_b", "weight")
 
@@ -111,6 +112,18 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
     if is_tree(names):
         return _tree_rows(source, parts, key)
     return Rows(names, length, tuple(parts), source.columns)
+
+
+def say_left_out(rows: Rows, key: str) -> None:
+    """Print the counts of messages of trees that are in no row, where no figures of a run have them.
+
+    Args:
+        rows: The rows.
+        key: Name of the source.
+    """
+    if rows.left_out:
+        counts = ", ".join(f"{reason} {count}" for reason, count in rows.left_out.items())
+        say(f"{key}: messages of trees that are left out: {counts}")
 
 
 def fingerprint(source: SourceConfig, key: str) -> str:

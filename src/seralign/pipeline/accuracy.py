@@ -14,8 +14,10 @@ import numpy as np
 from seralign.config import DataConfig, SourceConfig
 from seralign.data.carried import carried_values
 from seralign.data.content import Content, is_chat, is_ids
+from seralign.data.flat import flat
 from seralign.data.formats import read_pair
-from seralign.data.place import reading
+from seralign.data.kinds import form_of
+from seralign.data.place import Place, reading
 from seralign.data.raw import Drop
 from seralign.data.sources import describe, load_rows
 from seralign.errors import DataError
@@ -132,8 +134,14 @@ def _read(source: SourceConfig, by: str | None) -> tuple[list[_Pair], dict[str, 
     rows, how = load_rows(source, KEY), reading(DataConfig(), KEY)
     if by is not None and by not in rows.column_names:
         raise DataError(f"{describe(source)} has no column {by!r} (--by); it has {', '.join(rows.column_names)}")
-    pairs, dropped = list[_Pair](), Counter[str]()
+    pairs, dropped = list[_Pair](), Counter(rows.left_out)
     for row, where in rows.located():
+        place = Place(where, how)
+        if (form := form_of(flat(row, place), place)) != "pair":
+            raise place.error(
+                f"the row is no pair ({form}), and accuracy is of pairs; seralign label makes pairs of responses with "
+                "ranks, scores or labels (docs/labels.md)"
+            )
         raw = read_pair(row, where, how)
         if isinstance(raw, Drop):
             dropped[raw.reason] += 1

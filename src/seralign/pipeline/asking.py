@@ -14,7 +14,7 @@ from seralign.data.content import NOTHING, Content, Inputs, Message, Unencoded
 from seralign.data.formats import read_prompt
 from seralign.data.place import reading
 from seralign.data.raw import Drop
-from seralign.data.sources import load_rows
+from seralign.data.sources import load_rows, say_left_out
 from seralign.data.table import CHUNK, read_table
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, DataError, ModelError
@@ -159,7 +159,9 @@ def read_file(reader: Reader, source: SourceConfig, key: str) -> Iterator[Asked]
     Raises:
         DataError: the source cannot be read, or a row is not a prompt.
     """
-    rows, how = load_rows(source, key).located(), reading(reader.encoder.data, key)
+    found, how = load_rows(source, key), reading(reader.encoder.data, key)
+    say_left_out(found, key)
+    rows = found.located()
     while chunk := list(islice(rows, CHUNK)):
         raws = [read_prompt(row, where, how) for row, where in chunk]
         examples = [Unencoded(raw.prompt, (), raw.where, raw.inputs) for raw in raws if not isinstance(raw, Drop)]

@@ -112,7 +112,7 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
                 else:
                     yield Chunk(number, chunk)
 
-        told = False
+        warned = False
         for chunk, answers in pool.evaluate(missing()):
             if pool.network:
                 store.keep_network()
@@ -120,9 +120,9 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
             store.put(chunk.number, map(_judged(config, asked), range(len(answers)), chunk.groups, answers))
             done += len(chunk.groups)
             line.at(done)
-            if pool.network and not config.limits.network and not told and _runs_code(config):
+            if pool.network and not config.limits.network and not warned and _runs_code(config):
                 say("warning: this system does not let seralign cut off the network: checks can use it")
-                told = True
+                warned = True
     return store.network
 
 

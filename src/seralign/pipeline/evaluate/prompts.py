@@ -11,7 +11,7 @@ from seralign.data.content import Content, Inputs, is_chat, is_ids
 from seralign.data.formats import read_prompt
 from seralign.data.place import Reading
 from seralign.data.raw import Drop
-from seralign.data.sources import load_rows
+from seralign.data.sources import load_rows, say_left_out
 from seralign.errors import DataError
 from seralign.records import Prompt, content_id
 
@@ -48,7 +48,9 @@ def read_questions(source: SourceConfig, how: Reading) -> list[Question]:
         DataError: the source cannot be read, a row is not a prompt or consists of token ids, or a prompt is repeated.
     """
     found: dict[str, Question] = {}
-    for row, where in load_rows(source, KEY).located():
+    rows = load_rows(source, KEY)
+    say_left_out(rows, KEY)
+    for row, where in rows.located():
         raw = read_prompt(row, where, how)
         if isinstance(raw, Drop):
             raise DataError(f"{where}: {raw.reason}; {KEY} must be prompts")
