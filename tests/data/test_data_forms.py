@@ -124,7 +124,7 @@ def test_rows_that_say_nothing_or_contradict_themselves_are_dropped_with_the_rea
          r"responses are several responses without a rank or score for each.*data.pairs.columns: \{ranks: NAME\}"),
         ({"prompt": "Q", "responses": ["a", "b"]},
          r"responses are several responses without a rank or score for each; write them as ranks or scores, .* "
-         r"seralign label makes preferences of votes, checks or a judge \(docs/labels.md\); the columns are prompt, resp"),
+         r"seralign label makes preferences of votes, checks or a judge \(docs/labels.md\); the columns are prom"),
         ({"prompt": "Q", "answers": [{"answer": "a"}, {"answer": "b"}]}, "answers are several responses without a r"),
         ({"prompt": "Q", "responses": ["a", "b"], "ranks": None}, "responses are several responses without a rank"),
         ({"prompt": "Q", "response": "a"},
