@@ -78,7 +78,7 @@ def test_messages_of_trees_that_are_left_out_are_counted(tmp_path: Path, capsys:
     rows = [message("q", None, "prompter"), message("a", "q", "assistant", deleted=True),
             message("b", "a", "prompter"), message("c", "q", "assistant"), message("d", "c", "prompter")]  # fmt: skip
     source = SourceConfig(write_rows(tmp_path / "trees.jsonl", rows))
-    assert [one.prompt.text for one in read_questions(source)] == ["q", "User: q\n\nAssistant: c\n\nUser: d"]
+    assert [one.prompt.text for one in read_questions(source, READING)] == ["q", "User: q\n\nAssistant: c\n\nUser: d"]
     told = " ".join(capsys.readouterr().err.split())
     assert "prompts: messages of trees that are left out: deleted message 1" in told
     assert "message below one that is left out 1" in told
