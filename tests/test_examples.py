@@ -69,6 +69,7 @@ STUDIES = (
     "preferences",
     "quick",
     "self_play",
+    "rlhf",
     "smallest",
     "soft_labels",
     "standard",
@@ -91,7 +92,7 @@ def figures_of(out: Path | str) -> dict[str, Any]:
 def test_configurations_are_read(file: Path) -> None:
     config = load_config(file)
     assert config.out.startswith("runs/"), "examples write where git does not look"
-    assert config.rounds >= 2 or file.stem in ("sft", "dpo", "reward")
+    assert config.rounds >= 2 or file.stem in ("sft", "dpo", "reward", "grpo")
 
 
 def test_every_example_has_a_test() -> None:
@@ -105,6 +106,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/quick.yaml",
         "configs/lab/real_text.yaml",
         "configs/lab/self_play.yaml",
+        "configs/lab/rlhf.yaml",
         "configs/lab/smallest.yaml",
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
@@ -131,6 +133,8 @@ def test_every_example_has_a_test() -> None:
         "examples/real_text/tone.py",
         "examples/reward_model/reward.yaml",
         "examples/reward_model/sera.yaml",
+        "examples/rlhf/grpo.yaml",
+        "examples/rlhf/reward.yaml",
         "examples/scores/run.yaml",
         *(f"examples/self_play/{name}.yaml" for name in ("online_dpo", "sapo", "spin")),
         *(f"examples/self_play/{name}.jsonl" for name in ("demonstrations", "prompts")),
@@ -215,6 +219,29 @@ def test_self_play_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(entry["compose"]["offline"] == 0 < entry["compose"]["generated"] for entry in figures["rounds"])
     assert figures["method"] == name.removesuffix("_dpo")
     AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+def test_a_policy_is_trained_on_the_rewards_of_a_reward_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both runs of the example, with fewer steps: the learned reward and the gold reward are logged."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--world.pairs", "60", "--world.demonstrations", "60", "--world.heldout", "20", "--world.prompts", "20"]
+    for name, more in (
+        ("reward", ["--training.max_steps", "4"]),
+        ("grpo", ["--sft.max_steps", "4", "--training.max_steps", "2", "--training.log_steps", "1",
+                  "--rlhf.max_new_tokens", "8", "--evaluation.prompts", "8"]),
+    ):  # fmt: skip
+        assert main(["train", str(ROOT / "examples" / "rlhf" / f"{name}.yaml"), *small, *more]) == 0
+    metrics = read_run("runs/rlhf_grpo").path("round-1/train", "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in metrics.splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    (gold,) = {key for line in lines for key in line if key.startswith("rlhf/track/")}
+    for line in lines:
+        # The gold reward of the world is a multiple of an eighth over 32 responses; the learned one is not.
+        assert line[gold] * 8 * 32 == pytest.approx(round(line[gold] * 8 * 32))
+        assert math.isfinite(line["rlhf/reward"])
+        assert line["rlhf/reward"] != pytest.approx(line[gold])
+    assert "rlhf.reward" in read_run("runs/rlhf_grpo").record("round-1/train").inputs
+    assert figures_of("runs/rlhf_grpo")["policies"][-1]["score"] is not None
 
 
 def test_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

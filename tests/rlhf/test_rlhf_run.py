@@ -126,7 +126,10 @@ def test_the_result_opens_and_is_as_the_model_was_but_for_its_weights(whole: Run
     assert figures.train["rlhf/reward"] == lines(whole)[-1]["rlhf/reward"]
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo", "online_dpo"])
+SLOW = [pytest.param(method, marks=pytest.mark.real) for method in ("rloo", "online_dpo")]
+
+
+@pytest.mark.parametrize("method", ["grpo", *SLOW])
 def test_a_killed_training_ends_as_an_uninterrupted_one(world: Path, tmp_path: Path, method: str) -> None:
     def attempt(out: str, dies: int | None) -> bool:
         def run() -> None:
