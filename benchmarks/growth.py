@@ -41,7 +41,7 @@ QUICK = {"pairs": (200, 1_000), "length": (256, 512), "vocabulary": (8192, 16384
 LONGEST_SCORING, LONGEST_PASS, LARGEST_SHARE = 180.0, 20.0, 0.5
 # Largest difference of two float32 ways to the same log-probability, relative to its size.
 ROUNDING = 1e-4
-_WORDS = [f"{first}{second}{third}" for first in "bdfgklmnpr" for second in "aeiou" for third in "bdfgklmnprstvz"]
+WORDS = [f"{first}{second}{third}" for first in "bdfgklmnpr" for second in "aeiou" for third in "bdfgklmnprstvz"]
 
 
 class Processes:
@@ -65,13 +65,13 @@ def pairs(processes: Processes, sizes: tuple[int, ...], folder: Path) -> dict[st
     """Data, scoring and selection of growing numbers of short pairs."""
     # Read once, by the process that the others are forks of.
     os.environ["HF_DATASETS_CACHE"] = str(folder / "datasets")
-    tokenizer = make_tokenizer(_texts(2000), vocabulary=2000)
+    tokenizer = make_tokenizer(texts(2000), vocabulary=2000)
     tokenizer.chat_template = None
     tokenizer.save_pretrained(folder / "tokenizer")
     found: dict[str, list[dict[str, Any]]] = {"data": [], "scoring": [], "selection": []}
     for size in sizes:
         rows, table, cache = folder / f"{size}.jsonl", folder / f"{size}.arrow", folder / f"{size}.sqlite"
-        _write_rows(rows, size)
+        write_rows(rows, size)
         data = processes.run(parts.data_stage, rows, table, folder / "tokenizer")
         _add(found["data"], {"pairs": size} | data)
         if "skipped" in data:
@@ -114,7 +114,7 @@ def candidates(processes: Processes, sizes: tuple[int, ...], turns: int) -> dict
 def step(processes: Processes, tokens: int, folder: Path, precision: str) -> dict[str, Any]:
     """Where a training step's time goes."""
     with quiet_transformers():
-        save_model(folder / "model", make_tokenizer(_texts(2000)))
+        save_model(folder / "model", make_tokenizer(texts(2000)))
     return processes.run(parts.training_step, folder / "model", tokens, precision)
 
 
@@ -200,17 +200,17 @@ def _free_mb() -> float:
     return float("inf")
 
 
-def _texts(count: int) -> list[str]:
+def texts(count: int) -> list[str]:
     random = np.random.default_rng(1)
-    return [" ".join(random.choice(_WORDS, 10)) for _ in range(count)]
+    return [" ".join(random.choice(WORDS, 10)) for _ in range(count)]
 
 
-def _write_rows(path: Path, count: int) -> None:
+def write_rows(path: Path, count: int) -> None:
     """Pairs of 8 to 12 words each part, written row by row."""
     random = np.random.default_rng(0)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(count):
-            words = [_WORDS[number] for number in random.integers(0, len(_WORDS), 36)]
+            words = [WORDS[number] for number in random.integers(0, len(WORDS), 36)]
             ends = np.cumsum(random.integers(8, 13, 3))
             chosen, rejected = words[ends[0] : ends[1]], words[ends[1] : ends[2]]
             row = {"prompt": words[: ends[0]], "chosen": ["", *chosen], "rejected": ["", *rejected]}

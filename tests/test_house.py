@@ -13,11 +13,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "seralign"
 
 # What each part may import besides itself.
 BASE = {"errors", "checks", "records", "objectives", "plugins", "terminal", "config"}
-LOW = BASE | {"runs", "distributed", "progress", "hub"}
+LOW = BASE | {"runs", "distributed", "progress", "hub", "termination"}
 MIDDLE = LOW | {"policy", "data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
+    "termination": set(),
     "records": set(),
     "distributed": set(),
     "hub": {"errors"},

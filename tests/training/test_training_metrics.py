@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,13 +207,37 @@ def test_evaluation_leaves_no_trace(tiny_model: Callable[[str], Path], tmp_path:
         assert all(module.training is mode for module in policy.modules())
 
 
-def test_a_training_whose_loss_is_not_finite_stops(tiny_model: Callable[[str], Path], tmp_path: Path):
-    config = TrainingConfig(max_steps=3, batch_size=10, log_steps=1)
+def test_a_training_whose_loss_is_not_finite_stops_and_names_the_pair(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+):
+    """Logged only at the end, so what finds it is no log; in one pack of several, and the step is not taken."""
+    config = TrainingConfig(max_steps=3, batch_size=10, log_steps=100, tokens_per_pack=60)
     objective = one("dpo", DPO(0.1))
-    plan = training_data(tiny_model("llama"), PAIRS, one("simpo", SimPO(1.0)), config).plan
-    broken = np.concatenate([np.full(10, -np.inf), np.full(10, -np.inf)])
+    data = training_data(tiny_model("llama"), PAIRS, objective, config)
+    assert data.plan.accumulation > 1
+    assert data.reference is not None
+    broken = data.reference.copy()
+    broken[[3, 13]] = -np.inf  # chosen and rejected of the fourth of ten pairs: inf - inf
     policy = policy_model(tiny_model("llama"))
-    with pytest.raises(
-        ConfigError, match=r"^training: loss is nan at step 1, so the training has diverged; try a lower"
-    ):
-        run_training(policy, tmp_path, TrainingData(PAIRS, plan, broken), objective, config)
+    before = {name: weight.clone() for name, weight in policy.named_parameters()}
+    with pytest.raises(ConfigError, match="so the training has diverged") as caught:
+        run_training(policy, tmp_path, replace(data, reference=broken), objective, config)
+    named = PAIRS[3]["example_id"]
+    assert str(caught.value).startswith(f"training: the loss of {named} is not finite at step 1, so")
+    assert all(torch.equal(weight, before[name]) for name, weight in policy.named_parameters())
+
+
+def test_a_training_whose_gradient_is_not_finite_stops_and_names_the_pairs_of_the_step(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+):
+    config = TrainingConfig(max_steps=4, batch_size=4, log_steps=100, learning_rate=1e-3)
+    objective = one("dpo", DPO(0.1))
+    data = training_data(tiny_model("llama"), PAIRS, objective, config)
+    policy = policy_model(tiny_model("llama"))
+    passes = itertools.count(1)
+    weight = next(iter(policy.parameters()))
+    weight.register_hook(lambda given: given * (math.inf if next(passes) == 3 else 1.0))
+    with pytest.raises(ConfigError, match=r"is not finite at step 3 \(its norm is (nan|inf)\)") as caught:
+        run_training(policy, tmp_path, data, objective, config)
+    ids = dict.fromkeys(PAIRS[int(row)]["example_id"] for row in data.plan.packs[2].rows)
+    assert str(caught.value).startswith(f"training: the gradient of {', '.join(ids)} is not finite")

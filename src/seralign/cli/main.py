@@ -30,6 +30,7 @@ from seralign.cli import (
 )
 from seralign.errors import AwaitingLabels, ConfigError, SeralignError
 from seralign.terminal import error_line
+from seralign.termination import CODE, Terminated, terminable
 
 USAGE = """usage: seralign COMMAND ...
 
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0: success. 1: a plan that does not fit, a damaged run, or a failure of the machine (a file, standard output,
         memory). 2: a user error. 3: pairs have to be labelled; then the same command continues. 130: the user
-        interrupted. Errors are printed as one line on standard error.
+        interrupted. 143: SIGTERM. Errors are printed as one line on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if sys.stdin is None:
@@ -101,13 +102,16 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(arguments)
+        with terminable():
+            code = _run(arguments)
         sys.stdout.flush()
         return code
     except AwaitingLabels as error:
         return _failed(str(error), 3, begin="")
     except SeralignError as error:
         return _failed(str(error), 2)
+    except Terminated:
+        return _failed("terminated; give the same command again to resume", CODE, begin="")
     except KeyboardInterrupt:
         return _failed("interrupted; give the same command again to resume", 130, begin="")
     except BrokenPipeError:

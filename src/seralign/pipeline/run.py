@@ -16,6 +16,7 @@ from seralign.pipeline.opening import opened
 from seralign.pipeline.reporting import report
 from seralign.pipeline.schedule import later
 from seralign.pipeline.stage import carry_out
+from seralign.policy.memory import memory_errors
 from seralign.progress import say
 from seralign.runs import Run, open_run, read_manifest
 from seralign.runs.figures import DecideFigures, ResultFigures
@@ -50,7 +51,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     check_sections(config)
     check_processes(config)
     root = Path(config.out)
-    with disk_errors(root):
+    with disk_errors(root), memory_errors():
         if not distributed.is_main():
             distributed.barrier()
             return _train(Run(root), config, scorer)

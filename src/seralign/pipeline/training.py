@@ -27,12 +27,14 @@ from seralign.pipeline.rows import Rows
 from seralign.pipeline.stage import Context
 from seralign.policy.heads import HEADS
 from seralign.policy.identity import PolicySource, weights_digest
+from seralign.policy.memory import is_out_of_memory
+from seralign.policy.release import free
 from seralign.policy.token_logps import TokenLogps
 from seralign.progress import say
 from seralign.records import content_id
 from seralign.runs.figures import TrainFigures
 from seralign.runs.files import write_json
-from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT
+from seralign.runs.layout import LOGS, POLICY, REFERENCE, REFERENCE_HELDOUT, SCRATCH
 from seralign.training.arguments import check_rates
 from seralign.training.batches import row_sizes
 from seralign.training.mismatched import with_mismatched
@@ -79,8 +81,42 @@ class Training:
         return inputs | {"reference": reference.digest}
 
     def work(self, context: Context, folder: Path) -> TrainFigures:
-        """Score the rows under the reference, train, and save the policy; the figures include its digest."""
-        loop, config, objective = context.loop, self._config(context), self.objective(context.loop)
+        """Score the rows under the reference, train, and save the policy; the figures include its digest.
+
+        Where memory is not enough, the training resumes from its last checkpoint with half of the token budget. The
+        budget decides how many examples are computed together and nothing else, so the result is the same but for
+        rounding.
+
+        Raises:
+            Exception: Memory is not enough for the longest example, or for a process of several.
+        """
+        config = self._config(context)
+        while True:
+            try:
+                return self._trained(context, folder, config)
+            except Exception as error:
+                if not is_out_of_memory(error) or distributed.world_size() > 1:
+                    raise
+                config = self._smaller(context, config, error)
+            # Outside of the handler, which keeps the frames of the training and so its model.
+            free()
+            for part in (folder / SCRATCH).glob("*.sealed"):  # log-probabilities of the packs as they were
+                part.unlink()
+
+    def _smaller(self, context: Context, config: TrainingConfig, error: Exception) -> TrainingConfig:
+        """Settings with half of the token budget; the error where that would divide no pack."""
+        table = self._responses(context.loop, self.rows.table(context))
+        tokens = config.tokens_per_pack // 2
+        if config.tokens_per_pack <= row_sizes(table, self.objective(context.loop).reads).packed.max():
+            raise error
+        say(
+            f"warning: {self.name}: out of memory: {self.section}.tokens_per_pack is halved to {tokens}, and the "
+            "training resumes from its last checkpoint. The result is the same but for rounding"
+        )
+        return replace(config, tokens_per_pack=tokens)
+
+    def _trained(self, context: Context, folder: Path, config: TrainingConfig) -> TrainFigures:
+        loop, objective = context.loop, self.objective(context.loop)
         table = self._responses(loop, self.rows.table(context))
         plan = plan_training(
             row_sizes(table, objective.reads),

@@ -17,6 +17,7 @@ from seralign.policy.abilities import abilities
 from seralign.policy.heads import LANGUAGE_MODEL, REWARD, Head
 from seralign.policy.load import mixed_precision
 from seralign.policy.machine import computed_with
+from seralign.policy.memory import Halving
 from seralign.policy.packing import make_batch
 from seralign.progress import bar
 from seralign.rewards.responses import Responses
@@ -77,10 +78,12 @@ def logps(
         packs: Numbers of the responses in each forward pass. Only these responses are looked up and computed.
         policy: The policy to score with.
         cache: The cache, in the main process.
-        exact: Use only cached values from exactly the same pack, so that they are equal to the last bit.
+        exact: Use only cached values from exactly the same pack, so that they are equal to the last bit. Where memory
+            is not enough for a pack, its values are those of its halves, and not stored as exact ones.
 
     Raises:
         ModelError: a log-probability is not finite.
+        Exception: memory is not enough for one response.
     """
     asked = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *packs]))
     keys, policy_key = responses.keys, policy.key
@@ -94,20 +97,29 @@ def logps(
     if not todo:
         return values[place]
     model = policy.load().eval()
+    halving = Halving(
+        "the number of responses in a forward pass", lambda pack: int(responses.whole_lengths[pack].sum())
+    )
+
+    def computed(pack: np.ndarray) -> tuple[np.ndarray, bool]:
+        parts = halving.run(pack, lambda part: forward(model, responses, part, policy))
+        return np.concatenate(parts), len(parts) == 1
+
     with bar(f"{policy.values}, {policy.name}", sum(map(len, todo)), "response") as line:
         for start in range(0, len(todo), distributed.world_size()):
             together = todo[start : start + distributed.world_size()]
             own = together[distributed.rank()] if distributed.rank() < len(together) else None
-            found = distributed.gather(None if own is None else forward(model, responses, own, policy))
-            for pack, scores in zip(together, found, strict=False):
-                if scores is None or not np.isfinite(scores).all():
+            found = distributed.gather(None if own is None else computed(own))
+            for pack, given in zip(together, found, strict=False):
+                scores, whole = given or (np.full(len(pack), np.nan), True)
+                if not np.isfinite(scores).all():
                     raise ModelError(f"{policy.name}: {policy.values} that are not finite; the model is broken")
                 missing = np.isnan(values[place[pack]])
                 filled, first = np.unique(place[pack][missing], return_index=True)
                 values[filled] = scores[missing][first]
                 if cache is not None:
                     cache.put(policy_key, [keys[number] for number in filled], values[filled])
-                    if exact:
+                    if exact and whole:
                         cache.put(policy_key, [names[number] for number in filled], values[filled])
                 line.advance(len(pack))
     return values[place]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 
 from torch import Tensor, nn
 
 from seralign.config import SamplingConfig
 from seralign.errors import ConfigError
 from seralign.policy.machine import computed_with
+from seralign.policy.memory import Halving
 from seralign.policy.sampling import sample
-from seralign.records import Candidate
+from seralign.records import Candidate, Prompt
 from seralign.sampling.base import Request, SampledPolicy, Watch
 
 
@@ -21,7 +23,7 @@ class LocalSampler:
 
     The model is loaded at the first request, and released with the sampler. A request is a batch of
     ``settings.batch_size`` prompts. Which prompts are computed together affects rounding, so a batch is always sampled
-    as a whole.
+    as a whole, and in halves only where memory is not enough.
     """
 
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
@@ -55,20 +57,15 @@ class LocalSampler:
         Raises:
             ModelError: the model's logits are NaN or infinite.
         """
+        halving = Halving("batch_size", len)
         for request in requests:
-            grow = None if watch is None else growing(self._policy, request, watch)
-            yield (
-                request,
-                sample(
-                    self._model,
-                    self._policy.tokenizer,
-                    request.prompts,
-                    request.params,
-                    request.end_tokens,
-                    request.seed,
-                    watch=grow,
-                ),
-            )
+
+            def sampled(prompts: tuple[Prompt, ...], request: Request = request) -> list[Candidate]:
+                grow = None if watch is None else growing(self._policy, request, watch)
+                model, tokenizer = self._model, self._policy.tokenizer
+                return sample(model, tokenizer, prompts, request.params, request.end_tokens, request.seed, watch=grow)
+
+            yield request, list(chain.from_iterable(halving.run(request.prompts, sampled)))
 
     @cached_property
     def _model(self) -> nn.Module:

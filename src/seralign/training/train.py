@@ -29,6 +29,7 @@ from seralign.policy.quiet import quiet_transformers
 from seralign.policy.token_logps import TokenLogps
 from seralign.progress import bar, say
 from seralign.runs.layout import HELDOUT_PREFIX, LOSS, METRICS, POLICY, SCRATCH
+from seralign.termination import Terminated, deferred
 from seralign.training.arguments import training_arguments
 from seralign.training.averaging import TailAverage
 from seralign.training.batches import PackDataset, loss_denominators, row_sizes
@@ -38,6 +39,7 @@ from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
 from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
+from seralign.training.terminating import StopsOnRequest
 from seralign.training.trainer import PreferenceTrainer
 
 HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
@@ -155,9 +157,13 @@ def train(
                 moving.restore(checkpoint)
             if average is not None:
                 average.restore(checkpoint)
-        with bar(label, data.plan.steps, "step") as line:
+        with bar(label, data.plan.steps, "step") as line, deferred() as request:
             trainer.add_callback(StepBar(line, _SHOWN))
+            # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
+            trainer.callback_handler.callbacks.insert(0, StopsOnRequest(request))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if any(distributed.gather(request.made)):
+            raise Terminated
         if average is not None:
             average.apply()
         measured = average is None and _last(trainer.state.log_history, HELDOUT_LOSS).get("step") == data.plan.steps

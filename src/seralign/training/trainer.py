@@ -20,6 +20,7 @@ from seralign.policy.heads import LANGUAGE_MODEL, Head
 from seralign.policy.logprobs import response_token_logps, summed
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, model_inputs, numbers, response_values
+from seralign.training.finite import FiniteCheck
 from seralign.training.metrics import MetricSums, example_metrics, label_metrics
 from seralign.training.moving import MovingReference
 from seralign.training.steps import RunningState, StepView, step_view
@@ -69,6 +70,7 @@ class PreferenceTrainer(Trainer):
         # Values of the held-out responses [R], by step.
         self.heldout_values = dict[int, np.ndarray]()
         self._first_values = first_values
+        self._finite = FiniteCheck(section, scaled=self.args.fp16)
         self.loss_is_scaled_for_ga = True
         self._sums = MetricSums(objective)
 
@@ -124,6 +126,13 @@ class PreferenceTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The norm of the gradient of a step that is about to be taken, checked to be finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        packs: PackDataset = self.train_dataset  # pyright: ignore
+        self._finite.end_step(packs, self.state.global_step + 1, norm)
+        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics since the last log to a training log."""
@@ -206,12 +215,16 @@ class PreferenceTrainer(Trainer):
         counted = weight > 0
         if seen and self.running.carries and bool(counted.any()):
             self.running.see(responses)
-        losses, units = [], []
+        losses, units, finite = [], [], torch.ones_like(counted)
         for place, term in enumerate(self.objective.terms):
             own = replace(responses, state=self.running.states[place])
-            losses.append((losses_of(term, own, term_key(self.objective, place)) * weight).sum())
+            each = losses_of(term, own, term_key(self.objective, place)) * weight
+            losses.append(each.sum())
+            finite &= each.detach().isfinite()
             by_token = term.objective.unit == "token"
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
+        if seen:
+            self._finite.see(int(inputs["pack"]), finite)
         metrics = example_metrics(self.objective.primary, responses, of_pairs)
         sums.add([loss.detach() for loss in losses], units, counted, metrics)
         if "label" in self.objective.primary.forms and not of_pairs:
