@@ -196,7 +196,7 @@ def refuse_cache() -> None:
         self._db.execute("PRAGMA max_page_count = 1")
         put(self, *args)
 
-    LogpCache.put = full
+    setattr(LogpCache, "put", full)  # noqa: B010
 
 
 def _raise(error: Exception) -> None:
@@ -273,7 +273,8 @@ def test_out_of_memory_halves_the_budget_once_and_gives_the_same_result(whole: F
         assert found == wanted
     found, wanted = (load_file(each.root / "result/model.safetensors") for each in (folder, whole))
     for name, weight in wanted.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
+        # Six steps of up to 1e-3 each; Adam makes much of gradients that are nearly zero.
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-4)
 
 
 def test_out_of_memory_for_one_example_is_one_line(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from seralign import distributed
 from seralign.progress import say
 
-Items = TypeVar("Items", bound=Sequence | np.ndarray)
+Items = TypeVar("Items", bound=Sequence[Any] | np.ndarray)
 Result = TypeVar("Result")
 # What libraries say in errors of another class.
 _SAY = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
@@ -36,7 +36,7 @@ def memory_errors() -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
-class Halving:
+class Halving(Generic[Items]):
     """Does work over items at once, or in halves where memory is not enough.
 
     Once it was not enough, larger work is halved without another try. The first time, a warning says so.
@@ -70,4 +70,5 @@ class Halving:
             if torch.cuda.is_available():  # a pass without gradient leaves no cycles, but pieces of odd sizes
                 torch.cuda.empty_cache()
         half = len(items) // 2
-        return self.run(items[:half], work) + self.run(items[half:], work)
+        first, second = cast(Items, items[:half]), cast(Items, items[half:])
+        return self.run(first, work) + self.run(second, work)

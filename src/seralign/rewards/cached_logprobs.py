@@ -97,7 +97,7 @@ def logps(
     if not todo:
         return values[place]
     model = policy.load().eval()
-    halving = Halving(
+    halving = Halving[np.ndarray](
         "the number of responses in a forward pass", lambda pack: int(responses.whole_lengths[pack].sum())
     )
 

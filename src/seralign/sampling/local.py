@@ -57,7 +57,7 @@ class LocalSampler:
         Raises:
             ModelError: the model's logits are NaN or infinite.
         """
-        halving = Halving("batch_size", len)
+        halving = Halving[tuple[Prompt, ...]]("batch_size", len)
         for request in requests:
 
             def sampled(prompts: tuple[Prompt, ...], request: Request = request) -> list[Candidate]:
