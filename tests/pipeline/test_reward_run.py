@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from peft import PeftModel
 from small_run import small_config
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from seralign.cli.main import main
 from seralign.config import RunConfig, WorldConfig
 from seralign.data.table import read_table as read_examples
 from seralign.errors import ConfigError, ModelError
@@ -76,6 +78,13 @@ def adapter(folder: Path) -> RunResult:
     return train(config(folder, "adapter", policy__lora={"r": 4, "alpha": 8}))
 
 
+@pytest.fixture(scope="module")
+def merged(adapter: RunResult, folder: Path) -> RunResult:
+    """The adapter's run, with the whole model that ``seralign merge`` makes of it."""
+    assert main(["merge", str(adapter.run.root), "--out", str(folder / "merged")]) == 0
+    return replace(adapter, policy=folder / "merged")
+
+
 def opened(policy: Path, base: Path) -> Any:
     """The result as transformers and PEFT open it, with the padding token of its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(policy)
@@ -87,11 +96,12 @@ def opened(policy: Path, base: Path) -> Any:
         return PeftModel.from_pretrained(model, policy).eval(), tokenizer
 
 
-@pytest.mark.parametrize("kind", ["whole", "adapter"])
+@pytest.mark.parametrize("kind", ["whole", "adapter", "merged"])
 def test_transformers_gives_the_rewards_of_the_run(kind: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """A batch of one, padded: the end token is scored, though the tokenizer of the base pads with it."""
     done: RunResult = request.getfixturevalue(kind)
     model, tokenizer = opened(done.policy, folder / "world" / "model")
+    assert model.config.pad_token_id == tokenizer.pad_token_id
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     heldout = read_examples(done.run.path("data", "heldout.arrow"))
     stored = read_table(done.run.path("round-1/evaluate", "heldout_rewards.parquet"))["rewards"].to_pylist()

@@ -37,9 +37,10 @@ def tell_merge(merged: object, name: str) -> None:
     if not isinstance(merged, Merged):
         tell(f"{name} is a whole model: there is nothing to merge, so it is copied")
         return
+    unit = " nats" if merged.what == "log-probabilities" else ""
     tell(
-        f"{name}: merged in {merged.dtype}; log-probabilities of {merged.tokens} tokens differ from those of base and "
-        f"adapter by {merged.difference:.2g} nats on average (the adapter changes them by {merged.change:.2g})"
+        f"{name}: merged in {merged.dtype}; {merged.what} of {merged.tokens} tokens differ from those of base and "
+        f"adapter by {merged.difference:.2g}{unit} on average (the adapter changes them by {merged.change:.2g})"
     )
     if merged.loses:
         tell(
