@@ -66,7 +66,10 @@ def test_what_does_not_fit_ends_with_1_and_says_what_would(file: Path, capsys: p
         (["--gpu", "h100", "--price", "-1"], ["--price", "at least 0"]),
         (["--shard", "fsdp"], ["--shard", "--gpu"]),
         (["--gpu", "h100"], ["data.pairs", "someone/pairs", "--pairs", "--prompt_tokens"]),
-        (["--gpu", "h100", *SIZES, "--policy.model", "nobody/model"], ["policy.model", "nobody/model"]),
+        (
+            ["--gpu", "h100", *SIZES, "--policy.model", "nobody/model"],
+            ["policy.model", "nobody/model", "--policy.model ARCHITECTURE"],
+        ),
     ],
 )
 def test_mistakes_are_one_line(

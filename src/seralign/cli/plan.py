@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from seralign.cli.projection import add_options, projected, projection_parts, wanted
 from seralign.config import config_parser, parse_config
-from seralign.errors import ConfigError
+from seralign.errors import ConfigError, ModelError
 from seralign.tables import Column, quantity, table, terminal
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ def main(arguments: list[str]) -> int:
 
     try:
         plan = plan_run(config)
+    except ModelError as error:
+        if str(error) != f"policy.model: {config.policy.model}: no such folder":
+            raise
+        raise ModelError(
+            f"{error}. If a run has yet to make it, plan with the name of its architecture on a GPU: --gpu NAME "
+            "--policy.model ARCHITECTURE, such as --gpu h100 --policy.model tinyllama-1.1b"
+        ) from None
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130

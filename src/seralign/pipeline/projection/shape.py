@@ -79,7 +79,8 @@ def model_config(policy: PolicyConfig) -> PretrainedConfig:
     if settings is None:
         raise ConfigError(
             f"policy.model: {name} is neither a folder with a config.json nor a known architecture; known are "
-            f"{', '.join(ARCHITECTURES)}, and their names on the hub"
+            f"{', '.join(ARCHITECTURES)}, and their names on the hub. If a run has yet to make that folder, name its "
+            "architecture: --policy.model ARCHITECTURE"
         )
     return AutoConfig.for_model(**settings)
 
