@@ -134,7 +134,7 @@ def test_a_run_brings_its_reference_beta_and_system_message(
 ) -> None:
     """Rewards are beta times the log-ratio of the tokens that the run was trained on."""
     judge = make_judge("implicit", {"policy": str(lora_run)}, None)
-    pairs = read_table(lora_run / "data" / "pairs.arrow")
+    pairs: Any = read_table(lora_run / "data" / "pairs.arrow")
     asked = [Comparison(Prompt(str(at), f"Say {at}.", ()), str(at), "No.") for at in range(6)]
     saved = saved_policy(str(lora_run))
     models = [load_model(source, saved.loading, "float32") for source in (saved.source, PolicySource(str(chat_model)))]

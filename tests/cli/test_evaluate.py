@@ -208,7 +208,8 @@ def test_diversity_is_that_of_words(evaluation: dict[str, Any]) -> None:
 def test_a_store_is_shared_by_evaluations(evaluation: dict[str, Any], tmp_path: Path) -> None:
     """The same comparisons in another folder are not asked again, with new policies only the new ones are; a third
     folder is a replay. The file does not bind the folder."""
-    values = judged(evaluation, tmp_path, ORDERS) | {"store": str(tmp_path / "shared" / "verdicts.sqlite")}
+    values: dict[str, Any] = judged(evaluation, tmp_path, ORDERS)
+    values |= {"store": str(tmp_path / "shared" / "verdicts.sqlite")}
     first = evaluate(evaluate_config(values)).figures
     assert len(asked_of(tmp_path)) == 3
     assert evaluate(evaluate_config(values | {"out": str(tmp_path / "second")})).figures == first

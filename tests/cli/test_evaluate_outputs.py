@@ -323,3 +323,11 @@ def test_a_prompt_that_the_server_refuses_has_a_reason_and_one_that_failed_is_as
         ]  # fmt: skip
         assert "prompt too long" in str(reasons[1])
         assert sorted(one.body["messages"][-1]["content"] for one in fake.asked[before:]) == ["Say 2.", "Say 3."]
+
+
+def test_if_all_requests_fail_nothing_is_said_to_be_stored(tmp_path: Path) -> None:
+    """Of so few that the server does not yet count as gone."""
+    busy = Scripted({"error": {"message": "busy"}}, status=503)
+    says = r"policies\.a\.server: 2 of 2 prompts have no answer yet \(status 503: busy\); give the same command again$"
+    with fake_server(lambda *_: busy) as fake, pytest.raises(ConfigError, match=says):
+        served(tmp_path, fake.url, PROMPTS[:2])

@@ -279,6 +279,22 @@ def test_a_server_that_answers_garbage_is_an_error(body: Any, folders: tuple[Pat
         Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS))
 
 
+@pytest.mark.parametrize("message", ["no", "Server is pinned to 'm'; requested 'other'."])
+def test_a_wrong_model_names_its_key_and_the_models_there(
+    message: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Also where the server does not say what is wrong."""
+    model = ModelServer(folders[0])
+
+    def script(asked: Any, number: int) -> Scripted:
+        wrong = asked.body is not None and asked.body["model"] != "m"
+        return Scripted({"error": {"message": message}}, 400) if wrong else model(asked, number)
+
+    says = r"^bootstrap\.engine_options\.model: http\S* has no model 'other' \(.*status 400: .*\); it has m$"
+    with fake_server(script, models=None) as server, pytest.raises(ConfigError, match=says):
+        Setting(server.url, folders[0], tmp_path / "r.sqlite").sample(prompts_of(folders[0], TEXTS[:1]), model="other")
+
+
 @pytest.mark.parametrize("body", ["<html>", '"a"', "[]", {"data": ["a"]}, {"data": 3}])
 def test_a_server_without_a_list_of_models_is_asked_all_the_same(
     body: Any, folders: tuple[Path, Path], tmp_path: Path
