@@ -21,9 +21,11 @@ PATIENCE = timedelta(days=1)
 def start() -> None:
     """Join the process group that the launcher announced, if there is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import torch
         from accelerate import PartialState
 
-        PartialState(timeout=PATIENCE)
+        # Unless it is told, accelerate makes no group of processes without GPUs.
+        PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
 
 def rank() -> int:

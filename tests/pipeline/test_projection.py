@@ -122,7 +122,7 @@ def _kept_by_autograd(settings: Any, precision: str) -> int:
 
     batch = make_batch([([5] * 200 + [start], [7] * 55) for start in (3, 4)], 2**31)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept)
-    with hooks, mixed_precision(precision, torch.device("cpu")):
+    with hooks, mixed_precision(precision, model):
         response_logps(model, **batch)
     gc.collect()
     return sum(sizes.values())

@@ -31,15 +31,15 @@ Passes = list[tuple[str, set[bytes]]]
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Passes]:
     """Three rounds, of which 20 pairs each are looked at; and which responses went through which policy for that."""
     passes: Passes = []
-    forward = tokens.forward
+    compute = tokens.token_logps
 
-    def watch(model: Any, responses: Any, pack: np.ndarray, policy: Any, *rest: Any) -> np.ndarray:
-        passes.append((policy.name, {responses.keys[number] for number in pack}))
-        return forward(model, responses, pack, policy, *rest)
+    def watch(responses: Any, packs: list[np.ndarray], policy: Any) -> Any:
+        passes.extend((policy.name, {responses.keys[number] for number in pack}) for pack in packs)
+        return compute(responses, packs, policy)
 
     small = {"evaluation__baseline": False, "sft": None, "evaluation__token_pairs": 20}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tokens, "forward", watch)
+        patched.setattr(tokens, "token_logps", watch)
         return train(small_config(tmp_path_factory.mktemp("tokens") / "run", **small)), passes
 
 

@@ -35,6 +35,7 @@ from seralign.records import Pair
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps
 from seralign.rewards.responses import Responses
 from seralign.training.batches import row_sizes
+from seralign.training.moving import Moves
 from seralign.training.plan import Pack, plan_training
 from seralign.training.train import TrainingData, heldout_packs, train
 
@@ -85,8 +86,8 @@ def reference_logps(
     model: Path, table: datasets.Dataset, packs: list[Pack], config: TrainingConfig, dtype: str = "float32"
 ) -> np.ndarray:
     """As the loop computes them where training starts from the reference: anew, in the trainer's packs."""
-    load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype)
     precision = "float32" if config.precision == "auto" else config.precision
+    load = partial(load_model, PolicySource(str(model)), PolicyConfig(), dtype, divided=divided_in(config))
     policy = ScoringPolicy("reference", "digest", load, dtype, precision)
     responses = Responses(table)
     both = [responses.numbering.of_rows(pack.rows) for pack in packs]
@@ -100,6 +101,7 @@ def training_data(
     config: TrainingConfig,
     heldout: datasets.Dataset | None = None,
     seed: int = 0,
+    moves: Moves | None = None,
 ) -> TrainingData:
     """Plan and reference of a training that starts from the reference, ``model``."""
     sizes = row_sizes(table, objective.reads)
@@ -107,18 +109,24 @@ def training_data(
     plan = plan_training(sizes, config, seed, packed_length=longest, world_size=distributed.world_size())
     held = None if heldout is None else heldout_packs(heldout, objective, config, longest)
     reference = held_reference = None
-    if objective.uses_reference:
+    if objective.uses_reference and moves is None:
         first = plan.packs[: plan.accumulation * plan.world_size * -(-len(table) // config.batch_size)]
         reference = reference_logps(model, table, first, config)
         if heldout is not None and held is not None:
             held_reference = reference_logps(model, heldout, held, config)
-    return TrainingData(table, plan, reference, heldout, held, held_reference)
+    return TrainingData(table, plan, reference, heldout, held, held_reference, moves=moves)
 
 
-def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0) -> nn.Module:
+def divided_in(config: TrainingConfig) -> str | None:
+    """The precision of a divided model, if there are processes to divide it over."""
+    return config.precision if config.shard == "fsdp" and distributed.world_size() > 1 else None
+
+
+def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0, divided: str | None = None) -> nn.Module:
     """The policy as the loop loads it for training."""
     set_seed(seed)
-    return load_model(PolicySource(str(model)), PolicyConfig(), "float32", trainable=True, lora=lora)
+    how = {"trainable": True, "lora": lora, "divided": divided}
+    return load_model(PolicySource(str(model)), PolicyConfig(), "float32", **how)
 
 
 def run_training(

@@ -41,7 +41,9 @@ def add_options(parser: ArgumentParser) -> None:
     group.add_argument("--gpu", metavar="NAME", help="h100, h200, a100-80, a100-40, l40s, a10, rtx4090 or mi300x")
     group.add_argument("--gpus", metavar="N", type=int, help="number of GPUs (default: 1)")
     group.add_argument(
-        "--shard", choices=_SHARDS, help="how weights, gradients and optimizer are divided among them (default: none)"
+        "--shard",
+        choices=_SHARDS,
+        help="how weights, gradients and optimizer are divided among them (default: training.shard)",
     )
     group.add_argument("--mfu", metavar="SHARE", type=float, help="reached share of the peak FLOP/s (default: 0.4)")
     group.add_argument(
@@ -85,9 +87,11 @@ def projected(config: RunConfig, options: dict[str, Any]) -> Projection:
         least = 0 if name in ("heldout", "price") else 1
         if value is not None and not least <= value < float("inf"):
             raise ConfigError(f"--{name} must be at least {least}, got {value}")
-    machine = Machine(device(options["gpu"] or "h100"), options["gpus"] or 1, options["shard"] or "none")
+    shard = options["shard"] or config.training.shard
+    machine = Machine(device(options["gpu"] or "h100"), options["gpus"] or 1, shard)
     if machine.shard != "none" and machine.gpus == 1:
-        raise ConfigError(f"--shard {machine.shard} needs several GPUs: give --gpus")
+        key = f"--shard {shard}" if options["shard"] else f"training.shard: {shard}"
+        raise ConfigError(f"{key} needs several GPUs: give --gpus")
     figures = {name: options[name] for name in ("mfu", "bandwidth", "link") if options[name] is not None}
     return project_run(config, machine, Efficiency(**figures), given, options["price"])
 

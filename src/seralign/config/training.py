@@ -11,6 +11,7 @@ from seralign.errors import ConfigError
 
 DataType = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Shard = Literal["none", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,16 @@ class TrainingConfig:
             last step.
         optimizer: Optimizer, by its name in transformers.
         gradient_checkpointing: Recompute activations to save memory.
+        shard: How the policy is divided over the processes of ``torchrun`` or ``accelerate launch``. ``none``: each has
+            all of it. ``fsdp``: weights, gradients and the optimizer's state are divided (FSDP2); policies that score
+            are divided, too.
         save_steps: Steps between checkpoints. A run that was killed resumes from the last checkpoint.
         log_steps: Steps between lines of metrics.
         eval_steps: Steps between held-out evaluations. Default: only before and after training.
         report_to: Trackers, by their names in transformers, e.g. ``[tensorboard, wandb]``. Their packages, and the
             login to wandb and comet_ml, are checked before the run begins.
-        extra: Other fields of ``transformers.TrainingArguments`` (``fsdp``, ``adam_beta2`` …). Secrets are refused; set
-            them in the environment (``HF_TOKEN``).
+        extra: Other fields of ``transformers.TrainingArguments`` (``adam_beta2`` …). Secrets are refused; set them in
+            the environment (``HF_TOKEN``).
     """
 
     learning_rate: float = 1e-6
@@ -57,6 +61,7 @@ class TrainingConfig:
     average: float = 0.0
     optimizer: str = "adamw_torch"
     gradient_checkpointing: bool = False
+    shard: Shard = "none"
     save_steps: int = 100
     log_steps: int = 10
     eval_steps: int | None = None

@@ -7,14 +7,15 @@ from seralign.config.hints import INSTEAD
 EXTRA = frozenset({
     "activation_checkpointing_kwargs", "adam_beta1", "adam_beta2", "adam_epsilon", "dataloader_num_workers",
     "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "ddp_broadcast_buffers",
-    "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph", "deepspeed", "fsdp", "fsdp_config",
-    "full_determinism", "gradient_checkpointing_kwargs", "lr_scheduler_kwargs", "neftune_noise_alpha", "optim_args",
-    "optim_target_modules", "project", "run_name", "torch_empty_cache_steps",
+    "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph", "full_determinism",
+    "gradient_checkpointing_kwargs", "lr_scheduler_kwargs", "neftune_noise_alpha", "optim_args", "optim_target_modules",
+    "project", "run_name", "torch_empty_cache_steps",
 })  # fmt: skip
 
 _HUB = "nothing is uploaded by a training; use seralign push afterwards"
 _BEST = "the result is the last round that gained (stop); there is no choice among checkpoints"
 _SAME_NUMBERS = "it would change how the policy is computed, but not the reference"
+SHARDED = "training.shard divides the model over the processes of a launcher"
 _EVERY_PROCESS = "steps are the same for any number of processes"
 LEFT = {
     "accelerator_config": "seralign sets it itself",
@@ -35,7 +36,10 @@ LEFT = {
     "load_best_model_at_end": _BEST,
     "metric_for_best_model": _BEST,
     "greater_is_better": _BEST,
-    "parallelism_config": "use a launcher with data parallelism, or training.extra.fsdp",
+    "deepspeed": SHARDED,
+    "fsdp": SHARDED,
+    "fsdp_config": SHARDED,
+    "parallelism_config": SHARDED,
     "resume_from_checkpoint": INSTEAD["resume_from_checkpoint"],
     "save_only_model": "checkpoints always have the optimizer, so that a killed run can resume",
     "tf32": _SAME_NUMBERS,

@@ -16,7 +16,7 @@ _KERNELS = "it is a kernel of axolotl; it changes speed and memory"
 _TRACKER = "set it in the environment of the tracker (WANDB_PROJECT, MLFLOW_TRACKING_URI, COMET_WORKSPACE ...)"
 _TOKENS = "the tokenizer is used as it is; change and save it first, and name it in policy.tokenizer"
 _DATA = "it is for other data than preference pairs"
-_PARALLEL = "use a launcher with data parallelism, or training.extra.fsdp"
+_PARALLEL = arguments.SHARDED
 _OTHER_RL = "it is for another kind of training than preferences"
 _OPTIMIZER = "it has no counterpart; training.extra has the other fields of transformers.TrainingArguments"
 

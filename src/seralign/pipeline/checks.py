@@ -20,9 +20,10 @@ from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.rewards.ordering import ordering_of
 from seralign.rlhf.arguments import check_rlhf, plan_batch
-from seralign.training.arguments import check_launched, check_rates, check_settings
+from seralign.training.arguments import check_rates, check_settings
 from seralign.training.forms import check_forms, check_labels, check_responses
 from seralign.training.plan import check_step, count_steps
+from seralign.training.shards import check_shard
 
 
 def check_sections(config: RunConfig) -> None:
@@ -43,13 +44,17 @@ def check_processes(config: RunConfig) -> None:
     """Check that there are enough processes for the settings of all trainings.
 
     Raises:
-        ConfigError: as ``check_launched``.
+        ConfigError: as ``check_shard``; or the trainings of the run differ in it.
     """
-    check_launched(config.training, "training")
     if config.rlhf is not None and distributed.world_size() > 1:
         raise ConfigError("rlhf: it runs in one process; start seralign without a launcher")
-    if config.sft is not None:
-        check_launched(config.sft, "sft")
+    if config.rlhf is not None and config.training.shard != "none":
+        raise ConfigError(f"training.shard: {config.training.shard}, but rlhf runs in one process; set none")
+    check_shard(config.training, "training")
+    if config.sft is not None and config.sft.shard != config.training.shard:
+        raise ConfigError(
+            f"sft.shard: {config.sft.shard}, but training.shard is {config.training.shard}; set both to the same"
+        )
 
 
 def _check_trust(config: RunConfig, tables: Tables) -> None:

@@ -121,26 +121,26 @@ class Loop:
         precision is the same as in training, so that both can use the same cached values."""
         precision = self.config.scoring.dtype
         weights = "float32" if precision == "float32" else self.config.policy.dtype
-        load = self._loader(policy, weights, self.head)
-        return ScoringPolicy(policy.name, policy.digest, load, weights, precision, self._attention, self.head)
+        return self._scoring(policy, weights, precision)
 
     def training_policy(self, policy: Policy) -> ScoringPolicy:
         """A policy as the trainer runs it: same weights and precision, so that step 0 agrees to the last bit."""
-        config = self.config
-        return ScoringPolicy(
-            policy.name,
-            policy.digest,
-            self._loader(policy, config.policy.dtype, self.head),
-            config.policy.dtype,
-            config.training.precision,
-            self._attention,
-            self.head,
-        )
+        return self._scoring(policy, self.config.policy.dtype, self.config.training.precision)
+
+    def divided(self, precision: str) -> str | None:
+        """The precision of a policy that is divided over the processes; None if each has all of it."""
+        return precision if self.config.training.shard == "fsdp" and distributed.world_size() > 1 else None
 
     @property
     def head(self) -> Head:
         """The head that the rounds train."""
         return HEADS[self.objective.head]
+
+    def _scoring(self, policy: Policy, weights: str, precision: str) -> ScoringPolicy:
+        divided = self.divided(precision)
+        load = partial(self.load, policy, weights, head=self.head, divided=divided)
+        way = (weights, precision, self._attention, self.head, divided is not None)
+        return ScoringPolicy(policy.name, policy.digest, load, *way)
 
     def _loader(self, policy: Policy, weights: str, head: Head) -> Callable[[], nn.Module]:
         return partial(self.load, policy, weights, head=head)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 import pyarrow as pa
-from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
@@ -23,10 +22,9 @@ from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import REFERENCE, trained_in
 from seralign.pipeline.sampling import round_prompts
 from seralign.pipeline.stage import Context
-from seralign.policy.logprobs import response_token_logps
-from seralign.progress import bar
-from seralign.rewards.cached_logprobs import ScoringPolicy, forward
+from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.rewards.responses import Responses, plan_scoring
+from seralign.rewards.token_logprobs import token_logps
 from seralign.runs.figures import TokensFigures
 from seralign.runs.files import read_table, write_table
 from seralign.runs.layout import BOOTSTRAP, GENERATED, SELECT, SELECTION, TOKEN_RATIOS, TOKENS, round_stage
@@ -44,8 +42,7 @@ class Tokens:
     """The stage that stores log-ratios log pi - log pi_ref of each token of the responses of some examples, in nats.
 
     It uses ``evaluation.token_pairs`` pairs, up to half of them generated in the round; all of them if the round trains
-    on no others. The log-ratios add up to those of the responses. Only one process computes, since it is little work
-    compared with scoring all pairs.
+    on no others. The log-ratios add up to those of the responses.
     """
 
     index: int
@@ -71,9 +68,10 @@ class Tokens:
         """Write tokens and log-ratios of the chosen pairs."""
         loop = context.loop
         table = chosen_pairs(loop, self.index, context.reviewed.pairs, loop.config.evaluation.token_pairs)
+        policy, reference = context.policy(trained_in(self.index)), context.policy(REFERENCE)
+        ratios = _ratios(loop, policy, reference, Responses(table))
         if distributed.is_main():
-            policy, reference = context.policy(trained_in(self.index)), context.policy(REFERENCE)
-            write_table(folder / TOKEN_RATIOS, _columns(loop, policy, reference, table))
+            write_table(folder / TOKEN_RATIOS, _columns(loop, table, ratios))
         return TokensFigures(len(table))
 
     def cost(self, forecast: Forecast) -> StageWork:
@@ -143,11 +141,15 @@ def _margins(loop: Loop, stage: str) -> np.ndarray:
     return read_table(loop.run.path(stage, SELECTION), ["margin"])["margin"].to_numpy()
 
 
-def _columns(loop: Loop, policy: Policy, reference: Policy, table: datasets.Dataset) -> dict[str, Any]:
+def _ratios(loop: Loop, policy: Policy, reference: Policy, responses: Responses) -> list[np.ndarray]:
+    """Log-ratios of the tokens of each response. Every process calls it."""
+    own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
+    return [mine - theirs for mine, theirs in zip(own, against, strict=True)]
+
+
+def _columns(loop: Loop, table: datasets.Dataset, ratios: list[np.ndarray]) -> dict[str, Any]:
     """``example_id``, and for each response of an example its tokens as text and their log-ratios."""
     responses = Responses(table)
-    own, against = (_token_logps(loop, each, responses) for each in (policy, reference))
-    ratios = [mine - theirs for mine, theirs in zip(own, against, strict=True)]
     texts = [token_texts(loop.tokenizer, ids.tolist()) for _, responses in token_rows(table) for ids in responses]
     by_row = [ratios[number] for number in responses.numbering.by_row]
     offsets = pa.array(np.concatenate([[0], np.cumsum(responses.numbering.counts)]), pa.int32())
@@ -166,29 +168,21 @@ def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.nd
     """
     scoring = loop.scoring_policy(policy)
     names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in responses.keys]
-    found = dict(loop.results.get(list(dict.fromkeys(names))))
+    stored = list(loop.results.get(list(dict.fromkeys(names)))) if distributed.is_main() else []
+    found = dict(distributed.broadcast(stored))
     missing = responses.numbering.rows[np.flatnonzero([name not in found for name in names])]
     if len(missing):
         some = Responses(responses.table.select(np.unique(missing).tolist()))
         made = _computed(loop, scoring, some)
         new = {name: made[key] for name, key in zip(names, responses.keys, strict=True) if name not in found}
-        loop.results.put(new)
+        if distributed.is_main():
+            loop.results.put(new)
         found |= new
     return [np.array(found[name]) for name in names]
 
 
 def _computed(loop: Loop, scoring: ScoringPolicy, responses: Responses) -> dict[bytes, list[float]]:
     packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
-    model = scoring.load().eval()
-    found: dict[bytes, list[float]] = {}
-    with bar(f"tokens, {scoring.name}", sum(map(len, packs)), "response") as line:
-        for pack in packs:
-            flat = forward(model, responses, pack, scoring, _of_tokens)
-            parts = np.split(flat, np.cumsum(responses.lengths[pack])[:-1])
-            found |= {responses.keys[number]: part.tolist() for number, part in zip(pack, parts, strict=True)}
-            line.advance(len(pack))
-    return found
-
-
-def _of_tokens(model: nn.Module, lengths: Tensor, **batch: Any) -> Tensor:
-    return response_token_logps(model, **batch)
+    _, tokens = token_logps(responses, packs, scoring)
+    each = np.split(tokens.values, np.cumsum(responses.lengths)[:-1].astype(np.int64))
+    return {key: part.tolist() for key, part in zip(responses.keys, each, strict=True)}

@@ -149,7 +149,8 @@ class Training:
         seed = loop.seed(self.name, "training")
         # A new adapter's weights are drawn when the model is loaded, before the trainer sets its seed.
         set_seed(seed)
-        model = loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter, head=head)
+        how = {"lora": fresh_adapter, "head": head, "divided": loop.divided(config.precision)}
+        model = loop.load(start, loop.config.policy.dtype, trainable=True, **how)
         tokenizer = head.prepare(model, loop.tokenizer, loop.end_tokens)
         measured = train(
             model,

@@ -25,6 +25,7 @@ from seralign.policy.forward import end_rewards, has_virtual_tokens, inner_model
 from seralign.policy.identity import PolicySource
 from seralign.policy.packing import pack_sequences, pad_sequences
 from seralign.policy.settings import model_settings
+from seralign.policy.sharding import computes_in
 from seralign.progress import say_once
 
 _ALL_LOGITS = "the logits of all tokens are computed at once, not in chunks"
@@ -72,7 +73,8 @@ def abilities(model: nn.Module) -> Abilities:
             "an adapter with virtual tokens (prompt or prefix tuning) cannot be scored or trained; use LoRA"
         )
     if inner not in _KNOWN:
-        _KNOWN[inner] = _find_out(inner) if isinstance(inner, PreTrainedModel) else Abilities(None, 0, own_head=True)
+        is_known = isinstance(inner, PreTrainedModel)
+        _KNOWN[inner] = _find_out(model, inner) if is_known else Abilities(None, 0, own_head=True)
     return _KNOWN[inner]
 
 
@@ -93,7 +95,7 @@ def check_causal(model: nn.Module) -> None:
     ids_3T[2, 0] += 1
     ids_3T %= rows
     with torch.autocast(device.type, enabled=False):
-        plain, later, earlier = _early(inner, ids_3T)
+        plain, later, earlier = _early(model, ids_3T)
     moved, scale = (later - plain).abs().max(), (earlier - plain).abs().max()
     if moved > _LEAK * scale + 1e-6:
         raise ModelError(
@@ -103,13 +105,13 @@ def check_causal(model: nn.Module) -> None:
     _CAUSAL.add(inner)
 
 
-def _early(inner: Any, ids_3T: Tensor) -> Tensor:
+def _early(model: Any, ids_3T: Tensor) -> Tensor:
     """What each of three texts says at its early place: [3, V] log-probabilities, or [3, 1] rewards."""
-    if is_reward_model(inner):
+    if is_reward_model(inner_model(model)):
         ends = torch.arange(3, device=ids_3T.device) * ids_3T.shape[1] + _EARLY - 1
         mask = torch.ones_like(ids_3T)
-        return end_rewards(inner, ids_3T, mask, ends, own_attention=None, own_head=False)[:, None]
-    output = inner(input_ids=ids_3T, attention_mask=torch.ones_like(ids_3T), use_cache=False, return_dict=True)
+        return end_rewards(model, ids_3T, mask, ends, own_attention=None, own_head=False)[:, None]
+    output = model(input_ids=ids_3T, attention_mask=torch.ones_like(ids_3T), use_cache=False, return_dict=True)
     return output.logits[:, _EARLY - 1].float().log_softmax(dim=-1).clamp(min=-1e4)
 
 
@@ -147,7 +149,7 @@ def _packed_length(model_class: type, config: PretrainedConfig) -> tuple[int, st
 
 
 @torch.no_grad()
-def _find_out(inner: PreTrainedModel) -> Abilities:
+def _find_out(model: nn.Module, inner: PreTrainedModel) -> Abilities:
     name: Any = inner.config._attn_implementation
     if name == PACKED:  # a copy of a model in training
         name = "sdpa" if inner._supports_sdpa else "eager"
@@ -158,14 +160,14 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     inner.eval()
     try:
         if not is_reward_model(inner):
-            check_causal(inner)
-        wanted = _values(inner, pad_sequences, name, own_head=True)
-        head = _differs(inner, pad_sequences, name, wanted, own_head=False)
+            check_causal(model)
+        wanted = _values(model, pad_sequences, name, own_head=True)
+        head = _differs(model, pad_sequences, name, wanted, own_head=False)
         if is_reward_model(inner) and head is None:
-            check_causal(inner)
+            check_causal(model)
         elif is_reward_model(inner):
             longest, why = 0, "it chooses the place of its score itself"
-        packed = _differs(inner, pack_sequences, name, wanted, own_head=head is not None) if longest else None
+        packed = _differs(model, pack_sequences, name, wanted, own_head=head is not None) if longest else None
     finally:
         inner.train(was_training)
     kind = type(inner).__name__
@@ -179,28 +181,29 @@ def _find_out(inner: PreTrainedModel) -> Abilities:
     return Abilities(name, longest, head is not None)
 
 
-def _values(inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
+def _values(model: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
     """What the model says of the trial's responses: log-probabilities of their tokens, or rewards."""
+    inner = inner_model(model)
     vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
     sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
     leaves_out = {"lengths", "source", "target"} if is_reward_model(inner) else {"lengths", "ends"}
     batch: dict[str, Any] = {key: value.to(device) for key, value in make(sequences).items() if key not in leaves_out}
     compute = end_rewards if is_reward_model(inner) else token_logps
     with torch.autocast(device.type, enabled=False):
-        return compute(inner, **batch, own_attention=attention, own_head=own_head).float()
+        return compute(model, **batch, own_attention=attention, own_head=own_head).float()
 
 
 def _differs(
-    inner: Any, make: Callable[..., dict[str, Tensor]], attention: str, wanted: Tensor, *, own_head: bool
+    model: Any, make: Callable[..., dict[str, Tensor]], attention: str, wanted: Tensor, *, own_head: bool
 ) -> str | None:
     """Why a faster way cannot be used: its error, or that its results differ from the plain way's. None if it can."""
-    close = _ROUNDING[inner.dtype]
+    close = _ROUNDING[computes_in(model)]
     try:
-        found = _values(inner, make, attention, own_head=own_head)
+        found = _values(model, make, attention, own_head=own_head)
     except Exception as error:  # unknown code can fail in any way
         return f"{type(error).__name__}: {one_line(error)}"
-    return None if torch.allclose(found, wanted, rtol=close, atol=close) else f"the {_what(inner)} would differ"
+    return None if torch.allclose(found, wanted, rtol=close, atol=close) else f"the {_what(model)} would differ"
 
 
-def _what(inner: Any) -> str:
-    return "rewards" if is_reward_model(inner) else "log-probabilities"
+def _what(model: nn.Module) -> str:
+    return "rewards" if is_reward_model(inner_model(model)) else "log-probabilities"

@@ -161,13 +161,15 @@ def _head_replaced(inner: Any, source: Tensor, target: Tensor, collisions: bool)
 
     def logps(hidden: Tensor) -> Tensor:
         hidden = _rows(hidden, source)
-        if type(head) is nn.Linear and replaced is None:
+        if type(head).forward is nn.Linear.forward and replaced is None:
             found = linear_logps(head, hidden, target, cap)
         else:
             found = module_logps(forward, text.vocab_size, hidden, target, cap)
         if collisions:
-            return torch.stack([found, log_collisions(forward, text.vocab_size, hidden, cap)], dim=1)[None]
-        return found[None, :, None]
+            found = torch.stack([found, log_collisions(forward, text.vocab_size, hidden, cap)], dim=1)[None]
+        else:
+            found = found[None, :, None]
+        return found.clone()  # FSDP refuses views
 
     head.forward = logps
     if cap is not None:
@@ -198,7 +200,7 @@ def _score_replaced(inner: Any, ends: Tensor) -> Iterator[None]:
         rows = _rows(hidden, ends).to(next(score.parameters()).dtype)
         with torch.autocast(rows.device.type, enabled=False):
             found = forward(rows).float()
-        return found.view(1, 1, -1).expand(*hidden.shape[:2], -1)
+        return found.view(1, 1, -1).expand(*hidden.shape[:2], -1).clone()  # FSDP refuses views
 
     score.forward = rewards
     # Without a padding token, transformers refuses several rows; here it decides nothing.

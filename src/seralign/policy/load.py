@@ -24,6 +24,7 @@ from seralign.policy.norms import fuse_norms
 from seralign.policy.quiet import quiet_transformers
 from seralign.policy.release import free_before
 from seralign.policy.settings import OWN_CODE
+from seralign.policy.sharding import divide, is_divided
 from seralign.records import content_id
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -98,6 +99,7 @@ def load_model(
     trainable: bool = False,
     lora: LoraConfig | None = None,
     head: Head = LANGUAGE_MODEL,
+    divided: str | None = None,
 ) -> nn.Module:
     """Load a causal model with its head on this process's device, with dropout off.
 
@@ -112,6 +114,7 @@ def load_model(
             the model first.
         head: What the model says of a response. A head that the model lacks is initialised at random, and takes the
             place of its own.
+        divided: Divide it over the processes, to compute in this precision; None keeps it whole in each.
 
     Raises:
         ModelError: no such model, weights missing or not in safetensors, or an adapter that does not fit.
@@ -127,12 +130,17 @@ def load_model(
     _switch_off_dropout(model)
     if config.attention is not None:
         keep_attention(model)
-    return model.to(PartialState().device).eval()
+    if divided is None:
+        return model.to(PartialState().device).eval()
+    return divide(model, None if divided == "float32" else DTYPES[divided]).eval()
 
 
-def mixed_precision(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Autocast context for a forward pass in ``precision``; does nothing for float32."""
-    return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=DTYPES[precision])
+def mixed_precision(precision: str, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Autocast context for a forward pass in ``precision``; does nothing for float32, and for a divided model, whose
+    weights are cast where they are gathered."""
+    if precision == "float32" or is_divided(model):
+        return contextlib.nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=DTYPES[precision])
 
 
 def _load_base(source: PolicySource, config: PolicyConfig, dtype: str, head: Head) -> PreTrainedModel:

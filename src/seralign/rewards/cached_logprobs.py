@@ -31,7 +31,8 @@ class ScoringPolicy:
     ``digest`` identifies the weights. ``weights`` is the data type that they are loaded in, ``precision`` that of the
     forward pass. ``attention`` is the attention implementation in the configuration; ``default`` is the model's own
     choice, which depends on its configuration and on library versions. ``head``: what it says of a response; with that
-    of a reward model, the functions of this module give rewards in place of log-probabilities.
+    of a reward model, the functions of this module give rewards in place of log-probabilities. ``divided``: whether
+    ``load`` divides it over the processes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ScoringPolicy:
     precision: str = "float32"
     attention: str = "default"
     head: Head = LANGUAGE_MODEL
+    divided: bool = False
 
     @property
     def key(self) -> str:
@@ -49,8 +51,10 @@ class ScoringPolicy:
         Other libraries and devices round differently. Their numbers are close, but step 0 of training needs the same
         numbers to the last bit.
         """
-        head = () if self.head is LANGUAGE_MODEL else (self.head.name,)
-        return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with(), *head))
+        more = () if self.head is LANGUAGE_MODEL else (self.head.name,)
+        # In mixed precision, a divided model has activations of fewer bits than autocast leaves.
+        more += ("divided",) if self.divided and self.precision != "float32" else ()
+        return ":".join((self.digest, self.weights, self.precision, self.attention, computed_with(), *more))
 
     @property
     def values(self) -> str:
@@ -102,16 +106,18 @@ def logps(
     )
 
     def computed(pack: np.ndarray) -> tuple[np.ndarray, bool]:
+        if policy.divided:  # every process must run the model equally often
+            return forward(model, responses, pack, policy), True
         parts = halving.run(pack, lambda part: forward(model, responses, part, policy))
         return np.concatenate(parts), len(parts) == 1
 
     with bar(f"{policy.values}, {policy.name}", sum(map(len, todo)), "response") as line:
         for start in range(0, len(todo), distributed.world_size()):
             together = todo[start : start + distributed.world_size()]
-            own = together[distributed.rank()] if distributed.rank() < len(together) else None
-            found = distributed.gather(None if own is None else computed(own))
-            for pack, given in zip(together, found, strict=False):
-                scores, whole = given or (np.full(len(pack), np.nan), True)
+            # Where there are fewer packs than processes, some do the same: a divided model needs all of them.
+            own = together[min(distributed.rank(), len(together) - 1)]
+            found = distributed.gather(computed(own))
+            for pack, (scores, whole) in zip(together, found, strict=False):
                 if not np.isfinite(scores).all():
                     raise ModelError(f"{policy.name}: {policy.values} that are not finite; the model is broken")
                 missing = np.isnan(values[place[pack]])
@@ -169,7 +175,7 @@ def forward(
     device = next(model.parameters()).device
     made = make_batch(responses.sequences(pack), abilities(model).longest)
     batch = {name: value.to(device) for name, value in made.items()}
-    with torch.no_grad(), mixed_precision(policy.precision, device):
+    with torch.no_grad(), mixed_precision(policy.precision, model):
         return (compute or policy.head.values)(model, **batch).double().cpu().numpy()
 
 

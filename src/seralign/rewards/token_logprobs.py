@@ -43,10 +43,10 @@ def token_logps(
     with bar(f"token log-probabilities, {policy.name}", sum(map(len, packs)), "response") as line:
         for start in range(0, len(packs), world):
             together = packs[start : start + world]
-            own = together[rank] if rank < len(together) else None
-            found = distributed.gather(None if own is None else forward(model, responses, own, policy, _both))
+            own = together[min(rank, len(together) - 1)]
+            found = distributed.gather(forward(model, responses, own, policy, _both))
             for pack, scores in zip(together, found, strict=False):
-                if scores is None or not np.isfinite(scores).all():
+                if not np.isfinite(scores).all():
                     raise ModelError(f"{policy.name}: log-probabilities that are not finite; the model is broken")
                 sums[pack] = scores[: len(pack)]
                 parts = np.split(scores[len(pack) :], np.cumsum(lengths[pack])[:-1])

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import Trainer, TrainingArguments, get_scheduler
-from transformers.training_args import ParallelMode
 
 from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError, one_line
 from seralign.training.extra import FIELDS, check_extra
 from seralign.training.plan import Plan
+from seralign.training.shards import sharding_arguments
 from seralign.training.trackers import check_trackers
 
 # The name since transformers 5.2x, and the name before.
@@ -39,21 +39,6 @@ def check_settings(config: TrainingConfig, section: str) -> None:
     except ConfigError as error:
         raise _with_key(error, config, section) from None
     check_trackers(arguments.report_to or [], section)  # pyright: ignore
-
-
-def check_launched(config: TrainingConfig, section: str) -> None:
-    """Refuse to divide a model over the processes where there is only one.
-
-    Raises:
-        ConfigError: ``extra.fsdp`` is set and no launcher started this process.
-    """
-    if not config.extra.get("fsdp"):
-        return
-    if nominal_arguments(config, 1, section).parallel_mode is not ParallelMode.DISTRIBUTED:
-        raise ConfigError(
-            f"{section}.extra.fsdp: it divides the model over several processes, and this is the only one; start them "
-            "with a launcher (torchrun --nproc_per_node N -m seralign.cli.main train ...), or remove it"
-        )
 
 
 def check_rates(config: TrainingConfig, steps: int, section: str) -> None:
@@ -137,6 +122,7 @@ def training_arguments(
     settings = trainer_settings(
         config, plan.steps, plan.accumulation, scratch, section=section, heldout=heldout, seed=seed
     )
+    settings |= sharding_arguments(config)
     check_extra(config.extra, settings, section)
     device: Any = PartialState().device
     defaults: dict[str, Any] = {"dataloader_pin_memory": device.type == "cuda"}

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
+from seralign.policy.sharding import own_part, part_of, whole
 
 _FILE = "average.safetensors"
 _COUNT = "steps"
@@ -35,16 +36,18 @@ class TailAverage(TrainerCallback):
             return
         self._count += 1
         for name, weight in self._weights.items():
-            value = weight.detach().float()
+            value = own_part(weight).float()
             if self._count == 1:
                 self._means[name] = value.clone()
             else:
                 self._means[name].lerp_(value, 1 / self._count)
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._count and distributed.is_main():
+        if not self._count:
+            return
+        means = {name: whole(mean, self._weights[name]).cpu().contiguous() for name, mean in self._means.items()}
+        if distributed.is_main():
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            means = {name: mean.contiguous() for name, mean in self._means.items()}
             save_file(means, folder / _FILE, metadata={_COUNT: str(self._count)})
 
     def restore(self, checkpoint: Path) -> None:
@@ -54,10 +57,10 @@ class TailAverage(TrainerCallback):
             return
         with safe_open(file, framework="pt") as stored:
             self._count = int(stored.metadata()[_COUNT])
-            self._means = {name: stored.get_tensor(name).to(self._weights[name].device) for name in stored.keys()}  # noqa: SIM118
+            self._means = {name: part_of(stored.get_tensor(name), self._weights[name]) for name in self._weights}
 
     @torch.no_grad()
     def apply(self) -> None:
         """Set the weights of the model to the mean."""
         for name, mean in self._means.items():
-            self._weights[name].copy_(mean)
+            own_part(self._weights[name]).copy_(mean)

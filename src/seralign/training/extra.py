@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Container
+from typing import Any, get_args
 
 from transformers import TrainingArguments
 
+from seralign.config.training import Shard
 from seralign.config.values import shown
 from seralign.errors import ConfigError
 
@@ -28,8 +29,8 @@ REFUSED = {
 OTHER_NUMBERS = {
     "liger_kernel_config", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
 }  # fmt: skip
-# Types that transformers accepts besides the annotation of the field.
-_ALSO: dict[str, list[type]] = {"fsdp": [bool, list]}
+# Settings of which ``shard`` makes one.
+SHARDING = {"deepspeed", "fsdp", "fsdp_config", "parallelism_config"}
 _WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null", list: "a list",
     dict: "keys and values",
@@ -49,10 +50,11 @@ def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> No
             compute different numbers from its reference; or the value has the wrong type.
     """
     hints = typing.get_type_hints(TrainingArguments)
-    if extra.get("fsdp_config") and not extra.get("fsdp"):
-        raise ConfigError(f"{section}.extra.fsdp_config has no effect without fsdp; set {section}.extra.fsdp: true")
     for name in sorted(extra):
         key = f"{section}.extra.{name}"
+        if name in SHARDING:
+            ways = ", ".join(get_args(Shard))
+            raise ConfigError(f"{key}: {section}.shard ({ways}) says how the model is divided; remove this key")
         if name in ours or name in REFUSED:
             raise ConfigError(f"{key}: seralign sets this itself; remove it")
         if name in OTHER_NUMBERS:
@@ -62,22 +64,21 @@ def check_extra(extra: dict[str, Any], ours: Container[str], section: str) -> No
             )
         if name not in FIELDS:
             raise ConfigError(f"{key}: transformers.TrainingArguments has no such setting")
-        check_kind(hints[name], extra[name], key, _ALSO.get(name, []))
+        check_kind(hints[name], extra[name], key)
 
 
-def check_kind(hint: Any, value: Any, key: str, also: Sequence[type] = ()) -> None:
+def check_kind(hint: Any, value: Any, key: str) -> None:
     """Check a value against the annotation of a field, as far as a file can express it.
 
     Args:
         hint: The annotation.
         value: The value.
         key: The configuration key.
-        also: Types that are accepted besides.
 
     Raises:
         ConfigError: it has another type.
     """
-    kinds = [*_plain_kinds(hint), *also]
+    kinds = _plain_kinds(hint)
     if kinds and not any(_is(value, kind) for kind in kinds):
         raise ConfigError(f"{key} must be {' or '.join(_WORDS[kind] for kind in kinds)}, got {shown(value)}")
 

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
 from seralign.config import ReferenceConfig
+from seralign.policy.sharding import is_divided, own_part, part_of, whole
 
 _FILE = "reference.safetensors"
 
@@ -47,7 +48,8 @@ class MovingReference(TrainerCallback):
     def __init__(self, model: nn.Module, moves: Moves) -> None:
         self._moves = moves
         self._policy = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self._reference = {name: weight.detach().clone() for name, weight in self._policy.items()}
+        self._reference = {name: own_part(weight).clone() for name, weight in self._policy.items()}
+        self._is_divided = is_divided(model)
 
     @property
     def size(self) -> int:
@@ -65,7 +67,13 @@ class MovingReference(TrainerCallback):
 
     def _swap(self) -> None:
         for name, weight in self._policy.items():
-            weight.data, self._reference[name] = self._reference[name], weight.data
+            if self._is_divided:  # FSDP gathers the weight from this memory
+                own = own_part(weight)
+                policy = own.clone()
+                own.copy_(self._reference[name])
+                self._reference[name] = policy
+            else:
+                weight.data, self._reference[name] = self._reference[name], weight.data
         # Mixed precision keeps the weights' casts.
         torch.clear_autocast_cache()
 
@@ -73,14 +81,15 @@ class MovingReference(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._moves.steps == 0:
             for name, weight in self._policy.items():
-                self._reference[name].lerp_(weight, self._moves.mixup)
+                self._reference[name].lerp_(own_part(weight), self._moves.mixup)
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        values = {name: whole(value, self._policy[name]).cpu() for name, value in self._reference.items()}
         if distributed.is_main():
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            save_file({name: value.contiguous() for name, value in self._reference.items()}, folder / _FILE)
+            save_file({name: value.contiguous() for name, value in values.items()}, folder / _FILE)
 
     def restore(self, checkpoint: Path) -> None:
         """Restore the reference of a checkpoint."""
         for name, value in load_file(checkpoint / _FILE).items():
-            self._reference[name].copy_(value)
+            self._reference[name].copy_(part_of(value, self._policy[name]))

@@ -37,6 +37,7 @@ from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
+from seralign.training.shards import as_before, check_divided
 from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
 from seralign.training.terminating import StopsOnRequest
@@ -80,7 +81,7 @@ class Trained:
 
     ``train`` is the last line of training metrics. ``heldout_first`` and ``heldout`` are the held-out metrics before
     and after the training (empty without held-out pairs). ``heldout_values``: log-probabilities of the held-out
-    responses [R] by step, as far as this call measured them with the whole model on one device.
+    responses [R] by step, as far as this call measured them.
     """
 
     steps: int
@@ -141,7 +142,8 @@ def train(
             f"policy.dtype: float16 weights cannot be trained; set float32, and if needed {section}.precision: float16"
         )
     scratch = folder / SCRATCH
-    with quiet_transformers():
+    check_divided(model, config)
+    with quiet_transformers(), as_before():
         average = TailAverage(model, config.average, data.plan.steps) if config.average else None
         running = RunningState(objective)
         moving = None if data.moves is None else MovingReference(model, data.moves)
@@ -185,7 +187,7 @@ def train(
         train=_last(history, LOSS),
         heldout_first=next((entry for entry in history if HELDOUT_LOSS in entry), {}),
         heldout=_last(history, HELDOUT_LOSS),
-        heldout_values={} if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled else trainer.heldout_values,
+        heldout_values=trainer.heldout_values,
     )
 
 
@@ -234,15 +236,6 @@ def _trainer(
             )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is unknown or not installed
         raise ConfigError(f"{section}: transformers refuses the settings: {one_line(error)}") from None
-    if average is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ConfigError(
-            f"{section}.average: fsdp and deepspeed divide the weights, so their mean is not supported; set it to 0"
-        )
-    if moving is not None and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ConfigError(
-            "reference.sync_steps: fsdp and deepspeed divide the weights, so a reference that moves is not supported; "
-            "remove it"
-        )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -23,6 +23,7 @@ from seralign.training.batches import PackDataset, model_inputs, numbers, respon
 from seralign.training.finite import FiniteCheck
 from seralign.training.metrics import MetricSums, example_metrics, label_metrics
 from seralign.training.moving import MovingReference
+from seralign.training.shards import divided_on_processors
 from seralign.training.steps import RunningState, StepView, step_view
 
 
@@ -73,6 +74,11 @@ class PreferenceTrainer(Trainer):
         self._finite = FiniteCheck(section, scaled=self.args.fp16)
         self.loss_is_scaled_for_ga = True
         self._sums = MetricSums(objective)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator, which also divides models on processors."""
+        super().create_accelerator_and_postprocess()
+        divided_on_processors(self)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -81,7 +81,7 @@ def measure_passes(
         if len(points) >= len(short) and not guard.allows(tokens, points[1:]):
             break
         batch = {name: value.to(device) for name, value in made.items()}
-        with torch.no_grad(), mixed_precision(precision, device):
+        with torch.no_grad(), mixed_precision(precision, model):
             response_logps(model, **batch).double().cpu()
         points.append((tokens, budget.now() - began, peak()))
     return _costs(points[1:] or points, guard.idle)

@@ -1,0 +1,90 @@
+"""``training.shard``: whether it can be honoured, and what it sets in transformers' trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from accelerate import DistributedType, PartialState
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import nn
+from transformers import Trainer
+
+from seralign import distributed
+from seralign.config import TrainingConfig
+from seralign.errors import ConfigError
+from seralign.policy.sharding import is_divided
+
+# By these, ``accelerate launch`` and accelerate itself say that all trainings of a process are divided.
+_BY_ACCELERATE = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+
+
+def check_shard(config: TrainingConfig, section: str) -> None:
+    """Refuse to divide a model that cannot be divided here.
+
+    Raises:
+        ConfigError: there is only one process; a launcher divides models by its own settings; or another setting does
+            not allow it.
+    """
+    for name in _BY_ACCELERATE:
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            raise ConfigError(
+                f"{section}.shard: the settings of accelerate launch divide the model, too ({name}); set "
+                f"use_fsdp and use_deepspeed to false there, and let {section}.shard decide"
+            )
+    if config.shard == "none":
+        return
+    if distributed.world_size() == 1:
+        raise ConfigError(
+            f"{section}.shard: {config.shard} divides the model over several processes, and this is the only one; "
+            "start them with a launcher (torchrun --nproc_per_node N -m seralign.cli.main train ...), or set none"
+        )
+    if config.precision == "float16":
+        raise ConfigError(f"{section}.precision: float16 cannot be combined with {section}.shard; set bfloat16")
+
+
+def sharding_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """Arguments of ``transformers.TrainingArguments``."""
+    if config.shard == "none" or distributed.world_size() == 1:
+        return {}
+    # The model is divided before (``seralign.policy.sharding``), so accelerate has nothing to wrap.
+    fsdp = {"version": 2, "auto_wrap_policy": "NO_WRAP", "state_dict_type": "FULL_STATE_DICT"}
+    # Without it, gradients are kept whole until the last pass of a step.
+    each = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    return {"fsdp": True, "fsdp_config": fsdp, "accelerator_config": each}
+
+
+def divided_on_processors(trainer: Trainer) -> None:
+    """Let accelerate treat a divided model on processors as it does on GPUs.
+
+    It knows FSDP on GPUs only: without them it drops the settings, and wraps the model in DistributedDataParallel.
+    """
+    state: Any = trainer.accelerator.state
+    if trainer.args.fsdp and state.distributed_type is DistributedType.MULTI_CPU:
+        settings: Any = trainer.args.fsdp_plugin_args
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**settings)
+        # Each copies it from the other.
+        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        trainer.is_fsdp_enabled = True
+
+
+def check_divided(model: nn.Module, config: TrainingConfig) -> None:
+    """Check before the first step that a model is divided exactly if the settings say so."""
+    wanted = config.shard == "fsdp" and distributed.world_size() > 1
+    assert is_divided(model) == wanted, f"training.shard: {config.shard}, but divided: {is_divided(model)}"
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Forget after the block what accelerate puts into the environment, or later trainings would be divided, too."""
+    before = {name: os.environ.get(name) for name in _BY_ACCELERATE}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
