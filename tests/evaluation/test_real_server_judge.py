@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import serving
@@ -72,6 +73,14 @@ def test_every_order_is_asked_and_a_replay_gives_the_same(
     assert [(one.first_better, one.orders) for one in verdicts] == [(0.5, (0.25, 0.75))] * 2
     away = make_judge("server", {**options, "url": "http://127.0.0.1:9/v1"}, None, results=results)
     assert decide(away, COMPARISONS[:2], results, "a against b", replay=True) == verdicts
+
+
+def test_a_wrong_model_is_one_error(served: serving.Served, results: Results) -> None:
+    judge: Any = make_judge("server", {"url": served.url, "model": "someone/else"}, None, results=results)
+    says = r"^evaluation\.judge_options\.model: .* has no model 'someone/else' \(status 400: Server is pinned to"
+    with pytest.raises(ConfigError, match=says):
+        decide(judge, COMPARISONS, results, "a against b")
+    assert judge.usage.requests == 0
 
 
 @pytest.mark.real

@@ -118,6 +118,20 @@ def test_by_hand() -> None:
     assert check.shown_second == share_interval([1, 0, 1, 0])
 
 
+@pytest.mark.parametrize(("prompts", "known"), [(9, False), (10, True)])
+def test_effects_of_few_prompts_have_no_interval(prompts: int, known: bool) -> None:
+    """Of 40 comparisons in all cases: it is the prompts that count."""
+    rng = np.random.default_rng(0)
+    gold, longer, names = rng.normal(size=40), rng.normal(size=40), [str(at % prompts) for at in range(40)]
+    better = 1 / (1 + np.exp(-gold))
+    found = judge_calibration(Judged(names, better.tolist(), [(one, one) for one in better], gold, longer))
+    for effect in (found.gold_effect, found.length_effect, found.position_effect):
+        assert effect is not None
+        assert (effect.low is not None) == known
+    assert found.accuracy is not None
+    assert found.accuracy.low is not None
+
+
 def test_a_judge_that_is_asked_one_order() -> None:
     judged = Judged(list("ab"), [1.0, 0.0], [None, None], np.array([1.0, -1.0]), np.array([3.0, -1.0]))
     found = judge_calibration(judged, samples=20)

@@ -14,7 +14,8 @@ import pytest
 
 from seralign.intervals import Interval
 from seralign.report.evaluation_page import ShownOutput, ShownPrompt, ShownVerdict, render
-from seralign.runs.evaluated import CostFigures, EvaluationFigures, PairFigures, PolicyFigures
+from seralign.report.evaluation_tables import notes
+from seralign.runs.evaluated import CostFigures, EvaluationFigures, PairFigures, PolicyFigures, RatingFigures
 from seralign.tables import Table
 
 NASTY = "<b>bold</b> \u202eright to left\u202c </script> {{ 7 }}"
@@ -47,6 +48,18 @@ PROMPTS = [
     prompt(2, ShownVerdict(0, None, None, None, "Well ...", False)),
     prompt(3, ShownVerdict(0, 0.5, None, None, None, True)),
 ]
+
+
+def test_ratings_beside_one_without_an_interval_say_so() -> None:
+    def rated(name: str, low: float | None) -> RatingFigures:
+        return RatingFigures(name, Interval(0.0, low, None if low is None else -low, 20), RATE)
+
+    some = dataclasses.replace(FIGURES, ratings=(rated("a", None), rated("b", -1.0), rated("c", -1.0)))
+    [said] = [note for note in notes(some) if "relative to" in note]
+    assert said.startswith("The strengths of the other policies are relative to a too")
+    for same in (None, -1.0):
+        all_alike = dataclasses.replace(FIGURES, ratings=tuple(rated(name, same) for name in "abc"))
+        assert not any("relative to" in note for note in notes(all_alike))
 
 
 def test_what_the_page_says() -> None:
