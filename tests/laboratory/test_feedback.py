@@ -27,8 +27,9 @@ PAIR = {"pair_id": "a", "prompt": "p", "chosen": "c", "rejected": "r", "gold_cho
 
 
 def draw(name: str, feedback: str, **settings: Any) -> Grammar:
-    small: dict[str, Any] = {"pairs": 300, "heldout": 40, "validation": 20, "prompts": 30, "demonstrations": 200}
-    config = WorldConfig(**small | settings | {"name": name, "feedback": feedback})
+    small = {"pairs": 300, "heldout": 40, "validation": 20, "prompts": 30, "demonstrations": 200}
+    values: dict[str, Any] = {**small, **settings, "name": name, "feedback": feedback}
+    config = WorldConfig(**values)
     return GRAMMARS[name](config)
 
 

@@ -34,7 +34,7 @@ def goal_rows(rows: Sequence[dict[str, Any]], scores: np.ndarray, grades: Sequen
         grades: Words, from the worst grade to the best [G].
     """
     cuts = np.quantile(scores, np.arange(1, len(grades)) / len(grades))
-    graded = np.searchsorted(cuts, scores, side="right").tolist()
+    graded: list[list[int]] = np.searchsorted(cuts, scores, side="right").tolist()
     found = []
     for row, (chosen, rejected) in zip(rows, graded, strict=True):
         found.append({**row, "prompt": asking_for(grades[chosen], row["prompt"])})
