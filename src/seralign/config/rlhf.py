@@ -134,6 +134,16 @@ class RlhfConfig:
         return 2 if self.method in ("xpo", "nash_md") else self.group_size
 
     @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates on the responses of a step: PPO makes several passes over them."""
+        return int(self.extra.get("num_ppo_epochs", 4)) if self.method == "ppo" else 1
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward and backward passes over each response: PPO's value model has as many as the policy."""
+        return 2 * self.updates_per_step if self.method == "ppo" else 1
+
+    @property
     def samples_whole_steps(self) -> bool:
         """Whether all responses of a step are sampled together, rather than pass by pass."""
         return self.method in GROUPED

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seralign.config import RlhfConfig
+from seralign.config.rlhf import GROUPED
 from seralign.data.table import column_lengths
 from seralign.evaluation.reward_scorer import RewardFunction
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
+from seralign.pipeline.lineage import BASE
 from seralign.policy.identity import PolicySource
 from seralign.rlhf.arguments import plan_batch
 
@@ -61,12 +64,12 @@ def reward_training_work(forecast: Forecast, name: str, start: str, reference: s
         "steps",
         steps=Steps(
             SECTION,
-            batch.steps,
+            batch.steps * rlhf.updates_per_step,
             batch.accumulation,
-            tokens,
+            np.tile(tokens, rlhf.passes_per_step),
             longest=longest,
             shared=0,
-            padding=max(0, int(tokens.sum() - real)),
+            padding=max(0, int(tokens.sum() - real)) * rlhf.passes_per_step,
         ),
         passes=(scored,) * (has_reference + len(models)),
         sampling=Sampling(
@@ -77,9 +80,19 @@ def reward_training_work(forecast: Forecast, name: str, start: str, reference: s
             lengths,
         ),
         loads=1 + has_reference + len(models),
-        beside=(0 if adapted or not has_reference else _stored(base)) + sum(_stored(model.source) for model in models),
+        beside=_beside(forecast, rlhf, base, adapted=adapted, models=[model.source for model in models]),
         note=f"{responses} responses",
     )
+
+
+def _beside(
+    forecast: Forecast, rlhf: RlhfConfig, reference: PolicySource, *, adapted: bool, models: list[PolicySource]
+) -> int:
+    """Bytes of the models that are in memory with the policy: of PPO's value model, gradients and moments, too."""
+    # An adapter is switched off for the reference.
+    kept = 0 if rlhf.kl_coefficient == 0 or (adapted and rlhf.method in GROUPED) else _stored(reference)
+    value = 4 * _stored(forecast.policy(BASE).source) if rlhf.method == "ppo" else 0
+    return kept + value + sum(map(_stored, models))
 
 
 def _stored(source: PolicySource) -> int:

@@ -43,6 +43,8 @@ def notes(
         limits = {"evaluation": config.answer_tokens}
         if config.bootstrap is not None and config.bootstraps:
             limits["bootstrap"] = config.bootstrap.sampling.limit
+        if config.rlhf is not None:
+            limits["rlhf"] = config.rlhf.limit
         guesses = ", ".join(
             f"{guess.within(limit).mean} tokens in {section} ({section}.max_new_tokens: {limit})"
             for section, limit in limits.items()
@@ -62,6 +64,11 @@ def notes(
             )
     if config.reference.model is not None:
         found.append("the reference is assumed to cost as much as the policy")
+    if config.rlhf is not None:
+        found.append(
+            "rlhf: sampling is timed with seralign's sampler, and TRL's is slower; the time of scorers and judges that "
+            "are no reward models is not counted"
+        )
     if config.evaluation.scorer is not None:
         found.append("the time of evaluation.scorer is not counted")
     if config.evaluation.judge is not None:

@@ -85,7 +85,22 @@ def data_sizes(config: RunConfig, given: dict[str, int]) -> DataSizes:
     if config.supervised and data.demonstrations is not None:
         needed = ("demonstrations", "demonstration_tokens")
         shown = _source(data.demonstrations, "data.demonstrations", data, given, needed)
-    return _combined(data, pairs, heldout, prompts, shown, given)
+    found = _combined(data, pairs, heldout, prompts, shown, given)
+    return found if config.rlhf is None or config.has_pairs else _of_prompts(config, found, given)
+
+
+def _of_prompts(config: RunConfig, found: DataSizes, given: dict[str, int]) -> DataSizes:
+    """Sizes of a run that maximises a reward and has no pairs: responses may be as long as they are sampled, and
+    prompts are held out."""
+    assert config.rlhf is not None
+    held = given.get("heldout", math.ceil(config.data.heldout_fraction * found.prompts))
+    own = found.prompts if config.data.heldout_prompts is not None or "heldout" in given else found.prompts - held
+    return replace(
+        found,
+        heldout=held,
+        prompts=max(1, own),
+        response_tokens=given.get("response_tokens", config.rlhf.limit),
+    )
 
 
 def _combined(

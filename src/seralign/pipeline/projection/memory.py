@@ -6,7 +6,7 @@ V vocabulary, g GPUs, w bytes of a stored weight, s bytes of a number in matrix 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from seralign.config import RunConfig, TrainingConfig
@@ -69,6 +69,12 @@ class Memory:
 
 def part_memory(part: Part, config: RunConfig, shape: ModelShape, machine: Machine) -> Memory:
     """Peak memory of a part of a run's work."""
+    own = _own_memory(part, config, shape, machine)
+    return replace(own, weights=own.weights + part.models * DTYPES[config.policy.dtype].itemsize * shape.weights)
+
+
+def _own_memory(part: Part, config: RunConfig, shape: ModelShape, machine: Machine) -> Memory:
+    """Without the other models that are in memory."""
     match part.work:
         case Sampling() as work:
             return _sampling(work, config, shape, machine)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from seralign.config import RunConfig, SelectionConfig, TrainingConfig
+from seralign.evaluation.reward_scorer import PREFIX
 from seralign.pipeline.bootstrapping import Bootstrap
 from seralign.pipeline.composing import ComposedPairs
 from seralign.pipeline.crossfit import Crossfit, OtherFolds
@@ -19,6 +20,7 @@ from seralign.pipeline.evaluating import Evaluation
 from seralign.pipeline.lineage import INITIAL, REFERENCE
 from seralign.pipeline.projection.data import DataSizes
 from seralign.pipeline.replaying import GeneratedPairs
+from seralign.pipeline.rlhf import RewardTraining
 from seralign.pipeline.rows import AllPairs, Demonstrations
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.schedule import later
@@ -27,6 +29,7 @@ from seralign.pipeline.stage import Context, Stage
 from seralign.pipeline.tokens import Tokens
 from seralign.pipeline.training import Training
 from seralign.rewards.pairing import mix
+from seralign.rlhf.arguments import plan_batch
 
 Kind = Literal["reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation"]
 KINDS: tuple[Kind, ...] = ("reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation")
@@ -90,11 +93,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a stage's work that uses a model in one way."""
+    """A part of a stage's work that uses a model in one way. ``models``: weights of so many other models of its size
+    are in memory."""
 
     stage: str
     kind: Kind
     work: Passes | Sampling
+    models: int = 0
 
 
 def run_work(config: RunConfig, data: DataSizes) -> list[Part]:
@@ -111,6 +116,8 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
     match stage:
         case Training():
             yield from _training(stage, config, data, steps)
+        case RewardTraining():
+            yield from _reward_training(stage, config, data, steps)
         case Evaluation():
             yield from _evaluation(stage, config, data)
         case Crossfit():
@@ -169,6 +176,45 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
         return
     whole, rows = data.prompt_tokens + data.response_tokens, data.heldout * (times + 1)
     yield Part(stage.name, "evaluation", Passes(rows, whole, whole, data.response_tokens, settings.tokens_per_pack))
+
+
+def _reward_training(
+    stage: RewardTraining, config: RunConfig, data: DataSizes, steps: dict[str, int]
+) -> Iterator[Part]:
+    """A training on sampled responses: sampling, passes of the reference and of reward models, and steps."""
+    rlhf, settings = config.rlhf, config.training
+    assert rlhf is not None
+    batch = plan_batch(rlhf, settings, data.prompts)
+    steps[stage.name] = batch.steps
+    prompts, samples = batch.steps * settings.batch_size, rlhf.responses
+    response = min(data.response_tokens, rlhf.limit)
+    whole, rows = data.prompt_tokens + response, float(prompts * samples)
+    together = settings.batch_size if rlhf.samples_whole_steps else batch.prompts
+    rewards, has_reference = sum(spec.startswith(PREFIX) for spec in rlhf.scorers.values()), rlhf.kl_coefficient > 0
+    scored = rewards + has_reference
+    # An adapter is switched off for the reference. PPO's value model has gradients and moments.
+    adapted = config.policy.lora is not None and rlhf.samples_whole_steps
+    held = rewards + (has_reference and not adapted) + 4 * (rlhf.method == "ppo")
+    yield Part(
+        stage.name,
+        "sampling",
+        Sampling(prompts, samples, together, data.prompt_tokens, response, rlhf.limit),
+        held,
+    )
+    # A pass is padded to the longest response that may be in it.
+    budget = batch.prompts * samples * (data.prompt_tokens + rlhf.limit)
+    yield Part(stage.name, "reference scoring", Passes(rows * scored, whole, whole, response, budget), held)
+    own = Passes(
+        rows * rlhf.passes_per_step,
+        whole,
+        whole,
+        response,
+        budget,
+        steps=batch.steps * rlhf.updates_per_step,
+        batch=settings.batch_size * samples,
+        checkpointing=settings.gradient_checkpointing,
+    )
+    yield Part(stage.name, "training", own, held)
 
 
 def _evaluation(stage: Evaluation, config: RunConfig, data: DataSizes) -> Iterator[Part]:
