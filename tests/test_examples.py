@@ -23,7 +23,7 @@ from serving import Served
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
-from examples.alpaca_eval import soft_labels
+from examples.alpaca_eval import reward_pairs, soft_labels
 from examples.linear_alignment.brief import brief
 from examples.real_text import prompts, tone
 from seralign.cli.demo import beside
@@ -60,7 +60,8 @@ SIGNALS = ("classification", "comparison", "format", "parse", "regression")
 LABELS = [ROOT / "examples" / "signals" / f"{name}.yaml" for name in SIGNALS]
 EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
 ALIGNED = ROOT / "examples" / "linear_alignment" / "evaluate.yaml"
-_OTHERS = (*LABELS, EVALUATE, ALIGNED)
+QUERY = ROOT / "examples" / "query" / "query.yaml"
+_OTHERS = (*LABELS, EVALUATE, ALIGNED, QUERY)
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
 STUDIES = (
     "active",
@@ -114,6 +115,8 @@ def test_every_example_has_a_test() -> None:
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         "examples/alpaca_eval/judge_pairs.py",  # in tests/evaluation/test_llama_judge.py
         "examples/alpaca_eval/prepare.py",
+        "examples/alpaca_eval/reward.yaml",
+        "examples/alpaca_eval/reward_pairs.py",
         "examples/alpaca_eval/run.yaml",
         "examples/alpaca_eval/soft_labels.py",
         "examples/alpaca_eval/smollm2.yaml",
@@ -125,6 +128,7 @@ def test_every_example_has_a_test() -> None:
         "examples/linear_alignment/prompts.jsonl",
         "examples/own_data/pairs.jsonl",
         "examples/own_data/run.yaml",
+        "examples/query/query.yaml",
         "examples/server/run.yaml",
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
                                                      "results", "topics", "writing")),  # in tests/test_smollm2.py
@@ -201,6 +205,19 @@ def test_a_reward_model_is_trained_and_used(tmp_path: Path, monkeypatch: pytest.
     figures = figures_of("runs/reward_model_sera")
     assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
     assert "reward model 0" in read_run("runs/reward_model_sera").record("round-2/select").inputs
+
+
+def test_pairs_for_a_reward_model_are_short_and_measured_on_other_prompts() -> None:
+    rows = [
+        {"prompt_id": at % 10, "prompt": f"p{at % 10}", "response_a": "a " * (200 if at < 10 else 9), "response_b": "b",
+         "p_b": 0.5 if at >= 50 else 0.2}
+        for at in range(60)
+    ]  # fmt: skip
+    train, test = reward_pairs.split(rows, lambda text: len(text.split()), held_out=9, trained_on=20)
+    # Ten are too long, ten are ties: four pairs of each prompt. Three prompts give twelve, of which nine are taken.
+    assert (len(train), len(test)) == (20, 9)
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
+    assert all(len(row["response_a"]) < 20 and row["p_b"] == 0.2 for row in (*train, *test))
 
 
 @pytest.mark.real
@@ -316,6 +333,20 @@ def test_signals_become_pairs_and_a_trained_policy(name: str, tmp_path: Path, mo
     assert digests[0]["initial"]["digest"] != digests[1]["digest"]
     carried = read_stream(out / "data" / "pairs.arrow")["carried.label_source"].to_pylist()
     assert all(one.startswith(f"examples/signals/{name}.jsonl row ") for one in carried)
+
+
+def test_a_queue_is_written_labelled_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    queue, pairs = (tmp_path / "runs" / "query" / name for name in ("queue.jsonl", "pairs.jsonl"))
+    assert main(["query", str(QUERY)]) == 0
+    assert main(["query", str(QUERY)]) == 3
+    rows = [json.loads(line) for line in queue.read_text(encoding="utf-8").splitlines()]
+    assert len({row["prompt"] for row in rows}) == 3
+    queue.write_text("".join(json.dumps(row | {"label": "b"}) + "\n" for row in rows), encoding="utf-8")
+    assert main(["query", str(QUERY)]) == 0
+    made = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    assert [row["chosen"] for row in made] == [row["response_b"] for row in rows]
 
 
 def test_a_policy_is_aligned_to_a_principle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
