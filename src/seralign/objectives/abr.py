@@ -42,12 +42,14 @@ class ABR:
 
     Args:
         beta: Strength of the implicit reward.
-        regularization: lambda, at least 0: the density of uniform draws, on the scale of a token's probability.
+        regularization: lambda, at least 0: the density of uniform draws, on the scale of a token's probability. Cloning
+            is of a larger scale than the improvement, whose gradient has the factor beta: 0.1 left almost nothing but
+            cloning in the laboratory.
         temperature: Of the scores, in their units.
     """
 
     beta: float = 0.1
-    regularization: float = 0.1
+    regularization: float = 0.01
     temperature: float = 1.0
 
     forms: ClassVar[frozenset[Form]] = frozenset({"scores"})
