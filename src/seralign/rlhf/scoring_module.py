@@ -31,7 +31,8 @@ class ScoringModule(nn.Module):
         super().__init__()
         self._reward = reward
         self._prompts = prompts
-        self.config = PretrainedConfig(name_or_path="reward")  # TRL reads a name from it
+        self.config = PretrainedConfig()
+        self.config._name_or_path = "reward"  # TRL reads it
 
     def rewards(self, ids: Tensor, padding: int, context: int) -> Tensor:
         """Rewards [N] of the responses in ids [N, T], which begin after ``context`` tokens of padded prompts.

@@ -146,6 +146,5 @@ def kl_of(entry: dict[str, Any], rlhf: RlhfConfig) -> float | None:
         return entry["kl"] * entry[RLHF_LENGTH] if "kl" in entry and RLHF_LENGTH in entry else None
     if rlhf.method == "online_dpo":
         chosen, rejected = entry.get("rewards/chosen"), entry.get("rewards/rejected")
-        known = chosen is not None and rejected is not None
-        return (chosen + rejected) / (2 * rlhf.kl_coefficient) if known else None
+        return None if chosen is None or rejected is None else (chosen + rejected) / (2 * rlhf.kl_coefficient)
     return entry.get("loss/kl" if rlhf.method == "nash_md" else "objective/kl")

@@ -68,11 +68,7 @@ def make_trainer(rlhf: RlhfConfig, given: Given, arguments: Any) -> Any:
     if rlhf.method in SINGLE:
         scoring = ScoringModule(given.reward, {tuple(ids): text for text, ids in given.prompts.items()})
         options |= {"reward_funcs": scoring, "ref_model": given.load_reference()}
-    if rlhf.method == "ppo":
-        _check_padding(tokenizer, given.end_tokens)
-        del options["reward_funcs"]
-        ids = datasets.Dataset.from_dict({"input_ids": [list(ids) for ids in given.prompts.values()]})
-        options |= {"reward_model": scoring, "value_model": given.load_value(), "train_dataset": ids}
+        options = _of_ppo(options, given) if rlhf.method == "ppo" else options
     elif rlhf.method in GROUPED:
         if given.reference is not None:
             # The trainer loads its reference by this name.
@@ -86,6 +82,14 @@ def make_trainer(rlhf: RlhfConfig, given: Given, arguments: Any) -> Any:
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _of_ppo(options: dict[str, Any], given: Given) -> dict[str, Any]:
+    """The options of PPO's trainer, which has other names."""
+    _check_padding(options["processing_class"], given.end_tokens)
+    ids = datasets.Dataset.from_dict({"input_ids": [list(ids) for ids in given.prompts.values()]})
+    scoring = options.pop("reward_funcs")
+    return options | {"reward_model": scoring, "value_model": given.load_value(), "train_dataset": ids}
 
 
 def _check_padding(tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> None:

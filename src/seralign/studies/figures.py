@@ -199,12 +199,14 @@ class WorldFigures:
         rounds: By method with several rounds and name of the round, at the values that were chosen at temperature 1;
             None where a seed has no figures.
         later_rounds: By the same, for the rounds after the first.
+        curves: Of trainings on a reward, by method and setting: means over seeds, line by line.
     """
 
     temperatures: dict[str, dict[str, Comparison]]
     points: dict[str, dict[str, dict[str, tuple[float, float]]]]
     rounds: dict[str, dict[str, RoundFigures | None]]
     later_rounds: dict[str, dict[str, LaterRound]]
+    curves: dict[str, list[RewardStep]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

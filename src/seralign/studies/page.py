@@ -9,6 +9,7 @@ from seralign.report.frontier import Point, undominated
 from seralign.runs.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.figures import StudyFigures
+from seralign.studies.reward_curve import curve_plots, curve_table
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
 from seralign.studies.tables import LEGEND, headline, round_tables, setting_table, world_tables
 from seralign.tables import Table, markdown
@@ -27,10 +28,12 @@ def write_page(figures: StudyFigures, page: Path) -> None:
     lines += [f"Baseline: {figures.baseline}. Ceiling: {figures.ceiling or 'none'}. {LEGEND}\n"]
     for world in figures.worlds:
         lines.append(f"## World {world}\n")
-        for name, text in world_plots(figures, world):
+        for name, text in (*world_plots(figures, world), *curve_plots(figures.worlds[world], world)):
             write_atomic(folder / name, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             lines.append(f"![{name.removesuffix('.svg')}]({folder.name}/{name})\n")
         lines += [_captioned(table) for table in (*world_tables(figures, world), setting_table(figures, world))]
+        if (curves := curve_table(figures.worlds[world], world)) is not None:
+            lines.append(_captioned(curves))
     if pooled := [_captioned(table) for table in round_tables(figures)]:
         lines += ["## All worlds\n", *pooled]
     write_atomic(page, lambda part: part.write_text("\n".join(lines), encoding="utf-8"))

@@ -27,6 +27,7 @@ from seralign.studies.figures import (
     mean_of,
 )
 from seralign.studies.later_rounds import later_rounds
+from seralign.studies.reward_curve import mean_curves
 from seralign.studies.stopping import Seen, stopping
 
 
@@ -123,6 +124,7 @@ def _world(
             for name, by_round in rounds.items()
         },
         later_rounds={name: later_rounds(by_round, lengths) for name, by_round in rounds.items()},
+        curves=mean_curves(settings, finished),
     )
 
 

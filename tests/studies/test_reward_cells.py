@@ -1,0 +1,93 @@
+"""Cells that maximise a reward: the reward model that they name, and the reward over their steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seralign.studies.cells import Ask, Setting, plan_study, with_reward_model
+from seralign.studies.config import StudyConfig, study_from
+from seralign.studies.figures import CellFigures, RewardStep, WorldFigures
+from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves
+
+STUDY: dict[str, Any] = {
+    "out": "runs/study",
+    "seeds": [3, 4],
+    "base": {"rounds": 1, "bootstrap": None},
+    "supervised": {"training.max_steps": 5},
+    "reward": {"objective.name": "reward", "training.max_steps": 7},
+    "worlds": {"A": {"world.noise": 0.2}},
+    "methods": {
+        "dpo": {"set": {"objective.beta": 0.1}},
+        "grpo": {"set": {"rlhf.method": "grpo", "rlhf.reward": "reward_model:study", "rlhf.track": ["scorer"]},
+                 "grid": {"rlhf.beta": [0.0, 0.1]}},
+        "gold": {"set": {"rlhf.method": "grpo", "rlhf.reward": "scorer"}},
+    },
+}  # fmt: skip
+
+
+def study(**more: Any) -> StudyConfig:
+    return study_from(STUDY | more)
+
+
+def test_a_cell_that_names_the_reward_model_has_one_of_its_world_and_seed() -> None:
+    cells, _ = plan_study(study())
+    by_method = {(next(iter(cell.methods)), cell.seed): cell for cell in cells}
+    assert by_method["dpo", 3].reward is None
+    assert by_method["gold", 3].reward is None
+    models = {cell.seed: cell.reward for cell in cells if "grpo" in cell.methods}
+    assert set(models) == {3, 4}
+    for seed, model in models.items():
+        assert model is not None
+        assert model.overrides["objective.name"] == "reward"
+        assert (model.overrides["seed"], model.overrides["world.seed"]) == (seed, seed)
+        assert (model.overrides["training.max_steps"], model.overrides["rounds"]) == (7, 1)
+        assert model.folder(Path("s")) == Path("s") / "rewards" / model.digest
+        assert model.of == by_method["dpo", seed].supervised
+
+
+def test_the_names_of_other_cells_do_not_change_with_a_reward_model() -> None:
+    """A study that gains a reward model keeps what it has; cells with another reward model are other cells."""
+
+    def names(**more: Any) -> dict[str, set[str]]:
+        cells, _ = plan_study(study(**more))
+        return {method: {cell.digest for cell in cells if method in cell.methods} for method in ("dpo", "grpo")}
+
+    longer = STUDY["reward"] | {"training.max_steps": 8}
+    without = {name: STUDY["methods"][name] for name in ("dpo", "gold")}
+    assert names()["dpo"] == names(reward=longer)["dpo"] == names(reward=None, methods=without)["dpo"]
+    assert not names()["grpo"] & names(reward=longer)["grpo"]
+
+
+def test_the_folder_takes_the_place_of_the_name() -> None:
+    keys = {"rlhf.reward": "reward_model:study", "rlhf.track": ["scorer", "reward_model:study"], "out": "study",
+            "scoring.reward_models": ["study"]}  # fmt: skip
+    assert with_reward_model(keys, "F") == {
+        "rlhf.reward": "reward_model:F",
+        "rlhf.track": ["scorer", "reward_model:F"],
+        "out": "study",
+        "scoring.reward_models": ["F"],
+    }
+
+
+def test_curves_are_means_over_seeds() -> None:
+    def cell(*rewards: float) -> CellFigures:
+        steps = [RewardStep(5 * at, one, {"gold": 1 - one}, 2.0 * one, 9.0) for at, one in enumerate(rewards)]
+        return CellFigures({}, {}, {}, {}, steps)
+
+    settings = [
+        Setting("grpo", "A", {"rlhf.beta": 0.0}, Ask("round-1"), cells={3: "a", 4: "b", 5: "not done"}),
+        Setting("dpo", "A", {}, Ask("round-1"), cells={3: "c"}),
+    ]
+    finished = {"a": cell(0.0, 0.4), "b": cell(0.2, 0.8), "c": CellFigures({}, {}, {}, {})}
+    curves = mean_curves(settings, finished)
+    assert list(curves) == ["grpo, beta 0.0"]
+    first, last = curves["grpo, beta 0.0"]
+    assert (first.step, first.reward, first.tracked["gold"]) == (0, 0.1, 0.9)
+    assert (last.step, round(last.reward, 9), round(last.kl or 0, 9)) == (5, 0.6, 1.2)
+    world = WorldFigures({}, {}, {}, {}, curves)
+    table = curve_table(world, "A")
+    assert table is not None
+    assert table.rows == (("grpo, beta 0.0", "0.100", "0.600", "1.2", "9.0", "0.900", "0.900", "0.400", "0"),)
+    assert [name for name, _ in curve_plots(world, "A")] == ["A-reward.svg", "A-tracked.svg"]
+    assert curve_table(WorldFigures({}, {}, {}, {}), "A") is None
