@@ -50,7 +50,7 @@ class QueueLabels:
         missing: Pairs without a label.
     """
 
-    p: dict[str, float]
+    p: Mapping[str, float]
     skipped: tuple[str, ...]
     missing: tuple[str, ...]
 
