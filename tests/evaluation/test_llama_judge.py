@@ -106,8 +106,10 @@ def test_every_verdict_is_read_or_counted_and_costs_nothing_again(
         assert (one.first_better is None) == (one.unreadable is not None)
     if values is None:
         assert len(read) > 0.8 * len(verdicts), "one of two letters is nearly always among the most probable tokens"
-        assert all(one.orders and 0 < one.orders[0] < 1 and 0 < one.orders[1] < 1 for one in read)
-        assert len({one.orders for one in read}) == len(read), "probabilities of the texts, not a constant"
+        # A letter that is not among them counts as impossible, which happens to this judge in half of the verdicts.
+        between = [one.orders for one in read if one.orders is not None and all(0 < p < 1 for p in one.orders)]
+        assert len(between) > len(read) / 4
+        assert len(set(between)) == len(between), "probabilities of the texts, not a constant"
     else:
         assert {one.first_better for one in read} <= values
     away: Any = make_judge("server", {**options, "url": NOWHERE, "retries": 0}, None, results=results)
