@@ -24,6 +24,7 @@ from seralign.pipeline import RunResult, train
 from seralign.rlhf.reward import RewardFunction
 from seralign.runs import read_run
 from seralign.runs.figures import EvaluateFigures, TrainFigures
+from seralign.termination import Terminated, terminable
 
 STEPS = 12
 
@@ -160,6 +161,24 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(world: Path, tmp_path: P
                 }
         else:
             assert one[name] == other[name]
+
+
+def test_a_training_that_is_terminated_ends_with_a_checkpoint(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = RewardFunction.check
+
+    def terminated(self: RewardFunction, step: int, steps: int) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        check(self, step, steps)
+
+    monkeypatch.setattr(RewardFunction, "check", terminated)
+    more = {"training__save_steps": 100, "rlhf__samples": 2, "rlhf__max_new_tokens": 2, "evaluation__prompts": 0}
+    with pytest.raises(Terminated), terminable():
+        train(rlhf_config(world, tmp_path / "run", "rloo", **more))
+    (found,) = (tmp_path / "run" / "round-1" / "train.partial" / "scratch").glob("checkpoint-*")
+    assert found.name in ("checkpoint-1", "checkpoint-2")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,9 +24,11 @@ from seralign.rlhf.reward import RewardFunction
 from seralign.rlhf.scoring_module import scored_by_functions
 from seralign.rlhf.trainers import Given, make_trainer
 from seralign.runs.layout import LOSS, METRICS, POLICY, RLHF_KL, RLHF_LENGTH, RLHF_REWARD, SCRATCH
+from seralign.termination import Terminated, deferred
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.reopening import OpensAgain
 from seralign.training.step_bar import StepBar
+from seralign.training.terminating import StopsOnRequest
 from seralign.training.train import tensorboard_in
 
 _SHOWN = {RLHF_REWARD: "reward", RLHF_KL: "KL", RLHF_LENGTH: "tokens"}
@@ -84,10 +86,16 @@ def train_by_reward(
         checkpoint = last_checkpoint(scratch)
         if checkpoint is not None:
             say(f"resuming from {checkpoint.name}")
-        with bar(label, batch.steps, "step") as line:
+        # PPO saves no checkpoints, so SIGTERM ends it at once.
+        with bar(label, batch.steps, "step") as line, deferred() if rlhf.method != "ppo" else nullcontext() as request:
             for callback in (opens, _Checks(given.reward), CheckpointMarker(), StepBar(line, _SHOWN)):
                 trainer.add_callback(callback)
+            if request is not None:
+                # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
+                trainer.callback_handler.callbacks.insert(0, StopsOnRequest(request))
             _train(trainer, rlhf, checkpoint)
+        if request is not None and request.made:
+            raise Terminated
         inner.generation_config = published
         for name, value in settings.items():
             setattr(inner.config, name, value)
