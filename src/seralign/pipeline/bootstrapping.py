@@ -28,7 +28,7 @@ from seralign.pipeline.model_rewards import candidate_rewards, model_inputs, mod
 from seralign.pipeline.querying import queried
 from seralign.pipeline.queueing import labelled
 from seralign.pipeline.sampling import bootstrap_config, foreseen_candidates, round_prompts
-from seralign.pipeline.scoring import implicit_scores, with_prompts
+from seralign.pipeline.scoring import implicit_scores, stored_with_prompts
 from seralign.pipeline.selecting import disagreement, mean_similarity
 from seralign.pipeline.stage import Context
 from seralign.progress import say
@@ -49,13 +49,14 @@ from seralign.rewards.pairing import (
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import KEPT, Selection, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
-from seralign.runs.files import read_table, write_table
+from seralign.runs.files import read_stream, write_table
 from seralign.runs.layout import (
     BOOTSTRAP,
     CANDIDATES,
     GENERATED,
     REWARDS,
     SAMPLE,
+    SCRATCH,
     SELECT,
     SELECTION,
     round_name,
@@ -108,8 +109,10 @@ class Bootstrap:
         """Write the pairs, the rewards of all candidates, and which pairs are kept."""
         loop, config, index = context.loop, bootstrap_config(context), self.round.index
         prompts = round_prompts(context, index)
-        table = read_table(loop.run.path(round_stage(index, SAMPLE), CANDIDATES))
-        responses = Responses(with_prompts(table, prompts))
+        candidates = loop.run.path(round_stage(index, SAMPLE), CANDIDATES)
+        (folder / SCRATCH).mkdir(exist_ok=True)
+        joined = folder / SCRATCH / f"joined-{distributed.rank()}.arrow"
+        responses, table = Responses(stored_with_prompts(candidates, prompts, joined)), read_stream(joined)
         policies = [(context.policy(one.policy), context.policy(one.reference)) for one in self.round.reward_policies]
         scores = [implicit_scores(loop, *pair, responses).score for pair in policies]
         # Without reward policies, reward models or the judge alone rank the responses.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,6 +11,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from seralign import distributed
 from seralign.data.table import as_examples, example_ids
@@ -27,9 +29,14 @@ from seralign.rewards.responses import Responses
 from seralign.runs.figures import ScoreFigures
 from seralign.runs.files import read_table, write_table
 from seralign.runs.layout import MARGINS, SCORE, round_stage
+from seralign.runs.streams import take_rows, write_stream
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
+
+
+# Candidates that are joined with their prompts at once.
+_JOINED = 1000
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,30 @@ def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:
     return table["margin"].to_numpy()
 
 
+def stored_with_prompts(candidates: Path, prompts: datasets.Dataset, path: Path) -> datasets.Dataset:
+    """As ``with_prompts``, from a Parquet file of candidates to an Arrow stream at ``path``; returned memory-mapped."""
+    given = cast(pa.Table, prompts.select_columns(["prompt_id", "text", "ids"]).with_format("arrow")[:])
+    asked = read_table(candidates, ["prompt_id"])["prompt_id"]
+    rows = pc.index_in(asked, value_set=given["prompt_id"]).to_numpy()  # pyright: ignore
+
+    def joined() -> Iterator[pa.Table]:
+        start = 0
+        with pq.ParquetFile(candidates) as file:
+            for batch in file.iter_batches(_JOINED):
+                own = take_rows(given, rows[start : start + len(batch)])
+                start += len(batch)
+                table = as_examples(pa.Table.from_batches([batch]))
+                yield table.append_column("prompt_ids", own["ids"]).append_column("prompt", own["text"])
+
+    empty = as_examples(pq.read_schema(candidates).empty_table())
+    schema = empty.schema.append(given.schema.field("ids").with_name("prompt_ids"))
+    write_stream(path, schema.append(given.schema.field("text").with_name("prompt")), joined())
+    return datasets.Dataset.from_file(str(path))
+
+
 def with_prompts(candidates: pa.Table, prompts: datasets.Dataset) -> datasets.Dataset:
-    """A table of candidates joined with the prompts' ids and texts by ``prompt_id``: examples with one response."""
+    """A table of candidates joined with the prompts' ids and texts by ``prompt_id``: examples with one response. It is
+    in memory."""
     given = cast(pa.Table, prompts.with_format("arrow")[:])
     rows = pc.index_in(candidates["prompt_id"], value_set=given["prompt_id"])  # pyright: ignore
     table = as_examples(candidates).append_column("prompt_ids", given["ids"].take(rows))

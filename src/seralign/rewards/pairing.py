@@ -18,6 +18,7 @@ from seralign.data.table import CHUNK, to_prompt
 from seralign.records import Candidate, Example, Pair, Prompt, Ranking, Response, content_id
 from seralign.rewards.length_correction import like_length
 from seralign.rewards.ordering import Ordering
+from seralign.runs.streams import take_rows
 from seralign.sampling import candidates_of
 
 
@@ -217,7 +218,7 @@ def generated_examples(
     row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
     asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])
     rows = [row for contrast in found for row in contrast.rows]
-    responses = _records(candidates.take(pa.array(rows, pa.int64())))
+    responses = _records(candidates, np.array(rows, dtype=np.int64))
     for row, contrast in zip(asked, found, strict=True):
         ranked = list(islice(responses, len(contrast.rows)))
         yield generated_example(round_index, to_prompt(cast(dict[str, Any], row)), ranked, contrast.preference)
@@ -250,6 +251,6 @@ def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> dat
     return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[:count].tolist()))
 
 
-def _records(table: pa.Table) -> Iterator[Candidate]:
-    for start in range(0, len(table), CHUNK):
-        yield from candidates_of(table.slice(start, CHUNK))
+def _records(table: pa.Table, rows: np.ndarray) -> Iterator[Candidate]:
+    for start in range(0, len(rows), CHUNK):
+        yield from candidates_of(take_rows(table, rows[start : start + CHUNK]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -10,12 +12,16 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.data.table import column_lengths, to_prompt
+from seralign.errors import StoreError
 from seralign.policy.sampling import SamplingParams
 from seralign.progress import bar
 from seralign.records import Candidate
 from seralign.runs.results import Results
+from seralign.runs.streams import take_rows, write_stream
 from seralign.sampling.base import Request, Sampler
 
+# Stored answers, and candidates, that are held at once.
+_TOGETHER, _ROWS = 64, 1000
 CANDIDATE_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -70,15 +76,15 @@ def sample_candidates(
         return Request(policy, sampler.identity, batch, params, end_tokens, seed)
 
     keys: list[bytes] = []
-    found: dict[bytes, pa.Table] = {}
+    known: dict[bytes, int] = {}
     if distributed.is_main():
         keys = [request(rows).key for rows in batches]
-        found = {key: _table(rows) for key, rows in results.get(keys)}
-    todo = distributed.broadcast([number for number, key in enumerate(keys) if key not in found])
+        known = {key: len(rows) for key, rows in results.get(keys)}
+    todo = distributed.broadcast([number for number, key in enumerate(keys) if key not in known])
     world = distributed.world_size() if sampler.in_every_process else 1
     mine = todo[distributed.rank() :: world] if distributed.rank() < world else []
     with bar(label, len(prompts) * params.samples, "response") as line:
-        line.at(sum(map(len, found.values())))
+        line.at(sum(known.values()))
         answers = iter(sampler.sample(request(batches[number]) for number in mine))
         for _ in range(-(-len(todo) // world)):
             for answer in distributed.gather(_next(answers)):
@@ -87,16 +93,35 @@ def sample_candidates(
                 key, rows = answer
                 if distributed.is_main():
                     results.put({key: rows})
-                    found[key] = _table(rows)
                 line.advance(len(rows))
         next(answers, None)  # the engine comes to its end
     table = CANDIDATE_SCHEMA.empty_table()
-    if distributed.is_main():
-        names = prompts["prompt_id"][:]
-        places = [_places(found[key], rows, names) for key, rows in zip(keys, batches, strict=True)]
-        rows = np.argsort(np.concatenate([np.empty(0, np.int64), *places]), kind="stable")
-        table = pa.concat_tables([table, *(found[key] for key in keys)]).take(pa.array(rows, pa.int64()))
+    if keys:
+        table = _in_order(prompts["prompt_id"][:], batches, keys, results)
     return distributed.broadcast(table)
+
+
+def _in_order(names: Sequence[str], batches: Sequence[np.ndarray], keys: Sequence[bytes], results: Results) -> pa.Table:
+    """All stored answers, memory-mapped, in the order of the prompts; a few of them are in memory at a time."""
+    places = [np.empty(0, np.int64)]
+
+    def answers() -> Iterator[pa.Table]:
+        for start in range(0, len(keys), _TOGETHER):
+            part = keys[start : start + _TOGETHER]
+            found = dict(results.get(part))
+            tables = []
+            for key, rows in zip(part, batches[start : start + _TOGETHER], strict=True):
+                if key not in found:
+                    raise StoreError(f"{results.path}: a stored answer was damaged; give the same command again")
+                tables.append(_table(found[key]))
+                places.append(_places(tables[-1], rows, names))
+            yield pa.concat_tables(tables)
+
+    with tempfile.TemporaryDirectory(prefix="candidates-", dir=results.path.parent) as scratch:
+        stored = write_stream(Path(scratch) / "stored.arrow", CANDIDATE_SCHEMA, answers())
+        order = np.argsort(np.concatenate(places), kind="stable")
+        parts = (take_rows(stored, order[start : start + _ROWS]) for start in range(0, len(order), _ROWS))
+        return write_stream(Path(scratch) / "ordered.arrow", CANDIDATE_SCHEMA, parts)
 
 
 def candidates_of(table: pa.Table) -> list[Candidate]:
