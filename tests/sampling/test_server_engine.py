@@ -201,7 +201,7 @@ def test_log_probabilities_of_every_prompt_must_agree(
 ) -> None:
     """The first prompt agrees exactly; a difference that is not a number is none that passes."""
     row = torch.tensor([[-0.5, -0.9327521]])
-    own = [Own(Prompt(name, name, (1,)), (0,), row) for name in "ab"]
+    own = [Own(Prompt(name, name, (1,)), (0,), row, (0,), (-0.5,)) for name in "ab"]
     monkeypatch.setattr(connecting, "_logps", lambda *_: [[-0.5], [second]])
     monkeypatch.setattr(connecting, "_served", lambda *_: "m")
     client: Any = SimpleNamespace(settings=SimpleNamespace(url="http://x"))
@@ -209,6 +209,63 @@ def test_log_probabilities_of_every_prompt_must_agree(
     refused = pytest.raises(ConfigError, match=r"log-probabilities differ by (nan|0\.02) nats a token")
     with nullcontext() if passes else refused:
         connecting.prove(client, Way("m", "vllm", "tokens"), policy, own, [], None, "key")
+
+
+def test_drawn_tokens_tell_policies_apart_that_agree_on_what_is_likely() -> None:
+    """Logits 8, 2, 0 and 8, 1, 0: the most likely token is the same, with log-probabilities that differ by 0.002; the
+    second one's differ by 1."""
+    policy, other = torch.tensor([[8.0, 2.0, 0.0]]).log_softmax(-1), torch.tensor([[8.0, 1.0, 0.0]]).log_softmax(-1)
+    greedy = Own(PROMPT_, (0,), policy, (0,), (float(policy[0, 0]),))
+    drawn = Own(PROMPT_, (0,), policy, (1,), (float(policy[0, 1]),))
+    assert greedy.mean_difference([float(other[0, 0])]) == pytest.approx(0.0016, abs=2e-4)
+    assert drawn.mean_difference([float(other[0, 1])]) == pytest.approx(1.0, abs=2e-3)
+    assert drawn.mean_difference([float(policy[0, 1])]) == 0.0
+
+
+def test_a_server_that_fails_to_prove_its_weights_is_an_error_and_not_asked_for_less(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    class Failing(ModelServer):
+        def _echo(self, body: Any, ids: list[int]) -> Scripted:
+            return Scripted({"error": {"message": "out of memory"}}, 500)
+
+    script = Failing(folders[0])
+    with (
+        served_by(script, folders[0], tmp_path) as (setting, _),
+        pytest.raises(ConfigError, match=r"did not give the log-probabilities that prove .*out of memory"),
+    ):
+        setting.sample(prompts_of(folders[0], TEXTS))
+    assert not script.sampled
+
+
+def test_a_server_without_log_probabilities_is_proved_by_its_greedy_answers(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    class Refusing(ModelServer):
+        def _echo(self, body: Any, ids: list[int]) -> Scripted:
+            return Scripted({"error": {"message": "echo is not supported"}}, 400)
+
+    with served_by(Refusing(folders[0]), folders[0], tmp_path) as (setting, _):
+        assert len(setting.sample(prompts_of(folders[0], TEXTS))) == 36
+
+
+def test_a_server_is_looked_at_when_a_run_starts(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(url: str, model: str) -> str:
+        options = {"url": url, "model": model}
+        config = SamplingConfig(engine="server", engine_options=options)
+        sampler: Any = make_sampler(policy_of(folders[0]), config, "bootstrap")
+        capsys.readouterr()  # what loading the model says
+        sampler.check()
+        return " ".join(capsys.readouterr().err.split())
+
+    script = ModelServer(folders[0])
+    with served_by(script, folders[0], tmp_path) as (setting, _):
+        assert check(setting.url, "m") == ""
+        said = check(setting.url, "n")
+        assert said == f"warning: bootstrap.engine_options.model: {setting.url} lists m, and not 'n'"
+    assert check(setting.url, "m").startswith("warning: bootstrap.engine_options.url: http")
 
 
 def test_text_that_does_not_fit_is_dropped_and_counted(
@@ -235,7 +292,9 @@ def test_a_server_of_which_nothing_fits_is_an_error(folders: tuple[Path, Path], 
     script = ModelServer(folders[0], owner="someone", change=lambda number, text: text + "  ")
     with (
         served_by(script, folders[0], tmp_path) as (setting, _),
-        pytest.raises(ConfigError, match=rf"36 of 36 responses of .* do not fit the policy's tokenizer: {TEXT} 36$"),
+        pytest.raises(
+            ConfigError, match=rf"36 of 36 responses of .* do not fit the policy's tokenizer: {TEXT} 36\. The text"
+        ),
     ):
         setting.sample(prompts_of(folders[0], TEXTS))
 
@@ -393,7 +452,7 @@ def test_answers_of_conversations_end_as_the_chat_template_ends_them() -> None:
 def own(logits: list[list[float]], ids: tuple[int, ...]) -> Own:
     rows = torch.full((len(logits), len(tiny.VOCABULARY)), -20.0)
     rows[:, 3:6] = torch.tensor(logits)
-    return Own(PROMPT_, ids, rows.log_softmax(-1))
+    return Own(PROMPT_, ids, rows.log_softmax(-1), ids, (0.0,) * len(ids))
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,29 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_an_environment_without_vllm_is_an_error_when_a_run_starts(package: Path, tmp_path: Path) -> None:
+    def check(**options: Any) -> str:
+        source = PolicySource("model")
+        policy = SampledPolicy("p", source, "float32", "default", tiny.make_tokenizer(), ENDS, _never, PolicyConfig())
+        config = SamplingConfig(engine="vllm", engine_options={"python": sys.executable} | options)
+        sampler: Any = make_sampler(policy, config, "bootstrap")
+        sampler.check()
+        return sampler.identity
+
+    identity = check(env={"PYTHONPATH": str(package)})
+    with pytest.raises(ConfigError, match=r"^bootstrap\.engine_options\.python: the environment of .* has no vLLM"):
+        check(env={"PYTHONPATH": str(tmp_path)})
+    others = [
+        check(env={"PYTHONPATH": str(package), "A": "1"}),
+        *(check(env={"PYTHONPATH": str(package)}, **{name: 2}) for name in ("max_length", "data_parallel")),
+    ]
+    assert len({identity, *others}) == 4
+
+
+def _never() -> Any:
+    raise AssertionError("the model is not loaded")
+
+
 class Sampling:
     """Samples with the engine; ``starts`` are the arguments of the servers so far."""
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
+from seralign import distributed
 from seralign.config import RunConfig, SamplingConfig
 from seralign.evaluation.judges import SCORER, Judge, make_judge
 from seralign.evaluation.reward_scorer import RewardFunction
@@ -18,6 +19,8 @@ from seralign.runs import Run
 from seralign.runs.layout import WORLD
 from seralign.runs.results import Results
 from seralign.sampling import make_sampler
+from seralign.sampling.server import ServerSampler
+from seralign.sampling.vllm import VllmSampler
 
 
 def run_scorer(run: Run, config: RunConfig, given: ScoreFunction | None) -> Scorer | None:
@@ -70,7 +73,8 @@ def sampled_sections(config: RunConfig) -> dict[str, SamplingConfig]:
 def check_samplers(
     config: RunConfig, base: Policy, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]
 ) -> None:
-    """Check early that all sampling engines exist and support their settings.
+    """Check early that all sampling engines exist and support their settings, and that vLLM is installed where it is
+    to be started. A server that does not answer yet is a warning.
 
     Raises:
         ConfigError: names the key.
@@ -78,4 +82,6 @@ def check_samplers(
     load = partial(load_model, base.source, config.policy, sampling_dtype(config))
     policy = sampled_policy(config, base, tokenizer, end_tokens, load)
     for section, settings in sampled_sections(config).items():
-        make_sampler(policy, settings, section)
+        sampler = make_sampler(policy, settings, section)
+        if isinstance(sampler, ServerSampler | VllmSampler) and distributed.is_main():
+            sampler.check()

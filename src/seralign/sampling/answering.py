@@ -10,7 +10,7 @@ from seralign.errors import ConfigError
 from seralign.progress import say
 from seralign.records import Candidate
 from seralign.sampling.base import Request
-from seralign.sampling.fitting import Fitting
+from seralign.sampling.fitting import TEXT, Fitting
 from seralign.sampling.wire import Question, Way, ask, seed_of
 from seralign.servers.client import Client, ServerFailure
 
@@ -87,5 +87,11 @@ def _say(dropped: Counter[str], kept: int, client: Client, key: str) -> None:
     total = sum(dropped.values())
     text = f"{total} of {total + kept} responses of {client.settings.url} do not fit the policy's tokenizer: {reasons}"
     if not kept:
-        raise ConfigError(f"{key}: {text}")
+        why = ""
+        if set(dropped) == {TEXT}:
+            why = (
+                ". The text of a model that was hardly trained, above all one of bytes, seldom gives back its tokens; "
+                "use a server that returns token ids, such as vLLM, or engine: local"
+            )
+        raise ConfigError(f"{key}: {text}{why}")
     say(f"{key}: {text}; they are dropped")

@@ -116,7 +116,7 @@ def prove(
         ConfigError: it serves other weights; names what it serves, and the policy's folder.
     """
     limit = tolerance if tolerance is not None else _TOLERANCES.get(policy.dtype, _TOLERANCE)
-    served = _logps(client, way, own) if way.mode == "tokens" else None
+    served = _logps(client, way, own, key) if way.mode == "tokens" else None
     if served is not None:
         pairs = zip(own, served, strict=True)
         # A difference that is not a number is none that passes.
@@ -176,18 +176,36 @@ def _greedy(client: Client, way: Way, policy: SampledPolicy, own: Sequence[Own])
     return [found[at] for at in range(len(questions))]
 
 
-def _logps(client: Client, way: Way, own: Sequence[Own]) -> list[list[float]] | None:
-    """Log-probabilities of the policy's answers on the server; None if it does not give them."""
+def _logps(client: Client, way: Way, own: Sequence[Own], key: str) -> list[list[float]] | None:
+    """Log-probabilities of the policy's drawn answers on the server; None if it does not give them.
+
+    Raises:
+        ConfigError: the server failed. That says nothing about what it can do, so no weaker proof takes its place.
+    """
     found: dict[int, list[float]] = {}
 
     def get(api: OpenAI, at: int) -> _Echo:
-        return _Echo(echoed(api, own[at].prompt.ids, own[at].ids, way))
+        return _Echo(echoed(api, own[at].prompt.ids, own[at].drawn, way))
 
     for at, echo in client.map(range(len(own)), get):
+        if isinstance(echo, ServerFailure) and echo.again:
+            raise ConfigError(
+                f"{key}: {client.settings.url} did not give the log-probabilities that prove which weights it serves: "
+                f"{echo.reason}; give the same command again"
+            )
         if isinstance(echo, ServerFailure) or echo.logps is None:
             return None
         found[at] = echo.logps
     return [found[at] for at in range(len(own))]
+
+
+def listed_models(client: Client, key: str) -> tuple[str, ...]:
+    """The names of the models that a server lists; none if it has no list.
+
+    Raises:
+        ConfigError: the server does not answer.
+    """
+    return tuple(name for name, _, _ in _listed(client, key).models)
 
 
 def _listed(client: Client, key: str) -> _Listed:

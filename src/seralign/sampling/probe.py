@@ -22,26 +22,32 @@ PROMPTS, TOKENS = 4, 24
 
 @dataclass(frozen=True)
 class Own:
-    """A policy's greedy answer to a prompt.
+    """A policy's greedy answer to a prompt, and one that is drawn at temperature 1.
+
+    Policies that differ little still agree on what is most likely. They differ in the tokens that are drawn, so the
+    log-probabilities of these are compared.
 
     Args:
         prompt: The prompt.
-        ids: Token ids [T] of the answer.
+        ids: Token ids [T] of the greedy answer.
         logps_TV: Log-probabilities of all tokens at each of its places, float32.
+        drawn: Token ids [D] of the answer that is drawn.
+        drawn_logps: Their log-probabilities [D].
     """
 
     prompt: Prompt
     ids: tuple[int, ...]
     logps_TV: Tensor
+    drawn: tuple[int, ...]
+    drawn_logps: tuple[float, ...]
 
     def mean_difference(self, logps: Sequence[float]) -> float:
-        """Mean absolute difference of the log-probabilities of the answer's tokens to others [T], in nats."""
-        own_T = self.logps_TV.gather(1, torch.tensor(self.ids)[:, None])[:, 0]
-        return float((own_T - torch.tensor(logps)).abs().mean())
+        """Mean absolute difference of the log-probabilities of the drawn tokens to others [D], in nats."""
+        return float((torch.tensor(self.drawn_logps) - torch.tensor(logps)).abs().mean())
 
 
 def own_answers(policy: SampledPolicy, prompts: Sequence[Prompt], tokens: int = TOKENS) -> list[Own]:
-    """Load a policy, answer prompts greedily, and release it.
+    """Load a policy, answer prompts greedily and at temperature 1, and release it.
 
     Args:
         policy: The policy.
@@ -49,15 +55,22 @@ def own_answers(policy: SampledPolicy, prompts: Sequence[Prompt], tokens: int = 
         tokens: Maximum number of tokens of an answer.
     """
     model = policy.load().eval()
-    params = SamplingParams(1, 0.0, 1.0, tokens)
-    found = []
-    for prompt in prompts:
-        (answer,) = sample(model, policy.tokenizer, [prompt], params, policy.end_tokens, seed=0)
-        ids = torch.tensor([[*prompt.ids, *answer.ids]], device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+
+    def answer(prompt: Prompt, temperature: float) -> tuple[tuple[int, ...], Tensor]:
+        params = SamplingParams(1, temperature, 1.0, tokens)
+        (found,) = sample(model, policy.tokenizer, [prompt], params, policy.end_tokens, seed=0)
+        ids = torch.tensor([[*prompt.ids, *found.ids]], device=device)
         with torch.no_grad():
             logits_TV = model(input_ids=ids, use_cache=False).logits[0, len(prompt.ids) - 1 : -1]
-        found.append(Own(prompt, answer.ids, logits_TV.float().log_softmax(dim=-1).cpu()))
-    return found
+        return found.ids, logits_TV.float().log_softmax(dim=-1).cpu()
+
+    made = []
+    for prompt in prompts:
+        (ids, logps_TV), (drawn, drawn_TV) = answer(prompt, 0.0), answer(prompt, 1.0)
+        own_T = drawn_TV.gather(1, torch.tensor(drawn)[:, None])[:, 0]
+        made.append(Own(prompt, ids, logps_TV, drawn, tuple(own_T.tolist())))
+    return made
 
 
 def departure(policy: SampledPolicy, own: Own, choice: Choice, tolerance: float) -> str | None:

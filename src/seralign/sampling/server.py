@@ -9,10 +9,12 @@ from itertools import chain, islice
 
 from seralign.config import SamplingConfig
 from seralign.config.engines import server_options
+from seralign.errors import ConfigError
+from seralign.progress import say
 from seralign.records import Candidate
 from seralign.sampling.answering import answered
 from seralign.sampling.base import Request, SampledPolicy, Watch
-from seralign.sampling.connecting import connect
+from seralign.sampling.connecting import connect, listed_models
 from seralign.sampling.fitting import make_fitting
 from seralign.sampling.probe import PROMPTS, TOKENS, own_answers
 from seralign.servers.client import Client
@@ -38,6 +40,19 @@ class ServerSampler:
         options = self._options
         asked = f"{options.software}, prompts as {options.prompts or 'it reads them'}"
         return f"server, model {self._server.model}, {asked}, {json.dumps(options.extra_body, sort_keys=True)}"
+
+    def check(self) -> None:
+        """Say early if the server does not answer, or does not list the model. It is no error yet: a server may be
+        started, or be given the policy of a later round, when it is asked for.
+        """
+        try:
+            names = listed_models(Client(replace(self._server, retries=0), self._key), self._key)
+        except ConfigError as error:
+            say(f"warning: {error}")
+            return
+        model = self._server.model
+        if names and not {model, f"{model}:latest"} & set(names):
+            say(f"warning: {self._key}.model: {self._server.url} lists {', '.join(names[:10])}, and not {model!r}")
 
     @property
     def prompts_per_request(self) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,9 +74,31 @@ class VllmSampler:
 
     @property
     def identity(self) -> str:
-        """Data type, GPUs and arguments of the server."""
+        """Data type, GPUs, limits, arguments and environment of the server."""
         options = self._options
-        return f"vllm, {self._dtype} weights, {options.tensor_parallel} GPUs, {' '.join(options.arguments)}"
+        given = json.dumps([options.max_length, options.arguments, options.env], sort_keys=True)
+        copies = f"{options.data_parallel} x {options.tensor_parallel} GPUs"
+        return f"vllm, {self._dtype} weights, {copies}, {given}"
+
+    def check(self) -> None:
+        """Check that the environment has vLLM, without importing it.
+
+        Raises:
+            ConfigError: it has not, or its Python does not run.
+        """
+        environment = {name: value for name, value in os.environ.items() if name not in _WITHOUT}
+        look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+        try:
+            done = subprocess.run(
+                [self._program, "-c", look], env=environment | self._options.env, capture_output=True, timeout=60
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ConfigError(f"{self._key}.python: {self._options.python} does not run: {error}") from None
+        if done.returncode != 0:
+            raise ConfigError(
+                f"{self._key}.python: the environment of {self._options.python} has no vLLM; install it there "
+                "(docs/engines.md)"
+            )
 
     @property
     def prompts_per_request(self) -> int:
