@@ -281,3 +281,21 @@ def test_a_folder_with_nothing_but_a_config_is_enough(tmp_path: Path) -> None:
     model_config(PolicyConfig(model="qwen2.5-0.5b")).save_pretrained(tmp_path)
     assert shape_of(str(tmp_path)) == shape_of("qwen2.5-0.5b")
     assert shape_of("Qwen/Qwen2.5-0.5B-Instruct") == shape_of("qwen2.5-0.5b")
+
+
+def test_reward_models_and_their_evaluation_are_counted() -> None:
+    """Two models over 100 pairs, and over two responses of 50 tokens to each of 100 prompts of 20 tokens beside the
+    policy and its reference; a reward model over the 10 held-out pairs."""
+    models = {"scoring__reward": "mixed", "scoring__reward_models": ["a", "b"]}
+    plain, scored = (
+        {(part.stage, part.kind): part.work for part in run_work(given, SIZES)}
+        for given in (config(recipe="sera", rounds=2, bootstrap__samples=2, **more) for more in ({}, models))
+    )
+    assert scored["round-2/select", "scoring"].rows == 2 * SIZES.pairs  # pyright: ignore
+    rows = [found["round-2/bootstrap", "rescoring"].rows for found in (plain, scored)]  # pyright: ignore
+    assert rows[1] - rows[0] == 2 * SIZES.prompts
+    assert set(scored) - set(plain) == {("round-2/select", "scoring")}
+    nothing = {"evaluation__prompts": 0, "evaluation__baseline": False, "evaluation__token_pairs": 0}
+    reward = config(objective__name="reward", rounds=1, **nothing)
+    evaluated = [part.work for part in run_work(reward, SIZES) if part.stage == "round-1/evaluate"]
+    assert [work.rows for work in evaluated] == [SIZES.heldout]  # pyright: ignore

@@ -17,6 +17,7 @@ from seralign.pipeline.bootstrapping import Bootstrap
 from seralign.pipeline.composing import ComposedPairs
 from seralign.pipeline.crossfit import Crossfit, OtherFolds
 from seralign.pipeline.evaluating import Evaluation
+from seralign.pipeline.evaluating_rewards import RewardEvaluation
 from seralign.pipeline.lineage import INITIAL, REFERENCE
 from seralign.pipeline.projection.data import DataSizes
 from seralign.pipeline.replaying import GeneratedPairs
@@ -25,6 +26,7 @@ from seralign.pipeline.rows import AllPairs, Demonstrations
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.schedule import later
 from seralign.pipeline.scoring import Score
+from seralign.pipeline.selecting import Select
 from seralign.pipeline.stage import Context, Stage
 from seralign.pipeline.tokens import Tokens
 from seralign.pipeline.training import Training
@@ -112,7 +114,8 @@ def run_work(config: RunConfig, data: DataSizes) -> list[Part]:
 
 
 def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dict[str, int]) -> Iterator[Part]:
-    uses = config.objective.uses_reference
+    # Each is taken to be as large as the policy.
+    uses, models = config.objective.uses_reference, len(config.scoring.reward_models)
     match stage:
         case Training():
             yield from _training(stage, config, data, steps)
@@ -125,6 +128,11 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             yield Part(stage.name, "scoring", _pairs(data, data.pairs, config.scoring.tokens_per_pack))
         case Score():
             yield Part(stage.name, "scoring", _pairs(data, _reviewed(config, data), config.scoring.tokens_per_pack))
+        case Select() if models:
+            rows = models * _reviewed(config, data)
+            yield Part(stage.name, "scoring", _pairs(data, rows, config.scoring.tokens_per_pack))
+        case RewardEvaluation():
+            yield Part(stage.name, "evaluation", _pairs(data, data.heldout, config.scoring.tokens_per_pack))
         case Sample():
             bootstrap = config.bootstrap
             assert bootstrap is not None
@@ -141,7 +149,7 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             policies = len(stage.round.reward_policies)
             references = len({each.reference for each in stage.round.reward_policies}) if uses else 0
             response = min(data.response_tokens, bootstrap.sampling.limit)
-            rows = _prompts(config, data) * (policies + references)
+            rows = _prompts(config, data) * (policies + references + models)
             tokens = data.prompt_tokens + bootstrap.samples * response
             budget = config.scoring.tokens_per_pack
             longest, answers = data.prompt_tokens + response, bootstrap.samples * response
