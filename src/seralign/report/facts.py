@@ -62,10 +62,11 @@ def _policy(config: dict[str, Any]) -> str:
 
 def merged_line(base: BaseFigures) -> str:
     """Describes the model that a run made by merging an adapter."""
+    unit = " nats" if base.what == "log-probabilities" else ""
     return (
         f"{base.model} with the adapter {base.adapter} merged into it, in {base.dtype}; rounding moved the "
-        f"log-probabilities of {base.tokens} tokens by {base.difference:.2g} nats on average (the adapter itself by "
-        f"{base.change:.2g})"
+        f"{base.what} of {base.tokens} tokens by {base.difference:.2g}{unit} on average (the adapter "
+        f"itself by {base.change:.2g})"
     )
 
 

@@ -37,10 +37,12 @@ class PrecisionFigures:
 class BaseFigures:
     """Of ``base``: ``policy.adapter`` merged into ``policy.model``.
 
-    ``hub`` is the model's name on the hub, if it has one. ``difference`` is the mean distance (nats) of ``tokens``
-    log-probabilities from those of model and adapter, ``change`` from those of the model alone.
+    ``hub`` is the model's name on the hub, if it has one. ``difference`` is the mean distance at ``tokens`` tokens from
+    model and adapter, ``change`` from the model alone, of log-probabilities in nats; of rewards for a reward model
+    (``what``).
     """
 
+    what: str
     dtype: str
     tokens: int
     difference: float
