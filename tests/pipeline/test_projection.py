@@ -152,6 +152,50 @@ def test_the_work_is_that_of_the_run(tmp_path: Path) -> None:
     assert steps == {name: work.steps.count for name, work in real.items() if work.steps is not None}
 
 
+PLAYED: dict[str, dict[str, Any]] = {
+    "spin": {"bootstrap": {"prompts": 16, "max_new_tokens": 24, "batch_size": 8}},
+    "sapo": {"bootstrap": {"prompts": 16, "max_new_tokens": 4, "batch_size": 8}},
+    "online_dpo": {"bootstrap": {"prompts": 16, "max_new_tokens": 24, "batch_size": 8}},
+}
+
+
+@pytest.mark.parametrize("recipe", PLAYED)
+def test_the_work_of_rounds_without_offline_pairs_is_that_of_the_run(tmp_path: Path, recipe: str) -> None:
+    """Tokens within a tenth, since all rows are of mean length; of padded prompts that end within a response, within a
+    quarter."""
+    given = small_config(tmp_path / "run", recipe=recipe, sft=None, evaluation__baseline=False, **PLAYED[recipe])
+    with started(Run(tmp_path / "scratch"), given, None) as start:
+        carry_out_opening(start)
+        context = opened_context(start, "float32")
+        tables = context.tables
+        shown = tables.pairs if tables.demonstrations is None else tables.demonstrations
+        response = round(response_lengths(shown, 0).mean())
+        prompt = round(column_lengths(shown, "prompt_ids").mean())
+        counts = len(tables.pairs), len(tables.heldout), len(tables.prompts), len(shown)
+        sizes = DataSizes(*counts, prompt, response, prompt + response)
+        real = {work.name: work for work in workload(context, Lengths(response, 24), 2**62)}
+        parts = [part for part in run_work(context.config, sizes) if part.stage.startswith("round-")]
+    tokens: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        tokens[part.stage] += part.work.total
+    wanted = {name: work.tokens for name, work in real.items() if work.tokens and name.startswith("round-")}
+    assert wanted.keys() == tokens.keys()
+    for name, count in wanted.items():
+        assert count == pytest.approx(tokens[name], rel=0.25 if name.endswith("sample") else 0.1)
+
+
+def test_sizes_of_prompts_and_demonstrations_alone_are_counted(tmp_path: Path) -> None:
+    file, asked = tmp_path / "shown.jsonl", tmp_path / "asked.jsonl"
+    file.write_text(('{"prompt": "' + "p" * 400 + '", "response": "' + "c" * 80 + '"}\n') * 20, encoding="utf-8")
+    asked.write_text(('{"prompt": "' + "p" * 400 + '"}\n') * 50, encoding="utf-8")
+    keys = {"data__pairs": None, "data__heldout_fraction": 0.1}
+    found = data_sizes(config(recipe="spin", data__demonstrations={"path": str(file)}, **keys), {})
+    assert found == DataSizes(0, 2, 18, 18, 100, 20, 120)
+    online = config(recipe="online_dpo", data__prompts={"path": str(asked)}, **keys)
+    assert data_sizes(online, {}) == DataSizes(0, 5, 45, 0, 100, 256, 356)
+    assert data_sizes(online, {"prompts": 200, "prompt_tokens": 8}) == DataSizes(0, 20, 180, 0, 8, 256, 264)
+
+
 def test_states_are_those_of_the_zero_paper() -> None:
     """Figure 1 of 1910.02054: 7.5 billion weights on 64 GPUs take 120, 16.6 and 1.9 GB."""
     shape = replace(shape_of("llama-3.2-1b"), weights=7_500_000_000)

@@ -71,7 +71,7 @@ _REVIEWED = {
 # Samples from the average of the policies, and replays pairs of the rounds before.
 _SAPO = {
     "recipe": "sapo", "bootstrap": {"prompts": 12, "max_new_tokens": 4, "batch_size": 8, "replay": 2},
-    "evaluation__baseline": False, "evaluation__prompts": 0, "evaluation__token_pairs": 4, "training__max_steps": 3,
+    "evaluation__baseline": False, "evaluation__prompts": 0, "evaluation__token_pairs": 4,
 }  # fmt: skip
 
 

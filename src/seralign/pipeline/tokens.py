@@ -20,7 +20,6 @@ from seralign.pipeline.forecast.foreseen import foreseen, sampled
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.inputs import SCORING
 from seralign.pipeline.lineage import REFERENCE, trained_in
-from seralign.pipeline.sampling import round_prompts
 from seralign.pipeline.stage import Context
 from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.rewards.responses import Responses, plan_scoring
@@ -81,10 +80,12 @@ class Tokens:
         """
         loop, config = forecast.loop, forecast.config
         if config.bootstrap is not None and config.generates_all:
-            prompts = round_prompts(forecast.context, self.index)
-            count = min(config.evaluation.token_pairs, len(prompts))
-            length = forecast.lengths.within(config.bootstrap.sampling.limit).mean
-            both = sampled(self.name, prompts.select(range(count)), 2, length)
+            prompts = forecast.context.tables.prompts
+            count = min(config.evaluation.token_pairs, len(prompts), config.bootstrap.prompts or len(prompts))
+            # With a segment of SAPO, a response is as long as its demonstration.
+            limit = None if config.bootstrap.method == "sapo" else config.bootstrap.sampling.limit
+            lengths = forecast.lengths if limit is None else forecast.lengths.within(limit)
+            both = sampled(self.name, prompts.select(range(count)), 2, lengths.mean)
         else:
             count = min(config.evaluation.token_pairs, len(forecast.pairs))
             both = foreseen(forecast.pairs.select(range(count)))

@@ -80,11 +80,17 @@ def data_sizes(config: RunConfig, given: dict[str, int]) -> DataSizes:
     data = config.data
     pairs = _source(data.pairs, "data.pairs", data, given, ("pairs", "prompt_tokens", "response_tokens"))
     heldout = None if data.heldout is None else _source(data.heldout, "data.heldout", data, given, ("heldout",))
-    prompts = None if data.prompts is None else _source(data.prompts, "data.prompts", data, given, ("prompts",))
+    pairless = pairs is None and config.generates_all
+    needed = ("prompts", "prompt_tokens") if pairless else ("prompts",)
+    prompts = None if data.prompts is None else _source(data.prompts, "data.prompts", data, given, needed)
     shown = None
     if config.supervised and data.demonstrations is not None:
         needed = ("demonstrations", "demonstration_tokens")
+        if pairless:
+            needed = ("demonstrations", "prompt_tokens", "response_tokens")
         shown = _source(data.demonstrations, "data.demonstrations", data, given, needed)
+    if pairless:
+        return _pairless(config, heldout, prompts, shown, given)
     found = _combined(data, pairs, heldout, prompts, shown, given)
     return found if config.rlhf is None or config.has_pairs else _of_prompts(config, found, given)
 
@@ -103,6 +109,26 @@ def _of_prompts(config: RunConfig, found: DataSizes, given: dict[str, int]) -> D
     )
 
 
+def _pairless(
+    config: RunConfig, heldout: Lengths | None, prompts: Lengths | None, shown: Lengths | None, given: dict[str, int]
+) -> DataSizes:
+    """The sizes of a run that makes all of its pairs, of demonstrations or of prompts alone."""
+    data, bootstrap = config.data, config.bootstrap
+    first = shown if config.demonstrated else prompts
+    assert first is not None
+    assert bootstrap is not None
+    prompt = min(given.get("prompt_tokens", first.prompt), data.prompt_limit)
+    # Nothing is known of responses that are still to be sampled.
+    known = first.response if config.demonstrated else bootstrap.sampling.limit
+    response = min(given.get("response_tokens", known), data.max_length - prompt)
+    rows = given.get("demonstrations" if config.demonstrated else "prompts", _rows(first))
+    splits = heldout is None and data.heldout_prompts is None
+    held = given.get("heldout", math.ceil(data.heldout_fraction * rows) if splits else 0)
+    own = max(0, rows - held) if splits else rows
+    demonstrations = own if config.demonstrated else 0 if shown is None else _rows(shown)
+    return DataSizes(0, held, own, demonstrations, prompt, response, min(prompt + response, data.max_length))
+
+
 def _combined(
     data: DataConfig,
     pairs: Lengths | None,
@@ -111,7 +137,7 @@ def _combined(
     shown: Lengths | None,
     given: dict[str, int],
 ) -> DataSizes:
-    # Rounds that make all of their pairs need prompts or demonstrations alone.
+    # Runs that maximise a reward need prompts alone.
     first = pairs or shown or prompts
     assert first is not None
     limit = data.max_prompt_length or 3 * data.max_length // 4

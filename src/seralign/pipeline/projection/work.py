@@ -32,6 +32,7 @@ from seralign.pipeline.tokens import Tokens
 from seralign.pipeline.training import Training
 from seralign.rewards.pairing import mix
 from seralign.rlhf.arguments import plan_batch
+from seralign.runs.layout import AVERAGE, part_of
 
 Kind = Literal["reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation"]
 KINDS: tuple[Kind, ...] = ("reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation")
@@ -138,10 +139,11 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             assert bootstrap is not None
             limit = bootstrap.sampling.limit
             response = min(data.response_tokens, limit)
-            prompts = _prompts(config, data)
-            work = Sampling(
-                prompts, bootstrap.samples, bootstrap.sampling.batch_size, data.prompt_tokens, response, limit
-            )
+            prompts, given = _prompts(config, data), data.prompt_tokens
+            if bootstrap.method == "sapo":
+                # A segment begins anywhere in the response.
+                given += max(0, data.response_tokens - response) // 2
+            work = Sampling(prompts, bootstrap.samples, bootstrap.sampling.batch_size, given, response, limit)
             yield Part(stage.name, "sampling", work)
         case Bootstrap():
             bootstrap = config.bootstrap
@@ -174,15 +176,20 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
         seen = min(seen, rows * _epochs(settings))
     alone = supervised or not config.objective.compares
     first = stage.reference in (stage.start, REFERENCE) and stage.start in (stage.reference, INITIAL)
+    first |= isinstance(stage.rows, GeneratedPairs)
     if first and config.objective.uses_reference:
         # Otherwise the cache has them: scoring and rescoring have been there before.
         yield Part(stage.name, "reference scoring", _row(data, min(rows, seen), settings, alone))
     yield Part(stage.name, "training", _row(data, seen, settings, alone, count))
     times = 1 if settings.eval_steps is None else math.ceil(count / settings.eval_steps)
+    held = _heldout_pairs(config, data)
+    if config.objective.uses_reference and part_of(stage.reference or "") == AVERAGE:
+        # An average has scored nothing before.
+        yield Part(stage.name, "reference scoring", _row(data, held, settings, alone))
     if not alone:
-        yield Part(stage.name, "evaluation", _row(data, data.heldout * times, settings, alone))
+        yield Part(stage.name, "evaluation", _row(data, held * times, settings, alone))
         return
-    whole, rows = data.prompt_tokens + data.response_tokens, data.heldout * (times + 1)
+    whole, rows = data.prompt_tokens + data.response_tokens, held * (times + 1)
     yield Part(stage.name, "evaluation", Passes(rows, whole, whole, data.response_tokens, settings.tokens_per_pack))
 
 
@@ -239,7 +246,14 @@ def _evaluation(stage: Evaluation, config: RunConfig, data: DataSizes) -> Iterat
     passes = Passes(prompts * policies, whole, whole, response, config.scoring.tokens_per_pack)
     yield Part(stage.name, "evaluation", passes)
     if stage.role == INITIAL and config.objective.compares:
-        yield Part(stage.name, "evaluation", _pairs(data, data.heldout, config.scoring.tokens_per_pack))
+        held = _heldout_pairs(config, data)
+        yield Part(stage.name, "evaluation", _pairs(data, held, config.scoring.tokens_per_pack))
+
+
+def _heldout_pairs(config: RunConfig, data: DataSizes) -> int:
+    """Held-out pairs; of a run without pairs, only prompts are held out."""
+    pairless = config.generates_all and config.world is None and config.data.pairs is None
+    return 0 if pairless and config.data.heldout is None else data.heldout
 
 
 def _pairs(data: DataSizes, rows: float, budget: int) -> Passes:
