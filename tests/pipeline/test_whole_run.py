@@ -7,9 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -47,14 +49,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, out: str, *launcher: str) -> Run:
+def environment() -> dict[str, str]:
+    """That of a process of its own, on processors."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(folder: Path, out: str, *launcher: str, shard: str = "none") -> Run:
     """``seralign train run.yaml`` in the folder, as a process of its own."""
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
     whole = [sys.executable, *launcher, "-m", "seralign.cli.main", "train", "run.yaml", "--out", out]
-    done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    whole += ["--training.shard", shard]
+    done = subprocess.run(whole, cwd=folder, env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
     return read_run(folder / out)
@@ -121,10 +126,8 @@ def test_kept_columns_travel_from_the_rows_to_the_report(folder: Path, one: Run)
     assert all(row["carried"] == {"annotator": None} for row in generated)
 
 
-@pytest.mark.timeout(280)
-def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
-    """Their sums differ in the last digits alone, which are too small here to choose another pair or token."""
-    two = command(folder, "two", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+def same(one: Run, two: Run) -> None:
+    """Sums differ in the last digits alone, which are too small here to choose another pair or token."""
     assert [record.name for record in one.stages()] == [record.name for record in two.stages()]
     for record in one.stages():
         for name in record.outputs:
@@ -145,3 +148,30 @@ def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
                 for line, other in zip(*(map(json.loads, text) for text in lines), strict=True):
                     assert line == pytest.approx(other, rel=1e-3, abs=1e-4)
     assert not list(two.root.rglob("*.partial"))
+
+
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone")
+
+
+@pytest.mark.timeout(280)
+def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
+    same(one, command(folder, "two", *LAUNCHER, "--nproc-per-node=2"))
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_a_killed_process_ends_a_divided_run_which_three_resume(folder: Path, one: Run) -> None:
+    launcher = [sys.executable, *LAUNCHER, "--nproc-per-node=2"]
+    whole = [*launcher, "-m", "seralign.cli.main", "train", "run.yaml", "--out", "divided", "--training.shard", "fsdp"]
+    running = subprocess.Popen(whole, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not list((folder / "divided").rglob("checkpoint-3/complete.json")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    psutil.Process(running.pid).children()[1].kill()
+    began = time.monotonic()
+    _, errors = running.communicate(timeout=60)
+    assert time.monotonic() - began < 60
+    assert running.returncode != 0
+    assert "SIGKILL" in errors
+    # The checkpoint is that of two processes.
+    same(one, command(folder, "divided", *LAUNCHER, "--nproc-per-node=3", shard="fsdp"))

@@ -25,7 +25,7 @@ from seralign.training.moving import Moves
 
 # A loss of its own pairs, one with a state of all steps before, and one of the whole step.
 _ALL = ObjectiveSum((Term("dpo", DPO(0.1)), Term("bco", BCO(0.1)), Term("aot", AOT(0.1))))
-_STEPS: dict[str, Any] = {
+STEPS: dict[str, Any] = {
     "max_steps": 4, "batch_size": 5, "tokens_per_pack": 30, "learning_rate": 0.01, "warmup": 0.0, "log_steps": 2,
     "save_steps": 2, "max_grad_norm": 0.5, "precision": "float32",
     # Adam divides by the size of a gradient: without this, the last digits of a tiny one would move its weight.
@@ -39,23 +39,23 @@ def main(model: Path, folder: Path) -> None:
     distributed.start()
     shard = "fsdp" if distributed.world_size() > 1 else "none"
     pairs, heldout = random_pairs(17, soft=True), random_pairs(7, seed=1, soft=True)
-    config = TrainingConfig(**_STEPS, shard=shard, average=0.5)
+    config = TrainingConfig(**STEPS, shard=shard, average=0.5)
     data = training_data(model, pairs, _ALL, config, heldout)
     scored = reference_logps(model, pairs, data.plan.packs, config)
     policy = policy_model(model, divided=divided_in(config))
     held = _held(policy)
     run_training(policy, folder / "whole", data, _ALL, config)
     assert _held(policy) == held
-    _forget_the_end(folder / "whole", folder / "resumed")
+    forget_the_end(folder / "whole", folder / "resumed")
     run_training(policy_model(model, divided=divided_in(config)), folder / "resumed", data, _ALL, config)
 
     lora, moves = LoraConfig(r=4), Moves(2, 0.5)
-    config = TrainingConfig(**_STEPS, shard=shard, gradient_checkpointing=True)
+    config = TrainingConfig(**STEPS, shard=shard, gradient_checkpointing=True)
     data = training_data(model, pairs, one("dpo", DPO(0.1)), config, heldout, moves=moves)
     policy = policy_model(model, lora, divided=divided_in(config))
     run_training(policy, folder / "lora", data, one("dpo", DPO(0.1)), config)
 
-    config = TrainingConfig(**_STEPS | {"max_steps": 1, "precision": "bfloat16"}, shard=shard)
+    config = TrainingConfig(**STEPS | {"max_steps": 1, "precision": "bfloat16"}, shard=shard)
     data = training_data(model, pairs, one("dpo", DPO(0.1)), config, heldout)
     policy = policy_model(model, divided=divided_in(config))
     run_training(policy, folder / "bfloat16", data, one("dpo", DPO(0.1)), config)
@@ -71,7 +71,7 @@ def _held(policy: nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
-def _forget_the_end(done: Path, folder: Path) -> None:
+def forget_the_end(done: Path, folder: Path) -> None:
     """A copy of a training that was killed after its first checkpoint."""
     if distributed.is_main():
         shutil.copytree(done, folder)

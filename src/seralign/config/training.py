@@ -11,7 +11,7 @@ from seralign.errors import ConfigError
 
 DataType = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Shard = Literal["none", "fsdp"]
+Shard = Literal["none", "fsdp", "zero2", "zero3"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class TrainingConfig:
         gradient_checkpointing: Recompute activations to save memory.
         shard: How the policy is divided over the processes of ``torchrun`` or ``accelerate launch``. ``none``: each has
             all of it. ``fsdp``: weights, gradients and the optimizer's state are divided (FSDP2); policies that score
-            are divided, too.
+            are divided, too. ``zero2`` and ``zero3``: DeepSpeed's ZeRO divides gradients and the optimizer's state, and
+            ``zero3`` the weights of the policy in training, too.
         save_steps: Steps between checkpoints. A run that was killed resumes from the last checkpoint.
         log_steps: Steps between lines of metrics.
         eval_steps: Steps between held-out evaluations. Default: only before and after training.

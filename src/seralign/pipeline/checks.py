@@ -51,6 +51,11 @@ def check_processes(config: RunConfig) -> None:
     if config.rlhf is not None and config.training.shard != "none":
         raise ConfigError(f"training.shard: {config.training.shard}, but rlhf runs in one process; set none")
     check_shard(config.training, "training")
+    if config.training.shard in ("zero2", "zero3") and config.reference.sync_steps is not None:
+        raise ConfigError(
+            f"reference.sync_steps: it cannot be combined with training.shard: {config.training.shard}; set fsdp, or "
+            "remove it"
+        )
     if config.sft is not None and config.sft.shard != config.training.shard:
         raise ConfigError(
             f"sft.shard: {config.sft.shard}, but training.shard is {config.training.shard}; set both to the same"

@@ -164,7 +164,10 @@ def _with_key(error: ConfigError, config: TrainingConfig, section: str) -> Confi
 def nominal_arguments(config: TrainingConfig, steps: int, section: str) -> TrainingArguments:
     """The arguments of the settings, without a particular training."""
     plan = Plan([], steps, 1, 1)
-    return training_arguments(config, plan, Path("unused"), section=section, heldout=False, seed=0)
+    # DeepSpeed's settings would reach every model that is loaded while these exist.
+    return training_arguments(
+        replace(config, shard="none"), plan, Path("unused"), section=section, heldout=False, seed=0
+    )
 
 
 def _warmup_steps(config: TrainingConfig, steps: int) -> int:

@@ -60,7 +60,8 @@ def check_opens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             tokens = _saved_tokens(tokenizer, folder)
         except Exception as error:
             raise ModelError(f"what training would save cannot be loaded again: {brief(error)}") from None
-    rows, own = (each.get_input_embeddings().weight.shape[0] for each in (opened, model))
+    weights = [each.get_input_embeddings().weight for each in (opened, model)]
+    rows, own = (getattr(weight, "ds_shape", weight.shape)[0] for weight in weights)  # DeepSpeed's whole shape
     if rows != own:
         raise ModelError(
             f"what training would save cannot be loaded again: config.json says {rows} tokens and the embedding "

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate import DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 from transformers import Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from seralign import distributed
 from seralign.config import TrainingConfig
@@ -43,17 +46,46 @@ def check_shard(config: TrainingConfig, section: str) -> None:
         )
     if config.precision == "float16":
         raise ConfigError(f"{section}.precision: float16 cannot be combined with {section}.shard; set bfloat16")
+    if config.shard != "fsdp":
+        _check_deepspeed(config, section)
 
 
 def sharding_arguments(config: TrainingConfig) -> dict[str, Any]:
     """Arguments of ``transformers.TrainingArguments``."""
     if config.shard == "none" or distributed.world_size() == 1:
         return {}
+    if config.shard != "fsdp":
+        # DeepSpeed's own bfloat16 would save the policy in bfloat16, which rounds most updates away.
+        return {"deepspeed": deepspeed_settings(config), "bf16": False}
     # The model is divided before (``seralign.policy.sharding``), so accelerate has nothing to wrap.
     fsdp = {"version": 2, "auto_wrap_policy": "NO_WRAP", "state_dict_type": "FULL_STATE_DICT"}
     # Without it, gradients are kept whole until the last pass of a step.
     each = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
     return {"fsdp": True, "fsdp_config": fsdp, "accelerator_config": each}
+
+
+def deepspeed_settings(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration of DeepSpeed; the trainer fills in what is ``auto``."""
+    zero: dict[str, Any] = {"stage": 2}
+    if config.shard == "zero3":
+        zero = {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}  # in whatever data type they have
+    autos = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    settings = dict.fromkeys(autos, "auto") | {"zero_optimization": zero, "zero_allow_untested_optimizer": True}
+    if config.precision == "bfloat16":
+        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return settings
+
+
+def _check_deepspeed(config: TrainingConfig, section: str) -> None:
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"{section}.shard: {config.shard} needs DeepSpeed; install it (pip install 'seralign[deepspeed]'), or set "
+            "fsdp"
+        )
+    if config.average:
+        raise ConfigError(
+            f"{section}.average: it cannot be combined with {section}.shard: {config.shard}; set 0, or fsdp"
+        )
 
 
 def divided_on_processors(trainer: Trainer) -> None:
@@ -76,6 +108,20 @@ def check_divided(model: nn.Module, config: TrainingConfig) -> None:
     assert is_divided(model) == wanted, f"training.shard: {config.shard}, but divided: {is_divided(model)}"
 
 
+def check_resumes(checkpoint: Path, config: TrainingConfig, section: str) -> None:
+    """Refuse a checkpoint of DeepSpeed that other processes have saved, each its own part.
+
+    Raises:
+        ConfigError: there were more or fewer processes.
+    """
+    saved = len(list(checkpoint.rglob("zero_pp_rank_*_optim_states.pt")))
+    if config.shard in ("zero2", "zero3") and saved != distributed.world_size():
+        raise ConfigError(
+            f"{section}.shard: {checkpoint} was saved by {saved} processes, and DeepSpeed resumes only with as many; "
+            f"start {saved}, or delete {checkpoint.parent} to begin this training again"
+        )
+
+
 @contextmanager
 def as_before() -> Iterator[None]:
     """Forget after the block what accelerate puts into the environment, or later trainings would be divided, too."""
@@ -83,6 +129,7 @@ def as_before() -> Iterator[None]:
     try:
         yield
     finally:
+        unset_hf_deepspeed_config()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

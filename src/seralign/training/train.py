@@ -37,7 +37,7 @@ from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
-from seralign.training.shards import as_before, check_divided
+from seralign.training.shards import as_before, check_divided, check_resumes
 from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
 from seralign.training.terminating import StopsOnRequest
@@ -81,7 +81,7 @@ class Trained:
 
     ``train`` is the last line of training metrics. ``heldout_first`` and ``heldout`` are the held-out metrics before
     and after the training (empty without held-out pairs). ``heldout_values``: log-probabilities of the held-out
-    responses [R] by step, as far as this call measured them.
+    responses [R] by step, as far as this call measured them without DeepSpeed.
     """
 
     steps: int
@@ -152,6 +152,7 @@ def train(
         )
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
         if checkpoint is not None:
+            check_resumes(checkpoint, config, section)
             say(f"resuming from {checkpoint.name}")
             trainer.args.eval_on_start = False
             running.restore(checkpoint)
@@ -187,7 +188,7 @@ def train(
         train=_last(history, LOSS),
         heldout_first=next((entry for entry in history if HELDOUT_LOSS in entry), {}),
         heldout=_last(history, HELDOUT_LOSS),
-        heldout_values=trainer.heldout_values,
+        heldout_values={} if trainer.is_deepspeed_enabled else trainer.heldout_values,
     )
 
 

@@ -99,7 +99,8 @@ class PreferenceTrainer(Trainer):
         packs: PackDataset = self.eval_dataset if eval_dataset is None else eval_dataset  # pyright: ignore
         at_first = eval_dataset is None and self.state.global_step == 0 and not self._tokens
         known = self._first_values if at_first else None
-        model: Any = self.model
+        # DeepSpeed's engine also sets the precision.
+        model: Any = self.model_wrapped if self.is_deepspeed_enabled else self.model
         was_training = model.training
         model.eval()
         sums, found = MetricSums(self.objective), dict[int, np.ndarray]()

@@ -7,15 +7,15 @@ V vocabulary, g GPUs, w bytes of a stored weight, s bytes of a number in matrix 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import get_args
 
 from seralign.config import RunConfig, TrainingConfig
+from seralign.config.training import Shard
 from seralign.pipeline.projection.devices import Device
 from seralign.pipeline.projection.shape import ModelShape
 from seralign.pipeline.projection.work import Part, Passes, Sampling
 from seralign.policy.load import DTYPES
 
-Shard = Literal["none", "fsdp", "zero2", "zero3"]
 SHARDS: tuple[Shard, ...] = get_args(Shard)
 # Share of a GPU's memory that may be used; the rest is for the driver, buffers of collectives, and fragmentation.
 USABLE = 0.9
@@ -174,7 +174,8 @@ def _scoring(work: Passes, config: RunConfig, shape: ModelShape, machine: Machin
     w, s = DTYPES[config.policy.dtype].itemsize, product_bytes(config.scoring.dtype, config)
     tokens, gathered = max(work.budget, work.tokens), s * max(shape.layer, shape.head)
     weights = w * shape.weights
-    weights = weights / machine.gpus + 2 * gathered if machine.divides_weights else weights + gathered * (s < w)
+    is_divided = machine.gpus > 1 and machine.shard == "fsdp"
+    weights = weights / machine.gpus + 2 * gathered if is_divided else weights + gathered * (s < w)
     logits = _logits(tokens * work.responses / work.tokens, shape, s, machine.device, kept=0)
     return Memory(weights=weights, activations=tokens * _passing(shape, w, s), logits=logits)
 
