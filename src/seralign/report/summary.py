@@ -76,7 +76,7 @@ def tiles(run: RunContents) -> list[Tile]:
     """The key figures; those that the run does not have are left out."""
     figures = run.figures
     found = []
-    if figures.data is not None and "pairs" in figures.data.sources:
+    if figures.data is not None and ("pairs" in figures.data.sources or figures.generates_all):
         found.append(_data_tile(figures, figures.data))
     if figures.supervised and (loss := heldout_loss(figures)):
         found.append(Tile("Held-out loss", *loss))
