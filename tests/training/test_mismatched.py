@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -55,6 +56,28 @@ def test_the_second_response_answers_another_prompt_and_fits(together: int, monk
     stored = np.array(made["preference"][:])
     np.testing.assert_array_equal(stored, [[1, np.nan], [0, np.nan], [1, np.nan]])
     assert made["example_id"][:] == ["e0", "e1", "e2"]
+
+
+def test_the_table_is_in_a_file_that_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Memory that Arrow holds does not grow with the table; a run resumes in a folder without other files."""
+    count = 12_000
+    rows = table([[row] for row in range(count)], [[row] * 50 for row in range(count)], [1.0] * count)
+    file = tmp_path / "rows.arrow"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, rows.data.table.schema) as writer:
+        writer.write_table(rows.data.table)
+    rows = datasets.Dataset.from_file(str(file))
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    before = pa.total_allocated_bytes()
+    made = with_mismatched(rows, SAID, 0, 64, "data.pairs", folder)
+    assert pa.total_allocated_bytes() - before < 500_000, "5 MB of tokens"
+    assert list(folder.iterdir()) == []
+    assert len(made) == count
+    first, second = made[count - 1]["response_ids"]
+    assert first == [count - 1] * 50
+    assert len(set(second)) == 1
+    assert second[0] != count - 1
+    assert sorted(ids[1][0] for ids in made["response_ids"]) == list(range(count)), "each response is given once"
 
 
 def test_it_is_needed_and_possible_or_not() -> None:

@@ -117,7 +117,7 @@ class Training:
 
     def _trained(self, context: Context, folder: Path, config: TrainingConfig) -> TrainFigures:
         loop, objective = context.loop, self.objective(context.loop)
-        table = self._responses(loop, self.rows.table(context))
+        table = self._responses(loop, self.rows.table(context), folder)
         plan = plan_training(
             row_sizes(table, objective.reads),
             config,
@@ -128,7 +128,7 @@ class Training:
         )
         check_rates(config, plan.steps, self.section)
         heldout = context.tables.heldout
-        held = self._responses(loop, heldout) if len(heldout) else None
+        held = self._responses(loop, heldout, folder) if len(heldout) else None
         held_packs = None if held is None else heldout_packs(held, objective, config, loop.packed_length)
         start, reference = context.policy(self.start), self._reference(context)
         moves = None if reference is None else moves_of(loop.config.reference)
@@ -229,10 +229,11 @@ class Training:
         """The run's objective, or that of supervised training."""
         return loop.objective if self.section == "training" else one("sft", SFT())
 
-    def _responses(self, loop: Loop, table: datasets.Dataset) -> datasets.Dataset:
+    def _responses(self, loop: Loop, table: datasets.Dataset, folder: Path | None = None) -> datasets.Dataset:
         """What the trainer reads of a table, with all responses that the objective needs."""
         config, examples = loop.config, training_columns(table)
-        return with_mismatched(examples, self.objective(loop), config.seed, config.data.max_length, "data.pairs")
+        objective, most = self.objective(loop), config.data.max_length
+        return with_mismatched(examples, objective, config.seed, most, "data.pairs", folder)
 
     def _reference(self, context: Context) -> Policy | None:
         """The reference, if the objective uses it."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import datasets
@@ -17,14 +22,19 @@ _TOGETHER = 10_000
 
 
 def with_mismatched(
-    table: datasets.Dataset, objective: ObjectiveSum, seed: int, max_length: int, source: str
+    table: datasets.Dataset,
+    objective: ObjectiveSum,
+    seed: int,
+    max_length: int,
+    source: str,
+    folder: Path | None = None,
 ) -> datasets.Dataset:
     """The examples with a second response, which answers another prompt, if the objective needs one.
 
     Prompts are put in a random order, and each response is given to the prompt before its own, so that as many
     responses as possible are given once. The order depends only on the prompts and the seed, so that log-probabilities
     under the reference are computed once. The second response is cut where it would be longer than ``max_length`` with
-    its prompt, and its preference is NaN.
+    its prompt, and its preference is NaN. The examples are in a file that is gone when they are, and not in memory.
 
     Args:
         table: Examples of one response each.
@@ -32,27 +42,49 @@ def with_mismatched(
         seed: Seed of the order.
         max_length: Tokens of prompt and response together.
         source: Configuration key of the data, for messages.
+        folder: Where the file is. Default: the folder for temporary files.
 
     Raises:
         ConfigError: All examples have the same prompt.
     """
     if "mismatched" not in objective.needs:
         return table
-    partner = partners([ids.tobytes() for ids in column_arrays(table, "prompt_ids")], seed)
+    # Digests, which take less memory than the prompts.
+    prompts = [hashlib.blake2b(ids, digest_size=16).digest() for ids in column_arrays(table, "prompt_ids")]
+    partner = partners(prompts, seed)
     if partner is None:
         raise ConfigError(
             f"objective.name: {objective.name} compares with responses to other prompts, but all examples of {source} "
             "have the same prompt; give another objective, or other data"
         )
-    own, room = list(response_ids(table, 0)), np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
-    rows = cast(pa.Table, table.with_format("arrow")[:])
-    parts = []
-    # In parts, because the offsets of a list of 32 bits count all tokens before it.
-    for start in range(0, len(own), _TOGETHER):
-        places = range(start, min(start + _TOGETHER, len(own)))
-        both = [ids.astype(np.int32) for row in places for ids in (own[row], own[partner[row]][: room[row]])]
-        parts.append(_with_second(rows.slice(start, len(places)), both))
-    return datasets.Dataset(pa.concat_tables(parts))
+    room = np.maximum(1, max_length - column_lengths(table, "prompt_ids"))
+    return _stored(_parts(table, partner, room), folder)
+
+
+def _parts(table: datasets.Dataset, partner: np.ndarray, room: np.ndarray) -> Iterator[pa.Table]:
+    """The rows with their second responses. In parts, because the offsets of a list of 32 bits count all tokens before
+    it."""
+    for start in range(0, len(table), _TOGETHER):
+        places = np.arange(start, min(start + _TOGETHER, len(table)))
+        own, others = (response_ids(table.select(rows.tolist()), 0) for rows in (places, partner[places]))
+        cut = (ids[:most] for ids, most in zip(others, room[places].tolist(), strict=True))
+        both = [ids.astype(np.int32) for pair in zip(own, cut, strict=True) for ids in pair]
+        rows = cast(pa.Table, table.with_format("arrow")[start : start + len(places)])
+        yield _with_second(rows, both)
+
+
+def _stored(parts: Iterator[pa.Table], folder: Path | None) -> datasets.Dataset:
+    """The parts as one table, memory-mapped from a file without a name."""
+    descriptor, name = tempfile.mkstemp(".arrow", "examples-", folder)
+    try:
+        first = next(parts)
+        with os.fdopen(descriptor, "wb") as sink, pa.ipc.new_stream(sink, first.schema) as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(part)
+        return datasets.Dataset(pa.ipc.open_stream(pa.memory_map(name)).read_all())  # pyright: ignore
+    finally:
+        Path(name).unlink()
 
 
 def _with_second(rows: pa.Table, both: list[np.ndarray]) -> pa.Table:
