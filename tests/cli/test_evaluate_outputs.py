@@ -82,6 +82,7 @@ def test_messages_of_trees_that_are_left_out_are_counted(tmp_path: Path, capsys:
     told = " ".join(capsys.readouterr().err.split())
     assert "prompts: messages of trees that are left out: deleted message 1" in told
     assert "message below one that is left out 1" in told
+    assert "without a rank" not in told, "a prompt needs none"
     with pytest.raises(DataError, match=r"trees.jsonl row 1: the row is no pair \(ranked\), and accuracy is of pairs"):
         pair_accuracy(source, "scorer", {}, scorer="builtins:len")
 

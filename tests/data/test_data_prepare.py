@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 
 from seralign.config import DataConfig, SourceConfig
 from seralign.data.prepare import (
-    HH_ON_CHAT,
-    PLAIN_ON_CHAT,
     prepare_demonstrations,
     prepare_pairs,
     prepare_prompts,
     split_heldout,
 )
 from seralign.data.table import PROMPT_SCHEMA, prompts_of, read_table, to_example, to_prompt, write_examples
+from seralign.data.tally import HH_ON_CHAT, PLAIN_ON_CHAT
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
 from seralign.pipeline.data import remarks

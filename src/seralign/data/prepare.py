@@ -7,42 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
 from seralign.data.carried import NONE, carried_values, check_kept, kept_columns
-from seralign.data.columns import Row, listed_names
+from seralign.data.columns import Row
 from seralign.data.content import Unencoded, is_chat
 from seralign.data.formats import read_demonstration, read_example, read_prompt
 from seralign.data.kinds import OneKind
-from seralign.data.markers import is_hh
 from seralign.data.place import Reading, reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
 from seralign.data.table import CHUNK, example_ids, read_table, write_examples, write_prompts
+from seralign.data.tally import Tally
 from seralign.data.templates import conversation
-from seralign.data.tokens import Encoded, Encoder
+from seralign.data.tokens import PROMPT_CHARACTERS, RESPONSE_CHARACTERS, Encoded, Encoder
 from seralign.data.trees import NO_RANK
 from seralign.errors import DataError
-from seralign.records import Example, Pair, Prompt, Response, content_id
-from seralign.runs.data_figures import Lengths, SourceFigures
+from seralign.records import Example, Prompt, Response, content_id
+from seralign.runs.data_figures import SourceFigures
 
 DUPLICATE = "duplicate"
-PLAIN_ON_CHAT = (
-    "the tokenizer's chat template is not used for plain text (set data.as_chat: true to make conversations of it)"
-)
-HH_ON_CHAT = (
-    "the tokenizer's chat template is not used for texts with turns of Human: and Assistant: (set data.format: hh to "
-    "read them as conversations)"
-)
+# Dropped characters that are named.
+_SHOWN = 5
 
 Raw = TypeVar("Raw", RawExample, RawPrompt)
 
@@ -86,7 +79,7 @@ def prepare_prompts(
     source: SourceConfig, encoder: Encoder, path: Path | str, key: str
 ) -> tuple[Dataset, SourceFigures]:
     """Write a source's distinct prompts; duplicates are dropped and counted. Like ``prepare_pairs``."""
-    tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
+    tally = Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
     def prompts() -> Iterator[Prompt]:
         seen: set[str] = set()
@@ -136,7 +129,7 @@ def _prepare(
     read: Callable[[Row, str, Reading], RawExample | Drop],
 ) -> tuple[Dataset, SourceFigures]:
     """Write examples of any form."""
-    tally = _Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
+    tally = Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
     kept = kept_columns(source, encoder.data.keep_columns)
     needed = kept if key == "data.pairs" else {}
 
@@ -165,7 +158,7 @@ def _prepare(
 
 
 def _rows(
-    source: SourceConfig, key: str, tally: _Tally, needed: Mapping[str, str] = NONE
+    source: SourceConfig, key: str, tally: Tally, needed: Mapping[str, str] = NONE
 ) -> Iterator[list[tuple[Row, str]]]:
     """Rows in chunks, each with its place. ``needed`` are the columns to keep, which the source must have."""
     table = load_rows(source, key)
@@ -179,7 +172,7 @@ def _rows(
 
 def _encode(
     chunks: Iterable[list[tuple[Row, str]]],
-    tally: _Tally,
+    tally: Tally,
     read: Callable[[Row, str, Reading], Raw | Drop],
     encoder: Encoder,
     how: Reading,
@@ -193,7 +186,11 @@ def _encode(
                 tally.drop(raw.reason)
             else:
                 raws.append(raw)
-        yield from zip(raws, encoder.encode([_unencoded(raw) for raw in raws]), strict=True)
+        for raw, encoded in zip(raws, encoder.encode([_unencoded(raw) for raw in raws]), strict=True):
+            if encoded in (PROMPT_CHARACTERS, RESPONSE_CHARACTERS) and encoded not in tally.first:
+                characters = ", ".join(map(repr, encoder.dropped_characters(_unencoded(raw))[:_SHOWN]))
+                tally.first[str(encoded)] = f"{raw.where}: {characters}"
+            yield raw, encoded
 
 
 def _unencoded(raw: RawExample | RawPrompt) -> Unencoded:
@@ -231,68 +228,3 @@ class _Identities:
             found = f"{raw.example_id}-{number}"
         self._taken[found] = raw.where
         return found, number > 1
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts, updated row by row."""
-
-    source: str
-    has_template: bool
-    kept: int = 0
-    soft: int = 0
-    plain: int = 0
-    hh: int = 0
-    unread: dict[str, None] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
-    noted: Counter[str] = field(default_factory=Counter)
-    lengths: dict[str, Counter[int]] = field(default_factory=dict)
-
-    def drop(self, reason: str) -> None:
-        self.dropped[reason] += 1
-
-    def keep(self, raw: RawExample | RawPrompt, notes: Iterable[str], encoded: Encoded) -> None:
-        preference = raw.preference if isinstance(raw, RawExample) else None
-        self.kept += 1
-        self.soft += isinstance(preference, Pair) and preference.p < 1.0
-        if isinstance(raw.prompt, str):
-            self.plain += 1
-            self.hh += is_hh(raw.prompt)
-        self.noted.update((*raw.notes, *notes))
-        count = len(encoded.response_ids)
-        sides = ("chosen", "rejected") if isinstance(preference, Pair) else ("response",) * count
-        for name, ids in zip(("prompt", *sides), (encoded.prompt_ids, *encoded.response_ids), strict=True):
-            self.lengths.setdefault(name, Counter())[len(ids)] += 1
-
-    def report(self) -> SourceFigures:
-        read = self.kept + self.dropped.total()
-        if not self.kept:
-            counts = ", ".join(f"{reason} {count}" for reason, count in self.dropped.most_common())
-            unread = f"; columns not read: {listed_names(self.unread)}" if self.unread else ""
-            raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
-        return SourceFigures(
-            source=self.source,
-            read=read,
-            kept=self.kept,
-            dropped=dict(self.dropped.most_common()),
-            noted=dict(self.noted.most_common()),
-            lengths={name: _summary(counts) for name, counts in self.lengths.items()},
-            soft=self.soft / self.kept,
-            unread=tuple(self.unread),
-            remarks=self._remarks() if self.has_template else (),
-        )
-
-    def _remarks(self) -> tuple[str, ...]:
-        """How plain text could be read as conversations, which the chat template is for."""
-        found = {HH_ON_CHAT: self.hh, PLAIN_ON_CHAT: self.plain - self.hh}
-        return tuple(remark for remark, count in found.items() if count)
-
-
-def _summary(counts: Counter[int]) -> Lengths:
-    lengths = np.repeat(sorted(counts), [counts[length] for length in sorted(counts)])
-    return Lengths(
-        min=int(lengths[0]),
-        median=float(np.median(lengths)),
-        p95=float(np.quantile(lengths, 0.95)),
-        max=int(lengths[-1]),
-    )

@@ -27,7 +27,7 @@ from seralign.data.readers.json_rows import json_part
 from seralign.data.readers.part import Located, Part
 from seralign.data.readers.remote import open_remote
 from seralign.data.readers.streams import OPENERS, readable
-from seralign.data.trees import is_tree, read_forest
+from seralign.data.trees import NO_RANK, is_tree, read_forest
 from seralign.errors import ConfigError, DataError
 from seralign.progress import say
 
@@ -115,14 +115,15 @@ def load_rows(source: SourceConfig, key: str) -> Rows:
 
 
 def say_left_out(rows: Rows, key: str) -> None:
-    """Print the counts of messages of trees that are in no row, where no figures of a run have them.
+    """Print the counts of messages of trees that are in no prompt, where no figures of a run have them.
 
     Args:
-        rows: The rows.
+        rows: The rows, which are read as prompts.
         key: Name of the source.
     """
-    if rows.left_out:
-        counts = ", ".join(f"{reason} {count}" for reason, count in rows.left_out.items())
+    # A prompt needs no ranks.
+    counts = ", ".join(f"{reason} {count}" for reason, count in rows.left_out.items() if reason != NO_RANK)
+    if counts:
         say(f"{key}: messages of trees that are left out: {counts}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from seralign.config import DataConfig
+from seralign.data.alphabet import Dropped, dropped_by
 from seralign.data.content import Ids, Unencoded, is_chat, is_ids
 from seralign.data.rendering import LeftOut, Rendered
 from seralign.data.templates import decode, render
@@ -27,6 +28,8 @@ EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
 PROMPT_UNREAD = "prompt of which the tokenizer (policy.tokenizer) makes no token"
 RESPONSE_UNREAD = "response of which the tokenizer (policy.tokenizer) makes no token"
+PROMPT_CHARACTERS = "prompt with characters that the tokenizer (policy.tokenizer) drops"
+RESPONSE_CHARACTERS = "response with characters that the tokenizer (policy.tokenizer) drops"
 IDENTICAL = "identical responses"
 PROMPT_TOO_LONG = "prompt too long"
 RESPONSE_TOO_LONG = "response too long"
@@ -56,6 +59,7 @@ class Encoder:
 
     ``eos_ids``: tokens that end a response. ``bos``: tokens that the tokenizer adds before plain text, often one.
     ``additive``: texts can be tokenized one by one, because their tokens in a row decode to the joined text.
+    ``dropped``: the characters of a text that the tokenizer drops, or None if it drops none.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -63,6 +67,7 @@ class Encoder:
     eos_ids: frozenset[int]
     bos: Ids
     additive: bool
+    dropped: Dropped | None = None
 
     def encode(self, examples: Sequence[Unencoded]) -> list[Encoded | str]:
         """Encode examples together, which is faster. Gives the reason for each example that is dropped.
@@ -75,6 +80,7 @@ class Encoder:
         - A prompt longer than ``data.prompt_limit`` loses its start (BOS stays). A response that exceeds
           ``data.max_length`` loses its end, including the end token. With ``data.overlong: drop`` the example is
           dropped instead.
+        - An example with a character that the tokenizer drops is dropped.
 
         Raises:
             DataError: The template cannot render a conversation, or token ids are not in the vocabulary.
@@ -89,6 +95,12 @@ class Encoder:
         whole = [example for example, text in zip(examples, rendered, strict=True) if isinstance(text, Rendered)]
         encoded = iter(self._encode(whole, texts))
         return [text.reason if isinstance(text, LeftOut) else next(encoded) for text in rendered]
+
+    def dropped_characters(self, example: Unencoded) -> list[str]:
+        """The different characters of an example that the tokenizer drops, those of the prompt first."""
+        (text,) = render(self.tokenizer, [example], self.data)
+        known = self.dropped is None or not isinstance(text, Rendered)
+        return [] if known else self.dropped("".join((text.prompt, *text.responses)))
 
     def _encode(self, examples: list[Unencoded], texts: list[Rendered]) -> list[Encoded | str]:
         try:
@@ -169,6 +181,8 @@ class Encoder:
             return PROMPT_UNREAD
         if not prompt:
             return EMPTY_PROMPT
+        if self._drops(example, text.prompt):
+            return PROMPT_CHARACTERS
         if len(prompt) > limit:
             if drop:
                 return PROMPT_TOO_LONG
@@ -185,6 +199,8 @@ class Encoder:
                 notes += [EARLY_END] * early
             if not response_text.strip() or not self._body(ids):
                 return EMPTY_RESPONSE
+            if self._drops(example, response_text):
+                return RESPONSE_CHARACTERS
             if len(ids) > room:
                 if drop:
                     return RESPONSE_TOO_LONG
@@ -208,6 +224,9 @@ class Encoder:
     def _is_unread(self, example: Unencoded, text: str, ids: Ids) -> bool:
         """Whether a text is not empty, and no token of it was found."""
         return not ids and not is_ids(example.prompt) and text.strip() not in ("", decode(self.tokenizer, self.bos))
+
+    def _drops(self, example: Unencoded, text: str) -> bool:
+        return self.dropped is not None and not is_ids(example.prompt) and bool(self.dropped(text))
 
     def _cut_prompt(self, prompt: Ids, limit: int) -> Ids:
         # A template may write a BOS even if the tokenizer does not add one.
@@ -259,6 +278,7 @@ def make_encoder(tokenizer: PreTrainedTokenizerBase, data: DataConfig, eos_ids: 
         eos_ids=eos_ids | {cast(int, tokenizer.eos_token_id)},
         bos=full[:start],
         additive=decode(tokenizer, bare * 2) == probe * 2,
+        dropped=dropped_by(tokenizer),
     )
 
 
