@@ -22,8 +22,12 @@ def dropped_by(tokenizer: PreTrainedTokenizerBase) -> Dropped | None:
     """
     from tokenizers import models
 
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    model: Any = None if backend is None else backend.model
+    # Not all tokenizers have one, and its types are not declared.
+    anything: Any = tokenizer
+    backend: Any = getattr(anything, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    model = backend.model
     if not isinstance(model, models.BPE) or model.unk_token is not None:
         return None
     vocabulary = backend.get_vocab(with_added_tokens=False)
@@ -35,7 +39,7 @@ def dropped_by(tokenizer: PreTrainedTokenizerBase) -> Dropped | None:
     if "ByteLevel" in repr(backend.pre_tokenizer):
         missing = bytes(byte for byte, letter in _letters() if letter not in known)
         return partial(_with_bytes, missing) if missing else None
-    added = sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True)
+    added = sorted(map(str, anything.get_added_vocab()), key=len, reverse=True)
     # No text matches a set of nothing.
     return partial(_without_token, backend, known, re.compile("|".join(map(re.escape, added)) or r"[^\s\S]"))
 

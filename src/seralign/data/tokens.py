@@ -99,8 +99,9 @@ class Encoder:
     def dropped_characters(self, example: Unencoded) -> list[str]:
         """The different characters of an example that the tokenizer drops, those of the prompt first."""
         (text,) = render(self.tokenizer, [example], self.data)
-        known = self.dropped is None or not isinstance(text, Rendered)
-        return [] if known else self.dropped("".join((text.prompt, *text.responses)))
+        if self.dropped is None or not isinstance(text, Rendered):
+            return []
+        return self.dropped("".join((text.prompt, *text.responses)))
 
     def _encode(self, examples: list[Unencoded], texts: list[Rendered]) -> list[Encoded | str]:
         try:

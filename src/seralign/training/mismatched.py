@@ -50,7 +50,7 @@ def with_mismatched(
     if "mismatched" not in objective.needs:
         return table
     # Digests, which take less memory than the prompts.
-    prompts = [hashlib.blake2b(ids, digest_size=16).digest() for ids in column_arrays(table, "prompt_ids")]
+    prompts = [hashlib.blake2b(ids.tobytes(), digest_size=16).digest() for ids in column_arrays(table, "prompt_ids")]
     partner = partners(prompts, seed)
     if partner is None:
         raise ConfigError(
