@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from seralign.cli.main import main
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Comparison, make_judge
 from seralign.evaluation.judges.storing import asked_verdicts, stored_verdicts
+from seralign.evaluation.judges.templates import load_template
 from seralign.evaluation.win_rates import decide
 from seralign.records import Prompt
 from seralign.runs.results import Results
@@ -64,6 +66,15 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def lenient(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A template that reads the letters however improbable they are."""
+    path = tmp_path_factory.mktemp("templates") / "lenient.yaml"
+    values = asdict(replace(load_template("pairwise_logprobs", "template"), min_probability=0.0))
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
 def comparisons(rows: list[dict[str, Any]]) -> list[Comparison]:
     return [
         Comparison(Prompt(str(at), row["prompt"], ()), row["chosen"], row["rejected"]) for at, row in enumerate(rows)
@@ -80,7 +91,8 @@ def results(tmp_path: Path) -> Iterator[Results]:
     ("template", "max_tokens", "values"),
     [
         ("pairwise", 48, {0.0, 0.25, 0.5, 0.75, 1.0}),
-        ("pairwise_logprobs", None, None),
+        ("pairwise_logprobs", None, set()),
+        ("lenient", None, None),
         ("single", 48, {0.0, 0.5, 1.0}),
         ("five_grades", 48, {value / 8 for value in range(9)}),
     ],
@@ -92,8 +104,10 @@ def test_every_verdict_is_read_or_counted_and_costs_nothing_again(
     llama: serving.Served,
     comparisons: list[Comparison],
     results: Results,
+    lenient: str,
 ) -> None:
-    options = {"url": llama.url, "model": MODEL, "template": template, "max_tokens": max_tokens, "parallel": 2}
+    own = lenient if template == "lenient" else template
+    options = {"url": llama.url, "model": MODEL, "template": own, "max_tokens": max_tokens, "parallel": 2}
     judge: Any = make_judge("server", options, None, results=results)
     found = dict(asked_verdicts(judge, comparisons, results))
     verdicts = [found[one] for one in comparisons]
@@ -130,10 +144,10 @@ def test_a_name_that_the_server_does_not_list_is_a_warning(
 
 
 def test_a_server_that_is_killed_is_asked_only_for_the_rest(
-    gguf: Path, comparisons: list[Comparison], results: Results
+    gguf: Path, comparisons: list[Comparison], results: Results, lenient: str
 ) -> None:
     port = free_port()
-    options = {"url": f"http://127.0.0.1:{port}/v1", "model": MODEL, "template": "pairwise_logprobs", "parallel": 1,
+    options = {"url": f"http://127.0.0.1:{port}/v1", "model": MODEL, "template": lenient, "parallel": 1,
                "retries": 0}  # fmt: skip
     some, done = comparisons[:8], list[Comparison]()
 
@@ -156,7 +170,7 @@ def test_a_server_that_is_killed_is_asked_only_for_the_rest(
 
 
 def test_an_evaluation_of_files_is_replayed_without_the_server(
-    llama: serving.Served, rows: list[dict[str, Any]], tmp_path: Path
+    llama: serving.Served, rows: list[dict[str, Any]], lenient: str, tmp_path: Path
 ) -> None:
     rows = rows[:8]
     for name in ("chosen", "rejected"):
@@ -164,7 +178,7 @@ def test_an_evaluation_of_files_is_replayed_without_the_server(
         (tmp_path / f"{name}.json").write_text(json.dumps(outputs), encoding="utf-8")
     lines = (json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows)
     (tmp_path / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
-    options = {"url": llama.url, "model": MODEL, "template": "pairwise_logprobs", "parallel": 2}
+    options = {"url": llama.url, "model": MODEL, "template": lenient, "parallel": 2}
     config = {
         "out": str(tmp_path / "out"), "prompts": {"path": str(tmp_path / "prompts.jsonl")},
         "policies": {name: {"outputs": str(tmp_path / f"{name}.json")} for name in ("chosen", "rejected")},

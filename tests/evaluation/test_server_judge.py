@@ -126,10 +126,10 @@ def test_a_cut_answer_says_that_it_was_cut() -> None:
         ([{"m": math.log(0.6), "M": math.log(0.2), "x": math.log(0.2)}], 0.75),
         ([{"m": math.log(0.5), " m": math.log(0.1), "M": math.log(0.2)}], 0.75),
         ([{"M": math.log(0.9), "x": math.log(0.1)}], 0.0),
-        ([{"\u0120m": math.log(0.3), "\u2581M": math.log(0.1)}], 0.75),
+        ([{"\u0120m": math.log(0.6), "\u2581M": math.log(0.2)}], 0.75),
         # A line break before the answer: the next token is read.
         ([{"\n": math.log(0.9), "M": math.log(0.05)}, {"m": math.log(0.8), "M": math.log(0.2)}], 0.8),
-        ([{"\n": math.log(0.9), "M": math.log(0.05)}], 0.0),
+        ([{"m": math.log(0.26), "M": math.log(0.25), "x": math.log(0.4)}], 26 / 51),
         ([{"x": math.log(0.9), "y": math.log(0.1)}], None),
         ([{"x": math.log(0.9)}, {"m": 0.0}], None),
         ([], None),
@@ -143,6 +143,25 @@ def test_probabilities_of_the_answer_token(tops: list[dict[str, float]], value: 
         assert found.reason.startswith("none of m, M is among the most probable tokens")
     else:
         assert found == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        # A letter that is not among the most probable tokens must not make the other one certain.
+        [{"The": math.log(0.8), "M": math.log(0.05)}],
+        [{"m": math.log(0.25), "M": math.log(0.24), "x": math.log(0.4)}],
+        # The answer is a line break.
+        [{"\n": math.log(0.9), "M": math.log(0.05)}],
+    ],
+)
+def test_letters_that_are_improbable_together_are_no_verdict(tops: list[dict[str, float]], tmp_path: Path) -> None:
+    template = load_template("pairwise_logprobs", "key")
+    found = read(template, _reply("The", tops=tops))
+    assert found == Unreadable("m, M together have a probability below 0.5 (min_probability): The")
+    lenient = replace(template, min_probability=0.0)
+    assert isinstance(read(lenient, _reply("The", tops=tops)), float)
+    assert lenient.digest != template.digest, "verdicts that were read by another rule are not used again"
 
 
 def test_both_orders_are_asked_and_averaged(results: Results) -> None:
@@ -429,6 +448,10 @@ def test_a_template_of_your_own(tmp_path: Path, results: Results) -> None:
         ("messages: [{role: user, content: '{prompt}{first}{second}'}]\nlabels: {a: 1, b: 2}",
          r"labels must be at least two labels with numbers in \[0, 1\]"),
         ("messages: [{role: user, content: '{prompt}{response}'}]\nscale: [1, 10]", "pattern must be set"),
+        ("messages: [{role: user, content: '{prompt}{first}{second}'}]\nlabels: {a: 1, b: 0}\nmin_probability: 1.5",
+         "min_probability must be between 0 and 1"),
+        ("messages: [{role: user, content: '{prompt}{first}{second}'}]\nlabels: {a: 1, b: 0}\npattern: (a|b)\n"
+         "min_probability: 0.5", "min_probability is for templates without a pattern"),
         ("messages: [{role: user, content: '{prompt}{response}'}]\nscale: [10, 1]\npattern: (x)", "scale must be"),
         ("messages: [{role: user, content: '{prompt}{first}{second}'}]\nlabels: {a: 1, b: 0}\npattern: '(('",
          "pattern is no regular expression"),

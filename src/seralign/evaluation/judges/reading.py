@@ -26,7 +26,7 @@ class Unreadable:
 def read(template: Template, reply: Reply) -> float | Unreadable:
     """The probability that the response that was shown first is better; or the grade of the response."""
     if template.by_logprobs:
-        return _of_tokens(template.labels or {}, reply)
+        return _of_tokens(template.labels or {}, template.least_probability, reply)
     text = _CLOSED.sub("", reply.text)
     if text.lstrip().startswith(_OPEN):
         return _unreadable("the answer ends within its reasoning", reply)
@@ -45,10 +45,11 @@ def read(template: Template, reply: Reply) -> float | Unreadable:
     return _unreadable("several verdicts that contradict each other", reply) if values or value is None else value
 
 
-def _of_tokens(labels: dict[str, float], reply: Reply) -> float | Unreadable:
+def _of_tokens(labels: dict[str, float], least: float, reply: Reply) -> float | Unreadable:
     """The mean of the labels' values, weighted by the probabilities of their tokens.
 
-    A label that is not among the alternatives of the token has probability 0.
+    A label that is not among the alternatives of the token has probability 0, as in AlpacaEval. Where the labels
+    together have a small probability, that would make up certainty: there is no verdict.
     """
     tops = reply.tops or ()
     for place, alternatives in enumerate(tops):
@@ -63,6 +64,9 @@ def _of_tokens(labels: dict[str, float], reply: Reply) -> float | Unreadable:
         total = sum(weights.values())
         # Some models begin with a space or a line break of its own.
         if total > 0.0 and (total > blank or place + 1 == len(tops)):
+            if total < least:
+                what = f"{', '.join(labels)} together have a probability below {least:g} (min_probability)"
+                return _unreadable(what, reply)
             return sum(labels[name] * weight for name, weight in weights.items()) / total
         if blank == 0.0:
             break

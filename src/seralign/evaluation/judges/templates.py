@@ -35,6 +35,8 @@ class Template:
         labels: What each verdict, or each first token, means: the probability that the response that is shown first is
             better.
         scale: Lowest and highest grade of a response, in place of ``labels``.
+        min_probability: Of a template without a pattern: the least probability of all labels together. A judge that
+            would rather say something else has no verdict. Default: 0.5.
         max_tokens: Maximum number of tokens of an answer.
         temperature: Sampling temperature.
     """
@@ -43,6 +45,7 @@ class Template:
     pattern: str | None = None
     labels: dict[str, float] | None = None
     scale: list[float] | None = None
+    min_probability: float | None = None
     max_tokens: int = 1024
     temperature: float = 0.0
 
@@ -61,6 +64,11 @@ class Template:
             fits = len(self.scale) == 2 and self.scale[0] < self.scale[1]
             require(fits, "scale", "the lowest and the highest grade", self.scale)
             require(self.pattern is not None, "pattern", "set, to read the grade", self.pattern)
+        if self.min_probability is not None:
+            fits = 0.0 <= self.min_probability <= 1.0
+            require(fits, "min_probability", "between 0 and 1", self.min_probability)
+            if self.pattern is not None:
+                raise ConfigError("min_probability is for templates without a pattern; remove one of them")
         if self.pattern is not None:
             _check_pattern(self.pattern)
         found = {name for message in self.messages for name in _PLACEHOLDER.findall(message["content"])}
@@ -76,9 +84,15 @@ class Template:
         return self.pattern is None
 
     @property
+    def least_probability(self) -> float:
+        """``min_probability``, or its default."""
+        return 0.5 if self.min_probability is None else self.min_probability
+
+    @property
     def digest(self) -> str:
         """Identity of the whole template."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        whole = asdict(self) | {"min_probability": self.least_probability if self.by_logprobs else None}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
     def fill(self, texts: Mapping[str, str]) -> list[dict[str, str]]:
         """The messages with the texts in place of the placeholders."""
