@@ -59,7 +59,10 @@ def test_scoring_training_and_sampling_have_their_own_precision(
 ) -> None:
     loaded: list[str] = []
 
-    def load_model(source: PolicySource, config: PolicyConfig, dtype: str, *, head: Head) -> torch.nn.Module:
+    def load_model(
+        source: PolicySource, config: PolicyConfig, dtype: str, *, head: Head, divided: str | None = None
+    ) -> torch.nn.Module:
+        assert divided is None, "the models of a run that divides nothing are whole"
         loaded.append(dtype)
         return torch.nn.Identity()
 

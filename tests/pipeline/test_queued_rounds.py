@@ -21,6 +21,7 @@ from seralign.pipeline.queueing import _write_queried
 from seralign.records import Pair
 from seralign.rewards.pairing import Contrast
 from seralign.runs.files import read_table
+from seralign.runs.layout import COLUMNS, LABELS, QUERIED
 
 QUEUED = LOOP | {
     "bootstrap": LOOP["bootstrap"] | {"labels": "queue", "query": {"budget": 4, "strategy": "coreset"}},
@@ -75,6 +76,8 @@ def test_a_run_waits_for_labels_and_resumes_with_them(tmp_path: Path, capsys: py
         (asked[0]["response_b"], asked[0]["response_a"], 1.0),
         (asked[2]["response_a"], asked[2]["response_b"], pytest.approx(0.9)),
     ]
+    for name in (QUERIED, LABELS):
+        assert tuple(read_table(run.path("round-2/bootstrap", name)).column_names) == COLUMNS[name]
     figures = run.record("round-2/bootstrap").figures
     assert figures["left_out"]["tie"] == figures["left_out"]["without a label"] == 1
     assert figures["left_out"]["not asked about"] > 0

@@ -33,7 +33,7 @@ from seralign.rewards.pairing import usable_responses
 from seralign.runs import Run
 from seralign.runs.figures import ResultFigures
 from seralign.runs.files import read_table
-from seralign.runs.layout import COLUMNS, GENERATED, HELDOUT_REWARDS, place
+from seralign.runs.layout import COLUMNS, GENERATED, HELDOUT_REWARDS, LABELS, QUERIED, place
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ def test_a_round_trains_on_both_kinds_and_never_on_held_out_prompts(result: RunR
 
 def test_tables_have_the_columns_of_the_layout(result: RunResult) -> None:
     tables = sorted(path for path in result.run.root.rglob("*.parquet") if "scratch" not in path.parts)
-    # Those of crossfit and of reward models are written by other runs.
-    assert {path.name for path in tables} == COLUMNS.keys() - {"review.parquet", HELDOUT_REWARDS}
+    # Those of crossfit, of reward models and of queues are written by other runs.
+    assert {path.name for path in tables} == COLUMNS.keys() - {"review.parquet", HELDOUT_REWARDS, QUERIED, LABELS}
     for path in tables:
         assert tuple(read_table(path).column_names) == COLUMNS[path.name], path
 
