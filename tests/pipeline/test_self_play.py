@@ -354,7 +354,11 @@ ASKED = {"data": {"prompts": {"path": "p"}}}
          r"bootstrap\.engine: server answers whole conversations"),
         ("sapo", SHOWN | {"bootstrap.sample_from": "policy"}, r"reference\.update: average is the average that"),
         ("sapo", SHOWN | {"bootstrap.sample_from": "policy", "bootstrap.decay": 0.9}, r"bootstrap\.decay is of"),
+        ("sapo", SHOWN | {"policy": {"model": "m", "lora": {}, "start": "initial"}},
+         r"policy\.start: initial: with policy\.lora, each round trains a new adapter"),
         ("online_dpo", ASKED | {"bootstrap.labels": "reward"}, r"bootstrap\.labels: reward has nothing to rank"),
+        ("online_dpo", ASKED | {"bootstrap.labels": "reward", "objective": {"name": "simpo"}},
+         r"bootstrap\.labels: .* without a reference, only says how likely it finds them; set .*judge or queue$"),
         ("online_dpo", ASKED | {"bootstrap.samples": 4}, r"bootstrap\.samples: 4: a labeller compares two"),
         ("online_dpo", ASKED | {"bootstrap.query.budget": 4}, r"bootstrap\.query\.strategy: uncertainty is that of"),
         ("online_dpo", ASKED | {"bootstrap.selection.rule": "top"}, r"bootstrap\.selection\.rule: top selects by"),
@@ -368,6 +372,12 @@ ASKED = {"data": {"prompts": {"path": "p"}}}
 def test_settings_without_a_meaning_are_refused(recipe: str, keys: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=f"^{says}"):
         load_config(None, PAIRLESS | {"recipe": recipe} | keys)
+
+
+@pytest.mark.parametrize("keys", [{"policy.start": "previous"}, {"sft": {}}])
+def test_adapters_that_begin_alike_can_be_averaged(keys: dict[str, Any]) -> None:
+    policy = {"model": "m", "lora": {}, "start": "initial"}
+    load_config(None, PAIRLESS | {"recipe": "sapo"} | SHOWN | {"policy": policy} | keys)
 
 
 def test_a_round_without_pairs_is_one_error(world: Path, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_policy_that_ranks_well_enough_selects_by_the_rule_of_the_run(tmp_path
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ({"scoring.min_accuracy": 0.5, "rounds": 1}, r"scoring\.min_accuracy: it is of the margins in rounds after"),
         ({"scoring.min_accuracy": 1.0}, r"scoring\.min_accuracy must be in \[0, 1\), got 1\.0"),
         (
             {"scoring.min_accuracy": 0.5, "scoring.reward": "model", "scoring.reward_models": ["m"]},

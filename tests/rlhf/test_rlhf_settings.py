@@ -91,6 +91,8 @@ def test_other_extras_are_errors(method: Method, extra: dict[str, Any], message:
         ({"objective__name": "ipo"}, "objective: rlhf trains on sampled responses by grpo"),
         ({"selection__fraction": 0.5}, "selection: it is for rounds of pairs"),
         ({"bootstrap__samples": 8}, "bootstrap: it is for rounds of pairs"),
+        ({"scoring__min_accuracy": 0.5}, r"scoring\.min_accuracy: it is for rounds of pairs"),
+        ({"scoring__length_correction": "balanced"}, r"scoring\.length_correction: it is for rounds of pairs"),
         ({"stop__patience": 2}, "stop: it is for rounds of pairs"),
         ({"training__average": 0.5}, "training.average: rlhf trains on sampled responses"),
         ({"training__eval_steps": 5}, "training.eval_steps: rlhf trains on sampled responses"),

@@ -23,7 +23,7 @@ BETAS: dict[Method, float] = {
 }  # fmt: skip
 SAMPLES: dict[Method, int] = {"grpo": 8, "rloo": 4, "ppo": 1, "online_dpo": 2, "xpo": 1, "nash_md": 1}
 GROUPED = ("grpo", "rloo")
-# Methods that are given the rewards of single responses, and are not told which belong together.
+# Methods that get the rewards of single responses, and not which responses have the same prompt.
 SINGLE = ("ppo", "xpo", "nash_md")
 # The forms of ``reward`` besides ``reward_model:FOLDER`` and ``module:function``.
 SCORER, JUDGE = "scorer", "judge"
@@ -187,6 +187,8 @@ def check_rlhf_run(config: RunConfig) -> None:
             raise ConfigError(f"{key}: rlhf trains on sampled responses by {rlhf.method}, which has none; remove it")
     rounds = {
         "scoring.reward": config.scoring.reward != "implicit",
+        "scoring.length_correction": config.scoring.length_correction != "none",
+        "scoring.min_accuracy": config.scoring.min_accuracy is not None,
         "selection": config.selection != SelectionConfig(),
         "bootstrap": config.bootstrap not in (None, *_unset_bootstraps()),
         "stop": (config.stop.bound, config.stop.patience, config.stop.warnings) != ("mean", 1, []),

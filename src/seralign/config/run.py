@@ -94,6 +94,11 @@ class RunConfig:
                 f"scoring.reward: {self.scoring.reward} ranks pairs and answers in rounds after the first, and it is "
                 "the only one; remove it, or set rounds"
             )
+        if self.rounds == 1 and self.scoring.min_accuracy is not None:
+            raise ConfigError(
+                "scoring.min_accuracy: it is of the margins in rounds after the first, and it is the only one; remove "
+                "it, or set rounds"
+            )
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
         if hard and self.crossfit is not None:
             raise ConfigError(f"crossfit: it makes labels soft, and {hard[0]} has no form for those; remove crossfit")
@@ -196,6 +201,12 @@ class RunConfig:
             raise ConfigError(
                 "reference.update: average is the average that responses are sampled from; set bootstrap.sample_from: "
                 "average, or reference.update: each_round or never"
+            )
+        alike = self.policy.lora is None or self.sft is not None or self.policy.start == "previous"
+        if sampled == "average" and not alike:
+            raise ConfigError(
+                "policy.start: initial: with policy.lora, each round trains a new adapter, and bootstrap.sample_from: "
+                "average averages adapters that begin alike; set policy.start: previous, or remove policy.lora"
             )
         if self.reference.sync_steps is None:
             return

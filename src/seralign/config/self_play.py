@@ -73,10 +73,15 @@ def _check_online(config: RunConfig, bootstrap: BootstrapConfig) -> None:
     if scoring.reward != "implicit" or config.reference.model is not None:
         return
     if bootstrap.labels == "reward":
+        why, cure = (
+            "the starting policy is its own reference, so all its implicit rewards are 0",
+            ", or reference.model",
+        )
+        if not config.objective.uses_reference:
+            why, cure = "the starting policy, without a reference, only says how likely it finds them", ""
         raise ConfigError(
-            "bootstrap.labels: reward has nothing to rank the responses of round 1 by: the starting policy is its own "
-            "reference, so all its implicit rewards are 0; set scoring.reward: model, bootstrap.labels: judge or "
-            "queue, or reference.model"
+            f"bootstrap.labels: reward has nothing to rank the responses of round 1 by: {why}; set scoring.reward: "
+            f"model, bootstrap.labels: judge or queue{cure}"
         )
     if bootstrap.samples != 2:
         raise ConfigError(

@@ -63,7 +63,7 @@ def check_processes(config: RunConfig) -> None:
 
 
 def _check_trust(config: RunConfig, tables: Tables) -> None:
-    if config.scoring.min_accuracy is None or config.rounds == 1:
+    if config.scoring.min_accuracy is None:
         return
     if not have_margins(tables.heldout, config.objective):
         raise ConfigError(

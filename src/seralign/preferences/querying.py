@@ -88,14 +88,14 @@ def query(config: QueryFileConfig) -> QueryFigures:
                     f"{queue} exists, but not {record.name}, which says what was asked; give another name (queue)"
                 )
             _choose(config, settings, queue, record)
-        told = _recorded(record, settings)
-        asked = [_asked(row) for row in told["pairs"]]
+        recorded = _recorded(record, settings)
+        asked = [_asked(row) for row in recorded["pairs"]]
         if not queue.exists():
             write_queue(queue, asked)
-            return QueryFigures(config.queue, len(asked), told["pool"], None, 0, told["left_out"])
+            return QueryFigures(config.queue, len(asked), recorded["pool"], None, 0, recorded["left_out"])
         labels = complete(queue, asked, config.allow_partial, "allow_partial")
     with disk_errors(out.parent):
-        return _write(config, settings, told, asked, labels, out, queue)
+        return _write(config, settings, recorded, asked, labels, out, queue)
 
 
 def _choose(config: QueryFileConfig, settings: Mapping[str, Any], queue: Path, record: Path) -> None:
@@ -185,8 +185,8 @@ def _record_of(pair: _Pair, turn: bool) -> dict[str, Any]:
 
 def _recorded(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        before, _ = told["configuration"], told["pairs"]
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        before, _ = recorded["configuration"], recorded["pairs"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); it says what was asked, so restore it") from None
     old, new = ({key: value for key, value in each.items() if key not in _FREE} for each in (before, settings))
@@ -195,7 +195,7 @@ def _recorded(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: the queue was made with another configuration: {'; '.join(changed)}; use that one, or give "
             "another name (queue)"
         )
-    return told
+    return recorded
 
 
 def _asked(row: Mapping[str, Any]) -> Asked:
@@ -205,7 +205,7 @@ def _asked(row: Mapping[str, Any]) -> Asked:
 def _write(
     config: QueryFileConfig,
     settings: Mapping[str, Any],
-    told: Mapping[str, Any],
+    recorded: Mapping[str, Any],
     asked: Sequence[Asked],
     labels: QueueLabels,
     out: Path,
@@ -213,15 +213,15 @@ def _write(
 ) -> QueryFigures:
     rows = [
         _preference(one, row, labels.p[one.pair_id], config.strategy)
-        for one, row in zip(asked, told["pairs"], strict=True)
+        for one, row in zip(asked, recorded["pairs"], strict=True)
         if labels.p.get(one.pair_id, 0.5) != 0.5
     ]
     counts = {"tie": len(labels.p) - len(rows), "skipped": len(labels.skipped), "without a label": len(labels.missing)}
-    left_out = {reason: count for reason, count in {**told["left_out"], **counts}.items() if count}
+    left_out = {reason: count for reason, count in {**recorded["left_out"], **counts}.items() if count}
     if not rows:
         raise DataError(f"{queue}: no pair has a better response: {', '.join(f'{k} {v}' for k, v in counts.items())}")
-    figures = QueryFigures(config.queue, len(asked), told["pool"], config.out, len(rows), left_out)
-    provenance = {"queue_sha256": file_digest(queue), "data": told["data"], "configuration": settings}
+    figures = QueryFigures(config.queue, len(asked), recorded["pool"], config.out, len(rows), left_out)
+    provenance = {"queue_sha256": file_digest(queue), "data": recorded["data"], "configuration": settings}
     write_json(out.with_name(f"{out.stem}.label.json"), asdict(figures) | provenance)
     write_rows(out, lambda: rows)
     return figures
