@@ -82,7 +82,9 @@ def _stored(parts: Iterator[pa.Table], folder: Path | None) -> datasets.Dataset:
             writer.write_table(first)
             for part in parts:
                 writer.write_table(part)
-        return datasets.Dataset(pa.ipc.open_stream(pa.memory_map(name)).read_all())  # pyright: ignore
+        stored: pa.Table = pa.ipc.open_stream(pa.memory_map(name)).read_all()  # pyright: ignore
+        # Without a given fingerprint, datasets would pickle the whole table to compute one; it is not needed here.
+        return datasets.Dataset(stored, fingerprint="mismatched")
     finally:
         Path(name).unlink()
 
