@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,11 +16,13 @@ from seralign.errors import ConfigError
 from seralign.evaluation.judges import Verdict
 from seralign.evaluation.scorer import make_scorer
 from seralign.pipeline.rlhf_rewards import reward_scorers
+from seralign.progress import say_once
 from seralign.records import Prompt
 from seralign.rlhf import versions
 from seralign.rlhf.arguments import Batch, check_rlhf, method_arguments, plan_batch
 from seralign.rlhf.judged import JudgedReward
 from seralign.rlhf.known_prompts import with_known_prompts
+from seralign.rlhf.reward import RewardFunction, Rewards
 from seralign.rlhf.train import kl_of
 from seralign.rlhf.versions import check_trl
 from seralign.runs.results import Results
@@ -194,6 +196,54 @@ def test_a_judged_reward_is_the_mean_win_probability_within_a_prompt(tmp_path: P
     judge.asked.clear()
     reward(["p", "p"], ["a", "bb"])
     assert judge.asked == []  # stored
+
+
+def test_a_batch_without_a_verdict_teaches_nothing_and_does_not_end_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_once.cache_clear()
+    reward = JudgedReward(Longer(), Results(tmp_path / "results.sqlite"), {"p": Prompt("p", "p", (1,))})
+    assert reward(["p", "p"], ["a", ""]).tolist() == [0.5, 0.5]
+    assert "no verdict on some comparisons of sampled responses" in " ".join(capsys.readouterr().err.split())
+
+
+class _Words:
+    """Decodes a token as its number."""
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return " ".join(map(str, ids))
+
+
+def _reward_of_tokens() -> RewardFunction:
+    """The reward of a response is its first token; 0 ends it."""
+    rewards = Rewards("first", lambda prompts, texts: np.array([float(text.split()[0]) for text in texts]), {})
+    return RewardFunction(rewards, cast(Any, _Words()), frozenset({0}))
+
+
+def test_a_resumed_training_is_not_judged_by_its_first_step() -> None:
+    """Step 21 is the first of the process that resumes, and its one batch is constant."""
+    reward = _reward_of_tokens()
+    for step in range(21, 30):
+        reward(["p", "p"], [[5], [5]])
+        reward.check(step, 100)
+    reward(["p", "p"], [[5], [5]])
+    with pytest.raises(ConfigError, match="the same reward, in each of 10 batches"):
+        reward.check(30, 100)
+
+
+def test_single_responses_are_compared_over_batches() -> None:
+    """Batches of one response each have no spread, but different rewards."""
+    reward = _reward_of_tokens()
+    for step, token in enumerate([5, 5, 5, 6, 5, 5, 5, 5, 5, 5], 1):
+        assert reward([f"p{step}"], [[token, 0]]) == [token]
+        reward.check(step, 10)
+    assert reward.take() == {"rlhf/reward": 5.1, "rlhf/length": 2.0, "rlhf/unfinished": 0.0}
+    constant = _reward_of_tokens()
+    for step in range(1, 10):
+        constant([f"p{step}", f"q{step}"], [[5], [5]])
+        constant.check(step, 10)
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        constant.check(10, 10)
 
 
 def test_kl_is_of_a_response() -> None:

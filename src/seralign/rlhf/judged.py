@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from seralign.evaluation.judges import Comparison, Judge
-from seralign.evaluation.win_rates import decide
+from seralign.evaluation.win_rates import verdicts_on
+from seralign.progress import say_once
 from seralign.records import Prompt
 from seralign.rlhf.reward import groups
 from seralign.runs.results import Results
@@ -36,12 +37,15 @@ class JudgedReward:
         """Rewards [N] in [0, 1].
 
         Raises:
-            ConfigError: the judge fails, or decides nothing.
+            ConfigError: the judge fails.
         """
         pairs = [pair for rows in groups(prompts) for pair in combinations(rows, 2)]
         asked = [(one, other) for one, other in pairs if responses[one] != responses[other]]
         comparisons = [Comparison(self.prompts[prompts[one]], responses[one], responses[two]) for one, two in asked]
-        verdicts = decide(self.judge, comparisons, self.results, "sampled responses") if comparisons else []
+        verdicts = verdicts_on(self.judge, comparisons, self.results, "sampled responses") if comparisons else []
+        if any(verdict.first_better is None for verdict in verdicts):
+            # Not an error where a whole batch has none: the verdicts are stored, so a run could never pass it.
+            say_once("warning: evaluation.judge: no verdict on some comparisons of sampled responses; they are ignored")
         won: list[list[float]] = [[] for _ in responses]
         for (one, other), verdict in zip(asked, verdicts, strict=True):
             if verdict.first_better is not None:

@@ -54,6 +54,8 @@ class RewardFunction:
         self._rewards, self._tokenizer, self._end_tokens = rewards, tokenizer, end_tokens
         self._seen: dict[str, list[float]] = {}
         self._calls, self._varied = 0, False
+        self._first_reward: float | None = None
+        self._first_step: int | None = None
 
     def __call__(self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **others: Any) -> list[float]:
         """Rewards [N].
@@ -77,11 +79,13 @@ class RewardFunction:
         self._keep(RLHF_UNFINISHED, [float(not ids or ids[-1] not in self._end_tokens) for ids in cut])
         for name, score in self._rewards.tracked.items():
             self._keep(f"{RLHF_TRACKED}{name}", score(list(prompts), texts).tolist())
-        own = groups(prompts)
-        spreads = [float(found[rows].std()) for rows in own] if len(own) < len(found) else [float(found.std())]
-        self._keep(RLHF_SPREAD, spreads)
+        spreads = [float(found[rows].std()) for rows in groups(prompts) if len(rows) > 1]
+        if spreads:
+            self._keep(RLHF_SPREAD, spreads)
         self._calls += 1
-        self._varied |= any(spreads)
+        # Where each prompt has one response, those of all calls are compared: a call may have a single one.
+        self._first_reward = float(found[0]) if self._first_reward is None else self._first_reward
+        self._varied |= any(spreads) if spreads else bool((found != self._first_reward).any())
         return found.tolist()
 
     def take(self) -> dict[str, float]:
@@ -93,16 +97,23 @@ class RewardFunction:
     def check(self, step: int, steps: int) -> None:
         """Check after a step that the reward distinguishes responses.
 
+        Args:
+            step: The number of the step.
+            steps: All steps of the training.
+
         Raises:
-            ConfigError: it gave the same reward to all responses to each prompt for ``CONSTANT_STEPS`` steps.
+            ConfigError: it gave the same reward to all responses to each prompt in the first ``CONSTANT_STEPS`` steps
+                of this process. What a training that resumes has seen before is not known.
         """
-        if self._varied or step < min(CONSTANT_STEPS, steps):
+        self._first_step = step if self._first_step is None else self._first_step
+        seen = step - self._first_step + 1
+        if self._varied or seen < min(CONSTANT_STEPS, steps):
             return
         what = (
-            f"rlhf.reward: {self._rewards.name} gave all responses to a prompt the same reward, in each of the "
-            f"{self._calls} batches so far, so there is nothing to learn"
+            f"rlhf.reward: {self._rewards.name} gave all responses to a prompt the same reward, in each of "
+            f"{self._calls} batches, so there is nothing to learn"
         )
-        if steps >= CONSTANT_STEPS:
+        if seen >= CONSTANT_STEPS:
             raise ConfigError(f"{what}; give another reward, or a higher rlhf.temperature, for different responses")
         say(f"warning: {what}")
 
