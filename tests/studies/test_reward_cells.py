@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from seralign.studies.cells import Ask, Setting, plan_study, with_reward_model
 from seralign.studies.config import StudyConfig, study_from
 from seralign.studies.figures import CellFigures, RewardStep, WorldFigures
-from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves
+from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves, reward_curve
 
 STUDY: dict[str, Any] = {
     "out": "runs/study",
@@ -88,6 +90,38 @@ def test_curves_are_means_over_seeds() -> None:
     world = WorldFigures({}, {}, {}, {}, curves)
     table = curve_table(world, "A")
     assert table is not None
-    assert table.rows == (("grpo, beta 0.0", "0.100", "0.600", "1.2", "9.0", "0.900", "0.900", "0.400", "0"),)
+    assert table.rows == (("grpo, beta 0.0", "0.100", "0.600", "1.2", "9.0", "gold", "0.900", "0.900", "0.400", "0"),)
     assert [name for name, _ in curve_plots(world, "A")] == ["A-reward.svg", "A-tracked.svg"]
     assert curve_table(WorldFigures({}, {}, {}, {}), "A") is None
+
+
+def test_several_tracked_scores_have_a_row_and_a_plot_each() -> None:
+    steps = [RewardStep(5 * at, float(at), {"gold": 1.0 - at, "words": 3.0 + at}, None, 9.0) for at in range(2)]
+    world = WorldFigures({}, {}, {}, {}, {"grpo": steps, "plain": [RewardStep(0, 1.0, {}, None, 9.0)]})
+    table = curve_table(world, "A")
+    assert table is not None
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert [(row[0], *row[5:]) for row in table.rows] == [
+        ("grpo", "gold", "1.000", "1.000", "0.000", "0"),
+        ("grpo", "words", "3.000", "4.000", "4.000", "5"),
+        ("plain", *["–"] * 5),
+    ]
+    assert [name for name, _ in curve_plots(world, "A")] == ["A-reward.svg", "A-tracked.svg", "A-tracked-2.svg"]
+
+
+def test_seeds_with_another_number_of_steps_are_averaged_as_far_as_all_have_them() -> None:
+    def cell(count: int) -> CellFigures:
+        return CellFigures({}, {}, {}, {}, [RewardStep(at, float(count), {}, None, 9.0) for at in range(count)])
+
+    setting = Setting("grpo", "A", {}, Ask("round-1"), cells={3: "a", 4: "b"})
+    (curve,) = mean_curves([setting], {"a": cell(3), "b": cell(2)}).values()
+    assert [(line.step, line.reward) for line in curve] == [(0, 2.5), (1, 2.5)]
+
+
+def test_the_reward_model_of_the_study_has_one_name_for_all_seeds(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    line = {"step": 1, "rlhf/reward": 0.5, "rlhf/length": 3.0, "rlhf/track/reward_model:S/rewards/1": 2.0}
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    run: Any = SimpleNamespace(path=lambda *parts: path)
+    (found,) = reward_curve(run, "S/rewards/1")
+    assert found == RewardStep(1, 0.5, {"reward_model:study": 2.0}, None, 3.0)

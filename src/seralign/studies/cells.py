@@ -285,6 +285,11 @@ def with_reward_model(overrides: Mapping[str, Any], folder: str) -> dict[str, An
     return {key: named(value) if key in _REWARD_KEYS else value for key, value in overrides.items()}
 
 
+def without_folder(name: str, folder: str) -> str:
+    """The name of a scorer of a cell with the study's name for its reward model, the same for all seeds."""
+    return name.replace(f"{_OF_STUDY.removesuffix(_REWARD)}{folder}", _OF_STUDY)
+
+
 def _names_reward(overrides: Mapping[str, Any]) -> bool:
     return with_reward_model(overrides, "folder") != dict(overrides)
 

@@ -76,8 +76,9 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     write_json(folder / ABOUT, {"methods": sorted(cell.methods), "run": cell.overrides or cell.exam})
     model = None if cell.supervised is None else supervised_run(cell.supervised, root)
     keys = cell.overrides or cell.exam
-    if cell.reward is not None:
-        keys = with_reward_model(keys, supervised_run(cell.reward, root))
+    reward_model = None if cell.reward is None else supervised_run(cell.reward, root)
+    if reward_model is not None:
+        keys = with_reward_model(keys, reward_model)
     home, config = _ready(keys, root, folder / RUN, model)
     supervised = replace(base_policy(config), name="supervised")
     cache = root / "cache" / f"{supervised.digest[:16]}.sqlite"
@@ -92,7 +93,7 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
         _train(config, load_world(home.path(WORLD)).score)
         run = Run(folder / RUN)
         rounds, stages = _labels(run, home, config), {record.name: record.seconds for record in run.stages()}
-        curve = [] if config.rlhf is None else reward_curve(run)
+        curve = [] if config.rlhf is None else reward_curve(run, reward_model)
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened, closing(Results(folder / _PARTS / "results.sqlite")) as results:
         policies, gold = _measured(cell, root, config, supervised, opened, results)
