@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention.flex_attention import flex_attention
 
 from seralign.errors import ModelError
 from seralign.policy import attention
 from seralign.policy.abilities import abilities
-from seralign.policy.attention import block_mask
+from seralign.policy.attention import block_mask, packed_attention
 from seralign.policy.logprobs import response_logps
 from seralign.policy.packing import make_batch, pack_sequences, pad_sequences
 from seralign.policy.quiet import quiet_transformers
@@ -112,6 +114,92 @@ def test_a_response_sees_its_prompt_and_itself_alone() -> None:
         [0, 0, 0, 0, 0, 1, 0],
         [0, 0, 0, 0, 0, 1, 1],
     ]
+
+
+Groups = list[tuple[int, list[int]]]
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 300), st.lists(st.integers(0, 200), min_size=1, max_size=4)), min_size=1, max_size=4
+)
+
+
+def packed_groups(groups: Groups) -> tuple[Tensor, Tensor]:
+    """The layout of prompts and responses of these lengths, and the dense mask [T, T] by the definition: a token sees
+    the tokens before it that are of its prompt or of its own response."""
+    sequences: list[tiny.Sequence_] = []
+    owners: list[tuple[int, int]] = []  # of each token: its prompt, and its response or -1
+    for number, (length, responses) in enumerate(groups):
+        prompt = [number] * length  # all prompts and responses differ
+        parts = [[*range(100 + at, 100 + at + size)] for at, size in enumerate(responses)]
+        distinct = [list(part) for part in dict.fromkeys(map(tuple, parts))]
+        sequences += [(prompt, part) for part in distinct]
+        owners += [(number, -1)] * length
+        owners += [(number, at) for at, part in enumerate(distinct) for _ in part]
+    group, part = torch.tensor(owners).unbind(1)
+    same = (part[:, None] == part) | (part == -1)
+    return pack_sequences(sequences)["attention_mask"], ((group[:, None] == group) & same).tril()
+
+
+@settings(max_examples=25, deadline=None)
+@given(GROUPS)
+def test_the_block_mask_of_a_gpu_is_the_dense_mask(groups: Groups) -> None:
+    """Its function, and its blocks of 128 tokens: none is left out that has something to see, and only a block that is
+    seen as a whole is computed without the function."""
+    layout, dense = packed_groups(groups)
+    mask = block_mask(layout, torch.device("cpu"))
+    size = len(dense)
+    places = torch.arange(size)
+    zero = torch.tensor(0)
+    assert torch.equal(mask.mask_mod(zero, zero, places[:, None], places[None]), dense)
+    width = -(-size // 128)
+    assert mask.BLOCK_SIZE == (128, 128)
+    assert mask.full_kv_num_blocks is not None
+    assert mask.full_kv_indices is not None
+    partly, wholly = (
+        {(row, int(at)) for row in range(width) for at in indices[0, 0, row, : int(counts[0, 0, row])]}
+        for counts, indices in (
+            (mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices),
+        )
+    )  # fmt: skip
+    blocks = functional.pad(dense, (0, 128 * width - size) * 2).view(width, 128, width, 128)
+    seen = {(int(row), int(at)) for row, at in blocks.any(3).any(1).nonzero()}
+    assert partly | wholly == seen
+    assert not partly & wholly
+    assert all(blocks[row, :, at].all() for row, at in wholly)
+
+
+@settings(max_examples=25, deadline=None)
+@given(GROUPS, st.sampled_from([1, 4]))
+def test_the_blocks_of_a_processor_are_the_dense_mask(groups: Groups, heads: int) -> None:
+    layout, dense = packed_groups(groups)
+    size = len(dense)
+    counts = torch.zeros(size + 1, size + 1, dtype=torch.int64)
+    for bucket in attention._buckets(tuple(map(tuple, layout[0, 0].tolist())), heads):
+        visible = torch.ones(*bucket.queries.shape, bucket.keys.shape[1], dtype=torch.bool)
+        visible[..., bucket.clear :] = ~bucket.hidden
+        q, k = bucket.queries[..., None].expand_as(visible), bucket.keys[:, None].expand_as(visible)
+        counts.index_put_((q[visible], k[visible]), torch.tensor(1), accumulate=True)
+    assert torch.equal(counts[:size, :size], dense.long())  # each pair of tokens once
+    assert not counts[:size, size].any()  # no token sees padding
+
+
+@pytest.mark.parametrize(("key_heads", "cap"), [(4, None), (2, 3.0)])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_gives_the_values_of_the_segments(
+    key_heads: int, cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch of a GPU, with FlexAttention as torch computes it without its kernels."""
+    monkeypatch.setattr(
+        "transformers.integrations.flex_attention.compile_friendly_flex_attention",
+        lambda q, k, v, training, **options: flex_attention(q, k, v, **options),
+    )
+    layout, dense = packed_groups([(140, [5, 9]), (3, [4]), (20, [1, 150, 0])])
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, len(dense), 16, generator=random) for heads in (4, key_heads, key_heads))
+    layer = nn.Module()
+    options: dict[str, Any] = {"scaling": 0.3, "softcap": cap}
+    by_blocks, _ = packed_attention(layer, q, k, v, block_mask(layout, q.device), **options)
+    by_segments, _ = packed_attention(layer, q, k, v, layout, **options)
+    torch.testing.assert_close(by_blocks, by_segments, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PACKED)
