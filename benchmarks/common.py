@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.jobs import TOKENS_PER_PACK
+from benchmarks.models import SMALL, LlamaShape
 from benchmarks.workers import pin
 from seralign.policy.identity import PolicySource
 from seralign.policy.speed import Shape, model_shape, processor_name, processor_rates
@@ -32,7 +34,7 @@ class Options:
     """The command line of a benchmark.
 
     ``size``: pairs (or prompts) that are used; ``precision``: float32, bfloat16; ``model``: a saved model in place of
-    the benchmarks' own.
+    the benchmarks' own, a random Llama of ``shape``; ``tokens_per_pack``: ours in training.
     """
 
     json: Path | None
@@ -42,6 +44,8 @@ class Options:
     size: int
     precision: str
     model: Path | None
+    shape: LlamaShape = SMALL
+    tokens_per_pack: int = TOKENS_PER_PACK
 
 
 @dataclass(frozen=True)

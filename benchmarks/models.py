@@ -4,6 +4,7 @@ saved model."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,25 @@ _CHATML = (
 )
 
 
-def prepare_model(given: Path | None, folder: Path, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, int]:
-    """Save the model of a benchmark in ``folder``: a copy of ``given``, or where that is None the random Llama.
+@dataclass(frozen=True)
+class LlamaShape:
+    """The sizes of a random Llama with tied embeddings: ``inner`` is the width of its feed-forward part."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    key_heads: int
+    vocabulary: int = VOCABULARY
+
+
+SMALL = LlamaShape(layers=6, width=384, inner=1024, heads=6, key_heads=6)
+
+
+def prepare_model(
+    given: Path | None, folder: Path, texts: Iterable[str], shape: LlamaShape = SMALL
+) -> tuple[PreTrainedTokenizerFast, int]:
+    """Save the model of a benchmark in ``folder``: a copy of ``given``, or where that is None a random Llama.
 
     Returns:
         Its tokenizer, and the number of its parameters.
@@ -39,7 +57,7 @@ def prepare_model(given: Path | None, folder: Path, texts: Iterable[str]) -> tup
     if given is not None:
         return copy_chatml_model(given, folder)
     tokenizer = make_tokenizer(texts)
-    return tokenizer, save_model(folder, tokenizer)
+    return tokenizer, save_model(folder, tokenizer, shape=shape)
 
 
 def copy_chatml_model(source: Path, folder: Path) -> tuple[PreTrainedTokenizerFast, int]:
@@ -69,17 +87,18 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTra
     )
 
 
-def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> int:
-    """Save a random Llama (6 layers, width 384, tied embeddings) and its tokenizer; returns its parameters."""
+def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int = 0, shape: LlamaShape = SMALL) -> int:
+    """Save a random Llama and its tokenizer; returns its parameters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=384,
-                intermediate_size=1024,
-                num_hidden_layers=6,
-                num_attention_heads=6,
+                vocab_size=shape.vocabulary,
+                hidden_size=shape.width,
+                intermediate_size=shape.inner,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.key_heads,
                 max_position_embeddings=WINDOW,
                 tie_word_embeddings=True,
                 initializer_range=0.02,

@@ -43,15 +43,13 @@ from seralign.training.batches import row_sizes
 from seralign.training.plan import Plan, plan_training
 from seralign.training.train import TrainingData, train
 
-# A run's defaults, but for what is named here. The peer's batch size is tuned for speed; this budget is as fast as the
-# default and takes less memory.
+# A run's defaults, but for what is named here.
 _TRAINING = TrainingConfig(
     learning_rate=LEARNING_RATE,
     schedule="constant",
     warmup=0.0,
     max_steps=1,
     batch_size=STEP_PAIRS,
-    tokens_per_pack=2560,
     weight_decay=0.0,
     max_grad_norm=MAX_GRAD_NORM,
     optimizer=OPTIMIZER,
@@ -70,7 +68,8 @@ def training(job: Job) -> Actions:
     policy = PolicyConfig(model=str(job.folder / "model"))
     source = PolicySource(str(policy.model))
     longest = packed_length(source, policy)
-    whole = _plan(table, len(table) // STEP_PAIRS, longest)
+    settings = replace(_TRAINING, tokens_per_pack=job.tokens_per_pack)
+    whole = _plan(table, settings, len(table) // STEP_PAIRS, longest)
     reference = _reference(job, table, whole)
 
     def run(steps: int) -> Trained:
@@ -83,9 +82,9 @@ def training(job: Job) -> Actions:
             train(
                 model,
                 load_tokenizer(source, policy),
-                TrainingData(table, _plan(table, steps, longest), reference),
+                TrainingData(table, _plan(table, settings, steps, longest), reference),
                 one("dpo", DPO(BETA)),
-                replace(_TRAINING, max_steps=steps, precision=job.precision),
+                replace(settings, max_steps=steps, precision=job.precision),
                 folder,
                 section="training",
                 seed=0,
@@ -163,9 +162,8 @@ def _scorer(job: Job, names: tuple[str, ...], responses_of: Any) -> Any:
     return run
 
 
-def _plan(table: datasets.Dataset, steps: int, longest: int) -> Plan:
-    settings = replace(_TRAINING, max_steps=steps)
-    return plan_training(row_sizes(table, "all"), settings, seed=0, packed_length=longest)
+def _plan(table: datasets.Dataset, settings: TrainingConfig, steps: int, longest: int) -> Plan:
+    return plan_training(row_sizes(table, "all"), replace(settings, max_steps=steps), seed=0, packed_length=longest)
 
 
 def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> np.ndarray:

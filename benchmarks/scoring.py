@@ -60,9 +60,9 @@ def measure_scoring(
     the last one both score a part of the rows in float32, where they must agree to float32's rounding.
     """
     raw = inputs.read_pairs(options.pairs)
-    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw))
+    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw), options.shape)
     if sides.reference:
-        save_model(scratch / "reference", tokenizer, seed=1)
+        save_model(scratch / "reference", tokenizer, seed=1, shape=options.shape)
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     # Order is free in scoring: rows of similar length share the peer's batches.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,19 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     from benchmarks import ours, peers
 
     raw = inputs.read_pairs(options.pairs)
-    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw))
+    tokenizer, parameters = prepare_model(options.model, scratch / "model", inputs.texts(raw), options.shape)
     rows = make_rows(raw, tokenizer, options.size)
     inputs.write_rows(scratch / "rows.jsonl", rows)
     steps = options.size // STEP_PAIRS
-    with Worker(
-        ours.training, Job(scratch, options.precision), options.threads
-    ) as first:  # scores the reference: not measured
+    own_job = Job(scratch, options.precision, tokens_per_pack=options.tokens_per_pack)
+    with Worker(ours.training, own_job, options.threads) as first:  # scores the reference: not measured
         order = [
             row
             for step in first.ask("order")
             for row in sorted(step, key=lambda row: rows[row]["tokens"], reverse=True)
         ]
         tokens, responses = first.ask("tokens"), first.ask("lengths")
-    job = Job(scratch, options.precision, tuple(order))
+    job = replace(own_job, order=tuple(order))
     with Worker(peers.training, job, options.threads) as tuner:  # not the one that is measured either
         require_same_tokens(tuner.ask("tokens"), [tokens[row] for row in order])
         trials = _trials(tuner)
@@ -66,7 +65,7 @@ def measure_training(options: Options, scratch: Path, make_rows: MakeRows) -> di
     our_losses: list[list[float]] = []
     with (
         Worker(peers.training, job, options.threads) as peer,
-        Worker(ours.training, Job(scratch, options.precision), options.threads) as mine,
+        Worker(ours.training, own_job, options.threads) as mine,
     ):
 
         def their_turn(count: int = steps) -> Repetition:

@@ -38,7 +38,8 @@ class Worker:
         self.peak_mb = 0.0
 
     def ask(self, action: str, *args: Any) -> Any:
-        """Let the side do one thing, and wait for its result; ``peak_mb`` is its peak memory so far.
+        """Let the side do one thing, and wait for its result; ``peak_mb`` is its peak memory so far, as
+        ``device_peak_mb``.
 
         Raises:
             RuntimeError: it failed; the message has its traceback.
@@ -80,12 +81,19 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def device_peak_mb() -> float:
+    """Peak memory of this process in MiB: what torch allocated on the GPU, or resident memory where there is none."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory_mb()
+
+
 def _serve(pipe: Connection, make: Callable[[Any], Actions], job: Any, threads: int) -> None:
+    import torch
+
     actions: Actions = {}
     failure = ""
     try:
-        import torch
-
         torch.set_num_threads(threads)
         actions = make(job)
     except Exception:
@@ -102,4 +110,5 @@ def _serve(pipe: Connection, make: Callable[[Any], Actions], job: Any, threads: 
             except Exception:
                 failure = traceback.format_exc()
         gc.collect()  # a trainer's cycles would otherwise be counted in the next repetition's peak
-        pipe.send((failure, value, peak_memory_mb()))
+        torch.cuda.empty_cache()  # nothing without a GPU; with one, the other side needs the memory in its turn
+        pipe.send((failure, value, device_peak_mb()))

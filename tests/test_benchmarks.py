@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import operator
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import common, inputs, models
+from benchmarks import common, inputs, models, train_gpu
 from benchmarks import label as label_benchmark
 from benchmarks.common import (
     BFLOAT16,
@@ -401,6 +402,72 @@ def test_rounds_are_equal_only_if_each_part_is(
     found = ([Round(1.0, {}, {}, PEER_ROUND | changed)], [Round(1.0, {}, {}, {"policy": end}) for end in ends])
     checks = round_checks(ROUND_OURS, found, rewards, losses)
     assert [at for at, check in enumerate(checks) if not check.passed] == failed
+
+
+def test_the_work_of_a_pair_counts_prompts_once_and_the_output_layer_for_responses() -> None:
+    """Prompt of 5, responses of 12 and 8: 30 tokens in two sequences, 25 in a packed row. 100 body weights, 40 of the
+    output layer: 100 * 25 + 40 * 20 = 3300 products of a weight and a token."""
+    shape = models.LlamaShape(layers=1, width=4, inner=8, heads=1, key_heads=1, vocabulary=10)
+    assert train_gpu.work(shape, 140, 30, 20, 6) == train_gpu.Work(30, 6 * 3300)
+    assert train_gpu.work(shape, 140, 30, 20, 2).flop == 2 * 3300
+
+
+@pytest.mark.parametrize(
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A10", 125),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("processor", None),
+    ],
+)
+def test_the_peak_rate_is_that_of_the_gpu_that_is_named(name: str, teraflops: float | None) -> None:
+    assert train_gpu.peak_flops(name) == (None if teraflops is None else pytest.approx(teraflops * 1e12))
+
+
+def test_the_row_of_a_gpu_has_tokens_mfu_and_memory_of_both_sides() -> None:
+    """2 and 5 pairs a second of 1,000 tokens and 1e13 FLOP each, at a peak of 1e14."""
+    peer, ours = [Repetition(10, 5.0)], [Repetition(10, 2.0)]
+    figures = comparison(peer, ours, (20000.0, 10000.0), [Check("losses", 0.1, 0.2)])
+    pair = train_gpu.Work(1000, 1e13)
+    known = figures | {"summary": train_gpu.summary(figures, pair, 1e14)}
+    assert train_gpu.row("H200", "training", known) == (
+        "| H200 | training | 2,000, 5,000 | 2.5 | 20.0%, 50.0% | 21.0, 10.5 | yes |"
+    )
+    unknown = figures | {"equal": False, "summary": train_gpu.summary(figures, pair, None)}
+    assert train_gpu.row("CPU", "scoring", unknown) == (
+        "| CPU | scoring | 2,000, 5,000 | 2.5 | unknown | 21.0, 10.5 | no |"
+    )
+
+
+@pytest.mark.real
+def test_the_benchmark_of_a_gpu_runs_on_a_processor(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.train_gpu", "--smoke", "--repetitions", "1", "--threads", "1"]
+    ran = subprocess.run([*command, "--json", str(file)], capture_output=True, text=True, timeout=290)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["smoke"] is True
+    assert ran.stdout.splitlines()[-2:] == found["rows"]
+    assert found["scoring"]["equal"] is True
+    first, *_ = found["training"]["checks"]
+    assert first["passed"] is True  # the losses agree; the other check wants a loss that moves
+    for part in ("training", "scoring"):
+        sizes, rates = found[part]["sizes"], found[part]["summary"]["tokens_a_second"]
+        pairs = sizes["pairs"]
+        tokens = sizes["tokens"] if part == "scoring" else pairs * sizes["tokens_per_pair"]
+        assert pairs == 16
+        assert rates["ours"] == pytest.approx(found[part]["ours"]["rate_median"] * tokens / pairs, abs=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_of_a_gpu_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_gpu"])
+    with pytest.raises(SystemExit, match="needs a GPU that PyTorch can use; --smoke tries it on a processor"):
+        train_gpu.main()
 
 
 def test_the_benchmark_of_labelling_labels_what_it_made(tmp_path: Path) -> None:
