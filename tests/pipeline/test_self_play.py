@@ -77,7 +77,8 @@ def sapo(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 @pytest.fixture(scope="module")
 def online(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     out = tmp_path_factory.mktemp("run") / "online"
-    return train(config_of(world, out, "online_dpo", evaluation__scorer="pipeline.test_self_play:shorter"))
+    more = {"stop__metric": "win_rate", "stop__patience": 3}
+    return train(config_of(world, out, "online_dpo", evaluation__scorer="pipeline.test_self_play:shorter", **more))
 
 
 def made(run: Run, index: int) -> list[dict[str, Any]]:
@@ -221,6 +222,14 @@ def test_pairs_of_online_rounds_are_labelled_by_the_judge(online: RunResult) -> 
     held = {row["prompt_id"] for row in map(dict, read_examples(online.run.path("data", "heldout_prompts.arrow")))}
     assert (len(sampled), len(held)) == (16, 4)
     assert not sampled & held
+
+
+def test_a_run_without_pairs_stops_by_its_win_rate_on_held_out_prompts(online: RunResult) -> None:
+    rounds = run_figures(online.run).policies[-3:]
+    best = 1
+    for index in (2, 3):
+        best = index if rounds[index - 1].figures.win_rates[f"round {best}"].mean > 0.5 else best
+        assert online.run.record(f"round-{index}/decide").figures["best_round"] == best
 
 
 def test_the_first_step_of_an_online_round_is_at_log_2(online: RunResult) -> None:
@@ -391,6 +400,9 @@ def test_a_judge_is_needed(world: Path, tmp_path: Path) -> None:
         train(config_of(world, tmp_path / "run", "online_dpo", sft=None, data__demonstrations=None))
 
 
-def test_a_stopping_rule_needs_pairs_that_are_held_out(world: Path, tmp_path: Path) -> None:
+def test_a_stopping_rule_needs_what_it_measures(world: Path, tmp_path: Path) -> None:
+    none = {"data__heldout_fraction": 0.0, "evaluation__scorer": "pipeline.test_self_play:shorter"}
+    with pytest.raises(ConfigError, match=r"^stop\.metric: win_rate needs held-out prompts; set data\.heldout_prompts"):
+        train(config_of(world, tmp_path / "run", "spin", stop__metric="win_rate", **none))
     with pytest.raises(ConfigError, match=r"^stop\.metric: margin_accuracy needs held-out pairs"):
         train(config_of(world, tmp_path / "run", "spin", stop__metric="margin_accuracy"))

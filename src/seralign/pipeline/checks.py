@@ -194,10 +194,13 @@ def _check_stop(config: RunConfig, judge: Judge | None, tables: Tables) -> None:
         raise ConfigError(
             "stop.metric: win_rate needs evaluation.scorer (module:function) to score responses, or evaluation.judge"
         )
-    if not len(tables.heldout):
+    # A win rate is that of answers, and needs no pairs.
+    table, what, key = tables.heldout, "pairs", "data.heldout"
+    if metric == "win_rate":
+        table, what, key = tables.heldout_prompts, "prompts", "data.heldout_prompts"
+    if not len(table):
         raise ConfigError(
-            f"stop.metric: {metric} needs held-out pairs; set data.heldout or data.heldout_fraction, "
-            "or stop.metric: never"
+            f"stop.metric: {metric} needs held-out {what}; set {key} or data.heldout_fraction, or stop.metric: never"
         )
 
 
