@@ -143,7 +143,8 @@ def _pool(
     flat = [(group, own[place]) for group, own, some in zip(groups, texts, different, strict=True) for place in some]
     models = [open_reward_model(name, f"reward_models[{at}]") for at, name in enumerate(config.reward_models)]
     rewards = [rewards_of(model, flat, results) for model in models] if flat else []
-    draw, start = np.random.default_rng([config.seed, 0]), 0
+    # Numpy draws the same from [seed, 0] as from seed, which draws the pairs of ``random``.
+    draw, start = np.random.default_rng([config.seed, 2]), 0
     for group, some in zip(groups, different, strict=True):
         own, start = slice(start, start + len(some)), start + len(some)
         if len(some) < 2:
