@@ -98,7 +98,7 @@ def test_the_reward_models_choose_responses_and_pairs(
     texts = ["A crow.", "A red kite.", "An owl in the night."]
     spreads = {}
     for number in range(5):
-        prompt = ({"role": "user", "content": f"Name bird {number}."},)
+        prompt = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Name bird {number}."})
         each = np.array([open_reward_model(name, "m").score([prompt] * 3, texts) for name in models])
         best, worst = int(each.mean(0).argmax()), int(each.mean(0).argmin())
         spreads[f"Name bird {number}."] = (float((each[:, best] - each[:, worst]).std()), {texts[best], texts[worst]})
