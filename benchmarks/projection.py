@@ -29,9 +29,10 @@ from seralign.config.yaml12 import parse_yaml
 from seralign.pipeline.projection.data import data_sizes
 from seralign.pipeline.projection.devices import Device
 from seralign.pipeline.projection.memory import Machine, part_memory
+from seralign.pipeline.projection.parts import Part
 from seralign.pipeline.projection.shape import ModelShape, model_config, model_shape
 from seralign.pipeline.projection.speed import Efficiency, part_seconds
-from seralign.pipeline.projection.work import Part, run_work
+from seralign.pipeline.projection.work import run_work
 from seralign.policy.load import DTYPES
 
 _USED = (

@@ -28,9 +28,10 @@ from seralign.pipeline.projection.architectures import ARCHITECTURES
 from seralign.pipeline.projection.data import DataSizes, data_sizes
 from seralign.pipeline.projection.devices import DEVICES, Device
 from seralign.pipeline.projection.memory import Machine, layer_bytes, states, training_memory
+from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape, model_config, model_shape
 from seralign.pipeline.projection.speed import Efficiency, part_flops, part_seconds
-from seralign.pipeline.projection.work import Part, Passes, Sampling, run_work
+from seralign.pipeline.projection.work import run_work
 from seralign.pipeline.start import started
 from seralign.policy.load import mixed_precision
 from seralign.policy.logprobs import response_logps

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from seralign.studies.cells import Ask, Setting, plan_study, with_reward_model
+from seralign.studies.cells import Ask, Setting, plan_study
 from seralign.studies.config import StudyConfig, study_from
 from seralign.studies.figures import CellFigures, RewardStep, WorldFigures
 from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves, reward_curve
+from seralign.studies.reward_names import with_reward_model
 
 STUDY: dict[str, Any] = {
     "out": "runs/study",

@@ -29,6 +29,8 @@ from seralign.records import content_id
 from seralign.runs import Run
 from seralign.runs.layout import INITIAL, RESULT, round_name, round_of
 from seralign.studies.config import SUPERVISED, MethodConfig, StudyConfig, merged
+from seralign.studies.grids import points, tried
+from seralign.studies.reward_names import REWARD, names_reward
 
 STUDY, ABOUT, FIGURES, GOLD, ERROR = "study.json", "cell.json", "figures.json", "gold.parquet", "error.txt"
 RUN = "run"
@@ -36,9 +38,6 @@ RUN = "run"
 _WORLD_KEYS = ("world", "data", "policy.model", "policy.revision", "policy.adapter", "policy.tokenizer",
                "policy.chat_template")  # fmt: skip
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(RunConfig)}
-# The names of the study's reward model, and the keys that may have them.
-_REWARD, _OF_STUDY = "study", "reward_model:study"
-_REWARD_KEYS = ("rlhf.reward", "rlhf.track", "scoring.reward_models", "evaluation.scorer")
 _DEFAULT_METRIC = StopConfig().metric
 
 
@@ -147,7 +146,7 @@ def plan_study(study: StudyConfig) -> tuple[list[Cell], list[Setting]]:
         for name, method in {SUPERVISED: MethodConfig(), **study.methods}.items():
             if method.worlds is not None and world not in method.worlds:
                 continue
-            for values in _points(method):
+            for values in points(method):
                 cell = _cell(study, world, seed, None if name == SUPERVISED else merged(method.set, values))
                 known = cells.get(cell.digest, cell)
                 for ask, compared in _asks(name, method, cell):
@@ -203,12 +202,12 @@ def check_study(study: StudyConfig) -> None:
         if cell.supervised is not None:
             _judge(cell.supervised.overrides, f"worlds.{world}, supervised")
         if study.reward is not None:
-            named = _cell(study, world, study.seeds[0], {"scoring.reward_models": [_REWARD]})
+            named = _cell(study, world, study.seeds[0], {"scoring.reward_models": [REWARD]})
             assert named.reward is not None
             _judge(named.reward.overrides, f"worlds.{world}, reward")
     for name, method in study.methods.items():
         world = (method.worlds or list(study.worlds))[0]
-        for values in _tried(method):
+        for values in tried(method):
             cell = _cell(study, world, study.seeds[0], merged(method.set, values))
             _judge(cell.overrides, f"worlds.{world}, methods.{name}")
             _judge_until(method, cell, f"methods.{name}.until")
@@ -265,33 +264,11 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
     # The recipe is one of the keys that name a cell, because the default recipe may change.
     overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
     reward = None
-    if study.reward is not None and overrides is not None and _names_reward(overrides):
+    if study.reward is not None and overrides is not None and names_reward(overrides):
         keys = merged(quiet, common, {"rounds": 1, "bootstrap": None}, study.reward, seeds)
         alone = {key: value for key, value in keys.items() if key.partition(".")[0] != "crossfit"}
         reward = Supervised(alone, of=supervised)
     return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures), reward=reward)
-
-
-def with_reward_model(overrides: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The keys of a cell with the folder of the study's reward model where they name it."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, list):
-            return [named(part) for part in value]
-        if value == _REWARD:
-            return folder
-        return f"{_OF_STUDY.removesuffix(_REWARD)}{folder}" if value == _OF_STUDY else value
-
-    return {key: named(value) if key in _REWARD_KEYS else value for key, value in overrides.items()}
-
-
-def without_folder(name: str, folder: str) -> str:
-    """The name of a scorer of a cell with the study's name for its reward model, the same for all seeds."""
-    return name.replace(f"{_OF_STUDY.removesuffix(_REWARD)}{folder}", _OF_STUDY)
-
-
-def _names_reward(overrides: Mapping[str, Any]) -> bool:
-    return with_reward_model(overrides, "folder") != dict(overrides)
 
 
 def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bool]]:
@@ -309,25 +286,6 @@ def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bo
             yield Ask(policy), compared
         for draws in method.best_of if compared else ():
             yield Ask(policy, draws), True
-
-
-def _points(method: MethodConfig) -> Iterator[dict[str, Any]]:
-    """The settings of all grids, each once."""
-    known: list[dict[str, Any]] = []
-    for grid in method.grids:
-        for values in itertools.product(*grid.values()):
-            point = dict(zip(grid, values, strict=True))
-            if point not in known:
-                known.append(point)
-                yield point
-
-
-def _tried(method: MethodConfig) -> Iterator[dict[str, Any]]:
-    """Each value of each grid once, with the first values of its other keys."""
-    for grid in method.grids:
-        first = {key: values[0] for key, values in grid.items()}
-        yield first
-        yield from (first | {key: value} for key, tried in grid.items() for value in tried[1:])
 
 
 def _is_world(key: str) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from seralign.runs import Run
 from seralign.runs.layout import METRICS, RLHF_KL, RLHF_LENGTH, RLHF_REWARD, RLHF_TRACKED, STEP, round_name, training
-from seralign.studies.cells import Setting, without_folder
+from seralign.studies.cells import Setting
 from seralign.studies.figures import CellFigures, RewardStep, WorldFigures, mean_of
+from seralign.studies.reward_names import without_folder
 from seralign.studies.svg import Line, lines_svg
 from seralign.tables import ABSENT, Table, number
 

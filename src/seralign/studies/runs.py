@@ -48,13 +48,13 @@ from seralign.studies.cells import (
     Cell,
     Supervised,
     cell_config,
-    with_reward_model,
     world_digest,
 )
 from seralign.studies.figures import CellFigures, PolicyFigures, RewardStep, RoundLabels
 from seralign.studies.label_quality import round_labels
 from seralign.studies.measure import Exam, measure
 from seralign.studies.reward_curve import reward_curve
+from seralign.studies.reward_names import with_reward_model
 
 _PARTS = "parts"
 # Sampled responses of the worlds of one's own.

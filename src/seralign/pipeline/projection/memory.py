@@ -12,8 +12,8 @@ from typing import get_args
 from seralign.config import RunConfig, TrainingConfig
 from seralign.config.training import Shard
 from seralign.pipeline.projection.devices import Device
+from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape
-from seralign.pipeline.projection.work import Part, Passes, Sampling
 from seralign.policy.load import DTYPES
 
 SHARDS: tuple[Shard, ...] = get_args(Shard)

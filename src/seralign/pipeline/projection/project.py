@@ -14,9 +14,10 @@ from seralign.pipeline.projection.data import CHARACTERS, DataSizes, data_sizes
 from seralign.pipeline.projection.devices import DEVICES
 from seralign.pipeline.projection.fit import Choice, remedies
 from seralign.pipeline.projection.memory import USABLE, Machine, Memory, part_memory
+from seralign.pipeline.projection.parts import Kind, Part
 from seralign.pipeline.projection.shape import ModelShape, model_config, model_shape
 from seralign.pipeline.projection.speed import Efficiency, part_flops, part_seconds
-from seralign.pipeline.projection.work import Kind, Part, run_work
+from seralign.pipeline.projection.work import run_work
 
 _HOUR = 3600.0
 

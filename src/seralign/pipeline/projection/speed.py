@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from seralign.checks import positive, require
 from seralign.config import LOCAL, RunConfig
 from seralign.pipeline.projection.memory import Machine, cache_bytes, product_bytes, rows_together
+from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape
-from seralign.pipeline.projection.work import Part, Passes, Sampling
 from seralign.policy.load import DTYPES
 
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
 
-from seralign.config import RunConfig, SelectionConfig, TrainingConfig
+from seralign.config import RunConfig, TrainingConfig
 from seralign.evaluation.reward_scorer import PREFIX
 from seralign.pipeline.bootstrapping import Bootstrap
-from seralign.pipeline.composing import ComposedPairs
-from seralign.pipeline.crossfit import Crossfit, OtherFolds
+from seralign.pipeline.crossfit import Crossfit
 from seralign.pipeline.evaluating import Evaluation
 from seralign.pipeline.evaluating_rewards import RewardEvaluation
 from seralign.pipeline.lineage import INITIAL, REFERENCE
+from seralign.pipeline.projection.counts import (
+    epochs_of,
+    heldout_pairs,
+    prompt_count,
+    reviewed,
+    training_rows,
+    training_steps,
+)
 from seralign.pipeline.projection.data import DataSizes
+from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.replaying import GeneratedPairs
 from seralign.pipeline.rlhf import RewardTraining
-from seralign.pipeline.rows import AllPairs, Demonstrations
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.schedule import later
 from seralign.pipeline.scoring import Score
@@ -30,79 +35,8 @@ from seralign.pipeline.selecting import Select
 from seralign.pipeline.stage import Context, Stage
 from seralign.pipeline.tokens import Tokens
 from seralign.pipeline.training import Training
-from seralign.rewards.pairing import mix
 from seralign.rlhf.arguments import plan_batch
 from seralign.runs.layout import AVERAGE, part_of
-
-Kind = Literal["reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation"]
-KINDS: tuple[Kind, ...] = ("reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation")
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Forward passes, or optimizer steps where ``steps`` is not 0.
-
-    Args:
-        rows: Number of rows that are computed as a whole.
-        tokens: Mean tokens of a row, its prompt counted once.
-        longest: Mean tokens of one sequence of a row.
-        responses: Mean tokens of a row's responses, which reach the output layer.
-        budget: Tokens of one forward pass.
-        steps: Optimizer steps.
-        batch: Rows of an optimizer step.
-        checkpointing: Whether activations are recomputed.
-    """
-
-    rows: float
-    tokens: float
-    longest: float
-    responses: float
-    budget: int
-    steps: int = 0
-    batch: int = 0
-    checkpointing: bool = False
-
-    @property
-    def total(self) -> float:
-        """All tokens."""
-        return self.rows * self.tokens
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Responses to sample.
-
-    Args:
-        prompts: Number of prompts.
-        samples: Responses to each.
-        together: Prompts of a batch.
-        prompt: Mean tokens of a prompt.
-        response: Mean tokens of a response.
-        limit: Most tokens of a response.
-    """
-
-    prompts: int
-    samples: int
-    together: int
-    prompt: int
-    response: int
-    limit: int
-
-    @property
-    def total(self) -> float:
-        """Tokens that go through the model; a prompt once for all its responses."""
-        return self.prompts * (self.prompt + self.samples * self.response)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a stage's work that uses a model in one way. ``models``: weights of so many other models of its size
-    are in memory."""
-
-    stage: str
-    kind: Kind
-    work: Passes | Sampling
-    models: int = 0
 
 
 def run_work(config: RunConfig, data: DataSizes) -> list[Part]:
@@ -128,9 +62,9 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             # The trainings of the copies have scored all pairs under the reference.
             yield Part(stage.name, "scoring", _pairs(data, data.pairs, config.scoring.tokens_per_pack))
         case Score():
-            yield Part(stage.name, "scoring", _pairs(data, _reviewed(config, data), config.scoring.tokens_per_pack))
+            yield Part(stage.name, "scoring", _pairs(data, reviewed(config, data), config.scoring.tokens_per_pack))
         case Select() if models:
-            rows = models * _reviewed(config, data)
+            rows = models * reviewed(config, data)
             yield Part(stage.name, "scoring", _pairs(data, rows, config.scoring.tokens_per_pack))
         case RewardEvaluation():
             yield Part(stage.name, "evaluation", _pairs(data, data.heldout, config.scoring.tokens_per_pack))
@@ -139,7 +73,7 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             assert bootstrap is not None
             limit = bootstrap.sampling.limit
             response = min(data.response_tokens, limit)
-            prompts, given = _prompts(config, data), data.prompt_tokens
+            prompts, given = prompt_count(config, data), data.prompt_tokens
             if bootstrap.method == "sapo":
                 # A segment begins anywhere in the response.
                 given += max(0, data.response_tokens - response) // 2
@@ -151,13 +85,13 @@ def _parts(stage: Stage[Context], config: RunConfig, data: DataSizes, steps: dic
             policies = len(stage.round.reward_policies)
             references = len({each.reference for each in stage.round.reward_policies}) if uses else 0
             response = min(data.response_tokens, bootstrap.sampling.limit)
-            rows = _prompts(config, data) * (policies + references + models)
+            rows = prompt_count(config, data) * (policies + references + models)
             tokens = data.prompt_tokens + bootstrap.samples * response
             budget = config.scoring.tokens_per_pack
             longest, answers = data.prompt_tokens + response, bootstrap.samples * response
             yield Part(stage.name, "rescoring", Passes(rows, tokens, longest, answers, budget))
         case Tokens():
-            there = _prompts(config, data) if config.generates_all else _reviewed(config, data)
+            there = prompt_count(config, data) if config.generates_all else reviewed(config, data)
             rows = 2 * min(config.evaluation.token_pairs, there)
             yield Part(stage.name, "evaluation", _pairs(data, rows, config.scoring.tokens_per_pack))
         case _:
@@ -168,12 +102,12 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
     supervised = stage.section == "sft"
     settings = config.sft if supervised else config.training
     assert settings is not None
-    rows = _rows(stage.rows, config, data)
-    count = sum(steps[name] for name in stage.as_long_as) or _steps(settings, rows)
+    rows = training_rows(stage.rows, config, data)
+    count = sum(steps[name] for name in stage.as_long_as) or training_steps(settings, rows)
     steps[stage.name] = count
     seen = float(count * settings.batch_size)
     if not stage.as_long_as:
-        seen = min(seen, rows * _epochs(settings))
+        seen = min(seen, rows * epochs_of(settings))
     alone = supervised or not config.objective.compares
     first = stage.reference in (stage.start, REFERENCE) and stage.start in (stage.reference, INITIAL)
     first |= isinstance(stage.rows, GeneratedPairs)
@@ -182,7 +116,7 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
         yield Part(stage.name, "reference scoring", _row(data, min(rows, seen), settings, alone))
     yield Part(stage.name, "training", _row(data, seen, settings, alone, count))
     times = 1 if settings.eval_steps is None else math.ceil(count / settings.eval_steps)
-    held = _heldout_pairs(config, data)
+    held = heldout_pairs(config, data)
     if config.objective.uses_reference and part_of(stage.reference or "") == AVERAGE:
         # An average has scored nothing before.
         yield Part(stage.name, "reference scoring", _row(data, held, settings, alone))
@@ -246,14 +180,8 @@ def _evaluation(stage: Evaluation, config: RunConfig, data: DataSizes) -> Iterat
     passes = Passes(prompts * policies, whole, whole, response, config.scoring.tokens_per_pack)
     yield Part(stage.name, "evaluation", passes)
     if stage.role == INITIAL and config.objective.compares:
-        held = _heldout_pairs(config, data)
+        held = heldout_pairs(config, data)
         yield Part(stage.name, "evaluation", _pairs(data, held, config.scoring.tokens_per_pack))
-
-
-def _heldout_pairs(config: RunConfig, data: DataSizes) -> int:
-    """Held-out pairs; of a run without pairs, only prompts are held out."""
-    pairless = config.generates_all and config.world is None and config.data.pairs is None
-    return 0 if pairless and config.data.heldout is None else data.heldout
 
 
 def _pairs(data: DataSizes, rows: float, budget: int) -> Passes:
@@ -270,64 +198,3 @@ def _row(data: DataSizes, rows: float, settings: TrainingConfig, alone: bool, st
         return Passes(rows, whole, whole, answer, settings.tokens_per_pack, **more)
     found = _pairs(data, rows, settings.tokens_per_pack)
     return Passes(rows, found.tokens, found.longest, found.responses, settings.tokens_per_pack, **more)
-
-
-def _rows(rows: Any, config: RunConfig, data: DataSizes) -> int:
-    """Rows of a training."""
-    match rows:
-        case Demonstrations():
-            return data.demonstrations
-        case OtherFolds():
-            assert config.crossfit is not None
-            return round(data.pairs * (1 - 1 / config.crossfit.folds))
-        case ComposedPairs():
-            return sum(_mix(rows, config, data))
-        case GeneratedPairs():
-            return _generated(rows.round.index, config, data)
-        case AllPairs():
-            return data.pairs
-        case _:
-            return _reviewed(config, data) if config.objective.compares else data.demonstrations
-
-
-def _mix(rows: ComposedPairs, config: RunConfig, data: DataSizes) -> tuple[int, int]:
-    total = _reviewed(config, data)
-    kept = _kept(config.selection, total)
-    if rows.round.sample_from is None or config.bootstrap is None:
-        return mix(kept, 0, total, 0.0)
-    made = _kept(config.bootstrap.selection, _prompts(config, data))
-    return mix(kept, made, total, config.bootstrap.share(rows.round.index))
-
-
-def _generated(index: int, config: RunConfig, data: DataSizes) -> int:
-    """Pairs that a round without offline pairs trains on at most."""
-    bootstrap = config.bootstrap
-    assert bootstrap is not None
-    made = _kept(bootstrap.selection, _prompts(config, data) * (bootstrap.samples if bootstrap.demonstrated else 1))
-    return made * (1 if bootstrap.method == "sapo" else min(index, bootstrap.replay + 1))
-
-
-def _kept(rule: SelectionConfig, count: int) -> int:
-    whole = rule.rule in ("all", "threshold")
-    return count if whole else max(1, math.floor(rule.fraction * count + 0.5))
-
-
-def _reviewed(config: RunConfig, data: DataSizes) -> int:
-    keep = 1.0 if config.crossfit is None else config.crossfit.keep
-    return data.pairs if keep == 1.0 else max(1, math.floor(keep * data.pairs + 0.5))
-
-
-def _prompts(config: RunConfig, data: DataSizes) -> int:
-    assert config.bootstrap is not None
-    wanted, there = config.bootstrap.prompts, data.demonstrations if config.demonstrated else data.prompts
-    return there if wanted is None else min(wanted, there)
-
-
-def _epochs(settings: TrainingConfig) -> float:
-    return math.inf if settings.max_steps is not None else settings.resolved_epochs
-
-
-def _steps(settings: TrainingConfig, rows: int) -> int:
-    if settings.max_steps is not None:
-        return settings.max_steps
-    return max(1, math.ceil(rows / settings.batch_size * settings.resolved_epochs))
