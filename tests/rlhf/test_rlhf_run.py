@@ -182,6 +182,35 @@ def test_a_training_that_is_terminated_ends_with_a_checkpoint(
 
 
 @pytest.mark.parametrize(
+    ("policy", "weights"),
+    [({}, "model"), pytest.param({"policy__lora": {"r": 2, "alpha": 4}}, "adapter_model", marks=pytest.mark.real)],
+)
+def test_a_training_that_was_terminated_in_its_last_step_takes_no_other_one(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: dict[str, Any], weights: str
+) -> None:
+    more = {"training__save_steps": 100, "rlhf__samples": 2, "rlhf__max_new_tokens": 2, "evaluation__prompts": 0}
+    more |= {"training__max_steps": 2, "training__schedule": "constant"} | policy
+    train(rlhf_config(world, tmp_path / "whole", "rloo", **more))
+    check = RewardFunction.check
+
+    def terminated(self: RewardFunction, step: int, steps: int) -> None:
+        if step == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        check(self, step, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewardFunction, "check", terminated)
+        with pytest.raises(Terminated), terminable():
+            train(rlhf_config(world, tmp_path / "ended", "rloo", **more))
+    assert list((tmp_path / "ended").glob("round-1/train.partial/scratch/checkpoint-2"))
+    train(rlhf_config(world, tmp_path / "ended", "rloo", **more))
+    one, other = (read_run(tmp_path / out).record("round-1/train").outputs for out in ("whole", "ended"))
+    assert one[f"policy/{weights}.safetensors"] == other[f"policy/{weights}.safetensors"]
+    metrics = (tmp_path / "ended/round-1/train/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [1, 2]
+
+
+@pytest.mark.parametrize(
     ("reward", "message"),
     [
         ("rewarded:not_a_number", "rlhf.reward: rewarded:not_a_number returned nan for response 0"),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from seralign.config import RlhfConfig, TrainingConfig
 from seralign.config.rlhf import SINGLE
@@ -25,7 +26,7 @@ from seralign.rlhf.scoring_module import scored_by_functions
 from seralign.rlhf.trainers import Given, make_trainer
 from seralign.runs.layout import LOSS, METRICS, POLICY, RLHF_KL, RLHF_LENGTH, RLHF_REWARD, SCRATCH
 from seralign.termination import Terminated, deferred
-from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
+from seralign.training.checkpoints import CheckpointMarker, last_checkpoint, steps_of
 from seralign.training.reopening import OpensAgain
 from seralign.training.step_bar import StepBar
 from seralign.training.terminating import StopsOnRequest
@@ -93,7 +94,10 @@ def train_by_reward(
             if request is not None:
                 # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
                 trainer.callback_handler.callbacks.insert(0, StopsOnRequest(request))
-            _train(trainer, rlhf, checkpoint)
+            if checkpoint is not None and steps_of(checkpoint) == batch.steps:
+                _restore(trainer, checkpoint)
+            else:
+                _train(trainer, rlhf, checkpoint)
         if request is not None and request.made:
             raise Terminated
         inner.generation_config = published
@@ -122,6 +126,12 @@ def _train(trainer: Any, rlhf: RlhfConfig, checkpoint: Path | None) -> None:
             trainer.train()
         else:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def _restore(trainer: Any, checkpoint: Path) -> None:
+    """Load the weights and the log of a checkpoint after the last step. The trainer would take another step."""
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
 
 
 class _Checks(TrainerCallback):

@@ -32,6 +32,11 @@ class CheckpointMarker(TrainerCallback):
             )
 
 
+def steps_of(checkpoint: Path) -> int:
+    """The steps after which a checkpoint was saved."""
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
 def last_checkpoint(scratch: Path) -> Path | None:
     """The newest complete checkpoint. Incomplete ones are removed.
 
@@ -41,7 +46,7 @@ def last_checkpoint(scratch: Path) -> Path | None:
     whole: list[tuple[int, Path]] = []
     for path in scratch.glob("checkpoint-*"):
         if (path / CHECKPOINT_MARKER).is_file():
-            whole.append((int(path.name.rsplit("-", 1)[1]), path))
+            whole.append((steps_of(path), path))
         else:
             shutil.rmtree(path)
     if not whole:
