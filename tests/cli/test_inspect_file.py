@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_named_and_shown_as_nothing_else(
     [
         ([DEMONSTRATION, DEMONSTRATION, PAIR], "row 3: this row is a pair, and {file} row 1 is not a pair;"),
         ([PROMPT, PAIR], "row 2: this row is a pair, and {file} row 1 is not a pair;"),
-        ([PAIR, DEMONSTRATION], "row 2: a pair needs chosen and rejected"),
+        ([PAIR, DEMONSTRATION], "row 2: one response, and no label, score or rank to compare it by; "),
         ([DEMONSTRATION, PROMPT], "row 2: a demonstration needs messages"),
     ],
 )

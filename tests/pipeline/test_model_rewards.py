@@ -115,7 +115,7 @@ def loop_of(rewards_of: list[list[float]], **scoring: Any) -> Any:
 
 def test_mixed_rewards_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Implicit margins 2 and -2 have the deviation 2, those of the models 1 and 5 also 2."""
-    monkeypatch.setattr(model_rewards, "_rewards", lambda loop, _: [np.array(each) for each in loop.reward_models])
+    monkeypatch.setattr(model_rewards, "model_rewards", lambda loop, _: [np.array(each) for each in loop.reward_models])
     ordering: Any = SimpleNamespace(margin=lambda values: values[:2] - values[2:])
     responses: Any = None
     loop = loop_of([[1.0, 5.0, 0.0, 0.0]], reward="mixed", reward_weight=0.25)

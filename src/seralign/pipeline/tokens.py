@@ -186,4 +186,5 @@ def _computed(loop: Loop, scoring: ScoringPolicy, responses: Responses) -> dict[
     packs = responses.packs(loop.config.scoring.tokens_per_pack, loop.packed_length)
     _, tokens = token_logps(responses, packs, scoring)
     each = np.split(tokens.values, np.cumsum(responses.lengths)[:-1].astype(np.int64))
-    return {key: part.tolist() for key, part in zip(responses.keys, each, strict=True)}
+    # Packs have one of several equal responses, so the others have no values.
+    return {responses.keys[number]: each[number].tolist() for pack in packs for number in pack}
