@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from small_run import small_config
@@ -18,8 +20,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from seralign.data.templates import decode
 from seralign.pipeline import RunResult, tokens, train
 from seralign.pipeline.tokens import spread, token_texts
+from seralign.policy.token_logps import TokenLogps
 from seralign.report.contents import run_contents
 from seralign.report.figures import run_figures
+from seralign.rewards.responses import Responses
 from seralign.runs.cache import response_key
 from seralign.runs.files import read_table
 from seralign.runs.typed import to_json
@@ -95,6 +99,27 @@ def test_each_round_looks_at_offline_and_generated_pairs(result: RunResult) -> N
         assert len(set(names)) == len(names) == result.run.record(stage).figures["pairs"] == 20
         there = len(read_pairs(result.run.path(f"round-{index}/bootstrap", "generated.arrow"))) if index > 1 else 0
         assert len(made) == min(10, there)
+
+
+def test_a_response_that_occurs_twice_has_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through the model once; the values of its other row are not computed."""
+    rows = {"prompt_ids": [[1], [1], [4]], "response_ids": [[[5, 6]], [[5, 6]], [[7]]]}
+    responses = Responses(datasets.Dataset.from_dict(rows))
+
+    def compute(responses: Responses, packs: list[np.ndarray], policy: Any) -> tuple[None, TokenLogps]:
+        values = np.full(5, np.nan, dtype=np.float32)
+        for number in np.concatenate(packs).tolist():
+            values[2 * number : 2 * number + responses.lengths[number]] = -1.0 - number
+        return None, TokenLogps(values, responses.lengths)
+
+    monkeypatch.setattr(tokens, "token_logps", compute)
+    scoring = SimpleNamespace(tokens_per_pack=64)
+    loop: Any = SimpleNamespace(config=SimpleNamespace(scoring=scoring), packed_length=64)
+    policy: Any = None
+    assert tokens._computed(loop, policy, responses) == {
+        response_key([1], [5, 6]): [-1.0, -1.0],
+        response_key([4], [7]): [-3.0],
+    }
 
 
 def test_the_pairs_of_largest_and_smallest_margin_are_looked_at(result: RunResult) -> None:
