@@ -156,8 +156,10 @@ def test_the_command_ends_with_its_own_code(
 ) -> None:
     file = tmp_path / "query.yaml"
     file.write_text(json.dumps(config()), encoding="utf-8")
-    assert main(["query", str(file)]) == 0
-    assert "3 of 5 pairs to label" in capsys.readouterr().out
+    assert main(["query", str(file)]) == 3
+    printed = capsys.readouterr()
+    assert "3 of 5 pairs to label" in printed.out
+    assert "Set each label to" in printed.err
     assert main(["query", str(file)]) == 3
     assert not capsys.readouterr().err.startswith("error")
     rows = _lines(tmp_path / "queue.jsonl")

@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> None:
 
     from seralign.cli.console import tell
     from seralign.config.sections import parse_overrides
+    from seralign.errors import AwaitingLabels
     from seralign.preferences.kept import PROVENANCE
     from seralign.preferences.query_config import load_query_config
     from seralign.preferences.querying import query
@@ -31,7 +32,6 @@ def main(arguments: list[str]) -> None:
         tell(f"  left out: {reason} {count:,}")
     if figures.out is None:
         tell(f"{figures.queue}: {figures.asked:,} of {figures.pool:,} pairs to label")
-        tell(f"Set each label to {LABELS}, and give the same command again")
-        return
+        raise AwaitingLabels(f"Set each label to {LABELS}, and give the same command again")
     tell(f"{figures.out}: {figures.pairs:,} pairs of {figures.asked:,} in the queue. To train on them:")
     tell(f"  data: {{pairs: {{path: {figures.out}}}, keep_columns: [{', '.join(PROVENANCE)}]}}")

@@ -72,7 +72,8 @@ def _repetition(run: Watched) -> Iterator[Found]:
 @warning(
     RULES,
     "unfinished",
-    "Raise bootstrap.max_new_tokens and evaluation.max_new_tokens, or check whether the answers repeat themselves.",
+    "Raise bootstrap.max_new_tokens (or rlhf.max_new_tokens) and evaluation.max_new_tokens, or check whether the "
+    "answers repeat themselves.",
     supervised="Raise evaluation.max_new_tokens, or check with seralign inspect whether the demonstrations end with "
     "the model's end token.",
 )
