@@ -339,7 +339,7 @@ def test_a_queue_is_written_labelled_and_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     queue, pairs = (tmp_path / "runs" / "query" / name for name in ("queue.jsonl", "pairs.jsonl"))
-    assert main(["query", str(QUERY)]) == 0
+    assert main(["query", str(QUERY)]) == 3
     assert main(["query", str(QUERY)]) == 3
     rows = [json.loads(line) for line in queue.read_text(encoding="utf-8").splitlines()]
     assert len({row["prompt"] for row in rows}) == 3
