@@ -12,7 +12,7 @@ from seralign.config.data import SourceConfig
 from seralign.config.fields import INLINE, keys_below
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
-from seralign.config.sections import check_known, override
+from seralign.config.sections import check_known, check_section, override
 from seralign.config.values import build
 from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
@@ -102,8 +102,7 @@ def load_best_of_config(place: str, overrides: dict[str, Any] | None = None) -> 
             short = key == "prompts" and isinstance(value, str)
             override(values, "prompts.path" if short else key, value, ("prompts", "judge_options"))
         check_known(list(keys_below(BestOfConfig)), values)
-        if isinstance(prompts := values.get("prompts"), dict):
-            check_known(list(keys_below(SourceConfig)), prompts, "prompts.")
+        check_section(SourceConfig, values.get("prompts"), "prompts")
         return build(BestOfConfig, values)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}" if in_file else str(error)) from None

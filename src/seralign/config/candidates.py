@@ -11,9 +11,8 @@ from seralign.config.data import SourceConfig
 from seralign.config.fields import INLINE, keys_below
 from seralign.config.linear_alignment import LinearAlignmentConfig
 from seralign.config.sampling import SamplingConfig
-from seralign.config.sections import check_known, override
+from seralign.config.sections import check_known, check_section, load_sections
 from seralign.config.values import build
-from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
 
 
@@ -84,17 +83,13 @@ def load_sample_config(path: str | Path, overrides: dict[str, Any] | None = None
     Raises:
         ConfigError: The file cannot be read, a key is unknown or missing, or a value is not allowed; names the key.
     """
-    values = read_yaml(Path(path))
-    try:
-        for key, value in (overrides or {}).items():
-            override(values, key, value, ("prompts", "linear_alignment"))
-        check_known(list(keys_below(SampleConfig)), values)
-        if isinstance(prompts := values.get("prompts"), dict):
-            check_known(list(keys_below(SourceConfig)), prompts, "prompts.")
-        if isinstance(alignment := values.get("linear_alignment"), dict):
-            check_known(list(keys_below(LinearAlignmentConfig)), alignment, "linear_alignment.")
-        if values.get("temperatures") is not None and "temperature" in values:
-            raise ConfigError("temperature and temperatures exclude each other: set one of them")
-        return build(SampleConfig, values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return load_sections(path, overrides, ("prompts", "linear_alignment"), _sample_config)
+
+
+def _sample_config(values: dict[str, Any]) -> SampleConfig:
+    check_known(list(keys_below(SampleConfig)), values)
+    check_section(SourceConfig, values.get("prompts"), "prompts")
+    check_section(LinearAlignmentConfig, values.get("linear_alignment"), "linear_alignment")
+    if values.get("temperatures") is not None and "temperature" in values:
+        raise ConfigError("temperature and temperatures exclude each other: set one of them")
+    return build(SampleConfig, values)

@@ -13,10 +13,9 @@ from seralign.config.fields import INLINE, keys_below
 from seralign.config.linear_alignment import LinearAlignmentConfig
 from seralign.config.sampling import SamplingConfig
 from seralign.config.secrets import refuse_secrets
-from seralign.config.sections import check_known, override
+from seralign.config.sections import check_known, check_section, load_sections
 from seralign.config.server import ServerConfig
 from seralign.config.values import build, shown
-from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
 
 _KINDS = ("model", "server", "outputs")
@@ -152,13 +151,7 @@ def load_evaluate_config(path: str | Path, overrides: dict[str, Any] | None = No
     Raises:
         ConfigError: The file cannot be read, a key is unknown or missing, or a value is not allowed; names the key.
     """
-    values = read_yaml(Path(path))
-    try:
-        for key, value in (overrides or {}).items():
-            override(values, key, value, ("prompts", "judge_options"))
-        return evaluate_config(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return load_sections(path, overrides, ("prompts", "judge_options"), evaluate_config)
 
 
 def evaluate_config(values: dict[str, Any]) -> EvaluateConfig:
@@ -168,8 +161,7 @@ def evaluate_config(values: dict[str, Any]) -> EvaluateConfig:
         ConfigError: See ``load_evaluate_config``.
     """
     check_known(list(keys_below(EvaluateConfig)), values)
-    if isinstance(prompts := values.get("prompts"), dict):
-        check_known(list(keys_below(SourceConfig)), prompts, "prompts.")
+    check_section(SourceConfig, values.get("prompts"), "prompts")
     given = values.get("policies")
     if given is None:
         raise ConfigError("policies is missing: a mapping of names to models, servers or files of outputs")
@@ -185,8 +177,6 @@ def _policy(values: Any, key: str) -> EvaluatedConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"{key} must be a model, or a section with model, server or outputs, got {shown(values)}")
     check_known(list(keys_below(EvaluatedConfig)), values, f"{key}.")
-    if isinstance(server := values.get("server"), dict):
-        check_known(list(keys_below(ServerConfig)), server, f"{key}.server.")
-    if isinstance(alignment := values.get("linear_alignment"), dict):
-        check_known(list(keys_below(LinearAlignmentConfig)), alignment, f"{key}.linear_alignment.")
+    check_section(ServerConfig, values.get("server"), f"{key}.server")
+    check_section(LinearAlignmentConfig, values.get("linear_alignment"), f"{key}.linear_alignment")
     return build(EvaluatedConfig, values, key)

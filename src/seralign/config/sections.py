@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from seralign.config.yaml12 import parse_yaml
+from seralign.config.fields import keys_below
+from seralign.config.yaml12 import parse_yaml, read_yaml
 from seralign.errors import ConfigError
+
+Config = TypeVar("Config")
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
@@ -29,6 +33,32 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             value = rest.pop(0)
         found[key] = parse_yaml(value, key)
     return found
+
+
+def load_sections(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None,
+    sections: Collection[str],
+    make: Callable[[dict[str, Any]], Config],
+) -> Config:
+    """Read a configuration from a YAML file and overrides.
+
+    Args:
+        path: The file.
+        overrides: Keys of the top level and of ``sections``, with dots, to values; they override the file.
+        sections: The sections whose keys may be overridden.
+        make: Makes the configuration of nested plain values.
+
+    Raises:
+        ConfigError: The file cannot be read, or an override or ``make`` refuses a value; names the file and the key.
+    """
+    values = read_yaml(Path(path))
+    try:
+        for key, value in (overrides or {}).items():
+            override(values, key, value, sections)
+        return make(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def override(values: dict[str, Any], key: str, value: Any, sections: Collection[str]) -> None:
@@ -65,3 +95,18 @@ def check_known(known: Collection[str], keys: Iterable[Any], prefix: str = "") -
             close = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(known) or 'none'}"
             raise ConfigError(f"{prefix}{key}: unknown key; {hint}")
+
+
+def check_section(kind: type, values: Any, key: str) -> None:
+    """Refuse unknown keys of a section, if it is one: other values are refused where the configuration is built.
+
+    Args:
+        kind: The dataclass of the section.
+        values: What a file has in its place.
+        key: The key of the section.
+
+    Raises:
+        ConfigError: See ``check_known``.
+    """
+    if isinstance(values, dict):
+        check_known(list(keys_below(kind)), values, f"{key}.")

@@ -11,9 +11,8 @@ from typing import Any, Literal, cast
 
 from seralign.checks import positive, require
 from seralign.config import SourceConfig
-from seralign.config.sections import check_known, override
+from seralign.config.sections import check_known, load_sections
 from seralign.config.values import build, shown, typed
-from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
 from seralign.preferences.extras import check_installed
 from seralign.preferences.kept import Write, check_keep_columns
@@ -203,13 +202,7 @@ def load_label_config(path: str | Path, overrides: Mapping[str, Any] | None = No
     Raises:
         ConfigError: The file cannot be read, a key is unknown or missing, or a value is not allowed; names the key.
     """
-    values = read_yaml(Path(path))
-    try:
-        for key, value in (overrides or {}).items():
-            override(values, key, value, _SECTIONS)
-        return label_config(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return load_sections(path, overrides, _SECTIONS, label_config)
 
 
 def label_config(values: Mapping[str, Any]) -> LabelConfig:

@@ -10,9 +10,8 @@ from typing import Any
 from seralign.checks import require
 from seralign.config.fields import keys_below
 from seralign.config.query import Strategy
-from seralign.config.sections import check_known, override
+from seralign.config.sections import check_known, check_section, load_sections
 from seralign.config.values import build
-from seralign.config.yaml12 import read_yaml
 from seralign.errors import ConfigError
 from seralign.preferences.config import OUTPUTS, RowsConfig
 
@@ -62,13 +61,7 @@ def load_query_config(path: str | Path, overrides: Mapping[str, Any] | None = No
     Raises:
         ConfigError: The file cannot be read, a key is unknown or missing, or a value is not allowed; names the key.
     """
-    values = read_yaml(Path(path))
-    try:
-        for key, value in (overrides or {}).items():
-            override(values, key, value, ("data",))
-        return query_config(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return load_sections(path, overrides, ("data",), query_config)
 
 
 def query_config(values: Mapping[str, Any]) -> QueryFileConfig:
@@ -78,6 +71,5 @@ def query_config(values: Mapping[str, Any]) -> QueryFileConfig:
         ConfigError: See ``load_query_config``.
     """
     check_known(list(keys_below(QueryFileConfig)), values)
-    if isinstance(data := values.get("data"), dict):
-        check_known(list(keys_below(RowsConfig)), data, "data.")
+    check_section(RowsConfig, values.get("data"), "data")
     return build(QueryFileConfig, dict(values))
