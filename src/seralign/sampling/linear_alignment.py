@@ -8,12 +8,11 @@ from functools import cached_property
 from torch import nn
 
 from seralign.config.linear_alignment import LinearAlignmentConfig
-from seralign.policy.machine import computed_with
 from seralign.policy.sampling import sample_aligned
 from seralign.policy.ways import check_shared
 from seralign.records import Candidate
 from seralign.sampling.base import Request, SampledPolicy, Watch
-from seralign.sampling.local import growing
+from seralign.sampling.local import Grow, Prompts, answered, local_identity
 
 
 class AlignedSampler:
@@ -42,7 +41,7 @@ class AlignedSampler:
     def identity(self) -> str:
         """That of the local engine, with the principle and the step."""
         how = f"linear alignment, step {self._alignment.step!r}, {self._alignment.principle!r}"
-        return f"local, {self._policy.dtype} weights, {self._policy.attention} attention, {computed_with()}, {how}"
+        return f"{local_identity(self._policy)}, {how}"
 
     @property
     def prompts_per_request(self) -> int:
@@ -62,21 +61,21 @@ class AlignedSampler:
         Raises:
             ModelError: the model's logits are NaN or infinite, or it has no cache that its prompts can share.
         """
-        for request in requests:
-            yield (
-                request,
-                sample_aligned(
-                    self._model,
-                    self._policy.tokenizer,
-                    request.prompts,
-                    [self._without[prompt.prompt_id] for prompt in request.prompts],
-                    self._alignment.step,
-                    request.params,
-                    request.end_tokens,
-                    request.seed,
-                    watch=None if watch is None else growing(self._policy, request, watch),
-                ),
+
+        def sampled(prompts: Prompts, request: Request, grow: Grow | None) -> list[Candidate]:
+            return sample_aligned(
+                self._model,
+                self._policy.tokenizer,
+                prompts,
+                [self._without[prompt.prompt_id] for prompt in prompts],
+                self._alignment.step,
+                request.params,
+                request.end_tokens,
+                request.seed,
+                watch=grow,
             )
+
+        return answered(self._policy, requests, watch, sampled)
 
     @cached_property
     def _model(self) -> nn.Module:

@@ -16,6 +16,10 @@ from seralign.policy.sampling import sample
 from seralign.records import Candidate, Prompt
 from seralign.sampling.base import Request, SampledPolicy, Watch
 
+Prompts = tuple[Prompt, ...]
+# Called with the tokens [R] of each step.
+Grow = Callable[[Tensor], None]
+
 
 class LocalSampler:
     """Samples with the model in memory, by the fastest method that agrees with full forward passes
@@ -37,7 +41,7 @@ class LocalSampler:
     @property
     def identity(self) -> str:
         """Data type, library and device of the logits, because others round differently."""
-        return f"local, {self._policy.dtype} weights, {self._policy.attention} attention, {computed_with()}"
+        return local_identity(self._policy)
 
     @property
     def prompts_per_request(self) -> int:
@@ -57,22 +61,47 @@ class LocalSampler:
         Raises:
             ModelError: the model's logits are NaN or infinite.
         """
-        halving = Halving[tuple[Prompt, ...]]("batch_size", len)
-        for request in requests:
 
-            def sampled(prompts: tuple[Prompt, ...], request: Request = request) -> list[Candidate]:
-                grow = None if watch is None else growing(self._policy, request, watch)
-                model, tokenizer = self._model, self._policy.tokenizer
-                return sample(model, tokenizer, prompts, request.params, request.end_tokens, request.seed, watch=grow)
+        def sampled(prompts: Prompts, request: Request, grow: Grow | None) -> list[Candidate]:
+            model, tokenizer = self._model, self._policy.tokenizer
+            return sample(model, tokenizer, prompts, request.params, request.end_tokens, request.seed, watch=grow)
 
-            yield request, list(chain.from_iterable(halving.run(request.prompts, sampled)))
+        return answered(self._policy, requests, watch, sampled)
 
     @cached_property
     def _model(self) -> nn.Module:
         return self._policy.load().eval()
 
 
-def growing(policy: SampledPolicy, request: Request, watch: Watch) -> Callable[[Tensor], None]:
+def local_identity(policy: SampledPolicy) -> str:
+    """What answers of a model in this process depend on besides the request."""
+    return f"local, {policy.dtype} weights, {policy.attention} attention, {computed_with()}"
+
+
+def answered(
+    policy: SampledPolicy,
+    requests: Iterable[Request],
+    watch: Watch | None,
+    sampled: Callable[[Prompts, Request, Grow | None], list[Candidate]],
+) -> Iterator[tuple[Request, list[Candidate]]]:
+    """The answers to requests in their order, each sampled at once, or in halves where memory is not enough.
+
+    Args:
+        policy: The policy.
+        requests: What is asked.
+        watch: Gets the text of the first response as it grows.
+        sampled: Answers prompts of a request; calls the last argument with the tokens of each step.
+    """
+    halving = Halving[Prompts]("batch_size", len)
+    for request in requests:
+
+        def of(prompts: Prompts, request: Request = request) -> list[Candidate]:
+            return sampled(prompts, request, None if watch is None else _growing(policy, request, watch))
+
+        yield request, list(chain.from_iterable(halving.run(request.prompts, of)))
+
+
+def _growing(policy: SampledPolicy, request: Request, watch: Watch) -> Grow:
     """Decodes the tokens of the first response so far, until it ends."""
     ids: list[int] = []
 
