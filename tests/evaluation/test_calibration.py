@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from seralign.evaluation.calibration import calibration
 from seralign.intervals import share_interval
-from seralign.runs.figures import CalibrationFigures, EvaluateFigures
+from seralign.runs.calibration import CalibrationFigures
+from seralign.runs.figures import EvaluateFigures
 from seralign.runs.typed import from_json, to_json
 
 PAIRS = st.lists(st.tuples(st.floats(-20, 20), st.floats(0, 1)), min_size=1, max_size=30)

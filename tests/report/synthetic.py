@@ -16,16 +16,15 @@ from seralign.report.answers import Answer, Answers
 from seralign.report.contents import RunContents
 from seralign.report.record import EvaluatedPolicy, RoundFigures, RunFigures, RunWarning, StageCost
 from seralign.report.trainings import training_losses
+from seralign.runs.calibration import CalibrationFigures, ReliabilityBin
 from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.figures import (
     BootstrapFigures,
-    CalibrationFigures,
     ComposeFigures,
     DecideFigures,
     EvaluateFigures,
     Metrics,
     NamedPolicy,
-    ReliabilityBin,
     ResultFigures,
     SampleFigures,
     SelectFigures,

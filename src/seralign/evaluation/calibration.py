@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seralign.intervals import finite, share_interval
-from seralign.runs.figures import CalibrationFigures, ReliabilityBin
+from seralign.runs.calibration import CalibrationFigures, ReliabilityBin
 
 # Bins of confidence, which is at least one half: ten bins of the probability that the first response is better.
 _BINS = 5

@@ -7,7 +7,7 @@ from typing import Any
 
 from seralign.report.charts import POINT, Chart, Key, Over, Panel, axis, chart, layer
 from seralign.report.contents import RunContents
-from seralign.runs.figures import CalibrationFigures
+from seralign.runs.calibration import CalibrationFigures
 from seralign.tables import Table, interval, number, percent
 
 _COLUMNS = ("policy", "pairs", "Brier score", "calibration error (ECE)")

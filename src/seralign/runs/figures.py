@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seralign.intervals import Interval
+from seralign.runs.calibration import CalibrationFigures
 
 # A line of metrics.jsonl: numbers by name (see seralign.runs.layout); None in place of one that is not finite.
 Metrics = Mapping[str, float | None]
@@ -228,32 +229,6 @@ class ResultFigures:
     dtype: str
     kept_change: float | None
     trained_digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Pairs that a policy prefers with a probability from ``low`` to ``high``: the mean of it, and the share of the
-    pairs in which the preferred response is the better one by the label."""
-
-    low: float
-    high: float
-    predicted: float
-    observed: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationFigures:
-    """Implied probabilities of preference against labels (``seralign.evaluation.calibration``).
-
-    Args:
-        brier: Mean squared difference of probability and label.
-        ece: Expected calibration error: mean difference of probability and label over the bins, weighted by pairs.
-        bins: Those that hold a pair.
-    """
-
-    brier: Interval
-    ece: float
-    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
