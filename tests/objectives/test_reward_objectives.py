@@ -138,7 +138,8 @@ def test_value_and_gradient_are_those_of_trl(center: float | None, with_margin: 
 
 @pytest.mark.parametrize("objective", [Reward(), RewardRanking(), RewardRanking("plackett_luce"), RewardScores()])
 def test_hand_made_examples_have_finite_losses_and_gradients(objective: Objective) -> None:
-    try_objective(one("own", objective))
+    """``try_objective`` raises otherwise."""
+    assert try_objective(one("own", objective)) is None
 
 
 def test_a_reward_model_and_a_policy_cannot_be_trained_at_once() -> None:

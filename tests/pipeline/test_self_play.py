@@ -386,7 +386,9 @@ def test_settings_without_a_meaning_are_refused(recipe: str, keys: dict[str, Any
 @pytest.mark.parametrize("keys", [{"policy.start": "previous"}, {"sft": {}}])
 def test_adapters_that_begin_alike_can_be_averaged(keys: dict[str, Any]) -> None:
     policy = {"model": "m", "lora": {}, "start": "initial"}
-    load_config(None, PAIRLESS | {"recipe": "sapo"} | SHOWN | {"policy": policy} | keys)
+    config = load_config(None, PAIRLESS | {"recipe": "sapo"} | SHOWN | {"policy": policy} | keys)
+    assert config.bootstrap is not None
+    assert config.bootstrap.sample_from == "average"
 
 
 def test_a_round_without_pairs_is_one_error(world: Path, tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+from forked import ends_by_itself
+
 from seralign.config import RunConfig, load_config
+from seralign.pipeline import train
+from seralign.rlhf.reward import RewardFunction
 
 # What ``count`` was given, call by call.
 CALLS: list[tuple[list[str], list[str]]] = []
@@ -48,3 +54,20 @@ def rlhf_config(world: Path, out: Path, method: str = "grpo", **more: Any) -> Ru
     }  # fmt: skip
     overrides = {key.replace("__", "."): value for key, value in more.items()}
     return load_config(None, given | overrides)
+
+
+def is_finished(world: Path, out: Path, method: str, dies: int | None) -> bool:
+    """Run a training on the reward in a process of its own, killed at step ``dies``; whether it ended by itself."""
+
+    def run() -> None:
+        check = RewardFunction.check
+
+        def dying(self: RewardFunction, step: int, steps: int) -> None:
+            if step == dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            check(self, step, steps)
+
+        RewardFunction.check = dying
+        train(rlhf_config(world, out, method, evaluation__prompts=0))
+
+    return ends_by_itself(run)

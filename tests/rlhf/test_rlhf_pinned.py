@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from forked import ends_by_itself
-from rewarded import rlhf_config
+from rewarded import is_finished, rlhf_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seralign.config import WorldConfig
 from seralign.errors import ConfigError
-from seralign.laboratory.world import make_world
 from seralign.pipeline import train
 from seralign.rlhf.reward import RewardFunction
 from seralign.rlhf.versions import installed_trl
@@ -28,13 +23,6 @@ pytestmark = [
     pytest.mark.skipif(installed_trl() != "1.12.0", reason="needs TRL 1.12.0: make test-rlhf"),
     pytest.mark.filterwarnings("ignore:.*:FutureWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rlhf") / "world"
-    make_world(WorldConfig(pairs=8, demonstrations=8, prompts=20, heldout=4), folder)
-    return folder
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -73,26 +61,12 @@ def test_the_reward_rises_and_is_of_our_texts(
 
 @pytest.mark.parametrize("method", ["ppo", "xpo", "nash_md"])
 def test_a_killed_training_ends_as_an_uninterrupted_one(world: Path, tmp_path: Path, method: str) -> None:
-    def attempt(out: str, dies: int | None) -> bool:
-        def run() -> None:
-            check = RewardFunction.check
-
-            def dying(self: RewardFunction, step: int, steps: int) -> None:
-                if step == dies:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                check(self, step, steps)
-
-            RewardFunction.check = dying
-            train(rlhf_config(world, tmp_path / out, method, evaluation__prompts=0))
-
-        return ends_by_itself(run)
-
-    assert attempt("whole", None)
-    assert not attempt("killed", 3)
+    assert is_finished(world, tmp_path / "whole", method, None)
+    assert not is_finished(world, tmp_path / "killed", method, 3)
     # PPO has no checkpoints, and begins again.
     found = list((tmp_path / "killed").glob("round-1/train.partial/scratch/checkpoint-2"))
     assert bool(found) == (method != "ppo")
-    assert attempt("killed", None)
+    assert is_finished(world, tmp_path / "killed", method, None)
     one, other = (read_run(tmp_path / out).record("round-1/train").outputs for out in ("whole", "killed"))
     assert one["policy/model.safetensors"] == other["policy/model.safetensors"]
 

@@ -14,9 +14,7 @@ from rewarded import rlhf_config
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seralign.config import WorldConfig
 from seralign.errors import ConfigError
-from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train
 from seralign.pipeline.plan import plan_run
 from seralign.policy.quiet import quiet_transformers
@@ -25,13 +23,6 @@ from seralign.report.page import write_report
 from seralign.runs.figures import EvaluateFigures
 
 FEW = {"training__max_steps": 2, "rlhf__samples": 2, "rlhf__max_new_tokens": 4, "evaluation__prompts": 0}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rlhf") / "world"
-    make_world(WorldConfig(pairs=8, demonstrations=8, prompts=20, heldout=4), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

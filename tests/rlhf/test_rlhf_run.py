@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 import rewarded
 import torch
-from forked import ends_by_itself
-from rewarded import WORD, rlhf_config
+from rewarded import WORD, is_finished, rlhf_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seralign.config import WorldConfig
 from seralign.data.table import read_table as read_examples
 from seralign.errors import ConfigError
-from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train
 from seralign.rlhf.reward import RewardFunction
 from seralign.runs import read_run
@@ -27,13 +24,6 @@ from seralign.runs.figures import EvaluateFigures, TrainFigures
 from seralign.termination import Terminated, terminable
 
 STEPS = 12
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rlhf") / "world"
-    make_world(WorldConfig(pairs=8, demonstrations=8, prompts=20, heldout=4), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -132,24 +122,10 @@ SLOW = [pytest.param(method, marks=pytest.mark.real) for method in ("rloo", "onl
 
 @pytest.mark.parametrize("method", ["grpo", *SLOW])
 def test_a_killed_training_ends_as_an_uninterrupted_one(world: Path, tmp_path: Path, method: str) -> None:
-    def attempt(out: str, dies: int | None) -> bool:
-        def run() -> None:
-            check = RewardFunction.check
-
-            def dying(self: RewardFunction, step: int, steps: int) -> None:
-                if step == dies:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                check(self, step, steps)
-
-            RewardFunction.check = dying
-            train(rlhf_config(world, tmp_path / out, method, evaluation__prompts=0))
-
-        return ends_by_itself(run)
-
-    assert attempt("whole", None)
-    assert not attempt("killed", 3)
+    assert is_finished(world, tmp_path / "whole", method, None)
+    assert not is_finished(world, tmp_path / "killed", method, 3)
     assert list((tmp_path / "killed").glob("round-1/train.partial/scratch/checkpoint-2"))
-    assert attempt("killed", None)
+    assert is_finished(world, tmp_path / "killed", method, None)
     one, other = (read_run(tmp_path / out).record("round-1/train").outputs for out in ("whole", "killed"))
     for name in ("policy/model.safetensors", "metrics.jsonl"):
         if name == "metrics.jsonl":
