@@ -24,7 +24,7 @@ def start() -> None:
         import torch
         from accelerate import PartialState
 
-        # Unless it is told, accelerate makes no group of processes without GPUs.
+        # By default, accelerate makes no group of processes without GPUs.
         PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seralign import distributed
-from seralign.config import BootstrapConfig
 from seralign.pipeline.context import Policy
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round, averaged_before, trained_in
+from seralign.pipeline.sampling import bootstrap_config
 from seralign.pipeline.stage import Context
 from seralign.policy.averaging import write_average
 from seralign.policy.identity import PolicySource, weights_digest
@@ -52,7 +52,7 @@ class Average:
             StoreError: a file of one of them has changed.
         """
         earlier, later = self._policies(context)
-        decay, digest = _decay(context), ""
+        decay, digest = bootstrap_config(context).decay, ""
         if distributed.is_main():
             old, new = (context.run.path(str(one.stage), POLICY) for one in (earlier, later))
             write_average(old, new, folder / POLICY, decay)
@@ -67,9 +67,3 @@ class Average:
     def _policies(self, context: Context) -> tuple[Policy, Policy]:
         index = self.round.index
         return context.policy(averaged_before(index - 1)), context.policy(trained_in(index - 1))
-
-
-def _decay(context: Context) -> float:
-    bootstrap = context.config.bootstrap
-    assert isinstance(bootstrap, BootstrapConfig)
-    return bootstrap.decay

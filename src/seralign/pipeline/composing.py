@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,9 +82,7 @@ class Compose:
             used = select_fewer(pairs, rule, count, loop.seed(round_name(index), COMPOSE, origin))
             margins = zip(pairs.example_ids, pairs.margins.tolist(), strict=True)
             rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins]
-        if distributed.is_main():
-            columns = zip(*rows, strict=True)
-            write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
+        write_composition(folder, rows)
         own, made = counts
         return ComposeFigures(own, made, made / (own + made), share)
 
@@ -119,6 +118,13 @@ class ComposedPairs:
         if self.round.sample_from is None:
             return rows
         return joined(rows, made_pairs(forecast, index, made))
+
+
+def write_composition(folder: Path, rows: Sequence[tuple[str, str, float, bool]]) -> None:
+    """Write the pairs that a round may train on: id, origin, margin, and whether the round uses it."""
+    if distributed.is_main():
+        columns = zip(*rows, strict=True)
+        write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
 
 
 def made_pairs(forecast: Forecast, index: int, count: int) -> TrainingRows:

@@ -67,15 +67,7 @@ def labelled(
     made = [
         _made(row, labels.p[row["pair_id"]], rewards) for row in queried if labels.p.get(row["pair_id"], 0.5) != 0.5
     ]
-    left_out = Counter(
-        {
-            "not asked about": len(found) - len(queried),
-            "tie": len(labels.p) - len(made),
-            "skipped": len(labels.skipped),
-            "without a label": len(labels.missing),
-        }
-    )
-    return made, +left_out
+    return made, +Counter({"not asked about": len(found) - len(queried)} | labels.undecided)
 
 
 def _write_queried(path: Path, pairs: Sequence[Contrast], candidates: pa.Table, seed: int) -> None:

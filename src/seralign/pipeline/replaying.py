@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import datasets
 import numpy as np
 
-from seralign import distributed
 from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.pipeline.bootstrapping import foreseen_made
-from seralign.pipeline.composing import made_pairs
+from seralign.pipeline.composing import made_pairs, write_composition
 from seralign.pipeline.forecast.foreseen import TrainingRows, joined, some_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
@@ -26,7 +25,7 @@ from seralign.pipeline.stage import Context
 from seralign.records import content_id
 from seralign.rewards.self_play import replayed
 from seralign.runs.figures import BootstrapFigures, ComposeFigures
-from seralign.runs.files import read_table, write_table
+from seralign.runs.files import read_table
 from seralign.runs.layout import (
     BOOTSTRAP,
     COMPOSE,
@@ -82,16 +81,14 @@ class Replay:
             )
         used = set(ids)
         if bootstrap_config(context).method == "sapo":
-            count = min(len(buffer[index]) or len(ids), len(ids))
+            count = len(buffer[index]) or len(ids)
             used = replayed(ids, self._uses(context), count, context.loop.seed(round_name(index), COMPOSE))
         rows = [
             (name, f"generated:{each}", margin, name in used)
             for each, pairs in buffer.items()
             for name, margin in pairs.items()
         ]
-        if distributed.is_main():
-            columns = zip(*rows, strict=True)
-            write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
+        write_composition(folder, rows)
         return ComposeFigures(0, len(used), 1.0, 1.0)
 
     def cost(self, forecast: Forecast) -> StageWork:

@@ -107,7 +107,7 @@ def round_prompts(context: Context, index: int) -> datasets.Dataset:
     config = bootstrap_config(context)
     if not config.demonstrated:
         return draw_prompts(context.tables.prompts, config.prompts, context.loop.seed("prompts", index))
-    shown = _examples(round_demonstrations(context, index))
+    shown = examples_of(round_demonstrations(context, index))
     if config.method == "spin":
         asked = map(asked_prompt, shown)
     else:
@@ -147,7 +147,8 @@ def foreseen_candidates(forecast: Forecast, index: int) -> Foreseen:
     return sampled(round_stage(index, SAMPLE), prompts, config.samples, length)
 
 
-def _examples(table: datasets.Dataset) -> Iterator[Example]:
+def examples_of(table: datasets.Dataset) -> Iterator[Example]:
+    """The rows of a table of examples."""
     for row in table:
         yield to_example(cast(dict[str, Any], row))
 

@@ -7,19 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 
 from seralign import distributed
-from seralign.data.table import column_lengths, response_lengths, to_example, write_examples
+from seralign.data.table import column_lengths, response_lengths, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.bootstrapping import pair_figures
 from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, some_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
-from seralign.pipeline.sampling import bootstrap_config, round_demonstrations, round_segments
+from seralign.pipeline.sampling import bootstrap_config, examples_of, round_demonstrations, round_segments
 from seralign.pipeline.stage import Context
 from seralign.policy.packs import Sizes
 from seralign.records import Candidate, Example
@@ -93,7 +92,7 @@ class SelfPlay:
         candidates: dict[str, list[Candidate]] = {}
         for candidate in candidates_of(table):
             candidates.setdefault(candidate.prompt_id, []).append(candidate)
-        shown = _examples(round_demonstrations(context, index))
+        shown = examples_of(round_demonstrations(context, index))
         if bootstrap_config(context).method == "spin":
             return spin_pairs(index, shown, candidates, left_out)
         text = partial(_text, context)
@@ -118,11 +117,6 @@ def foreseen_demonstrated(forecast: Forecast, index: int) -> TrainingRows:
     rows = TrainingRows(sizes, prompts, [*(own[number] for number in numbers), *made])
     kept = len(numbers) if config.selection.rule == "all" else round(config.selection.fraction * len(numbers))
     return some_rows(rows, np.arange(max(kept, 1)))
-
-
-def _examples(table: datasets.Dataset) -> Iterator[Example]:
-    for row in table:
-        yield to_example(cast(dict[str, Any], row))
 
 
 def _text(context: Context, ids: Sequence[int]) -> str:

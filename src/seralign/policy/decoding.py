@@ -96,7 +96,7 @@ def decode(
     for start in range(0, rows, together):
         own_R = prompt_R[start : start + together]
         state = (selected(read.cache, own_R), read.logits_PV[own_R], read.mask_PW[own_R])
-        sampled.append(go_on(forward, *state, numbers_RN[start : start + together], draw, ends).cpu())
+        sampled.append(decode_rows(forward, *state, numbers_RN[start : start + together], draw, ends).cpu())
     return torch.cat(sampled)
 
 
@@ -137,7 +137,7 @@ def rows_together(cache: DynamicCache, tokens: int, device: torch.device) -> int
     return max(1, room // (bytes_a_token(cache) * tokens))
 
 
-def go_on(
+def decode_rows(
     forward: Forward[Kept],
     cache: Kept,
     logits_RV: Tensor,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from seralign.policy.decoding import Draw, Forward, go_on, model_forward, prefilled, rows_together
+from seralign.policy.decoding import Draw, Forward, decode_rows, model_forward, prefilled, rows_together
 from seralign.policy.draws import nucleus
 from seralign.policy.growing_cache import selected
 from seralign.policy.precision import exact_dtype
@@ -97,7 +97,7 @@ def decode_aligned(
         )
         logits_RV = combine(one.logits_PV[own_R], other.logits_PV[own_R])
         numbers = numbers_RN[start : start + together]
-        sampled.append(go_on(both, twin, logits_RV, one.mask_PW[own_R], numbers, draw, ends).cpu())
+        sampled.append(decode_rows(both, twin, logits_RV, one.mask_PW[own_R], numbers, draw, ends).cpu())
     return torch.cat(sampled)
 
 

@@ -73,15 +73,15 @@ def write_merged(source: PolicySource, config: PolicyConfig, folder: Path, dtype
     if has_virtual_tokens(model):
         raise ModelError(f"{source.adapter}: this adapter adds tokens, not weights, so it cannot be merged")
     ids = _some_ids(model)
-    say = _rewards if head is REWARD else partial(_logps, likely=_likely(model, ids))
-    own = say(model, ids)
+    values_of = _rewards if head is REWARD else partial(_logps, likely=_likely(model, ids))
+    own = values_of(model, ids)
     with model.disable_adapter():  # pyright: ignore[reportCallIssue]
-        base = say(model, ids)
+        base = values_of(model, ids)
     whole = merged(model, source)
     _save(whole.to(dtype=DTYPES[dtype]), source, config, folder, head)  # pyright: ignore
     del model, whole
     again = load_model(PolicySource(str(folder)), replace(config, adapter=None, lora=None), "float32", head=head)
-    difference, change = (float((other - own).abs().mean()) for other in (say(again, ids), base))
+    difference, change = (float((other - own).abs().mean()) for other in (values_of(again, ids), base))
     # Rewards have no unit of their own: their rounding is measured by how far they are apart.
     scale = max(1.0, float(own.std())) if head is REWARD else 1.0
     what: Literal["log-probabilities", "rewards"] = "rewards" if head is REWARD else "log-probabilities"

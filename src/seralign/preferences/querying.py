@@ -217,7 +217,7 @@ def _write(
         for one, row in zip(asked, recorded["pairs"], strict=True)
         if labels.p.get(one.pair_id, 0.5) != 0.5
     ]
-    counts = {"tie": len(labels.p) - len(rows), "skipped": len(labels.skipped), "without a label": len(labels.missing)}
+    counts = labels.undecided
     left_out = {reason: count for reason, count in {**recorded["left_out"], **counts}.items() if count}
     if not rows:
         raise DataError(f"{queue}: no pair has a better response: {', '.join(f'{k} {v}' for k, v in counts.items())}")

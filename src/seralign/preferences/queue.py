@@ -54,6 +54,12 @@ class QueueLabels:
     skipped: tuple[str, ...]
     missing: tuple[str, ...]
 
+    @property
+    def undecided(self) -> dict[str, int]:
+        """Numbers of the pairs without a better response, by reason."""
+        ties = sum(p == 0.5 for p in self.p.values())
+        return {"tie": ties, "skipped": len(self.skipped), "without a label": len(self.missing)}
+
 
 def write_queue(path: Path, asked: Sequence[Asked]) -> None:
     """Write a queue without labels; the file is whole or not there."""

@@ -29,7 +29,7 @@ from seralign.termination import Terminated, deferred
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint, steps_of
 from seralign.training.reopening import OpensAgain
 from seralign.training.step_bar import StepBar
-from seralign.training.terminating import StopsOnRequest
+from seralign.training.terminating import stop_on
 from seralign.training.train import tensorboard_in
 
 _SHOWN = {RLHF_REWARD: "reward", RLHF_KL: "KL", RLHF_LENGTH: "tokens"}
@@ -92,8 +92,7 @@ def train_by_reward(
             for callback in (opens, _Checks(given.reward), CheckpointMarker(), StepBar(line, _SHOWN)):
                 trainer.add_callback(callback)
             if request is not None:
-                # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
-                trainer.callback_handler.callbacks.insert(0, StopsOnRequest(request))
+                stop_on(trainer, request)
             if checkpoint is not None and steps_of(checkpoint) == batch.steps:
                 _restore(trainer, checkpoint)
             else:
@@ -118,14 +117,13 @@ def train_by_reward(
 
 
 def _train(trainer: Any, rlhf: RlhfConfig, checkpoint: Path | None) -> None:
+    # PPO does not resume.
+    how = {} if checkpoint is None or rlhf.method == "ppo" else {"resume_from_checkpoint": str(checkpoint)}
     if rlhf.method not in SINGLE:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.train(**how)
         return
     with scored_by_functions(), redirect_stdout(StringIO()):  # PPO prints
-        if rlhf.method == "ppo":
-            trainer.train()
-        else:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.train(**how)
 
 
 def _restore(trainer: Any, checkpoint: Path) -> None:

@@ -17,7 +17,7 @@ from seralign.sampling.base import Request, SampledPolicy, Watch
 from seralign.sampling.connecting import connect, listed_models
 from seralign.sampling.fitting import make_fitting
 from seralign.sampling.probe import PROMPTS, TOKENS, own_answers
-from seralign.servers.client import Client
+from seralign.servers.client import Client, is_listed
 
 
 class ServerSampler:
@@ -51,7 +51,7 @@ class ServerSampler:
             say(f"warning: {error}")
             return
         model = self._server.model
-        if names and not {model, f"{model}:latest"} & set(names):
+        if names and not is_listed(model, names):
             say(f"warning: {self._key}.model: {self._server.url} lists {', '.join(names[:10])}, and not {model!r}")
 
     @property

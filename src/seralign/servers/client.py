@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -94,8 +94,7 @@ class Client:
         with self._connection() as api:
             names = _models(api)
         model = self.settings.model
-        # Ollama lists the tag that it adds.
-        self._others = () if {model, f"{model}:latest"} & set(names) else names
+        self._others = () if is_listed(model, names) else names
 
     def map(
         self, items: Iterable[Item], ask: Callable[[OpenAI, Item], Answer]
@@ -273,6 +272,11 @@ def _library(key: str) -> type[OpenAI]:
     except ImportError:
         raise ConfigError(f"{key}: needs the package openai; pip install 'seralign[servers]'") from None
     return OpenAI
+
+
+def is_listed(model: str, names: Collection[str]) -> bool:
+    """Whether a server that lists these names has a model. Ollama lists the tag that it adds."""
+    return model in names or f"{model}:latest" in names
 
 
 def _models(api: OpenAI) -> tuple[str, ...]:

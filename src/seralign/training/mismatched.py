@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from seralign.data.table import column_arrays, column_lengths, response_ids
 from seralign.errors import ConfigError
 from seralign.objectives import ObjectiveSum
+from seralign.runs.streams import write_stream
 
 # Rows that are made at once.
 _TOGETHER = 10_000
@@ -76,13 +78,10 @@ def _parts(table: datasets.Dataset, partner: np.ndarray, room: np.ndarray) -> It
 def _stored(parts: Iterator[pa.Table], folder: Path | None) -> datasets.Dataset:
     """The parts as one table, memory-mapped from a file without a name."""
     descriptor, name = tempfile.mkstemp(".arrow", "examples-", folder)
+    os.close(descriptor)
     try:
         first = next(parts)
-        with os.fdopen(descriptor, "wb") as sink, pa.ipc.new_stream(sink, first.schema) as writer:
-            writer.write_table(first)
-            for part in parts:
-                writer.write_table(part)
-        stored: pa.Table = pa.ipc.open_stream(pa.memory_map(name)).read_all()  # pyright: ignore
+        stored = write_stream(Path(name), first.schema, chain([first], parts))
         # Without a given fingerprint, datasets would pickle the whole table to compute one; it is not needed here.
         return datasets.Dataset(stored, fingerprint="mismatched")
     finally:

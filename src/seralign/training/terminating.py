@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from seralign import distributed
 from seralign.progress import say
 from seralign.termination import Request
 
 
-class StopsOnRequest(TrainerCallback):
-    """Saves a checkpoint after the step in which SIGTERM was received, in any process, and ends the training.
+def stop_on(trainer: Trainer, request: Request) -> None:
+    """Let a trainer save a checkpoint and end when SIGTERM was received."""
+    # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
+    trainer.callback_handler.callbacks.insert(0, _StopsOnRequest(request))
 
-    It comes before callbacks that look at whether a checkpoint is to be saved.
-    """
+
+class _StopsOnRequest(TrainerCallback):
+    """Saves a checkpoint after the step in which SIGTERM was received, in any process, and ends the training."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

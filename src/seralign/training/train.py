@@ -40,7 +40,7 @@ from seralign.training.reopening import OpensAgain
 from seralign.training.shards import as_before, check_divided, check_resumes
 from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
-from seralign.training.terminating import StopsOnRequest
+from seralign.training.terminating import stop_on
 from seralign.training.trainer import PreferenceTrainer
 
 HELDOUT_LOSS = HELDOUT_PREFIX + LOSS
@@ -162,8 +162,7 @@ def train(
                 average.restore(checkpoint)
         with bar(label, data.plan.steps, "step") as line, deferred() as request:
             trainer.add_callback(StepBar(line, _SHOWN))
-            # Before the checkpoint's marker, which logs where a checkpoint is to be saved.
-            trainer.callback_handler.callbacks.insert(0, StopsOnRequest(request))
+            stop_on(trainer, request)
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if any(distributed.gather(request.made)):
             raise Terminated

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation"]
-KINDS: tuple[Kind, ...] = ("reference scoring", "scoring", "sampling", "rescoring", "training", "evaluation")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
