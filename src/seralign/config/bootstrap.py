@@ -46,6 +46,10 @@ class BootstrapConfig:
             the verdict of ``evaluation.judge`` (by default ``evaluation.scorer``) on the two, and the worse one is
             rejected. ``queue``: the run ends after a file with the pairs is written, and resumes when you have labelled
             them (docs/labels.md).
+        agreement: p of the pairs with ``labels: reward``. ``none``: 1. ``prompt``: how far the last policy and the one
+            before it agree on the ranking of the responses to the prompt, (Kendall's tau + 1) / 2. ``dataset``: the
+            mean of that over all prompts (CREAM, 2410.12735). Below one half, the response with the lower reward is
+            the chosen one.
         query: Which of the pairs are labelled by the judge, or are in the queue. Default: all of them.
         allow_partial: Continue if only some pairs of the queue have a label, and leave out the others. It may be
             changed when the run is resumed.
@@ -66,6 +70,7 @@ class BootstrapConfig:
     prompts: int | None = None
     preferences: Literal["best_worst", "ranking"] = "best_worst"
     labels: Literal["reward", "judge", "queue"] = "reward"
+    agreement: Literal["none", "dataset", "prompt"] = "none"
     query: QueryConfig | None = None
     allow_partial: bool = False
     selection: SelectionConfig = field(default_factory=lambda: SelectionConfig(fraction=0.6))
@@ -89,6 +94,12 @@ class BootstrapConfig:
         if self.labels != "reward" and self.preferences == "ranking":
             raise ConfigError(
                 f"labels: {self.labels} compares two responses; set preferences: best_worst, or labels: reward"
+            )
+        if self.agreement != "none" and (self.labels != "reward" or self.preferences == "ranking"):
+            other = f"labels: {self.labels}" if self.labels != "reward" else "preferences: ranking"
+            raise ConfigError(
+                f"agreement: {self.agreement} is the p of pairs that the reward labels, and {other} has none; set "
+                "agreement: none"
             )
         if self.query is not None and self.labels == "reward":
             raise ConfigError("query chooses pairs for a labeller; set labels: judge or queue, or leave query out")
@@ -127,6 +138,7 @@ class BootstrapConfig:
         for key, value, only in (
             ("preferences", self.preferences, "best_worst"),
             ("labels", self.labels, "reward"),
+            ("agreement", self.agreement, "none"),
         ):
             if value != only:
                 raise ConfigError(
@@ -142,6 +154,35 @@ class BootstrapConfig:
             raise ConfigError(
                 f"selection.rule: {self.selection.rule} selects by margin, and pairs of method: {self.method} have "
                 "none, since nothing ranks them; set all or random"
+            )
+
+    def check_soft_labels(self, reward: str, hard: list[str]) -> None:
+        """Refuse soft labels that the rest of the run cannot make or use.
+
+        Args:
+            reward: ``scoring.reward``.
+            hard: Names of the objectives without a form for soft labels.
+
+        Raises:
+            ConfigError: names the key, and what would be right.
+        """
+        if hard and self.labels != "reward":
+            made_by = "the verdicts of a judge" if self.labels == "judge" else "those of a queue"
+            raise ConfigError(
+                f"bootstrap.labels: {made_by} are soft labels, and {hard[0]} has no form for those; set "
+                "bootstrap.labels: reward"
+            )
+        if self.agreement == "none":
+            return
+        if reward != "implicit":
+            raise ConfigError(
+                f"bootstrap.agreement: {self.agreement} is that of the policies' implicit rewards, and scoring.reward: "
+                f"{reward} ranks by reward models; set bootstrap.agreement: none, or scoring.reward: implicit"
+            )
+        if hard:
+            raise ConfigError(
+                f"bootstrap.agreement: {self.agreement} makes labels soft, and {hard[0]} has no form for those; set "
+                "bootstrap.agreement: none"
             )
 
     @property

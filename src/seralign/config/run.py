@@ -181,12 +181,7 @@ class RunConfig:
                 "scoring.reward_models (and scoring.reward: model or mixed), or another strategy"
             )
         hard = [term.name for term in self.objective.terms if hard_labels(term.objective)]
-        if hard and self.bootstrap.labels != "reward":
-            made_by = "the verdicts of a judge" if self.bootstrap.labels == "judge" else "those of a queue"
-            raise ConfigError(
-                f"bootstrap.labels: {made_by} are soft labels, and {hard[0]} has no form for those; set "
-                "bootstrap.labels: reward"
-            )
+        self.bootstrap.check_soft_labels(self.scoring.reward, hard)
         least = max(least_responses(term.objective) for term in self.objective.terms)
         if self.bootstrap.samples < least and not self.bootstrap.demonstrated:
             raise ConfigError(

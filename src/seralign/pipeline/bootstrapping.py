@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from seralign.data.table import write_examples
 from seralign.errors import ConfigError
 from seralign.intervals import correlation
 from seralign.objectives.base import least_responses
+from seralign.pipeline.agreement import agreed
 from seralign.pipeline.comparing import compare, prompts_by_id
 from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.work import StageWork
@@ -98,8 +99,8 @@ class Bootstrap:
             inputs[name] = context.policy(one.policy).digest
             inputs[f"{name}_reference"] = context.policy(one.reference).digest
         keys = ("objective", "scoring.ensemble_weight", "scoring.length_correction", "scoring.length_band",
-                "bootstrap.preferences", "bootstrap.labels", "bootstrap.query", "bootstrap.selection",
-                "seed")  # fmt: skip
+                "bootstrap.preferences", "bootstrap.labels", "bootstrap.agreement", "bootstrap.query",
+                "bootstrap.selection", "seed")  # fmt: skip
         inputs |= model_inputs(context.loop)
         if bootstrap_config(context).labels == "judge" and context.loop.judge is not None:
             inputs["evaluation.judge"] = context.loop.judge.identity
@@ -134,6 +135,12 @@ class Bootstrap:
         if config.labels == "judge":
             found, without = self._judged(loop, prompts, table, found)
             left_out += without
+        agreement = None
+        if config.agreement != "none" and found:
+            reference = context.policy(self.round.reward_policies[0].reference)
+            corrected = [score - slope * responses.lengths for score in scores]
+            found, agreement = agreed(loop, reference, responses, usable, corrected, found)
+            say(f"{round_name(index)}: the last two policies agree on rankings of responses at {agreement:.3f}")
         if distributed.is_main():
             made = generated_examples(index, prompts, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
@@ -154,7 +161,8 @@ class Bootstrap:
         if not len(pairs) and not self.round.generates_all:
             why = counted(left_out) or "no prompts"
             say(f"{round_name(index)}: no prompt gave a {config.form} ({why}); this round trains on offline data only")
-        return pair_figures(pairs, margins if ranked else None, selection, left_out, slope)
+        figures = pair_figures(pairs, margins if ranked else None, selection, left_out, slope)
+        return replace(figures, agreement=agreement)
 
     def cost(self, forecast: Forecast) -> StageWork:
         """Passes over the candidates under the reward policies and their references."""
@@ -162,6 +170,8 @@ class Bootstrap:
         candidates = foreseen_candidates(forecast, index)
         passes = forecast.rewards(candidates, self.round.reward_policies)
         passes += model_passes(forecast, candidates) if forecast.loop.reward_models else ()
+        if config.agreement != "none" and len(self.round.reward_policies) == 1:
+            passes += forecast.logps(candidates, [self.round.reward_policies[0].reference])
         prompts = len(round_prompts(forecast.context, index))
         return StageWork(self.name, prompts, f"{config.form}s at most", passes=passes, loads=len(passes))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seralign.report.record import RunFigures
-from seralign.tables import counted
+from seralign.tables import counted, number
 
 # Beginning of the note on a run without a result, which the page shows separately.
 UNFINISHED = "The run has not finished"
@@ -48,6 +48,12 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
             )
         elif entry.bootstrap is not None and not entry.bootstrap.pairs:
             yield f"Round {entry.index} made no pairs: {counted(entry.bootstrap.left_out) or 'no prompts'}."
+        elif entry.bootstrap is not None and entry.bootstrap.agreement is not None:
+            yield (
+                f"Round {entry.index}: the two rankings of the sampled responses agree at "
+                f"{number(entry.bootstrap.agreement, 2)} (bootstrap.agreement; 0.5 is chance), which is the label of "
+                "its generated pairs."
+            )
     if policies and not any(policy.figures.n for policy in policies):
         yield "No answers were sampled: evaluation.prompts is 0, or nothing is held out."
     elif policies and not any(policy.figures.score for policy in policies):

@@ -157,7 +157,8 @@ class SampleFigures:
 @dataclass(frozen=True, slots=True)
 class BootstrapFigures:
     """Of ``bootstrap``: generated pairs, kept ones, prompts without, by reason; nats that rewards lost for each token;
-    chosen less rejected tokens; share of pairs whose chosen response is longer, equal ones half."""
+    chosen less rejected tokens; share of pairs whose chosen response is longer, equal ones half; mean agreement of the
+    last two policies on rankings, with ``bootstrap.agreement``."""
 
     pairs: int
     kept: int
@@ -168,6 +169,7 @@ class BootstrapFigures:
     chosen_longer_kept: float | None
     margin_length_correlation: float | None
     similarity_kept: float | None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""How far two policies agree on the ranking of sampled responses, as labels of generated pairs (CREAM, 2410.12735)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy.stats import kendalltau
+
+
+def ranking_agreement(usable: Mapping[str, Sequence[int]], last: np.ndarray, before: np.ndarray) -> dict[str, float]:
+    """(tau + 1) / 2 for each prompt, with Kendall's tau of its responses under two rewards.
+
+    1 if both rewards rank the responses alike, 0 if one ranking is the reverse of the other, 0.5 if they are unrelated
+    or one reward does not rank them at all.
+
+    Args:
+        usable: Rows of the responses that can form pairs, by prompt: two or more each.
+        last: Rewards of all responses under the last policy [N].
+        before: The same under the policy before it [N].
+
+    For example, three responses with the rewards 3, 2, 1 and 3, 1, 2 have two pairs in the same order and one in the
+    other: tau is (2 - 1) / 3, and the agreement 2/3.
+    """
+    found = {}
+    for prompt_id, rows in usable.items():
+        places = list(rows)
+        tau = float(kendalltau(last[places], before[places]).statistic)
+        found[prompt_id] = 0.5 if np.isnan(tau) else (tau + 1) / 2
+    return found
+
+
+def agreement_labels(
+    agreement: Mapping[str, float], prompts: Sequence[str], per: Literal["dataset", "prompt"]
+) -> list[float]:
+    """The probabilities that the best responses of these prompts are better than the worst.
+
+    Args:
+        agreement: Of every prompt with two responses or more.
+        prompts: Whose pairs are labelled.
+        per: The mean over all prompts of ``agreement`` (``dataset``), or that of each prompt (``prompt``).
+    """
+    if per == "prompt":
+        return [agreement[prompt_id] for prompt_id in prompts]
+    mean = float(np.mean(list(agreement.values()))) if agreement else 0.5
+    return [mean] * len(prompts)
