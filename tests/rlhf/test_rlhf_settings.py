@@ -10,16 +10,19 @@ import pytest
 import tiny
 from rewarded import rlhf_config
 
-from seralign.config import RlhfConfig, TrainingConfig, load_config
+from seralign.config import RlhfConfig, TrainingConfig, load_config, to_dict
 from seralign.config.rlhf import BETAS, Method
+from seralign.config.unread import check_read
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Verdict
 from seralign.evaluation.scorer import make_scorer
+from seralign.pipeline.checks import check_sections
 from seralign.pipeline.rlhf_rewards import reward_scorers
 from seralign.progress import say_once
 from seralign.records import Prompt
 from seralign.rlhf import versions
-from seralign.rlhf.arguments import Batch, check_rlhf, method_arguments, plan_batch
+from seralign.rlhf.arguments import Batch, method_arguments, plan_batch
+from seralign.rlhf.checks import check_rlhf
 from seralign.rlhf.judged import JudgedReward
 from seralign.rlhf.known_prompts import with_known_prompts
 from seralign.rlhf.reward import RewardFunction, Rewards
@@ -79,11 +82,87 @@ def test_extra_is_of_the_method() -> None:
         ("grpo", {"epsilon": "much"}, "rlhf.extra.epsilon must be a number, got 'much'"),
         ("grpo", {"num_iterations": 2.5}, "rlhf.extra.num_iterations must be a whole number, got 2.5"),
         ("online_dpo", {"loss_type": 3}, "rlhf.extra.loss_type must be text, got 3"),
+        # What TRL itself refuses: in its settings, as it makes the trainer, and in the first step.
+        ("rloo", {"cache_implementation": "none"}, r"rlhf\.extra\.cache_implementation: TRL refuses 'none': .*dynamic"),
+        ("grpo", {"epsilon": 0.3, "loss_type": "foo"}, r"rlhf\.extra\.loss_type: TRL refuses 'foo': Unknown loss type: "
+         r"foo; allowed: 'grpo', 'dr_grpo', .*, and 'vespo'$"),
+        ("online_dpo", {"loss_type": "foo"}, r"rlhf\.extra\.loss_type: TRL refuses 'foo': .*; allowed: sigmoid, ipo$"),
     ],
-)
-def test_other_extras_are_errors(method: Method, extra: dict[str, Any], message: str) -> None:
+)  # fmt: skip
+def test_other_extras_are_errors(
+    monkeypatch: pytest.MonkeyPatch, method: Method, extra: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("seralign.rlhf.checks._ROWS", 8)
     with pytest.raises(ConfigError, match=message):
         check_rlhf(RlhfConfig(method, "scorer", extra=extra), TRAINING)
+
+
+def test_token_ids_that_only_the_policy_has_are_no_error() -> None:
+    extra = {"loss_type": "bnpo", "generation_kwargs": {"bad_words_ids": [[128000]]}}
+    check_rlhf(RlhfConfig("grpo", "scorer", extra=extra), TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"training__tokens_per_pack": 200},
+            r"training\.tokens_per_pack: it packs pairs, .* set rlhf\.prompts_per_pass",
+        ),
+        ({"scoring__ensemble_weight": 0.5}, r"scoring\.ensemble_weight: it is for rounds of pairs, and rlhf has none"),
+        ({"stop__metric": "win_rate"}, r"stop\.metric: it is for rounds of pairs, and rlhf has none"),
+        ({"data__keep_columns": ["who"]}, r"data\.keep_columns: it is of data\.pairs, which are not given"),
+        ({"rlhf__method": "ppo", "training__save_steps": 7}, r"training\.save_steps: ppo of TRL saves no checkpoints"),
+    ],
+)
+def test_keys_that_a_run_would_not_read_are_errors(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    method = keys.pop("rlhf__method", "grpo")
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        check_sections(rlhf_config(tmp_path / "world", tmp_path / "run", method, **keys))
+
+
+def test_a_printed_configuration_is_read(tmp_path: Path) -> None:
+    """It has all defaults, also of keys that the run does not read."""
+    config = rlhf_config(tmp_path / "world", tmp_path / "run", stop__metric="never")
+    check_read(load_config(None, to_dict(config.resolved())))
+
+
+@pytest.mark.parametrize(("steps", "told"), [(4, True), (12, False)])
+@pytest.mark.parametrize("varies", [False, True])
+def test_a_reward_that_is_always_the_same_is_noticed(
+    capsys: pytest.CaptureFixture[str], steps: int, told: bool, varies: bool
+) -> None:
+    """At the end of a short training, and after ten steps of a longer one."""
+    tokenizer = tiny.make_tokenizer()
+
+    def reward(prompts: list[str], responses: list[str]) -> np.ndarray:
+        # Three times 0.1 have a standard deviation that rounds to more than 0.
+        return np.array([0.1 + (varies and number == 2) for number in range(len(prompts))])
+
+    function = RewardFunction(Rewards("same", reward, {}), tokenizer, frozenset({0}))
+    says = "rlhf.reward: same gave all responses to a prompt the same reward, in each of"
+    for step in range(1, steps + 1):
+        function(["p"] * 3, [[3]] * 3)
+        if step == 10 and not varies:
+            with pytest.raises(ConfigError, match=rf"^{says} 10 batches, so there is nothing to learn; give another"):
+                function.check(step, steps)
+            return
+        function.check(step, steps)
+    assert (f"warning: {says} 4 batches" in capsys.readouterr().err) == (told and not varies)
+    assert function.says_nothing == (not varies)
+
+
+def test_a_resumed_training_says_from_where_on_its_reward_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    def same(prompts: list[str], responses: list[str]) -> np.ndarray:
+        return np.ones(len(prompts))
+
+    function = RewardFunction(Rewards("same", same, {}), tiny.make_tokenizer(), frozenset({0}))
+    for step in (11, 12):
+        function(["p"] * 2, [[3]] * 2)
+        function.check(step, 12)
+    assert "in each of 2 batches since step 11, where the training was resumed" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 
-from seralign import distributed
 from seralign.config import RunConfig
+from seralign.config.unread import check_read
 from seralign.data.table import example_ids, forms, response_lengths
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
@@ -19,7 +19,8 @@ from seralign.pipeline.heldout import have_margins
 from seralign.pipeline.rows import demonstrations, first_pairs
 from seralign.pipeline.stop_warnings import check_stop_warnings
 from seralign.rewards.ordering import ordering_of
-from seralign.rlhf.arguments import check_rlhf, plan_batch
+from seralign.rlhf.arguments import plan_batch
+from seralign.rlhf.checks import check_rlhf
 from seralign.training.arguments import check_rates, check_settings
 from seralign.training.forms import check_forms, check_labels, check_responses
 from seralign.training.plan import check_step, count_steps
@@ -30,8 +31,9 @@ def check_sections(config: RunConfig) -> None:
     """Check the settings of all trainings before the run begins.
 
     Raises:
-        ConfigError: as ``check_settings`` and ``try_objective``.
+        ConfigError: as ``check_read``, ``check_settings``, ``check_rlhf`` and ``try_objective``.
     """
+    check_read(config)
     try_objective(config.objective)
     check_settings(config.training, "training")
     if config.rlhf is not None:
@@ -46,8 +48,6 @@ def check_processes(config: RunConfig) -> None:
     Raises:
         ConfigError: as ``check_shard``; or the trainings of the run differ in it.
     """
-    if config.rlhf is not None and distributed.world_size() > 1:
-        raise ConfigError("rlhf: it runs in one process; start seralign without a launcher")
     if config.rlhf is not None and config.training.shard != "none":
         raise ConfigError(f"training.shard: {config.training.shard}, but rlhf runs in one process; set none")
     check_shard(config.training, "training")

@@ -92,7 +92,8 @@ class RewardTraining:
             log_folder=loop.run.root / LOGS / self.name,
         )
         digest = saved_digest(loop, folder / POLICY, start)
-        warn_unchanged(self.name, digest, start, "training")
+        if not reward.says_nothing:  # which has its own warning
+            warn_unchanged(self.name, digest, start, "training")
         return TrainFigures(
             steps=done.steps, pairs=len(prompts), train=done.last, heldout_first={}, heldout={}, digest=digest
         )

@@ -12,7 +12,7 @@ from seralign.config import RlhfConfig, TrainingConfig
 from seralign.config.rlhf import GROUPED, Method
 from seralign.errors import ConfigError, one_line
 from seralign.rlhf.versions import method_classes
-from seralign.training.arguments import CHECKPOINTING, REFUSALS, check_rates, trainer_settings
+from seralign.training.arguments import CHECKPOINTING, REFUSALS, trainer_settings
 from seralign.training.extra import FIELDS, check_extra, check_kind
 
 # What seralign decides by other keys, or does itself.
@@ -22,6 +22,8 @@ _OURS = {
     "num_sample_generations", "ref_adapter_name", "reward_model_path", "reward_weights", "sft_model_path",
     "total_episodes", "trust_remote_code",
 }  # fmt: skip
+# The beginning of an error of TRL's own.
+REFUSED = "rlhf: TRL refuses the settings: "
 # The names of the KL coefficient, and of the maximum number of new tokens.
 _BETA: dict[Method, str] = {"ppo": "kl_coef"}
 _LENGTH: dict[Method, str] = {
@@ -65,19 +67,6 @@ def plan_batch(rlhf: RlhfConfig, training: TrainingConfig, prompts: int) -> Batc
     return Batch(steps, own, size // own)
 
 
-def check_rlhf(rlhf: RlhfConfig, training: TrainingConfig) -> None:
-    """Check the settings with TRL before any work.
-
-    Raises:
-        ConfigError: the installed TRL does not have the method, or refuses a setting; names the key.
-    """
-    steps = training.max_steps or 1000
-    own = rlhf.prompts_per_pass or training.batch_size
-    batch = Batch(steps, own, training.batch_size // own)
-    method_arguments(rlhf, training, batch, Path("unused"), seed=0, longest_prompt=1)
-    check_rates(training, steps, "training")
-
-
 def method_arguments(
     rlhf: RlhfConfig, training: TrainingConfig, batch: Batch, scratch: Path, *, seed: int, longest_prompt: int
 ) -> Any:
@@ -101,7 +90,7 @@ def method_arguments(
     try:
         arguments = kind(**given)
     except REFUSALS as error:
-        raise ConfigError(f"rlhf: TRL refuses the settings: {one_line(error)}") from None
+        raise ConfigError(f"{REFUSED}{one_line(error)}") from None
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 

@@ -85,7 +85,9 @@ class RewardFunction:
         self._calls += 1
         # Where each prompt has one response, those of all calls are compared: a call may have a single one.
         self._first_reward = float(found[0]) if self._first_reward is None else self._first_reward
-        self._varied |= any(spreads) if spreads else bool((found != self._first_reward).any())
+        # By the values: the standard deviation of equal ones can round to more than 0.
+        alike = [np.ptp(found[rows]) == 0 for rows in groups(prompts) if len(rows) > 1]
+        self._varied |= not all(alike) if alike else bool((found != self._first_reward).any())
         return found.tolist()
 
     def take(self) -> dict[str, float]:
@@ -94,8 +96,13 @@ class RewardFunction:
         self._seen = {}
         return means
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether all responses to each prompt had the same reward so far."""
+        return self._calls > 0 and not self._varied
+
     def check(self, step: int, steps: int) -> None:
-        """Check after a step that the reward distinguishes responses.
+        """Check after a step that the reward distinguishes responses. A shorter training ends with a warning.
 
         Args:
             step: The number of the step.
@@ -107,14 +114,16 @@ class RewardFunction:
         """
         self._first_step = step if self._first_step is None else self._first_step
         seen = step - self._first_step + 1
-        if self._varied or seen < min(CONSTANT_STEPS, steps):
+        if self._varied or (seen < CONSTANT_STEPS and step < steps):
             return
+        since = "" if self._first_step == 1 else f" since step {self._first_step}, where the training was resumed"
         what = (
             f"rlhf.reward: {self._rewards.name} gave all responses to a prompt the same reward, in each of "
-            f"{self._calls} batches, so there is nothing to learn"
+            f"{self._calls} batches{since}, so there is nothing to learn; give another reward, or a higher "
+            "rlhf.temperature, for different responses"
         )
         if seen >= CONSTANT_STEPS:
-            raise ConfigError(f"{what}; give another reward, or a higher rlhf.temperature, for different responses")
+            raise ConfigError(what)
         say(f"warning: {what}")
 
     def _until_end(self, ids: Sequence[int]) -> list[int]:

@@ -96,7 +96,7 @@ def train_by_reward(
             if checkpoint is not None and steps_of(checkpoint) == batch.steps:
                 _restore(trainer, checkpoint)
             else:
-                _train(trainer, rlhf, checkpoint)
+                run_trainer(trainer, rlhf, checkpoint)
         if request is not None and request.made:
             raise Terminated
         inner.generation_config = published
@@ -116,7 +116,8 @@ def train_by_reward(
     return TrainedByReward(batch.steps, history[0], history[-1])
 
 
-def _train(trainer: Any, rlhf: RlhfConfig, checkpoint: Path | None) -> None:
+def run_trainer(trainer: Any, rlhf: RlhfConfig, checkpoint: Path | None) -> None:
+    """Train with a trainer of ``make_trainer``, from a checkpoint if there is one."""
     # PPO does not resume.
     how = {} if checkpoint is None or rlhf.method == "ppo" else {"resume_from_checkpoint": str(checkpoint)}
     if rlhf.method not in SINGLE:

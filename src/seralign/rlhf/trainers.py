@@ -15,6 +15,8 @@ from seralign.config import RlhfConfig
 from seralign.config.rlhf import GROUPED, SINGLE
 from seralign.errors import ConfigError, one_line
 from seralign.policy.forward import inner_model
+from seralign.policy.memory import is_out_of_memory
+from seralign.rlhf.arguments import REFUSED
 from seralign.rlhf.known_prompts import with_known_prompts
 from seralign.rlhf.reward import RewardFunction
 from seralign.rlhf.scoring_module import ScoringModule
@@ -78,7 +80,9 @@ def make_trainer(rlhf: RlhfConfig, given: Given, arguments: Any) -> Any:
     try:
         trainer = kind(model=given.model, **options)
     except REFUSALS as error:
-        raise ConfigError(f"rlhf: TRL refuses the settings: {one_line(error)}") from None
+        if is_out_of_memory(error):
+            raise
+        raise ConfigError(f"{REFUSED}{one_line(error)}") from None
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -22,12 +22,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from seralign.config import RunConfig, StopConfig, load_config
+from seralign.config import RunConfig, StopConfig
 from seralign.config.recipes import DEFAULT
 from seralign.errors import ConfigError
 from seralign.records import content_id
 from seralign.runs import Run
 from seralign.runs.layout import INITIAL, RESULT, round_name, round_of
+from seralign.studies.cell_config import cell_config, check_own_keys
 from seralign.studies.config import SUPERVISED, MethodConfig, StudyConfig, merged
 from seralign.studies.grids import points, tried
 from seralign.studies.reward_names import REWARD, names_reward
@@ -179,11 +180,6 @@ def is_over(cell: Cell, study: Path) -> bool:
     return any(path.is_file() for path in errors_of(cell, study)) or is_finished(cell, study)
 
 
-def cell_config(overrides: Mapping[str, Any], out: Path) -> RunConfig:
-    """The run of a cell."""
-    return load_config(None, {**overrides, "out": str(out)})
-
-
 def world_digest(overrides: Mapping[str, Any]) -> str:
     """Name of the world that some keys describe."""
     return content_id({key: value for key, value in overrides.items() if _is_world(key)})
@@ -208,8 +204,10 @@ def check_study(study: StudyConfig) -> None:
     for name, method in study.methods.items():
         world = (method.worlds or list(study.worlds))[0]
         for values in tried(method):
-            cell = _cell(study, world, study.seeds[0], merged(method.set, values))
+            own = merged(method.set, values)
+            cell = _cell(study, world, study.seeds[0], own)
             _judge(cell.overrides, f"worlds.{world}, methods.{name}")
+            check_own_keys(cell.overrides or {}, own, f"methods.{name}")
             _judge_until(method, cell, f"methods.{name}.until")
 
 

@@ -39,6 +39,7 @@ from seralign.runs.files import write_json, write_table
 from seralign.runs.layout import DATA, INITIAL, MANIFEST, POLICY, RESULT, WORLD, round_name, training
 from seralign.runs.results import Results
 from seralign.runs.typed import to_json
+from seralign.studies.cell_config import cell_config
 from seralign.studies.cells import (
     ABOUT,
     FIGURES,
@@ -47,7 +48,6 @@ from seralign.studies.cells import (
     Ask,
     Cell,
     Supervised,
-    cell_config,
     world_digest,
 )
 from seralign.studies.figures import CellFigures, PolicyFigures, RewardStep, RoundLabels
