@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tiny import as_pairs
 
 from seralign.config import RunConfig, WorldConfig, load_config
 from seralign.data.table import read_table as read_examples
-from seralign.errors import ConfigError, DataError
+from seralign.errors import ConfigError, DataError, StoreError
 from seralign.laboratory.world import make_world
 from seralign.objectives import DPO
 from seralign.objectives.base import ResponseValues
@@ -212,7 +213,8 @@ def test_pairs_of_online_rounds_are_labelled_by_the_judge(online: RunResult) -> 
         assert len(pairs) > 0
         longer = [len(pair["rejected"].split()) - len(pair["chosen"].split()) for pair in pairs]
         assert all(difference >= 0 for difference in longer)
-        assert {pair["p"] for pair in pairs if pair["p"] != 0.5} <= {1.0}
+        assert {pair["p"] for pair in pairs} == {1.0}
+        assert all(longer)
         assert used(online.run, index) == {pair["example_id"]: f"generated:{index}" for pair in pairs}
         policy = "sft" if index == 1 else f"round-{index - 1}/train"
         assert (
@@ -395,6 +397,34 @@ def test_a_round_without_pairs_is_one_error(world: Path, tmp_path: Path) -> None
     """With one token at most, hardly any response is finished and not empty."""
     with pytest.raises(DataError, match=r"^round-1: no pairs to train on \(\d+ (unfinished|empty)"):
         train(config_of(world, tmp_path / "run", "spin", sft=None, bootstrap={"prompts": 6, "max_new_tokens": 1}))
+
+
+def same(prompts: list[str], responses: list[str]) -> list[float]:
+    """A scorer that finds all responses equal."""
+    return [1.0] * len(responses)
+
+
+def test_a_judge_that_finds_all_answers_equal_is_one_error(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"sft": None, "data__demonstrations": None, "rounds": 1, "evaluation__prompts": 0}
+    with pytest.raises(DataError) as error:
+        train(
+            config_of(world, tmp_path / "run", "online_dpo", evaluation__scorer="pipeline.test_self_play:same", **keys)
+        )
+    text = str(error.value)
+    assert re.match(r"round-1: no pairs to train on \(.*\d+ tie\); ", text)
+    assert "give a judge or a scorer that tells the answers apart (evaluation.judge, evaluation.scorer)" in text
+    assert text.endswith("begin a new run in another one (--out)")
+    assert "warning: round-1: the judge cannot tell the two answers apart in" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    # What the error advises works; in the same folder, it is refused.
+    changed = {"evaluation__scorer": "pipeline.test_self_play:shorter", "training__max_steps": 1} | keys
+    with pytest.raises(StoreError, match=r"another folder for the new run \(--out\)"):
+        train(config_of(world, tmp_path / "run", "online_dpo", **changed))
+    done = train(config_of(world, tmp_path / "other", "online_dpo", **changed)).run
+    assert done.record("round-1/compose").figures["generated"] > 0
 
 
 def test_a_judge_is_needed(world: Path, tmp_path: Path) -> None:

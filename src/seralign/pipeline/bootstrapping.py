@@ -63,7 +63,7 @@ from seralign.runs.layout import (
     round_name,
     round_stage,
 )
-from seralign.tables import counted
+from seralign.tables import counted, quantity
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
@@ -209,7 +209,13 @@ class Bootstrap:
                 )
             p = {name: verdict.first_better for name, verdict in verdicts.items()}
         p = distributed.broadcast(p)
-        return judged_contrasts(found, [p[one.prompt_id] for one in found])
+        made, left_out = judged_contrasts(found, [p[one.prompt_id] for one in found])
+        if (ties := left_out["tie"]) > len(found) / 2:
+            say(
+                f"warning: {round_name(self.round.index)}: the judge cannot tell the two answers apart in {ties} of "
+                f"{quantity(len(found), 'pair')}; a tie is not trained on"
+            )
+        return made, left_out
 
     def _slope(
         self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray

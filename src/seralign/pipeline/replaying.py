@@ -69,16 +69,11 @@ class Replay:
         Raises:
             DataError: there are none.
         """
-        run, index = context.run, self.round.index
+        index = self.round.index
         buffer = {each: _kept(context, each) for each in buffered(context, index)}
         ids = [name for pairs in buffer.values() for name in pairs]
         if not ids:
-            figures = run.figures(round_stage(index, BOOTSTRAP), BootstrapFigures)
-            raise DataError(
-                f"{round_name(index)}: no pairs to train on ({counted(figures.left_out) or 'no prompts'}); raise "
-                "bootstrap.max_new_tokens where answers are unfinished, and bootstrap.temperature or bootstrap.samples "
-                "where they are alike"
-            )
+            raise DataError(_without_pairs(context, index))
         used = set(ids)
         if bootstrap_config(context).method == "sapo":
             count = len(buffer[index]) or len(ids)
@@ -128,6 +123,34 @@ class GeneratedPairs:
     def foreseen(self, forecast: Forecast) -> TrainingRows:
         """As many pairs as will be made at most."""
         return _foreseen(forecast, self.round.index)
+
+
+# What gives no pair, and what to change. Only where something ranks the responses may there be more than two.
+_REMEDIES = {
+    "unfinished": "raise bootstrap.max_new_tokens",
+    "tie": "give a judge or a scorer that tells the answers apart (evaluation.judge, evaluation.scorer)",
+    "no contrast": "give rewards that tell the answers apart (scoring.reward_models)",
+    "without a verdict": "give a judge with a verdict on every pair (evaluation.judge)",
+    "skipped": "label more pairs",
+    "same as the demonstration": "give demonstrations that the policy does not write itself",
+}
+_ALIKE = ("repeated", "empty", "prompts without two responses")
+
+
+def _without_pairs(context: Context, index: int) -> str:
+    """The error of a round without any pairs. What it sampled is stored, so other settings need another folder."""
+    left_out = context.run.figures(round_stage(index, BOOTSTRAP), BootstrapFigures).left_out
+    config = context.config
+    ranked = bootstrap_config(context).demonstrated or config.scoring.reward != "implicit" or config.reference.model
+    alike = "raise bootstrap.temperature or bootstrap.samples" if ranked else "raise bootstrap.temperature"
+    remedies = [text for reason, text in _REMEDIES.items() if left_out.get(reason)]
+    if any(left_out.get(reason) for reason in _ALIKE) and not left_out.get("unfinished"):
+        remedies.append(alike)
+    return (
+        f"{round_name(index)}: no pairs to train on ({counted(left_out) or 'no prompts'}); "
+        f"{', and '.join(remedies or [alike])}. This folder keeps what was sampled with the present settings: begin a "
+        "new run in another one (--out)"
+    )
 
 
 def buffered(context: Context, index: int) -> list[int]:

@@ -137,21 +137,23 @@ def judged_contrasts(
     """Pairs with the labels of a judge (iREPO, 2405.15230: self-generated pairs with an annotator's probability).
 
     The response that the judge prefers is the chosen one. If it is the one with the lower reward, the margin is below
-    zero.
+    zero. A tie makes no pair: it names no response to prefer.
 
     Args:
         found: Pairs.
         first_better: The probability that the first response of each is better; None where there is no verdict.
 
     Returns:
-        Pairs with p in [0.5, 1], and the number of pairs ``without a verdict``.
+        Pairs with p in (0.5, 1], and the numbers of pairs ``without a verdict`` and with a ``tie``.
     """
     made: list[Contrast] = []
     left_out: Counter[str] = Counter()
     for contrast, p in zip(found, first_better, strict=True):
         if p is None:
             left_out["without a verdict"] += 1
-        elif p >= 0.5:
+        elif p == 0.5:
+            left_out["tie"] += 1
+        elif p > 0.5:
             made.append(replace(contrast, preference=Pair(p)))
         else:
             turned = contrast.rows[::-1]
