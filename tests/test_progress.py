@@ -29,10 +29,10 @@ def test_a_line_tells_rate_and_time_left(clock: list[float], told: list[str]) ->
         bar.at(40)
         clock[0] += 10.0
         bar.at(45)
-        assert told == ["training: 40/100, 0.5 step/s, 0:02:00 left  loss 0.5"]
+        assert told == ["training: 40/100, 2.0 s/step, 0:02:00 left  loss 0.5"]
         clock[0] += 110.0
         bar.at(100)
-    assert told[-1] == "training: 100/100, 0.5 step/s, took 0:02:40  loss 0.5"
+    assert told[-1] == "training: 100/100, 2.0 s/step, took 0:02:40  loss 0.5"
 
 
 def test_work_that_is_complete_after_a_while_is_told_once(clock: list[float], told: list[str]) -> None:
@@ -49,3 +49,17 @@ def test_what_is_advanced_counts_from_nothing(clock: list[float], told: list[str
         clock[0] += 5.0
         bar.advance(10)
     assert told == ["scoring: 10/10, 2.0 it/s, took 0:00:05"]
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "rate"),
+    [(50, 5.0, "10.0 prompt/s"), (1, 1.0, "1.0 prompt/s"), (2, 50.0, "25.0 s/prompt"), (1, 150.0, "2.5 min/prompt")],
+)
+def test_slow_work_is_told_by_the_time_of_one(
+    clock: list[float], told: list[str], done: int, seconds: float, rate: str
+) -> None:
+    with progress.bar("label", 50, "prompt") as bar:
+        bar.at(0)
+        clock[0] += seconds
+        bar.at(done)
+    assert told[-1].startswith(f"label: {done}/50, {rate}, ")

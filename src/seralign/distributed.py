@@ -20,12 +20,22 @@ PATIENCE = timedelta(days=1)
 
 def start() -> None:
     """Join the process group that the launcher announced, if there is one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if announced() > 1:
         import torch
         from accelerate import PartialState
 
         # By default, accelerate makes no group of processes without GPUs.
         PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
+
+
+def announced() -> int:
+    """Number of processes that a launcher has started, whether or not they are a group yet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def announced_rank() -> int:
+    """Index of this process among those that a launcher has started."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def rank() -> int:

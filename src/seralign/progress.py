@@ -130,7 +130,7 @@ class _Lines:
         rate = (self._done - (self._before or 0)) / seconds
         left = timedelta(seconds=round((self._total - self._done) / rate)) if rate > 0 else "?"
         ending = f"{left} left" if self._done < self._total else f"took {timedelta(seconds=round(seconds))}"
-        say(f"{description}: {self._done}/{self._total}, {rate:,.1f} {unit}/s, {ending}  {self._note}".rstrip())
+        say(f"{description}: {self._done}/{self._total}, {_rate(rate, unit)}, {ending}  {self._note}".rstrip())
 
 
 class _Rate(ProgressColumn):
@@ -140,4 +140,12 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f} {self._unit}/s")
+        return Text("" if speed is None else _rate(speed, self._unit))
+
+
+def _rate(speed: float, unit: str) -> str:
+    """A speed in units a second, or the seconds or minutes of one where they are slow."""
+    if speed == 0 or speed >= 0.95:
+        return f"{speed:,.1f} {unit}/s"
+    one = unit.removesuffix("s")
+    return f"{1 / speed:,.1f} s/{one}" if speed > 1 / 60 else f"{1 / speed / 60:,.1f} min/{one}"

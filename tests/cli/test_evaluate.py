@@ -468,3 +468,21 @@ def test_published_win_rates_of_alpaca_eval(tmp_path: Path) -> None:
         published = board[pair.policy]
         assert 100 * pair.win_rate.mean == pytest.approx(float(published["win_rate"]), abs=0.01)
         assert 100 * pair.length_controlled.mean == pytest.approx(float(published["length_controlled_winrate"]), abs=5)
+
+
+def test_a_store_that_cannot_be_one_is_an_error_before_any_work(evaluation: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    for store, says in (
+        ("folder", r"store: .*folder is a folder; give the path of a file, such as .*folder/results\.sqlite"),
+        ("missing/", r"store: .*missing/ is a folder; give the path of a file"),
+        ("notes.txt/verdicts", r"store: .*notes\.txt is a file, so there can be no .*notes\.txt/verdicts"),
+        ("notes.txt", r"notes\.txt: not a store of results .*It was left as it is"),
+    ):
+        values = evaluation | {"store": f"{tmp_path}/{store}"}
+        with pytest.raises(SeralignError, match=says):
+            evaluate(evaluate_config(values), length)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "evaluation").exists()
+    assert not (tmp_path / "missing").exists()
+    assert not (tmp_path / "notes.txt-lock").exists()

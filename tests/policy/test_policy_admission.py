@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -362,3 +363,15 @@ def test_an_adapter_with_whole_modules_is_not_trained_in_float16(saved: Saved, t
     check_model(source, half, "reference")
     check_model(source, PolicyConfig(model="any", adapter="any", dtype="float16", lora=LoraConfig()))
     check_model(source, PolicyConfig(model="any", adapter="any"))
+
+
+def test_the_folder_of_a_run_is_no_model_but_its_result_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"is the folder of a run, not of a model; finish it, then give its result$"):
+        check_model(PolicySource(str(run)), PolicyConfig(str(run)))
+    (run / "result").mkdir()
+    says = f"{run} is the folder of a run, not of a model; give its result, {run / 'result'}"
+    with pytest.raises(ModelError, match=f"{re.escape(says)}$"):
+        check_model(PolicySource(str(run)), PolicyConfig(str(run)))

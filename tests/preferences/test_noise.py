@@ -13,7 +13,7 @@ from text_model import save_text_model
 from seralign.cli.main import main
 from seralign.errors import ConfigError
 from seralign.preferences.diagnosis import diagnose, tables
-from seralign.preferences.noise import Labelled, Suspect, beginning, estimate_noise
+from seralign.preferences.noise import Labelled, Suspect, estimate_noise, question
 from seralign.preferences.reviewed import Reviewed
 from seralign.records import Example, Pair, Prompt, Response
 
@@ -43,8 +43,19 @@ def test_no_doubt_is_no_noise_and_a_coin_gives_no_estimate() -> None:
     assert (found.wrong, found.suspects, found.accuracy.mean) == (None, (), 0.5)
 
 
-def test_a_beginning_is_one_line() -> None:
-    assert beginning("a\n\tb  c" + " d" * 100) == "a b c" + " d" * 27 + " "
+def test_what_a_prompt_asks_is_one_line() -> None:
+    assert question(Prompt("id", "a\n\tb  c" + " d" * 100, (1,))) == "a b c" + " d" * 27 + " "
+
+
+def test_of_a_conversation_the_last_user_message_is_shown() -> None:
+    turns = [("system", "Be brief. " * 20), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why is\nthe sky blue?")]
+    messages = json.dumps([{"role": role, "content": text} for role, text in turns])
+    assert question(Prompt("id", "<system> Be brief.", (1,), messages)) == "Why is the sky blue?"
+    parts = json.dumps([{"role": "user", "content": [{"type": "text", "text": "Why?"}]}])
+    assert question(Prompt("id", "<user> Why?", (1,), parts)) == "Why?"
+    assert question(Prompt("id", "<assistant> Hi", (1,), json.dumps([{"role": "system", "content": "x"}]))) == (
+        "<assistant> Hi"
+    )
 
 
 def flipped(share: float, count: int = 300) -> list[Example]:
@@ -111,6 +122,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "labels that are probably wrong 4.2%" in printed
     assert "Least likely labels" in printed
     assert "turned" in printed
+    capsys.readouterr()
+    assert main([*command[:4], "--examples", "1", "--diagnose"]) == 0
+    # In full: the least likely label, not the first row.
+    assert "pair turned p 1 weight 1 chosen: " in " ".join(capsys.readouterr().out.split())
     assert main([*command[:-1], "--margins", "run"]) == 2
     assert "--margins needs --diagnose" in capsys.readouterr().err
     assert main([*command, "--margins", "run"]) == 2

@@ -72,7 +72,8 @@ def test_the_same_label_twice_is_no_contradiction(tmp_path: Path) -> None:
         ),
         ([_label("one", "c")], r"row 1: label must be \"a\", \"b\", \"tie\", .*, got 'c'"),
         # 1 could be the second response, or the probability of the first.
-        ([_label("one", 1)], r"row 1: label must be .*, got 1$"),
+        ([_label("one", 1)], r'row 1: label is 1, which could be a probability or the number of .*; write "a" or "b"'),
+        ([_label("one", 0.0)], r"row 1: label is 0\.0, which could be a probability"),
         ([_label("one", True)], r"row 1: label must be .*, got True"),
         ([_label("one", 1.5)], r"row 1: label must be .*, got 1\.5"),
         (['{"pair_id": "one", "label": NaN}'], r"row 1: label must be .*, got nan"),

@@ -45,8 +45,8 @@ def asked_diagnosis(extra: dict[str, Any]) -> Diagnose | None:
     return Diagnose(picture, extra["margins"])
 
 
-def print_diagnosis(path: Path, asked: Diagnose) -> None:
-    """Diagnose a table of pairs, print what was found, and draw it."""
+def print_diagnosis(path: Path, asked: Diagnose) -> tuple[str, ...]:
+    """Diagnose a table of pairs, print what was found, and draw it. Returns the ids of the least likely labels."""
     from seralign.data.table import read_table, to_example
     from seralign.preferences.diagnosis import diagnose, tables
     from seralign.preferences.noise import LEAST_PROMPTS
@@ -79,3 +79,4 @@ def print_diagnosis(path: Path, asked: Diagnose) -> None:
         with disk_errors(asked.picture.parent):
             write_atomic(asked.picture, lambda part: part.write_text(text, encoding="utf-8"))
         tell(f"picture: {asked.picture}")
+    return () if found.noise is None else tuple(one.example_id for one in found.noise.suspects)

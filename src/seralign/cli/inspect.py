@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,7 @@ from seralign.config import RunConfig, config_parser, parse_config
 from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 from seralign.records import Example, Label, Pair, Ranking, Scores
-from seralign.runs.layout import PAIRS
+from seralign.runs.layout import DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
 from seralign.tables import quantity
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def main(arguments: list[str]) -> None:
         description="Read and tokenize the data of a run, and show counts, lengths and examples. Or show one file of "
         "preferences, demonstrations or prompts, as the model M would read it. Nothing is written to the run.",
     )
-    parser.add_argument("--examples", type=int, default=2, help="number of examples to show in full (default: 2)")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=2,
+        help="number of examples to show in full (default: 2); with --diagnose, those with the least likely labels",
+    )
     parser.add_argument(
         "--diagnose",
         action="store_true",
@@ -92,13 +97,19 @@ def print_file(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
             _, report = convert_table(file, table, config.data.convert, config.data.keep_columns, report)
         for part in _source(kind, report):
             console.print(part, soft_wrap=isinstance(part, Text))
+        wanted: tuple[str, ...] = ()
         if diagnosis is not None:
             if kind != "pairs":
                 raise ConfigError(f"--diagnose is for pairs, and these are {kind}")
-            print_diagnosis(Path(scratch) / "rows.arrow", diagnosis)
-        shown = _prompts if kind == "prompts" else _examples
-        for part in shown(file, encoder, examples):
-            console.print(part, soft_wrap=True)
+            wanted = print_diagnosis(file, diagnosis)
+        _print_rows(file, encoder, examples, wanted, are_prompts=kind == "prompts")
+
+
+def _print_rows(file: Path, encoder: Encoder, count: int, wanted: Collection[str], *, are_prompts: bool) -> None:
+    from seralign.cli.console import stdout
+
+    for part in _prompts(file, encoder, count) if are_prompts else _examples(file, encoder, count, wanted):
+        stdout().print(part, soft_wrap=True)
 
 
 def _kind(config: RunConfig) -> str:
@@ -145,28 +156,43 @@ def print_data(config: RunConfig, examples: int, diagnosis: Diagnose | None = No
         encoder = make_encoder(tokenizer, config.data, end_tokens(source, tokenizer))
         figures = read_data(config, encoder, folder)
         console = stdout()
-        for part in _tables(figures, _noun(folder / PAIRS)):
+        for part in _tables(figures, folder):
             console.print(part, soft_wrap=isinstance(part, Text))
-        if diagnosis is not None:
-            print_diagnosis(folder / PAIRS, diagnosis)
-        for part in _examples(folder / PAIRS, encoder, examples):
-            console.print(part, soft_wrap=True)
+        wanted = () if diagnosis is None else print_diagnosis(folder / PAIRS, diagnosis)
+        name = _trained_on(folder)
+        _print_rows(folder / name, encoder, examples, wanted, are_prompts=name == PROMPTS)
 
 
-def _noun(table: Path) -> str:
-    """What a row of a table of examples is."""
+def _trained_on(folder: Path) -> str:
+    """The table of what a run trains on: pairs or other examples, or else what its rounds make pairs of."""
+    from seralign.data.table import read_table
+
+    if len(read_table(folder / PAIRS)):
+        return PAIRS
+    return DEMONSTRATIONS if (folder / DEMONSTRATIONS).exists() else PROMPTS
+
+
+def _counts(folder: Path) -> str:
+    """How much there is to train on, and what is held out."""
     from seralign.data.table import forms, read_table
 
-    form = "".join(forms(read_table(table)))
-    return form if form in ("pair", "demonstration") else "example"
+    name = _trained_on(folder)
+    table = read_table(folder / name)
+    if name == PAIRS:
+        form = "".join(forms(table))
+        noun = form if form in ("pair", "demonstration") else "example"
+        return f"{quantity(len(table), noun)} to train on, {len(read_table(folder / HELDOUT)):,} held out"
+    noun, what = ("demonstration", "to make pairs of") if name == DEMONSTRATIONS else ("prompt", "to answer")
+    held = len(read_table(folder / HELDOUT_PROMPTS))
+    return f"{quantity(len(table), noun)} {what}, {quantity(held, 'prompt')} held out"
 
 
-def _tables(figures: DataFigures, noun: str) -> Iterator[RenderableType]:
+def _tables(figures: DataFigures, folder: Path) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for name, source in figures.sources.items():
         yield from _source(name, source)
-    yield Text(f"{quantity(figures.pairs, noun)} to train on, {figures.heldout:,} held out")
+    yield Text(_counts(folder))
     if shared := figures.heldout_prompts_also_trained_on:
         also = "is" if shared == 1 else "are"
         yield Text(f"warning: {quantity(shared, 'held-out prompt')} {also} also trained on", style="yellow")
@@ -177,7 +203,7 @@ def _source(name: str, source: SourceFigures) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    from seralign.pipeline.data import remarks
+    from seralign.pipeline.remarks import remarks
 
     yield Text(f"data.{name}: {source.source}", style="bold")
     yield Text(f"  read {source.read}, kept {source.kept}, soft labels {100 * source.soft:.1f}%")
@@ -221,16 +247,18 @@ def _sides(example: Example) -> list[str]:
     return ["response"]
 
 
-def _examples(path: Path, encoder: Encoder, count: int) -> Iterator[RenderableType]:
-    """Examples in full: the prompt, a border, and the response, which the loss counts."""
+def _examples(path: Path, encoder: Encoder, count: int, wanted: Collection[str]) -> Iterator[RenderableType]:
+    """Examples in full: the prompt, a border, and the response, which the loss counts. Those of the ids ``wanted``,
+    or else the first ones."""
     from rich.text import Text
 
-    from seralign.data.table import read_table, to_example
+    from seralign.data.table import example_ids, read_table, to_example
     from seralign.data.templates import decode
     from seralign.terminal import printable
 
     table = read_table(path)
-    for row in table.select(range(min(count, len(table)))):
+    rows = [row for row, name in enumerate(example_ids(table)) if name in wanted] if wanted else range(len(table))
+    for row in table.select(rows[: max(count, 0)]):
         example = to_example(cast(dict[str, Any], row))
         label = f"  p {example.preference.p:g}" if isinstance(example.preference, Pair) else ""
         yield Text(f"{example.preference.form} {example.example_id}{label}  weight {example.weight:g}", style="bold")

@@ -38,5 +38,9 @@ def main(arguments: list[str]) -> None:
     tell(f"  data: {{pairs: {{path: {figures.out}}}, keep_columns: [{keep}]}}")
     if figures.write == "rankings":
         tell("  objective: {name: plackett_luce}")
+        tell("  bootstrap: {preferences: ranking}")
     elif figures.write == "scores":
-        tell("  objective: {name: reward_scores}, or another one with data.convert.scores (docs/data.md)")
+        tell("  objective: {name: reward_scores}                   # a reward model, which answers no prompts")
+        tell("  rounds: 1")
+        tell("  evaluation: {prompts: 0, token_pairs: 0}")
+        tell("or for a policy: data.convert.scores with an objective of pairs (docs/data.md)")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from seralign import distributed
 from seralign.cli.projection import add_options, projected, projection_parts, wanted
 from seralign.config import config_parser, parse_config
 from seralign.errors import ConfigError, ModelError
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the same figures by name")
     add_options(parser)
     config, extra = parse_config(parser, arguments)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if distributed.announced() > 1:
         raise ConfigError("seralign plan measures one process: start it without a launcher")
 
     if wanted(extra):

@@ -117,9 +117,14 @@ def _checked(name: str, key: str, result: object, prompts: Sequence[str]) -> np.
     if bad.size:
         raise ConfigError(
             f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite. Its prompt: "
-            f"{prompts[bad[0]][:100]!r}"
+            f"{_ends(prompts[bad[0]])}"
         )
     if count and np.abs(scores).max() > MAX_SCORE:
         largest = scores[np.abs(scores).argmax()]
         raise ConfigError(f"{key}: {name} returned {largest:g}; scores are at most {MAX_SCORE:g} in size")
     return scores
+
+
+def _ends(prompt: str) -> str:
+    """A prompt for a message. Of a long one, its beginning and its end, where a conversation asks."""
+    return repr(prompt) if len(prompt) <= 240 else f"{prompt[:60]!r} … {prompt[-160:]!r}"

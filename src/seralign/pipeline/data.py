@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
-from seralign.data.columns import listed_names
 from seralign.data.prepare import (
     heldout_prompt_ids,
     prepare_demonstrations,
@@ -193,13 +192,6 @@ def _no_examples(file: Path) -> datasets.Dataset:
 
 def _prompt_ids(table: datasets.Dataset) -> set[str]:
     return set(table.unique("prompt_id")) if len(table) else set()
-
-
-def remarks(name: str, source: SourceFigures) -> list[str]:
-    """Remarks on a source besides its counts, a line each."""
-    unread = [f"columns not read: {listed_names(source.unread)}"] if source.unread else []
-    made = [f"{count} {what}" for what, count in source.converted.items()]
-    return [f"data.{name}: {remark}" for remark in (*unread, *made, *source.remarks)]
 
 
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:

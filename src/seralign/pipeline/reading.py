@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seralign.pipeline.checks import check_tables
-from seralign.pipeline.data import data_inputs, remarks, write_tables
+from seralign.pipeline.data import data_inputs, write_tables
 from seralign.pipeline.forecast.work import StageWork
+from seralign.pipeline.remarks import remarks
 from seralign.progress import say
 from seralign.runs.data_figures import DataFigures
 from seralign.runs.layout import DATA

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seralign import distributed
 from seralign.config import RunConfig, to_dict
+from seralign.errors import ConfigError
 from seralign.evaluation.scorer import ScoreFunction
 from seralign.pipeline.checks import check_processes, check_sections
 from seralign.pipeline.deciding import Decide
@@ -47,6 +48,10 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     Raises:
         SeralignError: a user error in configuration, data, model or folder.
     """
+    if config.rlhf is not None and distributed.announced() > 1:
+        if distributed.announced_rank():  # the first process says it for all
+            raise SystemExit(0)
+        raise ConfigError("rlhf: it runs in one process; start seralign without a launcher")
     distributed.start()
     check_sections(config)
     check_processes(config)

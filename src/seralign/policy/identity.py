@@ -18,6 +18,7 @@ from torch import Tensor
 from seralign.config.paths import expanded
 from seralign.errors import ModelError, brief
 from seralign.hub import silence
+from seralign.runs.layout import MANIFEST, RESULT
 
 # Settings that describe the file, not the function that the model computes.
 _VOLATILE = {
@@ -81,6 +82,10 @@ def check_folder(folder: Path, key: str = "policy") -> None:
             f"{folder} is an adapter for {base}; give {base} as {key}.model and this folder as {key}.adapter"
         )
     if not (folder / SETTINGS).is_file():
+        if (folder / MANIFEST).is_file():
+            result = folder / RESULT
+            instead = f"give its result, {result}" if result.is_dir() else "finish it, then give its result"
+            raise ModelError(f"{folder} is the folder of a run, not of a model; {instead}")
         if any(folder.glob("*.gguf")):
             raise ModelError(f"{folder}: GGUF models are not supported; {_SAFETENSORS}")
         raise ModelError(f"{folder}: no {SETTINGS} here; give the folder of a model that transformers saved")

@@ -18,9 +18,9 @@ from seralign.preferences.noise import (
     MOST_TEXTS,
     Labelled,
     Noise,
-    beginning,
     estimate_noise,
     noise_tables,
+    question,
     text_probabilities,
 )
 from seralign.preferences.reviewed import Reviewed
@@ -96,7 +96,7 @@ def diagnose(examples: Iterable[Example], reviewed: Reviewed | None = None) -> D
         prompt, (chosen, rejected) = example.prompt, example.responses
         one, other = (np.array(features(prompt.text, each.text, each.ids)) for each in (chosen, rejected))
         rows.append(one - other)
-        pairs.append(Labelled(example.example_id, prompt.prompt_id, beginning(prompt.text)))
+        pairs.append(Labelled(example.example_id, prompt.prompt_id, question(prompt)))
         if reviewed is None and len(texts) < MOST_TEXTS:
             texts.append((chosen.text, rejected.text))
         overlaps.append(overlap(chosen.ids, rejected.ids))

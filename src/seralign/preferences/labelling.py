@@ -101,15 +101,14 @@ def _evaluate(config: LabelConfig, groups: Groups, store: Store, size: int) -> b
         closing(Results(store.folder / "results.sqlite")) as results,
         Pool(config.signals, config.limits) as pool,
     ):
-        done = 0
+        # What was stored before this command is no part of its rate.
+        starts = range(0, groups.count, size)
+        done = sum(min(size, groups.count - start) for number, start in enumerate(starts) if store.has(number))
+        line.at(done)
 
         def missing() -> Iterator[Chunk]:
-            nonlocal done
             for number, chunk in enumerate(_chunks(groups, size)):
-                if store.has(number):
-                    done += len(chunk)
-                    line.at(done)
-                else:
+                if not store.has(number):
                     yield Chunk(number, chunk)
 
         warned = False

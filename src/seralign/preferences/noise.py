@@ -5,6 +5,7 @@ The estimate is as good as the probabilities. Where they are poor, labels that a
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import numpy as np
 
 from seralign.intervals import Interval, share_interval
 from seralign.preferences.extras import needs
+from seralign.preferences.groups import text_of
+from seralign.records import Prompt
 from seralign.tables import Table
 
 FOLDS = 5
@@ -32,7 +35,7 @@ class Suspect:
 
     Args:
         example_id: Of the pair.
-        prompt: The beginning of its prompt.
+        prompt: The beginning of what its prompt asks.
         p: The probability that its chosen response is better.
     """
 
@@ -62,15 +65,21 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A pair: its id, and the id and the beginning of its prompt."""
+    """A pair: its id, and the id and the beginning of its prompt, as ``question`` gives it."""
 
     example_id: str
     prompt_id: str
     prompt: str
 
 
-def beginning(text: str) -> str:
-    """The beginning of a text, in one line."""
+def question(prompt: Prompt) -> str:
+    """The beginning of what a prompt asks, in one line: of the last user message of a conversation, else of its text.
+
+    A conversation begins with a system message that may be the same in all rows.
+    """
+    messages = [] if prompt.messages is None else json.loads(prompt.messages)
+    asked = [message for message in messages if message.get("role") == "user"]
+    text = text_of(asked[-1]) if asked else prompt.text
     return " ".join(text[: 4 * _BEGINNING].split())[:_BEGINNING]
 
 

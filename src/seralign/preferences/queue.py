@@ -171,4 +171,9 @@ def _label(value: Any, where: str) -> float | str | None:
             return _WORDS[word]
     elif isinstance(value, float) and 0.0 < value < 1.0:
         return value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1):
+        raise DataError(
+            f"{where}: label is {json.dumps(value)}, which could be a probability or the number of a response; write "
+            '"a" or "b" for the better response'
+        )
     raise DataError(f"{where}: label must be {LABELS}, got {value!r:.60}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seralign.report.record import RunFigures
-from seralign.tables import counted, number
+from seralign.tables import counted, number, quantity
 
 # Beginning of the note on a run without a result, which the page shows separately.
 UNFINISHED = "The run has not finished"
@@ -90,10 +90,12 @@ def _few(figures: RunFigures) -> Iterator[str]:
     heldout = 0 if figures.data is None else figures.data.heldout
     answers = max((policy.figures.n for policy in figures.policies), default=0)
     what = "pair" if figures.data is None or "pairs" in figures.data.sources else "demonstration"
-    found = [(heldout, what, "held out"), (answers, "answer", "to held-out prompts")]
-    few = [f"{count} {what}{'' if count == 1 else 's'} {whence}" for count, what, whence in found if 0 < count < FEW]
+    found = [
+        (heldout, f"{what}", "held out", f"hold out more {what}s (data.heldout_fraction, data.heldout)"),
+        (answers, "answer", "to held-out prompts", "have more prompts answered (evaluation.prompts)"),
+    ]
+    few = [each for each in found if 0 < each[0] < FEW]
     if few:
-        yield (
-            f"Only {' and '.join(few)}: held-out figures of so few are mostly chance. Hold out more "
-            f"{what}s (data.heldout_fraction, data.heldout), and have more prompts answered (evaluation.prompts)."
-        )
+        counts = " and ".join(f"{quantity(count, noun)} {whence}" for count, noun, whence, _ in few)
+        advice = ", and ".join(cure for *_, cure in few)
+        yield f"Only {counts}: held-out figures of so few are mostly chance. {advice[0].upper()}{advice[1:]}."

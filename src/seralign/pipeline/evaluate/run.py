@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, rep
         check_baseline(config.baseline, list(policies))
     if len(policies) < 2:
         raise ConfigError(f"policies: two policies are needed to compare, got {', '.join(policies)}")
-    shared = root / STORE if config.store is None else Path(expanded(config.store))
+    shared = root / STORE if config.store is None else _store(config.store)
     with (
         disk_errors(root),
         locked(root),
@@ -90,6 +90,25 @@ def evaluate(config: EvaluateConfig, scorer: ScoreFunction | None = None, *, rep
         write_evaluation(figures, shown, configuration_table(config), root.name, root / PAGE)
         write_json(root / RESULTS, figures.to_dict())
         return EvaluationResult(root, figures)
+
+
+def _store(given: str) -> Path:
+    """A file of verdicts that may be shared, checked before anything is sampled.
+
+    Raises:
+        ConfigError: it is a folder, or below a file.
+        StoreError: it is another file.
+    """
+    path = Path(expanded(given))
+    if path.is_dir() or given.endswith("/"):
+        raise ConfigError(f"store: {given} is a folder; give the path of a file, such as {path / STORE}")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"store: {above} is a file, so there can be no {path}; give another path")
+    if path.exists():
+        with closing(Results(path)) as stored:
+            list(stored.get([b""]))
+    return path
 
 
 def _judge(config: EvaluateConfig, given: ScoreFunction | None, results: Results) -> Judge:

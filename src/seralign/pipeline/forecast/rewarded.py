@@ -40,10 +40,12 @@ def reward_training_work(forecast: Forecast, name: str, start: str, reference: s
     config, prompts = forecast.config, forecast.context.tables.prompts
     rlhf = config.rlhf
     assert rlhf is not None
-    batch = plan_batch(rlhf, config.training, len(prompts))
+    # As in the training, prompts with the same text are one.
+    firsts = {text: number for number, text in reversed(list(enumerate(prompts["text"])))}
+    batch = plan_batch(rlhf, config.training, len(firsts))
     samples = rlhf.responses
     lengths, passes = forecast.lengths.within(rlhf.limit), batch.steps * batch.accumulation
-    own = column_lengths(prompts, "ids")
+    own = column_lengths(prompts, "ids")[sorted(firsts.values())]
     order = np.random.default_rng(forecast.loop.seed(name)).permutation(len(own))
     order = np.resize(order, passes * batch.prompts)
     widths = own[order].reshape(passes, batch.prompts).max(axis=1)
