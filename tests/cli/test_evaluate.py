@@ -19,7 +19,7 @@ from forked import ends_by_itself
 import seralign
 from seralign.cli.main import main
 from seralign.config.evaluate import evaluate_config
-from seralign.errors import ConfigError, ModelError, StoreError
+from seralign.errors import ConfigError, ModelError, SeralignError, StoreError
 from seralign.evaluation.bootstrap import cluster_interval
 from seralign.evaluation.difficulty import Outcomes
 from seralign.evaluation.length_control import length_control

@@ -170,3 +170,32 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 1
     for word in says:
         assert word in error
+
+
+def test_a_run_on_prompts_alone_shows_its_prompts(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(6)))
+    flags = ["--out", "x", "--policy.model", str(chat_model), "--data.prompts.path", str(file), "--rounds", "1"]
+    flags += ["--rlhf.method", "grpo", "--rlhf.reward", "m:f", "--data.heldout_fraction", "0.34"]
+    assert main(["inspect", *flags, "--examples", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 prompts to answer, 2 prompts held out" in printed
+    assert ": 6 tokens" in printed
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6])
+def test_most_prompts_that_are_cut_are_a_warning(
+    chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    texts = ["Say 1." * 3 if number < 10 * share else "Say 1." for number in range(10)]
+    file.write_text("".join(json.dumps({"prompt": f"{text}{number}"}) + "\n" for number, text in enumerate(texts)))
+    assert main(["inspect", str(file), "--model", str(chat_model), "--data.max_length", "16"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    warning = (
+        "warning: data.prompts: 60.0% of the prompts lose their beginning, because they exceed data.max_prompt_length; "
+        "raise it (by default it is three quarters of data.max_length)"
+    )
+    assert (warning in printed) == (share > 0.5)

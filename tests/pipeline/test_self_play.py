@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from small_run import SMALL, logps_alone
 from tiny import as_pairs
 
-from seralign.config import RunConfig, WorldConfig, load_config
+from seralign.config import PolicyConfig, RunConfig, WorldConfig, load_config
 from seralign.data.table import read_table as read_examples
 from seralign.errors import ConfigError, DataError, StoreError
 from seralign.laboratory.world import make_world
@@ -24,12 +25,17 @@ from seralign.pipeline import RunResult, train
 from seralign.pipeline.lineage import rounds
 from seralign.pipeline.plan.plan import plan_run
 from seralign.pipeline.schedule import schedule
+from seralign.policy.heads import REWARD
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import end_tokens, load_model, load_tokenizer
+from seralign.policy.quiet import quiet_transformers
 from seralign.report.contents import run_contents
 from seralign.report.facts import facts
 from seralign.report.figures import run_figures
 from seralign.report.pairs import first_round
 from seralign.report.summary import headline, tiles
 from seralign.report.text import run_tables
+from seralign.rewards.reward_model import open_reward_model
 from seralign.runs import Run
 from seralign.runs.files import read_table
 
@@ -80,6 +86,34 @@ def online(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     out = tmp_path_factory.mktemp("run") / "online"
     more = {"stop__metric": "win_rate", "stop__patience": 3}
     return train(config_of(world, out, "online_dpo", evaluation__scorer="pipeline.test_self_play:shorter", **more))
+
+
+@pytest.fixture(scope="module")
+def reward_model(world: Path) -> Path:
+    """A random reward model with the tokenizer of the world."""
+    source, config = PolicySource(str(world / "model")), PolicyConfig(str(world / "model"))
+    torch.manual_seed(0)
+    model: Any = load_model(source, config, "float32", head=REWARD)
+    tokenizer = load_tokenizer(source, config)
+    tokenizer = REWARD.prepare(model, tokenizer, end_tokens(source, tokenizer))
+    with quiet_transformers():
+        model.save_pretrained(world.parent / "reward")
+    tokenizer.save_pretrained(world.parent / "reward")
+    return world.parent / "reward"
+
+
+@pytest.fixture(scope="module")
+def averaged(world: Path, reward_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Online rounds of an adapter: a reward model is the judge, and the average of the policies answers."""
+    more = {
+        "sft": None, "data__demonstrations": None, "policy__lora": {"r": 2, "alpha": 4}, "reference__update": "average",
+        "evaluation__judge": "reward_model", "evaluation__judge_options": {"model": str(reward_model)},
+        "evaluation__prompts": 0, "evaluation__token_pairs": 0, "training__max_steps": 2,
+    }  # fmt: skip
+    bootstrap = {"prompts": 8, "sample_from": "average", "decay": 0.25, "max_new_tokens": 16}
+    return train(
+        config_of(world, tmp_path_factory.mktemp("run") / "averaged", "online_dpo", bootstrap=bootstrap, **more)
+    )
 
 
 def made(run: Run, index: int) -> list[dict[str, Any]]:
@@ -243,6 +277,36 @@ def test_the_first_step_of_an_online_round_is_at_log_2(online: RunResult) -> Non
     chosen = logps_alone(online.run.path("sft", "policy"), own, "chosen_ids")
     for mine, theirs in zip(chosen, stored["logps"].to_pylist(), strict=True):
         assert theirs[0] == pytest.approx(mine, abs=1e-3)
+
+
+def test_a_reward_model_judges_online_pairs(averaged: RunResult, reward_model: Path) -> None:
+    """p is the sigmoid of the difference of the rewards, and the chosen response has the higher one."""
+    model = open_reward_model(str(reward_model), "model")
+    for index in (1, 2, 3):
+        pairs = made(averaged.run, index)
+        assert pairs
+        prompts = [pair["prompt"] for pair in pairs]
+        won, lost = (model.score(prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected"))
+        np.testing.assert_allclose([pair["p"] for pair in pairs], 1 / (1 + np.exp(lost - won)), atol=1e-4)
+        assert all(pair["p"] > 0.5 for pair in pairs)
+
+
+def test_the_average_of_adapters_answers_online_prompts(averaged: RunResult) -> None:
+    """Of the adapters of rounds 1 and 2, one quarter and three quarters."""
+    from safetensors.torch import load_file
+
+    run = averaged.run
+    first, second, mean = (
+        load_file(run.path(stage, "policy") / "adapter_model.safetensors")
+        for stage in ("round-1/train", "round-2/train", "round-3/average")
+    )
+    assert mean.keys() == first.keys()
+    assert any(not torch.equal(first[name], second[name]) for name in mean)
+    for name, weight in mean.items():
+        torch.testing.assert_close(weight, 0.25 * first[name] + 0.75 * second[name])
+    digest = run.record("round-3/average").figures["digest"]
+    assert run.record("round-3/sample").inputs["policy"] == run.record("round-3/train").inputs["reference"] == digest
+    assert (averaged.policy / "adapter_model.safetensors").is_file()
 
 
 # --- reports and plans
@@ -421,7 +485,7 @@ def test_a_judge_that_finds_all_answers_equal_is_one_error(
     )
     # What the error advises works; in the same folder, it is refused.
     changed = {"evaluation__scorer": "pipeline.test_self_play:shorter", "training__max_steps": 1} | keys
-    with pytest.raises(StoreError, match=r"another folder for the new run \(--out\)"):
+    with pytest.raises(StoreError, match=r"or another folder \(--out\)$"):
         train(config_of(world, tmp_path / "run", "online_dpo", **changed))
     done = train(config_of(world, tmp_path / "other", "online_dpo", **changed)).run
     assert done.record("round-1/compose").figures["generated"] > 0

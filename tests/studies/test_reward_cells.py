@@ -7,7 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from seralign.studies.cells import Ask, Setting, plan_study
+import pytest
+
+from seralign.errors import ConfigError
+from seralign.studies.cell_config import cell_config
+from seralign.studies.cells import Ask, Setting, check_study, plan_study
 from seralign.studies.config import StudyConfig, study_from
 from seralign.studies.figures import CellFigures, RewardStep, WorldFigures
 from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves, reward_curve
@@ -60,6 +64,25 @@ def test_the_names_of_other_cells_do_not_change_with_a_reward_model() -> None:
     without = {name: STUDY["methods"][name] for name in ("dpo", "gold")}
     assert names()["dpo"] == names(reward=longer)["dpo"] == names(reward=None, methods=without)["dpo"]
     assert not names()["grpo"] & names(reward=longer)["grpo"]
+
+
+def test_keys_that_all_methods_share_are_left_out_where_a_run_does_not_read_them() -> None:
+    """The name of the cell is that of all keys: studies that were run keep their cells."""
+    shared = STUDY["base"] | {"training.tokens_per_pack": 99, "scoring.ensemble_weight": 0.5}
+    cells, _ = plan_study(study(base=shared))
+    found = {method: cell for cell in cells for method in cell.methods}
+    configs = {method: cell_config(found[method].overrides or {}, Path("x")) for method in ("dpo", "gold")}
+    assert [configs[method].training.tokens_per_pack for method in ("dpo", "gold")] == [99, 4096]
+    supervised = found["dpo"].supervised
+    assert supervised is not None
+    assert cell_config(supervised.overrides, Path("x")).scoring.ensemble_weight == 0.3
+    assert (found["gold"].overrides or {})["training.tokens_per_pack"] == 99
+
+
+def test_a_key_that_a_method_itself_does_not_read_is_an_error() -> None:
+    methods = {"gold": {"set": STUDY["methods"]["gold"]["set"] | {"training.tokens_per_pack": 99}}}
+    with pytest.raises(ConfigError, match=r"^methods\.gold: training\.tokens_per_pack: it packs pairs"):
+        check_study(study(methods=STUDY["methods"] | methods))
 
 
 def test_the_folder_takes_the_place_of_the_name() -> None:
