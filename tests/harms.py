@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import sys
 import traceback
@@ -11,23 +12,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".json", ".jsonl", ".parquet", ".arrow", ".sqlite", ".sealed")
-
 
 @dataclass(frozen=True)
 class Harm:
-    """What was done to which file, relative to the run."""
+    """What was done to which file, relative to the run. ``silent``: its modification time stays what it was."""
 
     file: str
     how: str
+    silent: bool = False
+
+
+def kinds(run: Path) -> dict[str, list[Path]]:
+    """The files of a run by kind, which is the name without its numbers."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and path.stat().st_size:
+            found.setdefault(re.sub(r"\d+", "N", path.name), []).append(path)
+    return found
 
 
 def harms(run: Path, seed: int, count: int) -> Iterator[tuple[Harm, bytes]]:
-    """``count`` harmed contents, each of a random file: cut, emptied, replaced, a bit or a byte changed."""
-    files = sorted(path for path in run.rglob("*") if path.suffix in SUFFIXES and path.stat().st_size)
-    rng = random.Random(seed)
-    for _ in range(count):
-        path = rng.choice(files)
+    """``count`` harmed contents, of each kind of file in turn: cut, emptied, replaced, a bit or a byte changed."""
+    files, rng = kinds(run), random.Random(seed)
+    order = rng.sample(sorted(files), len(files))
+    for number in range(count):
+        path = rng.choice(files[order[number % len(order)]])
         whole = path.read_bytes()
         at = rng.randrange(len(whole))
         how = rng.choice(("cut", "bit", "byte", "empty", "null", "[]", "{}"))
@@ -42,7 +51,15 @@ def harms(run: Path, seed: int, count: int) -> Iterator[tuple[Harm, bytes]]:
                 harmed = b""
             case _:
                 harmed = how.encode()
-        yield Harm(str(path.relative_to(run)), f"{how} at {at}"), harmed
+        yield Harm(str(path.relative_to(run)), f"{how} at {at}", rng.random() < 0.5), harmed
+
+
+def write_harmed(path: Path, content: bytes, *, silent: bool) -> None:
+    """Replace the content of a file; ``silent`` keeps its modification time, as a failing disk does."""
+    stat = path.stat()
+    path.write_bytes(content)
+    if silent:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def unclean_ends(
@@ -64,7 +81,7 @@ def unclean_ends(
         copy = scratch / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(run, copy)
-        (copy / harm.file).write_bytes(content)
+        write_harmed(copy / harm.file, content, silent=harm.silent)
         code, said = in_child(lambda copy=copy: command(copy), scratch / "said")
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
         if code not in (0, 2):
@@ -78,6 +95,12 @@ def unclean_ends(
 
 def in_child(work: Callable[[], int], said: Path) -> tuple[int, str]:
     """Exit code of ``work`` in a fork (negative where a signal ended it), and what it wrote to both outputs."""
+    child = forked(work, said)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.read_text(errors="replace")
+
+
+def forked(work: Callable[[], int], said: Path) -> int:
+    """The id of a fork that does ``work``, ends with its exit code, and writes both outputs to a file."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -91,4 +114,4 @@ def in_child(work: Callable[[], int], said: Path) -> tuple[int, str]:
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.read_text(errors="replace")
+    return child

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hand_made import whole_run
-from harms import in_child, unclean_ends
+from harms import in_child, kinds, unclean_ends, write_harmed
 from small_run import small_config
 
 from seralign.cli.main import main
@@ -86,8 +88,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "killed", folder / "whole"
 
 
-def test_a_run_goes_on_to_the_same_end_or_names_what_is_harmed(runs: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "count"), [(2, int(os.environ.get("HARMS", "8"))), pytest.param(3, 120, marks=pytest.mark.real)]
+)
+def test_a_run_goes_on_to_the_same_end_or_names_what_is_harmed(
+    runs: tuple[Path, Path], tmp_path: Path, seed: int, count: int
+) -> None:
+    """Each kind of file in turn: weights, checkpoints with the optimizer's state, tables, caches, records."""
     killed, whole = runs
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "stage.json"} < kinds(killed).keys()
     wanted = _outputs(whole)
     wanted["result"].pop("README.md")
 
@@ -96,7 +105,57 @@ def test_a_run_goes_on_to_the_same_end_or_names_what_is_harmed(runs: tuple[Path,
         found["result"].pop("README.md")
         return found == wanted
 
-    assert unclean_ends(killed, tmp_path, 2, int(os.environ.get("HARMS", "8")), _train, is_right) == []
+    assert unclean_ends(killed, tmp_path, seed, count, _train, is_right) == []
+
+
+def _flipped(path: Path) -> None:
+    """One bit in the middle, and nothing that the system would tell."""
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    write_harmed(path, bytes(whole), silent=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["optimizer.pt", *(pytest.param(name, marks=pytest.mark.real) for name in ("model.safetensors", "rng_state.pth"))],
+)
+def test_a_damaged_checkpoint_is_removed_and_its_steps_are_made_again(
+    runs: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    killed, whole = runs
+    copy = tmp_path / "run"
+    shutil.copytree(killed, copy)
+    checkpoint = copy / "round-1/train.partial/scratch/checkpoint-2"
+    _flipped(checkpoint / name)
+    code, said = in_child(lambda: _train(copy), tmp_path / "said")
+    assert code == 0, said
+    flat = " ".join(said.split())
+    assert flat.count(f"warning: {checkpoint}: the checkpoint is damaged ({name}) and was removed") == 1
+    assert "resuming from" not in flat
+    found, wanted = _outputs(copy), _outputs(whole)
+    assert found["round-1/train"] == wanted["round-1/train"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"), [("result", []), ("round-1/train/policy", ["--round", "1"]), ("world/model", None)]
+)
+def test_damaged_weights_are_refused_and_named(
+    runs: tuple[Path, Path], tmp_path: Path, stage: str, options: list[str] | None
+) -> None:
+    """One bit of a policy to ask, or of the model that a run goes on from."""
+    killed, whole = runs
+    copy = tmp_path / "run"
+    shutil.copytree(killed if options is None else whole, copy)
+    weights = copy / stage / "model.safetensors"
+    _flipped(weights)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "a"}) + "\n")
+    asked = ["sample", str(copy), "--prompts", str(tmp_path / "prompts.jsonl"), "--out", str(tmp_path / "out.jsonl")]
+    command = (lambda: _train(copy)) if options is None else (lambda: main([*asked, *options]))
+    code, said = in_child(command, tmp_path / "said")
+    assert code == 2, said
+    assert f"error: {weights}: its contents have changed since it was written" in said
+    assert not (tmp_path / "out.jsonl").exists()
+    assert in_child(lambda: main(["verify", str(copy)]), tmp_path / "said")[0] == 1
 
 
 @pytest.mark.parametrize("limit", [200_000, 600_000, 800_000])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from training_helpers import metrics, policy_model, random_pairs, run_training, 
 from seralign.config import LoraConfig, TrainingConfig
 from seralign.errors import StoreError
 from seralign.objectives import DPO, one
+from seralign.runs.sealed import write_sealed
+from seralign.training import checkpoints
 from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.trainer import PreferenceTrainer
 
@@ -144,7 +148,13 @@ def test_killed_twice_and_while_the_policy_is_saved(tiny_model: Callable[[str], 
 
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "marker", "no digests"])
-def test_a_corrupt_checkpoint_is_refused_by_name(tiny_model: Callable[[str], Path], tmp_path: Path, harm: str):
+def test_the_checkpoint_before_a_damaged_one_is_used(
+    tiny_model: Callable[[str], Path],
+    whole: Path,
+    tmp_path: Path,
+    harm: str,
+    capsys: pytest.CaptureFixture[str],
+):
     model = tiny_model("llama")
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, "on_step_end", 9)
@@ -159,14 +169,27 @@ def test_a_corrupt_checkpoint_is_refused_by_name(tiny_model: Callable[[str], Pat
     else:
         file.write_bytes(file.read_bytes()[:-9])
 
-    with pytest.raises(StoreError, match=r"checkpoint-8: the checkpoint is corrupt .*Delete this folder") as caught:
-        run(model, tmp_path / "killed")
-    assert "\n" not in str(caught.value)
-    # As the message says: the one before it serves.
-    for path in newest.iterdir():
-        path.unlink()
-    newest.rmdir()
-    assert last_checkpoint(newest.parent) == newest.parent / "checkpoint-4"
+    capsys.readouterr()
+    run(model, tmp_path / "killed")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {newest}: the checkpoint is damaged ({file.name}" in said
+    assert "resuming from checkpoint-4" in said
+    assert_as_if_never_killed(tmp_path / "killed", whole)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_kept(tmp_path: Path):
+    (tmp_path / "checkpoint-8").mkdir()
+    write_sealed(tmp_path / "checkpoint-8" / "complete.json", {"optimizer.pt": "0" * 64})
+    (tmp_path / "checkpoint-8" / "optimizer.pt").write_bytes(b"x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "file_digest", _unreadable)
+        with pytest.raises(StoreError, match=r"checkpoint-8/optimizer.pt: cannot be read: Input/output error$"):
+            last_checkpoint(tmp_path)
+    assert (tmp_path / "checkpoint-8" / "optimizer.pt").is_file()
+
+
+def _unreadable(path: Path) -> str:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
 
 def test_the_result_is_a_model_and_holds_no_pickle(whole: Path):

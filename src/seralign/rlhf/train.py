@@ -74,7 +74,7 @@ def train_by_reward(
 
     Raises:
         ConfigError: TRL refuses a setting, the reward fails, or it is the same for all responses.
-        StoreError: the last checkpoint is corrupt.
+        StoreError: a file of the last checkpoint cannot be read.
     """
     scratch, inner = folder / SCRATCH, inner_model(given.model)
     longest = max(len(ids) for ids in given.prompts.values())

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from seralign import distributed
 from seralign.errors import StoreError, one_line
+from seralign.progress import say
 from seralign.runs import CHECKPOINT_MARKER
 from seralign.runs.files import file_digest
 from seralign.runs.sealed import read_sealed, write_sealed
@@ -38,28 +39,42 @@ def steps_of(checkpoint: Path) -> int:
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
-    """The newest complete checkpoint. Incomplete ones are removed.
+    """The newest complete checkpoint. Incomplete ones are removed, and damaged ones, which a warning names.
 
     Raises:
-        StoreError: a file of the checkpoint has changed or is missing.
+        StoreError: a file of the checkpoint cannot be read.
     """
-    whole: list[tuple[int, Path]] = []
+    whole: list[Path] = []
     for path in scratch.glob("checkpoint-*"):
         if (path / CHECKPOINT_MARKER).is_file():
-            whole.append((steps_of(path), path))
+            whole.append(path)
         else:
             shutil.rmtree(path)
-    if not whole:
-        return None
-    newest = max(whole)[1]
-    try:
-        digests = read_sealed(newest / CHECKPOINT_MARKER)
-        broken = [name for name, digest in digests.items() if file_digest(newest / name) != digest]
-    except (OSError, ValueError) as error:
-        broken = [one_line(error)]
-    if broken:
-        raise StoreError(
-            f"{newest}: the checkpoint is corrupt ({', '.join(broken)}). Delete this folder; the same command then "
-            "resumes from the checkpoint before it, or from the beginning"
+    for path in sorted(whole, key=steps_of, reverse=True):
+        damage = _damage(path)
+        if damage is None:
+            return path
+        say(
+            f"warning: {path}: the checkpoint is damaged ({damage}) and was removed; training resumes from the "
+            "checkpoint before it, or from the beginning"
         )
-    return newest
+        shutil.rmtree(path)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What has changed of a checkpoint since it was written, or None."""
+    try:
+        digests = read_sealed(checkpoint / CHECKPOINT_MARKER)
+        found = [name for name, digest in digests.items() if _digest(checkpoint / name) != digest]
+    except ValueError as error:
+        return f"{CHECKPOINT_MARKER}: {one_line(error)}"
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or checkpoint}: cannot be read: {error.strerror or one_line(error)}"
+        ) from None
+    return ", ".join(found) or None
+
+
+def _digest(path: Path) -> str | None:
+    return file_digest(path) if path.is_file() else None
