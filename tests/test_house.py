@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "terminal": set(),
     "termination": set(),
     "records": set(),
-    "distributed": set(),
+    "distributed": {"errors"},
     "hub": {"errors"},
     "intervals": set(),
     "checks": {"errors"},

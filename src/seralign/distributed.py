@@ -6,16 +6,23 @@ Every process runs every stage. Only the first process writes to the folder of t
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, TypeVar
+
+from seralign.errors import PeerError
 
 T = TypeVar("T")
 
 # The other processes wait while the first one tokenizes the data or hashes a model. The default timeouts of 10 (NCCL)
 # and 30 (gloo) minutes are too short for this.
 PATIENCE = timedelta(days=1)
+# Of gloo, whose errors are plain RuntimeErrors.
+_GONE = re.compile(r"gloo/transport|Connection (closed|reset) by peer")
 
 
 def start() -> None:
@@ -79,6 +86,25 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def peer_errors() -> Iterator[None]:
+    """Report it as one error if the work of this block fails because another process has ended.
+
+    Raises:
+        PeerError: another process has ended, with an error or by a signal.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        dist = _active()
+        if dist is None or not (isinstance(error, dist.DistError) or _GONE.search(str(error))):
+            raise
+        raise PeerError(
+            "another process of this run has ended, by an error of its own or by a signal; its message is above, or in "
+            "the log of its machine. Finished work is kept: give the same command again"
+        ) from None
 
 
 def _active() -> ModuleType | None:

@@ -29,6 +29,10 @@ class BusyError(StoreError):
     """Another process works in the folder."""
 
 
+class PeerError(SeralignError):
+    """Another process of the same run has ended, so this one cannot continue. Exit code 1."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
     return " ".join(str(error).split())

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from seralign import distributed
 from seralign.cli import (
     accuracy,
     best_of,
@@ -28,7 +29,7 @@ from seralign.cli import (
     train,
     verify,
 )
-from seralign.errors import AwaitingLabels, ConfigError, SeralignError
+from seralign.errors import AwaitingLabels, ConfigError, PeerError, SeralignError
 from seralign.terminal import error_line
 from seralign.termination import CODE, Terminated, terminable
 
@@ -86,9 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0: success. 1: a plan that does not fit, a damaged run, or a failure of the machine (a file, standard output,
-        memory). 2: a user error. 3: pairs have to be labelled; then the same command continues. 130: the user
-        interrupted. 143: SIGTERM. Errors are printed as one line on standard error.
+        0: success. 1: a plan that does not fit, a damaged run, a failure of the machine (a file, standard output,
+        memory), or another process of the run has ended. 2: a user error. 3: pairs have to be labelled; then the same
+        command continues. 130: the user interrupted. 143: SIGTERM. Errors are printed as one line on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if sys.stdin is None:
@@ -108,6 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
         return code
     except AwaitingLabels as error:
         return _failed(str(error), 3, begin="")
+    except PeerError as error:
+        # Once is enough, however many processes there are.
+        return _failed(str(error), 1) if distributed.is_main() else 1
     except SeralignError as error:
         return _failed(str(error), 2)
     except Terminated:

@@ -47,6 +47,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
 
     Raises:
         SeralignError: a user error in configuration, data, model or folder.
+        PeerError: another process of the run has ended.
     """
     if config.rlhf is not None and distributed.announced() > 1:
         if distributed.announced_rank():  # the first process says it for all
@@ -56,7 +57,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     check_sections(config)
     check_processes(config)
     root = Path(config.out)
-    with disk_errors(root), memory_errors():
+    with distributed.peer_errors(), disk_errors(root), memory_errors():
         if not distributed.is_main():
             distributed.barrier()
             return _train(Run(root), config, scorer)
