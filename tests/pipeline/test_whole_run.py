@@ -153,9 +153,22 @@ def same(one: Run, two: Run) -> None:
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone")
 
 
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1",
+              "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")  # fmt: skip
+
+
 @pytest.mark.timeout(280)
-def test_two_processes_run_what_one_does(folder: Path, one: Run) -> None:
-    same(one, command(folder, "two", *LAUNCHER, "--nproc-per-node=2"))
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param((*LAUNCHER, "--nproc-per-node=2"), id="torchrun"),
+        pytest.param(ACCELERATE, id="accelerate", marks=pytest.mark.real),
+    ],
+)
+def test_two_processes_run_what_one_does(
+    folder: Path, one: Run, launcher: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    same(one, command(folder, request.node.callspec.id, *launcher))
 
 
 @pytest.mark.real

@@ -1,6 +1,6 @@
 """Trainings with DeepSpeed's ZeRO, and in one process without: ``python deepspeed_training.py MODEL FOLDER SHARD``.
 
-In a folder where other processes have begun, it is tried to resume.
+In a folder where other processes have begun, a training of theirs is to be ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from training_helpers import policy_model, random_pairs, run_training, training_
 import seralign.training.train
 from seralign import distributed
 from seralign.config import LoraConfig, TrainingConfig
-from seralign.errors import ConfigError
 from seralign.objectives import DPO, one
 from seralign.training.trainer import PreferenceTrainer
 
@@ -40,10 +39,7 @@ def main(model: Path, folder: Path, shard: str) -> None:
     if (folder / "whole").is_dir():  # of two processes
         data = training_data(model, pairs, objective, config, heldout)
         forget_the_end(folder / "whole", folder / "elsewhere")
-        try:
-            run_training(policy_model(model), folder / "elsewhere", data, objective, config)
-        except ConfigError as error:
-            (folder / f"refused-{distributed.rank()}.txt").write_text(str(error))
+        run_training(policy_model(model), folder / "elsewhere", data, objective, config)
         return
     data = training_data(model, pairs, objective, config, heldout)
     run_training(policy_model(model), folder / "whole", data, objective, config)

@@ -1,6 +1,6 @@
 """Trainings, divided over as many processes as the launcher started: ``python divided_training.py MODEL FOLDER``.
 
-One process does the same undivided.
+One process does the same undivided. With a third word, ``reward``, it is a reward model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from training_helpers import divided_in, policy_model, random_pairs, reference_l
 
 from seralign import distributed
 from seralign.config import LoraConfig, TrainingConfig
-from seralign.objectives import AOT, BCO, DPO, ObjectiveSum, Term, one
+from seralign.objectives import AOT, BCO, DPO, ObjectiveSum, Reward, Term, one
+from seralign.policy.heads import REWARD
 from seralign.runs.layout import POLICY, SCRATCH
 from seralign.training.moving import Moves
 
@@ -63,6 +64,18 @@ def main(model: Path, folder: Path) -> None:
     (folder / f"found-{distributed.rank()}.json").write_text(json.dumps(found))
 
 
+def reward(model: Path, folder: Path) -> None:
+    """Train a reward model, all its weights and its score."""
+    torch.set_num_threads(1)
+    distributed.start()
+    shard = "fsdp" if distributed.world_size() > 1 else "none"
+    config, objective = TrainingConfig(**STEPS, shard=shard), one("reward", Reward())
+    data = training_data(model, random_pairs(17, soft=True), objective, config, random_pairs(7, seed=1, soft=True))
+    policy = policy_model(model, divided=divided_in(config), head=REWARD)
+    run_training(policy, folder / "reward", data, objective, config)
+    (folder / f"found-{distributed.rank()}.json").write_text(json.dumps({"held": _held(policy)}))
+
+
 def _held(policy: nn.Module) -> dict[str, tuple[int, int]]:
     """By name, the numbers of a weight that this process holds, and all of them."""
     return {
@@ -76,9 +89,11 @@ def forget_the_end(done: Path, folder: Path) -> None:
     if distributed.is_main():
         shutil.copytree(done, folder)
         shutil.rmtree(folder / POLICY)
-        shutil.rmtree(folder / SCRATCH / "checkpoint-4")
+        (last,) = (folder / SCRATCH).rglob("checkpoint-4")
+        shutil.rmtree(last)
     distributed.barrier()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    train = reward if sys.argv[3:] == ["reward"] else main
+    train(Path(sys.argv[1]), Path(sys.argv[2]))

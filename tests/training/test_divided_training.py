@@ -13,8 +13,20 @@ from typing import Any
 import divided_training
 import pytest
 from safetensors.torch import load_file
+from torch import Tensor
 from training_helpers import metrics
 from transformers import AutoModelForCausalLM
+
+
+def launch(model: Path, folder: Path, *words: str) -> None:
+    """The training in two processes."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # pytest finds the helpers of all tests; a process of its own does not.
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *(path for path in sys.path if path)])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, divided_training.__file__, str(model), str(folder), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +37,7 @@ def folders(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     for folder in (one, two):
         folder.mkdir()
     divided_training.main(model, one)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    # pytest finds the helpers of all tests; a process of its own does not.
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *(path for path in sys.path if path)])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, divided_training.__file__, str(model), str(two)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(model, two)
     return model, one, two
 
 
@@ -59,13 +65,33 @@ def test_a_divided_reference_scores_to_the_last_bit(folders: tuple[Path, Path, P
 @pytest.mark.parametrize(("case", "file"), [("whole", "model.safetensors"), ("lora", "adapter_model.safetensors")])
 def test_weights_and_metrics_are_those_of_one_process(folders: tuple[Path, Path, Path], case: str, file: str) -> None:
     model, one, two = folders
-    weights, others = (load_file(folder / case / "policy" / file) for folder in (one, two))
+    same(one / case, two / case, file, load_file(model / "model.safetensors"))
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_a_divided_reward_model_trains_as_a_whole_one(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    model, one, two = tiny_model("llama"), tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    divided_training.reward(model, one)
+    launch(model, two, "reward")
+    parts = [found(two, rank)["held"] for rank in (0, 1)]
+    for name, (own, whole) in found(one, 0)["held"].items():
+        assert own == whole == sum(part[name][0] for part in parts)
+        # A score of one row is with one process.
+        assert all(part[name][0] < whole for part in parts) or name.startswith("score.")
+    same(one / "reward", two / "reward", "model.safetensors", load_file(model / "model.safetensors"))
+
+
+def same(one: Path, two: Path, file: str, start: dict[str, Tensor]) -> None:
+    """Two trainings moved the weights, and alike, with the same metrics."""
+    weights, others = (load_file(folder / "policy" / file) for folder in (one, two))
     assert weights.keys() == others.keys()
-    start = load_file(model / "model.safetensors")
     moved = [(value - start[name] if name in start else value).abs().max() for name, value in weights.items()]
     assert max(moved) > 1e-3
     assert max(float((value - others[name]).abs().max()) for name, value in weights.items()) < 1e-6
-    lines, theirs = metrics(one / case), metrics(two / case)
+    lines, theirs = metrics(one), metrics(two)
     assert [line["step"] for line in lines] == [line["step"] for line in theirs]
     for line, other in zip(lines, theirs, strict=True):
         assert line == pytest.approx(other, rel=1e-4, abs=1e-5)

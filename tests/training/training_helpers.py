@@ -28,6 +28,7 @@ from seralign.laboratory.clauses import VOCABULARY
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import ObjectiveSum
 from seralign.policy.abilities import packed_length
+from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
@@ -122,10 +123,16 @@ def divided_in(config: TrainingConfig) -> str | None:
     return config.precision if config.shard == "fsdp" and distributed.world_size() > 1 else None
 
 
-def policy_model(model: Path, lora: LoraConfig | None = None, seed: int = 0, divided: str | None = None) -> nn.Module:
+def policy_model(
+    model: Path,
+    lora: LoraConfig | None = None,
+    seed: int = 0,
+    divided: str | None = None,
+    head: Head = LANGUAGE_MODEL,
+) -> nn.Module:
     """The policy as the loop loads it for training."""
     set_seed(seed)
-    how = {"trainable": True, "lora": lora, "divided": divided}
+    how = {"trainable": True, "lora": lora, "divided": divided, "head": head}
     return load_model(PolicySource(str(model)), PolicyConfig(), "float32", **how)
 
 
@@ -134,9 +141,10 @@ def run_training(
 ) -> dict[str, Any]:
     """One training in ``folder``; returns what it measured."""
     folder.mkdir(exist_ok=True)
+    tokenizer = build_tokenizer()
     found = train(
         model,
-        build_tokenizer(),
+        HEADS[objective.head].prepare(model, tokenizer, frozenset({2})),
         data,
         objective,
         config,

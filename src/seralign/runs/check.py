@@ -73,7 +73,7 @@ def _stage(run: Run, name: str, progress: Callable[[int], None]) -> Checked:
 def _partial(folder: Path, name: str, progress: Callable[[int], None]) -> Checked:
     problems, names = [], []
     scratch = folder / SCRATCH
-    for path in [scratch / INPUTS, *sorted(scratch.glob(f"checkpoint-*/{CHECKPOINT_MARKER}"))]:
+    for path in [scratch / INPUTS, *sorted(scratch.glob(f"**/checkpoint-*/{CHECKPOINT_MARKER}"))]:
         names.append(path)
         try:
             content = read_sealed(path)

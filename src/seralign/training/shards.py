@@ -19,9 +19,13 @@ from seralign import distributed
 from seralign.config import TrainingConfig
 from seralign.errors import ConfigError
 from seralign.policy.sharding import is_divided
+from seralign.progress import say
+from seralign.runs.layout import CHECKPOINT_MARKER
 
 # By these, ``accelerate launch`` and accelerate itself say that all trainings of a process are divided.
 _BY_ACCELERATE = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+# Ends the name of a folder of checkpoints, after their number.
+_PROCESSES = "-processes"
 
 
 def check_shard(config: TrainingConfig, section: str) -> None:
@@ -108,17 +112,28 @@ def check_divided(model: nn.Module, config: TrainingConfig) -> None:
     assert is_divided(model) == wanted, f"training.shard: {config.shard}, but divided: {is_divided(model)}"
 
 
-def check_resumes(checkpoint: Path, config: TrainingConfig, section: str) -> None:
-    """Refuse a checkpoint of DeepSpeed that other processes have saved, each its own part.
+def checkpoint_folder(scratch: Path, config: TrainingConfig) -> Path:
+    """The folder of the checkpoints of a training.
 
-    Raises:
-        ConfigError: there were more or fewer processes.
+    Those of DeepSpeed hold the parts of each process, and are of use to as many processes only. So each number of
+    processes has a folder of its own.
     """
-    saved = len(list(checkpoint.rglob("zero_pp_rank_*_optim_states.pt")))
-    if config.shard in ("zero2", "zero3") and saved != distributed.world_size():
-        raise ConfigError(
-            f"{section}.shard: {checkpoint} was saved by {saved} processes, and DeepSpeed resumes only with as many; "
-            f"start {saved}, or delete {checkpoint.parent} to begin this training again"
+    if config.shard in ("zero2", "zero3") and distributed.world_size() > 1:
+        return scratch / f"{distributed.world_size()}{_PROCESSES}"
+    return scratch
+
+
+def tell_others(scratch: Path, config: TrainingConfig, section: str) -> None:
+    """Say that a training begins anew although another number of processes has saved checkpoints of it."""
+    own = checkpoint_folder(scratch, config)
+    counts = {path.parents[1].name for path in scratch.glob(f"*{_PROCESSES}/checkpoint-*/{CHECKPOINT_MARKER}")}
+    others = sorted(counts - {own.name}, key=lambda name: (len(name), name))
+    if own != scratch and others:
+        saved = " and ".join(name.removesuffix(_PROCESSES) for name in others)
+        say(
+            f"warning: {section}.shard: checkpoints of this training were saved by {saved} processes, and DeepSpeed "
+            f"resumes only with as many; with {distributed.world_size()} it begins again from its first step. Stop "
+            f"this run and start {saved} processes to resume from them"
         )
 
 

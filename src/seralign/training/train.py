@@ -37,7 +37,7 @@ from seralign.training.checkpoints import CheckpointMarker, last_checkpoint
 from seralign.training.moving import Moves, MovingReference
 from seralign.training.plan import Pack, Plan
 from seralign.training.reopening import OpensAgain
-from seralign.training.shards import as_before, check_divided, check_resumes
+from seralign.training.shards import as_before, check_divided, checkpoint_folder, tell_others
 from seralign.training.step_bar import StepBar
 from seralign.training.steps import RunningState
 from seralign.training.terminating import stop_on
@@ -135,13 +135,13 @@ def train(
 
     Raises:
         ConfigError: a setting that transformers does not have, or refuses.
-        StoreError: the last checkpoint is corrupt.
+        StoreError: a file of the last checkpoint cannot be read.
     """
     if any(parameter.requires_grad and parameter.dtype == torch.float16 for parameter in model.parameters()):
         raise ConfigError(
             f"policy.dtype: float16 weights cannot be trained; set float32, and if needed {section}.precision: float16"
         )
-    scratch = folder / SCRATCH
+    scratch = checkpoint_folder(folder / SCRATCH, config)
     check_divided(model, config)
     with quiet_transformers(), as_before():
         average = TailAverage(model, config.average, data.plan.steps) if config.average else None
@@ -151,8 +151,9 @@ def train(
             model, tokenizer, data, objective, config, scratch, section, seed, log_folder, running, moving, average
         )
         checkpoint = distributed.broadcast(last_checkpoint(scratch) if distributed.is_main() else None)
-        if checkpoint is not None:
-            check_resumes(checkpoint, config, section)
+        if checkpoint is None:
+            tell_others(folder / SCRATCH, config, section)
+        else:
             say(f"resuming from {checkpoint.name}")
             trainer.args.eval_on_start = False
             running.restore(checkpoint)
