@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seralign.config import RunConfig, load_config
-from seralign.pipeline.lineage import Round, rounds
+from seralign.pipeline.lineage import Round, role_before, rounds
 
 
 def config(**given: Any) -> RunConfig:
@@ -75,6 +75,17 @@ def test_without_bootstrap_nobody_answers_but_pairs_are_reviewed() -> None:
     found = rounds(config(bootstrap=None))
     assert of(found, "sample_from") == [None] * 4
     assert of(found, "is_reviewed") == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("role", "before"),
+    [
+        ("base", None), ("initial", "base"), ("round-1", "initial"), ("round-3", "round-2"),
+        ("round-3/average", "round-1"), ("round-4/average", "round-3/average"), ("baseline", "initial"),
+    ],
+)  # fmt: skip
+def test_which_policy_comes_before(role: str, before: str | None) -> None:
+    assert role_before(role) == before
 
 
 def test_one_round() -> None:

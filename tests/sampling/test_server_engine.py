@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ import tiny
 import torch
 from fake_server import FakeServer, Scripted, fake_server
 from model_server import ModelServer
+from safetensors.torch import load_file, save_file
 
 from seralign.config import PolicyConfig, SamplingConfig
 from seralign.errors import ConfigError, ModelError
@@ -42,6 +44,7 @@ from seralign.sampling import (
 )
 from seralign.sampling.fitting import EMPTY, LONG, PROMPT, TEXT, UNKNOWN, make_fitting
 from seralign.sampling.probe import Own, departure
+from seralign.sampling.stale import nearness_of
 from seralign.sampling.wire import Choice, Question, Reply, Way
 from seralign.servers import client as client_module
 from seralign.servers.usage import Usage
@@ -205,7 +208,7 @@ def test_log_probabilities_of_every_prompt_must_agree(
     monkeypatch.setattr(connecting, "_logps", lambda *_: [[-0.5], [second]])
     monkeypatch.setattr(connecting, "_served", lambda *_: "m")
     client: Any = SimpleNamespace(settings=SimpleNamespace(url="http://x"))
-    policy: Any = SimpleNamespace(name="round 1", source="folder", dtype="float32")
+    policy: Any = SimpleNamespace(name="round 1", source="folder", dtype="float32", before=None)
     refused = pytest.raises(ConfigError, match=r"log-probabilities differ by (nan|0\.02) nats a token")
     with nullcontext() if passes else refused:
         connecting.prove(client, Way("m", "vllm", "tokens"), policy, own, [], None, "key")
@@ -220,6 +223,105 @@ def test_drawn_tokens_tell_policies_apart_that_agree_on_what_is_likely() -> None
     assert greedy.mean_difference([float(other[0, 0])]) == pytest.approx(0.0016, abs=2e-4)
     assert drawn.mean_difference([float(other[0, 1])]) == pytest.approx(1.0, abs=2e-3)
     assert drawn.mean_difference([float(policy[0, 1])]) == 0.0
+
+
+@pytest.fixture(scope="module")
+def moved(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first model after a small update, which moves log-probabilities by less than the tolerance."""
+    folder = tmp_path_factory.mktemp("moved") / "model"
+    shutil.copytree(folders[0], folder)
+    weights, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    for name, value in weights.items():
+        weights[name] = value + 1e-4 * torch.randn(value.shape, generator=generator)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@dataclass
+class Rounded(ModelServer):
+    """Log-probabilities with errors of this size, as of a server that computes in a lower precision."""
+
+    size: float = 0.0
+
+    def _echo(self, body: Any, ids: list[int]) -> Scripted:
+        found = super()._echo(body, ids)
+        generator = torch.Generator().manual_seed(sum(ids))
+        values = found.body["choices"][0]["logprobs"]["token_logprobs"]
+        if values is None:
+            return found
+        rounded = [each and each + self.size * float(torch.randn((), generator=generator)) for each in values]
+        found.body["choices"][0]["logprobs"]["token_logprobs"] = rounded
+        return found
+
+
+def sampled_after_an_update(script: ModelServer, folders: tuple[Path, Path], moved: Path, tmp_path: Path) -> None:
+    with served_by(script, moved, tmp_path) as (setting, _):
+        sampler = make_sampler(
+            replace(policy_of(moved), name="round 2", before=policy_of(folders[0])),
+            SamplingConfig(engine="server", engine_options={"url": setting.url, "model": "m"}, max_new_tokens=8),
+            "bootstrap",
+        )
+        with closing(Results(setting.store)) as results:
+            sample_candidates(
+                prompts_of(moved, TEXTS), sampler, params_of(SamplingConfig(), 1, 8), policy="digest", end_tokens=ENDS,
+                seed=4, results=results, label="sampling",
+            )  # fmt: skip
+
+
+def test_a_server_of_the_round_before_is_refused_however_little_the_policy_moved(
+    folders: tuple[Path, Path], moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served_by(ModelServer(folders[0]), moved, tmp_path) as (setting, _):
+        assert len(setting.sample(prompts_of(moved, TEXTS))) == 36, "within the tolerance"
+    (tmp_path / "other").mkdir()
+    named = rf"still serves the weights of round 1 \({folders[0]}\) in place of those of round 2 \({moved}\)"
+    for size in (0.0, 1e-4):
+        script = Rounded(folders[0], size=size)
+        with pytest.raises(ConfigError, match=rf"^bootstrap\.engine_options: http.* {named}"):
+            sampled_after_an_update(script, folders, moved, tmp_path / "other")
+        assert not script.sampled
+    capsys.readouterr()
+    for size in (0.0, 1e-4):
+        sampled_after_an_update(Rounded(moved, size=size), folders, moved, tmp_path / "other")
+    assert "alike" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("owner", "size"), [("vllm", 5e-3), ("other", 0.0)])
+def test_a_server_that_cannot_be_told_from_the_round_before_is_a_warning(
+    owner: str,
+    size: float,
+    folders: tuple[Path, Path],
+    moved: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its rounding is larger than the update; or it gives greedy answers alone, which are the same."""
+    capsys.readouterr()
+    sampled_after_an_update(Rounded(moved, owner=owner, size=size), folders, moved, tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("may serve the weights of round 2 or those before its training") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "served", "share", "error"),
+    [
+        ([-1.0, -2.0, -3.0], [-1.0, -2.0, -3.0], None, None),  # a policy that did not move
+        ([-1.2, -2.0, -2.9], [-1.0, -2.0, -3.0], 0.0, 0.0),
+        ([-1.2, -2.0, -2.9], [-1.2, -2.0, -2.9], 1.0, 0.0),
+        # Rounding of .3 where the policies agree: .09 / 2 over the way's squares, .05.
+        ([-1.2, -2.0, -2.9], [-1.0, -2.3, -3.0], 0.0, math.sqrt(0.9)),
+    ],
+)
+def test_how_near_a_server_is_to_the_policy_before(
+    before: list[float], served: list[float], share: float | None, error: float | None
+) -> None:
+    found = nearness_of([-1.0, -2.0, -3.0], before, served)
+    if share is None or found is None:
+        assert found is share
+        return
+    assert (found.share, found.error) == (pytest.approx(share, abs=1e-9), pytest.approx(error, abs=1e-9))
+    assert found.apart == pytest.approx(0.1)
+    assert (found.is_stale, found.is_sure) == (share == 1.0, error == 0.0)
 
 
 def test_a_server_that_fails_to_prove_its_weights_is_an_error_and_not_asked_for_less(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,22 @@ class Loop:
         text = ":".join(str(part) for part in (self.config.seed, *what))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % (2**31)
 
-    def sampler(self, policy: Policy, settings: SamplingConfig, key: str) -> Sampler:
-        """The sampling engine of a section for a policy; ``key`` is the section's full key.
+    def sampler(self, policy: Policy, settings: SamplingConfig, key: str, before: Policy | None = None) -> Sampler:
+        """The sampling engine of a section for a policy.
+
+        Args:
+            policy: The policy.
+            settings: The section.
+            key: Its full key.
+            before: The policy before it in the run, if there is one.
 
         Raises:
             ConfigError: unknown engine, or a setting that the engine does not support.
         """
-        return make_sampler(self.sampled_policy(policy), settings, key)
+        sampled = self.sampled_policy(policy)
+        if before is not None and before.digest != policy.digest:
+            sampled = replace(sampled, before=self.sampled_policy(before))
+        return make_sampler(sampled, settings, key)
 
     def sampled_policy(self, policy: Policy) -> SampledPolicy:
         """A policy to sample from, with its training weights; cast if scoring is in bfloat16."""

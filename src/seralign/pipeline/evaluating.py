@@ -100,7 +100,7 @@ class Evaluation:
         loop, prompts, heldout = context.loop, evaluation_prompts(context), context.tables.heldout
         policy, reference = context.policy(self.role), context.policy(REFERENCE)
         sampling = loop.config.evaluation.sampling
-        samples = _sample(loop, policy, prompts)
+        samples = _sample(loop, policy, context.before(self.role), prompts)
         candidates = candidates_of(samples)
         rewards = _score(loop, samples, prompts)
         kl = None
@@ -166,11 +166,11 @@ def evaluation_prompts(context: Context) -> datasets.Dataset:
     return draw_prompts(context.tables.heldout_prompts, count, context.loop.seed("evaluation prompts"))
 
 
-def _sample(loop: Loop, policy: Policy, prompts: datasets.Dataset) -> pa.Table:
+def _sample(loop: Loop, policy: Policy, before: Policy | None, prompts: datasets.Dataset) -> pa.Table:
     sampling = loop.config.evaluation.sampling
     return sample_candidates(
         prompts,
-        loop.sampler(policy, sampling, "evaluation"),
+        loop.sampler(policy, sampling, "evaluation", before),
         params_of(sampling, 1, loop.config.answer_tokens),
         policy=policy.digest,
         end_tokens=loop.end_tokens,

@@ -32,6 +32,7 @@ __all__ = [
     "RewardPolicy",
     "Round",
     "averaged_before",
+    "role_before",
     "rounds",
     "trained_by",
     "trained_in",
@@ -89,6 +90,14 @@ class Round:
 def trained_in(index: int) -> str:
     """The role of the policy that a round trains; round 0 is the policy that the rounds start from."""
     return INITIAL if index == 0 else round_name(index)
+
+
+def role_before(role: str) -> str | None:
+    """The role whose policy comes before in the order of a run; None for ``base``."""
+    index = round_of(role)
+    if index is None:
+        return {BASE: None, INITIAL: BASE}.get(role, INITIAL)
+    return averaged_before(index - 1) if part_of(role) == AVERAGE else trained_in(index - 1)
 
 
 def averaged_before(index: int) -> str:

@@ -60,12 +60,13 @@ class Sample:
     def work(self, context: Context, folder: Path) -> SampleFigures:
         """Write the candidates; none if margins are not to be used."""
         loop, config = context.loop, bootstrap_config(context)
-        prompts, policy = round_prompts(context, self.round.index), context.policy(str(self.round.sample_from))
+        role = str(self.round.sample_from)
+        prompts, policy = round_prompts(context, self.round.index), context.policy(role)
         if not margins_trusted(context, self.round):
             prompts = prompts.select([])
         table = sample_candidates(
             prompts,
-            loop.sampler(policy, config.sampling, "bootstrap"),
+            loop.sampler(policy, config.sampling, "bootstrap", context.before(role)),
             params_of(config.sampling, config.samples),
             policy=policy.digest,
             end_tokens=loop.end_tokens,

@@ -13,7 +13,7 @@ from seralign.config import RunConfig
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.context import Loop, Policy, run_stage
 from seralign.pipeline.data import Tables
-from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, trained_by
+from seralign.pipeline.lineage import BASE, BASELINE, INITIAL, REFERENCE, role_before, trained_by
 from seralign.policy.identity import PolicySource
 from seralign.policy.saved import on_merged, trained_source
 from seralign.records import content_id
@@ -141,6 +141,11 @@ class Context:
         if (index := round_of(role)) is not None:
             return self._trained(role, f"round {index}")
         return self._trained(role, f"copy {role.rpartition('-')[2]}")
+
+    def before(self, role: str) -> Policy | None:
+        """The policy before that of a role in the run; None before the configured model."""
+        earlier = role_before(role)
+        return None if earlier is None else self.policy(earlier)
 
     @property
     def _is_merged(self) -> bool:

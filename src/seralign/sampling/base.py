@@ -33,6 +33,8 @@ class SampledPolicy:
         end_tokens: Ids that end a response.
         load: Returns the model in memory, in this process.
         loading: How ``load`` loads the folders: data type, attention, and whether code of the model is trusted.
+        before: The policy before it in the run, which a server that was not restarted still serves; None if there is
+            none, or it has the same weights.
     """
 
     name: str
@@ -43,6 +45,7 @@ class SampledPolicy:
     end_tokens: frozenset[int]
     load: Callable[[], nn.Module]
     loading: PolicyConfig
+    before: SampledPolicy | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from seralign.config.engines import Mode, ServerEngineConfig, Software
 from seralign.errors import ConfigError
 from seralign.policy.sampling import SamplingParams
+from seralign.progress import say
 from seralign.sampling.base import SampledPolicy
 from seralign.sampling.probe import Own, departure
+from seralign.sampling.stale import answers_alike, nearness
 from seralign.sampling.wire import Question, Reply, Way, ask, echoed
 from seralign.servers.client import Client, ServerFailure
 from seralign.servers.troubles import reading_answer
@@ -113,10 +115,16 @@ def prove(
         key: The configuration key, for messages.
 
     Raises:
-        ConfigError: it serves other weights; names what it serves, and the policy's folder.
+        ConfigError: it serves other weights, or those of the policy before; names both.
     """
     limit = tolerance if tolerance is not None else _TOLERANCES.get(policy.dtype, _TOLERANCE)
     served = _logps(client, way, own, key) if way.mode == "tokens" else None
+    near = None if served is None else nearness(policy, own, served)
+    if near is not None and near.is_stale and policy.before is not None:
+        raise ConfigError(
+            f"{key}: {client.settings.url} still serves the weights of {policy.before.name} ({policy.before.source}) "
+            f"in place of those of {policy.name} ({policy.source}); serve that folder"
+        )
     if served is not None:
         pairs = zip(own, served, strict=True)
         # A difference that is not a number is none that passes.
@@ -131,6 +139,12 @@ def prove(
             f"{key}: {client.settings.url} does not serve the weights of {policy.name} ({policy.source}), but "
             f"{_served(client, key)}: {why}. Serve that folder, or raise tolerance ({limit:g}) if the server computes "
             "in a lower precision"
+        )
+    if (near is not None and not near.is_sure) or (served is None and answers_alike(policy, own, limit)):
+        say(
+            f"warning: {key}: {client.settings.url} may serve the weights of {policy.name} or those before its "
+            f"training: they are too much alike to be told apart by what it answers. Make sure that it serves "
+            f"{policy.source}"
         )
 
 

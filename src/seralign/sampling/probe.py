@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,22 +56,35 @@ def own_answers(policy: SampledPolicy, prompts: Sequence[Prompt], tokens: int = 
         tokens: Maximum number of tokens of an answer.
     """
     model = policy.load().eval()
-    device = next(model.parameters()).device
 
     def answer(prompt: Prompt, temperature: float) -> tuple[tuple[int, ...], Tensor]:
         params = SamplingParams(1, temperature, 1.0, tokens)
         (found,) = sample(model, policy.tokenizer, [prompt], params, policy.end_tokens, seed=0)
-        ids = torch.tensor([[*prompt.ids, *found.ids]], device=device)
-        with torch.no_grad():
-            logits_TV = model(input_ids=ids, use_cache=False).logits[0, len(prompt.ids) - 1 : -1]
-        return found.ids, logits_TV.float().log_softmax(dim=-1).cpu()
+        return found.ids, _rows(model, prompt, found.ids)
 
     made = []
     for prompt in prompts:
         (ids, logps_TV), (drawn, drawn_TV) = answer(prompt, 0.0), answer(prompt, 1.0)
-        own_T = drawn_TV.gather(1, torch.tensor(drawn)[:, None])[:, 0]
-        made.append(Own(prompt, ids, logps_TV, drawn, tuple(own_T.tolist())))
+        made.append(Own(prompt, ids, logps_TV, drawn, _picked(drawn_TV, drawn)))
     return made
+
+
+def drawn_logps(policy: SampledPolicy, own: Sequence[Own]) -> list[tuple[float, ...]]:
+    """Log-probabilities of drawn answers [D] under another policy, which is loaded and released."""
+    model = policy.load().eval()
+    return [_picked(_rows(model, one.prompt, one.drawn), one.drawn) for one in own]
+
+
+def _rows(model: Any, prompt: Prompt, ids: Sequence[int]) -> Tensor:
+    """Log-probabilities [T, V] of all tokens at the places of a response, float32."""
+    whole = torch.tensor([[*prompt.ids, *ids]], device=next(model.parameters()).device)
+    with torch.no_grad():
+        logits_TV = model(input_ids=whole, use_cache=False).logits[0, len(prompt.ids) - 1 : -1]
+    return logits_TV.float().log_softmax(dim=-1).cpu()
+
+
+def _picked(rows_TV: Tensor, ids: Sequence[int]) -> tuple[float, ...]:
+    return tuple(rows_TV.gather(1, torch.tensor(ids)[:, None])[:, 0].tolist())
 
 
 def departure(policy: SampledPolicy, own: Own, choice: Choice, tolerance: float) -> str | None:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -144,7 +144,9 @@ class VllmSampler:
 
     def _prove(self, client: Client, own: list[Own]) -> Way:
         way = Way(_MODEL, "vllm", "tokens")
-        prove(client, way, self._policy, own, greedy(client, way, self._policy, own), self._tolerance, self._key)
+        # The server was started on this policy, and the memory for another one is the server's now.
+        policy = replace(self._policy, before=None)
+        prove(client, way, policy, own, greedy(client, way, policy, own), self._tolerance, self._key)
         return way
 
     @property
