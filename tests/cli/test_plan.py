@@ -59,10 +59,10 @@ def test_a_plan_is_a_table_and_leaves_no_run(file: Path, tmp_path: Path, capsys:
 
 
 def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", str(file), "--json"]) == 0
+    assert main(["plan", str(file), "--json", "--training.shard", "fsdp", "--training.precision", "float32"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert set(plan) == {"device", "memory", "stages", "packing", "disk", "misfits", "notes", "seconds", "at_most",
-                         "peak_bytes", "fits"}  # fmt: skip
+    assert set(plan) == {"device", "memory", "stages", "shares", "packing", "disk", "misfits", "notes", "seconds",
+                         "at_most", "peak_bytes", "fits"}  # fmt: skip
     assert [stage["name"] for stage in plan["stages"]] == [
         "data", "initial/evaluate", "round-1/train", "round-1/evaluate", "round-1/tokens"
     ]  # fmt: skip
@@ -76,6 +76,13 @@ def test_json_has_the_same_figures_by_name(file: Path, capsys: pytest.CaptureFix
     (note,) = (note for note in plan["notes"] if "how long sampled responses" in note)
     mean = int(note.partition("chosen responses (")[2].split()[0])
     assert f"{min(mean, 16)} tokens in evaluation (evaluation.max_new_tokens: 16)" in note
+    # Divided, a training saves parts of weights, gradients and both moments of AdamW: 16 bytes a weight.
+    peaks = {stage["name"]: stage["peak_bytes"] for stage in plan["stages"] if stage["peak_bytes"]}
+    found = {(share["stage"], share["processes"]): share["peak_bytes"] for share in plan["shares"]}
+    assert found.keys() == {(stage, count) for stage in peaks for count in (2, 4, 8)}
+    saved = found["round-1/train", 2] - found["round-1/train", 8]
+    assert saved == pytest.approx(16 * plan["disk"]["policy"] / 4 * (1 / 2 - 1 / 8), rel=0.05)
+    assert sum(note.startswith("training.shard: fsdp: times and the table's memory") for note in plan["notes"]) == 1
 
 
 def test_what_does_not_fit_ends_with_1_and_a_setting(

@@ -75,6 +75,9 @@ def _parts(plan: RunPlan) -> Iterator[RenderableType]:
         how = f"{packing.tokens:,} tokens in {quantity(packing.packs_a_step, 'pack')} a step"
         saved = f"{packing.shared:,} tokens saved by sharing prompts, {packing.padding:,} of padding"
         yield Text(f"{packing.stage}: {'packed' if packing.packed else 'padded'}, {how}; {saved}")
+    for stage in dict.fromkeys(share.stage for share in plan.shares):
+        each = [f"{_bytes(one.peak_bytes)} of {one.processes}" for one in plan.shares if one.stage == stage]
+        yield Text(f"{stage}: memory of each process: {', '.join(each)}")
     if plan.disk is not None:
         disk = plan.disk
         yield Text(

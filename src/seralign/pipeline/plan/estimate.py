@@ -32,6 +32,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """Bytes that a process saves by holding a part of the model only: in forward passes, and in optimizer steps."""
+
+    passes: float = 0.0
+    steps: float = 0.0
+
+
+WHOLE = Saved()
+
+
+@dataclass(frozen=True)
 class StageEstimate:
     """A stage before it runs.
 
@@ -113,13 +124,13 @@ def stage_seconds(work: StageWork, measured: Measured) -> float:
     return total
 
 
-def stage_bytes(work: StageWork, measured: Measured) -> int | None:
-    """Peak bytes of a stage; None where no model runs in it."""
-    found = [measured.passes[part.section].bytes.at(part.tokens.max()) for part in work.passes]
+def stage_bytes(work: StageWork, measured: Measured, saved: Saved = WHOLE) -> int | None:
+    """Peak bytes of a stage in one process, less what dividing the model saves; None where no model runs in it."""
+    found = [measured.passes[part.section].bytes.at(part.tokens.max()) - saved.passes for part in work.passes]
     found += [measured.idle + work.bytes] if work.bytes else []
     if work.steps is not None:
         costs = measured.steps[work.steps.section]
-        found += [costs.whole, costs.pack.bytes.at(work.steps.tokens.max())]
+        found += [peak - saved.steps for peak in (costs.whole, costs.pack.bytes.at(work.steps.tokens.max()))]
     if work.sampling is not None and measured.sampling is not None:
         # Where a training samples, its optimizer's state stays in memory.
         state = 0 if work.steps is None else measured.steps[work.steps.section].state_bytes

@@ -17,6 +17,13 @@ from seralign.runs import StageRecord
 def measuring_notes(config: RunConfig, stages: Sequence[StageEstimate], over: bool) -> list[str]:
     """Notes on what was measured, and in which precision; ``over``: whether the time of the whole plan was over."""
     found = []
+    if config.training.shard != "none":
+        found.append(
+            f"training.shard: {config.training.shard}: times and the table's memory are those of one process that "
+            "holds the whole model. Several divide the passes and steps, and the model as their own lines say (from "
+            "formulas, see docs/planning.md; not for a model of unknown sizes). Communication is not counted. What "
+            "does not fit in one process may fit in several"
+        )
     if any(stage.extrapolated is not None and stage.extrapolated > NEARLY and not stage.done for stage in stages):
         found.append(
             f"measuring ends after {SECONDS:.0f} s: extrapolated is how many times larger the largest forward pass or "

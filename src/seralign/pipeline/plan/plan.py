@@ -26,6 +26,7 @@ from seralign.pipeline.plan.disk import Disk, needed_disk
 from seralign.pipeline.plan.estimate import MARGIN, Misfit, StageEstimate, estimate_stages, misfits
 from seralign.pipeline.plan.notes import measuring_notes, notes
 from seralign.pipeline.plan.remedies import static_misfits, with_remedies
+from seralign.pipeline.plan.shares import Share, shares
 from seralign.pipeline.plan.sizes import Budget
 from seralign.pipeline.plan.stand_ins import measurable, sampled_limit
 from seralign.pipeline.plan.workload import workload
@@ -65,7 +66,8 @@ class RunPlan:
     Args:
         device: Where it would run.
         memory: Bytes that it may have there.
-        stages: One after the other.
+        stages: One after the other, in one process.
+        shares: Memory of each of several processes, where ``training.shard`` divides the model.
         packing: Of each training.
         disk: None where no policy could be measured.
         misfits: What will not fit, and with which settings it would.
@@ -75,6 +77,7 @@ class RunPlan:
     device: str
     memory: int
     stages: list[StageEstimate]
+    shares: list[Share]
     packing: list[Packing]
     disk: Disk | None
     misfits: list[Misfit]
@@ -160,6 +163,7 @@ def _planned(context: Context, done: dict[str, StageRecord], memory: int | None,
         device.type,
         memory,
         stages,
+        [] if measured is None else shares(config, most, measured),
         _packing(expected, longest),
         disk,
         found,
