@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate.state import AcceleratorState
@@ -14,8 +15,17 @@ from harms import forked
 from seralign.servers.process import free_port
 
 
-def in_processes(count: int, work: Callable[[int], int], folder: Path, seconds: float) -> list[tuple[int | None, str]]:
-    """Exit code of ``work(rank)`` and what it wrote, by process; None for one that has not ended in time.
+@dataclass(frozen=True)
+class Ended:
+    """The exit code of a process, None if it was too late; when it ended, in seconds; and what it wrote."""
+
+    code: int | None
+    at: float
+    said: str
+
+
+def in_processes(count: int, work: Callable[[int], int], folder: Path, seconds: float) -> list[Ended]:
+    """How ``work(rank)`` ended, by process.
 
     Args:
         count: How many processes.
@@ -33,15 +43,16 @@ def in_processes(count: int, work: Callable[[int], int], folder: Path, seconds: 
 
     outputs = [folder / f"said-{rank}" for rank in range(count)]
     children = [forked(lambda rank=rank: member(rank), said) for rank, said in enumerate(outputs)]
-    codes: dict[int, int] = {}
+    codes: dict[int, tuple[int, float]] = {}
     until = time.monotonic() + seconds
     while len(codes) < count and time.monotonic() < until:
         for child in set(children) - codes.keys():
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                codes[child] = os.waitstatus_to_exitcode(status)
+                codes[child] = os.waitstatus_to_exitcode(status), time.monotonic()
         time.sleep(0.02)
     for child in set(children) - codes.keys():
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    return [(codes.get(child), said.read_text()) for child, said in zip(children, outputs, strict=True)]
+    late = (None, time.monotonic())
+    return [Ended(*codes.get(child, late), said.read_text()) for child, said in zip(children, outputs, strict=True)]
