@@ -6,12 +6,14 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
+from torch import nn
 
 from benchmarks.jobs import (
     BETA,
@@ -147,9 +149,16 @@ def _scorer(job: Job, names: tuple[str, ...], responses_of: Any) -> Any:
     """``run(count, precision)`` under policies that are loaded already: planning and scoring are timed."""
     config = PolicyConfig(model=str(job.folder / "model"))
     longest = packed_length(PolicySource(str(config.model)), config)
-    models = [load_model(PolicySource(str(job.folder / name)), config, "float32") for name in names]
+
+    @lru_cache(maxsize=1)
+    def loaded(precision: str) -> list[nn.Module]:
+        sources = [PolicySource(str(job.folder / name)) for name in names]
+        return [load_model(source, config, "float32", scores_in=precision) for source in sources]
+
+    loaded(job.precision)
 
     def run(count: int, precision: str = job.precision) -> Scored:
+        models = loaded(precision)
         began = time.perf_counter()
         responses = responses_of(count)
         packs = plan_scoring(responses, ScoringConfig().tokens_per_pack, longest)
@@ -171,7 +180,7 @@ def _reference(job: Job, table: datasets.Dataset, plan: Plan) -> np.ndarray:
     policy = ScoringPolicy(
         "reference",
         "",
-        lambda: load_model(PolicySource(str(config.model)), config, "float32"),
+        lambda: load_model(PolicySource(str(config.model)), config, "float32", scores_in=job.precision),
         precision=job.precision,
     )
     file = job.folder / "reference.npy"

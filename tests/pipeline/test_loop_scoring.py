@@ -58,12 +58,20 @@ def test_scoring_training_and_sampling_have_their_own_precision(
     dtype: str, weights: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
+    computed: list[str | None] = []
 
     def load_model(
-        source: PolicySource, config: PolicyConfig, dtype: str, *, head: Head, divided: str | None = None
+        source: PolicySource,
+        config: PolicyConfig,
+        dtype: str,
+        *,
+        head: Head,
+        divided: str | None = None,
+        scores_in: str | None = None,
     ) -> torch.nn.Module:
         assert divided is None, "the models of a run that divides nothing are whole"
         loaded.append(dtype)
+        computed.append(scores_in)
         return torch.nn.Identity()
 
     monkeypatch.setattr(context, "load_model", load_model)
@@ -72,6 +80,7 @@ def test_scoring_training_and_sampling_have_their_own_precision(
     for load in (scoring.load, training.load, loop.sampled_policy(policy).load):
         load()
     assert loaded == weights
+    assert computed == [dtype, "bfloat16", None], "to sample, no weight is cast"
     assert (scoring.weights, scoring.precision) == (weights[0], dtype)
     assert (training.weights, training.precision) == ("float32", "bfloat16")
 

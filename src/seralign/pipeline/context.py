@@ -147,7 +147,7 @@ class Loop:
 
     def _scoring(self, policy: Policy, weights: str, precision: str) -> ScoringPolicy:
         divided = self.divided(precision)
-        load = partial(self.load, policy, weights, head=self.head, divided=divided)
+        load = partial(self.load, policy, weights, head=self.head, divided=divided, scores_in=precision)
         way = (weights, precision, self._attention, self.head, divided is not None)
         return ScoringPolicy(policy.name, policy.digest, load, *way)
 

@@ -181,15 +181,33 @@ def _find_out(model: nn.Module, inner: PreTrainedModel) -> Abilities:
     return Abilities(name, longest, head is not None)
 
 
-def _values(model: Any, make: Callable[..., dict[str, Tensor]], attention: str, *, own_head: bool) -> Tensor:
-    """What the model says of the trial's responses: log-probabilities of their tokens, or rewards."""
+@torch.no_grad()
+def trial_values(model: nn.Module, dtype: torch.dtype) -> Tensor:
+    """What a loaded model says of a few responses under autocast in a data type, in its fastest supported way."""
+    able = abilities(model)
+    make = pack_sequences if able.longest else pad_sequences
+    return _values(model, make, able.attention, own_head=able.own_head, dtype=dtype)
+
+
+def _values(
+    model: Any,
+    make: Callable[..., dict[str, Tensor]],
+    attention: str | None,
+    *,
+    own_head: bool,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """What the model says of the trial's responses: log-probabilities of their tokens, or rewards.
+
+    ``dtype``: that of autocast; None for none.
+    """
     inner = inner_model(model)
     vocabulary, device = inner.config.get_text_config().vocab_size, next(inner.parameters()).device
     sequences = [tuple([token % vocabulary for token in part] for part in pair) for pair in _PROBE]
     leaves_out = {"lengths", "source", "target"} if is_reward_model(inner) else {"lengths", "ends"}
     batch: dict[str, Any] = {key: value.to(device) for key, value in make(sequences).items() if key not in leaves_out}
     compute = end_rewards if is_reward_model(inner) else token_logps
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         return compute(model, **batch, own_attention=attention, own_head=own_head).float()
 
 

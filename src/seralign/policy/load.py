@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from seralign.errors import ModelError, brief
 from seralign.hub import silence
 from seralign.policy.abilities import keep_attention
 from seralign.policy.adapters import fresh_adapter, load_adapter, merged
+from seralign.policy.casting import cast_linear_layers, read_not_mapped
 from seralign.policy.completeness import check_whole
 from seralign.policy.heads import LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource, read_json, unasked
@@ -100,6 +102,7 @@ def load_model(
     lora: LoraConfig | None = None,
     head: Head = LANGUAGE_MODEL,
     divided: str | None = None,
+    scores_in: str | None = None,
 ) -> nn.Module:
     """Load a causal model with its head on this process's device, with dropout off.
 
@@ -115,10 +118,33 @@ def load_model(
         head: What the model says of a response. A head that the model lacks is initialised at random, and takes the
             place of its own.
         divided: Divide it over the processes, to compute in this precision; None keeps it whole in each.
+        scores_in: The model will only score, without gradient and in this mixed precision, so float32 weights of its
+            linear layers are cast once. A divided model casts them where they are gathered.
 
     Raises:
         ModelError: no such model, weights missing or not in safetensors, or an adapter that does not fit.
     """
+    load = partial(_load, source, config, dtype, trainable, lora, head, divided)
+    if scores_in in (None, "float32") or dtype != "float32" or divided is not None:
+        return load()
+    with read_not_mapped():
+        model = load()
+    if not cast_linear_layers(model, DTYPES[scores_in]):
+        del model
+        return load()
+    free_before(Path(source.model))
+    return model
+
+
+def _load(
+    source: PolicySource,
+    config: PolicyConfig,
+    dtype: str,
+    trainable: bool,
+    lora: LoraConfig | None,
+    head: Head,
+    divided: str | None,
+) -> nn.Module:
     free_before(Path(source.model))
     model: Any = _load_base(source, config, dtype, head)
     fuse_norms(model)

@@ -128,7 +128,7 @@ def _kl(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datas
     if policy.digest == supervised.digest:
         return 0.0
     sequences = list(zip(answers["prompt_ids"][:], answers["ids"][:], strict=True))
-    own, other = (loop.scoring_policy(each).load().eval() for each in (policy, supervised))
+    own, other = (loop.load(each, loop.scoring_policy(each).weights).eval() for each in (policy, supervised))
     return float(response_kls(own, other, sequences).mean())
 
 
