@@ -65,6 +65,7 @@ _OTHERS = (*LABELS, EVALUATE, ALIGNED, QUERY)
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
 STUDIES = (
     "active",
+    "aihf",
     "candidates",
     "gates",
     "preferences",
@@ -98,7 +99,8 @@ def test_configurations_are_read(file: Path) -> None:
 
 def test_every_example_has_a_test() -> None:
     known = {
-        "configs/lab/candidates.yaml",  # these in tests/studies and below
+        "configs/lab/aihf.yaml",  # these in tests/studies and below
+        "configs/lab/candidates.yaml",
         "configs/lab/gates.yaml",
         "configs/lab/lengths.yaml",
         "configs/lab/lengths_small.yaml",

@@ -177,7 +177,7 @@ def test_what_each_objective_reads() -> None:
     forms = {name: set(each.forms) for name, each in OBJECTIVES.items()}
     assert {name: own for name, own in forms.items() if own != {"pair"}} == {
         "plackett_luce": {"ranking"}, "tpo": {"ranking"}, "tpo_l": {"ranking"}, "kto": {"label"},
-        "bco": {"pair", "label"},
+        "bco": {"pair", "label"}, "aihf": {"pair", "demonstration"},
         "reward_ranking": {"ranking"}, "reward_scores": {"scores"}, "abr": {"scores"},
         "nll": {"pair", "ranking", "demonstration"}, "sft": {"pair", "ranking", "demonstration"},
     }  # fmt: skip

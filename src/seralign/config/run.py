@@ -82,6 +82,7 @@ class RunConfig:
             raise ConfigError(f"objective.name: {name} has no margin to select pairs by; set rounds: 1 or another name")
         if not self.objective.compares and self.crossfit is not None:
             raise ConfigError(f"crossfit: {self.objective.name} has no margin to review pairs by; remove crossfit")
+        self._check_joined()
         self._check_single()
         self._check_made()
         self._check_moving()
@@ -106,8 +107,8 @@ class RunConfig:
             raise ConfigError("stop.metric: win_rate needs answers to compare; set evaluation.prompts above 0")
         if self.data.demonstrations is not None and not self.supervised:
             raise ConfigError(
-                "data.demonstrations are for sft, SPIN and SAPO: set the section sft, objective.name: sft, or "
-                "bootstrap.method: spin or sapo"
+                "data.demonstrations are for sft, AIHF, SPIN and SAPO: set the section sft, objective.name: sft or "
+                "aihf, or bootstrap.method: spin or sapo"
             )
         if self.policy.dtype == "float16" and self.policy.lora is None and self.policy.adapter is None:
             raise ConfigError(
@@ -137,6 +138,15 @@ class RunConfig:
             raise ConfigError(
                 f"data.{needed} is missing: bootstrap.method: {bootstrap.method} makes its pairs of them; give a file "
                 "or the name of a dataset on the hub (or data.pairs, or set world)"
+            )
+
+    def _check_joined(self) -> None:
+        """Refuse to join demonstrations with pairs if there are none."""
+        supplies = self.world is not None and self.world.own is None
+        if self.objective.joins_demonstrations and self.data.demonstrations is None and not supplies:
+            raise ConfigError(
+                f"data.demonstrations is missing: objective.name: {self.objective.name} trains on demonstrations "
+                "beside pairs; give a file or the name of a dataset on the hub (or objective.name: dpo for pairs alone)"
             )
 
     def _check_single(self) -> None:
@@ -233,7 +243,8 @@ class RunConfig:
     @property
     def supervised(self) -> bool:
         """Whether a training of the run uses demonstrations."""
-        return self.sft is not None or not self.objective.compares or self.demonstrated
+        alone = self.sft is not None or not self.objective.compares
+        return alone or self.objective.joins_demonstrations or self.demonstrated
 
     @property
     def demonstrated(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seralign.objectives.abr import ABR
+from seralign.objectives.aihf import AIHF
 from seralign.objectives.alpha_po import AlphaPO
 from seralign.objectives.aot import AOT, UnpairedAOT
 from seralign.objectives.apo_down import APODown
@@ -42,6 +43,7 @@ from seralign.objectives.wpo import WPO
 
 __all__ = [
     "ABR",
+    "AIHF",
     "AOT",
     "BCO",
     "BMC",
@@ -123,6 +125,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "tpo": TPO,
     "tpo_l": NormalizedTPO,
     "abr": ABR,
+    "aihf": AIHF,
     "kto": KTO,
     "nll": NLL,
     "sft": SFT,

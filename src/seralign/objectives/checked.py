@@ -51,7 +51,8 @@ def losses_of(term: Term, responses: ResponseValues, key: str) -> Tensor:
 
 
 def try_objective(objective: ObjectiveSum, section: str = "objective") -> None:
-    """Compute every term of an objective on hand-made examples; if it takes rankings or scores, on ragged ones too.
+    """Compute every term of an objective on hand-made examples; if it takes rankings or scores, on ragged ones too; and
+    if it joins demonstrations with pairs, on both together.
 
     Raises:
         ConfigError: a loss or a reward raised, is not finite, has another shape, or changed what it was given.
@@ -59,6 +60,8 @@ def try_objective(objective: ObjectiveSum, section: str = "objective") -> None:
     for place, term in enumerate(objective.terms):
         key = term_key(objective, place, section)
         _try(term, _examples(term, objective.uses_reference), key)
+        if {"pair", "demonstration"} <= term.objective.forms and term.objective.reads == "all":
+            _try(term, _joined(objective.uses_reference), key)
         ragged = sorted(term.objective.forms & {"ranking", "scores"})
         if ragged and term.objective.reads == "all":
             _try(term, _ragged(ragged[0], objective.uses_reference), key)
@@ -101,7 +104,7 @@ def _try(term: Term, responses: ResponseValues, key: str) -> None:
         if not bool(torch.isfinite(torch.as_tensor(reward)).all()):
             raise _wrong(term, key, f"must be finite, got {reward.tolist()}", "reward")
     for name, value in before.items():
-        if not torch.equal(given[name].detach(), value):
+        if not torch.allclose(given[name].detach(), value, rtol=0, atol=0, equal_nan=True):
             raise ConfigError(f"{key}: {term.name} changes responses.{name} in place; make a new tensor instead")
 
 
@@ -123,6 +126,21 @@ def _examples(term: Term, uses_reference: bool) -> ResponseValues:
         lengths=torch.tensor([5.0, 4.0, 7.0, 3.0, 6.0, 8.0])[:count],
         example=torch.arange(3).repeat(count // 3),
         preference=torch.tensor(preference)[:count],
+        examples=3,
+    )
+
+
+def _joined(uses_reference: bool) -> ResponseValues:
+    """A demonstration between two pairs."""
+    import torch
+
+    reference = torch.tensor([-12.0, -9.5, -20.0, -11.0, -18.5])
+    return ResponseValues(
+        policy=torch.tensor([-10.0, -9.0, -21.0, -14.0, -19.0]).requires_grad_(),
+        reference=reference if uses_reference else None,
+        lengths=torch.tensor([5.0, 4.0, 7.0, 3.0, 8.0]),
+        example=torch.tensor([0, 1, 2, 0, 2]),
+        preference=torch.tensor([1.0, math.nan, 1.0, 0.0, 0.0]),
         examples=3,
     )
 

@@ -43,6 +43,11 @@ class ObjectiveSum:
         return self.primary.reads == "all"
 
     @property
+    def joins_demonstrations(self) -> bool:
+        """Whether pairs are compared and demonstrations imitated in one training."""
+        return self.compares and all({"pair", "demonstration"} <= term.objective.forms for term in self.terms)
+
+    @property
     def reads(self) -> Literal["all", "first"]:
         """Whether a term reads all responses of an example, or all of them the first alone."""
         return "all" if any(term.objective.reads == "all" for term in self.terms) else "first"

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import datasets
 
+from seralign.config import RunConfig
+from seralign.data.table import training_columns
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.data import Tables
-from seralign.pipeline.forecast.foreseen import TrainingRows, table_rows
+from seralign.pipeline.forecast.foreseen import TrainingRows, joined, table_rows
 from seralign.pipeline.stage import Context
+from seralign.records import content_id
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
@@ -91,3 +94,33 @@ class AllPairs:
     def foreseen(self, forecast: Forecast) -> TrainingRows:
         """All rows."""
         return table_rows(forecast.context.tables.pairs, forecast.loop.objective.reads)
+
+
+@dataclass(frozen=True)
+class WithDemonstrations:
+    """Other rows, and after them all demonstrations: a training on both (AIHF)."""
+
+    rows: Rows
+
+    def table(self, context: Context) -> datasets.Dataset:
+        """The columns that a training reads."""
+        return beside_demonstrations(self.rows.table(context), context.tables)
+
+    def digest(self, context: Context) -> str:
+        """Digest of the other rows and of the data."""
+        return content_id([self.rows.digest(context), context.tables.digest])
+
+    def foreseen(self, forecast: Forecast) -> TrainingRows:
+        """The other rows as they are foreseen, and all demonstrations."""
+        tables, reads = forecast.context.tables, forecast.loop.objective.reads
+        return joined(self.rows.foreseen(forecast), table_rows(demonstrations(tables), reads))
+
+
+def beside_demonstrations(table: datasets.Dataset, tables: Tables) -> datasets.Dataset:
+    """A table of examples and after it the demonstrations, with the columns that a training reads."""
+    return datasets.concatenate_datasets([training_columns(part) for part in (table, demonstrations(tables))])
+
+
+def round_rows(config: RunConfig, rows: Rows) -> Rows:
+    """The rows of a training of the run's objective: also the demonstrations, if it joins them."""
+    return WithDemonstrations(rows) if config.objective.joins_demonstrations else rows

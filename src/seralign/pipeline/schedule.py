@@ -29,7 +29,7 @@ from seralign.pipeline.reading import Data
 from seralign.pipeline.replaying import GeneratedPairs, Replay
 from seralign.pipeline.result import Result
 from seralign.pipeline.rlhf import RewardTraining
-from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs, Rows
+from seralign.pipeline.rows import AllPairs, Demonstrations, FirstPairs, Rows, round_rows
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.scoring import Score
 from seralign.pipeline.selecting import Select
@@ -71,13 +71,13 @@ def _later(config: RunConfig) -> Iterator[Stage[Context]]:
     if config.crossfit is not None:
         copies = tuple(fold_stage(number) for number in range(config.crossfit.folds))
         for number, copy in enumerate(copies):
-            yield Training(copy, INITIAL, OtherFolds(number), REFERENCE)
+            yield Training(copy, INITIAL, round_rows(config, OtherFolds(number)), REFERENCE)
         yield Crossfit(copies)
     for each in rounds(config):
         yield from _round(config, each)
     if config.evaluation.baseline:
         trainings = tuple(training(each.policy) for each in rounds(config))
-        yield Training(training(BASELINE), INITIAL, AllPairs(), REFERENCE, as_long_as=trainings)
+        yield Training(training(BASELINE), INITIAL, round_rows(config, AllPairs()), REFERENCE, as_long_as=trainings)
         yield Evaluation(BASELINE, rivals=(INITIAL,))
     yield Result()
 
@@ -102,7 +102,7 @@ def _round(config: RunConfig, this: Round) -> Iterator[Stage[Context]]:
     if config.rlhf is not None:
         yield RewardTraining(training(this.policy), this.start, this.reference)
     else:
-        yield Training(training(this.policy), this.start, rows, this.reference)
+        yield Training(training(this.policy), this.start, round_rows(config, rows), this.reference)
     if config.objective.samples:
         yield Evaluation(this.policy, rivals=tuple(trained_in(past) for past in range(this.index)))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from seralign.objectives import OBJECTIVES
 from seralign.report.record import RunFigures
 from seralign.tables import counted, number, quantity
 
@@ -40,6 +41,8 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
         yield "One round: no pairs were reviewed, selected or generated."
     elif config["bootstrap"] is None:
         yield "No generated pairs: bootstrap is null."
+    if (shown := _joined(figures, config)) is not None:
+        yield f"Every training also imitated the {shown:,} demonstrations."
     for entry in figures.rounds:
         if entry.select is not None and not entry.select.trusted:
             yield (
@@ -65,6 +68,18 @@ def _notes(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:
             yield "Nothing is held out: the loss on texts that it was not trained on is not known."
         elif not figures.rewarded:
             yield "No held-out pairs: how the policies rank pairs that they were not trained on is not known."
+
+
+def _joined(figures: RunFigures, config: dict[str, Any]) -> int | None:
+    """The number of demonstrations that are in every training beside the pairs; None without such an objective."""
+    given = config["objective"]
+    names = [term["name"] for term in (given if isinstance(given, list) else [given])]
+    kinds = [kind for kind in map(OBJECTIVES.get, names) if kind is not None]
+    both = len(kinds) == len(names) and all({"pair", "demonstration"} <= kind.forms for kind in kinds)
+    if not both or figures.data is None or all(kind.reads == "first" for kind in kinds):
+        return None
+    source = figures.data.sources.get("demonstrations")
+    return None if source is None else source.kept
 
 
 def _other_bases(figures: RunFigures, config: dict[str, Any]) -> Iterator[str]:

@@ -223,7 +223,11 @@ def _first_all(figures: RunFigures) -> bool:
     trained = next((entry.train for entry in figures.rounds if entry.index == 1), None)
     if figures.generates_all:
         return False
-    return trained is not None and figures.data is not None and trained.pairs == figures.data.pairs
+    if trained is None or figures.data is None:
+        return False
+    shown = figures.data.sources.get("demonstrations")
+    # A training on demonstrations and pairs counts both.
+    return trained.pairs in (figures.data.pairs, figures.data.pairs + (shown.kept if shown else 0))
 
 
 def _sentences(header: dict[str, Any], coloured: int) -> list[str]:

@@ -27,12 +27,11 @@ class MetricSums:
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value
 
-    def add_labels(self, counted: Tensor, desirable: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Add metrics [N] of a pack for the desirable and the undesirable responses [N] by themselves."""
-        for side, own in (("desirable", counted & desirable), ("undesirable", counted & ~desirable)):
-            for name, value in metrics.items():
-                self._sums[f"{name}/{side}"] = self._sums[f"{name}/{side}"] + value[own].sum()
-            self._sums[f"of {side}"] = self._sums[f"of {side}"] + own.sum()
+    def add_kind(self, kind: str, counted: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Add metrics [N] of the counted examples [N] of a pack as ``NAME/KIND``; their means are over these alone."""
+        for name, value in metrics.items():
+            self._sums[f"{name}/{kind}"] = self._sums[f"{name}/{kind}"] + value[counted].sum()
+        self._sums[f"of {kind}"] = self._sums[f"of {kind}"] + counted.sum()
 
     def means(self) -> dict[str, float]:
         """Means over all examples (or tokens, the loss of ``sft``) of all processes."""
@@ -43,7 +42,7 @@ class MetricSums:
             for number, weight in enumerate(self._weights)
         )
         count = total.pop("count")
-        of = {side: total.pop(f"of {side}", 0.0) for side in ("desirable", "undesirable")}
+        of = {name.removeprefix("of "): total.pop(name) for name in list(total) if name.startswith("of ")}
         counts = {name: of.get(name.rpartition("/")[2], count) for name in total}
         means = {name: value / counts[name] for name, value in total.items() if counts[name]}
         if "rewards/desirable" in means and "rewards/undesirable" in means:
@@ -78,10 +77,61 @@ def example_metrics(objective: Objective, responses: ResponseValues, of_pairs: b
     return found
 
 
-def label_metrics(objective: Objective, responses: ResponseValues) -> tuple[Tensor, dict[str, Tensor]]:
-    """Which responses are desirable [N], and metrics [N] of each, but for the mismatched ones."""
+def add_metrics(
+    sums: MetricSums,
+    losses: list[Tensor],
+    units: list[Tensor],
+    counted: Tensor,
+    objective: Objective,
+    responses: ResponseValues,
+    of_pairs: bool,
+) -> None:
+    """Add a pack with the metrics of its counted examples [N], labels and demonstrations by themselves.
+
+    Args:
+        sums: Where they are added.
+        losses: The summed loss of each term.
+        units: The divisor of each term.
+        counted: Which examples count [N], bool.
+        objective: Whose rewards are measured.
+        responses: Of N examples.
+        of_pairs: Whether all of them, in all packs, are pairs.
+    """
+    if of_pairs or objective.reads == "first" or not objective.forms & {"label", "demonstration"}:
+        sums.add(losses, units, counted, example_metrics(objective, responses, of_pairs))
+        return
+    first = responses.first(responses.preference)
+    if "label" in objective.forms:
+        sums.add(losses, units, counted, example_metrics(objective, responses, of_pairs))
+        kinds = {"desirable": first > 0.5, "undesirable": ~(first > 0.5)}
+    else:
+        shown = first.isnan()
+        pairs = _pairs_alone(responses, ~shown)
+        sums.add(losses, units, counted[~shown], example_metrics(objective, pairs, True))
+        kinds = {"demonstrations": shown}
+    metrics = _first_metrics(objective, responses)
+    for kind, own in kinds.items():
+        sums.add_kind(kind, counted & own, metrics)
+
+
+def _pairs_alone(responses: ResponseValues, is_pair: Tensor) -> ResponseValues:
+    """The pairs of a pack, without what a loss reads beside log-probabilities."""
+    kept = is_pair[responses.example]
+    reference = None if responses.reference is None else responses.reference[kept]
+    number = is_pair.cumsum(0) - 1
+    return ResponseValues(
+        policy=responses.policy[kept],
+        reference=reference,
+        lengths=responses.lengths[kept],
+        example=number[responses.example[kept]],
+        preference=responses.preference[kept],
+        examples=int(is_pair.sum()),
+    )
+
+
+def _first_metrics(objective: Objective, responses: ResponseValues) -> dict[str, Tensor]:
+    """Metrics [N] of the first response of each example."""
     policy, lengths = responses.policy.detach(), responses.lengths
     reward = objective.beta * objective.reward(policy, responses.reference, lengths)
     values = {"lengths": lengths, "logps": policy, "rewards": reward}
-    first = {name: responses.first(value) for name, value in values.items()}
-    return responses.first(responses.preference) > 0.5, first
+    return {name: responses.first(value) for name, value in values.items()}

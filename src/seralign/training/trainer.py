@@ -21,7 +21,7 @@ from seralign.policy.logprobs import response_token_logps, summed
 from seralign.policy.precision import exact_dtype
 from seralign.training.batches import PackDataset, model_inputs, numbers, response_values
 from seralign.training.finite import FiniteCheck
-from seralign.training.metrics import MetricSums, example_metrics, label_metrics
+from seralign.training.metrics import MetricSums, add_metrics
 from seralign.training.moving import MovingReference
 from seralign.training.shards import divided_on_processors
 from seralign.training.steps import RunningState, StepView, step_view
@@ -232,10 +232,8 @@ class PreferenceTrainer(Trainer):
             units.append((counted * responses.first(responses.lengths) if by_token else counted).sum())
         if seen:
             self._finite.see(int(inputs["pack"]), finite)
-        metrics = example_metrics(self.objective.primary, responses, of_pairs)
-        sums.add([loss.detach() for loss in losses], units, counted, metrics)
-        if "label" in self.objective.primary.forms and not of_pairs:
-            sums.add_labels(counted, *label_metrics(self.objective.primary, responses))
+        own = [loss.detach() for loss in losses]
+        add_metrics(sums, own, units, counted, self.objective.primary, responses, of_pairs)
         return losses
 
 

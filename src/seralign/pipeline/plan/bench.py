@@ -18,7 +18,7 @@ from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory
 from seralign.pipeline.plan.estimate import Measured
 from seralign.pipeline.plan.measure import measure_passes, measure_sampling, measure_steps
 from seralign.pipeline.plan.sizes import Budget, ladder
-from seralign.pipeline.rows import demonstrations, first_pairs
+from seralign.pipeline.rows import beside_demonstrations, demonstrations, first_pairs
 from seralign.policy.abilities import abilities
 from seralign.policy.load import load_model
 from seralign.policy.release import free
@@ -92,6 +92,8 @@ class Bench:
         if section == "sft":
             table = demonstrations(tables)
             objective, name = one("sft", SFT()), "sft"
+        elif objective.joins_demonstrations:
+            table = beside_demonstrations(table, tables)
         table = with_mismatched(table, objective, loop.config.seed, loop.config.data.max_length, "data.pairs")
         sizes = row_sizes(table, objective.reads)
         plan = plan_training(sizes, settings, loop.seed(name), packed_length=loop.packed_length, section=section)

@@ -10,7 +10,7 @@ from seralign.pipeline.composing import ComposedPairs
 from seralign.pipeline.crossfit import OtherFolds
 from seralign.pipeline.projection.data import DataSizes
 from seralign.pipeline.replaying import GeneratedPairs
-from seralign.pipeline.rows import AllPairs, Demonstrations
+from seralign.pipeline.rows import AllPairs, Demonstrations, WithDemonstrations
 from seralign.rewards.pairing import mix
 
 
@@ -23,6 +23,8 @@ def heldout_pairs(config: RunConfig, data: DataSizes) -> int:
 def training_rows(rows: Any, config: RunConfig, data: DataSizes) -> int:
     """Rows of a training."""
     match rows:
+        case WithDemonstrations():
+            return training_rows(rows.rows, config, data) + data.demonstrations
         case Demonstrations():
             return data.demonstrations
         case OtherFolds():

@@ -28,6 +28,7 @@ from seralign.pipeline.projection.data import DataSizes
 from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.replaying import GeneratedPairs
 from seralign.pipeline.rlhf import RewardTraining
+from seralign.pipeline.rows import WithDemonstrations
 from seralign.pipeline.sampling import Sample
 from seralign.pipeline.schedule import later
 from seralign.pipeline.scoring import Score
@@ -102,15 +103,17 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
     supervised = stage.section == "sft"
     settings = config.sft if supervised else config.training
     assert settings is not None
-    rows = training_rows(stage.rows, config, data)
+    rows, own = training_rows(stage.rows, config, data), stage.rows
     count = sum(steps[name] for name in stage.as_long_as) or training_steps(settings, rows)
     steps[stage.name] = count
     seen = float(count * settings.batch_size)
     if not stage.as_long_as:
         seen = min(seen, rows * epochs_of(settings))
-    alone = supervised or not config.objective.compares
+    alone = 1.0 if supervised or not config.objective.compares else 0.0
+    if isinstance(own, WithDemonstrations):
+        alone, own = data.demonstrations / rows, own.rows
     first = stage.reference in (stage.start, REFERENCE) and stage.start in (stage.reference, INITIAL)
-    first |= isinstance(stage.rows, GeneratedPairs)
+    first |= isinstance(own, GeneratedPairs)
     if first and config.objective.uses_reference:
         # Otherwise the cache has them: scoring and rescoring have been there before.
         yield Part(stage.name, "reference scoring", _row(data, min(rows, seen), settings, alone))
@@ -119,9 +122,9 @@ def _training(stage: Training, config: RunConfig, data: DataSizes, steps: dict[s
     held = heldout_pairs(config, data)
     if config.objective.uses_reference and part_of(stage.reference or "") == AVERAGE:
         # An average has scored nothing before.
-        yield Part(stage.name, "reference scoring", _row(data, held, settings, alone))
-    if not alone:
-        yield Part(stage.name, "evaluation", _row(data, held * times, settings, alone))
+        yield Part(stage.name, "reference scoring", _row(data, held, settings, float(alone == 1.0)))
+    if alone < 1.0:
+        yield Part(stage.name, "evaluation", _row(data, held * times, settings, 0.0))
         return
     whole, rows = data.prompt_tokens + data.response_tokens, held * (times + 1)
     yield Part(stage.name, "evaluation", Passes(rows, whole, whole, data.response_tokens, settings.tokens_per_pack))
@@ -190,11 +193,15 @@ def _pairs(data: DataSizes, rows: float, budget: int) -> Passes:
     return Passes(rows, data.prompt_tokens + responses, longest, responses, budget)
 
 
-def _row(data: DataSizes, rows: float, settings: TrainingConfig, alone: bool, steps: int = 0) -> Passes:
+def _row(data: DataSizes, rows: float, settings: TrainingConfig, alone: float, steps: int = 0) -> Passes:
+    """Passes over rows of which a share, ``alone``, are demonstrations and the others pairs."""
     more = {"steps": steps, "batch": settings.batch_size, "checkpointing": settings.gradient_checkpointing}
-    if alone:
-        whole = data.demonstration_tokens
-        answer = min(data.response_tokens, whole)
-        return Passes(rows, whole, whole, answer, settings.tokens_per_pack, **more)
-    found = _pairs(data, rows, settings.tokens_per_pack)
-    return Passes(rows, found.tokens, found.longest, found.responses, settings.tokens_per_pack, **more)
+    whole, budget = data.demonstration_tokens, settings.tokens_per_pack
+    shown = Passes(rows, whole, whole, min(data.response_tokens, whole), budget, **more)
+    pairs = _pairs(data, rows, budget)
+    if alone == 1.0:
+        return shown
+    tokens = round(alone * shown.tokens + (1 - alone) * pairs.tokens)
+    responses = round(alone * shown.responses + (1 - alone) * pairs.responses)
+    longest = max(shown.longest, pairs.longest) if alone else pairs.longest
+    return Passes(rows, tokens, longest, responses, budget, **more)
