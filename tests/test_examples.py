@@ -61,7 +61,8 @@ LABELS = [ROOT / "examples" / "signals" / f"{name}.yaml" for name in SIGNALS]
 EVALUATE = ROOT / "examples" / "evaluate" / "evaluate.yaml"
 ALIGNED = ROOT / "examples" / "linear_alignment" / "evaluate.yaml"
 QUERY = ROOT / "examples" / "query" / "query.yaml"
-_OTHERS = (*LABELS, EVALUATE, ALIGNED, QUERY)
+AIHF = ROOT / "examples" / "aihf"
+_OTHERS = (*LABELS, EVALUATE, ALIGNED, QUERY, AIHF / "answers.yaml", AIHF / "label.yaml")
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
 STUDIES = (
     "active",
@@ -94,7 +95,7 @@ def figures_of(out: Path | str) -> dict[str, Any]:
 def test_configurations_are_read(file: Path) -> None:
     config = load_config(file)
     assert config.out.startswith("runs/"), "examples write where git does not look"
-    assert config.rounds >= 2 or file.stem in ("sft", "dpo", "reward", "grpo")
+    assert config.rounds >= 2 or file.stem in ("sft", "dpo", "reward", "grpo", "direct", "start")
 
 
 def test_every_example_has_a_test() -> None:
@@ -115,6 +116,8 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/standard.yaml",
         "configs/lab/trust.yaml",
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
+        *(f"examples/aihf/{name}.yaml" for name in ("direct", "start", "answers", "label", "reward", "grpo")),
+        "examples/aihf/demonstrated.py",
         "examples/alpaca_eval/judge_pairs.py",  # in tests/evaluation/test_llama_judge.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/reward.yaml",
@@ -238,6 +241,37 @@ def test_self_play_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(entry["compose"]["offline"] == 0 < entry["compose"]["generated"] for entry in figures["rounds"])
     assert figures["method"] == name.removesuffix("_dpo")
     AutoModelForCausalLM.from_pretrained(out / "result")
+
+
+@pytest.mark.real
+def test_demonstrations_and_preferences_train_one_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The five commands of AIHF with a reward model, and the one of its direct form, with fewer rows and steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    world = ["--world.pairs", "40", "--world.demonstrations", "30", "--world.heldout", "10", "--world.prompts", "12"]
+    few, asked = ["--training.max_steps", "3"], ["--evaluation.prompts", "4"]
+    steps = {
+        "start": ["train", *world, "--training.max_steps", "60", *asked],
+        "answers": ["sample"],
+        "label": ["label"],
+        "reward": ["train", *few],
+        "grpo": ["train", "--training.max_steps", "2", "--rlhf.max_new_tokens", "8", *asked],
+        "direct": ["train", *world, "--sft.max_steps", "2", *asked],
+    }
+    for name, (command, *flags) in steps.items():
+        assert main([command, str(AIHF / f"{name}.yaml"), *flags]) == 0
+    rows = {name: [json.loads(line) for line in Path(f"runs/{name}.jsonl").read_text("utf-8").splitlines()]
+            for name in ("aihf_pairs", "aihf_start/world/demonstrations", "aihf_answers")}  # fmt: skip
+    shown = {(row["prompt"], row["response"]) for row in rows["aihf_start/world/demonstrations"]}
+    answers = {(row["prompt"], row["response"]) for row in rows["aihf_answers"]}
+    assert rows["aihf_pairs"]
+    for row in rows["aihf_pairs"]:
+        assert (row["prompt"], row["chosen"]) in shown
+        assert (row["prompt"], row["rejected"]) in answers - shown
+    sources = read_run("runs/aihf_reward").record("data").figures["sources"]
+    assert sources["pairs"]["kept"] == 40 + len(rows["aihf_pairs"])
+    assert "rlhf/reward" in read_run("runs/aihf_grpo").path("round-1/train", "metrics.jsonl").read_text("utf-8")
+    assert read_run("runs/aihf_direct").record("round-1/train").figures["pairs"] == 40 + 30
 
 
 def test_a_policy_is_trained_on_the_rewards_of_a_reward_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

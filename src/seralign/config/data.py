@@ -106,8 +106,9 @@ class DataConfig:
         heldout_fraction: Share of the prompts that is held out if ``heldout`` is not given.
         prompts: Prompts for bootstrapping. Default: the prompts of ``pairs``.
         heldout_prompts: Prompts that the policies answer in the evaluation. Default: the prompts of the held-out pairs.
-        demonstrations: Rows of prompt and response for ``sft``. Default: the chosen responses of ``pairs``. With
-            ``objective.name: sft`` and no ``pairs``, some of them are held out, or ``heldout`` has demonstrations.
+        demonstrations: Rows of prompt and response for ``sft`` (by default the chosen responses of ``pairs``), and for
+            ``objective.name: aihf``, which trains on them beside ``pairs``. With ``objective.name: sft`` and no
+            ``pairs``, some of them are held out, or ``heldout`` has demonstrations.
         max_length: Maximum number of tokens of prompt and response together.
         max_prompt_length: Maximum number of tokens of a prompt. Default: three quarters of ``max_length``.
         overlong: What to do with a prompt or response that is too long: ``cut`` keeps the end of the prompt and the
