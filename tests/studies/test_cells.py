@@ -8,7 +8,8 @@ import pytest
 
 from seralign.errors import ConfigError
 from seralign.studies import cells
-from seralign.studies.cells import Ask, Cell, Setting, check_study, plan_study, world_digest
+from seralign.studies.cells import Ask, Cell, Setting, plan_study, world_digest
+from seralign.studies.check import check_study
 from seralign.studies.config import MethodConfig, StudyConfig
 
 

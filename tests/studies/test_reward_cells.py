@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from seralign.errors import ConfigError
 from seralign.studies.cell_config import cell_config
-from seralign.studies.cells import Ask, Setting, check_study, plan_study
+from seralign.studies.cells import Ask, Setting, plan_study
+from seralign.studies.check import check_study
 from seralign.studies.config import StudyConfig, study_from
 from seralign.studies.figures import CellFigures, RewardStep, WorldFigures
-from seralign.studies.reward_curve import curve_plots, curve_table, mean_curves, reward_curve
-from seralign.studies.reward_names import with_reward_model
+from seralign.studies.reward_curve import curve_plots, curve_table, mean_curve, reward_curve, seed_curves
+from seralign.studies.reward_names import models_named, with_reward_models
 
 STUDY: dict[str, Any] = {
     "out": "runs/study",
@@ -40,12 +42,10 @@ def study(**more: Any) -> StudyConfig:
 def test_a_cell_that_names_the_reward_model_has_one_of_its_world_and_seed() -> None:
     cells, _ = plan_study(study())
     by_method = {(next(iter(cell.methods)), cell.seed): cell for cell in cells}
-    assert by_method["dpo", 3].reward is None
-    assert by_method["gold", 3].reward is None
-    models = {cell.seed: cell.reward for cell in cells if "grpo" in cell.methods}
+    assert by_method["dpo", 3].rewards == by_method["gold", 3].rewards == ()
+    models = {cell.seed: cell.rewards for cell in cells if "grpo" in cell.methods}
     assert set(models) == {3, 4}
-    for seed, model in models.items():
-        assert model is not None
+    for seed, (model,) in models.items():
         assert model.overrides["objective.name"] == "reward"
         assert (model.overrides["seed"], model.overrides["world.seed"]) == (seed, seed)
         assert (model.overrides["training.max_steps"], model.overrides["rounds"]) == (7, 1)
@@ -88,58 +88,123 @@ def test_a_key_that_a_method_itself_does_not_read_is_an_error() -> None:
 def test_the_folder_takes_the_place_of_the_name() -> None:
     keys = {"rlhf.reward": "reward_model:study", "rlhf.track": ["scorer", "reward_model:study"], "out": "study",
             "scoring.reward_models": ["study"]}  # fmt: skip
-    assert with_reward_model(keys, "F") == {
+    assert with_reward_models(keys, ["F", "G"]) == {
         "rlhf.reward": "reward_model:F",
         "rlhf.track": ["scorer", "reward_model:F"],
         "out": "study",
-        "scoring.reward_models": ["F"],
+        "scoring.reward_models": ["F", "G"],
     }
 
 
-def test_curves_are_means_over_seeds() -> None:
-    def cell(*rewards: float) -> CellFigures:
-        steps = [RewardStep(5 * at, one, {"gold": 1 - one}, 2.0 * one, 9.0) for at, one in enumerate(rewards)]
-        return CellFigures({}, {}, {}, {}, steps)
+def cell(*steps: RewardStep) -> CellFigures:
+    return CellFigures({}, {}, {}, {}, list(steps))
+
+
+def test_curves_are_kept_seed_by_seed() -> None:
+    def curve(*rewards: float) -> CellFigures:
+        return cell(*(RewardStep(5 * at, one, {"gold": 1 - one}, 2.0 * one, 9.0) for at, one in enumerate(rewards)))
 
     settings = [
         Setting("grpo", "A", {"rlhf.beta": 0.0}, Ask("round-1"), cells={3: "a", 4: "b", 5: "not done"}),
         Setting("dpo", "A", {}, Ask("round-1"), cells={3: "c"}),
     ]
-    finished = {"a": cell(0.0, 0.4), "b": cell(0.2, 0.8), "c": CellFigures({}, {}, {}, {})}
-    curves = mean_curves(settings, finished)
+    finished = {"a": curve(0.0, 0.4), "b": curve(0.2, 0.8), "c": CellFigures({}, {}, {}, {})}
+    curves = seed_curves(settings, finished)
     assert list(curves) == ["grpo, beta 0.0"]
-    first, last = curves["grpo, beta 0.0"]
+    assert list(curves["grpo, beta 0.0"]) == ["3", "4"]
+    first, last = mean_curve(curves["grpo, beta 0.0"])
     assert (first.step, first.reward, first.tracked["gold"]) == (0, 0.1, 0.9)
     assert (last.step, round(last.reward, 9), round(last.kl or 0, 9)) == (5, 0.6, 1.2)
-    world = WorldFigures({}, {}, {}, {}, curves)
+    world = WorldFigures({}, {}, {}, {}, {}, curves)
     table = curve_table(world, "A")
     assert table is not None
-    assert table.rows == (("grpo, beta 0.0", "0.100", "0.600", "1.2", "9.0", "gold", "0.900", "0.900", "0.400", "0"),)
-    assert [name for name, _ in curve_plots(world, "A")] == ["A-reward.svg", "A-tracked.svg"]
+    assert table.rows == (
+        ("grpo, beta 0.0", "3", "0.000", "0.400", "0.8", "9.0", "gold", "1.000", "1.000", "0.600", "0"),
+        ("grpo, beta 0.0", "4", "0.200", "0.800", "1.6", "9.0", "gold", "0.800", "0.800", "0.200", "0"),
+    )
+    plots = dict(curve_plots(world, "A"))
+    assert list(plots) == ["A-reward.svg", "A-reward-kl.svg", "A-tracked.svg", "A-tracked-kl.svg"]
+    # Over the steps, a line for the mean and a faint one for each seed; over KL, the two seeds and an empty line.
+    assert plots["A-tracked.svg"].count("<polyline") == plots["A-tracked-kl.svg"].count("<polyline") == 3
+    assert plots["A-tracked.svg"].count('stroke-opacity=".45"') == 2
+    assert (plots["A-tracked.svg"].count("<circle"), plots["A-tracked-kl.svg"].count("<circle")) == (2, 4)
     assert curve_table(WorldFigures({}, {}, {}, {}), "A") is None
 
 
 def test_several_tracked_scores_have_a_row_and_a_plot_each() -> None:
     steps = [RewardStep(5 * at, float(at), {"gold": 1.0 - at, "words": 3.0 + at}, None, 9.0) for at in range(2)]
-    world = WorldFigures({}, {}, {}, {}, {"grpo": steps, "plain": [RewardStep(0, 1.0, {}, None, 9.0)]})
+    curves = {"grpo": {"3": steps}, "plain": {"3": [RewardStep(0, 1.0, {}, None, 9.0)]}}
+    world = WorldFigures({}, {}, {}, {}, {}, curves)
     table = curve_table(world, "A")
     assert table is not None
     assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert [(row[0], *row[5:]) for row in table.rows] == [
+    assert [(row[0], *row[6:]) for row in table.rows] == [
         ("grpo", "gold", "1.000", "1.000", "0.000", "0"),
         ("grpo", "words", "3.000", "4.000", "4.000", "5"),
         ("plain", *["–"] * 5),
     ]
+    # Without a KL, there is no plot over it.
     assert [name for name, _ in curve_plots(world, "A")] == ["A-reward.svg", "A-tracked.svg", "A-tracked-2.svg"]
 
 
 def test_seeds_with_another_number_of_steps_are_averaged_as_far_as_all_have_them() -> None:
-    def cell(count: int) -> CellFigures:
-        return CellFigures({}, {}, {}, {}, [RewardStep(at, float(count), {}, None, 9.0) for at in range(count)])
+    def curve(count: int) -> list[RewardStep]:
+        return [RewardStep(at, float(count), {}, None, 9.0) for at in range(count)]
 
-    setting = Setting("grpo", "A", {}, Ask("round-1"), cells={3: "a", 4: "b"})
-    (curve,) = mean_curves([setting], {"a": cell(3), "b": cell(2)}).values()
-    assert [(line.step, line.reward) for line in curve] == [(0, 2.5), (1, 2.5)]
+    assert [(line.step, line.reward) for line in mean_curve({"3": curve(3), "4": curve(2)})] == [(0, 2.5), (1, 2.5)]
+
+
+def test_an_ensemble_differs_in_its_seeds_and_its_first_model_is_that_of_a_single_one() -> None:
+    methods = STUDY["methods"] | {"query": {"set": {"scoring.reward_models": ["study"], "rounds": 2}}}
+    single, several = (
+        {name: cell for cell in plan_study(study(reward_models=count, methods=methods))[0] for name in cell.methods}
+        for count in (1, 3)
+    )
+    assert several["grpo"].digest == single["grpo"].digest
+    assert several["query"].digest != single["query"].digest
+    assert [model.overrides["seed"] for model in several["query"].rewards] == [4, 1004, 2004]
+    assert {model.overrides["world.seed"] for model in several["query"].rewards} == {4}
+    assert several["query"].rewards[:1] == several["grpo"].rewards == single["query"].rewards
+    assert len({model.digest for model in several["query"].rewards}) == 3
+    assert several["query"].needed == (several["query"].supervised, *several["query"].rewards)
+
+
+def test_the_best_by_the_reward_model_needs_it_and_no_training() -> None:
+    methods = STUDY["methods"] | {"best": {"best_by": "reward_model", "best_of": [2, 8]}}
+    cells, settings = plan_study(study(methods=methods))
+    found = {name: each for each in cells if each.seed == 3 for name in each.methods}
+    assert found["best"].overrides is None
+    assert found["best"].rewards == found["grpo"].rewards
+    assert found["best"].asks == {Ask("initial", 2), Ask("initial", 8)}
+    assert found["supervised"].asks == {Ask("initial")}
+    assert found["best"].digest != found["supervised"].digest
+    assert [each.label for each in settings if each.method == "best"] == ["best of 2", "best of 8"]
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "named"),
+    [
+        ({"best_by": "judge", "best_of": [2]}, {}, "methods.m.best_by must be implicit or reward_model, got 'judge'"),
+        ({"best_by": "reward_model"}, {}, "methods.m.best_of must be given with best_by: reward_model"),
+        ({"best_by": "reward_model", "best_of": [2], "set": {"rounds": 1}}, {}, "methods.m.set must be left out"),
+        ({"best_by": "reward_model", "best_of": [2], "grid": {"rounds": [1]}}, {}, "methods.m.grid must be left out"),
+        (
+            {"best_by": "reward_model", "best_of": [2]},
+            {"reward": None},
+            "methods.m.best_by must be implicit in a study",
+        ),
+        ({}, {"reward_models": 0}, "reward_models must be a whole number above 0, got 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(method: dict[str, Any], more: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        study_from(STUDY | {"methods": {"dpo": {}, "m": method}} | more)
+
+
+def test_names_in_keys_ask_for_one_model_or_for_all() -> None:
+    assert models_named({"scoring.reward_models": ["study"], "rlhf.reward": "reward_model:study"}, 3) == 3
+    assert models_named({"rlhf.track": ["scorer", "reward_model:study"]}, 3) == 1
+    assert models_named({"rlhf.reward": "scorer", "out": "study"}, 3) == 0
 
 
 def test_the_reward_model_of_the_study_has_one_name_for_all_seeds(tmp_path: Path) -> None:

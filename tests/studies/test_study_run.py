@@ -39,8 +39,10 @@ SMALL = {
     "methods.top.set": "{rounds: 2, training.max_steps: 2}",
     "methods.top.grid": "{objective.beta: [0.1]}",
     "methods.noise_free.grid": "{objective.beta: [0.1]}",
+    "reward": "{objective.name: reward, training.max_steps: 2}",
+    "methods.best_of_reward": "{best_by: reward_model, best_of: [4]}",
 }
-METHODS = ["supervised", "dpo", "sera_stable", "sera", "top", "best_of", "noise_free"]
+METHODS = ["supervised", "dpo", "sera_stable", "sera", "top", "best_of", "noise_free", "best_of_reward"]
 
 
 def command(out: Path, **changes: str) -> list[str]:
@@ -63,7 +65,7 @@ def measured(out: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(out.glob("cells/*/*/*/figures.json")):
         figures = json.loads(path.read_text(encoding="utf-8"))
-        found[path.parent.name] = {key: figures[key] for key in figures if key not in ("seconds", "stages")}
+        found[path.parent.name] = {key: figures[key] for key in figures if key not in ("seconds", "stages", "cost")}
     return found
 
 
@@ -77,7 +79,7 @@ def test_every_method_is_run_and_compared(study: Path, capsys: pytest.CaptureFix
     found = figures(study, capsys)
     rows = found["worlds"]["A"]["temperatures"]
 
-    assert found["finished"] == found["cells"] == len(measured(study)) == 7
+    assert found["finished"] == found["cells"] == len(measured(study)) == 8
     assert list(rows) == ["1.0", "0.2"]
     assert list(rows["1.0"]) == METHODS
     assert rows["1.0"]["dpo"]["win_rate"]["mean"] == 0.5
@@ -89,6 +91,31 @@ def test_every_method_is_run_and_compared(study: Path, capsys: pytest.CaptureFix
     for row in rows["0.2"].values():
         assert -7.0 <= row["gold"]["mean"] <= 1.0
         assert 0.0 < row["figures"]["distinct_2"] <= 1.0
+
+
+def test_a_reward_model_chooses_and_ranks_where_no_policy_is_trained(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = figures(study, capsys)["worlds"]["A"]
+    row = world["temperatures"]["1.0"]["best_of_reward"]
+    assert row["kl"]["mean"] == pytest.approx(best_of_kl(4))
+    # The supervised policy's own implicit reward is 0 everywhere, which is half right.
+    assert world["temperatures"]["1.0"]["supervised"]["figures"]["gold_accuracy"] == 0.5
+    assert row["figures"]["gold_accuracy"] != 0.5
+    assert row["gold"]["mean"] != world["temperatures"]["1.0"]["best_of"]["gold"]["mean"]
+    assert len(list(study.glob("rewards/*/run/result/model.safetensors"))) == 1
+
+
+def test_costs_are_those_of_the_runs(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = figures(study, capsys)["worlds"]["A"]["settings"]
+    assert settings["supervised"]["–"]["cost"] is None
+    assert settings["best_of_reward"]["best of 4"]["cost"] is None
+    dpo, sera = (next(iter(settings[name].values()))["cost"] for name in ("dpo", "sera"))
+    assert dpo["sampled"] == 0
+    # Eight prompts with four answers of at most 26 tokens; 40 pairs of answers of 8 to 20 tokens, twice.
+    assert 8 * 4 * 4 < sera["sampled"] < 8 * 4 * 26 * 2
+    assert 2 * 40 * 2 * 8 < dpo["trained"] < 2 * 48 * 2 * 20
+    assert 0 < dpo["seconds"] < 60
 
 
 def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +168,7 @@ def test_tables_name_every_method(study: Path, capsys: pytest.CaptureFixture[str
 
     assert all(name in told for name in METHODS)
     assert "world A, answers at temperature 0.2" in told
-    assert "7 of 7 cells finished" in told
+    assert "8 of 8 cells finished" in told
     assert "world A, do the rounds hold up" in told
     assert "stopping rules, runs of three rounds or more: 1" in told
     assert "rounds after the first by KL" in told
@@ -180,7 +207,7 @@ def test_a_killed_study_goes_on_and_ends_as_if_it_had_not_been(
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     done = set(measured(out))
-    assert 2 <= len(done) < 7
+    assert 2 <= len(done) < 8
 
     assert main(command(out)) == 0
     assert measured(out) == measured(study)
@@ -227,7 +254,7 @@ def test_failed_cells_are_told_and_the_others_stay(
 
     assert main(command(study, **broken)) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("error: 1 of 8 cells failed, the first with: round-2: selection.rule threshold")
+    assert told.startswith("error: 1 of 9 cells failed, the first with: round-2: selection.rule threshold")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert list(figures(study, capsys)["worlds"]["A"]["temperatures"]["1.0"]) == METHODS
 

@@ -126,6 +126,7 @@ CHOSEN_REWARD = "rewards/chosen"
 REJECTED_REWARD = "rewards/rejected"
 CHOSEN_LOGP = "logps/chosen"
 CHOSEN_LENGTH = "lengths/chosen"
+REJECTED_LENGTH = "lengths/rejected"
 HELDOUT_PREFIX = "eval_"
 # Of reinforcement learning: means over the responses since the last line. ``RLHF_SPREAD``: standard deviation of the
 # rewards of a prompt; ``RLHF_KL``: nats a response; ``RLHF_TRACKED``: prefix of a tracked score.

@@ -24,14 +24,12 @@ from typing import Any
 
 from seralign.config import RunConfig, StopConfig
 from seralign.config.recipes import DEFAULT
-from seralign.errors import ConfigError
 from seralign.records import content_id
 from seralign.runs import Run
 from seralign.runs.layout import INITIAL, RESULT, round_name, round_of
-from seralign.studies.cell_config import cell_config, check_own_keys
 from seralign.studies.config import SUPERVISED, MethodConfig, StudyConfig, merged
-from seralign.studies.grids import points, tried
-from seralign.studies.reward_names import REWARD, names_reward
+from seralign.studies.grids import points
+from seralign.studies.reward_names import models_named
 
 STUDY, ABOUT, FIGURES, GOLD, ERROR = "study.json", "cell.json", "figures.json", "gold.parquet", "error.txt"
 RUN = "run"
@@ -40,12 +38,15 @@ _WORLD_KEYS = ("world", "data", "policy.model", "policy.revision", "policy.adapt
                "policy.chat_template")  # fmt: skip
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(RunConfig)}
 _DEFAULT_METRIC = StopConfig().metric
+# Between the seeds of the reward models of a world.
+_APART = 1000
 
 
 @dataclass(frozen=True, order=True)
 class Ask:
     """What is measured: a policy of the cell (``initial``, ``round-2``, ``result``). With more than one draw, it
-    is the best of so many answers of the supervised policy, by the implicit reward of that policy."""
+    is the best of so many answers of the supervised policy, by the implicit reward of that policy, or by the reward
+    model of a cell that trains no policy."""
 
     policy: str
     draws: int = 1
@@ -87,8 +88,8 @@ class Cell:
 
     ``overrides`` are all dotted keys of the run but its folder and, where ``supervised`` is given, the policy that it
     starts from; None for the supervised policy itself, which is only measured. ``exam`` are the keys that all methods
-    of the world share: they say what is asked. ``methods`` are those that need the cell. ``reward`` is the reward model
-    that its keys name, if they do.
+    of the world share: they say what is asked. ``methods`` are those that need the cell. ``rewards`` are the reward
+    models that its keys name; without keys, the one that chooses among answers of the supervised policy.
     """
 
     world: str
@@ -99,13 +100,18 @@ class Cell:
     temperatures: tuple[float, ...]
     asks: frozenset[Ask] = frozenset()
     methods: frozenset[str] = frozenset()
-    reward: Supervised | None = None
+    rewards: tuple[Supervised, ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """Its name: the keys that it follows from."""
         parts = [self.overrides, self.exam, self.supervised and self.supervised.overrides, self.temperatures]
-        return content_id(parts if self.reward is None else [*parts, self.reward.overrides])
+        return content_id([*parts, *(model.overrides for model in self.rewards)])
+
+    @property
+    def needed(self) -> tuple[Supervised, ...]:
+        """What is trained before it."""
+        return self.rewards if self.supervised is None else (self.supervised, *self.rewards)
 
     def folder(self, study: Path) -> Path:
         """Where it is."""
@@ -148,9 +154,11 @@ def plan_study(study: StudyConfig) -> tuple[list[Cell], list[Setting]]:
             if method.worlds is not None and world not in method.worlds:
                 continue
             for values in points(method):
-                cell = _cell(study, world, seed, None if name == SUPERVISED else merged(method.set, values))
+                trained = name != SUPERVISED and method.best_by == "implicit"
+                overlay = merged(method.set, values) if trained else None
+                cell = cell_of(study, world, seed, overlay, chosen=method.best_by == "reward_model")
                 known = cells.get(cell.digest, cell)
-                for ask, compared in _asks(name, method, cell):
+                for ask, compared in _asks(method, cell):
                     known = dataclasses.replace(known, asks=known.asks | {ask}, methods=known.methods | {name})
                     key = (name, world, content_id(values), ask)
                     setting = settings.setdefault(key, Setting(name, world, values, ask, compared))
@@ -170,8 +178,7 @@ def is_finished(cell: Cell, study: Path) -> bool:
 
 def errors_of(cell: Cell, study: Path) -> list[Path]:
     """The files that say what went wrong with a cell, or with the supervised policy that it needs."""
-    needed = [part for part in (cell.supervised, cell.reward) if part is not None]
-    folders = [cell.folder(study), *(part.folder(study) for part in needed)]
+    folders = [cell.folder(study), *(part.folder(study) for part in cell.needed)]
     return [folder / ERROR for folder in folders]
 
 
@@ -185,70 +192,16 @@ def world_digest(overrides: Mapping[str, Any]) -> str:
     return content_id({key: value for key, value in overrides.items() if _is_world(key)})
 
 
-def check_study(study: StudyConfig) -> None:
-    """Check all keys before anything is run: every world once, and every method in one world, with one value of its
-    grids at a time.
+def cell_of(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] | None, chosen: bool = False) -> Cell:
+    """The cell of some keys laid over those of the study.
 
-    Raises:
-        ConfigError: names world, method and key.
+    Args:
+        study: The study.
+        world: Name of the world.
+        seed: Of world and run.
+        overlay: Keys of a method; None for the supervised policy, which is only measured.
+        chosen: Whether a reward model chooses among the answers of the supervised policy.
     """
-    for world in study.worlds:
-        cell = _cell(study, world, study.seeds[0], {})
-        _judge(cell.overrides, f"worlds.{world}")
-        if cell.supervised is not None:
-            _judge(cell.supervised.overrides, f"worlds.{world}, supervised")
-        if study.reward is not None:
-            named = _cell(study, world, study.seeds[0], {"scoring.reward_models": [REWARD]})
-            assert named.reward is not None
-            _judge(named.reward.overrides, f"worlds.{world}, reward")
-    for name, method in study.methods.items():
-        world = (method.worlds or list(study.worlds))[0]
-        for values in tried(method):
-            own = merged(method.set, values)
-            cell = _cell(study, world, study.seeds[0], own)
-            _judge(cell.overrides, f"worlds.{world}, methods.{name}")
-            check_own_keys(cell.overrides or {}, own, f"methods.{name}")
-            _judge_until(method, cell, f"methods.{name}.until")
-
-
-def _judge_until(method: MethodConfig, cell: Cell, key: str) -> None:
-    assert cell.overrides is not None
-    if method.until is None:
-        return
-    if _rounds(cell) <= method.until:
-        raise ConfigError(
-            f"{key} is {method.until} and rounds is {_rounds(cell)}: there is no later round to leave out"
-        )
-    if _may_stop(cell):
-        raise ConfigError(f"{key} is for runs that run all their rounds: leave it out, or set stop.metric: never")
-
-
-def _rounds(cell: Cell) -> int:
-    assert cell.overrides is not None
-    return int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
-
-
-def _may_stop(cell: Cell) -> bool:
-    """Whether its rounds may end before the last."""
-    assert cell.overrides is not None
-    return cell.overrides.get("stop.metric", _DEFAULT_METRIC) != "never"
-
-
-def _judge(overrides: Mapping[str, Any] | None, where: str) -> None:
-    try:
-        config = cell_config(overrides or {}, Path("run"))
-        if config.world is None or config.sft is not None:
-            raise ConfigError("a cell has a world, and its supervised policy is the study's: leave sft out")
-        if config.policy.merges:
-            raise ConfigError(
-                "policy.adapter with policy.lora: a study merges no adapter; merge it (seralign merge ADAPTER --out "
-                "FOLDER) and give the folder as policy.model"
-            )
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] | None) -> Cell:
     seeds = {"seed": seed, "world.seed": seed}
     common = merged(study.base, study.worlds[world])
     # The study measures on prompts of its own: no run holds out pairs or answers prompts unless its keys say so.
@@ -261,21 +214,35 @@ def _cell(study: StudyConfig, world: str, seed: int, overlay: Mapping[str, Any] 
     exam = merged(quiet, common, seeds)
     # The recipe is one of the keys that name a cell, because the default recipe may change.
     overrides = None if overlay is None else merged({"recipe": DEFAULT}, quiet, common, overlay, seeds)
-    reward = None
-    if study.reward is not None and overrides is not None and names_reward(overrides):
+    rewards: tuple[Supervised, ...] = ()
+    if study.reward is not None:
         keys = merged(quiet, common, {"rounds": 1, "bootstrap": None}, study.reward, seeds)
         alone = {key: value for key, value in keys.items() if key.partition(".")[0] != "crossfit"}
-        reward = Supervised(alone, of=supervised)
-    return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures), reward=reward)
+        count = max(models_named(overrides or {}, study.reward_models), int(chosen))
+        rewards = tuple(Supervised(alone | {"seed": seed + _APART * n}, of=supervised) for n in range(count))
+    return Cell(world, seed, overrides, exam, supervised, tuple(study.temperatures), rewards=rewards)
 
 
-def _asks(name: str, method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bool]]:
+def rounds_of(cell: Cell) -> int:
+    """The rounds of its run."""
+    assert cell.overrides is not None
+    return int(cell.overrides.get("rounds", _DEFAULTS["rounds"]))
+
+
+def may_stop(cell: Cell) -> bool:
+    """Whether its rounds may end before the last."""
+    assert cell.overrides is not None
+    return cell.overrides.get("stop.metric", _DEFAULT_METRIC) != "never"
+
+
+def _asks(method: MethodConfig, cell: Cell) -> Iterator[tuple[Ask, bool]]:
     """What is measured on a cell for a method, and whether it competes."""
     if cell.overrides is None:
-        yield Ask(INITIAL), True
+        for draws in method.best_of or [1]:
+            yield Ask(INITIAL, draws), True
         return
-    rounds = _rounds(cell)
-    stops = _may_stop(cell) and rounds > 1
+    rounds = rounds_of(cell)
+    stops = may_stop(cell) and rounds > 1
     policies = [RESULT] if stops else [round_name(index) for index in range(1, rounds + 1)]
     late = set(policies[method.until :]) if method.until else set()
     for policy in policies:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seralign.checks import positive, require
 from seralign.config.sections import check_known
@@ -30,8 +30,10 @@ class MethodConfig:
         grid: Mapping from a key of a run to the values to try; all combinations are settings. A list of such mappings
             is the settings of each of them, for a grid that is not rectangular. The best setting on validation prompts
             is reported. Every round after the first is a setting too.
-        best_of: Numbers N to try. The answer is the best of N answers of the supervised policy by the implicit reward
-            of the trained policy, in place of an answer of the trained policy.
+        best_of: Numbers N to try. The answer is the best of N answers of the supervised policy, in place of an answer
+            of the trained policy.
+        best_by: What chooses: the ``implicit`` reward of the trained policy; or ``reward_model``, that of the study
+            (``reward``), and then no policy is trained, and there is neither ``set`` nor ``grid``.
         worlds: Names of the worlds to run the method in. Default: all worlds.
         until: The last round that is compared. Later rounds are measured and shown, but not compared, because they had
             more steps.
@@ -40,6 +42,7 @@ class MethodConfig:
     set: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list[Any]] | list[dict[str, list[Any]]] = field(default_factory=dict)
     best_of: list[int] = field(default_factory=list)
+    best_by: Literal["implicit", "reward_model"] = "implicit"
     worlds: list[str] | None = None
     until: int | None = None
 
@@ -49,6 +52,11 @@ class MethodConfig:
             require(isinstance(values, list) and len(values) > 0, f"grid.{key}", "a list of values to try", values)
         valid = isinstance(self.best_of, list) and all(isinstance(n, int) and n > 1 for n in self.best_of)
         require(valid, "best_of", "a list of whole numbers above 1", self.best_of)
+        require(self.best_by in ("implicit", "reward_model"), "best_by", "implicit or reward_model", self.best_by)
+        if self.best_by == "reward_model":
+            require(bool(self.best_of), "best_of", "given with best_by: reward_model, the numbers N to try", [])
+            for key, value in (("set", self.set), ("grid", self.grid)):
+                require(not value, key, "left out with best_by: reward_model, which trains no policy", value)
         whole = isinstance(self.until, int) and self.until > 1
         require(self.until is None or whole, "until", "the number of a round above 1", self.until)
         require(self.until is None or not self.best_of, "until", "left out where best_of is given", self.until)
@@ -74,6 +82,8 @@ class StudyConfig:
         reward: Keys of the run that trains a reward model on the pairs of each world, from its supervised policy. A
             method names it ``reward_model:study`` (``rlhf.reward``, ``rlhf.track``) or ``study``
             (``scoring.reward_models``).
+        reward_models: Number of reward models of each world, which differ in their seeds. ``study`` in
+            ``scoring.reward_models`` is all of them, ``reward_model:study`` the first.
         baseline: The method that the others are compared with.
         ceiling: The method that is the upper bound, trained on labels without noise.
         temperatures: Sampling temperatures of the answers; the first is 1, where KL is measured.
@@ -87,6 +97,7 @@ class StudyConfig:
     base: dict[str, Any] = field(default_factory=dict)
     supervised: dict[str, Any] | None = None
     reward: dict[str, Any] | None = None
+    reward_models: int = 1
     baseline: str = "dpo"
     ceiling: str | None = None
     temperatures: list[float] = field(default_factory=lambda: [1.0, 0.2])
@@ -118,6 +129,13 @@ class StudyConfig:
             if name is not None:
                 require(name in self.methods, key, f"one of the methods, {', '.join(self.methods)}", name)
         require(self.reward is None or self.supervised is not None, "reward", "left out without supervised", "keys")
+        whole = isinstance(self.reward_models, int) and self.reward_models > 0
+        require(whole, "reward_models", "a whole number above 0", self.reward_models)
+        for name, method in self.methods.items():
+            chosen = method.best_by == "reward_model" and self.reward is None
+            require(
+                not chosen, f"methods.{name}.best_by", "implicit in a study without a section reward", "reward_model"
+            )
         overlays = {"base": self.base, "supervised": self.supervised or {}, "reward": self.reward or {}}
         overlays |= {f"worlds.{name}": keys for name, keys in self.worlds.items()}
         for name, method in self.methods.items():

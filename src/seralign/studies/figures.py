@@ -79,15 +79,28 @@ class RewardStep:
 
 
 @dataclass(frozen=True)
+class CostFigures:
+    """What a run cost, without supervised training, reward models and measuring: ``seconds`` of processor time, and
+    tokens of responses that were ``sampled`` and that an update was computed of (``trained``, None where the metrics
+    do not say), each counted as often as it was."""
+
+    seconds: float
+    sampled: float
+    trained: float | None
+
+
+@dataclass(frozen=True)
 class CellFigures:
     """Of a cell: policies by ``Ask.key``, rounds after the first by name, seconds of the run's stages by name, and
-    seconds of the run and of measuring; the ``curve`` of a training on a reward, empty for others."""
+    seconds of the run and of measuring; the ``curve`` of a training on a reward, empty for others; and what the run
+    cost, None for one that was resumed."""
 
     policies: dict[str, PolicyFigures]
     rounds: dict[str, RoundLabels]
     stages: dict[str, float]
     seconds: dict[str, float]
     curve: list[RewardStep] = field(default_factory=list)
+    cost: CostFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,17 @@ class StoppingFigures:
 
 
 @dataclass(frozen=True)
+class SettingFigures:
+    """Of a setting: by seed, the KL, the gold reward and the share of unfinished answers at temperature 1 on test
+    prompts; and what it cost, the mean over the seeds where that is known."""
+
+    kl: dict[str, float]
+    gold: dict[str, float]
+    unfinished: dict[str, float]
+    cost: CostFigures | None
+
+
+@dataclass(frozen=True)
 class WorldFigures:
     """Of a world.
 
@@ -199,14 +223,16 @@ class WorldFigures:
         rounds: By method with several rounds and name of the round, at the values that were chosen at temperature 1;
             None where a seed has no figures.
         later_rounds: By the same, for the rounds after the first.
-        curves: Of trainings on a reward, by method and setting: means over seeds, line by line.
+        settings: By method and setting: each seed by itself, and the cost.
+        curves: Of trainings on a reward, by method and setting, and by seed.
     """
 
     temperatures: dict[str, dict[str, Comparison]]
     points: dict[str, dict[str, dict[str, tuple[float, float]]]]
     rounds: dict[str, dict[str, RoundFigures | None]]
     later_rounds: dict[str, dict[str, LaterRound]]
-    curves: dict[str, list[RewardStep]] = field(default_factory=dict)
+    settings: dict[str, dict[str, SettingFigures]] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[RewardStep]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

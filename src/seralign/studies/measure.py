@@ -16,7 +16,9 @@ from seralign.laboratory.world import Truth
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import implicit_scores, pair_scores, with_prompts
 from seralign.records import content_id
+from seralign.rewards.ordering import ordering_of
 from seralign.rewards.responses import Responses
+from seralign.rewards.reward_model import RewardModel
 from seralign.sampling import candidates_of, params_of, sample_candidates
 from seralign.studies.cells import Ask
 from seralign.studies.figures import AnswerFigures, PolicyFigures, RankingFigures, SplitFigures
@@ -41,7 +43,13 @@ class Measured:
 
 
 def measure(
-    loop: Loop, exam: Exam, ask: Ask, policy: Policy, supervised: Policy, temperatures: Sequence[float]
+    loop: Loop,
+    exam: Exam,
+    ask: Ask,
+    policy: Policy,
+    supervised: Policy,
+    temperatures: Sequence[float],
+    chooser: RewardModel | None = None,
 ) -> Measured:
     """Sample answers to all prompts at all temperatures, score them, and measure.
 
@@ -54,6 +62,7 @@ def measure(
         policy: The policy to measure.
         supervised: The policy that the KL is to.
         temperatures: Of sampling; the first is 1.
+        chooser: Chooses among the draws, and ranks the pairs, in place of the implicit reward of ``policy``.
     """
     assert loop.scorer is not None
     gold: dict[tuple[str, float], np.ndarray] = {}
@@ -61,7 +70,7 @@ def measure(
     for split, prompts in exam.prompts.items():
         answers, kl = {}, 0.0
         for temperature in temperatures:
-            found = _answers(loop, ask, policy, supervised, prompts, split, temperature)
+            found = _answers(loop, ask, policy, supervised, prompts, split, temperature, chooser)
             asked = with_prompts(found, prompts)
             scores = loop.scorer(asked["prompt"][:], found["text"].to_pylist())
             gold[split, temperature] = scores
@@ -70,7 +79,8 @@ def measure(
                 kl = _kl(loop, ask, policy, supervised, asked)
         splits[split] = SplitFigures(kl, answers)
     names = {split: content_id(prompts["prompt_id"][:]) for split, prompts in exam.prompts.items()}
-    return Measured(PolicyFigures(**splits, ranking=_ranking(loop, exam, policy, supervised), prompts=names), gold)
+    ranking = _ranking(loop, exam, policy, supervised, chooser)
+    return Measured(PolicyFigures(**splits, ranking=ranking, prompts=names), gold)
 
 
 def _answers(
@@ -81,6 +91,7 @@ def _answers(
     prompts: datasets.Dataset,
     split: str,
     temperature: float,
+    chooser: RewardModel | None,
 ) -> pa.Table:
     """One answer a prompt, in the order of the prompts."""
     sampler, usual = policy if ask.draws == 1 else supervised, loop.config.evaluation.sampling
@@ -102,7 +113,16 @@ def _answers(
     if ask.draws == 1:
         return found
     responses = Responses(with_prompts(found, prompts))
-    return found.take(pa.array(best_rows(implicit_scores(loop, policy, supervised, responses).score, ask.draws)))
+    if chooser is not None:
+        rewards = _rewards(loop, chooser, responses)
+    else:
+        rewards = implicit_scores(loop, policy, supervised, responses).score
+    return found.take(pa.array(best_rows(rewards, ask.draws)))
+
+
+def _rewards(loop: Loop, chooser: RewardModel, responses: Responses) -> np.ndarray:
+    """Rewards [N] by a reward model."""
+    return chooser.rewards(responses, loop.cache, tokens_per_pack=loop.config.scoring.tokens_per_pack)
 
 
 def best_rows(rewards: np.ndarray, draws: int) -> np.ndarray:
@@ -132,9 +152,13 @@ def _kl(loop: Loop, ask: Ask, policy: Policy, supervised: Policy, answers: datas
     return float(response_kls(own, other, sequences).mean())
 
 
-def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy) -> RankingFigures:
-    """How the policy's implicit reward orders the test prompts' pairs: against labels, gold and length."""
-    scores = pair_scores(loop, policy, supervised, exam.pairs)
-    longer = scores.longer
-    figures = margin_figures(scores.margin, exam.truth.gold_difference, longer, exam.truth.flipped)
-    return RankingFigures(margin_accuracy(scores.margin), float(scores.margin.mean()), figures)
+def _ranking(loop: Loop, exam: Exam, policy: Policy, supervised: Policy, chooser: RewardModel | None) -> RankingFigures:
+    """How an implicit reward or a reward model orders the test prompts' pairs: against labels, gold and length."""
+    if chooser is None:
+        scores = pair_scores(loop, policy, supervised, exam.pairs)
+        margin, longer = scores.margin, scores.longer
+    else:
+        responses, ordering = Responses(exam.pairs), ordering_of(exam.pairs)
+        margin, longer = (ordering.margin(each) for each in (_rewards(loop, chooser, responses), responses.lengths))
+    figures = margin_figures(margin, exam.truth.gold_difference, longer, exam.truth.flipped)
+    return RankingFigures(margin_accuracy(margin), float(margin.mean()), figures)

@@ -10,8 +10,9 @@ from seralign.runs.files import write_atomic
 from seralign.studies.config import SUPERVISED
 from seralign.studies.figures import StudyFigures
 from seralign.studies.reward_curve import curve_plots, curve_table
+from seralign.studies.setting_table import setting_table
 from seralign.studies.svg import Line, Mean, intervals_svg, lines_svg
-from seralign.studies.tables import LEGEND, headline, round_tables, setting_table, world_tables
+from seralign.studies.tables import LEGEND, headline, round_tables, world_tables
 from seralign.tables import Table, markdown
 
 

@@ -22,12 +22,13 @@ from seralign.studies.figures import (
     CellFigures,
     PolicyFigures,
     RoundFigures,
+    SettingFigures,
     StudyFigures,
     WorldFigures,
     mean_of,
 )
 from seralign.studies.later_rounds import later_rounds
-from seralign.studies.reward_curve import mean_curves
+from seralign.studies.reward_curve import seed_curves
 from seralign.studies.stopping import Seen, stopping
 
 
@@ -124,7 +125,8 @@ def _world(
             for name, by_round in rounds.items()
         },
         later_rounds={name: later_rounds(by_round, lengths) for name, by_round in rounds.items()},
-        curves=mean_curves(settings, finished),
+        settings=_settings(settings, finished),
+        curves=seed_curves(settings, finished),
     )
 
 
@@ -137,6 +139,24 @@ def _points(trials: Trials, temperature: float) -> dict[str, tuple[float, float]
             kl, gold = np.mean(points, axis=0).tolist()
             found[label] = (kl, gold)
     return found
+
+
+def _settings(settings: Sequence[Setting], finished: Mapping[str, CellFigures]) -> dict[str, dict[str, SettingFigures]]:
+    """Each compared setting seed by seed, by method and setting."""
+    found: dict[str, dict[str, SettingFigures]] = defaultdict(dict)
+    for setting in settings:
+        done = {str(seed): finished[digest] for seed, digest in setting.cells.items() if digest in finished}
+        if not setting.compared or not done:
+            continue
+        tests = {seed: cell.policies[setting.ask.key].test for seed, cell in done.items()}
+        costs = [cell.cost for cell in done.values() if cell.cost is not None]
+        found[setting.method][setting.label] = SettingFigures(
+            kl={seed: test.kl for seed, test in tests.items()},
+            gold={seed: test.answers["1.0"].gold for seed, test in tests.items()},
+            unfinished={seed: test.answers["1.0"].unfinished for seed, test in tests.items()},
+            cost=mean_of(costs),
+        )
+    return dict(found)
 
 
 def _rounds(

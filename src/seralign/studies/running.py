@@ -12,7 +12,8 @@ from pathlib import Path
 from seralign.errors import SeralignError, StoreError
 from seralign.progress import bar
 from seralign.runs.files import disk_errors, locked, write_json
-from seralign.studies.cells import ERROR, STUDY, Cell, check_study, errors_of, is_finished, is_over, plan_study
+from seralign.studies.cells import ERROR, STUDY, Cell, errors_of, is_finished, is_over, plan_study
+from seralign.studies.check import check_study
 from seralign.studies.config import StudyConfig, to_dict
 
 _WAIT = 2.0

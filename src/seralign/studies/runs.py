@@ -33,6 +33,7 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import end_tokens, load_tokenizer
 from seralign.policy.saved import saved_digest
 from seralign.progress import say
+from seralign.rewards.reward_model import RewardModel, open_reward_model
 from seralign.runs import Run, read_manifest
 from seralign.runs.cache import LogpCache
 from seralign.runs.files import write_json, write_table
@@ -50,11 +51,12 @@ from seralign.studies.cells import (
     Supervised,
     world_digest,
 )
-from seralign.studies.figures import CellFigures, PolicyFigures, RewardStep, RoundLabels
+from seralign.studies.cost import run_cost
+from seralign.studies.figures import CellFigures, CostFigures, PolicyFigures, RewardStep, RoundLabels
 from seralign.studies.label_quality import round_labels
 from seralign.studies.measure import Exam, measure
 from seralign.studies.reward_curve import reward_curve
-from seralign.studies.reward_names import with_reward_model
+from seralign.studies.reward_names import with_reward_models
 
 _PARTS = "parts"
 # Sampled responses of the worlds of one's own.
@@ -76,9 +78,9 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     write_json(folder / ABOUT, {"methods": sorted(cell.methods), "run": cell.overrides or cell.exam})
     model = None if cell.supervised is None else supervised_run(cell.supervised, root)
     keys = cell.overrides or cell.exam
-    reward_model = None if cell.reward is None else supervised_run(cell.reward, root)
-    if reward_model is not None:
-        keys = with_reward_model(keys, reward_model)
+    reward_models = [supervised_run(each, root) for each in cell.rewards]
+    if reward_models:
+        keys = with_reward_models(keys, reward_models)
     home, config = _ready(keys, root, folder / RUN, model)
     supervised = replace(base_policy(config), name="supervised")
     cache = root / "cache" / f"{supervised.digest[:16]}.sqlite"
@@ -89,17 +91,23 @@ def run_cell(cell: Cell, root: Path, keep: bool) -> None:
     rounds: dict[str, RoundLabels] = {}
     stages: dict[str, float] = {}
     curve: list[RewardStep] = []
+    cost: CostFigures | None = None
     if cell.overrides is not None:
-        _train(config, load_world(home.path(WORLD)).score)
         run = Run(folder / RUN)
+        resumed, used = (run.root / MANIFEST).is_file(), time.process_time()
+        _train(config, load_world(home.path(WORLD)).score)
+        used = time.process_time() - used
         rounds, stages = _labels(run, home, config), {record.name: record.seconds for record in run.stages()}
-        curve = [] if config.rlhf is None else reward_curve(run, reward_model)
+        curve = [] if config.rlhf is None else reward_curve(run, reward_models[0] if reward_models else None)
+        cost = None if resumed else run_cost(run, config, curve, round(used, 2))
     trained_at = time.monotonic()
     with closing(LogpCache(cache)) as opened, closing(Results(folder / _PARTS / "results.sqlite")) as results:
-        policies, gold = _measured(cell, root, config, supervised, opened, results)
+        # Where nothing is trained, a reward model chooses among answers.
+        chooser = open_reward_model(reward_models[0], "reward") if reward_models and cell.overrides is None else None
+        policies, gold = _measured(cell, root, config, supervised, opened, results, chooser)
     write_table(folder / GOLD, gold)
     seconds = {"run": round(trained_at - began, 2), "measure": round(time.monotonic() - trained_at, 2)}
-    write_json(folder / FIGURES, to_json(CellFigures(policies, rounds, stages, seconds, curve)))
+    write_json(folder / FIGURES, to_json(CellFigures(policies, rounds, stages, seconds, curve, cost)))
     for name in [_PARTS] if keep else [_PARTS, RUN]:
         _remove(folder / name)
 
@@ -153,7 +161,13 @@ def _labels(run: Run, home: Run, config: RunConfig) -> dict[str, RoundLabels]:
 
 
 def _measured(
-    cell: Cell, root: Path, config: RunConfig, supervised: Policy, cache: LogpCache, results: Results
+    cell: Cell,
+    root: Path,
+    config: RunConfig,
+    supervised: Policy,
+    cache: LogpCache,
+    results: Results,
+    chooser: RewardModel | None,
 ) -> tuple[dict[str, PolicyFigures], dict[str, list[Any]]]:
     """Figures of the policies that are measured, by name, and a table of the gold rewards of their answers."""
     home, asked = _ready(cell.exam, root, root, model=config.policy.model)
@@ -180,7 +194,7 @@ def _measured(
     gold: dict[str, list[Any]] = {"policy": [], "split": [], "temperature": [], "gold": []}
     for ask in sorted(cell.asks):
         policy = _policy(loop, ask, supervised)
-        found = measure(loop, exam, ask, policy, supervised, cell.temperatures)
+        found = measure(loop, exam, ask, policy, supervised, cell.temperatures, chooser)
         figures[ask.key] = found.figures
         for (split, temperature), values in found.gold.items():
             for name, value in (("policy", ask.key), ("split", split), ("temperature", temperature)):

@@ -36,6 +36,9 @@ _LINES = _make(
 <text x="{{ (left + right) / 2 }}" y="{{ bottom + 34 }}" text-anchor="middle">{{ x_label }}</text>
 <text transform="translate(13 {{ (top + bottom) / 2 }}) rotate(-90)" text-anchor="middle">{{ y_label }}</text>
 {% for line in lines %}
+{% for path in line.faint %}
+<polyline points="{{ path }}" fill="none" stroke="{{ line.colour }}" stroke-width="1" stroke-opacity=".45"/>
+{% endfor %}
 <polyline points="{{ line.points }}" fill="none" stroke="{{ line.colour }}" stroke-width="{{ line.width }}"/>
 {% for x, y in line.dots %}<circle cx="{{ x }}" cy="{{ y }}" r="2.5" fill="{{ line.colour }}"/>{% endfor %}
 
@@ -66,12 +69,14 @@ _INTERVALS = _make(
 
 @dataclass(frozen=True)
 class Line:
-    """Some points (x, y), all of them drawn as dots, and those of ``joined`` joined in their order."""
+    """Some points (x, y), all of them drawn as dots, and those of ``joined`` joined in their order; more lines of the
+    same colour, drawn faintly."""
 
     name: str
     dots: Sequence[tuple[float, float]]
     joined: Sequence[tuple[float, float]]
     bold: bool = False
+    faint: Sequence[Sequence[tuple[float, float]]] = ()
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,24 @@ class Mean:
 
 def lines_svg(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> str:
     """Lines over linear axes, their names beside them. At least one of them has a point."""
-    points = [point for line in lines for point in (*line.dots, *line.joined)]
+    points = [
+        point for line in lines for point in (*line.dots, *line.joined, *(p for path in line.faint for p in path))
+    ]
     x, y = (_axis([point[axis] for point in points]) for axis in (0, 1))
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
         return _at(point[0], x, LEFT, right), _at(point[1], y, bottom, TOP)
 
+    def path(line: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{a},{b}" for a, b in map(place, line))
+
     drawn = [
         {
             "name": line.name,
             "y": TOP + 10 + 16 * number,
-            "points": " ".join(f"{a},{b}" for a, b in map(place, line.joined)),
+            "points": path(line.joined),
+            "faint": [path(each) for each in line.faint],
             "dots": [place(point) for point in line.dots],
             "colour": COLOURS[number % len(COLOURS)],
             "width": 3 if line.bold else 1.5,

@@ -214,34 +214,6 @@ def world_tables(figures: StudyFigures, world: str) -> Iterator[Table]:
         yield table(f"world {world}, do the rounds hold up", _later_columns(found), later)
 
 
-@dataclass(frozen=True)
-class SettingPoints:
-    """The row of a setting: mean KL and gold reward on test prompts, by temperature."""
-
-    method: str
-    setting: str
-    kl: float
-    gold: dict[str, float]
-
-
-def setting_table(figures: StudyFigures, world: str) -> Table:
-    """Every setting of every method, finished seeds only."""
-    points = figures.worlds[world].points
-    first = next(iter(points))
-    rows = [
-        SettingPoints(method, label, kl, {at: found[method][label][1] for at, found in points.items()})
-        for method, settings in points[first].items()
-        for label, (kl, _) in settings.items()
-    ]
-    columns = (
-        Column[SettingPoints]("method", lambda row: row.method),
-        Column[SettingPoints]("setting", lambda row: row.setting),
-        Column[SettingPoints]("KL", lambda row: number(row.kl, 1)),
-        *(Column[SettingPoints](f"gold, T = {at}", lambda row, at=at: number(row.gold[at], 3)) for at in points),
-    )
-    return table(f"world {world}, all settings, means over seeds", columns, rows)
-
-
 def round_tables(figures: StudyFigures) -> Iterator[Table]:
     """Over all runs of several rounds: where stopping rules would have ended them, and at what KL rounds do harm."""
     found = figures.stopping

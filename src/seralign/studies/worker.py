@@ -45,7 +45,7 @@ def _try(cell: Cell, root: Path, keep: bool) -> bool:
     with ExitStack() as claims:
         if not _claim(claims, cell.folder(root)) or is_over(cell, root):
             return False
-        for needed in (part for part in (cell.supervised, cell.reward) if part is not None):
+        for needed in cell.needed:
             if needed.is_trained(root):
                 continue
             with ExitStack() as claim:
