@@ -50,7 +50,7 @@ from seralign.runs import read_run
 from seralign.runs.files import read_stream, read_table
 from seralign.sampling import Request, SampledPolicy, params_of
 from seralign.sampling.checked import CheckedSampler
-from seralign.studies.cells import check_study
+from seralign.studies.check import check_study
 from seralign.studies.config import load_study, study_from
 
 ROOT = Path(__file__).parents[1]
