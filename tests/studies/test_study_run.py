@@ -118,6 +118,19 @@ def test_costs_are_those_of_the_runs(study: Path, capsys: pytest.CaptureFixture[
     assert 0 < dpo["seconds"] < 60
 
 
+def test_cells_from_before_costs_were_counted_are_read(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(study, tmp_path / "old")
+    for path in (tmp_path / "old").glob("cells/*/*/*/figures.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        del found["cost"]
+        path.write_text(json.dumps(found), encoding="utf-8")
+    before, after = (figures(root, capsys)["worlds"]["A"] for root in (study, tmp_path / "old"))
+    assert after["temperatures"] == before["temperatures"]
+    assert {row["cost"] for rows in after["settings"].values() for row in rows.values()} == {None}
+
+
 def test_rounds_tell_their_mechanism(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rounds = figures(study, capsys)["worlds"]["A"]["rounds"]
 

@@ -237,7 +237,8 @@ def _trial(found: PolicyFigures, gold: Mapping[tuple[str, float], np.ndarray]) -
 def _figures(cell: Cell, root: Path) -> CellFigures:
     path = cell.folder(root) / FIGURES
     try:
-        return from_json(CellFigures, json.loads(path.read_text(encoding="utf-8")))
+        # Cells that were measured before costs were counted have none; their other figures count.
+        return from_json(CellFigures, {"cost": None} | json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{path}: cannot be read: {error}. Delete the folder {path.parent}, and run it again"
