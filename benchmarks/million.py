@@ -6,7 +6,7 @@ Synthetic pairs of about ten tokens a part, a model of next to no work, and resp
 of two responses for each prompt. All stages are those of a run: data, training (two steps), scoring, selection,
 sampling, bootstrapping, composing. The run has a process of its own, of which resident memory is read five times a
 second: all of it, and that without mapped files (tables that the system holds in memory as long as it has room).
-Nothing is to grow with the number of pairs beside a few numbers and the identity of each; compare two numbers of pairs.
+Compare two numbers of pairs: nothing is to grow with them but a few numbers for each, in arrays.
 """
 
 from __future__ import annotations

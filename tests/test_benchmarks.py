@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import operator
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from benchmarks.common import (
     require_same_tokens,
 )
 from benchmarks.jobs import digest, step_ends, trained
+from benchmarks.million_plot import stages_svg
 from benchmarks.round import choice_gap, round_checks
 from benchmarks.round_job import Round, RoundJob
 from benchmarks.round_model import bias, end_odds, save_ending_model
@@ -478,3 +480,16 @@ def test_the_benchmark_of_labelling_labels_what_it_made(tmp_path: Path) -> None:
     assert found["pairs"] == sum(first != second for first, second in shares)
     assert found["rows"] == len(rows) == 20
     assert found["peak_memory_mb"] > 10
+
+
+def test_the_memory_of_runs_is_a_line_each_over_the_stages() -> None:
+    """From 0 at y 230 to the largest tick, 450 MB, at y 50: 300 MB are at 110, 400 at 70, and 225 at 140."""
+    runs = [
+        {"pairs": 2000, "stages": {"data": {"anonymous_mb": 300.0}, "round-1/train": {"anonymous_mb": 400.0}}},
+        {"pairs": 100_000, "stages": {"data": {"anonymous_mb": 225.0}, "round-1/train": {"anonymous_mb": 400.0}}},
+    ]
+    svg = stages_svg(runs)
+    lines = re.findall(r'polyline points="(.*?)"', svg)
+    heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
+    assert heights == [[110.0, 70.0], [140.0, 70.0]]
+    assert all(name in svg for name in ("2,000 pairs", "100,000 pairs", "round-1/train"))

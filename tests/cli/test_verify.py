@@ -9,13 +9,13 @@ import pytest
 from hand_made import whole_run
 
 from seralign.cli.main import main
-from seralign.runs.cache import LogpCache, response_key
+from seralign.runs.cache import LogpCache, made_keys, response_key
 
 
 def test_a_run_as_it_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = whole_run(tmp_path / "run")
     cache = LogpCache(run.root / "cache" / "logps.sqlite")
-    cache.put("policy", [response_key([1], [2])], [-1.0])
+    cache.put("policy", made_keys([response_key([1], [2])]), [-1.0])
     cache.close()
     assert main(["verify", str(run.root)]) == 0
     assert "nothing has changed" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_tokenizers as tiny
 from datasets import Dataset
@@ -20,16 +21,16 @@ from hypothesis import strategies as st
 
 from seralign.config import DataConfig, SourceConfig
 from seralign.data.prepare import (
+    heldout_rows,
     prepare_demonstrations,
     prepare_pairs,
     prepare_prompts,
-    split_heldout,
 )
-from seralign.data.table import PROMPT_SCHEMA, prompts_of, read_table, to_example, to_prompt, write_examples
+from seralign.data.table import PROMPT_SCHEMA, read_table, to_example, to_prompt, write_examples, write_prompts_of
 from seralign.data.tally import HH_ON_CHAT, PLAIN_ON_CHAT
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import DataError
-from seralign.pipeline.data import remarks
+from seralign.pipeline.remarks import remarks
 from seralign.records import OFFLINE, Demonstration, Example, Pair, Prompt, Response, content_id
 from seralign.runs.data_figures import Lengths, SourceFigures
 from seralign.runs.examples import EXAMPLE_SCHEMA
@@ -244,7 +245,8 @@ def test_tables_come_back_as_written_also_empty(tmp_path: Path) -> None:
     assert write_examples(tmp_path / "a.arrow", iter(pairs), ("annotator", "seen")) == 1500
     table = read_table(tmp_path / "a.arrow")
     assert [to_example(item) for item in table] == pairs
-    assert list(prompts_of(table)) == prompts
+    write_prompts_of(tmp_path / "prompts.arrow", table)
+    assert [to_prompt(item) for item in read_table(tmp_path / "prompts.arrow")] == prompts
     assert table.cache_files == [{"filename": str(tmp_path / "a.arrow")}]
     assert write_examples(tmp_path / "b.arrow", []) == 0
     empty = read_table(tmp_path / "b.arrow")
@@ -262,23 +264,23 @@ def table_of(prompts: list[str]) -> Dataset:
     st.randoms(),
 )
 def test_held_out_prompts_are_on_one_side(prompts: list[str], fraction: float, seed: int, order: random.Random) -> None:
-    train, heldout = split_heldout(table_of(prompts), fraction, seed)
-    sides = [{example_id.split("/")[0] for example_id in side} for side in (train, heldout)]
+    held_out = heldout_rows(table_of(prompts), fraction, seed).tolist()
+    sides = [{prompt for prompt, is_out in zip(prompts, held_out, strict=True) if is_out == side} for side in (0, 1)]
     assert not sides[0] & sides[1]
-    assert sorted(train + heldout) == sorted(table_of(prompts)["example_id"])
     different = len(set(prompts))
     assert sides[0]
     assert bool(sides[1]) == (fraction > 0 and different > 1)
     assert abs(len(sides[1]) - fraction * different) <= 1
-    _, again = split_heldout(table_of(order.sample(prompts, len(prompts))), fraction, seed)
-    assert {example_id.split("/")[0] for example_id in again} == sides[1]
+    shuffled = order.sample(prompts, len(prompts))
+    again = heldout_rows(table_of(shuffled), fraction, seed)
+    assert {shuffled[row] for row in np.flatnonzero(again)} == sides[1]
 
 
 def test_the_seed_chooses_who_is_held_out() -> None:
     table = table_of([f"q{i}" for i in range(100)])
-    splits = {tuple(split_heldout(table, 0.1, seed)[1]) for seed in range(5)}
+    splits = {tuple(heldout_rows(table, 0.1, seed).tolist()) for seed in range(5)}
     assert len(splits) == 5
-    assert {len(split) for split in splits} == {10}
+    assert {sum(split) for split in splits} == {10}
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def same(one: TrainingRows, other: TrainingRows) -> bool:
         (other.sizes.packed, other.sizes.longest, other.sizes.sequences, other.prompts),
         strict=True,
     )
-    return one.keys == other.keys and all(np.array_equal(mine, theirs) for mine, theirs in columns)
+    return np.array_equal(one.keys, other.keys) and all(np.array_equal(mine, theirs) for mine, theirs in columns)
 
 
 @pytest.mark.parametrize("reads", ["all", "first"])
@@ -60,7 +60,7 @@ def test_a_pack_of_rows_is_a_pack_of_their_responses(reads, counts, data) -> Non
         most = 1 if reads == "first" else max(map(len, given))
         expected = [ids[place] for place in range(most) for ids in given if len(ids) > place]
         assert [ids for _, ids in responses.sequences(numbers)] == expected
-        assert [rows.keys[number] for number in numbers] == [responses.keys[number] for number in numbers]
+        assert rows.keys[numbers].tolist() == responses.keys[numbers].tolist()
 
 
 def test_rows_by_hand() -> None:

@@ -48,7 +48,7 @@ def forward_passes(config: RunConfig, patched: pytest.MonkeyPatch) -> tuple[Run,
             table = read_table(Path(config.out) / "data" / "heldout.arrow")
             keys.update(response_key(row["prompt_ids"], ids) for row in table  # pyright: ignore
                         for ids in row["response_ids"])  # pyright: ignore # fmt: skip
-        found[stage] = found.get(stage, 0) + sum(responses.keys[number] in keys for number in pack)
+        found[stage] = found.get(stage, 0) + sum(key in keys for key in responses.keys[pack].tolist())
         return forward(model, responses, pack, *rest)
 
     def watch_trainer(model: Any, **batch: Any) -> Any:

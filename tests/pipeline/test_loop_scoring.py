@@ -11,14 +11,16 @@ import tiny
 import torch
 
 from seralign.config import DataConfig, PolicyConfig, RunConfig, ScoringConfig, SourceConfig, TrainingConfig
+from seralign.errors import StoreError
 from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import DPO, one
 from seralign.pipeline import context
 from seralign.pipeline.context import Loop, Policy, run_results
-from seralign.pipeline.scoring import with_prompts
+from seralign.pipeline.scoring import stored_with_prompts, with_prompts
 from seralign.policy.heads import Head
 from seralign.policy.identity import PolicySource
 from seralign.runs import Run
+from seralign.runs.files import write_table
 
 
 def test_candidates_are_joined_with_their_prompts_by_id() -> None:
@@ -29,6 +31,24 @@ def test_candidates_are_joined_with_their_prompts_by_id() -> None:
     assert joined["response_ids"][:] == [[[7]]] * 5
     assert joined["prompt"][:] == ["B", "B", "D", "C", "D"]
     assert joined["index"][:] == [0, 1, 0, 0, 1]
+
+
+def test_stored_candidates_are_joined_with_prompts_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time. A prompt without candidates is passed over; the same prompt may be there twice."""
+    monkeypatch.setattr("seralign.pipeline.scoring._JOINED", 2)
+    prompts = tiny.plain_prompts(list("abcdb"), list("ABCDB"), [[1], [2, 2], [3, 3, 3], [4], [2, 2]])
+    rows = {"prompt_id": list("aabddb"), "index": [0, 1, 0, 0, 1, 0], "ids": [[7], [8], [9], [10], [11], [12]]}
+    file = tmp_path / "candidates.parquet"
+    write_table(file, rows)
+    joined = stored_with_prompts(file, prompts, tmp_path / "joined.arrow")
+    assert joined["prompt_ids"][:] == [[1], [1], [2, 2], [4], [4], [2, 2]]
+    assert joined["prompt"][:] == list("AABDDB")
+    assert joined["response_ids"][:] == [[[7]], [[8]], [[9]], [[10]], [[11]], [[12]]]
+    assert joined["messages"][:] == [None] * 6
+    with pytest.raises(StoreError, match="holds answers to other prompts"):
+        stored_with_prompts(file, prompts.select([0, 1, 2]), tmp_path / "other.arrow")
 
 
 def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loop:

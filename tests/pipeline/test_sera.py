@@ -499,7 +499,7 @@ def test_margins_and_rewards_without_what_length_explains(tmp_path: Path, correc
     made = run.record("round-2/bootstrap").figures
     if correction == "within_prompt":
         usable, _ = usable_responses(candidates)
-        assert slope_within(list(usable.values()), rewards, lengths) == pytest.approx(0.0, abs=1e-6)
+        assert slope_within(usable, rewards, lengths) == pytest.approx(0.0, abs=1e-6)
         assert abs(made["length_slope"] - slope) > 1e-4
     else:
         assert made["length_slope"] == slope

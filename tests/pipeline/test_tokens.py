@@ -38,7 +38,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Passes
     compute = tokens.token_logps
 
     def watch(responses: Any, packs: list[np.ndarray], policy: Any) -> Any:
-        passes.extend((policy.name, {responses.keys[number] for number in pack}) for pack in packs)
+        passes.extend((policy.name, set(responses.keys[pack].tolist())) for pack in packs)
         return compute(responses, packs, policy)
 
     small = {"evaluation__baseline": False, "sft": None, "evaluation__token_pairs": 20}

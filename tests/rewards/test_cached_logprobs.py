@@ -101,14 +101,14 @@ def test_examples_may_have_different_numbers_of_responses() -> None:
     wanted = [([1], [3]), ([2, 2], [4]), ([3], [5, 5]), ([2, 2], [6, 6, 6]), ([3], [6]), ([2, 2], [7, 8])]
     assert responses.sequences(np.arange(6)) == wanted
     assert responses.sequences(np.array([5, 2, 3])) == [wanted[5], wanted[2], wanted[3]]
-    assert responses.keys == [response_key(*pair) for pair in wanted]
+    assert responses.keys.tolist() == [response_key(*pair) for pair in wanted]
     assert responses.lengths.tolist() == [1, 1, 2, 3, 1, 2]
     assert responses.whole_lengths.tolist() == [2, 3, 3, 5, 2, 4]
     assert responses.prompts.tolist() == [0, 1, 2, 1, 2, 1]
     assert responses.numbering.of_rows(np.array([2, 1])).tolist() == [2, 1, 4, 3, 5]
     moved = Responses(responses.table.select([2, 0, 1]))
     assert moved.sequences(np.arange(6)) == [wanted[2], wanted[0], wanted[1], wanted[4], wanted[3], wanted[5]]
-    assert moved.keys == [response_key(*pair) for pair in moved.sequences(np.arange(6))]
+    assert moved.keys.tolist() == [response_key(*pair) for pair in moved.sequences(np.arange(6))]
 
 
 @pytest.mark.parametrize("rows", [RAGGED, RAGGED[1:2] * 2, RAGGED[:1], RAGGED[2:]])
@@ -130,7 +130,7 @@ def test_keys_and_lengths_are_those_of_the_lists_in_a_long_table() -> None:
         rows = list(zip(part["prompt_ids"], part["response_ids"], strict=True))
         pairs = [(prompt, ids[place]) for place in (0, 1) for prompt, ids in rows]
         assert len(responses) == len(pairs)
-        assert responses.keys == [response_key(prompt, response) for prompt, response in pairs]
+        assert responses.keys.tolist() == [response_key(prompt, response) for prompt, response in pairs]
         assert responses.lengths.tolist() == [len(response) for _, response in pairs]
         assert responses.whole_lengths.tolist() == [len(prompt) + len(response) for prompt, response in pairs]
 
@@ -139,7 +139,7 @@ def test_a_key_does_not_depend_on_the_width_of_the_numbers() -> None:
     narrow = tiny.examples_table([([1, 2], [[3, 70000]])])
     wide = datasets.Dataset.from_dict({name: narrow[name][:] for name in ("prompt_ids", "response_ids")})
     assert narrow.data.table.schema != wide.data.table.schema
-    assert Responses(narrow).keys == Responses(wide).keys == [response_key([1, 2], [3, 70000])]
+    assert Responses(narrow).keys.tolist() == Responses(wide).keys.tolist() == [response_key([1, 2], [3, 70000])]
 
 
 def test_values_are_those_of_an_independent_computation_in_order(cache: LogpCache) -> None:

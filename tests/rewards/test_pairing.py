@@ -12,7 +12,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.data.table import to_prompt
+from seralign.data.table import PROMPT_COLUMNS, to_prompt
 from seralign.records import Candidate, Pair, Prompt, Ranking, Response
 from seralign.rewards.pairing import (
     Contrast,
@@ -38,7 +38,7 @@ def contrasts_of(candidates: Sequence[Candidate], rewards: np.ndarray) -> tuple[
     """The contrasts of all candidates, and everything that was left out."""
     usable, left_out = usable_responses(table_of(candidates))
     found, without = contrasts(usable, rewards)
-    return found, left_out + without
+    return list(found), left_out + without
 
 
 def table_of(candidates: Sequence[Candidate]) -> pa.Table:
@@ -170,6 +170,17 @@ def test_all_responses_to_a_prompt_are_ranked() -> None:
     assert (only.prompt_id, few) == ("a", {"prompts with fewer than 3 responses": 2})
 
 
+def test_contrasts_are_a_sequence() -> None:
+    rows = [candidate(prompt, index, text) for prompt in "ab" for index, text in enumerate("xyz")]
+    usable, _ = usable_responses(table_of(rows))
+    found, _ = contrasts(usable, np.array([1.0, 2.0, 3.0, 3.0, 2.0, 0.0]))
+    pairs = [Contrast("a", (2, 0), Pair(), 2.0), Contrast("b", (3, 5), Pair(), 3.0)]
+    assert list(found) == [found[0], found[-1]] == found[:] == pairs
+    assert [(name, own.tolist()) for name, own in usable.items()] == [("a", [0, 1, 2]), ("b", [3, 4, 5])]
+    with pytest.raises(IndexError):
+        found[2]
+
+
 def test_a_judge_labels_pairs_and_turns_those_that_it_prefers_the_other_way_round() -> None:
     found = [Contrast(name, (2 * at, 2 * at + 1), Pair(), 1.5) for at, name in enumerate("abcd")]
     made, left_out = judged_contrasts(found, [0.9, 0.2, None, 0.5])
@@ -200,11 +211,14 @@ def test_pairs_are_made_of_their_own_prompts_and_candidates(monkeypatch: pytest.
     candidates = [candidate(name, index, f"{name} {index}") for name in prompts["prompt_id"] for index in range(3)]
     found = [Contrast(candidates[at].prompt_id, (at, at + 1), Pair(), 1.0) for at in (9, 0, 18, 6, 3)]
     records = {row["prompt_id"]: to_prompt(row) for row in map(dict, prompts)}
-    pairs = list(generated_examples(2, prompts, table_of(candidates), found))
+    table = table_of(candidates)
+    for ours, theirs in zip(PROMPT_COLUMNS[1:], ("text", "ids", "messages", "template_inputs"), strict=True):
+        table = table.append_column(ours, [[value for value in prompts[theirs] for _ in range(3)]])
+    pairs = list(generated_examples(2, table, found))
     assert pairs == [
         generated_example(2, records[each.prompt_id], [candidates[row] for row in each.rows], Pair()) for each in found
     ]
-    assert list(generated_examples(2, prompts, table_of(candidates), [])) == []
+    assert list(generated_examples(2, table, [])) == []
 
 
 # --- mixing

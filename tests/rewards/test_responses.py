@@ -80,7 +80,7 @@ def test_each_distinct_response_is_in_one_pack_within_the_budget(
     packs = plan_scoring(responses, budget, longest)
     numbers = np.concatenate(packs).tolist()
     assert len(set(numbers)) == len(numbers)
-    assert {responses.keys[number] for number in numbers} == set(responses.keys)
+    assert set(responses.keys[numbers].tolist()) == set(responses.keys.tolist())
     for pack in packs:
         own = [rows[number] for number in pack]
         width = max(len(prompt) + len(response) for prompt, response in own)

@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seralign.errors import StoreError
-from seralign.runs.cache import LogpCache, check_cache, response_key
+from seralign.runs.cache import LogpCache, check_cache, made_keys, numbered_keys, response_key
 from seralign.runs.results import Results
 
 IDS = st.lists(st.integers(0, 300), max_size=6)
 
 
-def keys_of(count: int) -> list[bytes]:
-    return [response_key([1, 2], [number]) for number in range(count)]
+def keys_of(count: int) -> np.ndarray:
+    return made_keys(response_key([1, 2], [number]) for number in range(count))
 
 
 def test_what_was_put_is_found_again_to_the_last_bit(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_was_put_is_found_again_to_the_last_bit(tmp_path: Path) -> None:
     cache.close()
     cache = LogpCache(tmp_path / "new" / "logps.sqlite")
     order = np.random.default_rng(1).permutation(1300)
-    found = cache.get("policy", [keys[number] for number in order])
+    found = cache.get("policy", keys[order])
     assert np.array_equal(np.isnan(found), order >= 1200)
     assert np.array_equal(found[order < 1200], values[order[order < 1200]])
     assert (cache.hits, cache.misses) == (1200, 100)
@@ -177,11 +177,11 @@ def test_two_runs_share_one_file(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
-from seralign.runs.cache import LogpCache, check_cache, response_key
+from seralign.runs.cache import LogpCache, check_cache, made_keys, response_key
 from seralign.runs.results import Results
 cache = LogpCache(sys.argv[1])
 for batch in range(100000):
-    keys = [response_key([batch], [row]) for row in range(50)]
+    keys = made_keys(response_key([batch], [row]) for row in range(50))
     cache.put("policy", keys, [-float(batch)] * 50)
     print(batch, flush=True)
 """
@@ -217,7 +217,7 @@ def test_kill_in_the_middle_of_writing_loses_no_batch_that_was_put(tmp_path: Pat
     assert writer.returncode == -signal.SIGKILL
     cache = LogpCache(path)
     for batch in range(last + 3):
-        found = cache.get("policy", [response_key([batch], [row]) for row in range(50)])
+        found = cache.get("policy", made_keys(response_key([batch], [row]) for row in range(50)))
         whole = bool((found == -batch).all())
         assert whole or (batch > last and bool(np.isnan(found).all())), batch
     cache.put("policy", keys_of(1), [-1.0])
@@ -231,7 +231,7 @@ def test_kill_in_the_middle_of_writing_loses_no_batch_that_was_put(tmp_path: Pat
 JOINED = "CAST(? || substr(seal, 9) AS BLOB)"
 
 
-def filled(path: Path, count: int = 20) -> tuple[list[bytes], np.ndarray]:
+def filled(path: Path, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
     keys, values = keys_of(count), -np.random.default_rng(2).exponential(30.0, count)
     cache = LogpCache(path)
     cache.put("policy", keys, values)
@@ -252,9 +252,9 @@ def test_a_changed_value_is_restored_to_the_last_bit_and_told(
     path = tmp_path / "logps.sqlite"
     keys, values = filled(path)
     for number in range(5):
-        changed(path, "UPDATE logps SET logp = logp + 1e-6 WHERE response = ?", keys[number])
+        changed(path, "UPDATE logps SET logp = logp + 1e-6 WHERE response = ?", keys[number].tobytes())
         other = np.float64(values[number + 5] + 1).tobytes()
-        changed(path, f"UPDATE logps SET seal = {JOINED} WHERE response = ?", other, keys[number + 5])
+        changed(path, f"UPDATE logps SET seal = {JOINED} WHERE response = ?", other, keys[number + 5].tobytes())
     assert check_cache(path) == (20, ["10 rows were changed since they were written"])
     cache = LogpCache(path)
     assert cache.get("policy", keys).tolist() == values.tolist()
@@ -272,27 +272,27 @@ def test_a_changed_value_is_restored_to_the_last_bit_and_told(
 def test_a_row_that_nothing_bears_out_is_computed_again(harm: str, tmp_path: Path) -> None:
     path = tmp_path / "logps.sqlite"
     keys, values = filled(path, 3)
-    one = "WHERE response = ?"
+    key, one = keys[1].tobytes(), "WHERE response = ?"
     match harm:
         case "both":
             seal = np.float64(-1.0).tobytes()
-            changed(path, f"UPDATE logps SET logp = -1.0, seal = {JOINED} {one}", seal, keys[1])
+            changed(path, f"UPDATE logps SET logp = -1.0, seal = {JOINED} {one}", seal, key)
         case "checksum":
-            changed(path, f"UPDATE logps SET seal = CAST(substr(seal, 1, 15) || x'00' AS BLOB) {one}", keys[1])
+            changed(path, f"UPDATE logps SET seal = CAST(substr(seal, 1, 15) || x'00' AS BLOB) {one}", key)
         case "short":
-            changed(path, f"UPDATE logps SET seal = substr(seal, 1, 7) {one}", keys[1])
+            changed(path, f"UPDATE logps SET seal = substr(seal, 1, 7) {one}", key)
         case "type":
-            changed(path, f"UPDATE logps SET logp = 'text' {one}", keys[1])
+            changed(path, f"UPDATE logps SET logp = 'text' {one}", key)
         case "policy":  # a row moved to another policy
-            changed(path, f"UPDATE logps SET policy = 'other' {one}", keys[1])
+            changed(path, f"UPDATE logps SET policy = 'other' {one}", key)
         case "response":  # to another response, of the same policy
-            changed(path, "UPDATE logps SET response = ? WHERE response = ?", response_key([9], [9]), keys[1])
+            changed(path, "UPDATE logps SET response = ? WHERE response = ?", response_key([9], [9]), key)
     cache = LogpCache(path)
     found = cache.get("policy", keys)
     assert np.isnan(found).tolist() == [False, True, False]
     assert found[[0, 2]].tolist() == values[[0, 2]].tolist()
     assert np.isnan(cache.get("other", keys)).all()
-    assert np.isnan(cache.get("policy", [response_key([9], [9])])).all()
+    assert np.isnan(cache.get("policy", made_keys([response_key([9], [9])]))).all()
     cache.put("policy", keys, [-7.0, -8.0, -9.0])
     assert cache.get("policy", keys).tolist() == [values[0], -8.0, values[2]]
     cache.close()
@@ -342,3 +342,12 @@ def test_a_full_disk_is_told_as_everywhere(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(StoreError, match=f"^{tmp_path}: the disk is full. Finished work is kept"):
         cache.put("policy" * 100, keys_of(1000), [-1.0] * 1000)
     cache.close()
+
+
+@given(st.lists(st.integers(0, 9), max_size=40))
+def test_keys_are_numbered_by_first_use(given_: list[int]) -> None:
+    different = list(dict.fromkeys(given_))
+    # Keys that differ in the first or in the last byte alone.
+    numbers, first = numbered_keys(made_keys((bytes([at % 3]) + bytes(14) + bytes([at // 3])) for at in given_))
+    assert numbers.tolist() == [different.index(at) for at in given_]
+    assert first.tolist() == [given_.index(at) for at in different]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.runs.streams import take_rows, write_stream
+from seralign.runs.streams import StoredRows, write_stream
 
 # It must live as long as what was allocated in it.
 POOL = pa.proxy_memory_pool(pa.default_memory_pool())
@@ -28,7 +28,7 @@ def test_rows_are_those_of_the_table_in_the_order_asked_for(sizes: list[int], da
         [SCHEMA.empty_table(), *(part(*range(end - size, end)) for size, end in zip(sizes, ends, strict=True))]
     )
     rows = data.draw(st.lists(st.integers(0, len(table) - 1), max_size=20)) if len(table) else []
-    found = take_rows(table, np.array(rows, dtype=np.int64))
+    found = StoredRows(table).take(np.array(rows, dtype=np.int64))
     assert found.schema == SCHEMA
     assert found.to_pylist() == [table.slice(row, 1).to_pylist()[0] for row in rows]
 
@@ -47,7 +47,7 @@ def test_taking_rows_holds_no_more_than_these(tmp_path: Path) -> None:
     default = pa.default_memory_pool()
     pa.set_memory_pool(POOL)
     try:
-        found = take_rows(table, np.array([1999], dtype=np.int64))
+        found = StoredRows(table).take(np.array([1999], dtype=np.int64))
     finally:
         pa.set_memory_pool(default)
     assert len(found["text"][0].as_py()) == 20_000

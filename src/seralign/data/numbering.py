@@ -30,22 +30,23 @@ class Numbering:
 
     @cached_property
     def _by_place(self) -> list[np.ndarray]:
-        return [np.flatnonzero(self.counts > place) for place in range(int(self.counts.max(initial=0)))]
+        places = range(int(self.counts.max(initial=0)))
+        return [np.flatnonzero(self.counts > place).astype(np.int32) for place in places]
 
     @cached_property
     def rows(self) -> np.ndarray:
         """The example of each response [R]."""
-        return np.concatenate([np.zeros(0, dtype=np.int64), *self._by_place])
+        return np.concatenate([np.zeros(0, dtype=np.int32), *self._by_place])
 
     @cached_property
     def places(self) -> np.ndarray:
         """The place of each response in its example [R]; 0 is the first."""
-        return np.repeat(np.arange(len(self._by_place)), [len(rows) for rows in self._by_place])
+        return np.repeat(np.arange(len(self._by_place), dtype=np.int32), [len(rows) for rows in self._by_place])
 
     @cached_property
     def by_row(self) -> np.ndarray:
         """The response numbers in order of examples; the responses of an example are adjacent [R]."""
-        return np.lexsort((self.places, self.rows))
+        return np.lexsort((self.places, self.rows)).astype(np.int32)
 
     def as_lists(self, of_response: np.ndarray) -> pa.ListArray:
         """One value per response [R] as a list per example [N]; NaN becomes null."""

@@ -1,30 +1,32 @@
 """Reads, tokenizes and counts a source's rows in chunks and writes them to a table.
 
-Memory does not grow except for about 300 bytes a row, for the ids used so far and the rows that use them.
+Memory does not grow with the rows: the ids used so far, and the rows that use them, are on the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from datasets import Dataset
 
 from seralign.config import SourceConfig
 from seralign.data.carried import NONE, carried_values, check_kept, kept_columns
 from seralign.data.columns import Row
 from seralign.data.content import Unencoded, is_chat
+from seralign.data.first_uses import FirstUses
 from seralign.data.formats import read_demonstration, read_example, read_prompt
 from seralign.data.kinds import OneKind
 from seralign.data.place import Reading, reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
-from seralign.data.table import CHUNK, example_ids, read_table, write_examples, write_prompts
+from seralign.data.table import CHUNK, column_values, read_table, write_examples, write_prompts
 from seralign.data.tally import Tally
 from seralign.data.templates import conversation
 from seralign.data.tokens import PROMPT_CHARACTERS, RESPONSE_CHARACTERS, Encoded, Encoder
@@ -32,6 +34,7 @@ from seralign.data.trees import NO_RANK
 from seralign.errors import DataError
 from seralign.records import Example, Prompt, Response, content_id
 from seralign.runs.data_figures import SourceFigures
+from seralign.runs.streams import packed
 
 DUPLICATE = "duplicate"
 # Dropped characters that are named.
@@ -82,7 +85,7 @@ def prepare_prompts(
     tally = Tally(describe(source), has_template=encoder.tokenizer.chat_template is not None)
 
     def prompts() -> Iterator[Prompt]:
-        seen: set[str] = set()
+        seen = FirstUses()
         rows = _rows(source, key, tally)
         del tally.dropped[NO_RANK]  # a prompt needs no ranks
         for raw, encoded in _encode(rows, tally, read_prompt, encoder, reading(encoder.data, key)):
@@ -90,10 +93,9 @@ def prepare_prompts(
                 tally.drop(encoded)
                 continue
             prompt = _prompt(raw, encoded, encoder)
-            if prompt.prompt_id in seen:
+            if seen.add(prompt.prompt_id) is not None:
                 tally.drop(DUPLICATE)
                 continue
-            seen.add(prompt.prompt_id)
             tally.keep(raw, encoded.notes, encoded)
             yield prompt
 
@@ -101,24 +103,20 @@ def prepare_prompts(
     return read_table(path), tally.report()
 
 
-def heldout_prompt_ids(prompts: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """The prompts that are held out of different ones; see ``split_heldout``."""
-    size = min(max(1, round(fraction * len(prompts))), len(prompts) - 1) if fraction > 0 else 0
-    ranked = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt}".encode()).digest())
-    return ranked[: max(size, 0)]
-
-
-def split_heldout(pairs: Dataset, fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split examples into ids for training and held-out ids, each in the table's order. No prompt is on both sides.
+def heldout_rows(table: Dataset, fraction: float, seed: int) -> np.ndarray:
+    """Whether each row of a table of examples or prompts is held out [N]: all rows of a prompt, or none.
 
     The prompts with the smallest digests (with the seed) are held out, so the order of the rows does not matter. If
     there are at least two prompts and ``fraction`` is not 0, each side gets at least one.
     """
-    heldout = set(heldout_prompt_ids(pairs.unique("prompt_id"), fraction, seed))
-    sides: tuple[list[str], list[str]] = ([], [])
-    for example_id, prompt_id in zip(example_ids(pairs), pairs["prompt_id"], strict=True):
-        sides[prompt_id in heldout].append(example_id)
-    return sides
+    if fraction <= 0 or not len(table):
+        return np.zeros(len(table), dtype=bool)
+    prompts = column_values(table, "prompt_id")
+    # Sixteen bytes tell any prompts apart.
+    of_rows = packed((hashlib.sha256(f"{seed}:{prompt}".encode()).digest()[:16] for prompt in prompts), "S16")
+    different = np.unique(of_rows)
+    size = min(max(1, round(fraction * len(different))), len(different) - 1)
+    return of_rows < different[size]
 
 
 def _prepare(
@@ -214,17 +212,14 @@ class _Identities:
     """The ids used so far, and the rows that use them."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, str] = {}
+        self._taken = FirstUses()
 
     def take(self, raw: RawExample) -> tuple[str, bool]:
         """The row's id, made unique if it is a digest; and whether the same content occurred before."""
         found, number = raw.example_id, 1
-        if raw.named and found in self._taken:
-            raise DataError(
-                f"{raw.where}: pair_id {found!r} is already used by {self._taken[found]}; it must be unique"
-            )
-        while found in self._taken:
+        while (used := self._taken.add(found, raw.where)) is not None:
+            if raw.named:
+                raise DataError(f"{raw.where}: pair_id {found!r} is already used by {used}; it must be unique")
             number += 1
             found = f"{raw.example_id}-{number}"
-        self._taken[found] = raw.where
         return found, number > 1

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from seralign.data.first_uses import FirstUses
 from seralign.data.numbering import Numbering
 from seralign.records import Example, Prompt, Response, preference_of
 from seralign.runs.examples import CARRIED, EXAMPLE_SCHEMA, carried_columns, counts, entry, first_label
@@ -33,6 +34,9 @@ PROMPT_SCHEMA = pa.schema(
         ("template_inputs", pa.string()),
     ]
 )
+PROMPT_COLUMNS = ["prompt_id", "prompt", "prompt_ids", "messages", "template_inputs"]
+"""Columns of a table of examples with their prompts."""
+_AS_PROMPTS = ["prompt_id", "text", "ids", "messages", "template_inputs"]
 _TRAINING = ["example_id", "prompt_ids", "response_ids", "form", "preference", "weight"]
 
 
@@ -65,14 +69,25 @@ def read_table(path: Path | str) -> Dataset:
     return Dataset.from_file(str(path))
 
 
-def write_subset(path: Path | str, table: Dataset, example_ids: Sequence[str]) -> Dataset:
-    """Write the rows of a table of examples with the given ids, in the table's order; return them memory-mapped."""
-    wanted = pa.array(example_ids, pa.string())
+def write_subset(path: Path | str, table: Dataset, wanted: np.ndarray) -> Dataset:
+    """Write the rows of a table from a file that are ``wanted`` [N], in their order; return them memory-mapped."""
     rows: pa.Table = table.data.table
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.schema) as writer:
-        for batch in rows.to_batches(max_chunksize=CHUNK):
-            writer.write_batch(batch.filter(pc.is_in(batch["example_id"], value_set=wanted)))  # pyright: ignore
+        start = 0
+        for batch in rows.to_batches():
+            writer.write_batch(batch.filter(pa.array(wanted[start : start + len(batch)])))
+            start += len(batch)
     return read_table(path)
+
+
+def write_prompts_of(path: Path | str, table: Dataset) -> None:
+    """Write the distinct prompts of a table of examples from a file, in order of first use, as ``write_prompts``."""
+    seen, rows = FirstUses(), cast(pa.Table, table.data.table).select(PROMPT_COLUMNS)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, PROMPT_SCHEMA) as writer:
+        for batch in rows.to_batches():
+            is_first = [seen.add(name) is None for name in batch["prompt_id"].to_pylist()]
+            some = pa.Table.from_batches([batch.filter(pa.array(is_first))]).rename_columns(_AS_PROMPTS)
+            writer.write_table(some.select(PROMPT_SCHEMA.names).cast(PROMPT_SCHEMA))
 
 
 def training_columns(table: Dataset) -> Dataset:
@@ -82,7 +97,17 @@ def training_columns(table: Dataset) -> Dataset:
 
 def example_ids(table: Dataset) -> list[str]:
     """The ids of a table's examples [N]."""
-    return table["example_id"][:]
+    return list(column_values(table, "example_id"))
+
+
+def id_column(table: Dataset, column: str = "example_id") -> pa.ChunkedArray:
+    """A column of texts [N], such as ids, in Arrow."""
+    return pa.chunked_array(_arrow(table, column), pa.string())
+
+
+def column_values(table: Dataset, column: str) -> Iterator[Any]:
+    """The values of a column one after the other; few are in memory at once."""
+    return (value for rows in _arrow(table, column) for value in rows.to_pylist())
 
 
 def forms(table: Dataset) -> tuple[str, ...]:
@@ -195,7 +220,7 @@ def to_example(row: Mapping[str, Any]) -> Example:
     responses = zip(row["responses"], row["response_ids"], strict=True)
     return Example(
         example_id=row["example_id"],
-        prompt=_prompt(row),
+        prompt=prompt_of(row),
         responses=tuple(Response(text, tuple(ids)) for text, ids in responses),
         preference=preference_of(row["form"], tuple(row["preference"])),
         weight=row["weight"],
@@ -209,22 +234,12 @@ def to_prompt(row: Mapping[str, Any]) -> Prompt:
     return Prompt(row["prompt_id"], row["text"], tuple(row["ids"]), row["messages"], row["template_inputs"])
 
 
-def prompts_of(table: Dataset) -> Iterator[Prompt]:
-    """The distinct prompts of a table of examples, in order of first use."""
-    seen: set[str] = set()
-    columns = ["prompt_id", "prompt", "prompt_ids", "messages", "template_inputs"]
-    for item in table.select_columns(columns):
-        row = cast(dict[str, Any], item)
-        if row["prompt_id"] not in seen:
-            seen.add(row["prompt_id"])
-            yield _prompt(row)
-
-
 def _form_of_each(table: Dataset) -> np.ndarray:
     return np.array([name for rows in _arrow(table, "form") for name in rows.to_pylist()], dtype=str)
 
 
-def _prompt(row: Mapping[str, Any]) -> Prompt:
+def prompt_of(row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row of a table of examples; it has ``PROMPT_COLUMNS``."""
     ids = tuple(row["prompt_ids"])
     return Prompt(row["prompt_id"], row["prompt"], ids, row["messages"], row["template_inputs"])
 

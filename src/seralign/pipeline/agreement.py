@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import policy_logps
 from seralign.rewards.agreement import agreement_labels, ranking_agreement
-from seralign.rewards.pairing import Contrast, judged_contrasts
+from seralign.rewards.pairing import Contrast, Usable, judged_contrasts
 from seralign.rewards.responses import Responses
 
 
@@ -17,7 +17,7 @@ def agreed(
     loop: Loop,
     reference: Policy,
     responses: Responses,
-    usable: Mapping[str, Sequence[int]],
+    usable: Usable,
     rewards: Sequence[np.ndarray],
     found: Sequence[Contrast],
 ) -> tuple[list[Contrast], float]:

@@ -39,6 +39,7 @@ from seralign.rewards.length_correction import balancing_slope, slope_within
 from seralign.rewards.ordering import Ordering, length_difference, ordering_of
 from seralign.rewards.pairing import (
     Contrast,
+    Usable,
     contrasts,
     generated_examples,
     judged_contrasts,
@@ -48,7 +49,7 @@ from seralign.rewards.pairing import (
     usable_responses,
 )
 from seralign.rewards.scored_pairs import scored_pairs
-from seralign.rewards.selection import KEPT, Selection, select
+from seralign.rewards.selection import Selection, select
 from seralign.runs.figures import BootstrapFigures, SelectFigures
 from seralign.runs.files import read_stream, write_table
 from seralign.runs.layout import (
@@ -120,8 +121,8 @@ class Bootstrap:
         last, before = scores[0] if scores else np.zeros(len(table)), scores[1] if len(scores) > 1 else None
         ensembled = np.asarray(ensemble_margin(last, before, loop.config.scoring.ensemble_weight))
         usable, left_out = usable_responses(table)
-        ensembled = candidate_rewards(loop, responses, list(usable.values()), ensembled)
-        slope = self._slope(context, list(usable.values()), ensembled, responses.lengths)
+        ensembled = candidate_rewards(loop, responses, usable, ensembled)
+        slope = self._slope(context, usable, ensembled, responses.lengths)
         rewards = ensembled - slope * responses.lengths
         ranked = bool(scores or loop.reward_models)
         found, without = self._contrasts(loop, usable, rewards, responses.lengths) if ranked else unranked(usable)
@@ -142,11 +143,11 @@ class Bootstrap:
             found, agreement = agreed(loop, reference, responses, usable, corrected, found)
             say(f"{round_name(index)}: the last two policies agree on rankings of responses at {agreement:.3f}")
         if distributed.is_main():
-            made = generated_examples(index, prompts, table, found)
+            made = generated_examples(index, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
         distributed.barrier()
         pairs = read_pairs(folder / GENERATED)
-        margins = np.array([contrast.margin for contrast in found])
+        margins = np.fromiter((contrast.margin for contrast in found), np.float64, len(found))
         seed = loop.seed(round_name(index), BOOTSTRAP)
         selection = select(scored_pairs(pairs, margins), config.selection, seed)
         if distributed.is_main():
@@ -176,8 +177,8 @@ class Bootstrap:
         return StageWork(self.name, prompts, f"{config.form}s at most", passes=passes, loads=len(passes))
 
     def _contrasts(
-        self, loop: Loop, usable: dict[str, list[int]], rewards: np.ndarray, lengths: np.ndarray
-    ) -> tuple[list[Contrast], Counter[str]]:
+        self, loop: Loop, usable: Usable, rewards: np.ndarray, lengths: np.ndarray
+    ) -> tuple[Sequence[Contrast], Counter[str]]:
         """What each prompt gives, and counts of the prompts that give nothing."""
         scoring, config = loop.config.scoring, loop.config.bootstrap
         assert config is not None
@@ -189,7 +190,7 @@ class Bootstrap:
         return contrasts(usable, rewards)
 
     def _judged(
-        self, loop: Loop, prompts: datasets.Dataset, candidates: pa.Table, found: list[Contrast]
+        self, loop: Loop, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
     ) -> tuple[list[Contrast], Counter[str]]:
         """The pairs with the verdicts of the run's judge, which the main process asks.
 
@@ -217,9 +218,7 @@ class Bootstrap:
             )
         return made, left_out
 
-    def _slope(
-        self, context: Context, groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray
-    ) -> float:
+    def _slope(self, context: Context, groups: Usable, rewards: np.ndarray, lengths: np.ndarray) -> float:
         """The correction of the candidates' rewards, in nats a token."""
         correction = context.loop.config.scoring.length_correction
         if correction == "within_prompt":
@@ -259,7 +258,7 @@ def pair_figures(
         slope: Nats that rewards lost for each token.
     """
     longer = length_difference(pairs)
-    kept = np.array([reason == KEPT for reason in selection.reasons], dtype=bool)
+    kept = selection.is_kept
     return BootstrapFigures(
         pairs=len(pairs),
         kept=int(kept.sum()),
@@ -269,7 +268,7 @@ def pair_figures(
         length_difference_kept=float(longer[kept].mean()) if kept.any() else None,
         chosen_longer_kept=_share_longer(longer[kept]),
         margin_length_correlation=None if margins is None else correlation(margins, longer),
-        similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+        similarity_kept=mean_similarity(pairs, np.flatnonzero(kept)),
     )
 
 
@@ -280,6 +279,6 @@ def _share_longer(longer: np.ndarray) -> float | None:
 
 def _margins_of(found: Sequence[Contrast], ordering: Ordering, rewards: np.ndarray) -> np.ndarray:
     """Margins [N] of contrasts, whose examples have this order, under one policy's rewards of all candidates."""
-    numbering = ordering.numbering
-    rows = [found[at].rows[place] for at, place in zip(numbering.rows, numbering.places, strict=True)]
-    return ordering.margin(rewards[np.array(rows, dtype=np.int64)])
+    rows = np.empty(len(ordering.numbering), dtype=np.int64)
+    rows[ordering.numbering.by_row] = np.fromiter((row for contrast in found for row in contrast.rows), np.int64)
+    return ordering.margin(rewards[rows])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import example_ids
+from seralign.data.table import column_values
 from seralign.data.table import read_table as read_pairs
+from seralign.errors import StoreError
 from seralign.pipeline.bootstrapping import foreseen_made
 from seralign.pipeline.forecast.foreseen import TrainingRows, joined, made_rows, some_rows
 from seralign.pipeline.forecast.work import StageWork
@@ -40,6 +42,12 @@ from seralign.runs.layout import (
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
+
+
+COMPOSITION = pa.schema(
+    [("example_id", pa.string()), ("origin", pa.string()), ("margin", pa.float64()), ("used", pa.bool_())]
+)
+"""Of the pairs that a round may train on, and whether it does."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,12 @@ class Compose:
         sizes = [len(pairs.example_ids) for pairs in kept.values()]
         total = run.figures(round_stage(index, SELECT), SelectFigures).pairs
         counts = mix(sizes[0], sum(sizes[1:]), total, share)
-        rows = []
+        parts = []
         for (origin, pairs), rule, count in zip(kept.items(), rules, counts, strict=False):
             used = select_fewer(pairs, rule, count, loop.seed(round_name(index), COMPOSE, origin))
-            margins = zip(pairs.example_ids, pairs.margins.tolist(), strict=True)
-            rows += [(example_id, origin, margin, example_id in used) for example_id, margin in margins]
-        write_composition(folder, rows)
+            columns = (pairs.example_ids, pa.repeat(origin, len(used)), pairs.margins, used)
+            parts.append(pa.table(dict(zip(COMPOSITION.names, columns, strict=True)), COMPOSITION))
+        write_composition(folder, pa.concat_tables(parts))
         own, made = counts
         return ComposeFigures(own, made, made / (own + made), share)
 
@@ -120,11 +128,10 @@ class ComposedPairs:
         return joined(rows, made_pairs(forecast, index, made))
 
 
-def write_composition(folder: Path, rows: Sequence[tuple[str, str, float, bool]]) -> None:
-    """Write the pairs that a round may train on: id, origin, margin, and whether the round uses it."""
+def write_composition(folder: Path, pairs: pa.Table) -> None:
+    """Write the pairs that a round may train on, with the columns of ``COMPOSITION``."""
     if distributed.is_main():
-        columns = zip(*rows, strict=True)
-        write_table(folder / TRAINING, dict(zip(("example_id", "origin", "margin", "used"), columns, strict=True)))
+        write_table(folder / TRAINING, {name: pairs[name] for name in COMPOSITION.names})
 
 
 def made_pairs(forecast: Forecast, index: int, count: int) -> TrainingRows:
@@ -145,16 +152,26 @@ def _foreseen_mix(forecast: Forecast, this: Round) -> tuple[int, int]:
 
 def training_pairs(run: Run, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
     """The composed training data of a round as one table, offline rows first."""
-    composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"]).to_pylist()
-    tables = [pairs]
+    composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"])
+    used = composed.filter(composed["used"])["example_id"]
+    # The composition is in the order of the tables.
+    wanted = (name for chunk in used.chunks for name in chunk.to_pylist())
+    tables, name = [pairs], next(wanted, None)
     if has_generated:
         tables.append(read_pairs(run.path(round_stage(index, BOOTSTRAP), GENERATED)))
-    wanted = {row["example_id"] for row in composed if row["used"]}
     chosen = []
     for table in tables:
-        rows = [row for row, example_id in enumerate(example_ids(table)) if example_id in wanted]
+        rows = array("q")
+        for row, example_id in enumerate(column_values(table, "example_id")):
+            if example_id == name:
+                rows.append(row)
+                name = next(wanted, None)
         if rows:
-            chosen.append(table.select(rows))
+            chosen.append(table.select(np.array(rows)))
+    if name is not None:
+        raise StoreError(
+            f"{run.root / round_stage(index, COMPOSE) / TRAINING}: names other pairs than those of the run"
+        )
     return datasets.concatenate_datasets(chosen)
 
 
@@ -162,4 +179,4 @@ def _kept(pairs: datasets.Dataset, path: Path) -> ScoredPairs:
     """The pairs that a selection kept; it has a row for each of ``pairs``, in the same order."""
     selection = read_table(path, ["margin", "kept"])
     rows = np.flatnonzero(selection["kept"].to_numpy())
-    return scored_pairs(pairs.select(rows.tolist()), selection["margin"].to_numpy()[rows])
+    return scored_pairs(pairs.select(rows), selection["margin"].to_numpy()[rows])

@@ -150,7 +150,7 @@ def _review(
         write_table(folder / REVIEW, selection.table() | reviewed)
     return CrossfitFigures(
         pairs=len(fold),
-        kept=len(selection.kept),
+        kept=int(selection.is_kept.sum()),
         copies=len(copies),
         scale=scale,
         accuracy=accuracy,

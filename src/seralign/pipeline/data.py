@@ -6,29 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
 from seralign.config import RunConfig, SourceConfig
 from seralign.data.prepare import (
-    heldout_prompt_ids,
+    heldout_rows,
     prepare_demonstrations,
     prepare_pairs,
     prepare_prompts,
-    split_heldout,
 )
 from seralign.data.sources import fingerprint
 from seralign.data.table import (
     column_lengths,
+    id_column,
     largest_token,
-    prompts_of,
     read_table,
-    to_prompt,
     write_examples,
-    write_prompts,
+    write_prompts_of,
     write_subset,
 )
 from seralign.data.tokens import Encoder, make_encoder
@@ -40,7 +40,6 @@ from seralign.policy.identity import PolicySource
 from seralign.policy.load import tokenizer_inputs
 from seralign.policy.settings import model_settings, positions
 from seralign.preferences.converting import convert_table
-from seralign.records import Prompt
 from seralign.runs import Run
 from seralign.runs.data_figures import DataFigures, SourceFigures
 from seralign.runs.layout import DATA, DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
@@ -137,23 +136,23 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
     if data.heldout is not None:
         heldout = examples(data.heldout, folder / HELDOUT, "heldout")
     else:
-        train_ids, heldout_ids = split_heldout(pairs, data.heldout_fraction, config.seed)
+        held_out = heldout_rows(pairs, data.heldout_fraction, config.seed)
         (folder / PAIRS).rename(folder / "all.arrow")
-        pairs = write_subset(folder / PAIRS, read_table(folder / "all.arrow"), train_ids)
-        heldout = write_subset(folder / HELDOUT, read_table(folder / "all.arrow"), heldout_ids)
+        pairs = write_subset(folder / PAIRS, read_table(folder / "all.arrow"), ~held_out)
+        heldout = write_subset(folder / HELDOUT, read_table(folder / "all.arrow"), held_out)
         (folder / "all.arrow").unlink()
     if data.prompts is not None:
         asked, reports["prompts"] = prepare_prompts(data.prompts, encoder, folder / PROMPTS, "data.prompts")
         if not len(pairs) and data.heldout_prompts is None and data.heldout is None:
             _hold_out_prompts(asked, data.heldout_fraction, config.seed, folder)
     else:
-        write_prompts(folder / PROMPTS, prompts_of(pairs))
+        write_prompts_of(folder / PROMPTS, pairs)
     if data.heldout_prompts is not None:
         _, reports["heldout_prompts"] = prepare_prompts(
             data.heldout_prompts, encoder, folder / HELDOUT_PROMPTS, "data.heldout_prompts"
         )
     elif not (folder / HELDOUT_PROMPTS).exists():
-        write_prompts(folder / HELDOUT_PROMPTS, prompts_of(heldout))
+        write_prompts_of(folder / HELDOUT_PROMPTS, heldout)
     if "data.demonstrations" in sources and name == "pairs":
         _, reports["demonstrations"] = prepare_demonstrations(
             sources["data.demonstrations"], encoder, folder / DEMONSTRATIONS, "data.demonstrations"
@@ -166,21 +165,16 @@ def read_data(config: RunConfig, encoder: Encoder, folder: Path) -> DataFigures:
 def _figures(folder: Path, reports: dict[str, SourceFigures]) -> DataFigures:
     """The figures of the tables in a folder."""
     pairs, heldout = read_table(folder / PAIRS), read_table(folder / HELDOUT)
-    trained = _prompt_ids(pairs) | _prompt_ids(read_table(folder / PROMPTS))
-    held_out = _prompt_ids(heldout) | _prompt_ids(read_table(folder / HELDOUT_PROMPTS))
-    shared = len(trained & held_out)
+    shared = _shared((pairs, read_table(folder / PROMPTS)), (heldout, read_table(folder / HELDOUT_PROMPTS)))
     return DataFigures(len(pairs), len(heldout), shared, reports)
 
 
 def _hold_out_prompts(prompts: datasets.Dataset, fraction: float, seed: int, folder: Path) -> None:
     """Hold out a share of the prompts, of a run without pairs."""
-    heldout = set(heldout_prompt_ids(prompts["prompt_id"][:], fraction, seed))
-    sides: tuple[list[Prompt], list[Prompt]] = ([], [])
-    for row in prompts:
-        prompt = to_prompt(cast(dict[str, Any], row))
-        sides[prompt.prompt_id in heldout].append(prompt)
-    for name, side in zip((PROMPTS, HELDOUT_PROMPTS), sides, strict=True):
-        write_prompts(folder / f"{name}.split", side)
+    held_out = heldout_rows(prompts, fraction, seed)
+    for name, side in ((PROMPTS, ~held_out), (HELDOUT_PROMPTS, held_out)):
+        write_subset(folder / f"{name}.split", prompts, side)
+    for name in (PROMPTS, HELDOUT_PROMPTS):
         (folder / f"{name}.split").replace(folder / name)
 
 
@@ -190,8 +184,15 @@ def _no_examples(file: Path) -> datasets.Dataset:
     return read_table(file)
 
 
-def _prompt_ids(table: datasets.Dataset) -> set[str]:
-    return set(table.unique("prompt_id")) if len(table) else set()
+def _shared(trained: tuple[datasets.Dataset, ...], held_out: tuple[datasets.Dataset, ...]) -> int:
+    """How many prompts of the held-out tables are in the others."""
+    chunks = [chunk for table in held_out for chunk in id_column(table, "prompt_id").chunks]
+    held = pa.chunked_array(chunks, pa.string()).unique()
+    found = np.zeros(len(held), dtype=bool)
+    for table in trained:
+        for chunk in id_column(table, "prompt_id").chunks:
+            found |= pc.is_in(held, value_set=chunk).to_numpy(zero_copy_only=False)  # pyright: ignore
+    return int(found.sum())
 
 
 def _sources(config: RunConfig) -> dict[str, SourceConfig]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seralign.config import RunConfig
-from seralign.data.prepare import split_heldout
-from seralign.data.table import prompts_of, read_table, write_prompts, write_subset
+from seralign.data.prepare import heldout_rows
+from seralign.data.table import read_table, write_prompts_of, write_subset
 from seralign.runs.layout import DEMONSTRATIONS, HELDOUT_PROMPTS, PROMPTS
 
 _ALL = "all.arrow"
@@ -19,9 +19,9 @@ def split_demonstrations(config: RunConfig, folder: Path) -> None:
     splits = data.heldout is None and data.heldout_prompts is None
     (folder / DEMONSTRATIONS).rename(folder / _ALL)
     shown = read_table(folder / _ALL)
-    own, held = split_heldout(shown, data.heldout_fraction if splits else 0.0, config.seed)
+    held_out = heldout_rows(shown, data.heldout_fraction if splits else 0.0, config.seed)
     if splits:
         # Only their prompts are held out: one response is no pair.
-        write_prompts(folder / HELDOUT_PROMPTS, prompts_of(write_subset(folder / DEMONSTRATIONS, shown, held)))
-    write_prompts(folder / PROMPTS, prompts_of(write_subset(folder / DEMONSTRATIONS, shown, own)))
+        write_prompts_of(folder / HELDOUT_PROMPTS, write_subset(folder / DEMONSTRATIONS, shown, held_out))
+    write_prompts_of(folder / PROMPTS, write_subset(folder / DEMONSTRATIONS, shown, ~held_out))
     (folder / _ALL).unlink()

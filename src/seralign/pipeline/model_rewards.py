@@ -5,7 +5,6 @@ Legend: N responses or examples, M reward models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.foreseen import Foreseen
 from seralign.pipeline.forecast.work import Passes
 from seralign.rewards.ordering import Ordering
+from seralign.rewards.pairing import Usable
 from seralign.rewards.responses import Responses, plan_scoring
 from seralign.rewards.reward_model import ensemble_rewards, open_reward_model
 
@@ -66,9 +66,7 @@ def offline_margins(loop: Loop, responses: Responses, ordering: Ordering, implic
     return _mixed(loop, implicit, found, _scale(implicit), _scale(found))
 
 
-def candidate_rewards(
-    loop: Loop, responses: Responses, groups: Sequence[Sequence[int]], implicit: np.ndarray
-) -> np.ndarray:
+def candidate_rewards(loop: Loop, responses: Responses, groups: Usable, implicit: np.ndarray) -> np.ndarray:
     """The rewards [N] by which sampled responses are compared, from their implicit rewards.
 
     Args:
@@ -112,7 +110,7 @@ def _scale(values: np.ndarray) -> float:
     return float(values.std()) or 1.0 if len(values) else 1.0
 
 
-def _scale_within(groups: Sequence[Sequence[int]], values: np.ndarray) -> float:
+def _scale_within(groups: Usable, values: np.ndarray) -> float:
     """The standard deviation of the differences from the mean of each prompt; 1 if it is 0."""
-    parts = [values[list(group)] - values[list(group)].mean() for group in groups if len(group)]
+    parts = [values[group] - values[group].mean() for group in groups if len(group)]
     return _scale(np.concatenate(parts)) if parts else 1.0

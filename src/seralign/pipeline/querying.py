@@ -25,7 +25,7 @@ def queried(
     candidates: pa.Table,
     responses: Responses,
     found: Sequence[Contrast],
-) -> tuple[list[Contrast], Counter[str]]:
+) -> tuple[Sequence[Contrast], Counter[str]]:
     """The pairs to ask about, the most informative first, and the number of pairs ``not asked about``.
 
     Args:
@@ -40,7 +40,7 @@ def queried(
     assert config is not None
     query = config.query
     if query is None or len(found) <= query.budget:
-        return list(found), Counter()
+        return found, Counter()
     rows_N2 = np.array([one.rows for one in found], np.int64)
 
     def margins() -> np.ndarray:

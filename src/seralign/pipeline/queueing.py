@@ -31,7 +31,7 @@ def labelled(
     candidates: pa.Table,
     rewards: np.ndarray,
     found: Sequence[Contrast],
-    choose: Callable[[], list[Contrast]],
+    choose: Callable[[], Sequence[Contrast]],
 ) -> tuple[list[Contrast], Counter[str]]:
     """The pairs with the labels of the round's queue, ``labels/round-2.jsonl`` in the run.
 

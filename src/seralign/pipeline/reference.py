@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import example_ids
+from seralign.data.table import id_column
 from seralign.pipeline.context import Loop, Policy
 from seralign.policy.token_logps import TokenLogps
 from seralign.rewards.cached_logprobs import logps
@@ -55,7 +55,7 @@ def reference_logps(
         both = response_packs(packs, numbering)
         found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
-            columns = {"example_id": example_ids(table), "logps": numbering.as_lists(found)}
+            columns = {"example_id": id_column(table), "logps": numbering.as_lists(found)}
             write_sealed_table(part, columns)
         distributed.barrier()
     stored = read_sealed_table(part)
@@ -90,5 +90,5 @@ def reference_token_logps(
     stored = read_sealed_table(part)
     sums = stored["logp"].to_numpy()
     if distributed.is_main():
-        write_table(file, {"example_id": example_ids(table), "logps": responses.numbering.as_lists(sums)})
+        write_table(file, {"example_id": id_column(table), "logps": responses.numbering.as_lists(sums)})
     return sums, TokenLogps(stored["tokens"].combine_chunks().flatten().to_numpy(zero_copy_only=False), lengths)

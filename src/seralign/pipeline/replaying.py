@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_pairs
 from seralign.errors import DataError
 from seralign.pipeline.bootstrapping import foreseen_made
-from seralign.pipeline.composing import made_pairs, write_composition
+from seralign.pipeline.composing import COMPOSITION, made_pairs, write_composition
 from seralign.pipeline.forecast.foreseen import TrainingRows, joined, some_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
@@ -83,7 +84,8 @@ class Replay:
             for each, pairs in buffer.items()
             for name, margin in pairs.items()
         ]
-        write_composition(folder, rows)
+        columns = dict(zip(COMPOSITION.names, zip(*rows, strict=True), strict=True))
+        write_composition(folder, pa.table(columns, COMPOSITION))
         return ComposeFigures(0, len(used), 1.0, 1.0)
 
     def cost(self, forecast: Forecast) -> StageWork:

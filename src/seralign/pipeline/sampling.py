@@ -31,6 +31,7 @@ from seralign.rewards.self_play import Segment, asked_prompt, before_segment, se
 from seralign.runs.figures import SampleFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import CANDIDATES, SAMPLE, round_stage
+from seralign.runs.streams import StoredRows
 from seralign.sampling import params_of, sample_candidates
 
 if TYPE_CHECKING:
@@ -76,14 +77,13 @@ class Sample:
         )
         if distributed.is_main():
             write_table(folder / CANDIDATES, {column: table[column] for column in table.column_names})
-        lengths = pc.list_value_length(table["ids"]).to_numpy()  # pyright: ignore
-        finished = table["finished"].to_pylist()
+        lengths, finished = pc.list_value_length(table["ids"]).to_numpy(), table["finished"].to_numpy()  # pyright: ignore
         return SampleFigures(
             sampled_from=policy.name,
             prompts=len(prompts),
             responses=len(table),
-            length=float(np.mean(lengths)) if finished else 0.0,
-            unfinished=1.0 - float(np.mean(finished)) if finished else 0.0,
+            length=float(np.mean(lengths)) if len(table) else 0.0,
+            unfinished=1.0 - float(np.mean(finished)) if len(table) else 0.0,
             distinct_2=distinct_n(_first_answers(table), 2),
             dropped=len(prompts) * config.samples - len(table),
         )
@@ -157,5 +157,6 @@ def examples_of(table: datasets.Dataset) -> Iterator[Example]:
 def _first_answers(candidates: pa.Table) -> list[list[int]]:
     """The first response to each of at most ``LOOKED_AT`` prompts. The number is the same in every round, so that the
     share of distinct bigrams can be compared."""
-    first = candidates.filter(pc.field("index") == 0)["ids"]
-    return first.take(pa.array(range(0, len(first), max(1, len(first) // LOOKED_AT)), pa.int64())).to_pylist()
+    first = np.flatnonzero(candidates["index"].to_numpy() == 0)
+    some = first[:: max(1, len(first) // LOOKED_AT)]
+    return StoredRows(candidates.select(["ids"])).take(some)["ids"].to_pylist()

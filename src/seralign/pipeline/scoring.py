@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seralign import distributed
-from seralign.data.table import as_examples, example_ids
+from seralign.data.table import PROMPT_SCHEMA, as_examples, column_values, id_column
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
@@ -29,7 +29,7 @@ from seralign.rewards.responses import Responses
 from seralign.runs.figures import ScoreFigures
 from seralign.runs.files import read_table, write_table
 from seralign.runs.layout import MARGINS, SCORE, round_stage
-from seralign.runs.streams import take_rows, write_stream
+from seralign.runs.streams import write_stream
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
@@ -120,7 +120,7 @@ class Score:
         before = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         found = pair_scores(loop, *self._policies(context), pairs)
         if distributed.is_main():
-            columns = {"example_id": example_ids(pairs), **found.columns()}
+            columns = {"example_id": id_column(pairs), **found.columns()}
             write_table(folder / MARGINS, columns)
         after = (loop.cache.hits, loop.cache.misses) if loop.cache else (0, 0)
         return ScoreFigures(
@@ -141,32 +141,53 @@ class Score:
         return context.policy(last.policy), context.policy(last.reference)
 
 
-def read_margins(path: Path, example_ids: list[str]) -> np.ndarray:
+def read_margins(path: Path, example_ids: pa.ChunkedArray) -> np.ndarray:
     """The margins [N] of a scoring stage, checked to be those of the given pairs."""
     table = read_table(path, ["example_id", "margin"])
-    if table["example_id"].to_pylist() != example_ids:
+    if not table["example_id"].equals(example_ids):
         raise StoreError(f"{path}: holds the margins of other pairs")
     return table["margin"].to_numpy()
 
 
 def stored_with_prompts(candidates: Path, prompts: datasets.Dataset, path: Path) -> datasets.Dataset:
-    """As ``with_prompts``, from a Parquet file of candidates to an Arrow stream at ``path``; returned memory-mapped."""
-    given = cast(pa.Table, prompts.select_columns(["prompt_id", "text", "ids"]).with_format("arrow")[:])
-    asked = read_table(candidates, ["prompt_id"])["prompt_id"]
-    rows = pc.index_in(asked, value_set=given["prompt_id"]).to_numpy()  # pyright: ignore
+    """A Parquet file of candidates joined with their prompts: examples with one response each.
+
+    Args:
+        candidates: The file; its candidates are in the order of the prompts.
+        prompts: The prompts; some may have no candidate.
+        path: An Arrow stream to write; has the columns of the candidates and of the prompts of examples.
+
+    Returns:
+        The stream, memory-mapped.
+
+    Raises:
+        StoreError: A candidate answers none of the prompts that are left.
+    """
+    given = prompts.select_columns(PROMPT_SCHEMA.names).with_format("arrow")
+    names = {"ids": "prompt_ids", "text": "prompt", "messages": "messages", "template_inputs": "template_inputs"}
 
     def joined() -> Iterator[pa.Table]:
-        start = 0
+        ids, at, last = iter(column_values(prompts, "prompt_id")), -1, None
         with pq.ParquetFile(candidates) as file:
             for batch in file.iter_batches(_JOINED):
-                own = take_rows(given, rows[start : start + len(batch)])
-                start += len(batch)
+                rows = []
+                for name in batch["prompt_id"].to_pylist():
+                    while name != last:
+                        at, last = at + 1, next(ids, None)
+                        if last is None:
+                            raise StoreError(f"{candidates}: holds answers to other prompts")
+                    rows.append(at)
+                different, which = np.unique(rows, return_inverse=True)
+                own = cast(pa.Table, given[different.tolist()]).take(pa.array(which))
                 table = as_examples(pa.Table.from_batches([batch]))
-                yield table.append_column("prompt_ids", own["ids"]).append_column("prompt", own["text"])
+                for theirs, ours in names.items():
+                    table = table.append_column(ours, own[theirs])
+                yield table
 
-    empty = as_examples(pq.read_schema(candidates).empty_table())
-    schema = empty.schema.append(given.schema.field("ids").with_name("prompt_ids"))
-    write_stream(path, schema.append(given.schema.field("text").with_name("prompt")), joined())
+    schema = as_examples(pq.read_schema(candidates).empty_table()).schema
+    for theirs, ours in names.items():
+        schema = schema.append(PROMPT_SCHEMA.field(theirs).with_name(ours))
+    write_stream(path, schema, joined())
     return datasets.Dataset.from_file(str(path))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import SelectionConfig
-from seralign.data.table import example_ids, pair_labels, token_rows
+from seralign.data.table import id_column, pair_labels, token_rows
 from seralign.errors import DataError
 from seralign.evaluation.metrics import similarity
 from seralign.intervals import correlation
@@ -29,7 +29,7 @@ from seralign.rewards.length_correction import length_slope
 from seralign.rewards.ordering import length_difference, ordering_of
 from seralign.rewards.responses import Responses
 from seralign.rewards.scored_pairs import scored_pairs
-from seralign.rewards.selection import KEPT, select
+from seralign.rewards.selection import select
 from seralign.runs.figures import SelectFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import MARGINS, SCORE, SELECT, SELECTION, round_name, round_stage
@@ -73,7 +73,7 @@ class Select:
             DataError: no pair is kept.
         """
         loop, pairs, index = context.loop, context.reviewed.pairs, self.round.index
-        ids = example_ids(pairs)
+        ids = id_column(pairs)
         margins_of = [read_margins(loop.run.path(stage, MARGINS), ids) for stage in self._scored]
         last, before = margins_of[0], margins_of[1] if len(margins_of) > 1 else None
         longer = length_difference(pairs)
@@ -87,14 +87,14 @@ class Select:
             say(f"{round_name(index)}: {distrust(context, self.round)}")
         rule = loop.config.selection if trusted else SelectionConfig(rule="all")
         selection = select(scored_pairs(pairs, margins), rule, loop.seed(round_name(index), SELECT))
-        if not selection.kept:
+        if not selection.is_kept.any():
             raise DataError(
                 f"{round_name(index)}: selection.rule {rule.rule} (threshold {rule.threshold}) keeps none of "
                 f"{len(ids)} pairs; their margins are between {margins.min():.3f} and {margins.max():.3f} nats"
             )
         if distributed.is_main():
             write_table(folder / SELECTION, selection.table() | {"disagreement": disagreement(last, before)})
-        kept = np.array([reason == KEPT for reason in selection.reasons])
+        kept = selection.is_kept
         return SelectFigures(
             pairs=len(ids),
             kept=int(kept.sum()),
@@ -106,7 +106,7 @@ class Select:
             margin_length_correlation_kept=correlation(margins[kept], longer[kept]),
             length_difference=float(longer.mean()),
             length_difference_kept=float(longer[kept].mean()),
-            similarity_kept=mean_similarity(pairs.select(np.flatnonzero(kept).tolist())),
+            similarity_kept=mean_similarity(pairs, np.flatnonzero(kept)),
             trusted=trusted,
         )
 
@@ -135,13 +135,13 @@ def disagreement(last: np.ndarray, before: np.ndarray | None) -> pa.Array:
     return pa.nulls(len(last), pa.float64()) if before is None else pa.array(np.abs(last - before))
 
 
-def mean_similarity(pairs: datasets.Dataset) -> float | None:
-    """Mean similarity of chosen and rejected (of the best and the worst of several responses), over at most
-    ``LOOKED_AT`` examples spread over the table."""
-    some = pairs.select(range(0, len(pairs), max(1, len(pairs) // LOOKED_AT)))
+def mean_similarity(pairs: datasets.Dataset, rows: np.ndarray) -> float | None:
+    """Mean similarity of chosen and rejected (of the best and the worst of several responses) of the examples in some
+    rows of a table, over about ``LOOKED_AT`` of them, spread evenly."""
+    some = pairs.select(rows[:: max(1, len(rows) // LOOKED_AT)])
     ordering = ordering_of(some)
     best, worst = (ordering.numbering.places[numbers].tolist() for numbers in ordering.ends)
-    rows = zip(token_rows(some), best, worst, strict=True)
-    found = (similarity(ids[first].tolist(), ids[last].tolist()) for (_, ids), first, last in rows)
+    both = zip(token_rows(some), best, worst, strict=True)
+    found = (similarity(ids[first].tolist(), ids[last].tolist()) for (_, ids), first, last in both)
     values = [value for value in found if value is not None]
     return float(np.mean(values)) if values else None

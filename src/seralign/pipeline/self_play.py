@@ -15,7 +15,7 @@ from seralign import distributed
 from seralign.data.table import column_lengths, response_lengths, write_examples
 from seralign.data.table import read_table as read_pairs
 from seralign.pipeline.bootstrapping import pair_figures
-from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, some_rows
+from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, own_keys, some_rows
 from seralign.pipeline.forecast.work import StageWork
 from seralign.pipeline.lineage import Round
 from seralign.pipeline.sampling import bootstrap_config, examples_of, round_demonstrations, round_segments
@@ -113,8 +113,8 @@ def foreseen_demonstrated(forecast: Forecast, index: int) -> TrainingRows:
         rejected = np.full_like(chosen, forecast.lengths.within(config.sampling.limit).mean)
     sizes = Sizes(prompts + chosen + rejected, prompts + np.maximum(chosen, rejected), np.full_like(chosen, 2))
     own = foreseen(shown, "first").keys
-    made = [f"{round_stage(index, BOOTSTRAP)}:{number}".encode() for number in range(len(numbers))]
-    rows = TrainingRows(sizes, prompts, [*(own[number] for number in numbers), *made])
+    made = own_keys(round_stage(index, BOOTSTRAP), len(numbers))
+    rows = TrainingRows(sizes, prompts, np.concatenate([own[numbers], made]))
     kept = len(numbers) if config.selection.rule == "all" else round(config.selection.fraction * len(numbers))
     return some_rows(rows, np.arange(max(kept, 1)))
 

@@ -168,14 +168,15 @@ def _token_logps(loop: Loop, policy: Policy, responses: Responses) -> list[np.nd
     Stored pairs are left out of the packs.
     """
     scoring = loop.scoring_policy(policy)
-    names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in responses.keys]
+    keys: list[bytes] = responses.keys.tolist()
+    names = [result_key("log-probabilities of tokens", [scoring.key, key.hex()]) for key in keys]
     stored = list(loop.results.get(list(dict.fromkeys(names)))) if distributed.is_main() else []
     found = dict(distributed.broadcast(stored))
     missing = responses.numbering.rows[np.flatnonzero([name not in found for name in names])]
     if len(missing):
         some = Responses(responses.table.select(np.unique(missing).tolist()))
         made = _computed(loop, scoring, some)
-        new = {name: made[key] for name, key in zip(names, responses.keys, strict=True) if name not in found}
+        new = {name: made[key] for name, key in zip(names, keys, strict=True) if name not in found}
         if distributed.is_main():
             loop.results.put(new)
         found |= new
@@ -187,4 +188,5 @@ def _computed(loop: Loop, scoring: ScoringPolicy, responses: Responses) -> dict[
     _, tokens = token_logps(responses, packs, scoring)
     each = np.split(tokens.values, np.cumsum(responses.lengths)[:-1].astype(np.int64))
     # Packs have one of several equal responses, so the others have no values.
-    return {responses.keys[number]: each[number].tolist() for pack in packs for number in pack}
+    keys: list[bytes] = responses.keys.tolist()
+    return {keys[number]: each[number].tolist() for pack in packs for number in pack}

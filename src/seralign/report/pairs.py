@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from seralign.runs import Run
 from seralign.runs.examples import carried_columns, entry, first_label
-from seralign.runs.files import read_stream, read_table
+from seralign.runs.files import read_parts, read_stream, read_table
 from seralign.runs.layout import (
     BOOTSTRAP,
     COMPOSE,
@@ -31,6 +31,7 @@ from seralign.runs.layout import (
     TRAINING,
     round_stage,
 )
+from seralign.runs.streams import StoredRows
 
 # Why a pair was dropped that the selection had kept.
 LEFT_OUT = "left out by the mix"
@@ -78,13 +79,19 @@ def read_pairs(run: Run, rounds: Sequence[int], limit: int) -> tuple[pa.Table | 
         return None, 0
     files = [_offline(run)]
     files += [run.path(round_stage(index, BOOTSTRAP), GENERATED) for index in rounds if _has(run, index, BOOTSTRAP)]
-    table = pa.concat_tables([_plain(read_stream(file)) for file in files])
-    tokens = _tokens(run, rounds)
-    at = pc.index_in(table["example_id"], value_set=tokens["example_id"])  # pyright: ignore
-    total = len(table)
-    table = sample_pairs(table.append_column("tokens_round", tokens["tokens_round"].take(at)), limit)
+    tables, tokens = [read_stream(file) for file in files], _tokens(run, rounds)
+    pairs = [np.flatnonzero(pc.equal(table["form"], "pair").to_numpy()) for table in tables]  # pyright: ignore
+    total = sum(map(len, pairs))
+    coloured = [
+        _is_in(table["example_id"], tokens["example_id"])[rows] for table, rows in zip(tables, pairs, strict=True)
+    ]
+    wanted = np.split(sampled(np.concatenate(coloured), limit), np.cumsum([len(rows) for rows in pairs])[:-1])
+    table = pa.concat_tables(
+        _plain(StoredRows(table).take(rows[some])) for table, rows, some in zip(tables, pairs, wanted, strict=True)
+    )
     ids = table["example_id"].combine_chunks()
     at = pc.index_in(ids, value_set=tokens["example_id"])  # pyright: ignore
+    table = table.append_column("tokens_round", tokens["tokens_round"].take(at))
     for name in _TOKEN_COLUMNS:
         table = table.append_column(name, tokens[name].take(at))
     first = 1 if _has(run, 1, BOOTSTRAP) else 2
@@ -100,20 +107,24 @@ def first_round(table: pa.Table) -> int:
 
 def sample_pairs(table: pa.Table, count: int) -> pa.Table:
     """At most ``count`` rows of a table of pairs, in its order: those with token columns, and others evenly over it."""
-    if len(table) <= count:
-        return table
-    coloured = table["tokens_round"].is_valid().to_numpy()
-    wanted = np.zeros(len(table), dtype=bool)
-    left = count
+    wanted = sampled(table["tokens_round"].is_valid().to_numpy(), count)
+    return table if wanted.all() else table.filter(pa.array(wanted))
+
+
+def sampled(coloured: np.ndarray, count: int) -> np.ndarray:
+    """Which of N pairs are in a sample of at most ``count`` [N]: those that are ``coloured`` [N], and others evenly
+    over them."""
+    if len(coloured) <= count:
+        return np.ones(len(coloured), dtype=bool)
+    wanted, left = np.zeros(len(coloured), dtype=bool), count
     for rows in (np.flatnonzero(coloured), np.flatnonzero(~coloured)):
         some = min(left, len(rows))
         wanted[rows[np.arange(some) * len(rows) // max(some, 1)]] = True
         left -= some
-    return table.filter(pa.array(wanted))
+    return wanted
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    table = table.filter(pc.equal(table["form"], "pair"))  # pyright: ignore
     columns = {name: table[name] for name in ("origin", "prompt")}
     columns |= {"example_id": table["example_id"], "p": first_label(table["preference"])}
     for place, side in enumerate(("chosen", "rejected")):
@@ -127,11 +138,11 @@ def _offline(run: Run) -> Path:
     return run.path(CROSSFIT if run.exists(CROSSFIT) else DATA, PAIRS)
 
 
-def _dropped(run: Run) -> pa.ChunkedArray:
-    """Ids of the pairs that a review before round 1 took out of the data."""
+def _dropped(run: Run, ids: pa.Array) -> pa.ChunkedArray:
+    """Those of some ids whose pairs a review before round 1 took out of the data."""
     if not run.exists(CROSSFIT):
         return pa.chunked_array([], pa.string())
-    found = read_table(run.path(CROSSFIT, REVIEW), ["example_id", "kept"])
+    found = _rows_of(run.path(CROSSFIT, REVIEW), ["example_id", "kept"], ids)
     return found.filter(pc.invert(found["kept"]))["example_id"]  # pyright: ignore
 
 
@@ -153,10 +164,10 @@ def _tokens(run: Run, rounds: Sequence[int]) -> pa.Table:
 def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Array]:
     """``margins``, ``kept`` and ``disagreement`` of the pairs with these ids, from the selections of all rounds."""
     margins, kept = [], []
-    dropped = pc.is_in(ids, value_set=_dropped(run))  # pyright: ignore
+    dropped = pc.is_in(ids, value_set=_dropped(run, ids))  # pyright: ignore
     disagreement = pa.nulls(len(ids), pa.float64())
     for index in rounds:
-        found = _selections(run, index)
+        found = _selections(run, index, ids)
         at = pc.index_in(ids, value_set=found["example_id"])  # pyright: ignore
         margins.append(found["margin"].take(at))
         never = pc.if_else(dropped, DROPPED if len(found) else None, None)  # pyright: ignore
@@ -169,27 +180,38 @@ def _reviews(run: Run, rounds: Sequence[int], ids: pa.Array) -> dict[str, pa.Arr
     }
 
 
-def _selections(run: Run, index: int) -> pa.Table:
-    """What a round decided about pairs: ``example_id``, ``margin``, ``reason``, ``disagreement``."""
+def _selections(run: Run, index: int, ids: pa.Array) -> pa.Table:
+    """What a round decided about the pairs with these ids: ``example_id``, ``margin``, ``reason``, ``disagreement``."""
     schema = pa.schema(
         {"example_id": pa.string(), "margin": pa.float64(), "reason": pa.string(), "disagreement": pa.float64()}
     )
     tables = [schema.empty_table()]
     for stage in (SELECT, BOOTSTRAP):
         if _has(run, index, stage):
-            found = read_table(run.path(round_stage(index, stage), SELECTION))
-            tables.append(found.select(schema.names).cast(schema))
+            tables.append(_rows_of(run.path(round_stage(index, stage), SELECTION), schema.names, ids).cast(schema))
     table = pa.concat_tables(tables)
     if not _has(run, index, TRAIN):
         is_kept = pc.equal(table["reason"], "kept")  # pyright: ignore
         table = table.set_column(2, "reason", pc.if_else(is_kept, SELECTED, table["reason"]))  # pyright: ignore
     if not _has(run, index, COMPOSE):
         return table
-    mixed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"])
+    mixed = _rows_of(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"], ids)
     unused = mixed.filter(pc.invert(mixed["used"]))["example_id"]  # pyright: ignore
     is_unused = pc.is_in(table["example_id"], value_set=unused)  # pyright: ignore
     reason = pc.if_else(is_unused, LEFT_OUT, table["reason"])  # pyright: ignore
     return table.set_column(2, "reason", reason)
+
+
+def _rows_of(path: Path, columns: list[str], ids: pa.Array) -> pa.Table:
+    """Columns of a table of pairs, only the rows with these ids; the others are not held in memory."""
+    return pa.concat_tables(
+        part.filter(pa.array(_is_in(part["example_id"], ids))) for part in read_parts(path, columns)
+    )
+
+
+def _is_in(column: pa.ChunkedArray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Whether each of N ids is one of ``ids`` [N]."""
+    return pc.is_in(column.cast(pa.string()), value_set=ids).to_numpy()  # pyright: ignore
 
 
 def _lists(columns: Sequence[pa.ChunkedArray], rows: int, kind: pa.DataType) -> pa.ListArray:

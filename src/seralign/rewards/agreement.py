@@ -8,8 +8,12 @@ from typing import Literal
 import numpy as np
 from scipy.stats import kendalltau
 
+from seralign.rewards.pairing import Usable
 
-def ranking_agreement(usable: Mapping[str, Sequence[int]], last: np.ndarray, before: np.ndarray) -> dict[str, float]:
+
+def ranking_agreement(
+    usable: Usable | Mapping[str, Sequence[int]], last: np.ndarray, before: np.ndarray
+) -> dict[str, float]:
     """(tau + 1) / 2 for each prompt, with Kendall's tau of its responses under two rewards.
 
     1 if both rewards rank the responses alike, 0 if one ranking is the reverse of the other, 0.5 if they are unrelated

@@ -21,7 +21,7 @@ from seralign.policy.memory import Halving
 from seralign.policy.packing import make_batch
 from seralign.progress import bar
 from seralign.rewards.responses import Responses
-from seralign.runs.cache import LogpCache
+from seralign.runs.cache import LogpCache, made_keys, numbered_keys
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def logps(
     place = _first_of_equal(names, asked)
     values = np.full(len(names), np.nan)
     if cache is not None:
-        values[asked] = cache.get(policy_key, [names[number] for number in asked])
+        values[asked] = cache.get(policy_key, names[asked])
     values = distributed.broadcast(values)
     todo = [pack for pack in packs if np.isnan(values[place[pack]]).any()]
     if not todo:
@@ -124,9 +124,9 @@ def logps(
                 filled, first = np.unique(place[pack][missing], return_index=True)
                 values[filled] = scores[missing][first]
                 if cache is not None:
-                    cache.put(policy_key, [keys[number] for number in filled], values[filled])
+                    cache.put(policy_key, keys[filled], values[filled])
                     if exact and whole:
-                        cache.put(policy_key, [names[number] for number in filled], values[filled])
+                        cache.put(policy_key, names[filled], values[filled])
                 line.advance(len(pack))
     return values[place]
 
@@ -184,21 +184,26 @@ def scores(objective: Objective, policy: np.ndarray, reference: np.ndarray | Non
     return np.asarray(objective.reward(policy, reference, lengths), dtype=np.float64)
 
 
-def _keys_in_packs(keys: Sequence[bytes], packs: Sequence[np.ndarray]) -> list[bytes]:
+def _keys_in_packs(keys: np.ndarray, packs: Sequence[np.ndarray]) -> np.ndarray:
     """Key [N] of each response together with all responses of its pack."""
-    found = list(keys)
+    found = keys.copy()
     for pack in packs:
-        company = hashlib.blake2b(b"".join(keys[number] for number in pack), digest_size=16)
-        for number in pack:
-            digest = company.copy()
-            digest.update(keys[number])
-            found[number] = digest.digest()
+        company = hashlib.blake2b(keys[pack].tobytes(), digest_size=16)
+        found[pack] = made_keys(_continued(company, key) for key in keys[pack].tolist())
     return found
 
 
-def _first_of_equal(keys: Sequence[bytes], asked: np.ndarray) -> np.ndarray:
-    """[N] for each number the first of ``asked`` with the same key; itself if there is none."""
-    first: dict[bytes, int] = {}
-    for number in asked.tolist():
-        first.setdefault(keys[number], number)
-    return np.array([first.get(key, number) for number, key in enumerate(keys)], dtype=np.int64)
+def _continued(digest: hashlib.blake2b, key: bytes) -> bytes:
+    both = digest.copy()
+    both.update(key)
+    return both.digest()
+
+
+def _first_of_equal(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """[N] for each number the first of ``asked``, which increase, with the same key; itself if there is none."""
+    different, first_use = numbered_keys(keys)
+    first = np.full(len(first_use), -1)
+    # Of several assignments to a place the last one stays.
+    first[different[asked[::-1]]] = asked[::-1]
+    found = first[different]
+    return np.where(found < 0, np.arange(len(keys)), found)

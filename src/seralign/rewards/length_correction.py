@@ -10,6 +10,7 @@ Dimension letters: N pairs or responses, P prompts, R largest number of response
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def length_slope(margins: np.ndarray, longer: np.ndarray, p: np.ndarray) -> floa
     return float(margins @ own) / squares if squares > 1e-9 * float(longer @ longer) else 0.0
 
 
-def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
+def slope_within(groups: Sequence[Sequence[int] | np.ndarray], rewards: np.ndarray, lengths: np.ndarray) -> float:
     """The slope of the reward on the length among responses to the same prompt.
 
     Least squares of rewards on lengths, both minus their mean for the prompt, so differences between prompts have no
@@ -61,7 +62,7 @@ def slope_within(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: 
     return float(reward @ length) / squares if squares > 0 else 0.0
 
 
-def balancing_slope(groups: Sequence[Sequence[int]], rewards: np.ndarray, lengths: np.ndarray) -> float:
+def balancing_slope(groups: Sequence[Sequence[int] | np.ndarray], rewards: np.ndarray, lengths: np.ndarray) -> float:
     """The penalty a, in nats a token, at which the best responses are on average as long as the worst (DICE,
     2406.09760: length-regularised rewards).
 
@@ -119,13 +120,17 @@ def like_length(rewards: np.ndarray, lengths: np.ndarray, band: float) -> tuple[
     return None if found is None else (int(order[found[0]]), int(order[found[1]]))
 
 
-def _less_means(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+def _less_means(groups: Sequence[Sequence[int] | np.ndarray], values: np.ndarray) -> np.ndarray:
     """The values of all groups in order, minus the mean of their group."""
-    parts = [values[list(group)].astype(np.float64) for group in groups]
-    return np.concatenate([part - part.mean() for part in parts]) if parts else np.zeros(0)
+    counts = np.fromiter(map(len, groups), np.int64, len(groups))
+    if not len(counts):
+        return np.zeros(0)
+    found = values[np.fromiter(chain.from_iterable(groups), np.int64, counts.sum())].astype(np.float64)
+    means = np.add.reduceat(found, np.cumsum(counts) - counts) / counts
+    return found - np.repeat(means, counts)
 
 
-def _padded(groups: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+def _padded(groups: Sequence[Sequence[int] | np.ndarray], values: np.ndarray) -> np.ndarray:
     """The values of each group as a row [P, R], padded with nan."""
     found = np.full((len(groups), max(map(len, groups))), np.nan)
     for row, group in enumerate(groups):

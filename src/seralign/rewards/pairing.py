@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import CHUNK, to_prompt
+from seralign.data.table import CHUNK, PROMPT_COLUMNS, prompt_of
 from seralign.records import Candidate, Example, Pair, Prompt, Ranking, Response, content_id
 from seralign.rewards.length_correction import like_length
 from seralign.rewards.ordering import Ordering
-from seralign.runs.streams import take_rows
+from seralign.runs.cache import made_keys, numbered_keys
+from seralign.runs.streams import StoredRows
 from seralign.sampling import candidates_of
+
+# Candidates whose texts are held at once.
+_TEXTS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Usable(Sequence[np.ndarray]):
+    """The responses that can form pairs: for each of P prompts an array of rows of the candidates.
+
+    Args:
+        rows: Rows of the responses of each prompt, in order of their index, one prompt after the other [U].
+        starts: Where the rows of each prompt begin in ``rows``, and their number at the end [P + 1].
+        prompt_ids: The prompt of each candidate [N].
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    prompt_ids: pa.ChunkedArray
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each prompt's id with its rows."""
+        return ((self.prompt_ids[int(rows[0])].as_py(), rows) for rows in self)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        at = range(len(self))[at]
+        return self.rows[self.starts[at] : self.starts[at + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +73,38 @@ class Contrast:
     margin: float
 
 
-def usable_responses(candidates: pa.Table) -> tuple[dict[str, list[int]], Counter[str]]:
+class Contrasts(Sequence[Contrast]):
+    """Contrasts in arrays, since there may be millions; each is made when it is asked for.
+
+    Args:
+        prompt_ids: The prompt of each candidate [N].
+    """
+
+    def __init__(self, prompt_ids: pa.ChunkedArray) -> None:
+        self._prompt_ids = prompt_ids
+        self._rows, self._ends, self._levels, self._margins = array("q"), array("q", [0]), array("i"), array("d")
+
+    def add(self, rows: Sequence[int], margin: float, levels: Sequence[int] = ()) -> None:
+        """Add a pair, or a ranking with the rank of each of its rows."""
+        self._rows.extend(rows)
+        self._levels.extend(levels or [0] * len(rows))
+        self._ends.append(len(self._rows))
+        self._margins.append(margin)
+
+    def __len__(self) -> int:
+        return len(self._margins)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        at = range(len(self))[at]
+        part = slice(self._ends[at], self._ends[at + 1])
+        rows, levels = tuple(self._rows[part]), tuple(self._levels[part])
+        preference = Ranking(levels) if any(levels) else Pair()
+        return Contrast(self._prompt_ids[rows[0]].as_py(), rows, preference, self._margins[at])
+
+
+def usable_responses(candidates: pa.Table) -> tuple[Usable, Counter[str]]:
     """The responses that can form pairs, by prompt; prompts with fewer than two are left out.
 
     Unfinished, empty and repeated responses form no pair.
@@ -48,36 +113,40 @@ def usable_responses(candidates: pa.Table) -> tuple[dict[str, list[int]], Counte
         candidates: All candidates, in any order: ``prompt_id``, ``index``, ``text``, ``finished``.
 
     Returns:
-        Rows of ``candidates`` by prompt, in order of their index, and counts of what was left out by reason:
+        The responses by prompt, in order of the first candidate of each, and counts of what was left out by reason:
         ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``.
     """
-    index, finished = candidates["index"].to_numpy(), candidates["finished"].to_numpy()
-    texts = candidates["text"].to_pylist()
-    by_prompt: dict[str, list[int]] = {}
-    for at, prompt_id in enumerate(candidates["prompt_id"].to_pylist()):
-        by_prompt.setdefault(prompt_id, []).append(at)
-    found: dict[str, list[int]] = {}
-    left_out: Counter[str] = Counter()
-    for prompt_id, places in by_prompt.items():
-        usable: dict[str, int] = {}
-        for at in sorted(places, key=lambda at: index[at]):
-            text = texts[at].strip()
-            if not finished[at]:
+    prompts = _prompt_numbers(candidates["prompt_id"])
+    order = np.lexsort((candidates["index"].to_numpy(), prompts))
+    is_usable, left_out = np.zeros(len(order), dtype=bool), Counter[str]()
+    read, last, seen = StoredRows(candidates.select(["text", "finished"])), -1, set[str]()
+    for start in range(0, len(order), _TEXTS):
+        rows = order[start : start + _TEXTS]
+        some = read.take(rows)
+        columns = (prompts[rows].tolist(), some["text"].to_pylist(), some["finished"].to_pylist())
+        for at, (prompt, given, finished) in enumerate(zip(*columns, strict=True), start):
+            if prompt != last:
+                last, seen = prompt, set()
+            text = given.strip()
+            if not finished:
                 left_out["unfinished"] += 1
             elif not text:
                 left_out["empty"] += 1
-            elif text in usable:
+            elif text in seen:
                 left_out["repeated"] += 1
             else:
-                usable[text] = at
-        if len(usable) < 2:
-            left_out["prompts without two responses"] += 1
-        else:
-            found[prompt_id] = list(usable.values())
-    return found, left_out
+                seen.add(text)
+                is_usable[at] = True
+    found = order[is_usable]
+    counts = np.bincount(prompts[found], minlength=int(prompts.max(initial=-1)) + 1)
+    enough = counts >= 2
+    if not enough.all():
+        left_out["prompts without two responses"] += int((~enough).sum())
+    starts = np.concatenate([[0], np.cumsum(counts[enough])])
+    return Usable(found[enough[prompts[found]]], starts, candidates["prompt_id"]), left_out
 
 
-def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple[list[Contrast], Counter[str]]:
+def contrasts(usable: Usable, rewards: np.ndarray) -> tuple[Contrasts, Counter[str]]:
     """The best and the worst response to each prompt (2410.09362, preference bootstrapping).
 
     Equal rewards are ordered by index, so that the result does not depend on the order of the rows.
@@ -89,26 +158,28 @@ def contrasts(usable: Mapping[str, Sequence[int]], rewards: np.ndarray) -> tuple
     Returns:
         Contrasts, and the number of prompts with ``no contrast``, whose responses all have the same reward.
     """
-    found: list[Contrast] = []
-    left_out: Counter[str] = Counter()
-    for prompt_id, rows in usable.items():
-        ranked = sorted(rows, key=lambda row: -rewards[row])
-        _add(found, left_out, prompt_id, rewards, ranked[0], ranked[-1])
+    found, left_out = Contrasts(usable.prompt_ids), Counter[str]()
+    for rows in usable:
+        ranked = rows[np.argsort(-rewards[rows], kind="stable")]
+        _add(found, left_out, rewards, int(ranked[0]), int(ranked[-1]))
     return found, left_out
 
 
-def unranked(usable: Mapping[str, Sequence[int]]) -> tuple[list[Contrast], Counter[str]]:
+def unranked(usable: Usable) -> tuple[Contrasts, Counter[str]]:
     """The first two responses to each prompt in the order of their index, for a judge to compare; the margin is 0.
 
     Args:
         usable: The responses that can form pairs, from ``usable_responses``.
     """
-    return [Contrast(prompt_id, (rows[0], rows[1]), Pair(), 0.0) for prompt_id, rows in usable.items()], Counter()
+    found = Contrasts(usable.prompt_ids)
+    for rows in usable:
+        found.add(rows[:2].tolist(), 0.0)
+    return found, Counter()
 
 
 def matched_contrasts(
-    usable: Mapping[str, Sequence[int]], rewards: np.ndarray, lengths: np.ndarray, band: float
-) -> tuple[list[Contrast], Counter[str]]:
+    usable: Usable, rewards: np.ndarray, lengths: np.ndarray, band: float
+) -> tuple[Contrasts, Counter[str]]:
     """The two responses of similar length to each prompt with the largest difference in reward.
 
     Args:
@@ -120,14 +191,13 @@ def matched_contrasts(
     Returns:
         Contrasts, and the numbers of ``prompts without two responses of like length`` and with ``no contrast``.
     """
-    found: list[Contrast] = []
-    left_out: Counter[str] = Counter()
-    for prompt_id, rows in usable.items():
-        places = like_length(rewards[list(rows)], lengths[list(rows)], band)
+    found, left_out = Contrasts(usable.prompt_ids), Counter[str]()
+    for rows in usable:
+        places = like_length(rewards[rows], lengths[rows], band)
         if places is None:
             left_out["prompts without two responses of like length"] += 1
         else:
-            _add(found, left_out, prompt_id, rewards, rows[places[0]], rows[places[1]])
+            _add(found, left_out, rewards, int(rows[places[0]]), int(rows[places[1]]))
     return found, left_out
 
 
@@ -161,9 +231,7 @@ def judged_contrasts(
     return made, left_out
 
 
-def rankings(
-    usable: Mapping[str, Sequence[int]], rewards: np.ndarray, least: int = 2
-) -> tuple[list[Contrast], Counter[str]]:
+def rankings(usable: Usable, rewards: np.ndarray, least: int = 2) -> tuple[Contrasts, Counter[str]]:
     """All responses to each prompt, ranked by reward. Equal rewards are a tie; ``contrasts`` has their order.
 
     Args:
@@ -174,10 +242,9 @@ def rankings(
     Returns:
         Rankings, and the numbers of ``prompts with fewer than LEAST responses`` and with ``no contrast``.
     """
-    found: list[Contrast] = []
-    left_out: Counter[str] = Counter()
-    for prompt_id, rows in usable.items():
-        ranked = sorted(rows, key=lambda row: -rewards[row])
+    found, left_out = Contrasts(usable.prompt_ids), Counter[str]()
+    for rows in usable:
+        ranked = rows[np.argsort(-rewards[rows], kind="stable")]
         levels = np.unique(-rewards[ranked], return_inverse=True)[1] + 1
         if len(ranked) < least:
             left_out[f"prompts with fewer than {least} responses"] += 1
@@ -186,16 +253,14 @@ def rankings(
         else:
             order = Ordering(Numbering(np.array([len(ranked)])), -levels.astype(np.float64))
             margin = float(order.margin(rewards[ranked])[0])
-            found.append(Contrast(prompt_id, tuple(ranked), Ranking(tuple(levels.tolist())), margin))
+            found.add(ranked.tolist(), margin, levels.tolist())
     return found, left_out
 
 
-def _add(
-    found: list[Contrast], left_out: Counter[str], prompt_id: str, rewards: np.ndarray, best: int, worst: int
-) -> None:
+def _add(found: Contrasts, left_out: Counter[str], rewards: np.ndarray, best: int, worst: int) -> None:
     margin = float(rewards[best] - rewards[worst])
     if margin > 0:
-        found.append(Contrast(prompt_id, (best, worst), Pair(), margin))
+        found.add((best, worst), margin)
     else:
         left_out["no contrast"] += 1
 
@@ -213,17 +278,20 @@ def generated_example(
     )
 
 
-def generated_examples(
-    round_index: int, prompts: datasets.Dataset, candidates: pa.Table, found: Sequence[Contrast]
-) -> Iterator[Example]:
-    """The pairs or rankings of a round's contrasts, in order; holds the token ids of a few of them at a time."""
-    row_of = {prompt_id: row for row, prompt_id in enumerate(prompts["prompt_id"])}
-    asked = prompts.select([row_of[contrast.prompt_id] for contrast in found])
-    rows = [row for contrast in found for row in contrast.rows]
-    responses = _records(candidates, np.array(rows, dtype=np.int64))
-    for row, contrast in zip(asked, found, strict=True):
+def generated_examples(round_index: int, candidates: pa.Table, found: Sequence[Contrast]) -> Iterator[Example]:
+    """The pairs or rankings of a round's contrasts, in order; holds a few candidates at a time.
+
+    Args:
+        round_index: The round.
+        candidates: All candidates with their prompts, from ``seralign.pipeline.scoring.stored_with_prompts``.
+        found: The contrasts.
+    """
+    read, rows = StoredRows(candidates), (row for contrast in found for row in contrast.rows)
+    responses = _records(read, rows)
+    for contrast in found:
         ranked = list(islice(responses, len(contrast.rows)))
-        yield generated_example(round_index, to_prompt(cast(dict[str, Any], row)), ranked, contrast.preference)
+        prompt = ranked[0][0]
+        yield generated_example(round_index, prompt, [response for _, response in ranked], contrast.preference)
 
 
 def mix(kept: int, generated: int, total: int, share: float) -> tuple[int, int]:
@@ -253,6 +321,28 @@ def draw_prompts(prompts: datasets.Dataset, count: int | None, seed: int) -> dat
     return prompts.select(sorted(np.random.default_rng(seed).permutation(len(prompts))[:count].tolist()))
 
 
-def _records(table: pa.Table, rows: np.ndarray) -> Iterator[Candidate]:
-    for start in range(0, len(rows), CHUNK):
-        yield from candidates_of(take_rows(table, rows[start : start + CHUNK]))
+def _records(read: StoredRows, rows: Iterator[int]) -> Iterator[tuple[Prompt, Candidate]]:
+    """Candidates with their prompts."""
+    while some := list(islice(rows, CHUNK)):
+        table = read.take(np.array(some, dtype=np.int64))
+        prompts = map(prompt_of, table.select(PROMPT_COLUMNS).to_pylist())
+        yield from zip(prompts, candidates_of(table), strict=True)
+
+
+def _prompt_numbers(prompt_ids: pa.ChunkedArray) -> np.ndarray:
+    """The number of each candidate's prompt in order of first use [N]."""
+    starts, last = array("q"), None
+
+    def names() -> Iterator[bytes]:
+        nonlocal last
+        at = 0
+        for chunk in prompt_ids.chunks:
+            for name in chunk.to_pylist():
+                if name != last:
+                    last = name
+                    starts.append(at)
+                    yield hashlib.blake2b(name.encode(), digest_size=16).digest()
+                at += 1
+
+    numbers, _ = numbered_keys(made_keys(names()))
+    return np.repeat(numbers, np.diff(np.array(starts), append=len(prompt_ids)))

@@ -12,7 +12,7 @@ import numpy as np
 from seralign.data.numbering import Numbering
 from seralign.data.table import all_lengths, column_arrays, column_lengths, numbered_responses, token_rows
 from seralign.policy.packs import Sizes, fill
-from seralign.runs.cache import response_key
+from seralign.runs.cache import made_keys, numbered_keys, response_key
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ class Responses:
         return [(prompts[row], responses[row][place]) for row, place in at]
 
     @cached_property
-    def keys(self) -> list[bytes]:
-        """[R] key of each response and its prompt."""
-        found, numbers = [b""] * len(self), iter(self.numbering.by_row.tolist())
-        counts = self.numbering.counts.tolist()
-        for (prompt, responses), count in zip(token_rows(self.table), counts, strict=True):
-            for response in responses[:count]:
-                found[next(numbers)] = response_key(prompt, response)
+    def keys(self) -> np.ndarray:
+        """[R] key of each response and its prompt, of type ``seralign.runs.cache.KEY``."""
+        by_row = made_keys(
+            response_key(prompt, response)
+            for (prompt, responses), count in zip(token_rows(self.table), self.numbering.counts, strict=True)
+            for response in responses[:count]
+        )
+        found = np.empty_like(by_row)
+        found[self.numbering.by_row] = by_row
         return found
 
     @cached_property
@@ -84,9 +86,8 @@ class Responses:
     @cached_property
     def prompts(self) -> np.ndarray:
         """[R] number of each response's prompt among the distinct prompts."""
-        digests = [response_key(ids, ()) for ids in column_arrays(self.table, "prompt_ids")]
-        numbers = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
-        return np.array([numbers[digest] for digest in digests], dtype=np.int64)[self.numbering.rows]
+        keys = made_keys(response_key(ids, ()) for ids in column_arrays(self.table, "prompt_ids"))
+        return numbered_keys(keys)[0][self.numbering.rows]
 
 
 def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
@@ -100,10 +101,7 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
     Returns:
         Numbers of the responses of each pack, longest first.
     """
-    first_of: dict[bytes, int] = {}
-    for number, key in enumerate(responses.keys):
-        first_of.setdefault(key, number)
-    numbers = np.array(list(first_of.values()), dtype=np.int64)
+    _, numbers = numbered_keys(responses.keys)
     if not len(numbers):
         return []
     whole = responses.whole_lengths[numbers]
@@ -116,21 +114,29 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
     groups = Sizes(
         packed=np.add.reduceat(own, starts) + (whole - own)[starts],
         longest=np.maximum.reduceat(whole, starts),
-        sequences=np.diff([*starts, len(numbers)]),
+        sequences=np.diff(starts, append=len(numbers)),
     )
-    members = np.split(numbers, starts[1:])
     packs = fill(np.arange(len(starts)), groups, tokens_per_pack, packed_length)
-    return [np.concatenate([members[at] for at in pack]) for pack in packs]
+    return [numbers[_members(starts[pack], groups.sequences[pack])] for pack in packs]
 
 
-def _group_starts(prompt: np.ndarray, shared: np.ndarray, own: np.ndarray, budget: int) -> list[int]:
+def _group_starts(prompt: np.ndarray, shared: np.ndarray, own: np.ndarray, budget: int) -> np.ndarray:
     """Where new groups begin: at each new prompt, and where another response would exceed the budget."""
-    starts, before, used = [], -1, 0
-    for at, (number, prompt_tokens, tokens) in enumerate(
-        zip(prompt.tolist(), shared.tolist(), own.tolist(), strict=True)
-    ):
-        if number != before or used + tokens > budget:
-            starts.append(at)
-            before, used = number, prompt_tokens
-        used += tokens
-    return starts
+    starts = np.flatnonzero(np.diff(prompt, prepend=-1))
+    ends = np.append(starts[1:], len(prompt))
+    large = np.add.reduceat(own, starts) + shared[starts] > budget
+    more = []
+    for start, end in zip(starts[large].tolist(), ends[large].tolist(), strict=True):
+        used = shared[start] + own[start]
+        for at in range(start + 1, end):
+            if used + own[at] > budget:
+                more.append(at)
+                used = shared[at]
+            used += own[at]
+    return np.sort(np.concatenate([starts, np.array(more, dtype=np.int64)]))
+
+
+def _members(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The numbers from each start on, so many of each, one group after the other."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(counts.sum())

@@ -31,7 +31,7 @@ from seralign.records import content_id
 from seralign.rewards.cached_logprobs import ScoringPolicy, logps
 from seralign.rewards.responses import Responses
 from seralign.rewards.texts import scored_tokens, text_encoder
-from seralign.runs.cache import LogpCache
+from seralign.runs.cache import LogpCache, numbered_keys
 from seralign.runs.layout import MANIFEST, RESULT
 
 _TOKENS_PER_PACK = 4096
@@ -141,7 +141,7 @@ class RewardModel:
             found = logps(responses, packs, policy, cache)
         except ModelError as error:
             raise ModelError(f"{self.key}: {error}") from None
-        if len(set(responses.keys)) >= _CONSTANT and np.ptp(found) == 0:
+        if np.ptp(found) == 0 and len(numbered_keys(responses.keys)[1]) >= _CONSTANT:
             raise ModelError(
                 f"{self.key}: {self.name} gives the reward {found[0]:g} to all of {len(found)} responses; its score is "
                 "not trained, or broken"

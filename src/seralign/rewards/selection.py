@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from seralign.config import SelectionConfig
-from seralign.rewards.scored_pairs import ScoredPairs
+from seralign.rewards.scored_pairs import ScoredPairs, texts
+from seralign.runs.streams import packed
 
 KEPT = "kept"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Selection:
     """The decision of a rule about each of N pairs, in input order.
 
@@ -24,27 +25,29 @@ class Selection:
         example_ids: The pairs [N].
         margins: Their margins in nats [N].
         ranks: Rank by margin [N]; 0 is the largest. Equal margins are ranked by ``example_id``.
+        is_kept: Whether the rule keeps them [N].
         reasons: ``kept``, or why the pair was dropped [N].
     """
 
-    example_ids: tuple[str, ...]
-    margins: tuple[float, ...]
-    ranks: tuple[int, ...]
-    reasons: tuple[str, ...]
+    example_ids: pa.ChunkedArray
+    margins: np.ndarray
+    ranks: np.ndarray
+    is_kept: np.ndarray
+    reasons: pa.StringArray
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Ids of the kept pairs, in input order."""
-        return tuple(name for name, reason in zip(self.example_ids, self.reasons, strict=True) if reason == KEPT)
+        return tuple(self.example_ids.filter(pa.array(self.is_kept)).to_pylist())
 
-    def table(self) -> dict[str, list[Any]]:
+    def table(self) -> dict[str, Any]:
         """Columns ``example_id``, ``margin``, ``rank``, ``kept`` and ``reason``, one row a pair [N]."""
         return {
-            "example_id": list(self.example_ids),
-            "margin": list(self.margins),
-            "rank": list(self.ranks),
-            "kept": [reason == KEPT for reason in self.reasons],
-            "reason": list(self.reasons),
+            "example_id": self.example_ids,
+            "margin": self.margins,
+            "rank": self.ranks,
+            "kept": self.is_kept,
+            "reason": self.reasons,
         }
 
 
@@ -66,24 +69,25 @@ def select(pairs: ScoredPairs, config: SelectionConfig, seed: int) -> Selection:
         config: The rule.
         seed: Seed of the ``random`` rule. The same seed draws the same pairs, so each round needs a different one.
     """
-    ids, margins = pairs.example_ids, np.asarray(pairs.margins)
-    ranks, reasons = [0] * len(ids), [KEPT] * len(ids)
-    ranking = _ranking(pairs)
-    for rank, row in enumerate(ranking):
-        ranks[row] = rank
+    margins = np.asarray(pairs.margins, dtype=np.float64)
+    ranking, ranks = _ranking(pairs), np.empty(len(margins), dtype=np.int64)
+    ranks[ranking] = np.arange(len(margins))
     order = _drawn(pairs, seed) if config.rule == "random" else ranking
+    # 0: dropped before the kept band, 1: kept, 2: dropped after it.
+    parts = np.empty(len(margins), dtype=np.int8)
+    if config.rule == "top_within_prompt":
+        places, sizes = _places(pairs, order)
+        parts[:] = 1 + (places >= _counts(config, sizes))
+    else:
+        start, stop = _band(config, margins[order])
+        parts[order[:start]], parts[order[start:stop]], parts[order[stop:]] = 0, 1, 2
     above, below = _dropped_as(config)
-    for rows in _by_prompt(pairs, order) if config.rule == "top_within_prompt" else [order]:
-        start, stop = _band(config, margins[rows])
-        for row in rows[:start]:
-            reasons[row] = above
-        for row in rows[stop:]:
-            reasons[row] = below
-    return Selection(tuple(ids), tuple(margins.tolist()), tuple(ranks), tuple(reasons))
+    reasons = pa.array([above, KEPT, below]).take(pa.array(parts))
+    return Selection(texts(pairs.example_ids), margins, ranks, parts == 1, reasons)
 
 
-def select_fewer(kept: ScoredPairs, config: SelectionConfig, count: int, seed: int) -> set[str]:
-    """The ids of ``count`` of the pairs that a rule kept.
+def select_fewer(kept: ScoredPairs, config: SelectionConfig, count: int, seed: int) -> np.ndarray:
+    """Choose ``count`` of the N pairs that a rule kept.
 
     ``top``, ``middle``, ``bottom`` and ``random`` are applied once more. ``threshold`` gives the largest margins, and
     ``all`` a random draw. ``top_within_prompt`` gives the best pair of each prompt, then the second best of each, and
@@ -94,33 +98,42 @@ def select_fewer(kept: ScoredPairs, config: SelectionConfig, count: int, seed: i
         config: The rule.
         count: At most the number of pairs.
         seed: Seed of the random draws.
+
+    Returns:
+        Whether each pair is chosen [N].
     """
     order = _drawn(kept, seed) if config.rule in ("random", "all") else _ranking(kept)
     if config.rule == "top_within_prompt":
-        places = {row: place for rows in _by_prompt(kept, order) for place, row in enumerate(rows)}
-        order = sorted(order, key=lambda row: places[row])
-    start = _start(config.rule, len(order), count)
-    return {kept.example_ids[row] for row in order[start : start + count]}
+        order = order[np.argsort(_places(kept, order)[0][order], kind="stable")]
+    start, chosen = _start(config.rule, len(order), count), np.zeros(len(order), dtype=bool)
+    chosen[order[start : start + count]] = True
+    return chosen
 
 
-def _ranking(pairs: ScoredPairs) -> list[int]:
-    return sorted(range(len(pairs.example_ids)), key=lambda row: (-pairs.margins[row], pairs.example_ids[row]))
+def _ranking(pairs: ScoredPairs) -> np.ndarray:
+    """All rows [N], those with the largest margin first, and equal ones in order of their ids."""
+    # Zero is added since Arrow must take -0.0 and 0.0 for equal.
+    both = pa.table({"margin": np.asarray(pairs.margins, dtype=np.float64) + 0.0, "id": texts(pairs.example_ids)})
+    keys = [("margin", "descending"), ("id", "ascending")]
+    return pc.sort_indices(both, sort_keys=keys).to_numpy().astype(np.int64)  # pyright: ignore
 
 
-def _drawn(pairs: ScoredPairs, seed: int) -> list[int]:
-    """All rows in random order; a row's place depends on its id alone."""
-    return sorted(
-        range(len(pairs.example_ids)),
-        key=lambda row: hashlib.sha256(f"{seed}:{pairs.example_ids[row]}".encode()).digest(),
-    )
+def _drawn(pairs: ScoredPairs, seed: int) -> np.ndarray:
+    """All rows [N] in random order; a row's place depends on its id alone."""
+    ids = (name for chunk in texts(pairs.example_ids).chunks for name in chunk.to_pylist())
+    digests = packed((hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in ids), "S32")
+    return np.argsort(digests, kind="stable")
 
 
-def _by_prompt(pairs: ScoredPairs, order: Sequence[int]) -> Iterable[list[int]]:
-    """The rows of each prompt, in the given order."""
-    rows: dict[str, list[int]] = {}
-    for row in order:
-        rows.setdefault(pairs.prompt_ids[row], []).append(row)
-    return rows.values()
+def _places(pairs: ScoredPairs, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each row among those of its prompt in the given order, and how many these are, [N] each."""
+    names = texts(pairs.prompt_ids).combine_chunks().dictionary_encode()
+    prompts = names.indices.to_numpy()
+    counts = np.bincount(prompts, minlength=len(names.dictionary))
+    grouped = order[np.argsort(prompts[order], kind="stable")]
+    places = np.empty(len(order), dtype=np.int64)
+    places[grouped] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places, counts[prompts]
 
 
 def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
@@ -130,9 +143,14 @@ def _band(config: SelectionConfig, ranked: np.ndarray) -> tuple[int, int]:
         return 0, int(np.count_nonzero(ranked >= config.threshold))
     if config.rule == "all" or total == 0:
         return 0, total
-    count = max(1, math.floor(config.fraction * total + 0.5))
+    count = int(_counts(config, np.array(total)))
     start = _start(config.rule, total, count)
     return start, start + count
+
+
+def _counts(config: SelectionConfig, totals: np.ndarray) -> np.ndarray:
+    """How many of so many pairs a fraction keeps: the nearest number, at least one."""
+    return np.maximum(1, np.floor(config.fraction * totals + 0.5).astype(np.int64))
 
 
 def _start(rule: str, total: int, count: int) -> int:

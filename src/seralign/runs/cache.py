@@ -22,6 +22,7 @@ import numpy as np
 
 from seralign.progress import say
 from seralign.runs.database import database_errors, integrity, open_database, reading_database
+from seralign.runs.streams import packed
 
 # The seal: the value's 8 bytes again, and the checksum.
 _SCHEMA = """
@@ -32,6 +33,9 @@ CREATE TABLE IF NOT EXISTS logps (
 _CHUNK = 500
 _DOUBLE = struct.Struct("<d")
 
+KEY = "V16"
+"""The numpy type of arrays of keys [N], 16 bytes each; ``tolist`` gives them as bytes."""
+
 
 def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[int] | np.ndarray) -> bytes:
     """Identity of a response to a prompt: a 128-bit digest of both lists of token ids."""
@@ -40,6 +44,36 @@ def response_key(prompt_ids: Sequence[int] | np.ndarray, response_ids: Sequence[
     digest.update(np.asarray(prompt_ids, dtype=np.int64).tobytes())
     digest.update(np.asarray(response_ids, dtype=np.int64).tobytes())
     return digest.digest()
+
+
+def made_keys(keys: Iterable[bytes]) -> np.ndarray:
+    """An array of keys [N] from digests of 16 bytes."""
+    return packed(keys, KEY)
+
+
+def numbered_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number different keys in order of their first use.
+
+    Args:
+        keys: Of type ``KEY`` [N].
+
+    Returns:
+        The number of each key [N], and the place of the first use of each different one [D], in increasing order.
+    """
+    if not len(keys):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    low, high = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2).T
+    order = np.lexsort((low, high))
+    is_new = np.ones(len(keys), dtype=bool)
+    is_new[1:] = (low[order[1:]] != low[order[:-1]]) | (high[order[1:]] != high[order[:-1]])
+    # The sort is stable, so the first of equal keys comes first.
+    first = order[is_new]
+    by_first = np.argsort(first)
+    number_of = np.empty(len(first), dtype=np.int64)
+    number_of[by_first] = np.arange(len(first))
+    numbers = np.empty(len(keys), dtype=np.int64)
+    numbers[order] = number_of[np.cumsum(is_new) - 1]
+    return numbers, first[by_first]
 
 
 class LogpCache:
@@ -59,14 +93,14 @@ class LogpCache:
         with self._errors():
             self._db = open_database(self.path, _SCHEMA)
 
-    def get(self, policy: str, keys: Sequence[bytes]) -> np.ndarray:
-        """Log-probabilities [N] in nats, NaN for missing ones."""
-        found: dict[bytes, float] = {}
+    def get(self, policy: str, keys: np.ndarray) -> np.ndarray:
+        """Log-probabilities [N] in nats of keys [N], NaN for missing ones."""
+        values = np.full(len(keys), np.nan)
         seal, harmed = _sealer(policy.encode()), []
         with self._errors():
             for start in range(0, len(keys), _CHUNK):
-                chunk = list(keys[start : start + _CHUNK])
-                marks = ",".join("?" * len(chunk))
+                chunk: list[bytes] = keys[start : start + _CHUNK].tolist()
+                marks, found = ",".join("?" * len(chunk)), dict[bytes, float]()
                 query = f"SELECT response, logp, seal FROM logps WHERE policy = ? AND response IN ({marks})"
                 for row in self._db.execute(query, [policy, *chunk]):
                     value, is_harmed = _unsealed(seal, *row)
@@ -74,18 +108,18 @@ class LogpCache:
                         harmed.append((*row, value))
                     if value is not None:
                         found[row[0]] = value
+                values[start : start + _CHUNK] = [found.get(key, np.nan) for key in chunk]
         if harmed:
             self._mend(policy, harmed)
-        values = np.array([found.get(key, np.nan) for key in keys], dtype=np.float64)
         missing = int(np.isnan(values).sum())
         self.misses += missing
         self.hits += len(keys) - missing
         return values
 
-    def put(self, policy: str, keys: Iterable[bytes], values: Iterable[float]) -> None:
-        """Store log-probabilities in one transaction. Existing values are kept: a value never changes."""
-        seal = _sealer(policy.encode())
-        rows = [(policy, key, float(value), seal(key, float(value))) for key, value in zip(keys, values, strict=True)]
+    def put(self, policy: str, keys: np.ndarray, values: Iterable[float]) -> None:
+        """Store log-probabilities of keys [N] in one transaction. Existing values are kept: a value never changes."""
+        seal, both = _sealer(policy.encode()), zip(keys.tolist(), map(float, values), strict=True)
+        rows = ((policy, key, value, seal(key, value)) for key, value in both)
         with self._errors(), self._db:
             self._db.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?, ?, ?)", rows)
 

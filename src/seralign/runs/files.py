@@ -38,9 +38,14 @@ def write_json(path: Path, value: Any) -> None:
     )
 
 
+# Rows of a table that are held in memory while they are compressed.
+_ROW_GROUP = 100_000
+
+
 def write_table(path: Path, columns: dict[str, Any]) -> None:
     """Write a Parquet table atomically from columns of equal length."""
-    write_atomic(path, lambda part: pq.write_table(pa.table(columns), part, compression="zstd"))
+    table = pa.table(columns)
+    write_atomic(path, lambda part: pq.write_table(table, part, compression="zstd", row_group_size=_ROW_GROUP))
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -51,6 +56,21 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """
     try:
         return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_parts(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """Read columns of a Parquet table in parts, at least one, of which one is in memory at a time.
+
+    Raises:
+        StoreError: the file is missing or corrupt.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file.schema_arrow.empty_table().select(columns)
+            for batch in file.iter_batches(_ROW_GROUP, columns=columns):
+                yield pa.Table.from_batches([batch]).select(columns)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
 

@@ -14,6 +14,8 @@ from seralign.errors import StoreError
 from seralign.runs.files import write_atomic, write_json
 
 _SEAL = "sha256"
+# Bytes of the line with the digest of a table.
+_LINE = 65
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
@@ -49,8 +51,14 @@ def write_sealed_table(path: Path, columns: dict[str, Any]) -> None:
     """
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    write_atomic(path, lambda part: part.write_bytes(_line(data) + data))
+    data = sink.getvalue()
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(_line(data))
+            file.write(data)
+
+    write_atomic(path, write)
 
 
 def read_sealed_table(path: Path) -> pa.Table:
@@ -70,15 +78,17 @@ def is_sealed(path: Path) -> bool:
     return _unsealed(path) is not None
 
 
-def _unsealed(path: Path) -> bytes | None:
+def _unsealed(path: Path) -> pa.Buffer | None:
     try:
-        line, _, data = path.read_bytes().partition(b"\n")
-    except OSError:
+        with pa.memory_map(str(path)) as file:
+            whole = file.read_buffer()
+    except (OSError, pa.ArrowException):  # the latter for an empty file
         return None
-    return data if line + b"\n" == _line(data) else None
+    data = whole.slice(min(_LINE, len(whole)))
+    return data if whole.slice(0, _LINE).to_pybytes() == _line(data) else None
 
 
-def _line(data: bytes) -> bytes:
+def _line(data: pa.Buffer) -> bytes:
     return hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 

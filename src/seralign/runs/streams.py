@@ -23,21 +23,32 @@ def write_stream(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> p
     return read_stream(path)
 
 
-def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """The rows of a table with the given numbers [N], in their order, in memory.
+def packed(parts: Iterable[bytes], kind: str) -> np.ndarray:
+    """Byte strings of equal length as an array [N] of a numpy type, such as ``V16``; holds no object for each."""
+    joined = bytearray()
+    for part in parts:
+        joined += part
+    return np.frombuffer(joined, kind)
 
-    Unlike ``Table.take``, which joins all batches of a table first, it holds nothing but these rows.
+
+class StoredRows:
+    """The rows of a table, by number, in memory only while they are used.
+
+    Unlike ``Table.take``, which joins all batches of a table first, ``take`` holds nothing but the rows that it gives.
     """
-    batches = table.to_batches()
-    ends = np.cumsum([len(batch) for batch in batches])
-    which = np.searchsorted(ends, rows, side="right")
-    order = np.argsort(which, kind="stable")
-    parts = []
-    for number in np.unique(which).tolist():
-        own = rows[which == number] - (ends[number] - len(batches[number]))
-        parts.append(pa.Table.from_batches([batches[number].take(pa.array(own, pa.int64()))]))
-    if not parts:
-        return table.schema.empty_table()
-    back = np.empty(len(rows), dtype=np.int64)
-    back[order] = np.arange(len(rows))
-    return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+
+    def __init__(self, table: pa.Table) -> None:
+        self._schema, self._batches = table.schema, table.to_batches()
+        self._ends = np.cumsum([len(batch) for batch in self._batches])
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """The rows with the given numbers [N], in their order."""
+        which = np.searchsorted(self._ends, rows, side="right")
+        order = np.argsort(which, kind="stable")
+        parts = []
+        for number in np.unique(which).tolist():
+            own = rows[which == number] - (self._ends[number] - len(self._batches[number]))
+            parts.append(self._batches[number].take(pa.array(own, pa.int64())))
+        back = np.empty(len(rows), dtype=np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.Table.from_batches(parts, self._schema).combine_chunks().take(pa.array(back))

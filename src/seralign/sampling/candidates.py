@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -11,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import column_lengths, to_prompt
+from seralign.data.table import PROMPT_SCHEMA, column_lengths, id_column, to_prompt
 from seralign.errors import StoreError
 from seralign.policy.sampling import SamplingParams
 from seralign.progress import bar
 from seralign.records import Candidate
 from seralign.runs.results import Results
-from seralign.runs.streams import take_rows, write_stream
+from seralign.runs.streams import StoredRows, packed, write_stream
 from seralign.sampling.base import Request, Sampler
 
 # Stored answers, and candidates, that are held at once.
 _TOGETHER, _ROWS = 64, 1000
+# Keys of requests [B], 32 bytes each.
+_KEY = "V32"
 CANDIDATE_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -68,24 +71,31 @@ def sample_candidates(
         SeralignError: the engine failed; what it answered before is kept.
     """
     order = np.argsort(column_lengths(prompts, "ids"), kind="stable")
-    size = sampler.prompts_per_request
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    batches = Batches(order, sampler.prompts_per_request)
 
-    def request(rows: np.ndarray) -> Request:
-        batch = tuple(to_prompt(prompts[int(row)]) for row in rows)
-        return Request(policy, sampler.identity, batch, params, end_tokens, seed)
+    def requests(numbers: Iterable[int]) -> Iterator[Request]:
+        for number in numbers:
+            rows = prompts[batches[number].tolist()]
+            columns = (rows[name] for name in PROMPT_SCHEMA.names)
+            batch = (to_prompt(dict(zip(PROMPT_SCHEMA.names, row, strict=True))) for row in zip(*columns, strict=True))
+            yield Request(policy, sampler.identity, tuple(batch), params, end_tokens, seed)
 
-    keys: list[bytes] = []
-    known: dict[bytes, int] = {}
+    keys, todo, known = np.zeros(0, _KEY), np.zeros(0, np.int64), 0
     if distributed.is_main():
-        keys = [request(rows).key for rows in batches]
-        known = {key: len(rows) for key, rows in results.get(keys)}
-    todo = distributed.broadcast([number for number, key in enumerate(keys) if key not in known])
+        keys = packed((one.key for one in requests(range(len(batches)))), _KEY)
+        is_known = np.zeros(len(keys), dtype=bool)
+        for start in range(0, len(keys), _TOGETHER):
+            part: list[bytes] = keys[start : start + _TOGETHER].tolist()
+            found = {key: len(rows) for key, rows in results.get(part)}
+            is_known[start : start + _TOGETHER] = [key in found for key in part]
+            known += sum(found.values())
+        todo = np.flatnonzero(~is_known)
+    todo = distributed.broadcast(todo)
     world = distributed.world_size() if sampler.in_every_process else 1
-    mine = todo[distributed.rank() :: world] if distributed.rank() < world else []
+    mine = todo[distributed.rank() :: world] if distributed.rank() < world else todo[:0]
     with bar(label, len(prompts) * params.samples, "response") as line:
-        line.at(sum(known.values()))
-        answers = iter(sampler.sample(request(batches[number]) for number in mine))
+        line.at(known)
+        answers = iter(sampler.sample(requests(mine.tolist())))
         for _ in range(-(-len(todo) // world)):
             for answer in distributed.gather(_next(answers)):
                 if answer is None:
@@ -96,31 +106,46 @@ def sample_candidates(
                 line.advance(len(rows))
         next(answers, None)  # the engine comes to its end
     table = CANDIDATE_SCHEMA.empty_table()
-    if keys:
-        table = _in_order(prompts["prompt_id"][:], batches, keys, results)
+    if len(keys):
+        table = _in_order(id_column(prompts, "prompt_id"), batches, keys, results)
     return distributed.broadcast(table)
 
 
-def _in_order(names: Sequence[str], batches: Sequence[np.ndarray], keys: Sequence[bytes], results: Results) -> pa.Table:
+@dataclass(frozen=True)
+class Batches:
+    """The prompts of each request: ``size`` of the rows of the prompts in the order in which they are sampled."""
+
+    order: np.ndarray
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.size)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return self.order[number * self.size : (number + 1) * self.size]
+
+
+def _in_order(names: pa.ChunkedArray, batches: Batches, keys: np.ndarray, results: Results) -> pa.Table:
     """All stored answers, memory-mapped, in the order of the prompts; a few of them are in memory at a time."""
     places = [np.empty(0, np.int64)]
 
     def answers() -> Iterator[pa.Table]:
         for start in range(0, len(keys), _TOGETHER):
-            part = keys[start : start + _TOGETHER]
-            found = dict(results.get(part))
-            tables = []
-            for key, rows in zip(part, batches[start : start + _TOGETHER], strict=True):
+            part: list[bytes] = keys[start : start + _TOGETHER].tolist()
+            found, tables, own = dict(results.get(part)), [], []
+            for number, key in enumerate(part, start):
                 if key not in found:
                     raise StoreError(f"{results.path}: a stored answer was damaged; give the same command again")
                 tables.append(_table(found[key]))
-                places.append(_places(tables[-1], rows, names))
+                own.append(_places(tables[-1], batches[number], names))
+            places.append(np.concatenate(own))
             yield pa.concat_tables(tables)
 
     with tempfile.TemporaryDirectory(prefix="candidates-", dir=results.path.parent) as scratch:
         stored = write_stream(Path(scratch) / "stored.arrow", CANDIDATE_SCHEMA, answers())
         order = np.argsort(np.concatenate(places), kind="stable")
-        parts = (take_rows(stored, order[start : start + _ROWS]) for start in range(0, len(order), _ROWS))
+        read = StoredRows(stored)
+        parts = (read.take(order[start : start + _ROWS]) for start in range(0, len(order), _ROWS))
         return write_stream(Path(scratch) / "ordered.arrow", CANDIDATE_SCHEMA, parts)
 
 
@@ -137,13 +162,14 @@ def _next(answers: Iterator[tuple[Request, list[Candidate]]]) -> tuple[bytes, li
     return request.key, [[getattr(one, name) for name in CANDIDATE_SCHEMA.names] for one in candidates]
 
 
-def _places(answer: pa.Table, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _places(answer: pa.Table, rows: np.ndarray, names: pa.ChunkedArray) -> np.ndarray:
     """The row of its prompt for each candidate of an answer, which is in order; some candidates may be missing."""
     found, at, last = [], 0, -1
+    own = [names[row].as_py() for row in rows.tolist()]
     for name, index in zip(answer["prompt_id"].to_pylist(), answer["index"].to_pylist(), strict=True):
         # The same prompt may be there twice: then the index begins again.
         at = at + (index <= last)
-        while names[int(rows[at])] != name:
+        while own[at] != name:
             at += 1
         found.append(rows[at])
         last = index

@@ -105,7 +105,7 @@ class PackDataset(torch.utils.data.Dataset):
         exact = exact_dtype(device)
         sequences = [(rows["prompt_ids"][row], rows["response_ids"][row][place]) for row, place in at]
         tensors = make_batch(sequences, self.packed_length)
-        tensors["example"], tensors["pack"] = torch.as_tensor(own.rows), torch.tensor(index)
+        tensors["example"], tensors["pack"] = torch.as_tensor(own.rows, dtype=torch.int64), torch.tensor(index)
         return tensors | {name: torch.as_tensor(value, dtype=exact) for name, value in numbers.items()}
 
 

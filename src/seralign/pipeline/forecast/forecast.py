@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 
 from seralign.config import LOCAL, RunConfig, SamplingConfig, SelectionConfig
-from seralign.data.table import column_lengths
+from seralign.data.table import column_lengths, id_column
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import Cache, Foreseen, Lengths, TrainingRows, table_rows
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
@@ -24,7 +24,7 @@ from seralign.pipeline.lineage import BASE, INITIAL, REFERENCE, RewardPolicy, tr
 from seralign.pipeline.rows import first_pairs
 from seralign.pipeline.stage import Context, Stage
 from seralign.rewards.responses import plan_scoring
-from seralign.rewards.scored_pairs import ScoredPairs
+from seralign.rewards.scored_pairs import ScoredPairs, texts
 from seralign.rewards.selection import select
 from seralign.training.plan import Plan
 
@@ -159,12 +159,11 @@ class Forecast:
         count, random = len(table), np.random.default_rng(seed)
         anyhow = rule if rule.count_known else SelectionConfig(rule="all")
         pairs = ScoredPairs(
-            example_ids=[str(number) for number in range(count)],
-            prompt_ids=table["prompt_id"][:],
+            example_ids=texts([str(number) for number in range(count)]),
+            prompt_ids=id_column(table, "prompt_id"),
             margins=random.normal(size=count),
             p=np.ones(count),
             chosen_lengths=np.zeros(count),
             rejected_lengths=np.zeros(count),
         )
-        chosen = select(pairs, anyhow, seed).kept
-        return random.permutation(np.array(chosen, dtype=np.int64))
+        return random.permutation(np.flatnonzero(select(pairs, anyhow, seed).is_kept))

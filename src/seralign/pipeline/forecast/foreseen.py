@@ -22,6 +22,7 @@ from seralign.data.numbering import Numbering
 from seralign.data.table import column_lengths
 from seralign.policy.packs import Sizes
 from seralign.rewards.responses import Responses
+from seralign.runs.cache import made_keys
 from seralign.training.batches import row_sizes
 
 
@@ -39,9 +40,10 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """Responses to score, by the names under which ``seralign.rewards.responses.plan_scoring`` reads them, [N] each."""
+    """Responses to score, by the names under which ``seralign.rewards.responses.plan_scoring`` reads them, [N] each.
+    ``keys`` are of type ``seralign.runs.cache.KEY``."""
 
-    keys: list[bytes]
+    keys: np.ndarray
     lengths: np.ndarray
     whole_lengths: np.ndarray
     prompts: np.ndarray
@@ -70,7 +72,7 @@ class TrainingRows:
 
     sizes: Sizes
     prompts: np.ndarray
-    keys: list[bytes]
+    keys: np.ndarray
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -112,7 +114,12 @@ def sampled(name: str, prompts: datasets.Dataset, samples: int, length: int) -> 
     numbers = np.repeat(np.arange(len(prompts)), samples)
     lengths = np.full(len(numbers), length)
     whole = np.repeat(column_lengths(prompts, "ids"), samples) + lengths
-    return Foreseen([f"{name}:{number}".encode() for number in range(len(numbers))], lengths, whole, numbers)
+    return Foreseen(own_keys(name, len(numbers)), lengths, whole, numbers)
+
+
+def own_keys(name: str, count: int) -> np.ndarray:
+    """Keys [count] that nothing else has, for responses that are not sampled yet."""
+    return made_keys(hashlib.blake2b(f"{name}:{at}".encode(), digest_size=16).digest() for at in range(count))
 
 
 def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> TrainingRows:
@@ -123,7 +130,7 @@ def table_rows(table: datasets.Dataset, reads: Literal["all", "first"]) -> Train
 def some_rows(rows: TrainingRows, chosen: np.ndarray) -> TrainingRows:
     """The rows with these numbers."""
     sizes = Sizes(*(column[chosen] for column in _columns(rows.sizes)))
-    return TrainingRows(sizes, rows.prompts[chosen], [rows.keys[at] for at in rows.numbering.of_rows(chosen)])
+    return TrainingRows(sizes, rows.prompts[chosen], rows.keys[rows.numbering.of_rows(chosen)])
 
 
 def made_rows(candidates: Foreseen, samples: int, chosen: np.ndarray, responses: int) -> TrainingRows:
@@ -132,19 +139,19 @@ def made_rows(candidates: Foreseen, samples: int, chosen: np.ndarray, responses:
     lengths, shared = candidates.lengths[first], (candidates.whole_lengths - candidates.lengths)[first]
     sizes = Sizes(shared + responses * lengths, shared + lengths, np.full_like(shared, responses))
     numbers = np.concatenate([first + place for place in range(responses)])
-    return TrainingRows(sizes, shared, [candidates.keys[at] for at in numbers])
+    return TrainingRows(sizes, shared, candidates.keys[numbers])
 
 
 def joined(own: TrainingRows, made: TrainingRows) -> TrainingRows:
     """Two tables, one after the other."""
     columns = zip(_columns(own.sizes), _columns(made.sizes), strict=True)
-    keys = [*own.keys, *made.keys]
+    keys = np.concatenate([own.keys, made.keys])
     # A key belongs to a place and a row, and both tables have theirs in this order.
     places = np.concatenate([own.numbering.places, made.numbering.places])
     return TrainingRows(
         Sizes(*(np.concatenate(both) for both in columns)),
         np.concatenate([own.prompts, made.prompts]),
-        [keys[at] for at in np.argsort(places, kind="stable")],
+        keys[np.argsort(places, kind="stable")],
     )
 
 
@@ -161,22 +168,22 @@ class Cache:
         return sum(map(len, self._scored.values())) + self._exact
 
     def missing(
-        self, policy: str, keys: Sequence[bytes], packs: Sequence[np.ndarray], *, exact: bool = False
+        self, policy: str, keys: np.ndarray, packs: Sequence[np.ndarray], *, exact: bool = False
     ) -> list[np.ndarray]:
         """The packs that ``seralign.rewards.cached_logprobs.logps`` will compute, which are known from then on."""
         known = self._known[policy]
-        names = [_company(keys, pack) if exact else {keys[number] for number in pack} for pack in packs]
+        names = [_company(keys, pack) if exact else set(keys[pack].tolist()) for pack in packs]
         todo = [place for place, own in enumerate(names) if not own <= known]
         for place in todo:
-            scored = {keys[number] for number in packs[place]}
+            scored = set[bytes](keys[packs[place]].tolist())
             known |= names[place] | scored
             self._scored[policy] |= scored
             self._exact += len(packs[place]) if exact else 0
         return [packs[place] for place in todo]
 
 
-def _company(keys: Sequence[bytes], pack: np.ndarray) -> set[bytes]:
-    return {hashlib.blake2b(b"".join(keys[number] for number in pack), digest_size=16).digest()}
+def _company(keys: np.ndarray, pack: np.ndarray) -> set[bytes]:
+    return {hashlib.blake2b(keys[pack].tobytes(), digest_size=16).digest()}
 
 
 def _columns(sizes: Sizes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
