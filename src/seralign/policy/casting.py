@@ -17,6 +17,10 @@ from transformers import modeling_utils
 
 from seralign.policy.abilities import trial_values
 from seralign.policy.forward import inner_model, is_reward_model
+from seralign.policy.release import trim
+
+# Bytes of float32 weights that may be freed before they are returned to the system.
+_TRIM = 2**25
 
 
 def cast_linear_layers(model: nn.Module, dtype: torch.dtype) -> bool:
@@ -31,11 +35,15 @@ def cast_linear_layers(model: nn.Module, dtype: torch.dtype) -> bool:
     """
     model.requires_grad_(False)  # autocast keeps the casts of weights that require a gradient
     before = trial_values(model, dtype)
-    stays = _other_weights(model)
+    stays, freed = _other_weights(model), 0
     for module in model.modules():
         if type(module) is nn.Linear and not any(id(weight) in stays for weight in module.parameters()):
             for weight in module.parameters():
+                freed += weight.nbytes
                 weight.data = weight.data.to(dtype)
+                if freed > _TRIM:  # what the loader's threads allocated is not used for the cast weights
+                    trim()
+                    freed = 0
     try:
         return torch.equal(before, trial_values(model, dtype))
     except Exception:  # unknown code can fail in any way, such as by a product of two data types

@@ -20,10 +20,15 @@ def free() -> None:
     model is already being loaded.
     """
     gc.collect()
-    with suppress(OSError, AttributeError):  # glibc keeps freed memory; other systems do not have this function
-        ctypes.CDLL(None).malloc_trim(0)
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Return freed main memory to the system."""
+    with suppress(OSError, AttributeError):  # glibc keeps freed memory; other systems do not have this function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def free_before(folder: Path) -> None:
