@@ -109,7 +109,9 @@ def measure_steps(
     model = load()
     moving = None if moves is None else MovingReference(model, moves)
     times = min(2, accumulation)
-    short = [_short_row(table, int(packs[0][0]), tokens) for tokens in _SHORT_ROWS]
+    # A step takes seconds whatever its rows: once the time is over, one warms up and one is timed.
+    sizes = _SHORT_ROWS if budget.left else _SHORT_ROWS[1:]
+    short = [_short_row(table, int(packs[0][0]), tokens) for tokens in sizes]
     rising = [*(np.array([len(table) + place]) for place in range(len(short))), *packs]
     table = datasets.concatenate_datasets([table, *short])
     plan = Plan([Pack(rows) for rows in rising for _ in range(times)], len(rising), times, 1)
@@ -129,7 +131,7 @@ def measure_steps(
             objective=objective, model=model, args=arguments, train_dataset=data, processing_class=loop.tokenizer
         )
         tokens = [int(data[place * times]["input_ids"].numel()) for place in range(len(rising))]
-        clock = _Clock(tokens, times, limit, budget, seconds)
+        clock = _Clock(tokens, times, len(short), limit, budget, seconds)
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(clock)
@@ -181,12 +183,13 @@ class _Clock(TrainerCallback):
     that part; ``spent``: seconds of all steps; ``whole``: peak bytes of the smallest step, which are those of the part.
     """
 
-    def __init__(self, tokens: list[int], times: int, limit: float, budget: Budget, seconds: float) -> None:
+    def __init__(self, tokens: list[int], times: int, least: int, limit: float, budget: Budget, seconds: float) -> None:
         self.points: list[tuple[int, float, int]] = []
         self._steps: list[tuple[int, float, int]] = []
         self.optimizer: list[float] = []
         self.spent, self.whole, self._reached = 0.0, 0, 0
-        self._tokens, self._times, self._limit, self._seconds = tokens, times, limit, seconds
+        self._tokens, self._times, self._least = tokens, times, least
+        self._limit, self._seconds = limit, seconds
         self._now, self._budget = budget.now, budget
         self._began = self._stepping = self._now()
         self._guard: Guard | None = None
@@ -216,7 +219,7 @@ class _Clock(TrainerCallback):
         # Below that nothing can be told at all.
         if (
             more
-            and at + 1 >= len(_SHORT_ROWS)
+            and at + 1 >= self._least
             and not self._guard.allows(self._tokens[at + 1], self._steps[1:], fixed=self.optimizer[-1])
         ):
             control.should_training_stop = True
