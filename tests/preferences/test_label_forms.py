@@ -9,9 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from text_model import save_text_model
 
 from seralign.cli.main import main
+from seralign.config import load_config
+from seralign.config.unread import check_read
 from seralign.data.formats import read_example
 from seralign.data.raw import RawExample
 from seralign.errors import ConfigError, DataError
@@ -187,6 +190,10 @@ def test_raw_rows_are_labelled_and_trained_on(write: str, capsys: pytest.Capture
     assert main(["label", "label.yaml", "--write", write]) == 0
     printed = capsys.readouterr().out
     assert f"labelled.jsonl: {8 if write == 'rankings' else 24} {write}. To train on them:" in printed
+    told = "".join(f"{line}\n" for line in printed.splitlines() if line.startswith("  ") and ":" in line)
+    advised = load_config(None, yaml.safe_load(told) | {"out": "x", "policy.model": "model"})
+    check_read(advised)
+    assert advised.objective.name == ("plackett_luce" if write == "rankings" else "reward_scores")
     flags, form, count = TRAINED[write]
     command = ["train", "--out", "run", "--policy.model", "model", "--data.pairs.path", "labelled.jsonl", "--rounds",
                "1", "--evaluation.prompts", "0", "--data.heldout_fraction", "0", "--training.max_steps", "2",

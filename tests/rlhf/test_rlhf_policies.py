@@ -113,6 +113,20 @@ def test_plan_and_report_of_a_run_with_prompts_alone(adapter: RunResult, world: 
     assert "Reward of sampled responses" in page
 
 
+def test_a_plan_counts_prompts_with_the_same_text_once(world: Path, tmp_path: Path) -> None:
+    """As token ids without the token at the start, which the texts get, they are other prompts of the same text."""
+    texts = [json.loads(line)["prompt"] for line in (world / "prompts.jsonl").read_text().splitlines()[:8]]
+    tokenizer = AutoTokenizer.from_pretrained(world / "model")
+    rows: list[dict[str, Any]] = [{"prompt": text} for text in texts]
+    rows += [{"prompt_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"prompts": {"path": str(tmp_path / "prompts.jsonl")}, "max_length": 48, "heldout_fraction": 0.0}
+    keys = {"training__max_steps": None, "evaluation__prompts": 0, "rlhf__samples": 2} | {"data": data}
+    plan = plan_run(rlhf_config(world, tmp_path / "run", **keys))
+    (stage,) = (stage for stage in plan.stages if stage.name == "round-1/train")
+    assert (stage.count, stage.note) == (2, "16 responses")
+
+
 @pytest.mark.real  # the example of tests/test_examples.py does it, too
 def test_a_model_that_was_trained_on_pairs_is_the_reward(world: Path, tmp_path: Path) -> None:
     """Reward model, then RLOO on its rewards, whose mean in the metrics is that of the model on the same texts."""

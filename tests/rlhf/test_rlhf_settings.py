@@ -16,6 +16,7 @@ from seralign.config.unread import check_read
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Verdict
 from seralign.evaluation.scorer import make_scorer
+from seralign.pipeline import train
 from seralign.pipeline.checks import check_sections
 from seralign.pipeline.rlhf_rewards import reward_scorers
 from seralign.progress import say_once
@@ -165,6 +166,20 @@ def test_a_resumed_training_says_from_where_on_its_reward_is_the_same(capsys: py
     )
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_several_processes_are_one_error_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: int
+) -> None:
+    """Before they are a group: the first one says it, and the others end in good order."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", str(rank))
+    with pytest.raises((ConfigError, SystemExit)) as ended:
+        train(rlhf_config(tmp_path / "world", tmp_path / "run"))
+    says = "rlhf: it runs in one process; start seralign without a launcher"
+    assert ended.value.args == ((0,) if rank else (says,))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -228,7 +243,7 @@ def test_an_epoch_has_the_whole_steps_of_the_prompts() -> None:
     rlhf = RlhfConfig("grpo", "scorer")
     assert plan_batch(rlhf, TrainingConfig(batch_size=4, epochs=1), 11) == Batch(2, 4, 1)
     assert plan_batch(rlhf, TrainingConfig(batch_size=4, epochs=2.5), 11) == Batch(5, 4, 1)
-    with pytest.raises(ConfigError, match=r"training.batch_size: a step has 4 different prompts, and there are 3"):
+    with pytest.raises(ConfigError, match=r"training.batch_size: a step has 4 different prompts, and the data have 3"):
         plan_batch(rlhf, TrainingConfig(batch_size=4), 3)
     with pytest.raises(ConfigError, match=r"training.epochs: 0.2 of 11 prompts is less than a step of 4"):
         plan_batch(rlhf, TrainingConfig(batch_size=4, epochs=0.2), 11)

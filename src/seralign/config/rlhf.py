@@ -75,7 +75,7 @@ class RlhfConfig:
                 f"reward_model:FOLDER, module:function, or {' or '.join(words)}",
                 spec,
             )
-        require(self.beta is None or 0.0 <= self.beta <= 1e6, "beta", "at least 0", self.beta)
+        require(self.beta is None or 0.0 <= self.beta <= 1e6, "beta", "between 0 and 1000000", self.beta)
         positive(self.temperature, "temperature")
         fraction(self.top_p, "top_p")
         for key in ("max_new_tokens", "prompts_per_pass"):

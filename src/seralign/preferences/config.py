@@ -258,10 +258,9 @@ def _titled(values: Any, key: str) -> Titled:
         kind, settings = Function, settings | {"function": name}
     else:
         close = difflib.get_close_matches(name, SIGNALS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = f"did you mean {close[0]}? There" if close else "there"
         raise ConfigError(
-            f"{key}.name: there is no signal {name!r}; {hint}There are {', '.join(SIGNALS)}, "
-            "and module:function of your own"
+            f"{key}.name: there is no signal {name!r}; {hint} are {', '.join(SIGNALS)}, and module:function of your own"
         )
     return Titled(title, key, _section(kind, settings, key))
 

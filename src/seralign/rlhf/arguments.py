@@ -57,8 +57,8 @@ def plan_batch(rlhf: RlhfConfig, training: TrainingConfig, prompts: int) -> Batc
     size = training.batch_size
     if prompts < size:
         raise ConfigError(
-            f"training.batch_size: a step has {size} different prompts, and there are {prompts}; set at most that, or "
-            "give more prompts"
+            f"training.batch_size: a step has {size} different prompts, and the data have {prompts}; set at most that, "
+            "or give more prompts"
         )
     steps = training.max_steps or math.floor(training.resolved_epochs * (prompts // size))
     if not steps:
