@@ -1,4 +1,4 @@
-"""Freeing the memory of models that are no longer used."""
+"""Freeing the memory of models and tables that are no longer used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 # Garbage collection takes a tenth of a second, too much for small models.
@@ -29,6 +30,7 @@ def trim() -> None:
     """Return freed main memory to the system."""
     with suppress(OSError, AttributeError):  # glibc keeps freed memory; other systems do not have this function
         ctypes.CDLL(None).malloc_trim(0)
+    pa.default_memory_pool().release_unused()
 
 
 def free_before(folder: Path) -> None:
