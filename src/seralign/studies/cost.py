@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 
-import pyarrow.compute as pc
-
 from seralign.config import RunConfig
 from seralign.runs import Run
 from seralign.runs.files import read_table
@@ -53,7 +51,7 @@ def _sampled(run: Run, number: int) -> int:
     stage = round_stage(number, SAMPLE)
     if not run.exists(stage):
         return 0
-    return int(pc.sum(pc.list_value_length(read_table(run.path(stage, CANDIDATES))["ids"])).as_py() or 0)
+    return sum(map(len, read_table(run.path(stage, CANDIDATES))["ids"].to_pylist()))
 
 
 def _trained(run: Run, number: int, batch_size: int) -> float | None:
