@@ -59,6 +59,34 @@ def test_the_judge_gives_the_label_and_the_side(tmp_path: Path) -> None:
     assert any(choice["margin"] < 0 for choice in selection)
 
 
+class Counted(Brief):
+    """As ``Brief``; counts the comparisons."""
+
+    asked: ClassVar[list[int]] = []
+
+    def judge(self, comparisons: Any) -> Any:
+        self.asked.append(len(comparisons))
+        return super().judge(comparisons)
+
+
+@pytest.mark.real
+def test_runs_that_share_a_store_ask_once(tmp_path: Path) -> None:
+    """The second run differs in a key that comes after the labels, and is resumed with a store of its own."""
+    judged = LOOP["evaluation"] | {"judge": "pipeline.test_judged_rounds:Counted"}
+    shared = LOOP | {"evaluation": judged | {"store": str(tmp_path / "verdicts.sqlite")}}
+    Counted.asked.clear()
+    first = train(small_config(tmp_path / "first", **shared)).run
+    assert sum(Counted.asked) > 0
+    Counted.asked.clear()
+    second = train(small_config(tmp_path / "second", **shared | {"bootstrap__shares": [0.5]})).run
+    assert sum(Counted.asked) == 0
+    digests = {run.record("round-2/bootstrap").digest for run in (first, second)}
+    assert len(digests) == 1
+    train(small_config(tmp_path / "second", **LOOP | {"evaluation": judged, "bootstrap__shares": [0.5]}))
+    train(small_config(tmp_path / "third", **LOOP | {"evaluation": judged}))
+    assert sum(Counted.asked) > 0
+
+
 class Faltering(Brief):
     """As ``Brief``; its first request fails, in a process that has not seen one fail."""
 

@@ -169,6 +169,8 @@ class EvaluationConfig:
             (docs/extending.md). Default: ``scorer``, if there is a scorer.
         judge_options: Settings of the judge; ``scorer`` has none. Secrets are refused, because the files of a run
             contain the configuration.
+        store: File of the judge's verdicts, also of those that label pairs, which runs may share: a comparison that one
+            of them has asked for is not asked again. It may be changed when the run is resumed. Default: in the run.
         baseline: Also train a baseline for comparison: the objective on all pairs, with as many steps as all rounds
             together.
         token_pairs: Number of pairs in each round whose token log-ratios are stored for the report, up to half of them
@@ -180,12 +182,14 @@ class EvaluationConfig:
     scorer: str | None = None
     judge: str | None = None
     judge_options: dict[str, Any] = field(default_factory=dict)
+    store: str | None = None
     baseline: bool = False
     token_pairs: int = 100
 
     def __post_init__(self) -> None:
         require(self.prompts >= 0, "prompts", "at least 0", self.prompts)
         require(self.token_pairs >= 0, "token_pairs", "at least 0", self.token_pairs)
+        require(self.store is None or bool(self.store), "store", "the path of a file", self.store)
         refuse_secrets(self.judge_options, "judge_options")
         if self.judge_options and self.judge is None:
             raise ConfigError("judge_options need judge: set the judge that they are for")

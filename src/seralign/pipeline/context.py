@@ -59,7 +59,7 @@ class Loop:
     ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. ``cache``
     and ``results`` are used only by the main process. ``scorer`` is None if nothing scores responses, ``judge`` if
     nothing compares them. ``reward_models`` are those of ``scoring.reward_models``, ``reward_scorers`` those of
-    ``rlhf`` by key.
+    ``rlhf`` by key. ``shared`` is the store of ``evaluation.store``, if that is set.
     """
 
     config: RunConfig
@@ -74,6 +74,12 @@ class Loop:
     judge: Judge | None
     reward_models: tuple[RewardModel, ...] = ()
     reward_scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    shared: Results | None = None
+
+    @property
+    def verdicts(self) -> Results:
+        """Where the judge's verdicts are stored."""
+        return self.results if self.shared is None else self.shared
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
         """Run a stage with ``run_stage``; returns its record."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from seralign.config import RunConfig
+from seralign.config.paths import expanded
 from seralign.config.supplied import supplied
 from seralign.evaluation.scorer import ScoreFunction
 from seralign.pipeline.context import Loop, Policy, run_results
@@ -38,12 +39,14 @@ class Start:
         given: The configuration as the user gave it.
         scorer: Scores responses; replaces ``evaluation.scorer``.
         results: Stored results of the run.
+        shared: The store of ``evaluation.store``, if that is set.
     """
 
     run: Run
     given: RunConfig
     scorer: ScoreFunction | None
     results: Results
+    shared: Results | None = None
 
     @cached_property
     def config(self) -> RunConfig:
@@ -99,7 +102,7 @@ class Start:
         found = run_scorer(self.run, config, self.scorer)
         check_scorer(found, tokenizer)
         rewards = reward_scorers(config, found)
-        judge = run_judge(config, found, self.results)
+        judge = run_judge(config, found, self.results if self.shared is None else self.shared)
         check_samplers(config, base, tokenizer, ends)
         length = packed_length(base.source, config.policy, HEADS[config.objective.head].families)
         return Loop(
@@ -115,6 +118,7 @@ class Start:
             judge,
             models,
             rewards,
+            self.shared,
         )
 
     @cached_property
@@ -134,6 +138,10 @@ class Start:
 
 @contextmanager
 def started(run: Run, given: RunConfig, scorer: ScoreFunction | None, store: Path | None = None) -> Iterator[Start]:
-    """The start of a run; its store of results, in the run or in the file ``store``, is closed at the end."""
-    with closing(run_results(run) if store is None else Results(store)) as results:
-        yield Start(run, given, scorer, results)
+    """The start of a run; its stores of results, in the run or in the file ``store``, and of verdicts are closed at the
+    end."""
+    named = given.evaluation.store
+    with ExitStack() as stack:
+        results = stack.enter_context(closing(run_results(run) if store is None else Results(store)))
+        shared = None if named is None else stack.enter_context(closing(Results(Path(expanded(named)))))
+        yield Start(run, given, scorer, results, shared)

@@ -11,8 +11,9 @@ from seralign.runs.layout import LOCK, MANIFEST
 from seralign.runs.sealed import read_sealed, write_sealed
 from seralign.runs.stages import Run, stage_folders
 
-# Keys that may differ when a run is resumed: they decide what an unfinished stage accepts, not what a finished one did.
-_MAY_CHANGE = ("bootstrap.allow_partial",)
+# Keys that may differ when a run is resumed: they decide what an unfinished stage accepts, or where verdicts are kept,
+# and not what a finished one did.
+_MAY_CHANGE = ("bootstrap.allow_partial", "evaluation.store")
 # Increased whenever folders of an earlier version can no longer be read.
 FORMAT = 4
 
