@@ -78,6 +78,7 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("bootstrap.prompts", 12, {"round-2/sample", "result"}),
     ("bootstrap.samples", 4, {"round-2/sample", "result"}),
     ("bootstrap.temperature", 0.9, {"round-2/sample", "result"}),
+    ("bootstrap.labels", "queue", {"round-2/bootstrap", "result"}),
     ("bootstrap.selection.fraction", 0.5, {"round-2/bootstrap", "round-2/compose", "result"}),
     ("bootstrap.shares", [0.2], {"round-2/compose", "result"}),
     ("evaluation.prompts", 12, set(LOOKS)),
@@ -166,6 +167,22 @@ def test_the_scorer_is_an_input_of_the_evaluations(finished: RunResult, monkeypa
     found = changed_inputs(finished, inputs_of(config, monkeypatch, finished, lengths))
     # The world scored before; the function is named as it was given, by the argument of train.
     assert found == {stage: {"world", "scorer"} for stage in LOOKS}
+
+
+def test_the_judge_is_an_input_where_it_labels(finished: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = changed_config(finished, "bootstrap.labels", "judge")
+    found = changed_inputs(finished, inputs_of(config, monkeypatch, finished))
+    assert found == {"round-2/bootstrap": {"bootstrap.labels", "evaluation.judge"}, "result": {"bootstrap"}}
+
+
+def test_the_form_of_what_is_made_is_an_input_where_it_is_made(
+    finished: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No objective takes both forms, so that the objective changes too."""
+    made = {"bootstrap__preferences": "ranking", "objective__name": "plackett_luce", "data__convert__pair": "ranking"}
+    config = small_config(finished.run.root, **SHORT | made)
+    found = changed_inputs(finished, inputs_of(config, monkeypatch, finished))
+    assert {stage for stage, names in found.items() if "bootstrap.preferences" in names} == {"round-2/bootstrap"}
 
 
 def test_the_source_of_ones_own_objective_is_an_input_of_all_stages_that_use_it(
