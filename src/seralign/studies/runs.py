@@ -176,7 +176,10 @@ def _measured(
     objective, run = config.objective, Run(cell.folder(root) / RUN)
     length = packed_length(supervised.source, config.policy)
     # Prompts and sampling are the world's; the objective, which gives the implicit reward, is the run's.
-    settings = replace(asked, objective=config.objective, policy=config.policy)
+    # The exam has demonstrations only if the objective cannot be without.
+    shown = config.data.demonstrations if config.objective.joins_demonstrations else None
+    data = replace(asked.data, demonstrations=shown)
+    settings = replace(asked, objective=config.objective, policy=config.policy, data=data)
     loop = Loop(
         settings,
         run,
