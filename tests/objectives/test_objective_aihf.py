@@ -35,7 +35,7 @@ def gradient(losses: Tensor, values: ResponseValues) -> Tensor:
 
 
 def test_by_hand() -> None:
-    losses = AIHF().loss(examples([SHOWN, PAIR, SHOWN]))
+    losses = AIHF(demonstration_weight=0.1).loss(examples([SHOWN, PAIR, SHOWN]))
     assert losses.tolist() == pytest.approx([1.0, 0.474077, 1.0], abs=1e-6)
     soft = [(-10.0, -12.0, 0.8), (-14.0, -11.0, 0.2)]
     assert AIHF().loss(examples([soft])).item() == pytest.approx(0.554355, abs=1e-6)
