@@ -77,6 +77,7 @@ STUDIES = (
     "soft_labels",
     "standard",
     "trust",
+    "trust_agreement",
 )
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
@@ -115,6 +116,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/soft_labels.yaml",
         "configs/lab/standard.yaml",
         "configs/lab/trust.yaml",
+        "configs/lab/trust_agreement.yaml",
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         *(f"examples/aihf/{name}.yaml" for name in ("direct", "start", "answers", "label", "reward", "grpo")),
         "examples/aihf/demonstrated.py",

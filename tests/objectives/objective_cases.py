@@ -164,6 +164,7 @@ CASES: list[Case] = [
         {"center": 0.01},
     ),
     *_both("dpo", lambda h: -log_s(0.1 * h), ratios, 0.474077, 0.554355, 0.574077, beta=0.1),
+    *_both("aihf", lambda h: -log_s(0.1 * h), ratios, 0.474077, 0.554355, 0.574077, beta=0.1),
     *_both("ipo", lambda h: (h - 5) ** 2, ratios, 0.0, 4.0, 20.0, beta=0.1),
     *_both("slic", lambda h: torch.clamp(1 - 0.1 * h, min=0), ratios, 0.5, 0.7, 0.7, beta=0.1),
     *_both("simpo", lambda h: -log_s(2 * h - 1), means, 0.126928, 0.371101, 0.905172, beta=2.0, target_margin=1.0),

@@ -182,7 +182,8 @@ def test_another_run_with_the_same_cache_computes_no_reference_again(tmp_path: P
     assert third["cache_hits"] == 2 * 60
 
 
-# One of each implicit reward, what the trainer does more for, and all others where time does not count.
+# One of each implicit reward, what the trainer does more for, and all others where time does not count. aihf also needs
+# demonstrations, and is in test_joined_run.py.
 REWARDS = ("ipo", "simpo", "dpo_norm", "slic_hf", "alpha_po", "f_dpo", "orpo", "bco", "aot", "ld_dpo", "wpo")
 TINY: dict[str, Any] = {
     "rounds": 2, "sft": None, "world": {"pairs": 24, "prompts": 8, "heldout": 4},
@@ -197,7 +198,7 @@ TINY: dict[str, Any] = {
     [
         name if name in REWARDS else pytest.param(name, marks=pytest.mark.real)
         for name, kind in OBJECTIVES.items()
-        if kind.reads == "all" and "pair" in kind.forms and name not in ("dpo", "reward")
+        if kind.reads == "all" and "pair" in kind.forms and name not in ("aihf", "dpo", "reward")
     ],
 )
 def test_every_objective_goes_round(tmp_path: Path, name: str) -> None:
@@ -395,7 +396,7 @@ def test_a_scorer_that_returns_nonsense_is_told(tmp_path: Path) -> None:
 
 
 def test_sft_is_an_objective_that_learns_from_demonstrations(tmp_path: Path) -> None:
-    overrides = {"rounds": 1, "sft": None, "objective__name": "sft", "evaluation__baseline": False}
+    overrides = {"rounds": 1, "sft": None, "bootstrap": None, "objective__name": "sft", "evaluation__baseline": False}
     run = train(small_config(tmp_path / "run", **overrides)).run
     assert run.record("round-1/train").figures["pairs"] == 120
     lines = [line for line in run.path("round-1/train", "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
@@ -407,8 +408,9 @@ def test_sft_needs_no_pairs(tmp_path: Path) -> None:
     """A fifth of the prompts of the demonstrations is held out, and the loss on them is measured."""
     make_world(WorldConfig(pairs=4, demonstrations=60, prompts=4, heldout=4, validation=4), tmp_path / "world")
     overrides = {
-        "rounds": 1, "sft": None, "world": None, "objective__name": "sft", "evaluation__baseline": False,
-        "policy__model": str(tmp_path / "world" / "model"), "data__heldout_fraction": 0.2,
+        "rounds": 1, "sft": None, "world": None, "bootstrap": None, "objective__name": "sft",
+        "evaluation__baseline": False, "policy__model": str(tmp_path / "world" / "model"),
+        "data__heldout_fraction": 0.2,
         "data__demonstrations": {"path": str(tmp_path / "world" / "demonstrations.jsonl")},
     }  # fmt: skip
     run = train(small_config(tmp_path / "run", **overrides)).run
