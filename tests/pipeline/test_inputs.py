@@ -79,6 +79,7 @@ READERS: list[tuple[str, Any, set[str]]] = [
     ("bootstrap.samples", 4, {"round-2/sample", "result"}),
     ("bootstrap.temperature", 0.9, {"round-2/sample", "result"}),
     ("bootstrap.labels", "queue", {"round-2/bootstrap", "result"}),
+    ("bootstrap.agreement", "dataset", {"round-2/bootstrap", "result"}),
     ("bootstrap.selection.fraction", 0.5, {"round-2/bootstrap", "round-2/compose", "result"}),
     ("bootstrap.shares", [0.2], {"round-2/compose", "result"}),
     ("evaluation.prompts", 12, set(LOOKS)),
