@@ -31,7 +31,7 @@ def shares_in_the_same_order(run: Run, index: int) -> dict[str, float]:
     """Of the pairs of responses to each prompt, the share that the last policy and the one before it order alike, from
     log-probabilities of transformers; in round 2 the reference's mean per token stands for the policy before."""
     rows = read_table(run.path(f"round-{index}/sample", "candidates.parquet")).to_pylist()
-    prompts = {row["prompt_id"]: row["ids"] for row in read_examples(run.path("data", "prompts.arrow"))}
+    prompts = {row["prompt_id"]: row["ids"] for row in map(dict, read_examples(run.path("data", "prompts.arrow")))}
     table = [{"prompt_ids": prompts[row["prompt_id"]], "chosen": row["ids"]} for row in rows]
     reference = logps_alone(run.root / "world" / "model", table, "chosen")
     last, before = (
@@ -60,7 +60,8 @@ def test_the_label_is_the_agreement_of_the_last_two_policies(
     said = "".join(capsys.readouterr())
     for index in (2, 3):
         expected = shares_in_the_same_order(run, index)
-        made = list(as_pairs(read_examples(run.path(f"round-{index}/bootstrap", "generated.arrow"))))
+        generated = read_examples(run.path(f"round-{index}/bootstrap", "generated.arrow"))
+        made = [dict(row) for row in as_pairs(generated)]
         margins = read_table(run.path(f"round-{index}/bootstrap", "selection.parquet"))["margin"].to_pylist()
         assert len(made) == len(expected) > 3
         for row, margin in zip(made, margins, strict=True):

@@ -40,7 +40,7 @@ def agreed(
     assert loop.config.bootstrap is not None
     assert loop.config.bootstrap.agreement != "none"
     before = rewards[1] if len(rewards) > 1 else policy_logps(loop, reference, responses) / responses.lengths
-    agreement = ranking_agreement(usable, rewards[0], before)
+    agreement = ranking_agreement(usable.items(), rewards[0], before)
     labels = agreement_labels(agreement, [pair.prompt_id for pair in found], loop.config.bootstrap.agreement)
     made, _ = judged_contrasts(found, labels)
     return made, float(np.mean(list(agreement.values())))

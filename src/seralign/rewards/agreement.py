@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 from scipy.stats import kendalltau
 
-from seralign.rewards.pairing import Usable
-
 
 def ranking_agreement(
-    usable: Usable | Mapping[str, Sequence[int]], last: np.ndarray, before: np.ndarray
+    usable: Iterable[tuple[str, np.ndarray]], last: np.ndarray, before: np.ndarray
 ) -> dict[str, float]:
     """(tau + 1) / 2 for each prompt, with Kendall's tau of its responses under two rewards.
 
@@ -20,7 +18,7 @@ def ranking_agreement(
     or one reward does not rank them at all.
 
     Args:
-        usable: Rows of the responses that can form pairs, by prompt: two or more each.
+        usable: Each prompt's id with the rows of its responses that can form pairs, two or more.
         last: Rewards of all responses under the last policy [N].
         before: The same under the policy before it [N].
 
@@ -28,9 +26,8 @@ def ranking_agreement(
     other: tau is (2 - 1) / 3, and the agreement 2/3.
     """
     found = {}
-    for prompt_id, rows in usable.items():
-        places = list(rows)
-        tau = float(kendalltau(last[places], before[places]).statistic)
+    for prompt_id, rows in usable:
+        tau = float(cast(Any, kendalltau(last[rows], before[rows])).statistic)
         found[prompt_id] = 0.5 if np.isnan(tau) else (tau + 1) / 2
     return found
 
