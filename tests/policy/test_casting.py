@@ -105,14 +105,15 @@ def test_nothing_is_cast_where_autocast_casts_nothing(dtype: str, scores_in: str
 def test_weights_to_be_cast_are_read_and_others_are_mapped(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a mapped file would stay in memory beside the cast weights."""
     backends = []
-    opened = modeling_utils.safe_open
+    library: Any = modeling_utils
+    opened = library.safe_open
 
     def note(*args: Any, **options: Any) -> Any:
         backends.append(options.get("backend"))
         return opened(*args, **options)
 
-    monkeypatch.setattr(modeling_utils, "safe_open", note)
+    monkeypatch.setattr(library, "safe_open", note)
     for way in ("bfloat16", None):
         load_model(saved("llama"), CONFIG, "float32", scores_in=way)
     assert backends == ["pread", "mmap"]
-    assert modeling_utils.safe_open is note
+    assert library.safe_open is note

@@ -125,7 +125,7 @@ def load_model(
         ModelError: no such model, weights missing or not in safetensors, or an adapter that does not fit.
     """
     load = partial(_load, source, config, dtype, trainable, lora, head, divided)
-    if scores_in in (None, "float32") or dtype != "float32" or divided is not None:
+    if scores_in is None or scores_in == "float32" or dtype != "float32" or divided is not None:
         return load()
     with read_not_mapped():
         model = load()
