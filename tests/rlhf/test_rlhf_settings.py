@@ -87,6 +87,7 @@ def test_extra_is_of_the_method() -> None:
         ("rloo", {"cache_implementation": "none"}, r"rlhf\.extra\.cache_implementation: TRL refuses 'none': .*dynamic"),
         ("grpo", {"epsilon": 0.3, "loss_type": "foo"}, r"rlhf\.extra\.loss_type: TRL refuses 'foo': Unknown loss type: "
          r"foo; allowed: 'grpo', 'dr_grpo', .*, and 'vespo'$"),
+        ("rloo", {"num_iterations": 0}, r"rlhf\.extra\.num_iterations: TRL refuses 0: the trainer takes no step$"),
         ("online_dpo", {"loss_type": "foo"}, r"rlhf\.extra\.loss_type: TRL refuses 'foo': .*; allowed: sigmoid, ipo$"),
     ],
 )  # fmt: skip
@@ -99,7 +100,7 @@ def test_other_extras_are_errors(
 
 
 def test_token_ids_that_only_the_policy_has_are_no_error() -> None:
-    extra = {"loss_type": "bnpo", "generation_kwargs": {"bad_words_ids": [[128000]]}}
+    extra = {"steps_per_generation": 6, "generation_kwargs": {"bad_words_ids": [[128000]]}}
     check_rlhf(RlhfConfig("grpo", "scorer", extra=extra), TRAINING)
 
 
@@ -245,6 +246,10 @@ def test_an_epoch_has_the_whole_steps_of_the_prompts() -> None:
     assert plan_batch(rlhf, TrainingConfig(batch_size=4, epochs=2.5), 11) == Batch(5, 4, 1)
     with pytest.raises(ConfigError, match=r"training.batch_size: a step has 4 different prompts, and the data have 3"):
         plan_batch(rlhf, TrainingConfig(batch_size=4), 3)
+    more = RlhfConfig("grpo", "scorer", prompts_per_pass=2, extra={"steps_per_generation": 6})
+    assert plan_batch(more, TrainingConfig(batch_size=4, max_steps=3), 12) == Batch(3, 2, 2)
+    with pytest.raises(ConfigError, match=r"^rlhf\.extra\.steps_per_generation: .* to 12 different prompts .* have 11"):
+        plan_batch(more, TrainingConfig(batch_size=4, max_steps=3), 11)
     with pytest.raises(ConfigError, match=r"training.epochs: 0.2 of 11 prompts is less than a step of 4"):
         plan_batch(rlhf, TrainingConfig(batch_size=4, epochs=0.2), 11)
 

@@ -52,7 +52,8 @@ def plan_batch(rlhf: RlhfConfig, training: TrainingConfig, prompts: int) -> Batc
     """The steps of a training on so many prompts.
 
     Raises:
-        ConfigError: there are fewer prompts than a step has, or ``epochs`` is less than a step.
+        ConfigError: there are fewer prompts than a step has or than are sampled together, or ``epochs`` is less than a
+            step.
     """
     size = training.batch_size
     if prompts < size:
@@ -64,6 +65,12 @@ def plan_batch(rlhf: RlhfConfig, training: TrainingConfig, prompts: int) -> Batc
     if not steps:
         raise ConfigError(f"training.epochs: {training.epochs} of {prompts} prompts is less than a step of {size}")
     own = rlhf.prompts_per_pass or size
+    together = own * (rlhf.extra.get("steps_per_generation") or 0)
+    if together > prompts:
+        raise ConfigError(
+            f"rlhf.extra.steps_per_generation: TRL samples responses to {together} different prompts together, and the "
+            f"data have {prompts}; lower it, or give more prompts"
+        )
     return Batch(steps, own, size // own)
 
 

@@ -36,6 +36,8 @@ from seralign.rlhf.trainers import Given, make_trainer
 from seralign.rlhf.versions import method_classes
 from seralign.training.arguments import check_rates
 
+# Tokens of a prompt, in bits, and of the window of the model.
+_LONGEST, _WINDOW = 31, 64
 # What TRL and transformers raise for a value that they cannot use. An index is out of range for token ids that the
 # small vocabulary lacks, which says nothing about the policy's.
 _REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError, ImportError)
@@ -43,8 +45,7 @@ _REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyErro
 _OTHER_ENGINES = ("use_vllm", "use_transformers_paged", "use_transformers_continuous_batching")
 # Of the largest tokenizers in use, so that token ids in ``generation_kwargs`` exist.
 _ROWS = 2**18
-_WORDS = ("<eos>", "<pad>", "a", "b", "c", "d")
-_PROMPTS = ("a b", "b c", "c d", "d a")
+_WORDS = ("<eos>", "<pad>", "a", "b")
 
 
 def check_rlhf(rlhf: RlhfConfig, training: TrainingConfig) -> None:
@@ -99,8 +100,11 @@ def _refusal(rlhf: RlhfConfig, training: TrainingConfig) -> str | None:
     with tempfile.TemporaryDirectory() as scratch, quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            arguments = method_arguments(small, plain, batch, Path(scratch), seed=0, longest_prompt=2)
-            run_trainer(make_trainer(small, _given(Path(scratch) / "model"), arguments), small, None)
+            arguments = method_arguments(small, plain, batch, Path(scratch), seed=0, longest_prompt=_LONGEST)
+            trainer = make_trainer(small, _given(Path(scratch) / "model", _prompts(small, batch)), arguments)
+            run_trainer(trainer, small, None)
+            if not trainer.state.global_step:
+                return "the trainer takes no step"
         except ConfigError as error:
             return str(error).removeprefix(REFUSED)
         except _REFUSALS as error:
@@ -108,15 +112,21 @@ def _refusal(rlhf: RlhfConfig, training: TrainingConfig) -> str | None:
     return None
 
 
-def _given(folder: Path) -> Given:
-    """A policy of a few weights, which is its own reference, with prompts and a reward that varies."""
+def _prompts(rlhf: RlhfConfig, batch: Batch) -> list[str]:
+    """As many different prompts as are sampled together, or as a step has."""
+    passes = max(batch.accumulation, rlhf.extra.get("steps_per_generation") or 0)
+    return [" ".join(_WORDS[-1 - int(digit)] for digit in f"{number:b}") for number in range(batch.prompts * passes)]
+
+
+def _given(folder: Path, prompts: list[str]) -> Given:
+    """A policy of a few weights, which is its own reference, and a reward that varies."""
     words = {word: number for number, word in enumerate(_WORDS)}
     split: Any = Tokenizer(WordLevel(words, unk_token="a"))
     split.pre_tokenizer = WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=split, eos_token="<eos>", pad_token="<pad>", unk_token="a")
     settings = LlamaConfig(
         vocab_size=_ROWS, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=64, eos_token_id=0, pad_token_id=1, bos_token_id=0,
+        num_key_value_heads=1, max_position_embeddings=_WINDOW, eos_token_id=0, pad_token_id=1, bos_token_id=0,
         num_labels=1,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
@@ -136,6 +146,6 @@ def _given(folder: Path) -> Given:
         load_value=lambda: LlamaForSequenceClassification(settings),
         tokenizer=tokenizer,
         end_tokens=ends,
-        prompts={text: [words[word] for word in text.split()] for text in _PROMPTS},
+        prompts={text: [words[word] for word in text.split()] for text in prompts},
         reward=RewardFunction(Rewards("trial", reward, {}), tokenizer, ends),
     )

@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from seralign.config import RlhfConfig, TrainingConfig
 from seralign.config.rlhf import SINGLE
+from seralign.errors import ConfigError
 from seralign.policy.forward import inner_model
 from seralign.policy.quiet import quiet_transformers
 from seralign.progress import bar, say
@@ -111,6 +112,8 @@ def train_by_reward(
         for entry in trainer.state.log_history
         if "train_runtime" not in entry and RLHF_REWARD in entry
     ]
+    if not history:
+        raise ConfigError(f"rlhf: TRL's trainer took none of {batch.steps} steps; change rlhf.extra or training.extra")
     lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
     (folder / METRICS).write_text(lines, encoding="utf-8")
     return TrainedByReward(batch.steps, history[0], history[-1])
