@@ -146,7 +146,13 @@ def test_a_study_that_grows_keeps_its_cells() -> None:
 
 
 def test_a_world_is_named_by_what_it_depends_on() -> None:
-    keys = {"world.noise": 0.2, "world.seed": 1, "data.max_length": 64, "policy.model": "m"}
+    keys = {
+        "world.noise": 0.2,
+        "world.seed": 1,
+        "data.max_length": 64,
+        "policy.model": "m",
+        "scoring.dtype": "bfloat16",
+    }
 
     assert world_digest(keys) == world_digest(keys | {"training.max_steps": 5, "policy.start": "initial", "seed": 3})
     for key in keys:

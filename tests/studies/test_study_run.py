@@ -266,8 +266,13 @@ def test_failed_cells_are_told_and_the_others_stay(
     capsys.readouterr()
 
     assert main(command(study, **broken)) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("error: 1 of 9 cells failed, the first with: round-2: selection.rule threshold")
+    printed = capsys.readouterr()
+    mistake = "round-2: selection.rule threshold"
+    at_once, _ = printed.err.split("error: ")
+    assert "failed: " in at_once
+    assert mistake in " ".join(at_once.split())
+    told = printed.err.splitlines()[-1]
+    assert told.startswith(f"error: 1 of 9 cells failed, the first with: {mistake}")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert list(figures(study, capsys)["worlds"]["A"]["temperatures"]["1.0"]) == METHODS
 

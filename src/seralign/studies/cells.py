@@ -33,9 +33,10 @@ from seralign.studies.reward_names import models_named
 
 STUDY, ABOUT, FIGURES, GOLD, ERROR = "study.json", "cell.json", "figures.json", "gold.parquet", "error.txt"
 RUN = "run"
-# What a world and its prompts as tokens depend on.
+# What a world and its prompts as tokens depend on. A world of one's own has answers that the policy sampled.
 _WORLD_KEYS = ("world", "data", "policy.model", "policy.revision", "policy.adapter", "policy.tokenizer",
-               "policy.chat_template")  # fmt: skip
+               "policy.chat_template", "policy.dtype", "policy.attention", "policy.trust_remote_code",
+               "scoring.dtype")  # fmt: skip
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(RunConfig)}
 _DEFAULT_METRIC = StopConfig().metric
 # Between the seeds of the reward models of a world.

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from seralign.errors import SeralignError, StoreError
-from seralign.progress import bar
+from seralign.progress import bar, say
 from seralign.runs.files import disk_errors, locked, write_json
 from seralign.studies.cells import ERROR, STUDY, Cell, errors_of, is_finished, is_over, plan_study
 from seralign.studies.check import check_study
@@ -45,7 +45,10 @@ def run_study(study: StudyConfig, jobs: int = 1) -> None:
                 while left and (alive := [worker for worker in workers if worker.poll() is None]):
                     with suppress(subprocess.TimeoutExpired):
                         alive[0].wait(_WAIT)
-                    left = [cell for cell in left if not is_over(cell, root)]
+                    ended = [cell for cell in left if is_over(cell, root)]
+                    for cell in ended:
+                        _tell_failure(cell, root)
+                    left = [cell for cell in left if cell not in ended]
                     line.at(_size(cells) - _size(left))
         _judge(cells, root)
 
@@ -87,15 +90,26 @@ def _workers(root: Path, jobs: int) -> Iterator[list[subprocess.Popen[bytes]]]:
                 worker.wait()
 
 
+def _tell_failure(cell: Cell, root: Path) -> None:
+    """Say at once that a cell failed: hours may pass before the study ends."""
+    if not is_finished(cell, root) and (errors := _errors(cell, root)):
+        say(f"failed: {cell.folder(root)}: {errors[0]}")
+
+
+def _errors(cell: Cell, root: Path) -> list[str]:
+    """The last line of each error of a cell."""
+    files = [path for path in errors_of(cell, root) if path.is_file()]
+    return [path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in files]
+
+
 def _judge(cells: list[Cell], root: Path) -> None:
     missing = [cell for cell in cells if not is_finished(cell, root)]
     if not missing:
         return
-    told = [path.read_text(encoding="utf-8") for cell in missing for path in errors_of(cell, root) if path.is_file()]
-    if not told:
+    errors = [error for cell in missing for error in _errors(cell, root)]
+    if not errors:
         raise SeralignError(f"{len(missing)} of {len(cells)} cells are not done; the workers ended, see {root}/logs")
-    first = told[0].strip().splitlines()[-1]
     raise SeralignError(
-        f"{len(missing)} of {len(cells)} cells failed, the first with: {first} (each cell's {ERROR} has the whole; "
+        f"{len(missing)} of {len(cells)} cells failed, the first with: {errors[0]} (each cell's {ERROR} has the whole; "
         "the same command tries them again)"
     )
