@@ -115,9 +115,10 @@ def _checked(name: str, key: str, result: object, prompts: Sequence[str]) -> np.
         )
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
+        first = int(bad[0])
         raise ConfigError(
-            f"{key}: {name} returned {scores[bad[0]]} for response {bad[0]}; scores must be finite. Its prompt: "
-            f"{_ends(prompts[bad[0]])}"
+            f"{key}: {name} returned {scores[first]} for response {first}; scores must be finite. Its prompt: "
+            f"{_ends(prompts[first])}"
         )
     if count and np.abs(scores).max() > MAX_SCORE:
         largest = scores[np.abs(scores).argmax()]

@@ -127,8 +127,8 @@ def _given(folder: Path, prompts: list[str]) -> Given:
     settings = LlamaConfig(
         vocab_size=_ROWS, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
         num_key_value_heads=1, max_position_embeddings=_WINDOW, eos_token_id=0, pad_token_id=1, bos_token_id=0,
-        num_labels=1,
     )  # fmt: skip
+    settings.num_labels = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(settings)
