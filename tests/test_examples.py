@@ -237,6 +237,12 @@ def test_self_play_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     flags = ["--out", str(out), "--policy.model", str(tmp_path / "model"), "--rounds", "2", "--sft", json.dumps(first)]
     if name == "online_dpo":
         flags += ["--data.demonstrations.path", "examples/self_play/demonstrations.jsonl", "--bootstrap.prompts", "12"]
+        # A random model has no sum right, and ties make no pair.
+        (tmp_path / "lengths.py").write_text(
+            "def scores(prompts, responses):\n    return [len(r) for r in responses]\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        flags += ["--evaluation.scorer", "lengths:scores"]
     assert main(["train", f"examples/self_play/{name}.yaml", *flags]) == 0
     figures = figures_of(out)
     assert [entry["round"] for entry in figures["rounds"]] == [1, 2]
