@@ -17,10 +17,11 @@ from seralign.data.prepare import heldout_rows
 from seralign.data.table import read_table, write_examples, write_prompts_of
 from seralign.records import Example, Pair, Prompt, Response, content_id
 from seralign.rewards.cached_logprobs import _first_of_equal
-from seralign.rewards.pairing import contrasts, usable_responses
+from seralign.rewards.pairing import contrasts
 from seralign.rewards.responses import Responses
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import select
+from seralign.rewards.usable import usable_responses
 
 SIZES = (2_000, 10_000)
 

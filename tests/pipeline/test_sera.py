@@ -29,7 +29,7 @@ from seralign.report.facts import facts
 from seralign.report.figures import run_figures
 from seralign.report.text import run_tables
 from seralign.rewards.length_correction import length_slope, slope_within
-from seralign.rewards.pairing import usable_responses
+from seralign.rewards.usable import usable_responses
 from seralign.runs import Run
 from seralign.runs.figures import ResultFigures
 from seralign.runs.files import read_table

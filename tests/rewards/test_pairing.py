@@ -24,8 +24,8 @@ from seralign.rewards.pairing import (
     matched_contrasts,
     mix,
     rankings,
-    usable_responses,
 )
+from seralign.rewards.usable import usable_responses
 
 # --- contrasts
 

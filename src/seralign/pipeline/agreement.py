@@ -9,8 +9,9 @@ import numpy as np
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import policy_logps
 from seralign.rewards.agreement import agreement_labels, ranking_agreement
-from seralign.rewards.pairing import Contrast, Usable, judged_contrasts
+from seralign.rewards.pairing import Contrast, judged_contrasts
 from seralign.rewards.responses import Responses
+from seralign.rewards.usable import Usable
 
 
 def agreed(

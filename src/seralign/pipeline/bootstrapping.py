@@ -39,17 +39,16 @@ from seralign.rewards.length_correction import balancing_slope, slope_within
 from seralign.rewards.ordering import Ordering, length_difference, ordering_of
 from seralign.rewards.pairing import (
     Contrast,
-    Usable,
     contrasts,
     generated_examples,
     judged_contrasts,
     matched_contrasts,
     rankings,
     unranked,
-    usable_responses,
 )
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import Selection, select
+from seralign.rewards.usable import Usable, usable_responses
 from seralign.runs.figures import BootstrapFigures, SelectFigures
 from seralign.runs.files import read_stream, write_table
 from seralign.runs.layout import (

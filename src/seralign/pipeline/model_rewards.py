@@ -14,9 +14,9 @@ from seralign.pipeline.context import Loop
 from seralign.pipeline.forecast.foreseen import Foreseen
 from seralign.pipeline.forecast.work import Passes
 from seralign.rewards.ordering import Ordering
-from seralign.rewards.pairing import Usable
 from seralign.rewards.responses import Responses, plan_scoring
 from seralign.rewards.reward_model import ensemble_rewards, open_reward_model
+from seralign.rewards.usable import Usable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from array import array
 from collections import Counter
@@ -20,40 +19,9 @@ from seralign.data.table import CHUNK, PROMPT_COLUMNS, prompt_of
 from seralign.records import Candidate, Example, Pair, Prompt, Ranking, Response, content_id
 from seralign.rewards.length_correction import like_length
 from seralign.rewards.ordering import Ordering
-from seralign.runs.cache import made_keys, numbered_keys
+from seralign.rewards.usable import Usable
 from seralign.runs.streams import StoredRows
 from seralign.sampling import candidates_of
-
-# Candidates whose texts are held at once.
-_TEXTS = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Usable(Sequence[np.ndarray]):
-    """The responses that can form pairs: for each of P prompts an array of rows of the candidates.
-
-    Args:
-        rows: Rows of the responses of each prompt, in order of their index, one prompt after the other [U].
-        starts: Where the rows of each prompt begin in ``rows``, and their number at the end [P + 1].
-        prompt_ids: The prompt of each candidate [N].
-    """
-
-    rows: np.ndarray
-    starts: np.ndarray
-    prompt_ids: pa.ChunkedArray
-
-    def items(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Each prompt's id with its rows."""
-        return ((self.prompt_ids[int(rows[0])].as_py(), rows) for rows in self)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
-        at = range(len(self))[at]
-        return self.rows[self.starts[at] : self.starts[at + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,55 +72,13 @@ class Contrasts(Sequence[Contrast]):
         return Contrast(self._prompt_ids[rows[0]].as_py(), rows, preference, self._margins[at])
 
 
-def usable_responses(candidates: pa.Table) -> tuple[Usable, Counter[str]]:
-    """The responses that can form pairs, by prompt; prompts with fewer than two are left out.
-
-    Unfinished, empty and repeated responses form no pair.
-
-    Args:
-        candidates: All candidates, in any order: ``prompt_id``, ``index``, ``text``, ``finished``.
-
-    Returns:
-        The responses by prompt, in order of the first candidate of each, and counts of what was left out by reason:
-        ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``.
-    """
-    prompts = _prompt_numbers(candidates["prompt_id"])
-    order = np.lexsort((candidates["index"].to_numpy(), prompts))
-    is_usable, left_out = np.zeros(len(order), dtype=bool), Counter[str]()
-    read, last, seen = StoredRows(candidates.select(["text", "finished"])), -1, set[str]()
-    for start in range(0, len(order), _TEXTS):
-        rows = order[start : start + _TEXTS]
-        some = read.take(rows)
-        columns = (prompts[rows].tolist(), some["text"].to_pylist(), some["finished"].to_pylist())
-        for at, (prompt, given, finished) in enumerate(zip(*columns, strict=True), start):
-            if prompt != last:
-                last, seen = prompt, set()
-            text = given.strip()
-            if not finished:
-                left_out["unfinished"] += 1
-            elif not text:
-                left_out["empty"] += 1
-            elif text in seen:
-                left_out["repeated"] += 1
-            else:
-                seen.add(text)
-                is_usable[at] = True
-    found = order[is_usable]
-    counts = np.bincount(prompts[found], minlength=int(prompts.max(initial=-1)) + 1)
-    enough = counts >= 2
-    if not enough.all():
-        left_out["prompts without two responses"] += int((~enough).sum())
-    starts = np.concatenate([[0], np.cumsum(counts[enough])])
-    return Usable(found[enough[prompts[found]]], starts, candidates["prompt_id"]), left_out
-
-
 def contrasts(usable: Usable, rewards: np.ndarray) -> tuple[Contrasts, Counter[str]]:
     """The best and the worst response to each prompt (2410.09362, preference bootstrapping).
 
     Equal rewards are ordered by index, so that the result does not depend on the order of the rows.
 
     Args:
-        usable: The responses that can form pairs, from ``usable_responses``.
+        usable: The responses that can form pairs, from ``seralign.rewards.usable``.
         rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
 
     Returns:
@@ -169,7 +95,7 @@ def unranked(usable: Usable) -> tuple[Contrasts, Counter[str]]:
     """The first two responses to each prompt in the order of their index, for a judge to compare; the margin is 0.
 
     Args:
-        usable: The responses that can form pairs, from ``usable_responses``.
+        usable: The responses that can form pairs, from ``seralign.rewards.usable``.
     """
     found = Contrasts(usable.prompt_ids)
     for rows in usable:
@@ -183,7 +109,7 @@ def matched_contrasts(
     """The two responses of similar length to each prompt with the largest difference in reward.
 
     Args:
-        usable: The responses that can form pairs, from ``usable_responses``.
+        usable: The responses that can form pairs, from ``seralign.rewards.usable``.
         rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
         lengths: Lengths of all candidates in tokens [N].
         band: Largest difference in length, as a share of the longer response.
@@ -235,7 +161,7 @@ def rankings(usable: Usable, rewards: np.ndarray, least: int = 2) -> tuple[Contr
     """All responses to each prompt, ranked by reward. Equal rewards are a tie; ``contrasts`` has their order.
 
     Args:
-        usable: The responses that can form pairs, from ``usable_responses``.
+        usable: The responses that can form pairs, from ``seralign.rewards.usable``.
         rewards: Ensembled implicit rewards of all candidates [N], in nats without beta.
         least: The fewest responses of a ranking.
 
@@ -327,22 +253,3 @@ def _records(read: StoredRows, rows: Iterator[int]) -> Iterator[tuple[Prompt, Ca
         table = read.take(np.array(some, dtype=np.int64))
         prompts = map(prompt_of, table.select(PROMPT_COLUMNS).to_pylist())
         yield from zip(prompts, candidates_of(table), strict=True)
-
-
-def _prompt_numbers(prompt_ids: pa.ChunkedArray) -> np.ndarray:
-    """The number of each candidate's prompt in order of first use [N]."""
-    starts, last = array("q"), None
-
-    def names() -> Iterator[bytes]:
-        nonlocal last
-        at = 0
-        for chunk in prompt_ids.chunks:
-            for name in chunk.to_pylist():
-                if name != last:
-                    last = name
-                    starts.append(at)
-                    yield hashlib.blake2b(name.encode(), digest_size=16).digest()
-                at += 1
-
-    numbers, _ = numbered_keys(made_keys(names()))
-    return np.repeat(numbers, np.diff(np.array(starts), append=len(prompt_ids)))
