@@ -52,7 +52,7 @@ from seralign.pipeline.plan.workload import workload
 from seralign.pipeline.stage import Context
 from seralign.pipeline.start import started
 from seralign.runs import Run
-from seralign.runs.cache import check_cache
+from seralign.runs.cache import check_cache, made_keys
 from seralign.runs.files import read_table
 from seralign.runs.layout import LOGPS
 from seralign.training.moving import MovingReference
@@ -300,7 +300,7 @@ def test_a_model_that_takes_no_packed_rows_is_padded(setting: Setting) -> None:
 
 
 def test_the_cache_is_foreseen() -> None:
-    cache, keys = Cache(), [b"a", b"b", b"c", b"d"]
+    cache, keys = Cache(), made_keys(letter * 16 for letter in (b"a", b"b", b"c", b"d"))
     first, second = np.array([0, 1]), np.array([2, 3])
     assert cache.missing("p", keys, [first, second]) == [first, second]
     assert cache.missing("p", keys, [first, second]) == []

@@ -29,7 +29,7 @@ from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import read_table
 
 REWARD = {
-    "rounds": 1, "sft": None, "world": None, "evaluation": {"prompts": 0, "token_pairs": 0},
+    "rounds": 1, "sft": None, "world": None, "bootstrap": {}, "evaluation": {"prompts": 0, "token_pairs": 0},
     "evaluation__baseline": False, "data__heldout_fraction": 0.25, "objective__name": "reward",
     "training__max_steps": 6,
 }  # fmt: skip

@@ -438,7 +438,7 @@ ASKED = {"data": {"prompts": {"path": "p"}}}
         ("online_dpo", ASKED | {"bootstrap.query.budget": 4}, r"bootstrap\.query\.strategy: uncertainty is that of"),
         ("online_dpo", ASKED | {"bootstrap.selection.rule": "top"}, r"bootstrap\.selection\.rule: top selects by"),
         ("online_dpo", ASKED | {"scoring.length_correction": "offline"}, r"scoring\.length_correction: offline is"),
-        ("online_dpo", ASKED | {"data.demonstrations": {"path": "d"}}, r"data\.demonstrations are for sft, SPIN and"),
+        ("online_dpo", ASKED | {"data.demonstrations": {"path": "d"}}, r"data\.demonstrations are for sft, AIHF, SPIN"),
         ("sera", {"data": {"pairs": {"path": "p"}}, "bootstrap.replay": 1}, r"bootstrap\.replay is for the methods"),
         ("sera", {"data": {"pairs": {"path": "p"}}, "bootstrap.decay": 0.9}, r"bootstrap\.decay is of sample_from"),
         ("sera", {"data": {"pairs": {"path": "p"}}, "reference.update": "average"}, r"reference\.update: average is"),

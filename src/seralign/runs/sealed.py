@@ -84,8 +84,9 @@ def _unsealed(path: Path) -> pa.Buffer | None:
             whole = file.read_buffer()
     except (OSError, pa.ArrowException):  # the latter for an empty file
         return None
-    data = whole.slice(min(_LINE, len(whole)))
-    return data if whole.slice(0, _LINE).to_pybytes() == _line(data) else None
+    first = min(_LINE, len(whole))
+    data = whole.slice(first)
+    return data if whole.slice(0, first).to_pybytes() == _line(data) else None
 
 
 def _line(data: pa.Buffer) -> bytes:
