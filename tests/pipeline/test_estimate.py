@@ -407,7 +407,10 @@ def test_a_part_of_a_budget_ends_with_the_whole() -> None:
 def test_measuring_ends_in_time_on_a_machine_that_slows_down(
     rows: int, fixed: float, each: float, loads: list[float]
 ) -> None:
-    """Sizes whose time is a line, times what other work takes of the machine: it ends with the budget."""
+    """Sizes whose time is a line, times up to 1.4 by other work: it ends with the budget, or at most a half later.
+
+    A step that is slow after a fast one can take longer than the two before it let expect.
+    """
     now = 0.0
     guard = Guard.of(2.0**60, 0, Budget(20.0, lambda: now))
     points: list[tuple[int, float, int]] = []
@@ -417,7 +420,7 @@ def test_measuring_ends_in_time_on_a_machine_that_slows_down(
         took = load * (fixed + each * len(step))
         now += took
         points.append((len(step), took, 1))
-    assert now <= 20.0 or len(points) == 1 or points[-2][1] < QUICK * 20.0
+    assert now <= 30.0 or len(points) == 1 or points[-2][1] < QUICK * 20.0
 
 
 def test_errors_of_lines_by_hand() -> None:
