@@ -8,7 +8,7 @@ import numpy as np
 
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import policy_logps
-from seralign.rewards.agreement import agreement_labels, ranking_agreement
+from seralign.rewards.agreement import agreement_labels, mean_agreement, ranking_agreement
 from seralign.rewards.pairing import Contrast, judged_contrasts
 from seralign.rewards.responses import Responses
 from seralign.rewards.usable import Usable
@@ -44,4 +44,4 @@ def agreed(
     agreement = ranking_agreement(usable.items(), rewards[0], before)
     labels = agreement_labels(agreement, [pair.prompt_id for pair in found], loop.config.bootstrap.agreement)
     made, _ = judged_contrasts(found, labels)
-    return made, float(np.mean(list(agreement.values())))
+    return made, mean_agreement(agreement)

@@ -44,5 +44,9 @@ def agreement_labels(
     """
     if per == "prompt":
         return [agreement[prompt_id] for prompt_id in prompts]
-    mean = float(np.mean(list(agreement.values()))) if agreement else 0.5
-    return [mean] * len(prompts)
+    return [mean_agreement(agreement)] * len(prompts)
+
+
+def mean_agreement(agreement: Mapping[str, float]) -> float:
+    """The mean over all prompts; 0.5, which says nothing, of none."""
+    return float(np.mean(list(agreement.values()))) if agreement else 0.5
