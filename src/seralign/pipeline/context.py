@@ -22,6 +22,7 @@ from seralign.pipeline.inputs import settings
 from seralign.policy.heads import HEADS, LANGUAGE_MODEL, Head
 from seralign.policy.identity import PolicySource
 from seralign.policy.load import load_model, tokenizer_inputs
+from seralign.policy.release import trim
 from seralign.progress import say
 from seralign.rewards.cached_logprobs import ScoringPolicy
 from seralign.rewards.reward_model import RewardModel
@@ -214,4 +215,5 @@ def run_stage(run: Run, name: str, inputs: dict[str, str], work: Callable[[Path]
     if distributed.is_main():
         run.commit(name, inputs, to_json(figures), time.monotonic() - started)
     distributed.barrier()
+    trim()  # a stage over many pairs leaves a hundred megabytes that the allocator would keep
     return run.record(name)

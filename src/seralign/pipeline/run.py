@@ -18,6 +18,7 @@ from seralign.pipeline.reporting import report
 from seralign.pipeline.schedule import later
 from seralign.pipeline.stage import carry_out
 from seralign.policy.memory import memory_errors
+from seralign.policy.release import use_system_pool
 from seralign.progress import say
 from seralign.runs import Run, open_run, read_manifest
 from seralign.runs.figures import DecideFigures, ResultFigures
@@ -53,6 +54,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
         if distributed.announced_rank():  # the first process says it for all
             raise SystemExit(0)
         raise ConfigError("rlhf: it runs in one process; start seralign without a launcher")
+    use_system_pool()
     distributed.start()
     check_sections(config)
     check_processes(config)
