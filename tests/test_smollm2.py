@@ -282,6 +282,8 @@ def test_the_table() -> None:
     assert "| gain over start, seen kinds |  |  | +80 ± 56 |" in lines
     assert "| gain over start, held-out kinds |  |  | +25 ± 80 |" in lines
     assert not any("gain over dpo" in line for line in lines)
+    [_, _, row] = results.rounds_table([judged("sera, round 1", "BBBBJqqqQ")], after).splitlines()
+    assert row == "| sera, round 1 | 100 (57 to 100) | 25 (5 to 70) | +20 ± 56 | +0 ± 0 | 20.0 | 1.50 (1.25 to 1.75) |"
     more = results.table([start, after, judged("sera", "BBBBJqqqQ")]).splitlines()
     assert "| gain over start, seen kinds |  |  | +80 ± 56 | +100 ± 0 |" in more
     assert "| gain over dpo, seen kinds |  |  |  | +20 ± 56 |" in more
@@ -333,7 +335,10 @@ def test_the_demo_on_a_tiny_model(
     assert "| held-out prompts that pass, % | prompts | start | sft | dpo | sera | sera_stable |" in text
     assert "| **seen kinds** | 10 |" in text
     assert "| **held-out kinds** | 5 |" in text
-    assert text.split("\n\n", 2)[2].strip() in capsys.readouterr().out
+    tables, by_round = text.split("\n\n", 2)[2].split("## Round by round")
+    assert tables.strip() in capsys.readouterr().out
+    names = [row.split(" | ")[0] for row in by_round.strip().splitlines()[2:]]
+    assert names == [f"| {name}, round {at}" for name in ("sera", "sera_stable") for at in (1, 2)]
 
     # The same command again finds everything done.
     made = [

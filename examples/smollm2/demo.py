@@ -99,7 +99,7 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     candidates.command("report", *(str(folder) for folder in runs.values()), "--out", str(out / "report.html"))
     perplexities = cost.perplexities(model, {"start": None} | {n: f / "result" for n, f in runs.items()}, size.texts)
     found = results.collect(runs, perplexities)
-    results.write(found, out / "results.md")
+    results.write(found, results.collect_rounds(runs), out / "results.md")
     return found
 
 

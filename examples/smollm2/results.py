@@ -70,6 +70,16 @@ def collect(runs: Mapping[str, Path], perplexities: Mapping[str, Interval]) -> R
     return found
 
 
+def collect_rounds(runs: Mapping[str, Path]) -> Results:
+    """Read the policies of all rounds of runs by the name of the method, those with one round left out."""
+    found = []
+    for name, folder in runs.items():
+        policies = [policy for policy in run_figures(seralign.read_run(folder)).policies if policy.role != INITIAL]
+        if len(policies) > 1:
+            found += [_judged(f"{name}, {policy.title}", folder, policy.role, {}) for policy in policies]
+    return found
+
+
 def _judged(name: str, folder: Path, role: str, perplexities: Mapping[str, Interval]) -> Judged:
     run = seralign.read_run(folder)
     policy = next(policy for policy in run_figures(run).policies if policy.role == role)
@@ -116,12 +126,27 @@ def table(found: Results) -> str:
     return "\n".join(lines)
 
 
-def write(found: Results, path: Path) -> None:
-    """Write the tables to a file, with what the numbers are."""
+def rounds_table(rounds: Results, base: Judged) -> str:
+    """A table in Markdown of the policies of all rounds, with their gains over another policy."""
+    lines = [
+        _row("policy", "seen kinds, % that pass", "held-out kinds", f"gain over {base.name}, seen", "held-out",
+             "tokens an answer", "KL, nats"),
+        _row("---", *["---:"] * 6),
+    ]  # fmt: skip
+    for policy in rounds:
+        rates = [_percent(policy.rate(kinds)) for kinds in (SEEN, UNSEEN)]
+        gains = [_points(policy.gain(base, kinds)) for kinds in (SEEN, UNSEEN)]
+        lines.append(_row(policy.name, *rates, *gains, f"{policy.length:.1f}", _plain(policy.kl, 2)))
+    return "\n".join(lines)
+
+
+def write(found: Results, rounds: Results, path: Path) -> None:
+    """Write the tables to a file, with what the numbers are; the second policy found is the supervised one."""
     text = (
         "# SmolLM2-135M-Instruct on formats\n\nOne answer to each held-out prompt, sampled at temperature 1. In "
         "brackets: 95% intervals over the prompts. The topics of these prompts were not trained on; of the held-out "
-        f"kinds of instruction, no prompt was.\n\n{table(found)}\n"
+        f"kinds of instruction, no prompt was.\n\n{table(found)}\n\n"
+        f"## Round by round\n\n{rounds_table(rounds, found[1])}\n"
     )
     write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
 
