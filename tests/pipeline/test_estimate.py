@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_run import small_config
@@ -38,6 +39,7 @@ from seralign.pipeline.plan.estimate import (
     NEARLY,
     Measured,
     Misfit,
+    Saved,
     estimate_stages,
     misfits,
     sampling_bytes,
@@ -342,6 +344,19 @@ def test_seconds_and_bytes_of_loading_a_model_by_hand() -> None:
     assert stage_bytes(StageWork("data", 4, "pairs"), measured()) is None
 
 
+def test_loading_needs_its_own_bytes_whatever_the_pass(setting: Setting) -> None:
+    """Passes of 8 tokens take 1000 + 4 x 8 bytes; loading takes 5000, before the weights are cast."""
+    costs = measured()
+    stage = StageWork("x", 2, "responses", passes=(Passes("scoring", 2, np.array([8]), 4),))
+    assert stage_bytes(stage, costs) == 1032
+    passes = {name: replace(each, loading_bytes=5000) for name, each in costs.passes.items()}
+    costs = replace(costs, passes=passes)
+    assert stage_bytes(stage, costs) == 5000
+    assert stage_bytes(stage, costs, Saved(passes=100)) == 4900
+    found = [each for each in misfits(setting.loop.config, setting.work(), costs, 6000) if "scoring" in each.what]
+    assert found == [Misfit("scoring.tokens_per_pack", 5000, {})], "no smaller pack helps"
+
+
 def test_seconds_and_bytes_of_sampling_by_hand() -> None:
     """Batches of 4 and 2 prompts, 5 and 7 tokens wide, 3 responses each of 6 tokens and at most 9.
 
@@ -472,6 +487,37 @@ def test_measurements_of_no_time_end_after_the_short_rows(tmp_path: Path, planne
     assert not any("the time of a plan was over" in note for note in planned.notes)
     assert {stage.name: stage.extrapolated for stage in planned.stages if (stage.extrapolated or 0) > NEARLY} == {}
     assert not any("extrapolated" in note and "sampled" not in note for note in planned.notes)
+
+
+def test_passes_are_timed_on_weights_that_are_cast_as_the_run_casts_them(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring and training share a kind. Supervised training in float32 has the same stored weights, but another."""
+    config = setting.loop.config
+    assert config.sft is not None
+    config = replace(
+        config,
+        scoring=replace(config.scoring, dtype="bfloat16"),
+        training=replace(config.training, precision="bfloat16"),
+        sft=replace(config.sft, precision="float32"),
+    )
+    timed: list[tuple[str, torch.dtype, torch.dtype]] = []
+
+    def measure_passes(model: Any, precision: str, *_: Any) -> Costs:
+        layer = model.get_decoder().layers[0]
+        timed.append((precision, layer.mlp.up_proj.weight.dtype, layer.input_layernorm.weight.dtype))
+        return Costs(Line(0, 1), Line(0, 1), 1)
+
+    nothing: Any = None
+    monkeypatch.setattr(bench, "measure_passes", measure_passes)
+    monkeypatch.setattr(bench, "measure_steps", lambda *_: nothing)
+    monkeypatch.setattr(bench, "measure_sampling", lambda *_: nothing)
+    idle = bench.memory_used()
+    bench_of = bench.Bench(replace(setting.loop, config=config), setting.tables, setting.base, Budget(0.0, lambda: 0.0))
+    found, _ = bench_of.measure(2**40)
+    assert timed == [("bfloat16", torch.bfloat16, torch.float32), ("float32", torch.float32, torch.float32)]
+    assert found.passes["scoring"] == found.passes["training"]
+    assert all(costs.loading_bytes > idle / 2 for costs in found.passes.values())
 
 
 def test_a_reference_that_moves_takes_the_memory_of_the_trained_weights(

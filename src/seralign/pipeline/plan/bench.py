@@ -14,7 +14,7 @@ from seralign.objectives import SFT, one
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.rewarded import SECTION
-from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, memory_used
+from seralign.pipeline.plan.costs import Costs, SamplingCosts, StepCosts, forget_peak, memory_used, peak
 from seralign.pipeline.plan.estimate import Measured
 from seralign.pipeline.plan.measure import measure_passes, measure_sampling, measure_steps
 from seralign.pipeline.plan.sizes import Budget, ladder
@@ -52,26 +52,31 @@ class Bench:
         """What the run's work costs, in rising order of memory, and the longest sequence in packed rows."""
         config, now = self.loop.config, self.budget.now
         began, idle = now(), memory_used()
-        weights = self.loop.scoring_policy(self.base).weights
-        model = self._load(weights)
-        loading, longest = now() - began, abilities(model).longest
-        kinds = {"scoring": (weights, config.scoring.dtype)}
+        scoring = self.loop.scoring_policy(self.base)
+        loaded = (scoring.weights, scoring.precision)
+        forget_peak()
+        model = self._load(*loaded)
+        loading, longest, most = now() - began, abilities(model).longest, peak()
+        kinds = {"scoring": loaded}
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
         kinds |= {"training": (config.policy.dtype, config.training.precision)}
         say("timing forward passes")
         sections, distinct = self._sections(), len(set(kinds.values()))
         samples = self._sampled is not None
-        # The model is loaded again for each kind of weights, for sampling, and for the steps of each section.
-        loads = len({weights for weights, _ in kinds.values()}) - 1 + samples + len(sections)
+        # The model is loaded again for each kind, for sampling, and for the steps of each section.
+        loads = distinct - 1 + samples + len(sections)
         seconds = max(0.0, min(SECONDS, self.budget.left - loads * loading))
         part = seconds / (_STEPS * len(sections) + _OTHERS * (distinct + samples))
         by_kind: dict[tuple[str, str], Costs] = {}
-        for kind, precision in dict.fromkeys(kinds.values()):
-            if kind != weights:
+        for kind in dict.fromkeys(kinds.values()):
+            if kind != loaded:
                 del model
                 free()
-                model, weights = self._load(kind), kind
-            by_kind[kind, precision] = self._passes(model, precision, memory, self.budget.part(_OTHERS * part))
+                forget_peak()
+                model, loaded = self._load(*kind), kind
+                most = peak()
+            costs = self._passes(model, kind[1], memory, self.budget.part(_OTHERS * part))
+            by_kind[kind] = replace(costs, loading_bytes=most)
         del model
         free()
         passes = {name: by_kind[kind] for name, kind in kinds.items()}
@@ -123,9 +128,10 @@ class Bench:
             moves_of(loop.config.reference) if section == "training" and objective.uses_reference else None,
         )
 
-    def _load(self, dtype: str) -> Any:
+    def _load(self, weights: str, precision: str) -> Any:
+        """The model as scoring loads it, with an adapter if the policies that the run trains will have one."""
         config = self.loop.config.policy
-        return load_model(self.base.source, config, dtype, lora=config.lora)
+        return load_model(self.base.source, config, weights, lora=config.lora, scores_in=precision)
 
     def _passes(self, model: Any, precision: str, memory: int, budget: Budget) -> Costs:
         responses = Responses(self.tables.pairs)

@@ -48,12 +48,19 @@ class Costs:
         bytes: Peak bytes.
         largest: The most tokens that were tried.
         error: Of the seconds of larger passes, as ``slope_error``.
+        loading_bytes: Peak bytes while the model was loaded for the passes, before its weights were cast.
     """
 
     seconds: Line
     bytes: Line
     largest: int
     error: float | None = None
+    loading_bytes: int = 0
+
+    @property
+    def peaks(self) -> list[Line]:
+        """Peak bytes by the tokens of a pass: of the pass, and of loading."""
+        return [self.bytes, Line(self.loading_bytes, 0.0)]
 
 
 @dataclass(frozen=True)

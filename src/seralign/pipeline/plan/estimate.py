@@ -126,7 +126,11 @@ def stage_seconds(work: StageWork, measured: Measured) -> float:
 
 def stage_bytes(work: StageWork, measured: Measured, saved: Saved = WHOLE) -> int | None:
     """Peak bytes of a stage in one process, less what dividing the model saves; None where no model runs in it."""
-    found = [measured.passes[part.section].bytes.at(part.tokens.max()) - saved.passes for part in work.passes]
+    found = [
+        line.at(part.tokens.max()) - saved.passes
+        for part in work.passes
+        for line in measured.passes[part.section].peaks
+    ]
     found += [measured.idle + work.bytes] if work.bytes else []
     if work.steps is not None:
         costs = measured.steps[work.steps.section]
@@ -192,10 +196,11 @@ def misfits(config: RunConfig, work: Sequence[StageWork], measured: Measured, me
             passes = _passes(work, section)
             costs = measured.steps[section]
             lines = [(costs.pack.bytes, steps), (Line(costs.whole, 0.0), steps)]
-            lines += [(measured.passes[section].bytes, passes)] if passes else []
+            lines += [(line, passes) for line in measured.passes[section].peaks] if passes else []
             found += _tokens_misfit(f"{section}.tokens_per_pack", lines, limit)
     if passes := _passes(work, "scoring"):
-        found += _tokens_misfit("scoring.tokens_per_pack", [(measured.passes["scoring"].bytes, passes)], limit)
+        lines = [(line, passes) for line in measured.passes["scoring"].peaks]
+        found += _tokens_misfit("scoring.tokens_per_pack", lines, limit)
     found += _pass_misfits(config, work, measured, limit)
     for section, size in (("bootstrap", config.bootstrap and config.bootstrap.sampling.batch_size),
                           ("evaluation", config.evaluation.sampling.batch_size)):  # fmt: skip

@@ -265,7 +265,7 @@ def measure_sampling(
         prompt=times[-1][2] if times else 0.0,
         step=steps.base,
         row=steps.slope,
-        prefill=prefill,
+        prefill=Line(max(prefill.base, guard.idle), prefill.slope),
         bytes=fit_bytes([(size * params.samples, reached) for size, _, reached in points], guard.idle),
         measured=width + LONG,
         largest=max(size * params.samples for size, _, _ in points),
