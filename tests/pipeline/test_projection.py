@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from seralign.pipeline.projection import Projection, project_run
 from seralign.pipeline.projection.architectures import ARCHITECTURES
 from seralign.pipeline.projection.data import DataSizes, data_sizes
 from seralign.pipeline.projection.devices import DEVICES, Device
-from seralign.pipeline.projection.memory import Machine, layer_bytes, states, training_memory
+from seralign.pipeline.projection.memory import Machine, layer_bytes, part_memory, states, training_memory
 from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape, model_config, model_shape
 from seralign.pipeline.projection.speed import Efficiency, part_flops, part_seconds
 from seralign.pipeline.projection.work import run_work
 from seralign.pipeline.start import started
-from seralign.policy.load import mixed_precision
+from seralign.policy.identity import PolicySource
+from seralign.policy.load import load_model, mixed_precision
 from seralign.policy.logprobs import response_logps
 from seralign.policy.norms import fuse_norms
 from seralign.policy.packing import make_batch
@@ -224,6 +226,57 @@ def test_checkpointing_lora_and_small_packs_take_less_memory() -> None:
     assert peak(work, full, alone) > 2 * peak(work, full)
 
 
+def test_weights_of_scoring_are_those_of_the_loaded_model(saved: Callable[[str], PolicySource]) -> None:
+    for name in ("llama", "llama-tied", "qwen2", "gpt2", "falcon"):
+        model: Any = load_model(saved(name), PolicyConfig(model="any"), "float32", scores_in="bfloat16")
+        shape = shape_of(saved(name).model)
+        assert sum(weight.nbytes for weight in model.parameters()) == 4 * shape.weights - 2 * shape.cast, name
+    # 48 tokens of width 32, and a feed-forward part of width 48 or 128. None of GPT-2's layers is cast once.
+    sizes = {name: shape_of(saved(name).model) for name in ("llama", "llama-tied", "gpt2")}
+    assert {name: (shape.matrix, shape.recast) for name, shape in sizes.items()} == {
+        "llama": (48 * 32, 0), "llama-tied": (48 * 32, 48 * 32), "gpt2": (128 * 32, 128 * 32)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "machine", "kind", "tokens", "expected"),
+    [
+        # Cast 2 x 700, the others 4 x 300, the output layer's cast 2 x 100, and 320 a token.
+        ({}, Machine(CPU), "scoring", 50, 2800 + 16000),
+        ({}, Machine(CPU, 2, "zero2"), "scoring", 50, 2800 + 16000),
+        ({}, Machine(CPU), "reference scoring", 50, 2800 + 16000),
+        # Loading: 4 x 1000, and the cast of the largest weight, 2 x 200.
+        ({}, Machine(CPU), "scoring", 1, 4400),
+        # Divided: 4 x 1000 / 2, and two layers of 2 x 300.
+        ({}, Machine(CPU, 2, "fsdp"), "scoring", 50, 3200 + 16000),
+        # Weights of float32, whatever the policy's: 480 a token.
+        ({"policy__dtype": "bfloat16", "scoring__dtype": "float32"}, Machine(CPU), "scoring", 50, 4000 + 24000),
+        ({"training__precision": "float32"}, Machine(CPU), "reference scoring", 50, 4000 + 24000),
+        # Nothing is cast: 280 a token.
+        ({"policy__dtype": "bfloat16"}, Machine(CPU), "scoring", 50, 2000 + 14000),
+    ],
+)  # fmt: skip
+def test_memory_of_scoring_by_hand(
+    keys: dict[str, Any], machine: Machine, kind: Any, tokens: int, expected: int
+) -> None:
+    """A token of w-byte weights and s-byte products: 2 x 10 w + (10 + 3 x 20) s, and 10 (s + 8) of logits."""
+    shape = ModelShape(
+        weights=1000, products=800, layer=300, head=100, layers=2, width=10, inner=20, gated=True, queries=10,
+        keys=10, heads=1, vocabulary=10, cast=700, matrix=200, recast=100,
+    )  # fmt: skip
+    given = {"scoring__dtype": "bfloat16", "training__precision": "bfloat16"} | keys
+    work = Passes(rows=10, tokens=tokens, longest=tokens, responses=tokens, budget=tokens)
+    assert part_memory(Part("x", kind, work), config(**given), shape, machine).total == expected
+
+
+def test_the_reference_of_a_training_on_sampled_responses_keeps_its_weights() -> None:
+    run = config(rlhf__method="grpo", rlhf__reward="m:f", data__pairs=None, data__prompts={"path": "p.jsonl"}, rounds=1)
+    shape, machine = shape_of("llama-3.2-1b"), Machine(DEVICES["h100"])
+    work = Passes(rows=10, tokens=10, longest=10, responses=10, budget=10)
+    found = part_memory(Part("x", "reference scoring", work), run, shape, machine)
+    assert found.weights == 4 * shape.weights + 2 * shape.matrix
+
+
 def test_time_of_a_step_by_hand() -> None:
     shape, device = shape_of("llama-3.1-8b"), DEVICES["h100"]
     layers = shape.products - shape.head
@@ -249,6 +302,11 @@ def test_decoding_is_bound_by_the_memorys_bandwidth() -> None:
     cache = 64 * 150 * 2 * 2 * 32 * 1024
     prefill = 1600 * 2 * (shape.products - shape.head) / device.flops
     assert found == pytest.approx(100 * (2 * shape.weights + cache) / device.bandwidth + prefill)
+    # In float16, the policy's own weights are sampled from, and keys and values are as wide.
+    mixed, part = config(scoring__dtype="float16"), Part("round-2/sample", "sampling", work)
+    found_mixed = part_seconds(part, mixed, shape, Machine(device), UNIT)
+    assert found_mixed == pytest.approx(2 * 100 * (2 * shape.weights + cache) / device.bandwidth + prefill)
+    assert part_memory(part, mixed, shape, Machine(device)).weights == 4 * shape.weights
     slow = part_seconds(
         Part("round-2/sample", "sampling", work), config(), shape, Machine(device), replace(UNIT, launch=1)
     )

@@ -35,19 +35,25 @@ def cast_linear_layers(model: nn.Module, dtype: torch.dtype) -> bool:
     """
     model.requires_grad_(False)  # autocast keeps the casts of weights that require a gradient
     before = trial_values(model, dtype)
-    stays, freed = _other_weights(model), 0
-    for module in model.modules():
-        if type(module) is nn.Linear and not any(id(weight) in stays for weight in module.parameters()):
-            for weight in module.parameters():
-                freed += weight.nbytes
-                weight.data = weight.data.to(dtype)
-                if freed > _TRIM:  # what the loader's threads allocated is not used for the cast weights
-                    trim()
-                    freed = 0
+    freed = 0
+    for layer in cast_layers(model):
+        for weight in layer.parameters():
+            freed += weight.nbytes
+            weight.data = weight.data.to(dtype)
+            if freed > _TRIM:  # what the loader's threads allocated is not used for the cast weights
+                trim()
+                freed = 0
     try:
         return torch.equal(before, trial_values(model, dtype))
     except Exception:  # unknown code can fail in any way, such as by a product of two data types
         return False
+
+
+def cast_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers that ``cast_linear_layers`` casts."""
+    stays = _other_weights(model)
+    linear = (module for module in model.modules() if type(module) is nn.Linear)
+    return [layer for layer in linear if not any(id(weight) in stays for weight in layer.parameters())]
 
 
 def _other_weights(model: nn.Module) -> set[int]:

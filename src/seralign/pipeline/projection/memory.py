@@ -12,7 +12,7 @@ from typing import get_args
 from seralign.config import RunConfig, TrainingConfig
 from seralign.config.training import Shard
 from seralign.pipeline.projection.devices import Device
-from seralign.pipeline.projection.parts import Part, Passes, Sampling
+from seralign.pipeline.projection.parts import Kind, Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape
 from seralign.policy.load import DTYPES
 
@@ -37,8 +37,13 @@ class Machine:
 
     @property
     def divides_weights(self) -> bool:
-        """Whether each GPU holds a part of the weights only."""
+        """Whether each GPU holds a part of the weights only, in training."""
         return self.gpus > 1 and self.shard in ("fsdp", "zero3")
+
+    @property
+    def divides_scoring(self) -> bool:
+        """Whether each GPU holds a part of the weights only, in scoring."""
+        return self.gpus > 1 and self.shard == "fsdp"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def _own_memory(part: Part, config: RunConfig, shape: ModelShape, machine: Machi
             assert settings is not None
             return training_memory(work, settings, config, shape, machine)
         case Passes() as work:
-            return _scoring(work, config, shape, machine)
+            # The reference of a training on sampled responses keeps its weights.
+            once = config.rlhf is None or part.kind != "reference scoring"
+            return _scoring(work, shape, machine, *scoring_bytes(part.kind, config), once)
 
 
 def training_memory(
@@ -149,6 +156,22 @@ def product_bytes(precision: str, config: RunConfig) -> int:
     return DTYPES[config.policy.dtype if precision == "float32" else "bfloat16"].itemsize
 
 
+def scoring_bytes(kind: Kind, config: RunConfig) -> tuple[int, int]:
+    """Bytes of a stored weight, and of a number in matrix products, where a model scores. The reference computes as the
+    training does. Other scoring in float32 has float32 weights, whatever those of the policy."""
+    own = DTYPES[config.policy.dtype].itemsize
+    if kind == "reference scoring":
+        return own, product_bytes(config.training.precision, config)
+    if config.scoring.dtype == "float32":
+        return 4, 4
+    return own, product_bytes(config.scoring.dtype, config)
+
+
+def sampling_bytes(config: RunConfig) -> int:
+    """Bytes of a weight to sample from: bfloat16 where scoring is in bfloat16, else as the policy's."""
+    return product_bytes("bfloat16" if config.scoring.dtype in ("bfloat16", "auto") else "float32", config)
+
+
 def states(settings: TrainingConfig, shape: ModelShape, machine: Machine, w: int, s: int) -> tuple[float, float, float]:
     """Bytes of weights, gradients and the optimizer's state on one GPU (1910.02054, figure 1)."""
     own = _ADAPTER if shape.lora else w
@@ -170,18 +193,24 @@ def states(settings: TrainingConfig, shape: ModelShape, machine: Machine, w: int
     return (weights / g if machine.shard == "zero3" else weights), gradients / g, (state + master) / g
 
 
-def _scoring(work: Passes, config: RunConfig, shape: ModelShape, machine: Machine) -> Memory:
-    w, s = DTYPES[config.policy.dtype].itemsize, product_bytes(config.scoring.dtype, config)
-    tokens, gathered = max(work.budget, work.tokens), s * max(shape.layer, shape.head)
-    weights = w * shape.weights
-    is_divided = machine.gpus > 1 and machine.shard == "fsdp"
-    weights = weights / machine.gpus + 2 * gathered if is_divided else weights + gathered * (s < w)
+def _scoring(work: Passes, shape: ModelShape, machine: Machine, w: int, s: int, once: bool) -> Memory:
+    """``once``: whether weights are cast when the model is loaded, if they are cast at all."""
+    tokens = max(work.budget, work.tokens)
+    activations = tokens * _passing(shape, w, s)
     logits = _logits(tokens * work.responses / work.tokens, shape, s, machine.device, kept=0)
-    return Memory(weights=weights, activations=tokens * _passing(shape, w, s), logits=logits)
+    weights = w * shape.weights
+    if machine.divides_scoring:
+        weights = weights / machine.gpus + 2 * s * max(shape.layer, shape.head)
+    elif s < w:
+        whole = weights + s * shape.matrix
+        weights = whole if not once else weights - (w - s) * shape.cast + s * shape.recast
+        # A model is whole until its weights are cast; it is then tried on a few tokens.
+        weights = max(weights, whole - activations - logits)
+    return Memory(weights=weights, activations=activations, logits=logits)
 
 
 def _sampling(work: Sampling, config: RunConfig, shape: ModelShape, machine: Machine) -> Memory:
-    s = product_bytes(config.scoring.dtype, config)
+    s = sampling_bytes(config)
     rows = rows_together(work, shape, s, machine.device)
     cache = rows * (work.prompt + work.limit) * cache_bytes(shape, s)
     prefill = min(work.together, work.prompts) * work.prompt * _passing(shape, s, s)

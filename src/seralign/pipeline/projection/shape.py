@@ -14,6 +14,7 @@ from seralign.config import LoraConfig, PolicyConfig
 from seralign.errors import ConfigError, ModelError
 from seralign.pipeline.projection.architectures import ARCHITECTURES, known_architecture
 from seralign.policy.admission import check_kind
+from seralign.policy.casting import cast_layers
 from seralign.policy.identity import PolicySource
 from seralign.policy.quiet import quiet_transformers
 
@@ -38,6 +39,10 @@ class ModelShape:
         keys: Width of all key heads.
         heads: Number of query heads.
         vocabulary: Number of tokens.
+        cast: Weights that scoring in mixed precision casts once.
+        matrix: The largest weight of a matrix product.
+        recast: The largest weight of a matrix product that is cast for every pass: of an output layer that shares it
+            with the embedding, or of a linear layer of a class of its own; 0 if there is none.
         unfused: Norms of a layer that ``seralign.policy.norms`` does not fuse.
         lora: Weights of a new adapter; 0 where all weights are trained.
     """
@@ -54,6 +59,9 @@ class ModelShape:
     keys: int
     heads: int
     vocabulary: int
+    cast: int
+    matrix: int
+    recast: int
     unfused: int = 0
     lora: int = 0
 
@@ -99,6 +107,9 @@ def model_shape(config: PretrainedConfig, lora: LoraConfig | None, trust_remote_
     heads = int(text.num_attention_heads)
     each = getattr(text, "head_dim", None) or text.hidden_size // heads
     keys = getattr(text, "num_key_value_heads", None) or heads
+    cast = cast_layers(model)
+    once = {id(layer) for layer in cast}
+    matrices = {id(part): _linear_weights(part) for part in model.modules() if _is_linear(part)}
     return ModelShape(
         weights=_count(model),
         products=sum(_linear_weights(layer) for layer in layers) + _count(head),
@@ -112,6 +123,9 @@ def model_shape(config: PretrainedConfig, lora: LoraConfig | None, trust_remote_
         keys=keys * each,
         heads=heads,
         vocabulary=int(text.vocab_size),
+        cast=sum(map(_count, cast)),
+        matrix=max(matrices.values()),
+        recast=max((size for number, size in matrices.items() if number not in once), default=0),
         unfused=sum(_unfused(module) for module in layers[0].modules()),
         lora=0 if lora is None else _lora_weights(model, head, lora),
     )

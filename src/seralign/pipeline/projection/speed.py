@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from seralign.checks import positive, require
 from seralign.config import LOCAL, RunConfig
-from seralign.pipeline.projection.memory import Machine, cache_bytes, product_bytes, rows_together
+from seralign.pipeline.projection.memory import (
+    Machine,
+    cache_bytes,
+    product_bytes,
+    rows_together,
+    sampling_bytes,
+    scoring_bytes,
+)
 from seralign.pipeline.projection.parts import Part, Passes, Sampling
 from seralign.pipeline.projection.shape import ModelShape
 from seralign.policy.load import DTYPES
@@ -64,9 +71,9 @@ def part_seconds(part: Part, config: RunConfig, shape: ModelShape, machine: Mach
             return _training(part, work, config, shape, machine, efficiency)
         case Passes() as work:
             computing = part_flops(part, shape) / (machine.gpus * machine.device.flops * efficiency.mfu)
-            if not machine.divides_weights:
+            if not machine.divides_scoring:
                 return computing
-            s = product_bytes(config.scoring.dtype, config)
+            _, s = scoring_bytes(part.kind, config)
             packs = math.ceil(work.total / (max(work.budget, work.tokens) * machine.gpus))
             return max(computing, packs * _collective(s * shape.weights, machine, efficiency))
 
@@ -118,7 +125,7 @@ def _decoding(
     work: Sampling, config: RunConfig, shape: ModelShape, machine: Machine, efficiency: Efficiency, local: bool
 ) -> float:
     """Each GPU has a copy of the weights, and its share of the prompts."""
-    device, s = machine.device, product_bytes(config.scoring.dtype, config)
+    device, s = machine.device, sampling_bytes(config)
     rate, bandwidth = device.flops * efficiency.mfu, device.bandwidth * efficiency.bandwidth
     rows = rows_together(work, shape, s, device)
     prompts = math.ceil(work.prompts / machine.gpus)
