@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         "scoring.tokens_per_pack": options.tokens, "evaluation.prompts": 0, "evaluation.token_pairs": 0,
     } | more  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        _narrow(options.model, folder)
+        narrow_model(options.model, folder)
         narrow = values | {"policy.model": folder, "out": "unused", "training.max_steps": 1}
         idle = _trained(narrow)[0] - _memory(load_config(None, narrow))
     (_, before), (peak, after) = (_trained(values | {"training.max_steps": steps}) for steps in (1, 1 + _STEPS))
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     _compare(config, idle, peak, (after - before) / _STEPS)
 
 
-def _narrow(model: str, folder: str) -> None:
+def narrow_model(model: str, folder: str) -> None:
     """A model of one narrow layer with the same tokenizer."""
     settings = AutoConfig.from_pretrained(model)
     narrow = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 32}
@@ -104,7 +104,7 @@ def _rate(precision: str) -> float:
     return 2 * _ROWS * _WIDTH * _WIDTH / best
 
 
-def _cpu(rate: float) -> Machine:
+def cpu(rate: float) -> Machine:
     own = {"logits": 8 * 2**20, "kept": 32 * 2**20, "probabilities": True, "foreach": False}
     return Machine(Device("cpu", rate, 1e18, 1e18, 1e18, 1e18, **own))
 
@@ -115,7 +115,7 @@ def _parts(config: RunConfig) -> list[Part]:
 
 def _memory(config: RunConfig) -> int:
     training = next(part for part in _parts(config) if part.kind == "training")
-    return int(part_memory(training, config, _shape(config), _cpu(1.0)).total)
+    return int(part_memory(training, config, _shape(config), cpu(1.0)).total)
 
 
 def _shape(config: RunConfig) -> ModelShape:
@@ -124,7 +124,7 @@ def _shape(config: RunConfig) -> ModelShape:
 
 def _compare(config: RunConfig, idle: int, peak: int, step: float) -> None:
     rate, shape, parts = _rate(config.training.precision), _shape(config), _parts(config)
-    machine, expected, used = _cpu(rate), _memory(config) / 1e9, (peak - idle) / 1e9
+    machine, expected, used = cpu(rate), _memory(config) / 1e9, (peak - idle) / 1e9
     print(f"{shape.weights:,} weights; {peak / 1e9:.2f} GB of the process, {idle / 1e9:.2f} GB of any process")
     print(f"memory: {used:.2f} GB measured, {expected:.2f} GB from the formula: {used / expected:.2f}")
     seconds = sum(

@@ -227,7 +227,7 @@ def test_checkpointing_lora_and_small_packs_take_less_memory() -> None:
 
 
 def test_weights_of_scoring_are_those_of_the_loaded_model(saved: Callable[[str], PolicySource]) -> None:
-    for name in ("llama", "llama-tied", "qwen2", "gpt2", "falcon"):
+    for name in ("llama", "llama-tied", "qwen2", "mistral", "gpt2", "falcon"):
         model: Any = load_model(saved(name), PolicyConfig(model="any"), "float32", scores_in="bfloat16")
         shape = shape_of(saved(name).model)
         assert sum(weight.nbytes for weight in model.parameters()) == 4 * shape.weights - 2 * shape.cast, name
