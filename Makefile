@@ -23,7 +23,7 @@ demo-llm: $(LLM_STAMP)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-# The AlpacaEval example, end to end on real data, and the site (minutes).
+# The slow tests: examples on real data, many kills, matrices of settings, the site (half an hour or more).
 test-real: $(STAMP)
 	$(BIN)/pytest -m real -s
 

@@ -113,18 +113,18 @@ def terminate() -> None:
 # --- killed and asked to end
 
 
-def random_kills(folder: Folder, seed: int, kills: int, longest: float) -> None:
-    """Kill the command after random times, none of which is that of a write, and carry it to its end."""
-    rng = random.Random(seed)
-    for _ in range(kills):
-        if folder.killed_after(rng.uniform(0.05, longest)):
-            break
+def random_kills(folder: Folder, seed: int, kills: int, longest: float) -> int:
+    """Kill the command after random times, carry it to its end, and count the kills."""
+    rng, killed = random.Random(seed), 0
+    while killed < kills and not folder.killed_after(rng.uniform(0.05, longest)):
+        killed += 1
     folder.completed()
+    return killed
 
 
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(whole: Folder, tmp_path: Path) -> None:
     killed = Folder(tmp_path)
-    random_kills(killed, 0, 3, 1.5)
+    assert random_kills(killed, 0, 3, 1.5) == 3
     assert killed.outputs() == whole.outputs()
     assert not list(killed.root.rglob("*.partial"))
 
@@ -133,7 +133,8 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(whole: Folder, 
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_many_runs_killed_at_random_moments_end_as_one_that_was_not(whole: Folder, tmp_path: Path, seed: int) -> None:
     killed = Folder(tmp_path)
-    random_kills(killed, seed, 40, random.Random(seed).choice((0.5, 1.5, 4.0)))
+    count = random_kills(killed, seed, 40, random.Random(seed).choice((0.5, 1.5, 4.0)))
+    print(f"seed {seed}: killed {count} times")
     assert killed.outputs() == whole.outputs()
     assert not list(killed.root.rglob("*.partial"))
 
