@@ -512,12 +512,16 @@ def test_passes_are_timed_on_weights_that_are_cast_as_the_run_casts_them(
     monkeypatch.setattr(bench, "measure_passes", measure_passes)
     monkeypatch.setattr(bench, "measure_steps", lambda *_: nothing)
     monkeypatch.setattr(bench, "measure_sampling", lambda *_: nothing)
-    idle = bench.memory_used()
+    load, events = bench.load_model, list[str]()
+    monkeypatch.setattr(bench, "load_model", lambda *args, **keys: events.append("load") or load(*args, **keys))
+    monkeypatch.setattr(bench, "forget_peak", lambda: events.append("forget"))
+    monkeypatch.setattr(bench, "peak", lambda: events.append("peak") or 700 + len(events))
     bench_of = bench.Bench(replace(setting.loop, config=config), setting.tables, setting.base, Budget(0.0, lambda: 0.0))
     found, _ = bench_of.measure(2**40)
     assert timed == [("bfloat16", torch.bfloat16, torch.float32), ("float32", torch.float32, torch.float32)]
     assert found.passes["scoring"] == found.passes["training"]
-    assert all(costs.loading_bytes > idle / 2 for costs in found.passes.values())
+    assert events == 2 * ["forget", "load", "peak"]
+    assert {costs.loading_bytes for costs in found.passes.values()} == {703, 706}
 
 
 def test_a_reference_that_moves_takes_the_memory_of_the_trained_weights(

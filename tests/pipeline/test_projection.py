@@ -243,7 +243,7 @@ def test_weights_of_scoring_are_those_of_the_loaded_model(saved: Callable[[str],
     [
         # Cast 2 x 700, the others 4 x 300, the output layer's cast 2 x 100, and 320 a token.
         ({}, Machine(CPU), "scoring", 50, 2800 + 16000),
-        ({}, Machine(CPU, 2, "zero2"), "scoring", 50, 2800 + 16000),
+        ({}, Machine(CPU, 2, "zero3"), "scoring", 50, 2800 + 16000),
         ({}, Machine(CPU), "reference scoring", 50, 2800 + 16000),
         # Loading: 4 x 1000, and the cast of the largest weight, 2 x 200.
         ({}, Machine(CPU), "scoring", 1, 4400),

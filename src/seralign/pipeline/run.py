@@ -41,6 +41,8 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     Every stage is written atomically and recorded. A finished stage is read back. A run that is killed at any moment
     and started again ends with the same result.
 
+    From then on, Arrow allocates with the C library in this process, so that freed memory returns to the system.
+
     Args:
         config: The run.
         scorer: Scores responses: (prompts, responses) to one finite number each, higher is better. Replaces

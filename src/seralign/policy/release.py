@@ -38,6 +38,7 @@ def use_system_pool() -> None:
 
     Arrow's default allocator keeps what large tables took: over a hundred megabytes after 100,000 pairs.
     """
+    pa.default_memory_pool().release_unused()
     pa.set_memory_pool(pa.system_memory_pool())
 
 

@@ -60,7 +60,10 @@ def _saved(stage: StageWork, config: RunConfig, shape: ModelShape, processes: in
         return before - after
 
     steps, tokens = stage.steps, max((int(part.tokens.max()) for part in stage.passes), default=0)
+    # Passes of a training compute as the training does.
+    kinds: set[Kind] = {"scoring" if part.section == "scoring" else "reference scoring" for part in stage.passes}
+    longest = max((part.longest for part in stage.passes), default=0)
     return Saved(
-        difference("scoring", tokens, max(part.longest for part in stage.passes), 0) if stage.passes else 0.0,
+        min((difference(kind, tokens, longest, 0) for kind in kinds), default=0.0),
         0.0 if steps is None else difference("training", int(steps.tokens.max()), steps.longest, 1),
     )
