@@ -122,11 +122,17 @@ def _shape(config: RunConfig) -> ModelShape:
     return model_shape(model_config(config.policy), config.policy.lora)
 
 
+def print_memory(weights: int, peak: float, idle: float, expected: float) -> None:
+    """Print the peak bytes of a process and of any process, and what is between them beside the formula."""
+    used, expected = (peak - idle) / 1e9, expected / 1e9
+    print(f"{weights:,} weights; {peak / 1e9:.2f} GB of the process, {idle / 1e9:.2f} GB of any process")
+    print(f"memory: {used:.2f} GB measured, {expected:.2f} GB from the formula: {used / expected:.2f}")
+
+
 def _compare(config: RunConfig, idle: int, peak: int, step: float) -> None:
     rate, shape, parts = _rate(config.training.precision), _shape(config), _parts(config)
-    machine, expected, used = cpu(rate), _memory(config) / 1e9, (peak - idle) / 1e9
-    print(f"{shape.weights:,} weights; {peak / 1e9:.2f} GB of the process, {idle / 1e9:.2f} GB of any process")
-    print(f"memory: {used:.2f} GB measured, {expected:.2f} GB from the formula: {used / expected:.2f}")
+    machine = cpu(rate)
+    print_memory(shape.weights, peak, idle, _memory(config))
     seconds = sum(
         part_seconds(part, config, shape, machine, Efficiency(mfu=1.0, bandwidth=1.0))
         for part in parts

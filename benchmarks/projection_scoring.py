@@ -20,7 +20,7 @@ from benchmarks import inputs
 from benchmarks.jobs import Job
 from benchmarks.models import prepare_model
 from benchmarks.ours import scoring
-from benchmarks.projection import cpu, narrow_model
+from benchmarks.projection import cpu, narrow_model, print_memory
 from benchmarks.workers import Worker
 from seralign.config import PolicyConfig, ScoringConfig, load_config
 from seralign.pipeline.projection.memory import part_memory
@@ -44,10 +44,7 @@ def main(arguments: list[str]) -> None:
         narrow_model(str(own / "model"), str(narrow / "model"))
         rows = inputs.alpaca_pairs(raw, tokenizer, options.size)
         (least, smallest), (peak, expected) = (_scored(place, rows) for place in (narrow, own))
-    idle = least - smallest
-    print(f"{weights:,} weights; {peak / 1e9:.2f} GB of the process, {idle / 1e9:.2f} GB of any process")
-    used = peak - idle
-    print(f"memory: {used / 1e9:.2f} GB measured, {expected / 1e9:.2f} GB from the formula: {used / expected:.2f}")
+    print_memory(weights, peak, least - smallest, expected)
 
 
 def _scored(folder: Path, rows: Sequence[inputs.Row]) -> tuple[float, float]:

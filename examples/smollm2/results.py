@@ -12,6 +12,8 @@ import seralign
 from examples.smollm2.checks import KINDS, instruction_in
 from seralign.intervals import Interval, mean_interval, share_interval
 from seralign.report.figures import run_figures
+from seralign.report.record import EvaluatedPolicy
+from seralign.runs import Run
 from seralign.runs.files import read_table, write_atomic
 from seralign.runs.layout import INITIAL, SAMPLES, evaluation
 
@@ -62,28 +64,30 @@ def collect(runs: Mapping[str, Path], perplexities: Mapping[str, Interval]) -> R
         runs: Folders of finished runs by the name of the method; the first is the supervised one.
         perplexities: By name; ``start`` is the starting model.
     """
-    first = next(iter(runs.values()))
-    found = [_judged("start", first, INITIAL, perplexities)]
+    found: Results = []
     for name, folder in runs.items():
-        last = run_figures(seralign.read_run(folder)).policies[-1]
-        found.append(_judged(name, folder, last.role, perplexities))
+        run = seralign.read_run(folder)
+        policies = run_figures(run).policies
+        if not found:
+            start = next(policy for policy in policies if policy.role == INITIAL)
+            found.append(_judged("start", run, start, perplexities))
+        found.append(_judged(name, run, policies[-1], perplexities))
     return found
 
 
 def collect_rounds(runs: Mapping[str, Path]) -> Results:
     """Read the policies of all rounds of runs by the name of the method, those with one round left out."""
-    found = []
+    found: Results = []
     for name, folder in runs.items():
-        policies = [policy for policy in run_figures(seralign.read_run(folder)).policies if policy.role != INITIAL]
+        run = seralign.read_run(folder)
+        policies = [policy for policy in run_figures(run).policies if policy.role != INITIAL]
         if len(policies) > 1:
-            found += [_judged(f"{name}, {policy.title}", folder, policy.role, {}) for policy in policies]
+            found += [_judged(f"{name}, {policy.title}", run, policy, {}) for policy in policies]
     return found
 
 
-def _judged(name: str, folder: Path, role: str, perplexities: Mapping[str, Interval]) -> Judged:
-    run = seralign.read_run(folder)
-    policy = next(policy for policy in run_figures(run).policies if policy.role == role)
-    table = read_table(run.path(evaluation(role), SAMPLES), ["prompt_id", "prompt", "score"]).to_pylist()
+def _judged(name: str, run: Run, policy: EvaluatedPolicy, perplexities: Mapping[str, Interval]) -> Judged:
+    table = read_table(run.path(evaluation(policy.role), SAMPLES), ["prompt_id", "prompt", "score"]).to_pylist()
     figures = policy.figures
     assert figures.length is not None
     assert figures.unfinished is not None

@@ -54,9 +54,8 @@ class Bench:
         began, idle = now(), memory_used()
         scoring = self.loop.scoring_policy(self.base)
         loaded = (scoring.weights, scoring.precision)
-        forget_peak()
-        model = self._load(*loaded)
-        loading, longest, most = now() - began, abilities(model).longest, peak()
+        model, most = self._load(*loaded)
+        loading, longest = now() - began, abilities(model).longest
         kinds = {"scoring": loaded}
         kinds |= {name: (config.policy.dtype, part.precision) for name, part in self._sections().items()}
         kinds |= {"training": (config.policy.dtype, config.training.precision)}
@@ -72,9 +71,8 @@ class Bench:
             if kind != loaded:
                 del model
                 free()
-                forget_peak()
-                model, loaded = self._load(*kind), kind
-                most = peak()
+                model, most = self._load(*kind)
+                loaded = kind
             costs = self._passes(model, kind[1], memory, self.budget.part(_OTHERS * part))
             by_kind[kind] = replace(costs, loading_bytes=most)
         del model
@@ -128,10 +126,13 @@ class Bench:
             moves_of(loop.config.reference) if section == "training" and objective.uses_reference else None,
         )
 
-    def _load(self, weights: str, precision: str) -> Any:
-        """The model as scoring loads it, with an adapter if the policies that the run trains will have one."""
+    def _load(self, weights: str, precision: str) -> tuple[Any, int]:
+        """The model as scoring loads it, and the peak bytes of loading it. It has an adapter if the policies that the
+        run trains will have one."""
         config = self.loop.config.policy
-        return load_model(self.base.source, config, weights, lora=config.lora, scores_in=precision)
+        forget_peak()
+        model = load_model(self.base.source, config, weights, lora=config.lora, scores_in=precision)
+        return model, peak()
 
     def _passes(self, model: Any, precision: str, memory: int, budget: Budget) -> Costs:
         responses = Responses(self.tables.pairs)
