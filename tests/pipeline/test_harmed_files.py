@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_removed_and_its_steps_are_made_again(
 def test_damaged_weights_are_refused_and_named(
     runs: tuple[Path, Path], tmp_path: Path, stage: str, options: list[str] | None
 ) -> None:
-    """One bit of a policy to ask, or of the model that a run goes on from."""
+    """One bit of a policy to ask, or of the model that a run continues from."""
     killed, whole = runs
     copy = tmp_path / "run"
     shutil.copytree(killed if options is None else whole, copy)

@@ -126,7 +126,7 @@ def test_kept_columns_travel_from_the_rows_to_the_report(folder: Path, one: Run)
     assert all(row["carried"] == {"annotator": None} for row in generated)
 
 
-def same(one: Run, two: Run) -> None:
+def assert_same(one: Run, two: Run) -> None:
     """Sums differ in the last digits alone, which are too small here to choose another pair or token."""
     assert [record.name for record in one.stages()] == [record.name for record in two.stages()]
     for record in one.stages():
@@ -168,7 +168,7 @@ ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processe
 def test_two_processes_run_what_one_does(
     folder: Path, one: Run, launcher: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    same(one, command(folder, request.node.callspec.id, *launcher))
+    assert_same(one, command(folder, request.node.callspec.id, *launcher))
 
 
 @pytest.mark.real
@@ -187,4 +187,4 @@ def test_a_killed_process_ends_a_divided_run_which_three_resume(folder: Path, on
     assert running.returncode != 0
     assert "SIGKILL" in errors
     # The checkpoint is that of two processes.
-    same(one, command(folder, "divided", *LAUNCHER, "--nproc-per-node=3", shard="fsdp"))
+    assert_same(one, command(folder, "divided", *LAUNCHER, "--nproc-per-node=3", shard="fsdp"))

@@ -65,7 +65,7 @@ def test_a_divided_reference_scores_to_the_last_bit(folders: tuple[Path, Path, P
 @pytest.mark.parametrize(("case", "file"), [("whole", "model.safetensors"), ("lora", "adapter_model.safetensors")])
 def test_weights_and_metrics_are_those_of_one_process(folders: tuple[Path, Path, Path], case: str, file: str) -> None:
     model, one, two = folders
-    same(one / case, two / case, file, load_file(model / "model.safetensors"))
+    assert_same(one / case, two / case, file, load_file(model / "model.safetensors"))
 
 
 @pytest.mark.real
@@ -81,10 +81,10 @@ def test_a_divided_reward_model_trains_as_a_whole_one(tiny_model: Callable[[str]
         assert own == whole == sum(part[name][0] for part in parts)
         # A score of one row is with one process.
         assert all(part[name][0] < whole for part in parts) or name.startswith("score.")
-    same(one / "reward", two / "reward", "model.safetensors", load_file(model / "model.safetensors"))
+    assert_same(one / "reward", two / "reward", "model.safetensors", load_file(model / "model.safetensors"))
 
 
-def same(one: Path, two: Path, file: str, start: dict[str, Tensor]) -> None:
+def assert_same(one: Path, two: Path, file: str, start: dict[str, Tensor]) -> None:
     """Two trainings moved the weights, and alike, with the same metrics."""
     weights, others = (load_file(folder / "policy" / file) for folder in (one, two))
     assert weights.keys() == others.keys()

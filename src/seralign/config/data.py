@@ -225,8 +225,8 @@ class WorldConfig:
             in log-odds, in the same order. ``goals``: each pair twice, under prompts that ask for the grade (of four)
             of its chosen or of its rejected response, which is then the chosen one (2410.08067); all prompts of
             evaluation and of later rounds ask for the best grade, those of demonstrations for any.
-        off_policy_share: Share of the responses from a writer other than that of the demonstrations. Default: 0.5;
-            ``own`` has no other writer.
+        off_policy_share: Share of the responses from a source other than that of the demonstrations. Default: 0.5;
+            ``own`` has no other source.
         off_policy_writer: ``careless`` makes more errors; ``stranger`` works in an order that no demonstration has.
             Default: ``careless``.
         seed: Seed of the world. The seed of the run does not change it.
