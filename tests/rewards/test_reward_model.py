@@ -18,7 +18,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from seralign.errors import DataError, ModelError
 from seralign.evaluation.scorer import load_scorer
+from seralign.policy.abilities import abilities
+from seralign.policy.heads import REWARD
+from seralign.policy.load import load_model
 from seralign.policy.quiet import quiet_transformers
+from seralign.rewards.cached_logprobs import ScoringPolicy, logps
+from seralign.rewards.responses import Responses
 from seralign.rewards.reward_model import RewardModel, ensemble_rewards, open_reward_model
 from seralign.runs.cache import LogpCache
 
@@ -88,15 +93,33 @@ def test_identity_is_that_of_weights_and_tokenizer(folder: Path, tmp_path: Path)
 
 
 def test_rewards_come_from_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seralign.rewards.responses import Responses
-
     table = tiny.examples_table([([5, 6], [[7, 0], [8, 0]]), ([5, 9], [[7, 0], [9, 0]])])
     cache = LogpCache(tmp_path / "cache.sqlite")
     wanted = open_reward_model(str(folder), "key").rewards(Responses(table), cache)
-    monkeypatch.setattr(RewardModel, "model", property(lambda _: pytest.fail("the model is loaded")))
+    monkeypatch.setattr(RewardModel, "model", lambda *_: pytest.fail("the model is loaded"))
     again = open_reward_model(str(folder), "key").rewards(Responses(table), cache)
     cache.close()
     assert np.array_equal(again, wanted)
+
+
+def test_mixed_precision_casts_the_weights_once_and_gives_the_rewards_of_autocast(folder: Path) -> None:
+    """To the last bit: autocast rounds the same float32 weights to the same bfloat16 ones in each forward pass."""
+    responses = Responses(tiny.examples_table([([5, 6], [[7, 0], [8, 0]]), ([5, 9], [[7, 4, 0], [9, 0]])]))
+    model = open_reward_model(str(folder), "key")
+    found = model.rewards(responses, precision="bfloat16")
+    weights = dict(model.model("bfloat16").named_parameters())
+    linear = {name for name in weights if "_proj" in name}
+    assert len(linear) == 7 * 2
+    assert {name for name, weight in weights.items() if weight.dtype == torch.bfloat16} == linear
+    plain = load_model(model.source, model.loading, "float32", head=REWARD)
+    policy = ScoringPolicy("plain", "", lambda: plain, precision="bfloat16", head=REWARD)
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    assert np.array_equal(found, logps(responses, responses.packs(4096, abilities(plain).longest), policy, None))
+    # Scoring in float32 has float32 weights again, and other rewards.
+    exact = model.rewards(responses)
+    assert {weight.dtype for weight in model.model().parameters()} == {torch.float32}
+    assert not np.array_equal(exact, found)
+    assert np.array_equal(exact, open_reward_model(str(folder), "key").rewards(responses))
 
 
 def test_an_ensemble_by_hand() -> None:

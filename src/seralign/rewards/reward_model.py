@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,8 @@ class RewardModel:
         """
         longest = packed_length(self.source, self.loading, REWARD.families)
         packs = responses.packs(tokens_per_pack, longest)
-        policy = ScoringPolicy(self.name, self.digest, lambda: self.model, precision=precision, head=REWARD)
+        load = partial(self.model, precision)
+        policy = ScoringPolicy(self.name, self.digest, load, precision=precision, head=REWARD)
         try:
             found = logps(responses, packs, policy, cache)
         except ModelError as error:
@@ -148,10 +149,20 @@ class RewardModel:
             )
         return found
 
+    def model(self, precision: str = "float32") -> nn.Module:
+        """The model, loaded to score in a precision. It stays until it is asked for in another one.
+
+        Mixed precision casts the weights of linear layers once (``load_model``), so they cannot score in float32.
+        """
+        if precision not in self._loaded:
+            self._loaded.clear()
+            self._loaded[precision] = load_model(self.source, self.loading, "float32", head=REWARD, scores_in=precision)
+        return self._loaded[precision]
+
     @cached_property
-    def model(self) -> nn.Module:
-        """The loaded model."""
-        return load_model(self.source, self.loading, "float32", head=REWARD)
+    def _loaded(self) -> dict[str, nn.Module]:
+        """The loaded model by the precision that it scores in; at most one."""
+        return {}
 
     @cached_property
     def _encoder(self) -> Encoder:
