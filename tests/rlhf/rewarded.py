@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from forked import ends_by_itself
 
+import seralign.policy.load as loading
+import seralign.rlhf.train as training
 from seralign.config import RunConfig, load_config
 from seralign.pipeline import train
 from seralign.rlhf.reward import RewardFunction
@@ -71,3 +76,36 @@ def is_finished(world: Path, out: Path, method: str, dies: int | None) -> bool:
         train(rlhf_config(world, out, method, evaluation__prompts=0))
 
     return ends_by_itself(run)
+
+
+def assert_the_reference_is_cast_once(world: Path, folder: Path, method: str, patch: pytest.MonkeyPatch) -> None:
+    """Train in bfloat16 over float32 weights with a cast reference, and with one that autocast casts in each pass.
+
+    Both have the same metrics to the last bit: the same float32 weights are rounded to the same bfloat16 ones.
+    """
+    references: list[Any] = []
+    given = training.make_trainer
+
+    def noted(*args: Any) -> Any:
+        trainer = given(*args)
+        references.append(trainer.ref_model)
+        return trainer
+
+    patch.setattr(training, "make_trainer", noted)
+    few = {"training__max_steps": 2, "rlhf__max_new_tokens": 4, "evaluation__prompts": 0}
+    runs = []
+    for name in ("cast", "plain"):
+        if name == "plain":
+            patch.setattr(loading, "cast_linear_layers", lambda *_: False)
+        config = rlhf_config(world, folder / name, method, training__precision="bfloat16", **few)
+        runs.append(train(config).run.path("round-1/train", "metrics.jsonl").read_text(encoding="utf-8"))
+    cast, plain = references
+    linear = {name for name, _ in plain.named_parameters() if "_proj" in name or "lm_head" in name}
+    assert linear
+    assert {name for name, weight in cast.named_parameters() if weight.dtype == torch.bfloat16} == linear
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    assert not any(weight.requires_grad for weight in cast.parameters())
+    lines, wanted = ([json.loads(line) for line in run.splitlines()] for run in runs)
+    assert len(lines) == 2
+    assert abs(lines[1]["rlhf/kl"]) > 0
+    assert lines == wanted

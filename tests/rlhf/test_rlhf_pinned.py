@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rewarded import is_finished, rlhf_config
+from rewarded import assert_the_reference_is_cast_once, is_finished, rlhf_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seralign.errors import ConfigError
@@ -69,6 +69,11 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(world: Path, tmp_path: P
     assert is_finished(world, tmp_path / "killed", method, None)
     one, other = (read_run(tmp_path / out).record("round-1/train").outputs for out in ("whole", "killed"))
     assert one["policy/model.safetensors"] == other["policy/model.safetensors"]
+
+
+@pytest.mark.parametrize("method", ["xpo", "nash_md"])
+def test_the_reference_is_cast_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    assert_the_reference_is_cast_once(world, tmp_path, method, monkeypatch)
 
 
 def test_ppo_refuses_a_padding_token_that_ends_responses(world: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from rewarded import rlhf_config
+from rewarded import assert_the_reference_is_cast_once, rlhf_config
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -71,6 +71,10 @@ def test_the_reference_can_be_another_model(world: Path, tmp_path: Path, method:
     more = FEW | ({"rlhf__samples": None} if method == "online_dpo" else {})
     done = train(rlhf_config(world, tmp_path / "run", method, reference__model=str(tmp_path / "other"), **more))
     assert abs(lines(done)[0]["rlhf/kl"]) > 0.05
+
+
+def test_the_reference_of_online_dpo_is_cast_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_the_reference_is_cast_once(world, tmp_path, "online_dpo", monkeypatch)
 
 
 def test_an_adapter_has_no_other_reference(world: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from seralign.records import Prompt, content_id
 from seralign.rlhf.arguments import plan_batch
 from seralign.rlhf.reward import RewardFunction
 from seralign.rlhf.train import train_by_reward
-from seralign.rlhf.trainers import Given
+from seralign.rlhf.trainers import AUTOCAST_REFERENCE, Given
 from seralign.rlhf.versions import installed_trl
 from seralign.runs.figures import TrainFigures
 from seralign.runs.layout import LOGS, POLICY
@@ -74,7 +74,12 @@ class RewardTraining:
         given = Given(
             model=loop.load(start, loop.config.policy.dtype, trainable=True, lora=fresh_adapter),
             reference=None if has_adapter else reference.source.model,
-            load_reference=partial(loop.load, reference, loop.config.policy.dtype),
+            load_reference=partial(
+                loop.load,
+                reference,
+                loop.config.policy.dtype,
+                scores_in=training.precision if rlhf.method in AUTOCAST_REFERENCE else None,
+            ),
             load_value=partial(loop.load, start, loop.config.policy.dtype, head=REWARD),
             tokenizer=loop.tokenizer,
             end_tokens=loop.end_tokens,

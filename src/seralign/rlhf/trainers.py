@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seralign.config import RlhfConfig
-from seralign.config.rlhf import GROUPED, SINGLE
+from seralign.config.rlhf import GROUPED, SINGLE, Method
 from seralign.errors import ConfigError, one_line
 from seralign.policy.forward import inner_model
 from seralign.policy.memory import is_out_of_memory
@@ -22,6 +22,10 @@ from seralign.rlhf.reward import RewardFunction
 from seralign.rlhf.scoring_module import ScoringModule
 from seralign.rlhf.versions import method_classes
 from seralign.training.arguments import REFUSALS
+
+# Methods whose trainer is given the reference and runs it under autocast only, without gradient. PPO's runs it without
+# autocast. GRPO's and RLOO's load it themselves.
+AUTOCAST_REFERENCE: tuple[Method, ...] = ("online_dpo", "xpo", "nash_md")
 
 
 @dataclass(frozen=True)
