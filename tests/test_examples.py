@@ -110,6 +110,7 @@ def test_every_example_has_a_test() -> None:
         "configs/lab/preferences.yaml",
         "configs/lab/quick.yaml",
         "configs/lab/real_text.yaml",
+        "configs/lab/real_text_format.yaml",
         "configs/lab/self_play.yaml",
         "configs/lab/rlhf.yaml",
         "configs/lab/smallest.yaml",
@@ -161,14 +162,15 @@ def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
     check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
 
 
-def test_the_study_on_real_text_has_its_prompts_and_gold_rewards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["real_text", "real_text_format"])
+def test_the_studies_on_real_text_have_their_prompts_and_gold_rewards(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """VADER's scores of whole sentences, and as many prompts as the study splits; its cells are runs."""
+    """VADER's scores of whole sentences, and as many prompts as a study splits; its cells are runs."""
     assert tone.positive(["", "", ""], ["I love it.", "I hate it.", "It is a wheel."]) == [0.6369, -0.5719, 0.0]
     monkeypatch.chdir(tmp_path)
     prompts.main([])
-    study = load_study(ROOT / "configs" / "lab" / "real_text.yaml")
+    study = load_study(ROOT / "configs" / "lab" / f"{name}.yaml")
     for world in study.worlds.values():
         rows = [json.loads(line) for line in Path(world["world.own.prompts.path"]).read_text("utf-8").splitlines()]
         read = [read_prompt(row, "prompts") for row in rows]
