@@ -14,14 +14,17 @@ import pytest
 
 from seralign.config import SelectionConfig
 from seralign.data.prepare import heldout_rows
-from seralign.data.table import read_table, write_examples, write_prompts_of
+from seralign.data.table import read_table, training_columns, write_examples, write_prompts_of
+from seralign.objectives import DPO, one
 from seralign.records import Example, Pair, Prompt, Response, content_id
 from seralign.rewards.cached_logprobs import _first_of_equal
+from seralign.rewards.ordering import ordering_of
 from seralign.rewards.pairing import contrasts
 from seralign.rewards.responses import Responses
 from seralign.rewards.scored_pairs import scored_pairs
 from seralign.rewards.selection import select
 from seralign.rewards.usable import usable_responses
+from seralign.training.batches import PackDataset
 
 SIZES = (2_000, 10_000)
 
@@ -86,9 +89,38 @@ def _split(file: Path) -> Callable[[], Any]:
     return work
 
 
+def _ordered(file: Path) -> Callable[[], Any]:
+    values = np.random.default_rng(0).normal(size=2 * len(read_table(file)))
+
+    def work() -> Any:
+        ordering = ordering_of(read_table(file))
+        return ordering.margin(values), ordering.ends
+
+    return work
+
+
+def _weighted(file: Path) -> Callable[[], Any]:
+    count = len(read_table(file))
+
+    def work() -> Any:
+        parts = [read_table(file).select(np.arange(first, count, 2)) for first in (0, 1)]
+        table = training_columns(datasets.concatenate_datasets(parts))
+        packs = PackDataset(table, [], one("dpo", DPO()), 100)
+        return packs.weights, packs.numbering.counts, packs.of_pairs
+
+    return work
+
+
 @pytest.mark.parametrize(
     ("stage", "held", "most"),
-    [(_split, 4, 120), (_scored, 180, 500), (_selected, 40, 300), (_paired, 110, 300)],
+    [
+        (_split, 4, 120),
+        (_scored, 180, 500),
+        (_selected, 15, 130),
+        (_paired, 110, 300),
+        (_ordered, 40, 160),
+        (_weighted, 30, 80),
+    ],
 )
 def test_memory_by_pair(stage: Callable[[Path], Callable[[], Any]], held: int, most: int, tables: list[Path]) -> None:
     """Bytes that a pair more takes of Python and numpy, of the result and at most while it is made. The lists and

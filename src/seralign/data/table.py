@@ -19,6 +19,7 @@ from seralign.data.first_uses import FirstUses
 from seralign.data.numbering import Numbering
 from seralign.records import Example, Prompt, Response, preference_of
 from seralign.runs.examples import CARRIED, EXAMPLE_SCHEMA, carried_columns, counts, entry, first_label
+from seralign.runs.streams import StoredRows
 
 # Rows held at once. A row of a few thousand tokens takes about 200 kB as Python numbers.
 CHUNK = 250
@@ -135,14 +136,23 @@ def worths(table: Dataset, numbering: Numbering) -> np.ndarray:
     Raises:
         ValueError: An example has another form of preference.
     """
-    others = sorted(set(forms(table)) - {"pair", "ranking", "scores"})
+    found = forms(table)
+    others = sorted(set(found) - {"pair", "ranking", "scores"})
     if others:
         raise ValueError(f"only pairs, rankings and scores order responses, got {' and '.join(others)}")
+    if found in ((), ("pair",)):
+        return (-numbering.places).astype(np.float64)
     lists = [np.zeros(0), *(rows.flatten().to_numpy() for rows in _lists(table, "preference"))]
     stored = np.empty(len(numbering))
     stored[numbering.by_row] = np.concatenate(lists)
     form = _form_of_each(table)[numbering.rows]
     return np.where(form == "scores", stored, np.where(form == "ranking", -stored, -numbering.places))
+
+
+def weights(table: Dataset) -> np.ndarray:
+    """The weights of a table's examples [N], float32."""
+    return np.concatenate([np.zeros(0, np.float32), *(rows.to_numpy().astype(np.float32) for rows in
+                          _arrow(table, "weight"))])  # fmt: skip
 
 
 def response_counts(table: Dataset) -> np.ndarray:
@@ -235,7 +245,8 @@ def to_prompt(row: Mapping[str, Any]) -> Prompt:
 
 
 def _form_of_each(table: Dataset) -> np.ndarray:
-    return np.array([name for rows in _arrow(table, "form") for name in rows.to_pylist()], dtype=str)
+    return np.concatenate([np.array([], dtype=str), *(np.array(rows.to_pylist(), dtype=str) for rows in
+                          _arrow(table, "form"))])  # fmt: skip
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt:
@@ -245,8 +256,17 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt:
 
 
 def _arrow(table: Dataset, column: str) -> Iterator[pa.Array]:
-    for rows in table.select_columns([column]).with_format("arrow").iter(_READ):
-        yield cast(pa.Table, rows).column(column).combine_chunks()  # pyright: ignore
+    """A column in parts of ``_READ`` rows."""
+    one = table.select_columns([column])
+    if one._indices is None:
+        for rows in one.with_format("arrow").iter(_READ):
+            yield cast(pa.Table, rows).column(column).combine_chunks()  # pyright: ignore
+        return
+    # Of chosen rows, ``datasets`` makes a table of one row each and joins these.
+    chosen, read = one._indices.column(0), StoredRows(cast(pa.Table, one.data.table))
+    for start in range(0, len(chosen), _READ):
+        some = chosen.slice(start, _READ).to_numpy().astype(np.int64)
+        yield read.take(some).column(column).combine_chunks()  # pyright: ignore
 
 
 def _lists(table: Dataset, column: str) -> Iterator[pa.ListArray]:

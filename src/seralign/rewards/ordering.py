@@ -15,7 +15,7 @@ from seralign.data.numbering import Numbering
 from seralign.data.table import all_lengths, numbered_responses, worths
 
 # Comparisons of responses held at once.
-_HELD = 4_000_000
+_HELD = 20_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,9 +46,10 @@ class StoredRows:
         which = np.searchsorted(self._ends, rows, side="right")
         order = np.argsort(which, kind="stable")
         parts = []
-        for number in np.unique(which).tolist():
-            own = rows[which == number] - (self._ends[number] - len(self._batches[number]))
-            parts.append(self._batches[number].take(pa.array(own, pa.int64())))
+        for own in np.split(order, np.flatnonzero(np.diff(which[order])) + 1) if len(rows) else ():
+            number = which[own[0]]
+            start = self._ends[number] - len(self._batches[number])
+            parts.append(self._batches[number].take(pa.array(rows[own] - start, pa.int64())))
         back = np.empty(len(rows), dtype=np.int64)
         back[order] = np.arange(len(rows))
         return pa.Table.from_batches(parts, self._schema).combine_chunks().take(pa.array(back))

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import all_lengths, column_lengths, forms, numbered_responses, response_lengths
+from seralign.data.table import all_lengths, column_lengths, forms, numbered_responses, response_lengths, weights
 from seralign.objectives import ObjectiveSum, ResponseValues
 from seralign.objectives.base import TokenValues
 from seralign.policy.packing import BATCH_NAMES, make_batch
@@ -55,7 +55,7 @@ class PackDataset(torch.utils.data.Dataset):
     @cached_property
     def weights(self) -> np.ndarray:
         """[N] weights of the rows, with mean 1."""
-        given = np.asarray(self.examples.with_format("numpy")["weight"][:], dtype=np.float64)
+        given = weights(self.examples).astype(np.float64)
         return given / given.mean()
 
     @cached_property
