@@ -5,31 +5,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import tiny
+from stand_in import ENDS, Sampling, kill_server, save_package
 
 from seralign.config import PolicyConfig, SamplingConfig
 from seralign.config.engines import VllmConfig
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
-from seralign.policy.load import load_model
 from seralign.runs.results import Results
-from seralign.sampling import SampledPolicy, make_sampler, params_of, sample_candidates, vllm
+from seralign.sampling import SampledPolicy, make_sampler, vllm
 from seralign.servers import client as client_module
-
-ENDS = frozenset({tiny.EOS})
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +34,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package ``vllm``, whose server is that of ``model_server``."""
-    folder = tmp_path_factory.mktemp("package")
-    inner = folder / "vllm" / "entrypoints" / "openai"
-    inner.mkdir(parents=True)
-    paths = [str(Path(__file__).parent), str(Path(tiny.__file__).parent), *filter(None, sys.path)]
-    text = f"import sys\nsys.path[:] = {paths!r}\nimport model_server\nmodel_server.main(sys.argv[1:])\n"
-    (inner / "api_server.py").write_text(text)
-    return folder
+    return save_package(tmp_path_factory.mktemp("package"))
 
 
 def test_an_environment_without_vllm_is_an_error_when_a_run_starts(package: Path, tmp_path: Path) -> None:
@@ -74,33 +60,6 @@ def _never() -> Any:
     raise AssertionError("the model is not loaded")
 
 
-class Sampling:
-    """Samples with the engine; ``starts`` are the arguments of the servers so far."""
-
-    def __init__(self, package: Path, folder: Path) -> None:
-        self.log, self.folder = folder / "vllm.log", folder
-        self.options = {"python": sys.executable, "env": {"PYTHONPATH": str(package)}, "log": str(self.log),
-                        "retries": 1, "wait": 100}  # fmt: skip
-
-    def __call__(self, source: PolicySource, store: str, name: str = "round 1", **options: Any) -> pa.Table:
-        config = SamplingConfig(engine="vllm", engine_options=self.options | options, max_new_tokens=6)
-        load = partial(load_model, source, PolicyConfig(), "float32")
-        policy = SampledPolicy(
-            name, source, "float32", "default", tiny.make_tokenizer(), ENDS, load, PolicyConfig()
-        )  # fmt: skip
-        prompts = tiny.prompts_table(5)
-        with closing(Results(self.folder / f"{store}.sqlite")) as results:
-            return sample_candidates(
-                prompts, make_sampler(policy, config, "bootstrap"), params_of(config, 3),
-                policy=weights_digest(source), end_tokens=ENDS, seed=1, results=results, label="sampling",
-            )  # fmt: skip
-
-    @property
-    def starts(self) -> list[dict[str, str]]:
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-
 @pytest.fixture
 def sampling(package: Path, tmp_path: Path) -> Sampling:
     return Sampling(package, tmp_path)
@@ -108,22 +67,24 @@ def sampling(package: Path, tmp_path: Path) -> Sampling:
 
 @pytest.mark.timeout(180)
 def test_a_server_serves_one_policy_and_is_replaced_for_the_next(sampling: Sampling, tmp_path: Path) -> None:
-    """An adapter is merged. Other samplings of the same policy find its server; stored answers need none."""
+    """An adapter that vLLM does not load is merged. Other samplings of the same policy find its server; stored answers
+    need none.
+    """
     base = tiny.save_model(tmp_path / "base")
-    trained = tiny.save_adapter(tmp_path / "trained", base)
+    trained = tiny.save_adapter(tmp_path / "trained", base, rank_pattern={"q_proj": 2})
     first = sampling(base, "a")
     assert len(first) == 15
     pid = vllm._KEEPER._server.pid  # pyright: ignore[reportOptionalMemberAccess]
     assert sampling(base, "b").equals(first)
     assert len(sampling.starts) == 1
     assert sampling(trained, "a", "round 2")["ids"] != first["ids"]
-    assert sampling.starts[0]["--model"] == base.model
+    assert sampling.starts[0]["model"] == base.model
     assert len(sampling.starts) == 2
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert sampling(base, "a").equals(first)
     assert len(sampling.starts) == 2, "what is stored needs no server"
-    merged = Path(sampling.starts[1]["--model"])
+    merged = Path(sampling.starts[1]["model"])
     assert merged.is_dir()
     assert merged != tmp_path / "trained"
     vllm._KEEPER.release()
@@ -143,9 +104,7 @@ def test_a_server_that_is_killed_is_an_error_and_the_next_command_resumes(
         original(self, values)
         kept.append(1)
         if len(kept) == 2:
-            server = vllm._KEEPER._server
-            assert server is not None
-            os.kill(int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]), signal.SIGKILL)
+            kill_server(vllm._KEEPER._server.pid)  # pyright: ignore[reportOptionalMemberAccess]
 
     monkeypatch.setattr(Results, "put", put)
     with pytest.raises(ConfigError, match=r"(?s)^bootstrap\.engine_options.*no connection.*vLLM has ended; it says:"):

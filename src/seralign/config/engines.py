@@ -42,7 +42,7 @@ class ServerEngineConfig:
 
 @dataclass(frozen=True)
 class VllmConfig:
-    """The options of the engine ``vllm``, which starts vLLM's server for each policy.
+    """The options of the engine ``vllm``, which starts vLLM's server for each policy, or for the base of LoRA adapters.
 
     Args:
         python: The Python of the environment that vLLM is installed in: ``vllm-env/bin/python``. vLLM is never
@@ -54,9 +54,9 @@ class VllmConfig:
         max_length: Maximum number of tokens of a prompt and its response. Default: that of the model.
         arguments: More arguments of the server: ``[--enforce-eager]``.
         env: Environment variables of the server, such as ``CUDA_VISIBLE_DEVICES`` or ``VLLM_CPU_KVCACHE_SPACE``.
-        keep: Whether the server stays until another policy is sampled from. Otherwise it ends with each sampling, and
-            its GPUs are free for training. Default: true, unless this process has a GPU and ``env`` does not set
-            ``CUDA_VISIBLE_DEVICES``.
+        keep: Whether the server stays until it cannot serve the next policy; the LoRA adapters of the rounds are loaded
+            by one server. Otherwise it ends with each sampling, its GPUs are free for training, and adapters are
+            merged. Default: true, unless this process has a GPU and ``env`` does not set ``CUDA_VISIBLE_DEVICES``.
         wait: Seconds until the server must be ready.
         log: File for the server's output.
         parallel: Number of requests at the same time.

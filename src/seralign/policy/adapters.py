@@ -19,7 +19,7 @@ from seralign.policy.settings import model_settings
 
 WEIGHTS = "adapter_model.safetensors"
 # Last parts of the names of input and output embeddings.
-_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "lm_head", "embed_out", "output")
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "lm_head", "embed_out", "output")
 # Last parts of the names of whole matrices that an adapter saves in place of the base's.
 _WHOLE = ("weight", "modules_to_save.weight", "base_layer.weight")
 _MISFIT = re.compile(r"size mismatch for (\S+): .*?torch\.Size\(\[([^]]*)\]\).*?torch\.Size\(\[([^]]*)\]\)")
@@ -111,7 +111,7 @@ def vocabulary_rows(source: PolicySource, config: PolicyConfig) -> int:
     """
     if source.adapter is not None and Path(source.adapter).is_dir():
         for key, shape in _shapes(Path(source.adapter)).items():
-            if any(_whole(key, name) for name in _EMBEDDINGS):
+            if any(_whole(key, name) for name in EMBEDDINGS):
                 return shape[0]
     return int(model_settings(source, config).get_text_config().vocab_size)
 

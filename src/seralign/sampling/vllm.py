@@ -8,9 +8,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,13 +20,16 @@ import torch
 from seralign.config import SamplingConfig
 from seralign.config.engines import VllmConfig, vllm_options
 from seralign.config.paths import expanded
-from seralign.errors import ConfigError
-from seralign.policy.identity import SETTINGS
+from seralign.errors import ConfigError, brief
+from seralign.policy.identity import SETTINGS, weights_digest
+from seralign.policy.load import load_model
+from seralign.progress import say
 from seralign.records import Candidate
 from seralign.sampling.answering import answered
 from seralign.sampling.base import Request, SampledPolicy, Watch
 from seralign.sampling.connecting import greedy, prove
 from seralign.sampling.fitting import make_fitting
+from seralign.sampling.lora import AdapterRefused, adapter_name, load_adapter, server_arguments
 from seralign.sampling.probe import PROMPTS, TOKENS, Own, own_answers
 from seralign.sampling.whole import whole_model
 from seralign.sampling.wire import Way
@@ -39,24 +43,49 @@ _WITHOUT = (
     "PYTHONPATH", "PYTHONHOME", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+_ADAPTERS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 _KEEPER = Keeper()
 
 
 @dataclass(frozen=True)
 class _Started:
-    """What a server was started for: the digest of the weights, where they are, and the options."""
+    """What a server was started for: the digest of the weights, where they are, and the options.
+
+    ``adapters``: arguments of a server that loads adapters.
+    """
 
     weights: str
     source: str
     dtype: str
     options: str
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A policy on a server.
+
+    Args:
+        server: The server.
+        client: Asks it for the policy.
+        others: Policies that it must be told apart from; None where it can serve no other.
+    """
+
+    server: Running
+    client: Client
+    others: Sequence[SampledPolicy | None]
+
+
+# Why a server of a base was of no use: the adapters of a run are alike, so the next one is not tried.
+_REFUSED: dict[_Started, str] = {}
 
 
 class VllmSampler:
     """Samples from a server of vLLM that seralign starts, and stops when another policy is sampled from.
 
-    The policy is served as one folder with all weights (``whole_model``). A run that samples from one policy throughout
-    keeps one server. As every server, it must give the log-probabilities of the policy before it is sampled from.
+    The policy is served as one folder with all weights (``whole_model``). Where the server is kept and the policy is a
+    LoRA adapter, its base is served and the adapter is loaded at run time, so the rounds of a run keep one server. As
+    every server, it must give the log-probabilities of the policy before it is sampled from.
     """
 
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
@@ -126,28 +155,75 @@ class VllmSampler:
         # Before the server takes the memory.
         own = own_answers(self._policy, prompts, min(TOKENS, first[0].params.max_new_tokens))
         _free_memory()
-        started = _Started(first[0].policy, str(self._policy.source), self._dtype, repr(self._options))
         try:
-            server = _KEEPER.get(started, self._serve)
-            client = Client(self._options.server(_address(server), _MODEL), self._key)
-            try:
-                way = self._prove(client, own)
-                fitting = make_fitting(self._policy.tokenizer, self._policy.end_tokens, prompts[0].messages is not None)
-                yield from answered(client, way, fitting, chain(first, remaining), self._key)
-            except ConfigError as error:
-                if server.alive:
-                    raise
-                raise ConfigError(f"{error}\nvLLM has ended; it says:\n{server.says()}") from None
+            served = self._served(first[0].policy)
+            fitting = make_fitting(self._policy.tokenizer, self._policy.end_tokens, prompts[0].messages is not None)
+            with _last_words(served.server):
+                way = self._prove(served, own)
+                yield from answered(served.client, way, fitting, chain(first, remaining), self._key)
         finally:
             if not _keeps(self._options):
                 _KEEPER.release()
 
-    def _prove(self, client: Client, own: list[Own]) -> Way:
-        way = Way(_MODEL, "vllm", "tokens")
-        # The server was started on this policy, and the memory for another one is the server's now.
-        policy = replace(self._policy, before=None)
-        prove(client, way, policy, own, greedy(client, way, policy, own), self._tolerance, self._key)
+    def _served(self, digest: str) -> _Served:
+        """The policy on a server of its base, or of all its weights where that cannot be.
+
+        A server that is not kept loads no second adapter, so it serves all weights, which is faster to sample from.
+        """
+        if self._policy.source.adapter is not None and _keeps(self._options):
+            try:
+                return self._on_its_base(digest, Path(self._policy.source.adapter))
+            except AdapterRefused as why:
+                say(
+                    f"{self._key}: vLLM serves {self._policy.name} with its adapter merged, because it cannot load "
+                    f"{self._policy.source.adapter}: {why}"
+                )
+        server = _KEEPER.get(self._started(digest, str(self._policy.source)), self._serve_whole)
+        return _Served(server, self._client(server, _MODEL), (None,))
+
+    def _on_its_base(self, digest: str, adapter: Path) -> _Served:
+        """The policy as an adapter that is loaded onto a server of its base.
+
+        Raises:
+            AdapterRefused: vLLM cannot load it.
+        """
+        base = _base_of(self._policy)
+        arguments = server_arguments(adapter)
+        started = self._started(weights_digest(base.source), str(base.source), arguments)
+        if started in _REFUSED:
+            raise AdapterRefused(_REFUSED[started])
+        try:
+            server = self._start_base(started, Path(base.source.model))
+            client = self._client(server, adapter_name(digest))
+            with _last_words(server):
+                load_adapter(client, adapter, self._key)
+        except AdapterRefused as why:
+            _REFUSED[started] = str(why)
+            raise
+        before = self._policy.before
+        others = [base] if before is None or before.source == base.source else [before, base]
+        return _Served(server, client, others)
+
+    def _start_base(self, started: _Started, folder: Path) -> Running:
+        try:
+            return _KEEPER.get(started, partial(self._serve, folder, started.adapters, _ADAPTERS))
+        except ConfigError as error:
+            # Not every model of vLLM takes adapters. Any other reason is an error of the next start, too.
+            raise AdapterRefused(f"it does not start with --enable-lora ({brief(error)})") from None
+
+    def _prove(self, served: _Served, own: list[Own]) -> Way:
+        way = Way(served.client.settings.model, "vllm", "tokens")
+        for other in served.others:
+            policy = replace(self._policy, before=other)
+            replies = greedy(served.client, way, policy, own)
+            prove(served.client, way, policy, own, replies, self._tolerance, self._key)
         return way
+
+    def _started(self, weights: str, source: str, adapters: tuple[str, ...] = ()) -> _Started:
+        return _Started(weights, source, self._dtype, repr(self._options), adapters)
+
+    def _client(self, server: Running, model: str) -> Client:
+        return Client(self._options.server(_address(server), model), self._key)
 
     @property
     def _dtype(self) -> str:
@@ -159,9 +235,15 @@ class VllmSampler:
         return 0.1 if given is None and self._dtype != "float32" else given
 
     @contextmanager
-    def _serve(self) -> Iterator[Running]:
-        """A server of the policy, with the tokenizer that the policy is trained with."""
-        with whole_model(self._policy) as folder, tempfile.TemporaryDirectory(prefix="seralign-") as tokenizer:
+    def _serve_whole(self) -> Iterator[Running]:
+        """A server of all weights of the policy."""
+        with whole_model(self._policy) as folder, self._serve(folder, (), {}) as server:
+            yield server
+
+    @contextmanager
+    def _serve(self, folder: Path, more: tuple[str, ...], environment: dict[str, str]) -> Iterator[Running]:
+        """A server of a folder, with the tokenizer that the policy is trained with."""
+        with tempfile.TemporaryDirectory(prefix="seralign-") as tokenizer:
             self._policy.tokenizer.save_pretrained(tokenizer)
             # vLLM looks for the model's settings beside the tokenizer too, and complains where there are none.
             shutil.copyfile(folder / SETTINGS, Path(tokenizer) / SETTINGS)
@@ -169,9 +251,10 @@ class VllmSampler:
             launch = Launch(
                 name="vLLM",
                 command=command(self._program, self._options, folder, Path(tokenizer), self._dtype, port)
-                + (["--trust-remote-code"] if self._policy.loading.trust_remote_code else []),
+                + (["--trust-remote-code"] if self._policy.loading.trust_remote_code else [])
+                + list(more),
                 health=f"http://127.0.0.1:{port}/health",
-                environment=_QUIET | self._options.env,
+                environment=_QUIET | environment | self._options.env,
                 without=_WITHOUT,
                 wait=self._options.wait,
                 log=None if log is None else Path(expanded(log)),
@@ -194,6 +277,25 @@ def command(python: str, options: VllmConfig, folder: Path, tokenizer: Path, dty
     }  # fmt: skip
     pairs = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return [python, "-m", "vllm.entrypoints.openai.api_server", *pairs, *options.arguments]
+
+
+def _base_of(policy: SampledPolicy) -> SampledPolicy:
+    """The policy without its adapter."""
+    source = replace(policy.source, adapter=None)
+    loading = replace(policy.loading, adapter=None, lora=None)
+    load = partial(load_model, source, loading, policy.dtype)
+    return replace(policy, name=f"the base of {policy.name}", source=source, load=load, loading=loading, before=None)
+
+
+@contextmanager
+def _last_words(server: Running) -> Iterator[None]:
+    """If the server has ended, errors have the end of its output."""
+    try:
+        yield
+    except ConfigError as error:
+        if server.alive:
+            raise
+        raise ConfigError(f"{error}\nvLLM has ended; it says:\n{server.says()}") from None
 
 
 def _address(server: Running) -> str:
