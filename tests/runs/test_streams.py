@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seralign.runs.streams import StoredRows, write_stream
+from seralign.runs.files import read_stream
+from seralign.runs.streams import StoredRows, write_batches, write_stream
 
 # It must live as long as what was allocated in it.
 POOL = pa.proxy_memory_pool(pa.default_memory_pool())
@@ -38,6 +39,23 @@ def test_a_stream_has_the_rows_of_its_parts_and_may_be_deleted_while_it_is_read(
     table = write_stream(path, SCHEMA, [part(1, 2), SCHEMA.empty_table(), part(3)])
     path.unlink()
     assert table.to_pylist() == part(1, 2, 3).to_pylist()
+
+
+def test_small_batches_are_joined_since_an_open_table_takes_memory_for_each(tmp_path: Path) -> None:
+    small = [part(*range(at, at + 250)).to_batches()[0] for at in range(0, 25_000, 250)]
+    empty = SCHEMA.empty_table().to_batches(max_chunksize=1) or [pa.RecordBatch.from_pylist([], schema=SCHEMA)]
+    write_batches(tmp_path / "rows.arrow", SCHEMA, [*empty, *small, *empty])
+    table = read_stream(tmp_path / "rows.arrow")
+    assert table.equals(part(*range(25_000)))
+    assert [len(batch) for batch in table.to_batches()] == [10_000, 10_000, 5_000]
+    write_batches(tmp_path / "none.arrow", SCHEMA, empty * 3)
+    assert read_stream(tmp_path / "none.arrow")["text"].chunks == []
+
+
+def test_large_batches_are_not_joined(tmp_path: Path) -> None:
+    wide = pa.RecordBatch.from_pylist([{"text": "x" * 3 * 2**20, "ids": [1]}], schema=SCHEMA)
+    write_batches(tmp_path / "rows.arrow", SCHEMA, [wide] * 3)
+    assert [len(batch) for batch in read_stream(tmp_path / "rows.arrow").to_batches()] == [1, 1, 1]
 
 
 def test_taking_rows_holds_no_more_than_these(tmp_path: Path) -> None:

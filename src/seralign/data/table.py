@@ -19,7 +19,7 @@ from seralign.data.first_uses import FirstUses
 from seralign.data.numbering import Numbering
 from seralign.records import Example, Prompt, Response, preference_of
 from seralign.runs.examples import CARRIED, EXAMPLE_SCHEMA, carried_columns, counts, entry, first_label
-from seralign.runs.streams import StoredRows
+from seralign.runs.streams import StoredRows, write_batches
 
 # Rows held at once. A row of a few thousand tokens takes about 200 kB as Python numbers.
 CHUNK = 250
@@ -73,22 +73,28 @@ def read_table(path: Path | str) -> Dataset:
 def write_subset(path: Path | str, table: Dataset, wanted: np.ndarray) -> Dataset:
     """Write the rows of a table from a file that are ``wanted`` [N], in their order; return them memory-mapped."""
     rows: pa.Table = table.data.table
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.schema) as writer:
+
+    def chosen() -> Iterator[pa.RecordBatch]:
         start = 0
         for batch in rows.to_batches():
-            writer.write_batch(batch.filter(pa.array(wanted[start : start + len(batch)])))
+            yield batch.filter(pa.array(wanted[start : start + len(batch)]))
             start += len(batch)
+
+    write_batches(path, rows.schema, chosen())
     return read_table(path)
 
 
 def write_prompts_of(path: Path | str, table: Dataset) -> None:
     """Write the distinct prompts of a table of examples from a file, in order of first use, as ``write_prompts``."""
     seen, rows = FirstUses(), cast(pa.Table, table.data.table).select(PROMPT_COLUMNS)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, PROMPT_SCHEMA) as writer:
+
+    def first_uses() -> Iterator[pa.RecordBatch]:
         for batch in rows.to_batches():
             is_first = [seen.add(name) is None for name in batch["prompt_id"].to_pylist()]
             some = pa.Table.from_batches([batch.filter(pa.array(is_first))]).rename_columns(_AS_PROMPTS)
-            writer.write_table(some.select(PROMPT_SCHEMA.names).cast(PROMPT_SCHEMA))
+            yield from some.select(PROMPT_SCHEMA.names).cast(PROMPT_SCHEMA).to_batches()
+
+    write_batches(path, PROMPT_SCHEMA, first_uses())
 
 
 def training_columns(table: Dataset) -> Dataset:
@@ -312,8 +318,12 @@ def _write(
     columns: Callable[[Sequence[Any]], dict[str, list[Any]]],
 ) -> int:
     written, remaining = 0, iter(records)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal written
         while chunk := list(islice(remaining, CHUNK)):
-            writer.write_batch(pa.record_batch(columns(chunk), schema=schema))
+            yield pa.record_batch(columns(chunk), schema=schema)
             written += len(chunk)
+
+    write_batches(path, schema, batches())
     return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,39 @@ import pyarrow as pa
 
 from seralign.runs.files import read_stream
 
+# Of a batch, unless a single one that is given has more. An open table takes ten kB for each batch, whatever its rows.
+_ROWS, _BYTES = 10_000, 2**20
+
 
 def write_stream(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> pa.Table:
-    """Write the rows of tables one after the other, a batch for each, and return them memory-mapped.
+    """Write the rows of tables one after the other, and return them memory-mapped.
 
     The file may be deleted while the table is used.
     """
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for table in tables:
-            for batch in table.cast(schema).combine_chunks().to_batches():
-                writer.write_batch(batch)
+    write_batches(path, schema, (batch for table in tables for batch in table.cast(schema).to_batches()))
     return read_stream(path)
+
+
+def write_batches(path: Path | str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write batches to an Arrow stream. Small ones are joined, and empty ones are left out."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for some in _joined(batches):
+            for batch in pa.Table.from_batches(some, schema).combine_chunks().to_batches():
+                writer.write_batch(batch)
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Lists of batches that are small enough to be one."""
+    held, rows, size = list[pa.RecordBatch](), 0, 0
+    for batch in batches:
+        if held and (rows + len(batch) > _ROWS or size + batch.nbytes > _BYTES):
+            yield held
+            held, rows, size = [], 0, 0
+        if len(batch):
+            held.append(batch)
+            rows, size = rows + len(batch), size + batch.nbytes
+    if held:
+        yield held
 
 
 def packed(parts: Iterable[bytes], kind: str) -> np.ndarray:
