@@ -28,7 +28,7 @@ from seralign.rewards.scored_pairs import ScoredPairs, scored_pairs
 from seralign.rewards.selection import select_fewer
 from seralign.runs import Run
 from seralign.runs.figures import ComposeFigures, SelectFigures
-from seralign.runs.files import read_table, write_table
+from seralign.runs.files import read_parts, read_table, write_table
 from seralign.runs.layout import (
     BOOTSTRAP,
     COMPOSE,
@@ -152,10 +152,9 @@ def _foreseen_mix(forecast: Forecast, this: Round) -> tuple[int, int]:
 
 def training_pairs(run: Run, index: int, pairs: datasets.Dataset, has_generated: bool) -> datasets.Dataset:
     """The composed training data of a round as one table, offline rows first."""
-    composed = read_table(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"])
-    used = composed.filter(composed["used"])["example_id"]
+    composed = read_parts(run.path(round_stage(index, COMPOSE), TRAINING), ["example_id", "used"])
     # The composition is in the order of the tables.
-    wanted = (name for chunk in used.chunks for name in chunk.to_pylist())
+    wanted = (name for part in composed for name in part.filter(part["used"])["example_id"].to_pylist())
     tables, name = [pairs], next(wanted, None)
     if has_generated:
         tables.append(read_pairs(run.path(round_stage(index, BOOTSTRAP), GENERATED)))

@@ -55,13 +55,12 @@ def reference_logps(
         both = response_packs(packs, numbering)
         found = logps(responses, both, policy, loop.cache, exact=start.digest == reference.digest)
         if distributed.is_main():
-            columns = {"example_id": id_column(table), "logps": numbering.as_lists(found)}
-            write_sealed_table(part, columns)
+            write_sealed_table(part, {"logps": numbering.as_lists(found)})
         distributed.barrier()
-    stored = read_sealed_table(part)
+    stored = read_sealed_table(part)["logps"]
     if distributed.is_main():
-        write_table(file, {name: stored[name] for name in stored.column_names})
-    return numbering.from_lists(stored["logps"])
+        write_table(file, {"example_id": id_column(table), "logps": stored})
+    return numbering.from_lists(stored)
 
 
 def reference_token_logps(

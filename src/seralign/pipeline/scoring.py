@@ -90,9 +90,11 @@ def pair_scores(
     Raises:
         ValueError: An example has another form of preference.
     """
-    responses, ordering = Responses(pairs), ordering_of(pairs)
-    found = implicit_scores(loop, policy, reference, responses, packs)
-    (best, worst), lengths = ordering.ends, responses.lengths
+    responses = Responses(pairs)
+    found, lengths = implicit_scores(loop, policy, reference, responses, packs), responses.lengths.astype(np.int64)
+    del responses  # its keys and packs take more than all that follows
+    ordering = ordering_of(pairs)
+    best, worst = ordering.ends
     ends = (found.logp[best], found.logp[worst], lengths[best], lengths[worst])
     return PairScores(*ends, margin=ordering.margin(found.score), longer=ordering.margin(lengths))
 

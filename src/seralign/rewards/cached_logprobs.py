@@ -89,7 +89,7 @@ def logps(
         ModelError: a log-probability is not finite.
         Exception: memory is not enough for one response.
     """
-    asked = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *packs]))
+    asked = np.unique(np.concatenate([np.zeros(0, dtype=np.int32), *packs]))
     keys, policy_key = responses.keys, policy.key
     names = _keys_in_packs(keys, packs) if exact else keys
     place = _first_of_equal(names, asked)
@@ -202,8 +202,10 @@ def _continued(digest: hashlib.blake2b, key: bytes) -> bytes:
 def _first_of_equal(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """[N] for each number the first of ``asked``, which increase, with the same key; itself if there is none."""
     different, first_use = numbered_keys(keys)
-    first = np.full(len(first_use), -1)
+    first = np.full(len(first_use), -1, dtype=np.int32)
     # Of several assignments to a place the last one stays.
     first[different[asked[::-1]]] = asked[::-1]
     found = first[different]
-    return np.where(found < 0, np.arange(len(keys)), found)
+    alone = np.flatnonzero(found < 0)
+    found[alone] = alone
+    return found

@@ -60,13 +60,13 @@ class Responses:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """[R] tokens of each response."""
-        return all_lengths(self.table, self.numbering)
+        """[R] tokens of each response, int32."""
+        return all_lengths(self.table, self.numbering).astype(np.int32)
 
     @cached_property
     def whole_lengths(self) -> np.ndarray:
-        """[R] tokens of each response with its prompt."""
-        return column_lengths(self.table, "prompt_ids")[self.numbering.rows] + self.lengths
+        """[R] tokens of each response with its prompt, int32."""
+        return column_lengths(self.table, "prompt_ids").astype(np.int32)[self.numbering.rows] + self.lengths
 
     def packs(self, tokens_per_pack: int, packed_length: int) -> list[np.ndarray]:
         """``plan_scoring`` of these responses, cached for each budget."""
@@ -106,7 +106,7 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
         return []
     whole = responses.whole_lengths[numbers]
     # Responses that do not fit into a packed row cannot share a prompt.
-    alone = responses.prompts.max() + 1 + np.arange(len(numbers))
+    alone = responses.prompts.max() + 1 + np.arange(len(numbers), dtype=np.int32)
     group = np.where(whole <= packed_length, responses.prompts[numbers], alone)
     order = np.argsort(group, kind="stable")
     numbers, whole, own = numbers[order], whole[order], responses.lengths[numbers[order]]
@@ -122,7 +122,7 @@ def plan_scoring(responses: Responses, tokens_per_pack: int, packed_length: int)
 
 def _group_starts(prompt: np.ndarray, shared: np.ndarray, own: np.ndarray, budget: int) -> np.ndarray:
     """Where new groups begin: at each new prompt, and where another response would exceed the budget."""
-    starts = np.flatnonzero(np.diff(prompt, prepend=-1))
+    starts = np.flatnonzero(np.diff(prompt, prepend=np.int32(-1)))
     ends = np.append(starts[1:], len(prompt))
     large = np.add.reduceat(own, starts) + shared[starts] > budget
     more = []

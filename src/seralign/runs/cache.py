@@ -58,21 +58,25 @@ def numbered_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         keys: Of type ``KEY`` [N].
 
     Returns:
-        The number of each key [N], and the place of the first use of each different one [D], in increasing order.
+        The number of each key [N], and the place of the first use of each different one [D], in increasing order;
+        int32, since there may be millions.
     """
     if not len(keys):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    low, high = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2).T
-    order = np.lexsort((low, high))
-    is_new = np.ones(len(keys), dtype=bool)
-    is_new[1:] = (low[order[1:]] != low[order[:-1]]) | (high[order[1:]] != high[order[:-1]])
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2).T
+    order = np.lexsort(halves).astype(np.int32)
+    is_new = np.zeros(len(keys), dtype=bool)
+    is_new[0] = True
+    for half in halves:
+        of_sorted = half[order]
+        is_new[1:] |= of_sorted[1:] != of_sorted[:-1]
     # The sort is stable, so the first of equal keys comes first.
     first = order[is_new]
-    by_first = np.argsort(first)
-    number_of = np.empty(len(first), dtype=np.int64)
-    number_of[by_first] = np.arange(len(first))
-    numbers = np.empty(len(keys), dtype=np.int64)
-    numbers[order] = number_of[np.cumsum(is_new) - 1]
+    by_first = np.argsort(first).astype(np.int32)
+    number_of = np.empty_like(first)
+    number_of[by_first] = np.arange(len(first), dtype=np.int32)
+    numbers = np.empty(len(keys), dtype=np.int32)
+    numbers[order] = number_of[np.cumsum(is_new, dtype=np.int32) - 1]
     return numbers, first[by_first]
 
 
