@@ -6,10 +6,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import column_lengths, column_values, read_table, weights, write_examples
+from seralign.data.table import column_lengths, column_values, id_column, read_table, weights, write_examples
 from seralign.records import Example, Pair, Prompt, Response
 
 
@@ -33,6 +34,15 @@ def test_columns_of_chosen_rows(rows: list[int], tmp_path: Path) -> None:
     assert list(column_values(some, "example_id")) == [f"e{row}" for row in rows]
     assert column_lengths(some, "prompt_ids").tolist() == [row % 7 for row in rows]
     np.testing.assert_array_equal(weights(some), np.array([0.1 * row for row in rows], dtype=np.float32))
+
+
+def test_a_column_is_read_from_the_file_without_a_copy(tmp_path: Path) -> None:
+    table = table_of(tmp_path / "a", 3000)
+    before = pa.total_allocated_bytes()
+    ids = id_column(table)
+    assert len(ids) == 3000
+    assert ids[2999].as_py() == "e2999"
+    assert pa.total_allocated_bytes() == before
 
 
 def test_numbers_in_order_of_examples() -> None:

@@ -115,9 +115,9 @@ def _weighted(file: Path) -> Callable[[], Any]:
     ("stage", "held", "most"),
     [
         (_split, 4, 120),
-        (_scored, 130, 280),
+        (_scored, 130, 240),
         (_selected, 15, 130),
-        (_paired, 85, 220),
+        (_paired, 60, 220),
         (_ordered, 40, 160),
         (_weighted, 30, 80),
     ],

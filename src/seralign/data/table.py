@@ -262,17 +262,17 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt:
 
 
 def _arrow(table: Dataset, column: str) -> Iterator[pa.Array]:
-    """A column in parts of ``_READ`` rows."""
-    one = table.select_columns([column])
-    if one._indices is None:
-        for rows in one.with_format("arrow").iter(_READ):
-            yield cast(pa.Table, rows).column(column).combine_chunks()  # pyright: ignore
+    """A column in parts of at most ``_READ`` rows: views of the file, or copies of chosen rows."""
+    rows = cast(pa.Table, table.data.table).select([column])
+    if table._indices is None:
+        for chunk in rows.column(0).chunks:
+            yield from (chunk.slice(start, _READ) for start in range(0, len(chunk), _READ))
         return
-    # Of chosen rows, ``datasets`` makes a table of one row each and joins these.
-    chosen, read = one._indices.column(0), StoredRows(cast(pa.Table, one.data.table))
+    # Of chosen rows, ``datasets`` would make a table of one row each and join these.
+    chosen, read = table._indices.column(0), StoredRows(rows)
     for start in range(0, len(chosen), _READ):
         some = chosen.slice(start, _READ).to_numpy().astype(np.int64)
-        yield read.take(some).column(column).combine_chunks()  # pyright: ignore
+        yield read.take(some).column(0).combine_chunks()  # pyright: ignore
 
 
 def _lists(table: Dataset, column: str) -> Iterator[pa.ListArray]:

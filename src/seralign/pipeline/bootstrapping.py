@@ -141,6 +141,7 @@ class Bootstrap:
             corrected = [score - slope * responses.lengths for score in scores]
             found, agreement = agreed(loop, reference, responses, usable, corrected, found)
             say(f"{round_name(index)}: the last two policies agree on rankings of responses at {agreement:.3f}")
+        del responses, choose  # the keys and packs of all candidates
         if distributed.is_main():
             made = generated_examples(index, table, found)
             write_examples(folder / GENERATED, made, loop.config.data.keep_columns)
@@ -278,6 +279,7 @@ def _share_longer(longer: np.ndarray) -> float | None:
 
 def _margins_of(found: Sequence[Contrast], ordering: Ordering, rewards: np.ndarray) -> np.ndarray:
     """Margins [N] of contrasts, whose examples have this order, under one policy's rewards of all candidates."""
-    rows = np.empty(len(ordering.numbering), dtype=np.int64)
-    rows[ordering.numbering.by_row] = np.fromiter((row for contrast in found for row in contrast.rows), np.int64)
+    count = len(ordering.numbering)
+    rows = np.empty(count, dtype=np.int32)
+    rows[ordering.numbering.by_row] = np.fromiter((row for contrast in found for row in contrast.rows), np.int32, count)
     return ordering.margin(rewards[rows])

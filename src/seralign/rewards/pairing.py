@@ -50,7 +50,7 @@ class Contrasts(Sequence[Contrast]):
 
     def __init__(self, prompt_ids: pa.ChunkedArray) -> None:
         self._prompt_ids = prompt_ids
-        self._rows, self._ends, self._levels, self._margins = array("q"), array("q", [0]), array("i"), array("d")
+        self._rows, self._ends, self._levels, self._margins = array("i"), array("q", [0]), array("i"), array("d")
 
     def add(self, rows: Sequence[int], margin: float, levels: Sequence[int] = ()) -> None:
         """Add a pair, or a ranking with the rank of each of its rows."""

@@ -60,7 +60,7 @@ def usable_responses(candidates: pa.Table) -> tuple[Usable, Counter[str]]:
         ``unfinished``, ``empty``, ``repeated`` responses, ``prompts without two responses``.
     """
     prompts = _prompt_numbers(candidates["prompt_id"])
-    order = np.lexsort((candidates["index"].to_numpy(), prompts))
+    order = np.lexsort((candidates["index"].to_numpy(), prompts)).astype(np.int32)
     is_usable, left_out = np.zeros(len(order), dtype=bool), Counter[str]()
     read, last, seen = StoredRows(candidates.select(["text", "finished"])), -1, set[str]()
     for start in range(0, len(order), _TEXTS):
