@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,30 @@ def test_freed_memory_is_returned_after_each_stage(tmp_path: Path, monkeypatch: 
     assert events == ["data.partial", "trim"]
     context.run_stage(run, "data", {}, work)
     assert events == ["data.partial", "trim"], "a finished stage is read back"
+
+
+def test_arrow_writes_files_with_the_c_library(tmp_path: Path) -> None:
+    """The writer of Parquet takes Arrow's own pool, which only the environment chooses before Arrow is imported."""
+    code = """
+import sys, seralign.runs.files as files, pyarrow as pa
+from pathlib import Path
+from seralign.policy.release import trim, use_system_pool
+use_system_pool()
+def held():
+    trim()
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon")))
+ids = pa.array([f"{n:040x}" for n in range(200_000)])
+before = held()
+files.write_table(Path(sys.argv[1]), {"id": ids})
+print(pa.system_memory_pool().backend_name == pa.default_memory_pool().backend_name, held() - before)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "ids.parquet")]
+    environ = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environ |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    is_system, kept = done.stdout.split()
+    assert is_system == "True"
+    assert int(kept) < 3000, "kB"
 
 
 def test_arrow_allocates_with_the_c_library() -> None:

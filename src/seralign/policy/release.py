@@ -36,7 +36,8 @@ def trim() -> None:
 def use_system_pool() -> None:
     """Let Arrow allocate with the C library, whose freed memory ``trim`` returns to the system.
 
-    Arrow's default allocator keeps what large tables took: over a hundred megabytes after 100,000 pairs.
+    Arrow's default allocator keeps what large tables took: over a hundred megabytes after 100,000 pairs. Importing
+    seralign has chosen the pool of the C library already, unless pyarrow was imported before.
     """
     pa.default_memory_pool().release_unused()
     pa.set_memory_pool(pa.system_memory_pool())
