@@ -19,6 +19,7 @@ from seralign.policy.load import mixed_precision
 from seralign.policy.machine import computed_with
 from seralign.policy.memory import Halving
 from seralign.policy.packing import make_batch
+from seralign.policy.release import trim
 from seralign.progress import bar
 from seralign.rewards.responses import Responses
 from seralign.runs.cache import LogpCache, made_keys, numbered_keys
@@ -100,6 +101,7 @@ def logps(
     todo = [pack for pack in packs if np.isnan(values[place[pack]]).any()]
     if not todo:
         return values[place]
+    trim()  # what planning has freed, which the C library would keep as long as the model works
     model = policy.load().eval()
     halving = Halving[np.ndarray](
         "the number of responses in a forward pass", lambda pack: int(responses.whole_lengths[pack].sum())
@@ -128,6 +130,7 @@ def logps(
                     if exact and whole:
                         cache.put(policy_key, names[filled], values[filled])
                 line.advance(len(pack))
+    trim()  # what the model has freed
     return values[place]
 
 
