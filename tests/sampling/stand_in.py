@@ -63,7 +63,8 @@ class Sampling:
     def __init__(self, package: Path, folder: Path) -> None:
         self.log, self.folder = folder / "vllm.log", folder
         self.env = {"PYTHONPATH": str(package)}
-        self.options = {"python": sys.executable, "env": self.env, "log": str(self.log), "retries": 1, "wait": 100}
+        self.options = {"python": sys.executable, "env": self.env, "log": str(self.log), "retries": 1, "wait": 100,
+                        "adapters": True}  # fmt: skip
 
     def __call__(
         self,

@@ -34,7 +34,7 @@ HEADS: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 2, "num_key_v
 def options_of(log: Path, **more: Any) -> dict[str, Any]:
     """Options of the engine for a small model on a processor."""
     return {"python": str(PYTHON), "max_length": 1024, "arguments": ["--enforce-eager"], "log": str(log),
-            "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}} | more  # fmt: skip
+            "adapters": True, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}} | more  # fmt: skip
 
 
 def starts_of(log: Path) -> int:

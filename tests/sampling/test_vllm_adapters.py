@@ -16,6 +16,7 @@ import tiny
 from safetensors.torch import load_file, save_file
 from stand_in import Sampling, kill_server, save_package
 
+from seralign.config.engines import VllmConfig
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
@@ -64,7 +65,7 @@ def name_of(source: PolicySource) -> str:
 def test_one_server_of_the_base_loads_the_adapter_of_each_round(
     quick: Sampling, rounds: tuple[PolicySource, PolicySource], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The responses are those of the merged weights, which a server has that is not kept."""
+    """The responses are those of the merged weights, which a server on a processor has by default."""
     first, second = rounds
     one = quick(first, "a")
     assert quick(first, "b").equals(one)
@@ -80,7 +81,7 @@ def test_one_server_of_the_base_loads_the_adapter_of_each_round(
         ("unload_lora_adapter", name_of(first)),
         ("load_lora_adapter", name_of(second), second.adapter),
     ]
-    assert quick(first, "c", keep=False).equals(one)
+    assert quick(first, "c", adapters=None).equals(one), "there is no GPU"
     assert not quick.starts[1]["enable_lora"]
     assert len(quick.adapters) == 3
     told = capsys.readouterr().err
@@ -241,3 +242,21 @@ def test_low_rank_matrices_of_an_embedding_are_refused(tmp_path: Path) -> None:
     save_file({name: value for name, value in load_file(file).items() if ".lora_" in name}, file)
     with pytest.raises(AdapterRefused, match="it changes the embedding lm_head"):
         server_arguments(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("options", "loads"),
+    [
+        ({}, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, True),
+        ({"env": {"CUDA_VISIBLE_DEVICES": ""}}, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "keep": False}, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "adapters": False}, False),
+        ({"adapters": True}, True),
+    ],
+)
+def test_adapters_are_loaded_by_a_server_that_is_kept_and_has_a_gpu(
+    options: dict[str, Any], loads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert vllm._loads_adapters(VllmConfig("python", **options)) == loads

@@ -54,9 +54,12 @@ class VllmConfig:
         max_length: Maximum number of tokens of a prompt and its response. Default: that of the model.
         arguments: More arguments of the server: ``[--enforce-eager]``.
         env: Environment variables of the server, such as ``CUDA_VISIBLE_DEVICES`` or ``VLLM_CPU_KVCACHE_SPACE``.
-        keep: Whether the server stays until it cannot serve the next policy; the LoRA adapters of the rounds are loaded
-            by one server. Otherwise it ends with each sampling, its GPUs are free for training, and adapters are
-            merged. Default: true, unless this process has a GPU and ``env`` does not set ``CUDA_VISIBLE_DEVICES``.
+        keep: Whether the server stays until it cannot serve the next policy. Otherwise it ends with each sampling, and
+            its GPUs are free for training. Default: true, unless this process has a GPU and ``env`` does not set
+            ``CUDA_VISIBLE_DEVICES``.
+        adapters: Whether a LoRA adapter is loaded by a server of its base, which then serves all rounds, in place of a
+            server of the merged weights of each round. Default: true for a server that is kept and has a GPU. On a
+            processor, sampling with an adapter takes vLLM longer than a restart.
         wait: Seconds until the server must be ready.
         log: File for the server's output.
         parallel: Number of requests at the same time.
@@ -75,6 +78,7 @@ class VllmConfig:
     arguments: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     keep: bool | None = None
+    adapters: bool | None = None
     wait: float = 900.0
     log: str | None = None
     parallel: int = 64

@@ -83,9 +83,9 @@ _REFUSED: dict[_Started, str] = {}
 class VllmSampler:
     """Samples from a server of vLLM that seralign starts, and stops when another policy is sampled from.
 
-    The policy is served as one folder with all weights (``whole_model``). Where the server is kept and the policy is a
-    LoRA adapter, its base is served and the adapter is loaded at run time, so the rounds of a run keep one server. As
-    every server, it must give the log-probabilities of the policy before it is sampled from.
+    The policy is served as one folder with all weights (``whole_model``). With ``adapters``, the base of a LoRA
+    adapter is served and the adapter is loaded at run time, so the rounds of a run keep one server. As every server, it
+    must give the log-probabilities of the policy before it is sampled from.
     """
 
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
@@ -166,11 +166,8 @@ class VllmSampler:
                 _KEEPER.release()
 
     def _served(self, digest: str) -> _Served:
-        """The policy on a server of its base, or of all its weights where that cannot be.
-
-        A server that is not kept loads no second adapter, so it serves all weights, which is faster to sample from.
-        """
-        if self._policy.source.adapter is not None and _keeps(self._options):
+        """The policy on a server of its base, or of all its weights where that cannot be."""
+        if self._policy.source.adapter is not None and _loads_adapters(self._options):
             try:
                 return self._on_its_base(digest, Path(self._policy.source.adapter))
             except AdapterRefused as why:
@@ -213,9 +210,9 @@ class VllmSampler:
 
     def _prove(self, served: _Served, own: list[Own]) -> Way:
         way = Way(served.client.settings.model, "vllm", "tokens")
+        replies = greedy(served.client, way, self._policy, own)
         for other in served.others:
             policy = replace(self._policy, before=other)
-            replies = greedy(served.client, way, policy, own)
             prove(served.client, way, policy, own, replies, self._tolerance, self._key)
         return way
 
@@ -306,6 +303,14 @@ def _keeps(options: VllmConfig) -> bool:
     if options.keep is not None:
         return options.keep
     return "CUDA_VISIBLE_DEVICES" in options.env or not torch.cuda.is_available()
+
+
+def _loads_adapters(options: VllmConfig) -> bool:
+    if options.adapters is not None:
+        return options.adapters
+    # A server that ends with each sampling gains nothing, and on a processor sampling takes longer than a restart.
+    has_gpu = bool(options.env.get("CUDA_VISIBLE_DEVICES")) or torch.cuda.is_available()
+    return has_gpu and _keeps(options)
 
 
 def _free_memory() -> None:
