@@ -174,7 +174,7 @@ def training_step(folder: Path, tokens: int, precision: str) -> dict[str, Any]:
     reference = torch.zeros(len(lengths), dtype=torch.float64)
 
     def step() -> None:
-        with mixed_precision(precision, torch.device("cpu")):
+        with mixed_precision(precision, model):
             values = response_logps(model, **batch)
         certain = torch.ones_like(values)
         responses = ResponseValues(values, reference, lengths, torch.arange(pairs).repeat(2), certain, pairs)

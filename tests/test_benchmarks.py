@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import common, inputs, models, train_gpu
+from benchmarks import common, growth_parts, growth_profile, inputs, models, train_gpu
 from benchmarks import label as label_benchmark
 from benchmarks.common import (
     BFLOAT16,
@@ -493,3 +493,17 @@ def test_the_memory_of_runs_is_a_line_each_over_the_stages() -> None:
     heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
     assert heights == [[110.0, 70.0], [140.0, 70.0]]
     assert all(name in svg for name in ("2,000 pairs", "100,000 pairs", "round-1/train"))
+
+
+def test_a_profiled_step_of_training_counts_its_useful_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 operations a weight and token, the output layer for response tokens alone; shares are of the whole step."""
+    monkeypatch.setattr(growth_profile, "_RATE_SECONDS", 0.01)
+    growth_parts.llama(vocab_size=500, tie_word_embeddings=True).save_pretrained(tmp_path)
+    found = growth_parts.training_step(tmp_path, 300, "bfloat16")
+    body, head = 2 * (4 * 64**2 + 3 * 64 * 176) + 5 * 64, 500 * 64
+    assert found["tokens"] > found["response_tokens"] > 0
+    assert (found["body_parameters"], found["head_parameters"]) == (body, head)
+    gflop = 6 * (body * found["tokens"] + head * found["response_tokens"]) / 1e9
+    assert found["step_gflop"] == pytest.approx(gflop)
+    assert sum(found["shares"].values()) == pytest.approx(1.0)
+    assert found["shares"][growth_profile.PRODUCTS] > 0
