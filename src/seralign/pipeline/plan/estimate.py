@@ -33,10 +33,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Saved:
-    """Bytes that a process saves by holding a part of the model only: in forward passes, and in optimizer steps."""
+    """What a process saves by holding a part of the model only.
+
+    Args:
+        passes: Bytes that forward passes save.
+        steps: Bytes that optimizer steps save.
+        loading: Bytes that loading takes before the model is divided, on top of the process; it saves nothing there.
+            0 where no process holds the whole model then.
+    """
 
     passes: float = 0.0
     steps: float = 0.0
+    loading: float = 0.0
 
 
 WHOLE = Saved()
@@ -132,6 +140,7 @@ def stage_bytes(work: StageWork, measured: Measured, saved: Saved = WHOLE) -> in
         for line in measured.passes[part.section].peaks
     ]
     found += [measured.idle + work.bytes] if work.bytes else []
+    found += [measured.idle + saved.loading] if saved.loading else []
     if work.steps is not None:
         costs = measured.steps[work.steps.section]
         found += [peak - saved.steps for peak in (costs.whole, costs.pack.bytes.at(work.steps.tokens.max()))]
