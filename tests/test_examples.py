@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
@@ -23,7 +25,7 @@ from serving import Served
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM
 
-from examples.alpaca_eval import reward_pairs, soft_labels
+from examples.alpaca_eval import corrections, reward_pairs, soft_labels
 from examples.linear_alignment.brief import brief
 from examples.real_text import prompts, tone
 from seralign.cli.demo import beside
@@ -121,6 +123,7 @@ def test_every_example_has_a_test() -> None:
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         *(f"examples/aihf/{name}.yaml" for name in ("direct", "start", "answers", "label", "reward", "grpo")),
         "examples/aihf/demonstrated.py",
+        "examples/alpaca_eval/corrections.py",
         "examples/alpaca_eval/judge_pairs.py",  # in tests/evaluation/test_llama_judge.py
         "examples/alpaca_eval/prepare.py",
         "examples/alpaca_eval/reward.yaml",
@@ -496,6 +499,34 @@ def test_alpaca_eval_on_smollm2_runs_on_rows_of_its_format(tmp_path: Path) -> No
     assert figures["data"]["sources"]["pairs"]["dropped"] == {"tie": 1}
     assert figures["data"]["sources"]["pairs"]["soft"] == pytest.approx(38 / 39)
     assert len(figures["rounds"]) >= 1
+
+
+def test_corrections_of_length_are_compared_on_the_same_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lengths 2, 10 with rewards 0, 1; 4, 6, 8 with rewards 1, 0, .9. Minus their means: 4 - 0.2 over 32 + 8.
+
+    The first pair prefers the longer answer until 8 tokens cost its margin of 1; then all pairs prefer the shorter one,
+    by (8 + 2) / 2 tokens, which is further from 0 than (8 - 2) / 2. Half of the length of 10 is more than 2.
+    """
+    lengths = [2, 10, 4, 6, 8]
+    names = {"prompt_id": ["a", "a", "b", "b", "b"], "index": [0, 1, 0, 1, 2]}
+    answers = {"text": list("vwxyz"), "ids": [[1] * length for length in lengths], "finished": [True] * 5}
+    for folder, name, columns in (
+        ("sample", "candidates", names | answers),
+        ("bootstrap", "rewards", names | {"reward": [0.0, 1.0, 1.0, 0.0, 0.9]}),
+        ("bootstrap", "selection", {"kept": [True, True]}),
+    ):
+        path = tmp_path / "round-2" / folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path)
+    corrections.main([str(tmp_path), "--band", "0.5"])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| none | 0.0000 | 2 | 2 | 50.0% | 3.0 |",
+        "| within_prompt | 0.0950 | 2 | 2 | 50.0% | 3.0 |",
+        "| balanced | 0.1250 | 2 | 2 | 50.0% | 3.0 |",
+        "| matched | 0.0000 | 1 | 1 | 0.0% | −2.0 |",
+    ]
 
 
 def test_soft_labels_of_alpaca_eval_are_compared_on_held_out_prompts(
