@@ -114,7 +114,7 @@ def _weighted(file: Path) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("stage", "held", "most"),
     [
-        (_split, 4, 120),
+        (_split, 4, 80),
         (_scored, 130, 240),
         (_selected, 15, 130),
         (_paired, 60, 220),
