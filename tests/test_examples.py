@@ -48,7 +48,7 @@ from seralign.preferences.kept import PROVENANCE
 from seralign.preferences.labelling import label
 from seralign.records import Prompt
 from seralign.report.figures import figures_json, run_figures
-from seralign.runs import read_run
+from seralign.runs import open_run, read_run
 from seralign.runs.files import read_stream, read_table
 from seralign.sampling import Request, SampledPolicy, params_of
 from seralign.sampling.checked import CheckedSampler
@@ -520,13 +520,22 @@ def test_corrections_of_length_are_compared_on_the_same_answers(
         path = tmp_path / "round-2" / folder / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns), path)
-    corrections.main([str(tmp_path), "--band", "0.5"])
+    open_run(tmp_path / "run", {"scoring": {"length_correction": "none"}}, {})
+    (tmp_path / "round-2").rename(tmp_path / "run" / "round-2")
+    corrections.main([str(tmp_path / "run"), "--band", "0.5"])
     assert capsys.readouterr().out.splitlines()[2:] == [
         "| none | 0.0000 | 2 | 2 | 50.0% | 3.0 |",
         "| within_prompt | 0.0950 | 2 | 2 | 50.0% | 3.0 |",
         "| balanced | 0.1250 | 2 | 2 | 50.0% | 3.0 |",
         "| matched | 0.0000 | 1 | 1 | 0.0% | −2.0 |",
     ]
+
+
+def test_rewards_that_were_corrected_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_run(tmp_path / "run", {"scoring": {"length_correction": "balanced"}}, {})
+    with pytest.raises(SystemExit):
+        corrections.main([str(tmp_path / "run")])
+    assert "scoring.length_correction is 'balanced'; give a run without a correction" in capsys.readouterr().err
 
 
 def test_soft_labels_of_alpaca_eval_are_compared_on_held_out_prompts(

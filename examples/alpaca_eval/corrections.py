@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from seralign.rewards.length_correction import balancing_slope, slope_within
 from seralign.rewards.pairing import Contrast, contrasts, matched_contrasts
 from seralign.rewards.usable import usable_responses
+from seralign.runs import read_manifest
 from seralign.tables import Column, markdown, number, percent, table
 
 
@@ -60,10 +61,15 @@ def corrections(folder: Path, band: float) -> list[Correction]:
     Args:
         folder: The folder of a round.
         band: ``scoring.length_band``.
+
+    Returns:
+        Nothing, if the round made no pairs.
     """
     candidates = pq.read_table(folder / "sample" / "candidates.parquet")
     rewards = pq.read_table(folder / "bootstrap" / "rewards.parquet")["reward"].to_numpy()
     selected = pq.read_table(folder / "bootstrap" / "selection.parquet")["kept"].to_numpy()
+    if not len(selected):
+        return []
     lengths = np.array([len(ids) for ids in candidates["ids"].to_pylist()])
     usable, _ = usable_responses(candidates)
 
@@ -88,10 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--round", type=int, default=2)
+    parser.add_argument("--round", type=int, default=2, help="a round that generated pairs")
     parser.add_argument("--band", type=float, default=0.2, help="scoring.length_band")
     given = parser.parse_args(arguments)
-    print(markdown(table("", _COLUMNS, corrections(given.run / f"round-{given.round}", given.band))))
+    if (used := read_manifest(given.run)["config"]["scoring"]["length_correction"]) != "none":
+        parser.error(f"{given.run}: scoring.length_correction is {used!r}; give a run without a correction")
+    found = corrections(given.run / f"round-{given.round}", given.band)
+    if not found:
+        parser.error(f"{given.run}: round {given.round} made no pairs of its answers")
+    print(markdown(table("", _COLUMNS, found)))
 
 
 if __name__ == "__main__":
