@@ -30,8 +30,8 @@ class ModelServer:
         extra_tokens: Tokens that it reads besides those of the prompt.
         fail_after: It answers no more after so many sampled requests.
         change: Changes the text of a response, by its number.
-        fault: What it does wrong with adapters: ``refuse`` loads none, ``ignore`` answers as the base, ``stale``
-            answers as the adapter that was loaded first.
+        fault: What it does wrong with adapters: ``refuse`` loads none, ``fail`` answers with status 500, ``ignore``
+            answers as the base, ``stale`` answers as the adapter that was loaded first.
         tell: Gets a line for each adapter that is loaded or unloaded.
     """
 
@@ -85,6 +85,8 @@ class ModelServer:
         self.tell(f"{route} {name} {body.get('lora_path', '')}")
         if (route == "load_lora_adapter") == (name in self.adapters) or self.fault == "refuse":
             return Scripted({"error": {"message": f"no {name} here, or twice", "code": 400}}, 400)
+        if self.fault == "fail":
+            return Scripted({"error": {"message": "EngineCore encountered an issue", "code": 500}}, 500)
         if route == "unload_lora_adapter":
             del self.adapters[name]
             return Scripted("Success: removed")

@@ -19,12 +19,11 @@ from fake_server import fake_server
 from model_server import vllm_server
 
 from seralign.config import PolicyConfig, SamplingConfig
-from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.policy.load import load_model
 from seralign.runs.results import Results
 from seralign.sampling import SampledPolicy, make_sampler, params_of, sample_candidates
-from seralign.servers.process import Launch
+from seralign.servers.process import EndedEarly, Launch
 
 ENDS = frozenset({tiny.EOS})
 
@@ -64,7 +63,7 @@ class Sampling:
         self.log, self.folder = folder / "vllm.log", folder
         self.env = {"PYTHONPATH": str(package)}
         self.options = {"python": sys.executable, "env": self.env, "log": str(self.log), "retries": 1, "wait": 100,
-                        "adapters": True}  # fmt: skip
+                        "adapters": True, "keep": True}  # fmt: skip
 
     def __call__(
         self,
@@ -101,7 +100,8 @@ class Sampling:
         try:
             served, port = vllm_server(launch.command[3:], launch.environment, tell)
         except ValueError as error:
-            raise ConfigError(f"{key}: {launch.name} ended with status 1: {error}") from None
+            says = f"{'Loading weights. ' * 30}\nValueError: {error}"
+            raise EndedEarly(f"{key}: {launch.name} ended with status 1; it says:\n{says}") from None
         with fake_server(served, port, models=None):
             yield SimpleNamespace(launch=launch, alive=True)
 

@@ -208,10 +208,10 @@ def test_log_probabilities_of_every_prompt_must_agree(
     monkeypatch.setattr(connecting, "_logps", lambda *_: [[-0.5], [second]])
     monkeypatch.setattr(connecting, "_served", lambda *_: "m")
     client: Any = SimpleNamespace(settings=SimpleNamespace(url="http://x"))
-    policy: Any = SimpleNamespace(name="round 1", source="folder", dtype="float32", before=None)
+    policy: Any = SimpleNamespace(name="round 1", source="folder", dtype="float32")
     refused = pytest.raises(ConfigError, match=r"log-probabilities differ by (nan|0\.02) nats a token")
     with nullcontext() if passes else refused:
-        connecting.prove(client, Way("m", "vllm", "tokens"), policy, own, [], None, "key")
+        connecting.prove(client, Way("m", "vllm", "tokens"), policy, [], own, [], None, "key")
 
 
 def test_drawn_tokens_tell_policies_apart_that_agree_on_what_is_likely() -> None:

@@ -34,8 +34,8 @@ HEADS: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 2, "num_key_v
 def options_of(log: Path, **more: Any) -> dict[str, Any]:
     """Options of the engine for a small model on a processor, where vLLM fails if it splits a prompt."""
     return {"python": str(PYTHON), "max_length": 1024, "arguments": ["--enforce-eager", "--no-enable-chunked-prefill"],
-            "log": str(log),
-            "adapters": True, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}} | more  # fmt: skip
+            "log": str(log), "adapters": True, "keep": True,
+            "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}} | more  # fmt: skip
 
 
 def starts_of(log: Path) -> int:

@@ -5,23 +5,24 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from safetensors.torch import load_file, save_file
-from stand_in import Sampling, kill_server, save_package
+from stand_in import Sampling, kill_server, policy_of, save_package
 
+from seralign.config import SamplingConfig
 from seralign.config.engines import VllmConfig
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
-from seralign.sampling import vllm
-from seralign.sampling.lora import AdapterRefused, adapter_name, server_arguments
+from seralign.sampling import connecting, vllm
+from seralign.sampling.lora import adapter_name
 from seralign.servers import client as client_module
 
 pytestmark = pytest.mark.timeout(180)
@@ -63,10 +64,19 @@ def name_of(source: PolicySource) -> str:
 
 
 def test_one_server_of_the_base_loads_the_adapter_of_each_round(
-    quick: Sampling, rounds: tuple[PolicySource, PolicySource], capsys: pytest.CaptureFixture[str]
+    quick: Sampling,
+    rounds: tuple[PolicySource, PolicySource],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The responses are those of the merged weights, which a server on a processor has by default."""
+    """The responses are those of the merged weights, which a server on a processor has by default.
+
+    The base is read once, and each sampling asks for the log-probabilities of the proof once.
+    """
     first, second = rounds
+    original, proofs = connecting._logps, list[int]()
+    monkeypatch.setattr(connecting, "_logps", lambda *given: (proofs.append(1), original(*given))[1])
+    vllm._digest_of_base.cache_clear()
     one = quick(first, "a")
     assert quick(first, "b").equals(one)
     two = quick(second, "a", "round 2", before=first)
@@ -81,6 +91,8 @@ def test_one_server_of_the_base_loads_the_adapter_of_each_round(
         ("unload_lora_adapter", name_of(first)),
         ("load_lora_adapter", name_of(second), second.adapter),
     ]
+    assert len(proofs) == 3
+    assert vllm._digest_of_base.cache_info().misses == 1
     assert quick(first, "c", adapters=None).equals(one), "there is no GPU"
     assert not quick.starts[1]["enable_lora"]
     assert len(quick.adapters) == 3
@@ -126,7 +138,13 @@ def test_an_adapter_with_other_weights_is_an_error_that_names_both(
     ("fault", "says", "servers", "loads"),
     [
         ("refuse", "load_lora_adapter answers with status 400: ", 3, 1),
-        ("no-lora", "it does not start with --enable-lora (", 2, 0),
+        (
+            "no-lora",
+            "it does not start with --enable-lora (bootstrap.engine_options: vLLM ended with status 1; it says: "
+            "ValueError: LlamaForCausalLM does not support LoRA yet.)",
+            2,
+            0,
+        ),
     ],
 )
 def test_a_server_that_loads_no_adapter_is_replaced_by_one_of_the_merged_weights(
@@ -148,6 +166,25 @@ def test_a_server_that_loads_no_adapter_is_replaced_by_one_of_the_merged_weights
     assert len(quick.starts) == servers
     assert [start["model"] for start in quick.starts].count(rounds[0].model) == loads
     assert len(quick.adapters) == loads
+
+
+def test_a_server_that_fails_while_it_loads_an_adapter_is_an_error_and_tried_again(
+    quick: Sampling, rounds: tuple[PolicySource, PolicySource]
+) -> None:
+    quick.env["FAULT"] = "fail"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"load_lora_adapter answers with status 500: .*; give the same command"):
+            quick(rounds[0], "a")
+    assert [start["model"] for start in quick.starts] == [rounds[0].model]
+    assert len(quick.adapters) == 2
+
+
+def test_a_server_that_is_not_ready_in_time_is_an_error(
+    sampling: Sampling, rounds: tuple[PolicySource, PolicySource], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^bootstrap\.engine_options: vLLM was not ready within 0.01 s"):
+        sampling(rounds[0], "a", wait=0.01)
+    assert "merged" not in capsys.readouterr().err
 
 
 def test_an_adapter_that_vllm_would_serve_otherwise_is_merged_without_trying(
@@ -189,74 +226,54 @@ def test_a_server_that_is_killed_is_started_again_with_the_adapter(
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("options", "gpu", "loads"),
     [
-        ({"use_dora": True}, "it has use_dora"),
-        ({"rank_pattern": {"q_proj": 2}}, "it has rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 2}}, "it has alpha_pattern"),
-        ({"modules_to_save": ["norm"]}, "it has modules_to_save"),
-        ({"trainable_token_indices": [3]}, "it has trainable_token_indices"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens.* is no low-rank matrix"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head.base_layer.weight, which is no low-rank matrix"),
-        ({"r": 520, "target_modules": ["q_proj"]}, "its rank is 520, over 512"),
-    ],
-)
-def test_adapters_that_vllm_would_not_serve_as_peft_does_are_refused(
-    settings: dict[str, Any], says: str, tmp_path: Path
-) -> None:
-    tiny.save_adapter(tmp_path / "adapter", tiny.save_model(tmp_path / "base"), **settings)
-    with pytest.raises(AdapterRefused, match=says):
-        server_arguments(tmp_path / "adapter")
-
-
-@pytest.mark.parametrize(("r", "rank"), [(4, 8), (8, 8), (9, 16), (512, 512)])
-def test_the_server_has_room_for_the_rank_of_the_adapter(r: int, rank: int, tmp_path: Path) -> None:
-    base = tiny.save_model(tmp_path / "base")
-    tiny.save_adapter(tmp_path / "adapter", base, r=r, use_rslora=True, target_modules=["q_proj"])
-    assert server_arguments(tmp_path / "adapter")[1:] == (
-        "--max-lora-rank", str(rank), "--lora-target-modules", "q_proj",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [
-        ({"peft_type": "LOHA"}, "its kind is LOHA, not LORA"),
-        ({"lora_bias": True}, "it has lora_bias"),
-        ({"init_lora_weights": "pissa"}, "it has init_lora_weights pissa"),
-        ({"setting_of_a_later_peft": 1}, "it has setting_of_a_later_peft"),
-    ],
-)
-def test_settings_that_are_not_known_are_refused(setting: dict[str, Any], says: str, tmp_path: Path) -> None:
-    file = tmp_path / "adapter" / "adapter_config.json"
-    tiny.save_adapter(tmp_path / "adapter", tiny.save_model(tmp_path / "base"))
-    file.write_text(json.dumps(json.loads(file.read_text()) | setting))
-    with pytest.raises(AdapterRefused, match=says):
-        server_arguments(tmp_path / "adapter")
-
-
-def test_low_rank_matrices_of_an_embedding_are_refused(tmp_path: Path) -> None:
-    """PEFT saves the whole matrix with them unless it is told not to."""
-    tiny.save_adapter(tmp_path / "adapter", tiny.save_model(tmp_path / "base"), target_modules=["q_proj", "lm_head"])
-    file = tmp_path / "adapter" / "adapter_model.safetensors"
-    save_file({name: value for name, value in load_file(file).items() if ".lora_" in name}, file)
-    with pytest.raises(AdapterRefused, match="it changes the embedding lm_head"):
-        server_arguments(tmp_path / "adapter")
-
-
-@pytest.mark.parametrize(
-    ("options", "loads"),
-    [
-        ({}, False),
-        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, True),
-        ({"env": {"CUDA_VISIBLE_DEVICES": ""}}, False),
-        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "keep": False}, False),
-        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "adapters": False}, False),
-        ({"adapters": True}, True),
+        ({}, False, False),
+        ({}, True, False),
+        ({"keep": True}, True, True),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, False, True),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, True, True),
+        ({"env": {"CUDA_VISIBLE_DEVICES": ""}}, True, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "-1"}}, True, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "keep": False}, True, False),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}, "adapters": False}, True, False),
+        ({"adapters": True}, False, True),
     ],
 )
 def test_adapters_are_loaded_by_a_server_that_is_kept_and_has_a_gpu(
-    options: dict[str, Any], loads: bool, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], gpu: bool, loads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     assert vllm._loads_adapters(VllmConfig("python", **options)) == loads
+
+
+def sampler_of(source: PolicySource, **options: Any) -> vllm.VllmSampler:
+    settings = SamplingConfig(engine="vllm", engine_options={"python": sys.executable} | options)
+    return vllm.VllmSampler(policy_of(source), settings, "bootstrap")
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "kept"),
+    [
+        ({}, True, False),
+        ({"keep": False}, False, False),
+        ({"keep": True}, True, True),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, True, True),
+    ],
+)
+def test_a_server_that_is_not_kept_loads_no_adapters(
+    options: dict[str, Any], gpu: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the policy is compared with would be loaded while the server has the memory."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    refused = pytest.raises(ConfigError, match=r"^bootstrap\.engine_options\.adapters needs a server that is kept")
+    with nullcontext() if kept else refused:
+        sampler_of(PolicySource("base", adapter="adapter"), adapters=True, **options)
+
+
+def test_loaded_and_merged_adapters_have_answers_of_their_own() -> None:
+    """Those of merged adapters are named as those of whole models are."""
+    source = PolicySource("base", adapter="adapter")
+    merged = sampler_of(source, adapters=False, keep=True).identity
+    assert sampler_of(source, adapters=True, keep=True).identity == f"{merged}, adapters"
+    assert sampler_of(PolicySource("base"), adapters=True, keep=True).identity == merged

@@ -58,8 +58,8 @@ class VllmConfig:
             its GPUs are free for training. Default: true, unless this process has a GPU and ``env`` does not set
             ``CUDA_VISIBLE_DEVICES``.
         adapters: Whether a LoRA adapter is loaded by a server of its base, which then serves all rounds, in place of a
-            server of the merged weights of each round. Default: true for a server that is kept and has a GPU. On a
-            processor, sampling with an adapter takes vLLM longer than a restart.
+            server of the merged weights of each round. It needs a server that is kept. Default: true for a server that
+            is kept and has a GPU. On a processor, sampling with an adapter takes vLLM longer than a restart.
         wait: Seconds until the server must be ready.
         log: File for the server's output.
         parallel: Number of requests at the same time.

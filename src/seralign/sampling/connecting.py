@@ -79,7 +79,8 @@ def connect(client: Client, options: ServerEngineConfig, policy: SampledPolicy, 
             refused = error
             continue
         if not isinstance(replies, str):
-            prove(client, way, policy, own, replies, options.tolerance, key)
+            others = [] if policy.before is None else [policy.before]
+            prove(client, way, policy, others, own, replies, options.tolerance, key)
             return way
         tried.append(f"as {way.mode}: {replies}")
     if refused is not None and not tried:
@@ -98,6 +99,7 @@ def prove(
     client: Client,
     way: Way,
     policy: SampledPolicy,
+    others: Sequence[SampledPolicy],
     own: Sequence[Own],
     replies: Sequence[Reply],
     tolerance: float | None,
@@ -109,23 +111,27 @@ def prove(
         client: The server.
         way: How it is asked.
         policy: The policy.
+        others: Policies that the server may serve in its place, such as the one before. Each is loaded and released.
         own: The policy's own answers.
         replies: The server's greedy answers to the same prompts.
         tolerance: Nats of difference that pass for rounding; None for the default.
         key: The configuration key, for messages.
 
     Raises:
-        ConfigError: it serves other weights, or those of the policy before; names both.
+        ConfigError: it serves other weights, or those of one of the others; names both.
     """
     limit = tolerance if tolerance is not None else _TOLERANCES.get(policy.dtype, _TOLERANCE)
     served = _logps(client, way, own, key) if way.mode == "tokens" else None
-    near = None if served is None else nearness(policy, own, served)
-    if near is not None and near.is_stale and policy.before is not None:
-        raise ConfigError(
-            f"{key}: {client.settings.url} still serves the weights of {policy.before.name} ({policy.before.source}) "
-            f"in place of those of {policy.name} ({policy.source}); serve that folder"
-        )
+    is_sure = True
     if served is not None:
+        for other in others:
+            near = nearness(other, own, served)
+            if near is not None and near.is_stale:
+                raise ConfigError(
+                    f"{key}: {client.settings.url} still serves the weights of {other.name} ({other.source}) "
+                    f"in place of those of {policy.name} ({policy.source}); serve that folder"
+                )
+            is_sure = is_sure and (near is None or near.is_sure)
         pairs = zip(own, served, strict=True)
         # A difference that is not a number is none that passes.
         far = [difference for one, logps in pairs if not (difference := one.mean_difference(logps)) <= limit]
@@ -140,7 +146,9 @@ def prove(
             f"{_served(client, key)}: {why}. Serve that folder, or raise tolerance ({limit:g}) if the server computes "
             "in a lower precision"
         )
-    if (near is not None and not near.is_sure) or (served is None and answers_alike(policy, own, limit)):
+    if served is None:
+        is_sure = not any(answers_alike(policy, other, own, limit) for other in others)
+    if not is_sure:
         say(
             f"warning: {key}: {client.settings.url} may serve the weights of {policy.name} or those before its "
             f"training: they are too much alike to be told apart by what it answers. Make sure that it serves "

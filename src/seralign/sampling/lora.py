@@ -96,7 +96,7 @@ def load_adapter(client: Client, adapter: Path, key: str) -> None:
 
     Raises:
         AdapterRefused: the server answers with an error.
-        ConfigError: it does not answer.
+        ConfigError: it does not answer, or has failed itself.
     """
     settings = client.settings
     loaded = [name for name in listed_models(client, key) if name.startswith(_PREFIX)]
@@ -121,5 +121,9 @@ def _post(server: ServerConfig, route: str, body: dict[str, Any], key: str) -> N
         ) from None
     finally:
         connection.close()
-    if answer.status != 200:
-        raise AdapterRefused(f"{route} answers with status {answer.status}: {brief(ValueError(says))}")
+    if answer.status == 200:
+        return
+    why = f"{route} answers with status {answer.status}: {brief(ValueError(says))}"
+    if answer.status >= 500:  # the server has failed, which says nothing about the adapter
+        raise ConfigError(f"{key}: {server.url}: {why}; give the same command again")
+    raise AdapterRefused(why)

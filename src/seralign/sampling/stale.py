@@ -45,18 +45,16 @@ class Nearness:
         return _ERRORS * self.error < 0.5
 
 
-def nearness(policy: SampledPolicy, own: Sequence[Own], served: Sequence[Sequence[float]]) -> Nearness | None:
-    """How near a server is to the policy before; None if there is none, or it has the same log-probabilities.
+def nearness(before: SampledPolicy, own: Sequence[Own], served: Sequence[Sequence[float]]) -> Nearness | None:
+    """How near a server is to the policy before; None if that has the same log-probabilities.
 
     Args:
-        policy: The policy that should be served. The one before it is loaded and released.
-        own: The policy's own answers.
+        before: The policy before, which is loaded and released.
+        own: The own answers of the policy that should be served.
         served: The server's log-probabilities of the drawn answers.
     """
-    if policy.before is None:
-        return None
-    before = drawn_logps(policy.before, own)
-    return nearness_of(*(list(chain(*parts)) for parts in ([one.drawn_logps for one in own], before, served)))
+    logps = drawn_logps(before, own)
+    return nearness_of(*(list(chain(*parts)) for parts in ([one.drawn_logps for one in own], logps, served)))
 
 
 def nearness_of(policy: Sequence[float], before: Sequence[float], served: Sequence[float]) -> Nearness | None:
@@ -73,11 +71,9 @@ def nearness_of(policy: Sequence[float], before: Sequence[float], served: Sequen
     return Nearness(share, error, float(step.abs().mean()))
 
 
-def answers_alike(policy: SampledPolicy, own: Sequence[Own], tolerance: float) -> bool:
-    """Whether the greedy answers of the policy before would pass for the policy's own; False if there is none."""
-    if policy.before is None:
-        return False
-    others = own_answers(policy.before, [one.prompt for one in own], max(len(one.ids) for one in own))
+def answers_alike(policy: SampledPolicy, before: SampledPolicy, own: Sequence[Own], tolerance: float) -> bool:
+    """Whether the greedy answers of the policy before would pass for the policy's own."""
+    others = own_answers(before, [one.prompt for one in own], max(len(one.ids) for one in own))
     return all(
         departure(policy, one, Choice("", other.ids, ""), tolerance) is None
         for one, other in zip(own, others, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from seralign.config.paths import expanded
 from seralign.errors import ConfigError, brief
 from seralign.policy.identity import SETTINGS, weights_digest
 from seralign.policy.load import load_model
+from seralign.policy.release import free
 from seralign.progress import say
 from seralign.records import Candidate
 from seralign.sampling.answering import answered
@@ -35,7 +35,7 @@ from seralign.sampling.whole import whole_model
 from seralign.sampling.wire import Way
 from seralign.servers.client import Client
 from seralign.servers.kept import Keeper
-from seralign.servers.process import Launch, Running, free_port, running
+from seralign.servers.process import EndedEarly, Launch, Running, free_port, running
 
 _MODEL = "policy"
 # The server must not take this process for one of its own, or its modules for those of its environment.
@@ -45,6 +45,8 @@ _WITHOUT = (
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 _ADAPTERS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 _KEEPER = Keeper()
+# The base of a run does not change, and reading all of its weights takes long.
+_digest_of_base = cache(weights_digest)
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ class _Served:
     Args:
         server: The server.
         client: Asks it for the policy.
-        others: Policies that it must be told apart from; None where it can serve no other.
+        others: Policies that it must be told apart from.
     """
 
     server: Running
     client: Client
-    others: Sequence[SampledPolicy | None]
+    others: Sequence[SampledPolicy] = ()
 
 
 # Why a server of a base was of no use: the adapters of a run are alike, so the next one is not tried.
@@ -81,7 +83,7 @@ _REFUSED: dict[_Started, str] = {}
 
 
 class VllmSampler:
-    """Samples from a server of vLLM that seralign starts, and stops when another policy is sampled from.
+    """Samples from a server of vLLM that seralign starts, and stops when it cannot serve the next policy.
 
     The policy is served as one folder with all weights (``whole_model``). With ``adapters``, the base of a LoRA
     adapter is served and the adapter is loaded at run time, so the rounds of a run keep one server. As every server, it
@@ -91,6 +93,13 @@ class VllmSampler:
     def __init__(self, policy: SampledPolicy, settings: SamplingConfig, key: str) -> None:
         self._policy, self._key = policy, f"{key}.engine_options"
         self._options = vllm_options(settings.engine_options, self._key)
+        if self._options.adapters and not _keeps(self._options):
+            raise ConfigError(
+                f"{self._key}.adapters needs a server that is kept. The base and the round before are loaded in this "
+                "process while it runs, to tell which weights it serves, and one that is not kept may take all memory "
+                "of the GPU. Give vLLM GPUs of its own (env.CUDA_VISIBLE_DEVICES), set keep to true and gpu_memory so "
+                "that both fit, or set adapters to false"
+            )
         program = shutil.which(expanded(self._options.python))
         if program is None:
             raise ConfigError(
@@ -103,11 +112,11 @@ class VllmSampler:
 
     @property
     def identity(self) -> str:
-        """Data type, GPUs, limits, arguments and environment of the server."""
+        """Data type, GPUs, limits, arguments and environment of the server, and whether it loads an adapter."""
         options = self._options
         given = json.dumps([options.max_length, options.arguments, options.env], sort_keys=True)
         copies = f"{options.data_parallel} x {options.tensor_parallel} GPUs"
-        return f"vllm, {self._dtype} weights, {copies}, {given}"
+        return f"vllm, {self._dtype} weights, {copies}, {given}{', adapters' if self._loads_adapter else ''}"
 
     def check(self) -> None:
         """Check that the environment has vLLM, without importing it.
@@ -154,7 +163,7 @@ class VllmSampler:
         prompts = [request.prompts[0] for request in first]
         # Before the server takes the memory.
         own = own_answers(self._policy, prompts, min(TOKENS, first[0].params.max_new_tokens))
-        _free_memory()
+        free()
         try:
             served = self._served(first[0].policy)
             fitting = make_fitting(self._policy.tokenizer, self._policy.end_tokens, prompts[0].messages is not None)
@@ -167,16 +176,16 @@ class VllmSampler:
 
     def _served(self, digest: str) -> _Served:
         """The policy on a server of its base, or of all its weights where that cannot be."""
-        if self._policy.source.adapter is not None and _loads_adapters(self._options):
+        if self._loads_adapter:
             try:
-                return self._on_its_base(digest, Path(self._policy.source.adapter))
+                return self._on_its_base(digest, Path(str(self._policy.source.adapter)))
             except AdapterRefused as why:
                 say(
                     f"{self._key}: vLLM serves {self._policy.name} with its adapter merged, because it cannot load "
                     f"{self._policy.source.adapter}: {why}"
                 )
         server = _KEEPER.get(self._started(digest, str(self._policy.source)), self._serve_whole)
-        return _Served(server, self._client(server, _MODEL), (None,))
+        return _Served(server, self._client(server, _MODEL))
 
     def _on_its_base(self, digest: str, adapter: Path) -> _Served:
         """The policy as an adapter that is loaded onto a server of its base.
@@ -186,7 +195,7 @@ class VllmSampler:
         """
         base = _base_of(self._policy)
         arguments = server_arguments(adapter)
-        started = self._started(weights_digest(base.source), str(base.source), arguments)
+        started = self._started(_digest_of_base(base.source), str(base.source), arguments)
         if started in _REFUSED:
             raise AdapterRefused(_REFUSED[started])
         try:
@@ -204,16 +213,16 @@ class VllmSampler:
     def _start_base(self, started: _Started, folder: Path) -> Running:
         try:
             return _KEEPER.get(started, partial(self._serve, folder, started.adapters, _ADAPTERS))
-        except ConfigError as error:
+        except EndedEarly as error:
             # Not every model of vLLM takes adapters. Any other reason is an error of the next start, too.
-            raise AdapterRefused(f"it does not start with --enable-lora ({brief(error)})") from None
+            lines = str(error).splitlines()
+            why = brief(ValueError(" ".join(dict.fromkeys([lines[0], lines[-1]]))))
+            raise AdapterRefused(f"it does not start with --enable-lora ({why})") from None
 
     def _prove(self, served: _Served, own: list[Own]) -> Way:
         way = Way(served.client.settings.model, "vllm", "tokens")
         replies = greedy(served.client, way, self._policy, own)
-        for other in served.others:
-            policy = replace(self._policy, before=other)
-            prove(served.client, way, policy, own, replies, self._tolerance, self._key)
+        prove(served.client, way, self._policy, served.others, own, replies, self._tolerance, self._key)
         return way
 
     def _started(self, weights: str, source: str, adapters: tuple[str, ...] = ()) -> _Started:
@@ -221,6 +230,10 @@ class VllmSampler:
 
     def _client(self, server: Running, model: str) -> Client:
         return Client(self._options.server(_address(server), model), self._key)
+
+    @property
+    def _loads_adapter(self) -> bool:
+        return self._policy.source.adapter is not None and _loads_adapters(self._options)
 
     @property
     def _dtype(self) -> str:
@@ -309,11 +322,6 @@ def _loads_adapters(options: VllmConfig) -> bool:
     if options.adapters is not None:
         return options.adapters
     # A server that ends with each sampling gains nothing, and on a processor sampling takes longer than a restart.
-    has_gpu = bool(options.env.get("CUDA_VISIBLE_DEVICES")) or torch.cuda.is_available()
+    given = options.env.get("CUDA_VISIBLE_DEVICES")
+    has_gpu = torch.cuda.is_available() if given is None else given.strip() not in ("", "-1")
     return has_gpu and _keeps(options)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

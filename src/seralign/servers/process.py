@@ -26,6 +26,10 @@ _LINES, _CHARACTERS = 12, 2000
 _ERROR = re.compile(r"\b(ERROR|CRITICAL|[A-Z]\w*(Error|Exception)\b)")
 
 
+class EndedEarly(ConfigError):
+    """A server ended before it was ready. The last line of the message is the last error of its output."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """How a server is started.
@@ -80,7 +84,8 @@ def running(launch: Launch, key: str) -> Iterator[Running]:
         key: The configuration key that names it, for messages.
 
     Raises:
-        ConfigError: it does not start, ends, or is not ready in time; with the end of its output.
+        EndedEarly: it ends before it is ready; with the end of its output.
+        ConfigError: it is not ready in time; with the end of its output.
     """
     with tempfile.TemporaryDirectory(prefix="seralign-server-") as folder:
         log = launch.log or Path(folder) / "server.log"
@@ -143,7 +148,7 @@ def _wait(server: Running, key: str) -> None:
     while not is_ready(server.launch.health):
         if not server.alive:
             code = server._process.returncode
-            raise ConfigError(f"{key}: {name} ended with status {code} before it was ready; it says:\n{server.says()}")
+            raise EndedEarly(f"{key}: {name} ended with status {code} before it was ready; it says:\n{server.says()}")
         if time.monotonic() > until:
             raise ConfigError(
                 f"{key}: {name} was not ready within {server.launch.wait:g} s; its output ends with:\n{server.says()}"
