@@ -15,8 +15,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Arrow reads it when it is imported, and writes Parquet files in this pool whatever ``pyarrow.set_memory_pool`` says.
-# Its own allocator keeps freed memory: 20 MB after a table of 200,000 ids.
+# Arrow reads this variable when it is imported, and its Parquet writer uses that pool whatever
+# ``pyarrow.set_memory_pool`` says. Arrow's own allocator keeps freed memory: 20 MB after a table of 200,000 ids.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 if TYPE_CHECKING:

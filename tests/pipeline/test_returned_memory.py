@@ -23,6 +23,14 @@ class Figures:
     pairs: int
 
 
+def said_by(code: str, pool: str | None, *arguments: str) -> str:
+    """What a new process prints, with a choice of Arrow's pool in its environment."""
+    environ = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environ |= {"PYTHONPATH": os.pathsep.join(sys.path)} | ({"ARROW_DEFAULT_MEMORY_POOL": pool} if pool else {})
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+
+
 def test_freed_memory_is_returned_after_each_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     monkeypatch.setattr(context, "trim", lambda: events.append("trim"))
@@ -43,26 +51,37 @@ def test_arrow_writes_files_with_the_c_library(tmp_path: Path) -> None:
     code = """
 import sys, seralign.runs.files as files, pyarrow as pa
 from pathlib import Path
-from seralign.policy.release import trim, use_system_pool
-use_system_pool()
+from seralign.policy.release import trim
 def held():
     trim()
     return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon")))
 ids = pa.array([f"{n:040x}" for n in range(200_000)])
 before = held()
 files.write_table(Path(sys.argv[1]), {"id": ids})
-print(pa.system_memory_pool().backend_name == pa.default_memory_pool().backend_name, held() - before)
+print(held() - before)
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "ids.parquet")]
-    environ = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
-    environ |= {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    is_system, kept = done.stdout.split()
-    assert is_system == "True"
-    assert int(kept) < 3000, "kB"
+    assert int(said_by(code, None, str(tmp_path / "ids.parquet"))) < 3000, "kB"
 
 
-def test_arrow_allocates_with_the_c_library() -> None:
+@pytest.mark.skipif("mimalloc" not in pa.supported_memory_backends(), reason="Arrow was built without this pool")
+@pytest.mark.parametrize(("chosen", "pool"), [("mimalloc", "mimalloc"), (None, "system")])
+def test_a_run_keeps_the_pool_that_the_user_chose(chosen: str | None, pool: str) -> None:
+    """Arrow is imported first: its own pool is mimalloc, until the run replaces it."""
+    code = """
+import pyarrow as pa, os, seralign
+from seralign.pipeline import run
+def started(): raise SystemExit
+run.distributed.start = started
+try:
+    seralign.train(seralign.load_config(None, {"out": "x", "world": {}}))
+except SystemExit:
+    print(os.environ["ARROW_DEFAULT_MEMORY_POOL"], pa.default_memory_pool().backend_name)
+"""
+    assert said_by(code, chosen).split() == [pool, pool]
+
+
+def test_arrow_allocates_with_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
     before = pa.default_memory_pool()
     try:
         use_system_pool()

@@ -41,7 +41,8 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
     Every stage is written atomically and recorded. A finished stage is read back. A run that is killed at any moment
     and started again ends with the same result.
 
-    From then on, Arrow allocates with the C library in this process, so that freed memory returns to the system.
+    From then on, Arrow allocates with the C library in this process, so that freed memory returns to the system, unless
+    the environment variable ``ARROW_DEFAULT_MEMORY_POOL`` names another pool.
 
     Args:
         config: The run.

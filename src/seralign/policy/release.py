@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,10 +38,12 @@ def use_system_pool() -> None:
     """Let Arrow allocate with the C library, whose freed memory ``trim`` returns to the system.
 
     Arrow's default allocator keeps what large tables took: over a hundred megabytes after 100,000 pairs. Importing
-    seralign has chosen the pool of the C library already, unless pyarrow was imported before.
+    seralign has chosen the pool of the C library already, unless pyarrow was imported before. Another pool that the
+    user chose by ``ARROW_DEFAULT_MEMORY_POOL`` stays.
     """
-    pa.default_memory_pool().release_unused()
-    pa.set_memory_pool(pa.system_memory_pool())
+    if (os.environ.get("ARROW_DEFAULT_MEMORY_POOL") or "system") == "system":
+        pa.default_memory_pool().release_unused()
+        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def free_before(folder: Path) -> None:
