@@ -16,9 +16,10 @@ from seralign.laboratory.model import build_tokenizer
 from seralign.objectives import DPO, one
 from seralign.pipeline import context
 from seralign.pipeline.context import Loop, Policy, run_results
-from seralign.pipeline.scoring import stored_with_prompts, with_prompts
+from seralign.pipeline.scoring import pair_scores, stored_with_prompts, with_prompts
 from seralign.policy.heads import Head
 from seralign.policy.identity import PolicySource
+from seralign.records import Label
 from seralign.runs import Run
 from seralign.runs.files import write_table
 
@@ -64,6 +65,13 @@ def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loo
     return Loop(
         config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, run_results(run), None, None
     )
+
+
+def test_examples_without_an_order_are_refused_before_they_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seralign.pipeline.scoring.implicit_scores", lambda *_: pytest.fail("a model was asked"))
+    policy = Policy("policy", PolicySource("model"), "digest")
+    with pytest.raises(ValueError, match="only pairs, rankings and scores order responses, got label"):
+        pair_scores(a_loop(), policy, policy, tiny.examples_table([([1], [[2]])], [Label(True)]))
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,19 @@ def forms(table: Dataset) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def ordering_forms(table: Dataset) -> tuple[str, ...]:
+    """As ``forms``, of a table whose examples all order their responses.
+
+    Raises:
+        ValueError: An example has another form of preference.
+    """
+    found = forms(table)
+    others = sorted(set(found) - {"pair", "ranking", "scores"})
+    if others:
+        raise ValueError(f"only pairs, rankings and scores order responses, got {' and '.join(others)}")
+    return found
+
+
 def pair_labels(pairs: Dataset) -> np.ndarray:
     """p [N]: the probability that the first response of each pair is the better one; 1 for other forms."""
     first = _joined(first_label(lists).to_numpy() for lists in _lists(pairs, "preference")).astype(np.float64)
@@ -142,10 +155,7 @@ def worths(table: Dataset, numbering: Numbering) -> np.ndarray:
     Raises:
         ValueError: An example has another form of preference.
     """
-    found = forms(table)
-    others = sorted(set(found) - {"pair", "ranking", "scores"})
-    if others:
-        raise ValueError(f"only pairs, rankings and scores order responses, got {' and '.join(others)}")
+    found = ordering_forms(table)
     if found in ((), ("pair",)):
         return (-numbering.places).astype(np.float64)
     lists = [np.zeros(0), *(rows.flatten().to_numpy() for rows in _lists(table, "preference"))]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seralign import distributed
-from seralign.data.table import PROMPT_SCHEMA, as_examples, column_values, id_column
+from seralign.data.table import PROMPT_SCHEMA, as_examples, column_values, id_column, ordering_forms
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy
@@ -90,6 +90,7 @@ def pair_scores(
     Raises:
         ValueError: An example has another form of preference.
     """
+    ordering_forms(pairs)  # raises before the model works
     responses = Responses(pairs)
     found, lengths = implicit_scores(loop, policy, reference, responses, packs), responses.lengths.astype(np.int64)
     del responses  # its keys and packs take more than all that follows
