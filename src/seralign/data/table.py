@@ -167,8 +167,8 @@ def worths(table: Dataset, numbering: Numbering) -> np.ndarray:
 
 def weights(table: Dataset) -> np.ndarray:
     """The weights of a table's examples [N], float32."""
-    return np.concatenate([np.zeros(0, np.float32), *(rows.to_numpy().astype(np.float32) for rows in
-                          _arrow(table, "weight"))])  # fmt: skip
+    # The file has float64. Runs read it with ``datasets`` before, which gave float32; rounding keeps their results.
+    return _joined((rows.to_numpy().astype(np.float32) for rows in _arrow(table, "weight")), np.float32)
 
 
 def response_counts(table: Dataset) -> np.ndarray:
@@ -261,8 +261,7 @@ def to_prompt(row: Mapping[str, Any]) -> Prompt:
 
 
 def _form_of_each(table: Dataset) -> np.ndarray:
-    return np.concatenate([np.array([], dtype=str), *(np.array(rows.to_pylist(), dtype=str) for rows in
-                          _arrow(table, "form"))])  # fmt: skip
+    return _joined((np.array(rows.to_pylist(), dtype=str) for rows in _arrow(table, "form")), str)
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt:
@@ -297,8 +296,9 @@ def _arrays(lists: Any) -> Iterator[np.ndarray]:
         yield ids[start:end]
 
 
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+def _joined(parts: Iterable[np.ndarray], dtype: type = np.int64) -> np.ndarray:
+    """The parts in one array; of ``dtype`` if there are none."""
+    return np.concatenate([np.zeros(0, dtype), *parts])
 
 
 def example_columns(examples: Sequence[Example], carried: Sequence[str]) -> dict[str, list[Any]]:
