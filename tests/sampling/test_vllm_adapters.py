@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from stand_in import Sampling, kill_server, policy_of, save_package
+from stand_in import Sampling, kill_server, policy_of
 
 from seralign.config import SamplingConfig
 from seralign.config.engines import VllmConfig
@@ -23,21 +22,8 @@ from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
 from seralign.sampling import connecting, vllm
 from seralign.sampling.lora import adapter_name
-from seralign.servers import client as client_module
 
-pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
-    yield
-    vllm._KEEPER.release()
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_package(tmp_path_factory.mktemp("package"))
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("own_servers")]
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from stand_in import ENDS, Sampling, kill_server, save_package
+from stand_in import ENDS, Sampling, kill_server
 
 from seralign.config import PolicyConfig, SamplingConfig
 from seralign.config.engines import VllmConfig
@@ -22,19 +21,8 @@ from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
 from seralign.sampling import SampledPolicy, make_sampler, vllm
-from seralign.servers import client as client_module
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
-    yield
-    vllm._KEEPER.release()
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_package(tmp_path_factory.mktemp("package"))
+pytestmark = pytest.mark.usefixtures("own_servers")
 
 
 def test_an_environment_without_vllm_is_an_error_when_a_run_starts(package: Path, tmp_path: Path) -> None:
