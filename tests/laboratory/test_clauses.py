@@ -1,4 +1,4 @@
-"""The clause world: gold reward by hand, the table, the writers."""
+"""The clause world: gold reward by hand, the table, the sources."""
 
 from collections import Counter
 
@@ -147,12 +147,12 @@ def test_pairs_are_half_careless() -> None:
 
 def test_writers_differ_in_slips_and_order_alone() -> None:
     """The same random numbers: a stranger's clauses are the supervised ones from the last to the first, a careless
-    writer's entities differ where the chance lies between 0.1 and 0.25."""
+    source's entities differ where the chance lies between 0.1 and 0.25."""
     world = clauses.draw_world(WorldConfig())
     prompts = np.tile([0, 1, 2, 3], (4000, 1))
     texts = {
-        writer: world.write(np.random.default_rng(5), prompts, np.full(4000, writer))
-        for writer in (SUPERVISED, CARELESS, STRANGER)
+        source: world.write(np.random.default_rng(5), prompts, np.full(4000, source))
+        for source in (SUPERVISED, CARELESS, STRANGER)
     }
 
     def said(text: str) -> list[str]:

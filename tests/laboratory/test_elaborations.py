@@ -67,8 +67,8 @@ def test_answers_differ_tenfold_in_length_and_gold_does_not_know() -> None:
 
 
 def test_a_stranger_has_other_details() -> None:
-    """The first six of the twelve, by writer."""
-    config = replace(CONFIG, off_policy_share=1.0, off_policy_writer="stranger", pairs=500)
+    """The first six of the twelve, by source."""
+    config = replace(CONFIG, off_policy_share=1.0, off_policy_source="stranger", pairs=500)
     texts = {
         "supervised": [row["response"] for row in demonstrations(draw_world(config))],
         "stranger": [row[side] for row in offline_pairs(draw_world(config)) for side in ("chosen", "rejected")],

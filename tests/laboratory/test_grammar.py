@@ -163,13 +163,13 @@ def test_soft_labels_are_the_shares_of_drawn_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_the_off_policy_share_is_the_share_of_the_other_writer(name: str) -> None:
-    """Without another writer, the stranger's name changes nothing; with nobody else, no response is a supervised
+    """Without another source, the stranger's name changes nothing; with nobody else, no response is a supervised
     one's. In between, pairs are as many as before and some of their texts are the same."""
     pairs = {
-        (share, writer): offline_pairs(
-            draw(name=name, pairs=300, off_policy_share=share, off_policy_writer=writer, noise=0.0)
+        (share, source): offline_pairs(
+            draw(name=name, pairs=300, off_policy_share=share, off_policy_source=source, noise=0.0)
         )
-        for share, writer in itertools.product((0.0, 0.5, 1.0), ("careless", "stranger"))
+        for share, source in itertools.product((0.0, 0.5, 1.0), ("careless", "stranger"))
     }
 
     def texts(key: tuple[float, str]) -> list[set[str]]:

@@ -142,9 +142,9 @@ def test_writers_differ_in_slips_and_order() -> None:
     """Digits as they were read: 4.5% wrong (supervised, stranger) or 18% (careless); a stranger reads from the last."""
     world = sums.draw_world(WorldConfig(name="sums"))
     prompts = np.tile([1, 2, 3, 4], (4000, 1))
-    for writer, digits, wrong in ((SUPERVISED, (2, 3, 4), 0.045), (CARELESS, (2, 3, 4), 0.18),
+    for source, digits, wrong in ((SUPERVISED, (2, 3, 4), 0.045), (CARELESS, (2, 3, 4), 0.18),
                                   (STRANGER, (3, 2, 1), 0.045)):  # fmt: skip
-        texts = world.write(np.random.default_rng(3), prompts, np.full(4000, writer))
+        texts = world.write(np.random.default_rng(3), prompts, np.full(4000, source))
         read = np.array([[step[1] for step in steps_of(text)] for text in texts])
         assert np.mean(read != digits) == pytest.approx(wrong, abs=0.01)
-        assert {steps_of(text)[0][0] for text in texts} == {4 if writer == STRANGER else 1}
+        assert {steps_of(text)[0][0] for text in texts} == {4 if source == STRANGER else 1}

@@ -227,7 +227,7 @@ class WorldConfig:
             evaluation and of later rounds ask for the best grade, those of demonstrations for any.
         off_policy_share: Share of the responses from a source other than that of the demonstrations. Default: 0.5;
             ``own`` has no other source.
-        off_policy_writer: ``careless`` makes more errors; ``stranger`` works in an order that no demonstration has.
+        off_policy_source: ``careless`` makes more errors; ``stranger`` works in an order that no demonstration has.
             Default: ``careless``.
         seed: Seed of the world. The seed of the run does not change it.
         own: Prompts and scorer of the world ``own``.
@@ -246,7 +246,7 @@ class WorldConfig:
     soft_labels: bool = False
     feedback: Literal["pairs", "scores", "goals"] = "pairs"
     off_policy_share: float | None = None
-    off_policy_writer: Literal["careless", "stranger"] | None = None
+    off_policy_source: Literal["careless", "stranger"] | None = None
     seed: int = 0
     own: OwnWorldConfig | None = None
 
@@ -267,7 +267,7 @@ class WorldConfig:
             return
         if self.feedback != "pairs":
             raise ConfigError(f"feedback: the world own has pairs alone, got {self.feedback!r}; leave it out")
-        for key in ("demonstrations", "off_policy_share", "off_policy_writer"):
+        for key in ("demonstrations", "off_policy_share", "off_policy_source"):
             if getattr(self, key) is not None:
                 raise ConfigError(f"{key}: in the world own, policy.model samples all responses; leave it out")
         if self.spurious != "length" and self.own.style_token is None:
@@ -284,6 +284,6 @@ class WorldConfig:
         return 0.5 if self.off_policy_share is None else self.off_policy_share
 
     @property
-    def resolved_off_policy_writer(self) -> str:
-        """``off_policy_writer``, or the default."""
-        return self.off_policy_writer or "careless"
+    def resolved_off_policy_source(self) -> str:
+        """``off_policy_source``, or the default."""
+        return self.off_policy_source or "careless"

@@ -74,10 +74,10 @@ class ClauseWorld:
         """The entities, then the separator."""
         return [" ".join([*(ENTITIES[e] for e in row), SEP]) for row in prompts.tolist()]
 
-    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, sources: np.ndarray) -> list[str]:
         """Clauses with fillers between them. With probability 0.1 (careless: 0.25) a clause has another entity. The
         word is random. A stranger goes through the entities from last to first."""
-        clauses = clause_tokens(rng, prompts, writers)
+        clauses = clause_tokens(rng, prompts, sources)
         return texts(with_fillers(rng, clauses, VOCABULARY.index(FILLERS[0]), len(FILLERS)), VOCABULARY)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -112,15 +112,15 @@ def from_key(config: WorldConfig, key: Mapping[str, Any]) -> ClauseWorld:
     return ClauseWorld(config, np.array(key["table"], dtype=np.int64))
 
 
-def clause_tokens(rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> np.ndarray:
-    """Token ids of clauses [N, C, 2], entity and word, written to the prompts [N, C] by the ``writers`` [N]."""
+def clause_tokens(rng: np.random.Generator, prompts: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Token ids of clauses [N, C, 2], entity and word, of the responses of the ``sources`` [N] to prompts [N, C]."""
     n = len(prompts)
-    wrong = rng.random((n, CLAUSES)) < np.where(writers == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
+    wrong = rng.random((n, CLAUSES)) < np.where(sources == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
     others = (prompts + rng.integers(1, len(ENTITIES), size=(n, CLAUSES))) % len(ENTITIES)
     entities = np.where(wrong, others, prompts)
     said = rng.integers(len(WORDS), size=(n, CLAUSES))
     clauses = np.stack([entities + VOCABULARY.index(ENTITIES[0]), said + VOCABULARY.index(WORDS[0])], axis=-1)
-    return np.where((writers == STRANGER)[:, None, None], clauses[:, ::-1], clauses)
+    return np.where((sources == STRANGER)[:, None, None], clauses[:, ::-1], clauses)
 
 
 def _clause_sum(prompt: str, response: str, table: list[list[int]]) -> int:

@@ -56,7 +56,7 @@ class ElaborationWorld:
         """The entities, then the separator."""
         return self.clauses.render(prompts)
 
-    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, sources: np.ndarray) -> list[str]:
         """The clauses of the clause world, each followed by details.
 
         A text has a mean number of details a clause, log-uniform in [0.1, 24]; the numbers are geometric with this
@@ -64,11 +64,11 @@ class ElaborationWorld:
         stranger it is the other way round.
         """
         n = len(prompts)
-        said = clause_tokens(rng, prompts, writers)
+        said = clause_tokens(rng, prompts, sources)
         mean = np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST), size=(n, 1)))
         counts = np.log(1.0 - rng.random((n, CLAUSES))) // np.log(mean / (1.0 + mean))
         size, half = (n, CLAUSES, MOST_DETAILS), len(DETAILS) // 2
-        rare = (rng.random(size) >= USUAL) ^ (writers == STRANGER)[:, None, None]
+        rare = (rng.random(size) >= USUAL) ^ (sources == STRANGER)[:, None, None]
         which = rng.integers(half, size=size) + half * rare + VOCABULARY.index(DETAILS[0])
         details = np.where(np.arange(MOST_DETAILS) < counts[..., None], which, -1)
         return texts(np.concatenate([said, details], axis=-1).reshape(n, -1), VOCABULARY)

@@ -24,7 +24,7 @@ HELDOUT_SHARE = 0.25
 TRUTH, SPLIT, DEMONSTRATIONS, PAIRS, PROMPTS, HELDOUT, VALIDATION, GOALS = range(8)
 
 SUPERVISED, CARELESS, STRANGER = range(3)
-WRITERS = {"supervised": SUPERVISED, "careless": CARELESS, "stranger": STRANGER}
+SOURCES = {"supervised": SUPERVISED, "careless": CARELESS, "stranger": STRANGER}
 
 Rows = list[dict[str, Any]]
 
@@ -72,8 +72,8 @@ class Grammar(Protocol):
         """Render prompts [N, C] as texts."""
         ...
 
-    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
-        """Write a response to each prompt [N, C]. ``writers`` [N] are indices into ``WRITERS``; each uses equally many
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, sources: np.ndarray) -> list[str]:
+        """Write a response to each prompt [N, C]. ``sources`` [N] are indices into ``SOURCES``; each uses equally many
         random numbers."""
         ...
 
@@ -189,8 +189,8 @@ def _pairs(world: Grammar, rng: np.random.Generator, prompts: np.ndarray) -> tup
     config = world.config
     asked = world.render(prompts)
     other = rng.random((2, len(prompts))) >= 1 - config.resolved_off_policy_share
-    writers = np.where(other, WRITERS[config.resolved_off_policy_writer], SUPERVISED)
-    first, second = (world.write(rng, prompts, row) for row in writers)
+    sources = np.where(other, SOURCES[config.resolved_off_policy_source], SUPERVISED)
+    first, second = (world.write(rng, prompts, row) for row in sources)
     gold = [world.score(asked, side) for side in (first, second)]
     liked = [surface(config.spurious, side, world.style_token) for side in (first, second)]
     points = [world.points * side for side in gold]

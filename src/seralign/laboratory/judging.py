@@ -74,11 +74,11 @@ def draw_contest(world: Grammar, count: int, seed: int) -> Contest:
     space = prompt_space(world)[1]
     prompts = space[rng.choice(len(space), count, replace=count > len(space))]
     asked = world.render(prompts)
-    writers = np.full(count, SUPERVISED)
+    sources = np.full(count, SUPERVISED)
 
     def draw(responses: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Responses, their gold rewards and their lengths [K, N]."""
-        written = [world.write(rng, prompts, writers) for _ in range(responses)]
+        written = [world.write(rng, prompts, sources) for _ in range(responses)]
         gold = np.array([world.score(asked, side) for side in written])
         return np.array(written, object), gold, np.array([[len(text.split()) for text in side] for side in written])
 

@@ -78,15 +78,15 @@ class SumWorld:
         """The digits, then the separator."""
         return [" ".join([*(DIGITS[d] for d in row), SEP]) for row in prompts.tolist()]
 
-    def write(self, rng: np.random.Generator, prompts: np.ndarray, writers: np.ndarray) -> list[str]:
+    def write(self, rng: np.random.Generator, prompts: np.ndarray, sources: np.ndarray) -> list[str]:
         """Running totals from the first digit on (for a stranger from the last), with fillers in between.
 
         The digit to add is misread with probability 0.05 (careless: 0.2). The result is the true one, the usual wrong
         one or any digit, with probabilities 0.65, 0.25, 0.1 if the addition is known, else 0.25, 0.65, 0.1.
         """
         n = len(prompts)
-        terms = np.where((writers == STRANGER)[:, None], prompts[:, ::-1], prompts)
-        slips = rng.random((n, STEPS)) < np.where(writers == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
+        terms = np.where((sources == STRANGER)[:, None], prompts[:, ::-1], prompts)
+        slips = rng.random((n, STEPS)) < np.where(sources == CARELESS, CARELESS_SLIPS, SLIPS)[:, None]
         misread = rng.integers(len(DIGITS), size=(n, STEPS))
         fate, anything = rng.random((n, STEPS)), rng.integers(len(DIGITS), size=(n, STEPS))
         total = terms[:, 0]
