@@ -66,21 +66,9 @@ QUERY = ROOT / "examples" / "query" / "query.yaml"
 AIHF = ROOT / "examples" / "aihf"
 _OTHERS = (*LABELS, EVALUATE, ALIGNED, QUERY, AIHF / "answers.yaml", AIHF / "label.yaml")
 CONFIGS = sorted([QUICKSTART, *(file for file in ROOT.glob("examples/**/*.yaml") if file not in _OTHERS)])
-STUDIES = (
-    "active",
-    "aihf",
-    "candidates",
-    "gates",
-    "preferences",
-    "quick",
-    "self_play",
-    "rlhf",
-    "smallest",
-    "soft_labels",
-    "standard",
-    "trust",
-    "trust_agreement",
-)
+LAB = ROOT / "configs" / "lab"
+REAL_TEXT = ("real_text", "real_text_format")  # their prompts are made first
+STUDIES = sorted(file.stem for file in LAB.glob("*.yaml") if file.stem not in REAL_TEXT)
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
@@ -103,23 +91,7 @@ def test_configurations_are_read(file: Path) -> None:
 
 def test_every_example_has_a_test() -> None:
     known = {
-        "configs/lab/aihf.yaml",  # these in tests/studies and below
-        "configs/lab/candidates.yaml",
-        "configs/lab/gates.yaml",
-        "configs/lab/lengths.yaml",
-        "configs/lab/lengths_small.yaml",
-        "configs/lab/active.yaml",
-        "configs/lab/preferences.yaml",
-        "configs/lab/quick.yaml",
-        "configs/lab/real_text.yaml",
-        "configs/lab/real_text_format.yaml",
-        "configs/lab/self_play.yaml",
-        "configs/lab/rlhf.yaml",
-        "configs/lab/smallest.yaml",
-        "configs/lab/soft_labels.yaml",
-        "configs/lab/standard.yaml",
-        "configs/lab/trust.yaml",
-        "configs/lab/trust_agreement.yaml",
+        *(f"configs/lab/{name}.yaml" for name in (*STUDIES, *REAL_TEXT)),  # below
         *(str(file.relative_to(ROOT)) for file in (ROOT / "configs" / "paper").rglob("*.*")),  # in tests/test_paper.py
         *(f"examples/aihf/{name}.yaml" for name in ("direct", "start", "answers", "label", "reward", "grpo")),
         "examples/aihf/demonstrated.py",
@@ -162,10 +134,10 @@ def test_every_example_has_a_test() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_cell_of_the_studies_is_a_run(name: str) -> None:
-    check_study(load_study(ROOT / "configs" / "lab" / f"{name}.yaml"))
+    check_study(load_study(LAB / f"{name}.yaml"))
 
 
-@pytest.mark.parametrize("name", ["real_text", "real_text_format"])
+@pytest.mark.parametrize("name", REAL_TEXT)
 def test_the_studies_on_real_text_have_their_prompts_and_gold_rewards(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +145,7 @@ def test_the_studies_on_real_text_have_their_prompts_and_gold_rewards(
     assert tone.positive(["", "", ""], ["I love it.", "I hate it.", "It is a wheel."]) == [0.6369, -0.5719, 0.0]
     monkeypatch.chdir(tmp_path)
     prompts.main([])
-    study = load_study(ROOT / "configs" / "lab" / f"{name}.yaml")
+    study = load_study(LAB / f"{name}.yaml")
     for world in study.worlds.values():
         rows = [json.loads(line) for line in Path(world["world.own.prompts.path"]).read_text("utf-8").splitlines()]
         read = [read_prompt(row, "prompts") for row in rows]
