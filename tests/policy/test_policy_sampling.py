@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 from scipy.stats import chisquare
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     BloomConfig,
     FalconMambaConfig,
@@ -375,6 +375,17 @@ def test_a_prompt_is_encoded_once_and_finished_rows_leave() -> None:
     for step, count in enumerate(rows):
         unfinished = sum(len(ids) > step + 1 for ids in responses)
         assert unfinished <= count <= unfinished / (1 - decoding.LEAVING_SHARE)
+
+
+def test_the_output_layer_gets_the_last_tokens_contiguous() -> None:
+    """PyTorch multiplies slices that are not contiguous with a copy of frozen weights for each row."""
+    model = small().requires_grad_(False)
+    in_batch(model)  # what is tried at first use is not looked at
+    given: list[Tensor] = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    in_batch(model, seed=1)
+    assert given[0].shape == (4, 1, 32)
+    assert all(hidden.is_contiguous() for hidden in given)
 
 
 @pytest.mark.parametrize(("name", "value"), [("LEAVING_SHARE", 1.0), ("LEAVING_SHARE", 0.0), ("CACHE_BYTES", 1)])

@@ -178,7 +178,10 @@ def decode_rows(
 
 def model_forward(model: nn.Module) -> Forward[DynamicCache]:
     """The forward pass of a model with a cache."""
-    options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(inner_model(model)) else {}
+    # An index in place of 1: slicing gives hidden states that are not contiguous, and with frozen weights PyTorch then
+    # multiplies each row with a copy of the output layer of its own.
+    last = torch.tensor([-1], device=next(model.parameters()).device)
+    options: dict[str, Any] = {"logits_to_keep": last} if "logits_to_keep" in _arguments(inner_model(model)) else {}
 
     def forward(cache: DynamicCache, ids_RT: Tensor, mask: Tensor | None, positions_RT: Tensor) -> Tensor:
         output = model(
