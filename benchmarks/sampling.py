@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -40,7 +41,8 @@ class Work:
     """A model and what is sampled from it.
 
     ``prompts``: their number, and the lengths of the shortest and the longest; ``samples`` responses to each, of
-    ``longest`` tokens at most and about ``mean`` if there were no limit; ``turns`` of each side are counted.
+    ``longest`` tokens at most and about ``mean`` if there were no limit; ``turns`` of each side are counted. The model has
+    a random adapter of this ``rank``; 0 is none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Work:
     longest: int
     mean: float
     turns: int
+    rank: int = 0
 
 
 CLAUSES = {
@@ -61,10 +64,15 @@ SMALL = {
     "vocab_size": 16384, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
     "num_attention_heads": 6, "max_position_embeddings": 1024, "tie_word_embeddings": True,
 }  # fmt: skip
+SMOLLM2 = {
+    "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 1024, "tie_word_embeddings": True,
+}  # fmt: skip
 WORKS = (
     Work("17M", SMALL, "float32", (16, 40, 200), 4, 64, 32.0, turns=3),
     Work("17M bfloat16", SMALL, "bfloat16", (16, 40, 200), 4, 64, 32.0, turns=2),
     Work("clause world", CLAUSES, "float32", (32, 8, 24), 4, 32, 16.0, turns=9),
+    Work("135M bfloat16, adapter", SMOLLM2, "bfloat16", (16, 40, 80), 4, 32, 32.0, turns=1, rank=16),
 )
 
 Responses = list[list[int]]
@@ -190,7 +198,10 @@ def _cut(rows: Responses, ends: list[int]) -> Responses:
 
 def _prepared(work: Work) -> tuple[Any, Responses, list[int]]:
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**work.shape)).to(getattr(torch, work.dtype)).eval()
+    model: Any = LlamaForCausalLM(LlamaConfig(**work.shape)).to(getattr(torch, work.dtype)).eval()
+    if work.rank:
+        adapter = LoraConfig(r=work.rank, target_modules="all-linear", init_lora_weights=False)
+        model = get_peft_model(model, adapter).eval()
     count, shortest, longest = work.prompts
     size = work.shape["vocab_size"]
     lengths = torch.linspace(shortest, longest, count).int().tolist()
