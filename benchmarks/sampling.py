@@ -41,8 +41,8 @@ class Work:
     """A model and what is sampled from it.
 
     ``prompts``: their number, and the lengths of the shortest and the longest; ``samples`` responses to each, of
-    ``longest`` tokens at most and about ``mean`` if there were no limit; ``turns`` of each side are counted. The model has
-    a random adapter of this ``rank``; 0 is none.
+    ``longest`` tokens at most and about ``mean`` if there were no limit; ``turns`` of each side are counted. The model
+    has a random adapter of this ``rank``; 0 is none.
     """
 
     name: str
