@@ -145,7 +145,7 @@ def test_pairs_are_half_careless() -> None:
     assert np.mean(shares) == pytest.approx(0.175, abs=0.008)
 
 
-def test_writers_differ_in_slips_and_order_alone() -> None:
+def test_sources_differ_in_slips_and_order_alone() -> None:
     """The same random numbers: a stranger's clauses are the supervised ones from the last to the first, a careless
     source's entities differ where the chance lies between 0.1 and 0.25."""
     world = clauses.draw_world(WorldConfig())

@@ -162,7 +162,7 @@ def test_soft_labels_are_the_shares_of_drawn_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_the_off_policy_share_is_the_share_of_the_other_writer(name: str) -> None:
+def test_the_off_policy_share_is_the_share_of_the_other_source(name: str) -> None:
     """Without another source, the stranger's name changes nothing; with nobody else, no response is a supervised
     one's. In between, pairs are as many as before and some of their texts are the same."""
     pairs = {

@@ -138,7 +138,7 @@ def test_responses_are_no_longer_than_said() -> None:
     assert max(len(row["response"].split()) for row in rows) + 1 == sums.MAX_RESPONSE_TOKENS == 28
 
 
-def test_writers_differ_in_slips_and_order() -> None:
+def test_sources_differ_in_slips_and_order() -> None:
     """Digits as they were read: 4.5% wrong (supervised, stranger) or 18% (careless); a stranger reads from the last."""
     world = sums.draw_world(WorldConfig(name="sums"))
     prompts = np.tile([1, 2, 3, 4], (4000, 1))
