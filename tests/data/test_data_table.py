@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import column_lengths, column_values, id_column, read_table, weights, write_examples
+from seralign.data.table import read_table, write_examples
+from seralign.data.table_columns import column_lengths, column_values, id_column, weights
 from seralign.records import Example, Pair, Prompt, Response
 
 

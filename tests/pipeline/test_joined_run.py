@@ -10,7 +10,8 @@ import pytest
 from small_run import small_config
 
 from seralign.config import RunConfig
-from seralign.data.table import example_ids, read_table
+from seralign.data.table import read_table
+from seralign.data.table_columns import example_ids
 from seralign.pipeline import train
 from seralign.pipeline.plan import plan_run
 from seralign.report.contents import run_contents

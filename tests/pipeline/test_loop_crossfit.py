@@ -14,8 +14,9 @@ from small_run import logps_alone, small_config
 from tiny import read_pairs
 
 from seralign.config import RunConfig
-from seralign.data.table import pair_labels, to_example
 from seralign.data.table import read_table as arrow_table
+from seralign.data.table import to_example
+from seralign.data.table_columns import pair_labels
 from seralign.errors import ConfigError, DataError
 from seralign.evaluation.scorer import make_scorer
 from seralign.laboratory.world import load_world, read_truth

@@ -14,7 +14,8 @@ import pytest
 
 from seralign.config import SelectionConfig
 from seralign.data.prepare import heldout_rows
-from seralign.data.table import read_table, training_columns, write_examples, write_prompts_of
+from seralign.data.table import read_table, write_examples, write_prompts_of
+from seralign.data.table_columns import training_columns
 from seralign.objectives import DPO, one
 from seralign.records import Example, Pair, Prompt, Response, content_id
 from seralign.rewards.cached_logprobs import _first_of_equal

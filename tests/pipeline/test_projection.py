@@ -19,7 +19,7 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from seralign.config import LoraConfig, PolicyConfig, RunConfig, TrainingConfig, load_config
-from seralign.data.table import column_lengths, response_lengths
+from seralign.data.table_columns import column_lengths, response_lengths
 from seralign.errors import ConfigError, SeralignError
 from seralign.pipeline.forecast.foreseen import Lengths
 from seralign.pipeline.opening import carry_out_opening, opened_context

@@ -12,8 +12,8 @@ import pytest
 from small_run import logps_alone, small_config
 
 from seralign.config import RunConfig, WorldConfig
-from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_examples
+from seralign.data.table_columns import example_ids
 from seralign.errors import ConfigError
 from seralign.laboratory.world import make_world
 from seralign.pipeline import RunResult, train

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import pair_labels, read_table, write_examples
+from seralign.data.table import read_table, write_examples
+from seralign.data.table_columns import pair_labels
 from seralign.records import Example, Label, Pair, Preference, Prompt, Ranking, Response, Scores
 from seralign.rewards.ordering import Ordering, length_difference, ordering_of
 from seralign.rewards.scored_pairs import scored_pairs

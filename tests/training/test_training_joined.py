@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from training_helpers import VOCAB, metrics, policy_model, run_training, training_data
 
 from seralign.config import TrainingConfig
-from seralign.data.table import numbered_responses
+from seralign.data.table_columns import numbered_responses
 from seralign.objectives import AIHF, one
 from seralign.records import Demonstration, Pair
 from seralign.training.train import TrainingData

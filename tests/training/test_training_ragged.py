@@ -18,7 +18,7 @@ from training_helpers import VOCAB, metrics, policy_model, run_training, trainin
 
 from seralign.config import TrainingConfig
 from seralign.config.objective import read_objective
-from seralign.data.table import numbered_responses
+from seralign.data.table_columns import numbered_responses
 from seralign.records import Scores
 from seralign.training.train import TrainingData
 

@@ -174,7 +174,8 @@ def _trained_on(folder: Path) -> str:
 
 def _counts(folder: Path) -> str:
     """How much there is to train on, and what is held out."""
-    from seralign.data.table import forms, read_table
+    from seralign.data.table import read_table
+    from seralign.data.table_columns import forms
 
     name = _trained_on(folder)
     table = read_table(folder / name)
@@ -252,7 +253,8 @@ def _examples(path: Path, encoder: Encoder, count: int, wanted: Collection[str])
     or else the first ones."""
     from rich.text import Text
 
-    from seralign.data.table import example_ids, read_table, to_example
+    from seralign.data.table import read_table, to_example
+    from seralign.data.table_columns import example_ids
     from seralign.data.templates import decode
     from seralign.terminal import printable
 

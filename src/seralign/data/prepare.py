@@ -26,7 +26,8 @@ from seralign.data.kinds import OneKind
 from seralign.data.place import Reading, reading
 from seralign.data.raw import Drop, RawExample, RawPrompt
 from seralign.data.sources import describe, load_rows
-from seralign.data.table import CHUNK, column_values, read_table, write_examples, write_prompts
+from seralign.data.table import CHUNK, read_table, write_examples, write_prompts
+from seralign.data.table_columns import column_values
 from seralign.data.tally import Tally
 from seralign.data.templates import conversation
 from seralign.data.tokens import PROMPT_CHARACTERS, RESPONSE_CHARACTERS, Encoded, Encoder

@@ -9,7 +9,7 @@ import numpy as np
 
 from seralign.config import RunConfig
 from seralign.config.unread import check_read
-from seralign.data.table import example_ids, forms, response_lengths
+from seralign.data.table_columns import example_ids, forms, response_lengths
 from seralign.errors import ConfigError
 from seralign.evaluation.judges import Judge
 from seralign.objectives import SFT

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import column_values
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table_columns import column_values
 from seralign.errors import StoreError
 from seralign.pipeline.bootstrapping import foreseen_made
 from seralign.pipeline.forecast.foreseen import TrainingRows, joined, made_rows, some_rows

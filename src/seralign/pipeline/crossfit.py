@@ -12,13 +12,8 @@ import numpy as np
 
 from seralign import distributed
 from seralign.config import CrossfitConfig, SelectionConfig
-from seralign.data.table import (
-    column_arrays,
-    pair_labels,
-    read_table,
-    to_example,
-    write_examples,
-)
+from seralign.data.table import read_table, to_example, write_examples
+from seralign.data.table_columns import column_arrays, pair_labels
 from seralign.errors import DataError
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, some_rows, table_rows

@@ -22,15 +22,8 @@ from seralign.data.prepare import (
     prepare_prompts,
 )
 from seralign.data.sources import fingerprint
-from seralign.data.table import (
-    column_lengths,
-    id_column,
-    largest_token,
-    read_table,
-    write_examples,
-    write_prompts_of,
-    write_subset,
-)
+from seralign.data.table import read_table, write_examples, write_prompts_of, write_subset
+from seralign.data.table_columns import column_lengths, id_column, largest_token
 from seralign.data.tokens import Encoder, make_encoder
 from seralign.errors import ConfigError, ModelError
 from seralign.pipeline.demonstrated import split_demonstrations

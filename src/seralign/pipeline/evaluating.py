@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import numbered_responses, pair_labels
+from seralign.data.table_columns import numbered_responses, pair_labels
 from seralign.evaluation.scores import StoredScorer
 from seralign.evaluation.summary import summarise
 from seralign.evaluation.win_rates import win_rate

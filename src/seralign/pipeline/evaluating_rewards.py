@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 
 from seralign import distributed
-from seralign.data.table import CARRIED, example_ids, numbered_responses
+from seralign.data.table_columns import example_ids, numbered_responses
 from seralign.evaluation.metrics import ranked_right
 from seralign.evaluation.summary import summarise
 from seralign.intervals import Interval, share_interval
@@ -22,6 +22,7 @@ from seralign.pipeline.scoring import policy_logps
 from seralign.pipeline.stage import Context
 from seralign.rewards.ordered import Ordered, ordered_pairs
 from seralign.rewards.responses import Responses
+from seralign.runs.examples import CARRIED
 from seralign.runs.figures import EvaluateFigures
 from seralign.runs.files import write_table
 from seralign.runs.layout import HELDOUT_REWARDS, evaluation

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 
-from seralign.data.table import forms, numbered_responses
+from seralign.data.table_columns import forms, numbered_responses
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.scoring import PairScores, pair_scores

@@ -13,7 +13,8 @@ import datasets
 from seralign import distributed
 from seralign.config import RunConfig
 from seralign.data.prepare import prepare_prompts
-from seralign.data.table import column_lengths, read_table, to_prompt
+from seralign.data.table import read_table, to_prompt
+from seralign.data.table_columns import column_lengths
 from seralign.data.templates import decode
 from seralign.data.tokens import make_encoder
 from seralign.errors import ConfigError

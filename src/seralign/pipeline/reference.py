@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import id_column
+from seralign.data.table_columns import id_column
 from seralign.pipeline.context import Loop, Policy
 from seralign.policy.token_logps import TokenLogps
 from seralign.rewards.cached_logprobs import logps

@@ -12,8 +12,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from seralign.data.table import example_ids
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table_columns import example_ids
 from seralign.errors import DataError
 from seralign.pipeline.bootstrapping import foreseen_made
 from seralign.pipeline.composing import COMPOSITION, made_pairs, write_composition

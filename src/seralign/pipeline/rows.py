@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import datasets
 
 from seralign.config import RunConfig
-from seralign.data.table import training_columns
+from seralign.data.table_columns import training_columns
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.foreseen import TrainingRows, joined, table_rows

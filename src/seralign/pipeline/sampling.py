@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from seralign import distributed
 from seralign.config import BootstrapConfig
-from seralign.data.table import PROMPT_SCHEMA, example_ids, response_lengths, to_example
+from seralign.data.table import PROMPT_SCHEMA, to_example
+from seralign.data.table_columns import example_ids, response_lengths
 from seralign.data.templates import decode
 from seralign.evaluation.metrics import distinct_n
 from seralign.pipeline.forecast.foreseen import Foreseen, sampled

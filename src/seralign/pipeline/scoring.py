@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seralign import distributed
-from seralign.data.table import PROMPT_SCHEMA, as_examples, column_values, id_column, ordering_forms
+from seralign.data.table import PROMPT_SCHEMA
+from seralign.data.table_columns import as_examples, column_values, id_column, ordering_forms
 from seralign.errors import StoreError
 from seralign.evaluation.metrics import margin_accuracy
 from seralign.pipeline.context import Loop, Policy

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from seralign import distributed
 from seralign.config import SelectionConfig
-from seralign.data.table import id_column, pair_labels, token_rows
+from seralign.data.table_columns import id_column, pair_labels, token_rows
 from seralign.errors import DataError
 from seralign.evaluation.metrics import similarity
 from seralign.intervals import correlation

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seralign import distributed
-from seralign.data.table import column_lengths, response_lengths, write_examples
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table import write_examples
+from seralign.data.table_columns import column_lengths, response_lengths
 from seralign.pipeline.bootstrapping import pair_figures
 from seralign.pipeline.forecast.foreseen import TrainingRows, foreseen, own_keys, some_rows
 from seralign.pipeline.forecast.work import StageWork

@@ -12,8 +12,8 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from seralign import distributed
-from seralign.data.table import example_ids, token_rows
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table_columns import example_ids, token_rows
 from seralign.data.templates import decode
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import foreseen, sampled

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from seralign import distributed
 from seralign.config import RunConfig, TrainingConfig
-from seralign.data.table import training_columns
+from seralign.data.table_columns import training_columns
 from seralign.objectives import SFT, ObjectiveSum, one
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import table_rows

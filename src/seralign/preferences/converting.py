@@ -12,7 +12,8 @@ from datasets import Dataset
 
 from seralign.config import ConvertConfig
 from seralign.data.ranked import CONTRADICTION
-from seralign.data.table import forms, read_table, response_counts, to_example, write_examples
+from seralign.data.table import read_table, to_example, write_examples
+from seralign.data.table_columns import forms, response_counts
 from seralign.errors import DataError
 from seralign.preferences.convert import (
     Which,

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import all_lengths, numbered_responses, worths
+from seralign.data.table_columns import all_lengths, numbered_responses, worths
 
 # Comparisons of responses held at once.
 _HELD = 20_000

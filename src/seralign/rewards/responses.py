@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import all_lengths, column_arrays, column_lengths, numbered_responses, token_rows
+from seralign.data.table_columns import all_lengths, column_arrays, column_lengths, numbered_responses, token_rows
 from seralign.policy.packs import Sizes, fill
 from seralign.runs.cache import made_keys, numbered_keys, response_key
 

@@ -66,7 +66,7 @@ def texts(ids: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
 
 def scored_pairs(pairs: Dataset, margins: np.ndarray) -> ScoredPairs:
     """A table of pairs, rankings or scores with their margins in nats [N]."""
-    from seralign.data.table import all_lengths, id_column, pair_labels
+    from seralign.data.table_columns import all_lengths, id_column, pair_labels
     from seralign.rewards.ordering import ordering_of
 
     ordering = ordering_of(pairs)

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from seralign import distributed
-from seralign.data.table import PROMPT_SCHEMA, column_lengths, id_column, to_prompt
+from seralign.data.table import PROMPT_SCHEMA, to_prompt
+from seralign.data.table_columns import column_lengths, id_column
 from seralign.errors import StoreError
 from seralign.policy.sampling import SamplingParams
 from seralign.progress import bar

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from seralign.data.table import all_lengths, example_ids, response_texts
 from seralign.data.table import read_table as read_pairs
+from seralign.data.table_columns import all_lengths, example_ids, response_texts
 from seralign.evaluation.label_quality import GeneratedFigures, generated_figures, margin_figures, selection_figures
 from seralign.evaluation.scorer import Scorer
 from seralign.laboratory.world import Truth

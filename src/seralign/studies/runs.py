@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seralign.config import RunConfig, SourceConfig
-from seralign.data.table import example_ids
+from seralign.data.table_columns import example_ids
 from seralign.evaluation.scorer import ScoreFunction, Scorer, make_scorer
 from seralign.laboratory.world import load_world, read_truth
 from seralign.pipeline import train

@@ -15,7 +15,14 @@ from accelerate import PartialState
 from torch import Tensor
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import all_lengths, column_lengths, forms, numbered_responses, response_lengths, weights
+from seralign.data.table_columns import (
+    all_lengths,
+    column_lengths,
+    forms,
+    numbered_responses,
+    response_lengths,
+    weights,
+)
 from seralign.objectives import ObjectiveSum, ResponseValues
 from seralign.objectives.base import TokenValues
 from seralign.policy.packing import BATCH_NAMES, make_batch

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from seralign.config.data import PairsOf
-from seralign.data.table import example_ids, response_counts
+from seralign.data.table_columns import example_ids, response_counts
 from seralign.errors import ConfigError
 from seralign.objectives import OBJECTIVES, ObjectiveSum
 from seralign.objectives.base import hard_labels, least_responses

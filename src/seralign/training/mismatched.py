@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from seralign.data.table import column_arrays, column_lengths, response_ids
+from seralign.data.table_columns import column_arrays, column_lengths, response_ids
 from seralign.errors import ConfigError
 from seralign.objectives import ObjectiveSum
 from seralign.runs.streams import write_stream

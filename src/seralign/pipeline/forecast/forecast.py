@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 
 from seralign.config import LOCAL, RunConfig, SamplingConfig, SelectionConfig
-from seralign.data.table import column_lengths, id_column
+from seralign.data.table_columns import column_lengths, id_column
 from seralign.pipeline.context import Loop, Policy
 from seralign.pipeline.forecast.foreseen import Cache, Foreseen, Lengths, TrainingRows, table_rows
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps

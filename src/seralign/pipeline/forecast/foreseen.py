@@ -19,7 +19,7 @@ import datasets
 import numpy as np
 
 from seralign.data.numbering import Numbering
-from seralign.data.table import column_lengths
+from seralign.data.table_columns import column_lengths
 from seralign.policy.packs import Sizes
 from seralign.rewards.responses import Responses
 from seralign.runs.cache import made_keys

@@ -12,7 +12,7 @@ import numpy as np
 
 from seralign.config import RlhfConfig
 from seralign.config.rlhf import GROUPED
-from seralign.data.table import column_lengths
+from seralign.data.table_columns import column_lengths
 from seralign.evaluation.reward_scorer import RewardFunction
 from seralign.pipeline.forecast.work import Passes, Sampling, StageWork, Steps
 from seralign.pipeline.lineage import BASE

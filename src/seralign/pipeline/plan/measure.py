@@ -21,7 +21,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SaveStrategy
 
 from seralign.config import TrainingConfig
-from seralign.data.table import all_lengths, column_lengths, numbered_responses, to_prompt
+from seralign.data.table import to_prompt
+from seralign.data.table_columns import all_lengths, column_lengths, numbered_responses
 from seralign.objectives import ObjectiveSum
 from seralign.pipeline.context import Loop
 from seralign.pipeline.plan.costs import (

@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import PartialState
 
 from seralign.config import RunConfig, to_dict
-from seralign.data.table import response_lengths
+from seralign.data.table_columns import response_lengths
 from seralign.pipeline.checks import check_sections
 from seralign.pipeline.data import Tables
 from seralign.pipeline.forecast.foreseen import Lengths
