@@ -20,8 +20,9 @@ from seralign.config.engines import VllmConfig
 from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
-from seralign.sampling import connecting, vllm
+from seralign.sampling import connecting, vllm, vllm_server
 from seralign.sampling.lora import adapter_name
+from seralign.sampling.vllm_server import loads_adapters
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("own_servers")]
 
@@ -41,7 +42,7 @@ def sampling(package: Path, tmp_path: Path) -> Sampling:
 
 @pytest.fixture
 def quick(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> Sampling:
-    monkeypatch.setattr(vllm, "running", sampling.in_this_process)
+    monkeypatch.setattr(vllm_server, "running", sampling.in_this_process)
     return sampling
 
 
@@ -230,7 +231,7 @@ def test_adapters_are_loaded_by_a_server_that_is_kept_and_has_a_gpu(
     options: dict[str, Any], gpu: bool, loads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    assert vllm._loads_adapters(VllmConfig("python", **options)) == loads
+    assert loads_adapters(VllmConfig("python", **options)) == loads
 
 
 def sampler_of(source: PolicySource, **options: Any) -> vllm.VllmSampler:

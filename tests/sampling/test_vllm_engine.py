@@ -21,6 +21,7 @@ from seralign.errors import ConfigError
 from seralign.policy.identity import PolicySource, weights_digest
 from seralign.runs.results import Results
 from seralign.sampling import SampledPolicy, make_sampler, vllm
+from seralign.sampling.vllm_server import command
 
 pytestmark = pytest.mark.usefixtures("own_servers")
 
@@ -155,7 +156,7 @@ def test_the_command_has_what_the_options_say() -> None:
     options = VllmConfig(
         "py", tensor_parallel=2, data_parallel=3, gpu_memory=0.5, max_length=99, arguments=["--enforce-eager"]
     )
-    words = vllm.command("py", options, Path("/model"), Path("/tokens"), "bfloat16", 8000)
+    words = command("py", options, Path("/model"), Path("/tokens"), "bfloat16", 8000)
     assert words[:3] == ["py", "-m", "vllm.entrypoints.openai.api_server"]
     assert words[-1] == "--enforce-eager"
     assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == {
@@ -163,5 +164,5 @@ def test_the_command_has_what_the_options_say() -> None:
         "--port": "8000", "--dtype": "bfloat16", "--generation-config": "vllm", "--tensor-parallel-size": "2",
         "--data-parallel-size": "3", "--gpu-memory-utilization": "0.5", "--max-model-len": "99",
     }  # fmt: skip
-    plain = vllm.command("py", VllmConfig("py"), Path("/model"), Path("/tokens"), "float32", 8000)
+    plain = command("py", VllmConfig("py"), Path("/model"), Path("/tokens"), "float32", 8000)
     assert not {"--tensor-parallel-size", "--gpu-memory-utilization", "--max-model-len"} & set(plain)
