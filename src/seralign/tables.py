@@ -192,7 +192,8 @@ def _rounded(value: float, digits: int) -> Decimal:
     written = Decimal(f"{value:.12g}")
     if not written.is_finite() or abs(written) > 10**15:
         return written
-    return written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    # Adding zero makes a negative zero positive.
+    return written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0
 
 
 def interval(value: Interval | None, digits: int) -> str:

@@ -376,6 +376,7 @@ def test_a_value_reads_the_same_as_a_share_and_as_a_percentage() -> None:
     assert (percent(0.6025), number(0.6025, 3)) == ("60.3%", "0.603")
     assert percent(1 - 0.3905) == percent(0.6095) == "61.0%"
     assert (percent(0.0005), number(-0.1205, 3), signed(0.25, 1)) == ("0.1%", "−0.121", "+0.3")
+    assert (number(-0.004, 2), number(-0.006, 2), signed(-0.0, 1)) == ("0.00", "−0.01", "+0.0")
     assert (percent(None), number(1e30, 1)[:5], number(12345.5, 0)) == ("–", "1,000", "12,346")
     wins = changed(synthetic_run(), "round-3", win_rates={"sft": Interval(0.6025, 0.58, 0.625, 9)})
     tile = next(tile for tile in tiles(wins) if tile.label == "Wins against sft")

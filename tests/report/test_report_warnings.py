@@ -241,15 +241,26 @@ def line(logp: float | None, prefix: str = "eval_", length: float | None = 10.0,
     return {f"{prefix}logps/chosen": logp, f"{prefix}lengths/chosen": length} | more
 
 
+def logged(accuracy: float, margin: float) -> dict[str, Any]:
+    return {"rewards/accuracies": accuracy, "rewards/margins": margin}
+
+
 def test_saturated_pairs_teach_nothing() -> None:
-    rows = [line(-20.0, **{"rewards/accuracies": 0.7}), line(-20.0, **{"rewards/accuracies": 0.99})]
+    rows = [logged(0.7, 1.0), logged(0.99, 2.5)]
     (warning,) = trained(round_1=rows, baseline=rows)
     assert (warning.kind, warning.where, warning.value) == ("saturated", "round 1", 0.99)
     assert trained(round_1=rows[::-1]) == []
     # 0.98, 1.0: their mean, where the tables have the last line.
-    lines = [{"rewards/accuracies": value} for value in (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.981, 0.999)]
+    lines = [logged(value, 2.2) for value in (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.981, 0.999)]
     (warning,) = trained(round_1=lines)
     assert "In the mean of the last quarter of round 1's logged steps, 99.0% of the training pairs" in warning.text
+    assert warning.text.endswith("are ranked right, by a reward margin of 2.2.")
+
+
+def test_pairs_that_are_hardly_ranked_right_are_not_saturated() -> None:
+    """A small model that has learned almost nothing ranks all pairs right by a margin of .04, of loss .67."""
+    assert trained(round_1=[logged(1.0, 0.04)] * 8) == []
+    assert trained(round_1=[{"rewards/accuracies": 1.0}] * 8) == []
 
 
 def test_the_fall_of_the_chosen_is_counted_from_the_first_round() -> None:

@@ -20,8 +20,8 @@ _REPEATING = (
 @warning(
     RULES,
     "length",
-    "Read some answers: if they say no more, try objective.name: simpo, whose reward is a mean over tokens, a larger "
-    "objective.beta, or fewer rounds.",
+    "Read some answers: if they say no more, try a larger objective.beta, fewer rounds, or objective.name: "
+    "dpo_norm, whose reward is a mean over tokens.",
     supervised="Compare them with the lengths of the demonstrations (seralign inspect). If they are longer, train less "
     "(training.epochs).",
 )

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from seralign.report.rules import Found, Rule, Watched, warning
 from seralign.report.trainings import is_supervised, training_losses, values
-from seralign.runs.layout import CHOSEN_LENGTH, CHOSEN_LOGP, HELDOUT_PREFIX, TRAINING_ACCURACY
+from seralign.runs.layout import CHOSEN_LENGTH, CHOSEN_LOGP, HELDOUT_PREFIX, TRAINING_ACCURACY, TRAINING_MARGIN
 from seralign.tables import number, percent
 
 RULES: list[Rule] = []
 
 _DEMONSTRATED = (
-    "The policy learns the length of the demonstrations. If length is no quality, try simpo or dpo_norm, whose rewards "
-    "are means over tokens, or give other demonstrations."
+    "The policy learns the length of the demonstrations. If length is no quality, try dpo_norm, whose rewards are "
+    "means over tokens, or give other demonstrations."
 )
 
 
 @warning(
     RULES,
     "length_bias",
-    "Set scoring.length_correction: within_prompt, to select and generate without what length explains; or try simpo, "
-    "whose reward is a mean over tokens.",
+    "Set scoring.length_correction: within_prompt, to select and generate without what length explains; or try "
+    "objective.name: dpo_norm, whose reward is a mean over tokens.",
 )
 def _length_bias(run: Watched) -> Iterator[Found]:
     # A quarter of the variance of the margins is explained by length.
@@ -108,16 +108,19 @@ def _few(run: Watched) -> Iterator[Found]:
     "Such pairs have almost no gradient: train less (training.epochs), or keep harder pairs (selection.rule: middle).",
 )
 def _saturated(run: Watched) -> Iterator[Found]:
-    # Pairs that are ranked right have next to no gradient: more of the same training only widens their margins.
-    limit = 0.98
+    # At a reward margin of 2, the gradient of DPO has a quarter of its first weight: more training only widens margins.
+    limit, wide = 0.98, 2.0
     for where, rows in run.rounds():
-        accuracies = values(rows, TRAINING_ACCURACY)
-        # A line is of log_steps steps, and may be of a few pairs.
-        last = accuracies[-max(1, len(accuracies) // 4) :]
-        right = sum(last) / len(last) if last else 0.0
-        if right >= limit:
+        right, margin = (_mean_of_end(values(rows, key)) for key in (TRAINING_ACCURACY, TRAINING_MARGIN))
+        if right >= limit and margin >= wide:
             text = f"In the mean of the last quarter of {where}'s logged steps, {percent(right)} of the training pairs "
-            yield Found(where, right, limit, f"{text}are ranked right.")
+            yield Found(where, right, limit, f"{text}are ranked right, by a reward margin of {number(margin, 1)}.")
+
+
+def _mean_of_end(found: Sequence[float]) -> float:
+    """The mean of the last quarter of logged figures; 0 without any. A line of the log may be of a few pairs."""
+    last = found[-max(1, len(found) // 4) :]
+    return sum(last) / len(last) if last else 0.0
 
 
 @warning(
