@@ -128,8 +128,8 @@ def test_rows_that_say_nothing_or_contradict_themselves_are_dropped_with_the_rea
         ({"prompt": "Q", "answers": [{"answer": "a"}, {"answer": "b"}]}, "answers are several responses without a r"),
         ({"prompt": "Q", "responses": ["a", "b"], "ranks": None}, "responses are several responses without a rank"),
         ({"prompt": "Q", "response": "a"},
-         "one response, and no label, score or rank to compare it by; add one of them, or give the rows as "
-         "data.demonstrations; the columns are prompt, response$"),
+         "one response, and no label, score or rank to compare it by; add one of them or a second response, or give "
+         "the rows as data.demonstrations; the columns are prompt, response$"),
         ({"prompt": "Q", "responses": ["a", 3], "ranks": [1, 2]}, r"responses\[1\] must be text or a list of"),
         ({"prompt": "Q", "answers": [{"text": "a", "answer": "b", "rank": 1}, {"answer": "c", "rank": 2}]},
          r"answers\[0\] must have one of answer, response"),

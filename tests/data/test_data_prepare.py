@@ -88,6 +88,12 @@ def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
     assert (report.read, report.kept, report.soft) == (8, 5, 0.4)
     assert report.dropped == {"identical responses": 1, "tie": 1, "empty response": 1}
     assert report.noted == {"swapped": 1, "duplicate": 1, "one response starts the other": 1}
+    assert {what: where.rpartition(" row ")[2] for what, where in report.first.items()} == {
+        "identical responses": "3", "tie": "4", "empty response": "5",
+        "swapped": "2", "duplicate": "7", "one response starts the other": "8",
+    }  # fmt: skip
+    assert report.row_of("tie") == f" (first {tmp_path / 'd.jsonl'} row 4)"
+    assert report.row_of("empty prompt") == ""
     assert report.lengths["prompt"] == Lengths(1, 1.0, 1.0, 1)
     assert from_json(SourceFigures, json.loads(json.dumps(to_json(report)))) == report
 

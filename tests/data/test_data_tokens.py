@@ -229,7 +229,7 @@ def test_a_cut_prompt_keeps_its_bos_and_its_end() -> None:
         (("yes", " \n"), "empty response"),
         (("</s>", "yes"), "empty response"),
         (("blue", "blue green"), ("one response starts the other",)),
-        (("yes</s>more", "no"), ("end token inside a response",)),
+        (("yes</s>more", "no"), ("cut at an end token inside a response",)),
         (("yes", "no"), ()),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_chat_answer_that_is_empty_or_ends_itself() -> None:
     assert one(made, (USER,), chat(" "), chat("Paris.")) == "empty response"
     encoded = kept(made, (USER,), chat("Paris<|im_end|>."))
     assert encoded.responses == ("<think>\n\n</think>\n\nParis",)
-    assert encoded.notes == ("end token inside a response",)
+    assert encoded.notes == ("cut at an end token inside a response",)
 
 
 def test_token_ids_are_taken_as_they_are() -> None:

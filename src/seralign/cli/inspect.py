@@ -209,7 +209,7 @@ def _source(name: str, source: SourceFigures) -> Iterator[RenderableType]:
     yield Text(f"data.{name}: {source.source}", style="bold")
     yield Text(f"  read {source.read}, kept {source.kept}, soft labels {100 * source.soft:.1f}%")
     for what, reasons in (("dropped", source.dropped), ("noted", source.noted)):
-        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        counts = ", ".join(f"{reason} {count}{source.row_of(reason)}" for reason, count in reasons.items())
         yield Text(f"  {what}: {counts or 'none'}")
     for line in remarks(name, source):
         yield Text(line, style="yellow")

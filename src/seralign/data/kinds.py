@@ -137,8 +137,8 @@ def refuse_unranked(row: Row, place: Place) -> None:
         raise unranked(row, name, place)
     if columns.is_demonstration(row, place) and not columns.means_pair(row):
         raise place.error(
-            "one response, and no label, score or rank to compare it by; add one of them, or give the rows as "
-            f"data.demonstrations; {columns.listed(row)}"
+            "one response, and no label, score or rank to compare it by; add one of them or a second response, or give "
+            f"the rows as data.demonstrations; {columns.listed(row)}"
         )
 
 

@@ -91,11 +91,11 @@ def prepare_prompts(
         del tally.dropped[NO_RANK]  # a prompt needs no ranks
         for raw, encoded in _encode(rows, tally, read_prompt, encoder, reading(encoder.data, key)):
             if isinstance(encoded, str):
-                tally.drop(encoded)
+                tally.drop(encoded, raw.where)
                 continue
             prompt = _prompt(raw, encoded, encoder)
             if seen.add(prompt.prompt_id) is not None:
-                tally.drop(DUPLICATE)
+                tally.drop(DUPLICATE, raw.where)
                 continue
             tally.keep(raw, encoded.notes, encoded)
             yield prompt
@@ -145,7 +145,7 @@ def _prepare(
         for raw, encoded in _encode(rows, tally, carrying, encoder, reading(encoder.data, key)):
             example_id, repeated = identities.take(raw)
             if isinstance(encoded, str):
-                tally.drop(encoded)
+                tally.drop(encoded, raw.where)
                 continue
             tally.keep(raw, [*encoded.notes, *([DUPLICATE] * repeated)], encoded)
             responses = map(Response, encoded.responses, encoded.response_ids)
@@ -182,13 +182,13 @@ def _encode(
             raw = read(row, where, how)
             tally.unread.update(dict.fromkeys(raw.unread))
             if isinstance(raw, Drop):
-                tally.drop(raw.reason)
+                tally.drop(raw.reason, where)
             else:
                 raws.append(raw)
         for raw, encoded in zip(raws, encoder.encode([_unencoded(raw) for raw in raws]), strict=True):
-            if encoded in (PROMPT_CHARACTERS, RESPONSE_CHARACTERS) and encoded not in tally.first:
+            if encoded in (PROMPT_CHARACTERS, RESPONSE_CHARACTERS) and encoded not in tally.characters:
                 characters = ", ".join(map(repr, encoder.dropped_characters(_unencoded(raw))[:_SHOWN]))
-                tally.first[str(encoded)] = f"{raw.where}: {characters}"
+                tally.characters[str(encoded)] = f"{raw.where}: {characters}"
             yield raw, encoded
 
 

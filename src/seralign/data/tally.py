@@ -27,7 +27,11 @@ HH_ON_CHAT = (
 
 @dataclass(slots=True)
 class Tally:
-    """Counts, updated row by row. ``first``: the first row that is dropped for a reason, where it is named."""
+    """Counts, updated row by row.
+
+    ``first``: the first row with each reason to drop it, and with each note. ``characters``: of a reason to drop, the
+    first row and its characters.
+    """
 
     source: str
     has_template: bool
@@ -39,10 +43,12 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    characters: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, Counter[int]] = field(default_factory=dict)
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, where: str) -> None:
         self.dropped[reason] += 1
+        self.first.setdefault(reason, where)
 
     def keep(self, raw: RawExample | RawPrompt, notes: Iterable[str], encoded: Encoded) -> None:
         preference = raw.preference if isinstance(raw, RawExample) else None
@@ -51,7 +57,9 @@ class Tally:
         if isinstance(raw.prompt, str):
             self.plain += 1
             self.hh += is_hh(raw.prompt)
-        self.noted.update((*raw.notes, *notes))
+        for note in (*raw.notes, *notes):
+            self.noted[note] += 1
+            self.first.setdefault(note, raw.where)
         count = len(encoded.response_ids)
         sides = ("chosen", "rejected") if isinstance(preference, Pair) else ("response",) * count
         for name, ids in zip(("prompt", *sides), (encoded.prompt_ids, *encoded.response_ids), strict=True):
@@ -73,11 +81,12 @@ class Tally:
             soft=self.soft / self.kept,
             unread=tuple(self.unread),
             remarks=self._remarks() if self.has_template else (),
+            first={what: where for what, where in self.first.items() if what not in self.characters},
         )
 
     def _reason(self, reason: str) -> str:
-        """A reason to drop, with the first row where one is named."""
-        return f"{reason} (first {self.first[reason]})" if reason in self.first else reason
+        """A reason to drop, with the characters of the first row where they are the reason."""
+        return f"{reason} (first {self.characters[reason]})" if reason in self.characters else reason
 
     def _remarks(self) -> tuple[str, ...]:
         """How plain text could be read as conversations, which the chat template is for."""

@@ -35,7 +35,7 @@ PROMPT_TOO_LONG = "prompt too long"
 RESPONSE_TOO_LONG = "response too long"
 PROMPT_CUT = "prompt cut"
 RESPONSE_CUT = "response cut"
-EARLY_END = "end token inside a response"
+EARLY_END = "cut at an end token inside a response"
 PREFIX = "one response starts the other"
 
 

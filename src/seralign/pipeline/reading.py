@@ -53,7 +53,11 @@ class Data:
 def _tell(figures: DataFigures) -> None:
     """Report how many rows of each source were kept."""
     for name, source in figures.sources.items():
-        counts = [f"{count} {reason}" for what in (source.dropped, source.noted) for reason, count in what.items()]
+        counts = [
+            f"{count} {reason}{source.row_of(reason)}"
+            for what in (source.dropped, source.noted)
+            for reason, count in what.items()
+        ]
         shown = f" ({', '.join(counts)})" if counts else ""
         say(f"data.{name}: {source.kept} of {source.read} rows kept{shown}")
         for line in remarks(name, source):

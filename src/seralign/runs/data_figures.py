@@ -23,7 +23,8 @@ class SourceFigures:
     ``lengths``: of ``prompt``, of ``chosen`` and ``rejected`` of pairs, and of ``response`` of other examples, as far
     as the rows have them. ``soft``: share of kept rows that are pairs with p < 1. ``unread``: columns that no row was
     read from. ``remarks``: what a reader of the data should know. ``converted``: counts of the examples that were
-    joined by prompt, made by ``data.convert``, or left out by it.
+    joined by prompt, made by ``data.convert``, or left out by it. ``first``: the first row with each reason to drop it,
+    and with each note.
     """
 
     source: str
@@ -36,6 +37,11 @@ class SourceFigures:
     unread: tuple[str, ...]
     remarks: tuple[str, ...]
     converted: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def row_of(self, what: str) -> str:
+        """`` (first FILE row 3)`` of a reason or a note; empty where no row is known."""
+        return f" (first {self.first[what]})" if what in self.first else ""
 
     @property
     def what(self) -> str:
