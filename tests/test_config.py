@@ -123,6 +123,7 @@ def test_overrides_are_not_changed() -> None:
     ("text", "says"),
     [
         ("sft: {batch_sze: 3}", "sft.batch_sze: unknown key; did you mean sft.batch_size?"),
+        ("selection: {keep: 0.5}", "selection.keep: unknown key; did you mean selection.fraction?"),
         ("recipe: dpo", "recipe must be one of sera, sera_stable, online_dpo, spin, sapo, got 'dpo'"),
         ("scoring: null", "scoring: expected a section with keys and values, got null"),
         ("recipe: {}", "recipe must be one of sera, sera_stable, online_dpo, spin, sapo, got {}"),

@@ -46,6 +46,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "objective.odds_weight": ("orpo_alpha",),
     "objective.tau": ("discopop_tau",),
     "objective.target_margin": ("simpo_gamma", "gamma_beta_ratio", "simpo_gamma_beta_ratio"),
+    "selection.fraction": ("keep",),
     "training.learning_rate": ("lr", "learningrate", "peak_lr"),
     "training.schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler", "scheduler_type"),
     "training.warmup": ("warmup_ratio", "warmup_steps", "num_warmup_steps", "warmup_fraction"),
