@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import sqlite3
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from examples.smollm2.writing import statements, write
 from seralign.errors import DataError, ModelError
 from seralign.intervals import Interval
 from seralign.runs import read_run
+from seralign.runs.figures import TrainFigures
 
 ROOT = Path(__file__).parents[1]
 
@@ -339,6 +342,14 @@ def test_the_demo_on_a_tiny_model(
     assert tables.strip() in capsys.readouterr().out
     names = [row.split(" | ")[0] for row in by_round.strip().splitlines()[2:]]
     assert names == [f"| {name}, round {at}" for name in ("sera", "sera_stable") for at in (1, 2)]
+
+    # Each policy has answered the 15 held-out prompts once, in two requests, whichever runs evaluate it.
+    trainings = [("sft", 1), ("dpo", 1), *((name, at) for name in ("sera", "sera_stable") for at in (1, 2))]
+    trained = {read_run(out / name).figures(f"round-{at}/train", TrainFigures).digest for name, at in trainings}
+    assert len(trained) == 5  # round 1 is the same in both recipes
+    with sqlite3.connect(out / "answers.sqlite") as store:
+        values = [json.loads(zlib.decompress(value)) for (value,) in store.execute("SELECT value FROM results")]
+    assert sum(isinstance(value, list) for value in values) == 2 * (1 + len(trained))
 
     # The same command again finds everything done.
     made = [

@@ -47,7 +47,7 @@ class Size:
     rounds: int
     pairs: int = 2
     batch_size: int = 60
-    texts: int = 64
+    texts: int = 32
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -66,8 +66,8 @@ class Size:
         return {"dpo": {"training.epochs": self.rounds}, "sera": bootstrap, "sera_stable": bootstrap}
 
 
-FULL = Size(train_topics=40, heldout_topics=24, samples=3, max_new_tokens=96, rounds=3)
-QUICK = Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16)
+FULL = Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2, texts=32)
+QUICK = Size(train_topics=12, heldout_topics=6, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16)
 
 
 def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
@@ -83,6 +83,8 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     start = candidates.start_pairs([own + helped for own, helped in zip(plain, shown, strict=True)], demonstrated)
     candidates.write_rows(out / "start.jsonl", candidates.pair_rows(train, start))
     common = {"seed": seed, "policy.model": str(model), "data.heldout_prompts.path": str(out / "heldout.jsonl")}
+    # The last three runs start from the result of the first: they share its answers and log-probabilities.
+    common |= {"evaluation.store": str(out / "answers.sqlite"), "scoring.cache": str(out / "logps.sqlite")}
     _train("sft", out, common | size.overrides | {"data.pairs.path": str(out / "start.jsonl")})
 
     more = replace(how, samples=2 * how.samples)
@@ -90,8 +92,6 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     made = candidates.pairs(tuned, demonstrated, size.pairs)
     candidates.write_rows(out / "pairs.jsonl", candidates.pair_rows(train, made))
     common |= {"policy.adapter": str(out / "sft" / "result"), "data.pairs.path": str(out / "pairs.jsonl")}
-    # The three runs begin with the same policy and pairs: they share its log-probabilities.
-    common |= {"scoring.cache": str(out / "logps.sqlite")}
     for method in METHODS:
         _train(method, out, common | size.overrides | size.rounds_of[method])
 

@@ -169,8 +169,10 @@ class EvaluationConfig:
             (docs/extending.md). Default: ``scorer``, if there is a scorer.
         judge_options: Settings of the judge; ``scorer`` has none. Secrets are refused, because the files of a run
             contain the configuration.
-        store: File of the judge's verdicts, also of those that label pairs, which runs may share: a comparison that one
-            of them has asked for is not asked again. It may be changed when the run is resumed. Default: in the run.
+        store: File of the answers to held-out prompts, their scores, and the judge's verdicts, also of those that
+            label pairs. Runs may share it: what one of them has sampled, scored or asked is not computed again, such as
+            the answers of the policy that several runs start from. It may be changed when the run is resumed. Default:
+            in the run.
         baseline: Also train a baseline for comparison: the objective on all pairs, with as many steps as all rounds
             together.
         token_pairs: Number of pairs in each round whose token log-ratios are stored for the report, up to half of them

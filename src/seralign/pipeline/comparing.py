@@ -65,4 +65,4 @@ def compare(
     assert loop.judge is not None
     shared = [name for name in own if name in theirs]  # an engine may have left out an answer
     comparisons = [Comparison(prompts[name], own[name], theirs[name]) for name in shared]
-    return dict(zip(shared, decide(loop.judge, comparisons, loop.verdicts, label), strict=True))
+    return dict(zip(shared, decide(loop.judge, comparisons, loop.evaluated, label), strict=True))

@@ -78,8 +78,8 @@ class Loop:
     shared: Results | None = None
 
     @property
-    def verdicts(self) -> Results:
-        """Where the judge's verdicts are stored."""
+    def evaluated(self) -> Results:
+        """Where answers to held-out prompts, their scores and the judge's verdicts are stored."""
         return self.results if self.shared is None else self.shared
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:

@@ -175,7 +175,7 @@ def _sample(loop: Loop, policy: Policy, before: Policy | None, prompts: datasets
         policy=policy.digest,
         end_tokens=loop.end_tokens,
         seed=loop.seed("evaluate"),
-        results=loop.results,
+        results=loop.evaluated,
         label=f"answers, {policy.name}",
     )
 
@@ -186,7 +186,7 @@ def _score(loop: Loop, samples: pa.Table, prompts: datasets.Dataset) -> np.ndarr
     texts = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
     asked = [texts[prompt_id] for prompt_id in samples["prompt_id"].to_pylist()]
     # A scorer may cost money or use a GPU, so only one process calls it.
-    scorer, answers = StoredScorer(loop.scorer, loop.results), samples["text"].to_pylist()
+    scorer, answers = StoredScorer(loop.scorer, loop.evaluated), samples["text"].to_pylist()
     return distributed.broadcast(scorer(asked, answers) if distributed.is_main() else None)
 
 

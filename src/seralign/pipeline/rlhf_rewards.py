@@ -56,7 +56,7 @@ def run_rewards(loop: Loop, prompts: Mapping[str, Prompt]) -> Rewards:
     tracked = {scorer.name: _stored(scorer, loop) for key, scorer in scorers.items() if key != "rlhf.reward"}
     if rlhf.reward == JUDGE:
         assert loop.judge is not None
-        reward = JudgedReward(loop.judge, loop.verdicts, prompts)
+        reward = JudgedReward(loop.judge, loop.evaluated, prompts)
         return Rewards(JUDGE, reward, identity | {"evaluation.judge": loop.judge.identity}, tracked)
     own = scorers["rlhf.reward"]
     return Rewards(own.name, _stored(own, loop), identity, tracked)
