@@ -137,7 +137,7 @@ GOOD_ROW = {"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}
         (_rows({"prompt": PROMPT, "chosen": 3, "rejected": 4}), ["pairs.jsonl", "row 1", "chosen"]),
         (_rows(GOOD_ROW | {"p": 1.0}, GOOD_ROW | {"p": 1.5}), ["row 2", "p ", "1.5"]),
         (_rows({"prompt": PROMPT, "answer": GOOD}), ["pairs.jsonl", "chosen"]),
-        (_rows({"prompt": PROMPT, "chosen": GOOD, "rejected": GOOD}), ["identical responses 1"]),
+        (_rows({"prompt": PROMPT, "chosen": GOOD, "rejected": GOOD}), ["1 identical responses (first ", " row 1)"]),
         (_rows({"prompt": PROMPT, "chosen": "zebra", "rejected": GOOD}), ["pairs.jsonl row 1", "policy.tokenizer"]),
         (_rows({"chosen": [{"role": "user", "content": "e1"}, {"role": "assistant", "content": "w1"}],
                 "rejected": [{"role": "user", "content": "e1"}, {"role": "assistant", "content": "w2"}]}),

@@ -16,8 +16,9 @@ from seralign.config import DataConfig, SourceConfig
 from seralign.data.alphabet import dropped_by
 from seralign.data.content import Unencoded
 from seralign.data.prepare import prepare_pairs
-from seralign.data.tokens import make_encoder
+from seralign.data.tokens import PROMPT_CHARACTERS, RESPONSE_CHARACTERS, make_encoder
 from seralign.errors import DataError
+from seralign.tables import counted
 
 
 def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -98,12 +99,14 @@ def test_rows_are_dropped_counted_and_named(tmp_path: Path) -> None:
                             for row in rows))  # fmt: skip
     table, figures = prepare_pairs(SourceConfig(str(file)), encoder, tmp_path / "pairs.arrow", "data.pairs")
     assert len(table) == figures.kept == 2
-    assert figures.dropped == {
-        f"response with characters that the tokenizer (policy.tokenizer) drops (first {file} row 2: 'd')": 2,
-        f"prompt with characters that the tokenizer (policy.tokenizer) drops (first {file} row 4: 'd')": 1,
-    }
+    assert figures.dropped == {RESPONSE_CHARACTERS: 2, PROMPT_CHARACTERS: 1}
+    assert figures.first == {RESPONSE_CHARACTERS: f"{file} row 2: 'd'", PROMPT_CHARACTERS: f"{file} row 4: 'd'"}
+    assert counted(figures.located(figures.dropped)) == (
+        f"2 response with characters that the tokenizer (policy.tokenizer) drops (first {file} row 2: 'd'), "
+        f"1 prompt with characters that the tokenizer (policy.tokenizer) drops (first {file} row 4: 'd')"
+    )
     file.write_text(json.dumps({"prompt": "d", "chosen": "a", "rejected": "b"}) + "\n")
-    with pytest.raises(DataError, match=r"none of its 1 rows can be used: prompt with characters .* row 1: 'd'\) 1$"):
+    with pytest.raises(DataError, match=r"none of its 1 rows can be used: 1 prompt with characters .* row 1: 'd'\)$"):
         prepare_pairs(SourceConfig(str(file)), encoder, tmp_path / "none.arrow", "data.pairs")
     # Token ids are used as they are.
     assert not isinstance(encoder.encode([Unencoded((1, 2), ((1,), (2,)), "row 1")])[0], str)

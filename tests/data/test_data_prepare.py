@@ -92,8 +92,7 @@ def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
         "identical responses": "3", "tie": "4", "empty response": "5",
         "swapped": "2", "duplicate": "7", "one response starts the other": "8",
     }  # fmt: skip
-    assert report.row_of("tie") == f" (first {tmp_path / 'd.jsonl'} row 4)"
-    assert report.row_of("empty prompt") == ""
+    assert report.located({"tie": 1, "other": 2}) == {f"tie (first {tmp_path / 'd.jsonl'} row 4)": 1, "other": 2}
     assert report.lengths["prompt"] == Lengths(1, 1.0, 1.0, 1)
     assert from_json(SourceFigures, json.loads(json.dumps(to_json(report)))) == report
 
@@ -114,7 +113,8 @@ def test_lengths_are_summed_up(tmp_path: Path) -> None:
         ([row("q", "a", "b", pair_id="x"), row("r", "a", "b"), row("s", "a", "b", pair_id="x")],
          "d.jsonl row 3: pair_id 'x' is already used by .*d.jsonl row 1"),
         ([row("q", "a", "a"), row("q", "a", "b", p=0.5), row("r", "b", "b")],
-         "d.jsonl: none of its 3 rows can be used: identical responses 2, tie 1"),
+         r"d.jsonl: none of its 3 rows can be used: 2 identical responses \(first .*d.jsonl row 1\), "
+         r"1 tie \(first .*d.jsonl row 2\)$"),
     ],
 )  # fmt: skip
 def test_errors_name_the_row(tmp_path: Path, rows: list[dict], message: str) -> None:
@@ -150,7 +150,7 @@ def test_columns_that_no_row_is_read_from_are_listed(tmp_path: Path) -> None:
     _, report = prepare(tmp_path, rows)
     assert report.unread == ("source", "empty", "score", "p_b")
     assert remarks("pairs", report) == ["data.pairs: columns not read: source, empty, score, p_b"]
-    with pytest.raises(DataError, match=r"none of its 1 rows can be used: no prompt column and .* not read: frage$"):
+    with pytest.raises(DataError, match=r"none of its 1 rows can be used: 1 no prompt column and .* not read: frage$"):
         prepare(tmp_path, [{"frage": "q", "chosen": "a", "rejected": "b"}])
 
 

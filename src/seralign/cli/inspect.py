@@ -14,7 +14,7 @@ from seralign.config.flags import Parser
 from seralign.errors import ConfigError
 from seralign.records import Example, Label, Pair, Ranking, Scores
 from seralign.runs.layout import DEMONSTRATIONS, HELDOUT, HELDOUT_PROMPTS, PAIRS, PROMPTS
-from seralign.tables import quantity
+from seralign.tables import counted, quantity
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -209,8 +209,7 @@ def _source(name: str, source: SourceFigures) -> Iterator[RenderableType]:
     yield Text(f"data.{name}: {source.source}", style="bold")
     yield Text(f"  read {source.read}, kept {source.kept}, soft labels {100 * source.soft:.1f}%")
     for what, reasons in (("dropped", source.dropped), ("noted", source.noted)):
-        counts = ", ".join(f"{reason} {count}{source.row_of(reason)}" for reason, count in reasons.items())
-        yield Text(f"  {what}: {counts or 'none'}")
+        yield Text(f"  {what}: {counted(source.located(reasons)) or 'none'}")
     for line in remarks(name, source):
         yield Text(line, style="yellow")
     table = Table("tokens", "min", "median", "95%", "max", header_style="bold")

@@ -186,9 +186,9 @@ def _encode(
             else:
                 raws.append(raw)
         for raw, encoded in zip(raws, encoder.encode([_unencoded(raw) for raw in raws]), strict=True):
-            if encoded in (PROMPT_CHARACTERS, RESPONSE_CHARACTERS) and encoded not in tally.characters:
+            if encoded in (PROMPT_CHARACTERS, RESPONSE_CHARACTERS) and encoded not in tally.first:
                 characters = ", ".join(map(repr, encoder.dropped_characters(_unencoded(raw))[:_SHOWN]))
-                tally.characters[str(encoded)] = f"{raw.where}: {characters}"
+                tally.first[str(encoded)] = f"{raw.where}: {characters}"
             yield raw, encoded
 
 

@@ -14,7 +14,7 @@ from seralign.data.raw import RawExample, RawPrompt
 from seralign.data.tokens import Encoded
 from seralign.errors import DataError
 from seralign.records import Pair
-from seralign.runs.data_figures import Lengths, SourceFigures
+from seralign.runs.data_figures import Lengths, SourceFigures, located
 
 PLAIN_ON_CHAT = (
     "the tokenizer's chat template is not used for plain text (set data.as_chat: true to make conversations of it)"
@@ -29,8 +29,8 @@ HH_ON_CHAT = (
 class Tally:
     """Counts, updated row by row.
 
-    ``first``: the first row with each reason to drop it, and with each note. ``characters``: of a reason to drop, the
-    first row and its characters.
+    ``first``: the first row with each reason to drop it, with the characters if they are the reason; and the first row
+    with each note.
     """
 
     source: str
@@ -43,7 +43,6 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    characters: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, Counter[int]] = field(default_factory=dict)
 
     def drop(self, reason: str, where: str) -> None:
@@ -68,25 +67,22 @@ class Tally:
     def report(self) -> SourceFigures:
         read = self.kept + self.dropped.total()
         if not self.kept:
-            counts = ", ".join(f"{self._reason(reason)} {count}" for reason, count in self.dropped.most_common())
+            reasons = located(dict(self.dropped.most_common()), self.first)
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
             unread = f"; columns not read: {listed_names(self.unread)}" if self.unread else ""
             raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
         return SourceFigures(
             source=self.source,
             read=read,
             kept=self.kept,
-            dropped={self._reason(reason): count for reason, count in self.dropped.most_common()},
+            dropped=dict(self.dropped.most_common()),
             noted=dict(self.noted.most_common()),
             lengths={name: _summary(counts) for name, counts in self.lengths.items()},
             soft=self.soft / self.kept,
             unread=tuple(self.unread),
             remarks=self._remarks() if self.has_template else (),
-            first={what: where for what, where in self.first.items() if what not in self.characters},
+            first=self.first,
         )
-
-    def _reason(self, reason: str) -> str:
-        """A reason to drop, with the characters of the first row where they are the reason."""
-        return f"{reason} (first {self.characters[reason]})" if reason in self.characters else reason
 
     def _remarks(self) -> tuple[str, ...]:
         """How plain text could be read as conversations, which the chat template is for."""

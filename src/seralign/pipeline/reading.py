@@ -14,6 +14,7 @@ from seralign.pipeline.remarks import remarks
 from seralign.progress import say
 from seralign.runs.data_figures import DataFigures
 from seralign.runs.layout import DATA
+from seralign.tables import counted
 
 if TYPE_CHECKING:
     from seralign.pipeline.forecast.forecast import Forecast
@@ -53,11 +54,7 @@ class Data:
 def _tell(figures: DataFigures) -> None:
     """Report how many rows of each source were kept."""
     for name, source in figures.sources.items():
-        counts = [
-            f"{count} {reason}{source.row_of(reason)}"
-            for what in (source.dropped, source.noted)
-            for reason, count in what.items()
-        ]
+        counts = [counted(source.located(each)) for each in (source.dropped, source.noted) if each]
         shown = f" ({', '.join(counts)})" if counts else ""
         say(f"data.{name}: {source.kept} of {source.read} rows kept{shown}")
         for line in remarks(name, source):

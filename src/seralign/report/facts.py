@@ -86,9 +86,9 @@ def _data(data: DataFigures | None) -> list[str]:
     lines = [
         f"{source.read:,} {source.what} read from {source.source}",
         *([f"{data.pairs:,} to train on, {data.heldout:,} held out"] if "pairs" in data.sources else []),
-        "dropped: " + (_counts(source.dropped) or "none"),
+        "dropped: " + (_counts(source.located(source.dropped)) or "none"),
     ]
-    for what, counts in (("noted", source.noted), ("forms of preference", source.converted)):
+    for what, counts in (("noted", source.located(source.noted)), ("forms of preference", source.converted)):
         lines += [f"{what}: {_counts(counts)}"] if counts else []
     return lines
 

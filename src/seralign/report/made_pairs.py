@@ -43,7 +43,7 @@ def data_lines(figures: RunFigures) -> list[str]:
     if found is None:
         return ["No data read yet"]
     name, source = found
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.dropped.items())
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.located(source.dropped).items())
     return [
         f"{source.kept:,} of {source.read:,} {name} read from {source.source}; no offline pairs are trained on",
         "dropped: " + (dropped or "none"),

@@ -25,7 +25,7 @@ def data_lines(figures: RunFigures) -> list[str]:
     source = _source(data)
     what = "demonstrations" if "demonstrations" in data.sources else "pairs, of which the chosen responses"
     left_out, noted = (
-        ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        ", ".join(f"{count:,} {reason}" for reason, count in source.located(counts).items())
         for counts in (source.dropped, source.noted)
     )
     lines = [f"{source.kept:,} of {source.read:,} {what} read from {source.source}"]

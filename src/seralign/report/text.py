@@ -101,16 +101,16 @@ def _data(figures: RunFigures) -> str:
         return "no data read yet"
     if figures.generates_all and (made := made_from(figures)) is not None:
         name, source = made
-        dropped = counted(source.dropped) or "none"
+        dropped = counted(source.located(source.dropped)) or "none"
         return f"{source.kept} {name}, of which rounds make pairs; {data.heldout} pairs held out; dropped {dropped}"
     if figures.rewarded and "pairs" not in data.sources:
         prompts = data.sources["prompts"]
-        dropped = f"dropped {counted(prompts.dropped)}" if prompts.dropped else "none dropped"
+        dropped = f"dropped {counted(prompts.located(prompts.dropped))}" if prompts.dropped else "none dropped"
         return f"{prompts.kept} prompts; {dropped}"
     name = "pairs" if "pairs" in data.sources else "demonstrations"
     source = data.sources[name]
     what = source.what if name == "pairs" else name
-    dropped, noted = counted(source.dropped), counted(source.noted)
+    dropped, noted = (counted(source.located(counts)) for counts in (source.dropped, source.noted))
     text = f"{data.pairs} {what} to train on, {data.heldout} held out"
     text += f"; dropped {dropped}" if dropped else "; none dropped"
     text += f"; noted {noted}" if noted else ""

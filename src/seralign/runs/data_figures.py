@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -24,7 +25,7 @@ class SourceFigures:
     as the rows have them. ``soft``: share of kept rows that are pairs with p < 1. ``unread``: columns that no row was
     read from. ``remarks``: what a reader of the data should know. ``converted``: counts of the examples that were
     joined by prompt, made by ``data.convert``, or left out by it. ``first``: the first row with each reason to drop it,
-    and with each note.
+    and with each note; with the characters, if the tokenizer drops them.
     """
 
     source: str
@@ -39,14 +40,19 @@ class SourceFigures:
     converted: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
-    def row_of(self, what: str) -> str:
-        """`` (first FILE row 3)`` of a reason or a note; empty where no row is known."""
-        return f" (first {self.first[what]})" if what in self.first else ""
+    def located(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Counts of reasons or notes, each with the first row: ``tie (first FILE row 3)``."""
+        return located(counts, self.first)
 
     @property
     def what(self) -> str:
         """What the rows of ``data.pairs`` are: ``pairs``, or ``examples`` if some have another form."""
         return "examples" if "response" in self.lengths else "pairs"
+
+
+def located(counts: Mapping[str, int], first: Mapping[str, str]) -> dict[str, int]:
+    """Counts of reasons or notes, each with its first row, where that is known."""
+    return {f"{what} (first {first[what]})" if what in first else what: count for what, count in counts.items()}
 
 
 @dataclass(frozen=True, slots=True)
