@@ -17,13 +17,13 @@ import torch
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from examples.smollm2 import candidates, convert, cost, demo, results
+from examples.smollm2 import candidates, convert, cost, demo, results, seeds
 from examples.smollm2.candidates import Answer
 from examples.smollm2.checks import KINDS, degrees, instruction_in, occurrences, passes, sentences
 from examples.smollm2.prompts import tasks
 from examples.smollm2.topics import DEMONSTRATED, TOPICS
 from examples.smollm2.writing import statements, write
-from seralign.errors import DataError, ModelError
+from seralign.errors import ConfigError, DataError, ModelError
 from seralign.intervals import Interval
 from seralign.runs import read_run
 from seralign.runs.figures import TrainFigures
@@ -303,6 +303,28 @@ def write_answers(file: Path, texts: list[list[str]]) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def test_means_over_seeds() -> None:
+    def seed(*passed: str) -> seeds.Seed:
+        return {name: judged(name, each) for name, each in zip(("start", "sft", "dpo"), passed, strict=True)}
+
+    some = [seed("bbbbq", "BBbbq", "BBBBQ"), seed("bbbbq", "BBBBq", "Bbbbq"), seed("bbbbQ", "BBBBq", "BBBBq")]
+    rows = seeds.means(some).splitlines()
+    assert rows[0].startswith("| policy | seen kinds, % that pass | held-out kinds | gain over sft, seen | held-out |")
+    # Student's t with 2 degrees of freedom, 4.303, times the standard deviation over the root of 3.
+    assert rows[2].startswith("| start | 0 ± 0 | 33 ± 143 | – | – | 20 ± 0 | 25 ± 0 | 1.5 ± 0.0 | – |")
+    assert rows[3].startswith("| sft | 83 ± 72 | 0 ± 0 | – | – |")
+    assert rows[4].startswith("| dpo | 75 ± 108 | 33 ± 143 | −8 ± 156 | 33 ± 143 |")
+    with pytest.raises(ConfigError, match="differ in their rounds or held-out prompts"):
+        seeds.means([*some, seed("bbbjq", "BBbjq", "BBBjQ")])
+
+
+def test_perplexities_are_stored(tmp_path: Path) -> None:
+    found = {"start": Interval(7.5, 6.5, 8.5, 16), "sft": Interval(9.0, None, None, 1)}
+    assert cost.stored(tmp_path / "perplexities.json") == {}
+    cost.store(found, tmp_path / "perplexities.json")
+    assert cost.stored(tmp_path / "perplexities.json") == found
+
+
 SMALL = demo.Size(train_topics=1, heldout_topics=1, samples=2, max_new_tokens=8, rounds=2, batch_size=10, texts=2)
 
 
@@ -350,6 +372,11 @@ def test_the_demo_on_a_tiny_model(
     with sqlite3.connect(out / "answers.sqlite") as store:
         values = [json.loads(zlib.decompress(value)) for (value,) in store.execute("SELECT value FROM results")]
     assert sum(isinstance(value, list) for value in values) == 2 * (1 + len(trained))
+
+    assert seeds.main([str(out)]) == 0
+    rows = capsys.readouterr().out.strip().splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == [*(f"| {name}" for name in ("start", "sft", "dpo", "sera",
+                                                     "sera_stable")), *names]  # fmt: skip
 
     # The same command again finds everything done.
     made = [

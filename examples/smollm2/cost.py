@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import seralign
 from seralign.intervals import Interval, mean_interval
 from seralign.policy.packing import pad_sequences
+from seralign.runs.files import write_atomic
 
 TEXTS = Path("../shared/data/alpaca_eval_pairs.jsonl.gz")
 LONGEST = 256
@@ -47,6 +48,19 @@ def perplexities(model: Path, adapters: dict[str, Path | None], texts: int, file
         ends = [None if end is None else math.exp(end) for end in (interval.low, interval.high)]
         found[name] = Interval(math.exp(interval.mean), ends[0], ends[1], interval.n)
     return found
+
+
+def stored(file: Path) -> dict[str, Interval]:
+    """Perplexities that were written to a file; empty if it is not there."""
+    if not file.is_file():
+        return {}
+    return {name: Interval(**value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def store(found: dict[str, Interval], file: Path) -> None:
+    """Write perplexities to a file."""
+    text = json.dumps({name: value.to_dict() for name, value in found.items()}, indent=2)
+    write_atomic(file, lambda part: part.write_text(f"{text}\n", encoding="utf-8"))
 
 
 def _losses(policy: torch.nn.Module, sequences: Sequences) -> list[float]:

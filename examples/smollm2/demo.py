@@ -22,6 +22,7 @@ from seralign.errors import SeralignError
 
 HERE = Path(__file__).parent
 METHODS = ("dpo", "sera", "sera_stable")
+PERPLEXITIES = "perplexities.json"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,11 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
 
     runs = {method: out / method for method in ("sft", *METHODS)}
     candidates.command("report", *(str(folder) for folder in runs.values()), "--out", str(out / "report.html"))
-    perplexities = cost.perplexities(model, {"start": None} | {n: f / "result" for n, f in runs.items()}, size.texts)
+    adapters = {"start": None} | {name: folder / "result" for name, folder in runs.items()}
+    perplexities = cost.stored(out / PERPLEXITIES)
+    if not perplexities:
+        perplexities = cost.perplexities(model, adapters, size.texts)
+        cost.store(perplexities, out / PERPLEXITIES)
     found = results.collect(runs, perplexities)
     results.write(found, results.collect_rounds(runs), out / "results.md")
     return found
