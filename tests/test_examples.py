@@ -114,7 +114,8 @@ def test_every_example_has_a_test() -> None:
         "examples/query/query.yaml",
         "examples/server/run.yaml",
         *(f"examples/smollm2/{name}.py" for name in ("candidates", "checks", "convert", "cost", "demo", "prompts",
-                                                     "results", "seeds", "topics", "writing")),  # in tests/test_smollm2.py
+                                                     "results", "seeds", "topics",
+                                                     "writing")),  # in tests/test_smollm2.py
         *(f"examples/smollm2/{name}.yaml" for name in ("dpo", "sera", "sera_stable", "sft")),
         "examples/real_text/prompts.py",
         "examples/real_text/tone.py",
