@@ -62,9 +62,8 @@ def a_loop(packed_length: int = 0, dtype: Any = "float16", **policy: Any) -> Loo
     )
     run = Run(Path("never-written"))
     objective = one("dpo", DPO(0.1))
-    return Loop(
-        config, run, build_tokenizer(), frozenset({2}), objective, packed_length, None, run_results(run), None, None
-    )
+    tokenizer, results = build_tokenizer(), run_results(run)
+    return Loop(config, run, tokenizer, frozenset({2}), objective, packed_length, None, results, results, None, None)
 
 
 def test_examples_without_an_order_are_refused_before_they_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:

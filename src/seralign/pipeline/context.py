@@ -57,10 +57,11 @@ class Policy:
 class Loop:
     """A run at work.
 
-    ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. ``cache``
-    and ``results`` are used only by the main process. ``scorer`` is None if nothing scores responses, ``judge`` if
-    nothing compares them. ``reward_models`` are those of ``scoring.reward_models``, ``reward_scorers`` those of
-    ``rlhf`` by key. ``shared`` is the store of ``evaluation.store``, if that is set.
+    ``packed_length`` is the longest sequence that the policy accepts in packed rows, 0 if it accepts none. Only the
+    main process uses ``cache``, ``results`` and ``evaluated``. ``evaluated`` stores the answers to held-out prompts,
+    their scores and the verdicts of the judge, which runs may share (``evaluation.store``); ``results`` stores all
+    else, and may be the same. ``scorer`` is None if nothing scores responses, ``judge`` if nothing compares them.
+    ``reward_models`` are those of ``scoring.reward_models``, ``reward_scorers`` those of ``rlhf`` by key.
     """
 
     config: RunConfig
@@ -71,16 +72,11 @@ class Loop:
     packed_length: int
     cache: LogpCache | None
     results: Results
+    evaluated: Results
     scorer: Scorer | None
     judge: Judge | None
     reward_models: tuple[RewardModel, ...] = ()
     reward_scorers: Mapping[str, Scorer] = field(default_factory=dict)
-    shared: Results | None = None
-
-    @property
-    def evaluated(self) -> Results:
-        """Where answers to held-out prompts, their scores and the judge's verdicts are stored."""
-        return self.results if self.shared is None else self.shared
 
     def stage(self, name: str, inputs: dict[str, str], work: Callable[[Path], object]) -> StageRecord:
         """Run a stage with ``run_stage``; returns its record."""

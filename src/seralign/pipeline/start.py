@@ -39,14 +39,14 @@ class Start:
         given: The configuration as the user gave it.
         scorer: Scores responses; replaces ``evaluation.scorer``.
         results: Stored results of the run.
-        shared: The store of ``evaluation.store``, if that is set.
+        evaluated: Stored results of evaluations, in the same file or in that of ``evaluation.store``.
     """
 
     run: Run
     given: RunConfig
     scorer: ScoreFunction | None
     results: Results
-    shared: Results | None = None
+    evaluated: Results
 
     @cached_property
     def config(self) -> RunConfig:
@@ -102,7 +102,7 @@ class Start:
         found = run_scorer(self.run, config, self.scorer)
         check_scorer(found, tokenizer)
         rewards = reward_scorers(config, found)
-        judge = run_judge(config, found, self.results if self.shared is None else self.shared)
+        judge = run_judge(config, found, self.evaluated)
         check_samplers(config, base, tokenizer, ends)
         length = packed_length(base.source, config.policy, HEADS[config.objective.head].families)
         return Loop(
@@ -114,11 +114,11 @@ class Start:
             length,
             None,
             self.results,
+            self.evaluated,
             found,
             judge,
             models,
             rewards,
-            self.shared,
         )
 
     @cached_property
@@ -138,10 +138,10 @@ class Start:
 
 @contextmanager
 def started(run: Run, given: RunConfig, scorer: ScoreFunction | None, store: Path | None = None) -> Iterator[Start]:
-    """The start of a run; its stores of results, in the run or in the file ``store``, and of verdicts are closed at the
-    end."""
+    """The start of a run. Its results are stored in the run or in the file ``store``, those of evaluations in
+    ``evaluation.store``, if that is set. All files are closed at the end."""
     named = given.evaluation.store
     with ExitStack() as stack:
         results = stack.enter_context(closing(run_results(run) if store is None else Results(store)))
-        shared = None if named is None else stack.enter_context(closing(Results(Path(expanded(named)))))
-        yield Start(run, given, scorer, results, shared)
+        evaluated = results if named is None else stack.enter_context(closing(Results(Path(expanded(named)))))
+        yield Start(run, given, scorer, results, evaluated)

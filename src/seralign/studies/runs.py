@@ -189,6 +189,7 @@ def _measured(
         packed_length=length,
         cache=cache,
         results=results,
+        evaluated=results,
         scorer=_gold(home),
         judge=None,
     )
