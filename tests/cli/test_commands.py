@@ -74,6 +74,7 @@ def test_train_goes_on_and_show_tells(
     assert run(config, tmp_path) == 0
     again = capsys.readouterr()
     assert "[" not in again.err.replace("[/", ""), "a finished run does nothing again"
+    assert f"{config['out']} has finished; its report is written again" in again.err
     assert main(["show", config["out"], "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["finished"] is True
@@ -395,3 +396,6 @@ def test_a_scorer_that_fails_is_one_line(
     error = the_error(capsys)
     assert error == ("error: evaluation.scorer: exiting_scorer:score failed: SystemExit: 3 (exiting_scorer.py line 4)")
     assert (Path(config["out"]) / "data" / "stage.json").is_file()
+    (tmp_path / "exiting_scorer.py").write_text("import sys\n\ndef score(prompts, responses):\n    sys.exit(4)\n")
+    assert run(config, tmp_path, "--evaluation.scorer", "exiting_scorer:score") == 2
+    assert f"resuming {config['out']} after policies" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from seralign.pipeline.checks import check_processes, check_sections
 from seralign.pipeline.deciding import Decide
 from seralign.pipeline.opening import opened
 from seralign.pipeline.reporting import report
-from seralign.pipeline.schedule import later
+from seralign.pipeline.schedule import later, schedule
 from seralign.pipeline.stage import carry_out
 from seralign.policy.memory import memory_errors
 from seralign.policy.release import use_system_pool
@@ -69,6 +69,7 @@ def train(config: RunConfig, scorer: ScoreFunction | None = None) -> RunResult:
         with locked(root):
             run = open_run(root, to_dict(config), _versions(), free=frozenset({WORLD}))
             _tell_versions(run)
+            _tell_resumed(run, config)
             distributed.barrier()
             return _train(run, config, scorer)
 
@@ -101,6 +102,15 @@ def _tell_versions(run: Run) -> None:
     changed = [f"{name} {begun.get(name)} -> {now}" for name, now in _versions().items() if begun.get(name) != now]
     if changed:
         say(f"warning: the run began with other versions ({', '.join(changed)}); its figures may not be exactly equal")
+
+
+def _tell_resumed(run: Run, config: RunConfig) -> None:
+    """Say how far a run came that was begun before."""
+    finished = [stage.name for stage in schedule(config) if run.exists(stage.name)]
+    if run.exists(RESULT):
+        say(f"{run.root} has finished; its report is written again")
+    elif finished:
+        say(f"resuming {run.root} after {finished[-1]}")
 
 
 def _versions() -> dict[str, str]:
