@@ -376,7 +376,7 @@ def test_the_demo_on_a_tiny_model(
     assert seeds.main([str(out)]) == 0
     rows = capsys.readouterr().out.strip().splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == [*(f"| {name}" for name in ("start", "sft", "dpo", "sera",
-                                                     "sera_stable")), *names]  # fmt: skip
+                                                     "sera_stable")), names[0], names[2]]  # fmt: skip
 
     # The same command again finds everything done.
     made = [

@@ -18,7 +18,7 @@ from seralign.intervals import Interval, mean_interval
 from seralign.tables import Column, interval, markdown, table
 
 Seed = dict[str, Judged]
-"""The policies of one folder of the demo by name: the start, the last of each run, and those of all rounds."""
+"""The policies of one folder of the demo by name: the start, the last of each run, and those of earlier rounds."""
 
 
 def read(folder: Path) -> Seed:
@@ -29,7 +29,9 @@ def read(folder: Path) -> Seed:
     """
     runs = {method: folder / method for method in ("sft", *METHODS)}
     last = results.collect(runs, cost.stored(folder / PERPLEXITIES))
-    return {policy.name: policy for policy in (*last, *results.collect_rounds(runs))}
+    rounds = results.collect_rounds(runs)
+    repeated = {policy.name.partition(",")[0]: policy.name for policy in rounds}.values()  # the last of each run
+    return {policy.name: policy for policy in (*last, *rounds) if policy.name not in repeated}
 
 
 def means(seeds: Sequence[Seed]) -> str:
