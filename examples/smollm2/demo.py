@@ -67,7 +67,7 @@ class Size:
         return {"dpo": {"training.epochs": self.rounds}, "sera": bootstrap, "sera_stable": bootstrap}
 
 
-FULL = Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2, texts=32)
+FULL = Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2)
 QUICK = Size(train_topics=12, heldout_topics=6, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16)
 
 
