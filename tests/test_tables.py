@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from seralign.tables import Table, code, quantity, terminal
+from seralign.tables import Table, code, counted, quantity, terminal
 from seralign.terminal import printable_line
 
 
@@ -41,6 +41,8 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 def test_counts_with_their_noun() -> None:
     assert [quantity(count, "pair") for count in (0, 1, 2, 1200)] == ["0 pairs", "1 pair", "2 pairs", "1,200 pairs"]
+    assert counted({"tie": 1203, "empty prompt": 1}) == "1,203 tie, 1 empty prompt"
+    assert counted({}) == ""
 
 
 WIDE = Table(

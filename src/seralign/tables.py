@@ -224,8 +224,8 @@ def quantity(count: int, noun: str) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Counts as text, such as ``3 tie, 1 empty prompt``; empty if there are none."""
-    return ", ".join(f"{count} {what}" for what, count in counts.items())
+    """Counts as text, such as ``1,203 tie, 1 empty prompt``; empty if there are none."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 
 
 def duration(seconds: float) -> str:

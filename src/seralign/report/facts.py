@@ -14,7 +14,7 @@ from seralign.report.record import RunFigures
 from seralign.report.supervised import data_lines
 from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import BaseFigures, CrossfitFigures
-from seralign.tables import number, percent
+from seralign.tables import counted, number, percent, quantity
 
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
@@ -86,10 +86,10 @@ def _data(data: DataFigures | None) -> list[str]:
     lines = [
         f"{source.read:,} {source.what} read from {source.source}",
         *([f"{data.pairs:,} to train on, {data.heldout:,} held out"] if "pairs" in data.sources else []),
-        "dropped: " + (_counts(source.located(source.dropped)) or "none"),
+        "dropped: " + (counted(source.located(source.dropped)) or "none"),
     ]
     for what, counts in (("noted", source.located(source.noted)), ("forms of preference", source.converted)):
-        lines += [f"{what}: {_counts(counts)}"] if counts else []
+        lines += [f"{what}: {counted(counts)}"] if counts else []
     return lines
 
 
@@ -139,10 +139,12 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     if not bootstrap:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
-    answers = f"{bootstrap['samples']} answers a prompt by {made_pairs.SAMPLED_FROM[bootstrap['sample_from']]}"
+    answers = quantity(bootstrap["samples"], "answer")
     rule, temperature = _rule(bootstrap["selection"]), bootstrap["temperature"]
-    made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
-    return [*lines, made]
+    sampled = (
+        f"{answers} a prompt by {made_pairs.SAMPLED_FROM[bootstrap['sample_from']]} at temperature {temperature:g}"
+    )
+    return [*lines, f"generated pairs: {sampled}, {rule}; share {shares}"]
 
 
 def _rule(selection: dict[str, Any]) -> str:
@@ -150,7 +152,3 @@ def _rule(selection: dict[str, Any]) -> str:
     if rule == "threshold":
         return f"margins of at least {selection['threshold']:g} nats selected"
     return "all selected" if rule == "all" else f"{rule} {percent(selection['fraction'], 0)} selected"
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())

@@ -6,7 +6,7 @@ from typing import Any
 
 from seralign.report.record import RunFigures
 from seralign.runs.data_figures import SourceFigures
-from seralign.tables import number, percent
+from seralign.tables import counted, number, percent
 
 # How each method is called, and its paper where it has one.
 NAMES = {
@@ -43,10 +43,9 @@ def data_lines(figures: RunFigures) -> list[str]:
     if found is None:
         return ["No data read yet"]
     name, source = found
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.located(source.dropped).items())
     return [
         f"{source.kept:,} of {source.read:,} {name} read from {source.source}; no offline pairs are trained on",
-        "dropped: " + (dropped or "none"),
+        f"dropped: {counted(source.located(source.dropped)) or 'none'}",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seralign.report.record import RunFigures
 from seralign.runs.data_figures import DataFigures, SourceFigures
-from seralign.tables import number
+from seralign.tables import counted, number
 
 
 def demonstrations(figures: RunFigures) -> int | None:
@@ -24,10 +24,7 @@ def data_lines(figures: RunFigures) -> list[str]:
         return ["No data read yet"]
     source = _source(data)
     what = "demonstrations" if "demonstrations" in data.sources else "pairs, of which the chosen responses"
-    left_out, noted = (
-        ", ".join(f"{count:,} {reason}" for reason, count in source.located(counts).items())
-        for counts in (source.dropped, source.noted)
-    )
+    left_out, noted = (counted(source.located(counts)) for counts in (source.dropped, source.noted))
     lines = [f"{source.kept:,} of {source.read:,} {what} read from {source.source}"]
     held = "pairs" if "pairs" in data.sources else "demonstrations"
     lines.append(f"{data.heldout:,} {held} held out, for the held-out loss")
