@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tiny
@@ -314,7 +315,7 @@ def test_means_over_seeds() -> None:
     assert rows[2].startswith("| start | 0 ± 0 | 33 ± 143 | – | – | 20 ± 0 | 25 ± 0 | 1.5 ± 0.0 | – |")
     assert rows[3].startswith("| sft | 83 ± 72 | 0 ± 0 | – | – |")
     assert rows[4].startswith("| dpo | 75 ± 108 | 33 ± 143 | −8 ± 156 | 33 ± 143 |")
-    with pytest.raises(ConfigError, match="differ in their rounds or held-out prompts"):
+    with pytest.raises(ConfigError, match="differ in their policies or held-out prompts"):
         seeds.means([*some, seed("bbbjq", "BBbjq", "BBBjQ")])
 
 
@@ -334,7 +335,7 @@ def test_the_demo_on_a_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(demo, "QUICK", SMALL)
+    monkeypatch.setitem(demo.SIZES, "quick", SMALL)
     model, out = tmp_path / "model", tmp_path / "out"
     save_text_model(model, CHAT_TEMPLATE)
     out.mkdir()
@@ -377,6 +378,10 @@ def test_the_demo_on_a_tiny_model(
     rows = capsys.readouterr().out.strip().splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == [*(f"| {name}" for name in ("start", "sft", "dpo", "sera",
                                                      "sera_stable")), names[0], names[2]]  # fmt: skip
+    assert seeds.main([str(out), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: has no results.md, which make demo-llm writes at its end; finish it first\n"
+    )
 
     # The same command again finds everything done.
     made = [
@@ -392,6 +397,19 @@ def test_the_demo_on_a_tiny_model(
         demo.main([*arguments[:-1], "4"])
     assert ended.value.code == 2
     assert "seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "size", "folder"),
+    [([], "full", "smollm2"), (["--half"], "half", "smollm2-half"),
+     (["--quick", "--seed", "2"], "quick", "smollm2-quick-seed2")],
+)  # fmt: skip
+def test_sizes(flags: list[str], size: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = Mock(side_effect=DataError("ended here"))
+    monkeypatch.setattr(demo, "run", begun)
+    assert demo.main(flags) == 2
+    seed = 2 if "--seed" in flags else 0
+    begun.assert_called_once_with(Path("runs/smollm2-model"), Path("runs") / folder, demo.SIZES[size], seed)
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:

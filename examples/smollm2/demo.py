@@ -1,7 +1,7 @@
 """Align SmolLM2-135M-Instruct on following formats, judged by programs.
 
     make demo-llm                            # or QUICK=1; the same command resumes
-    python -m examples.smollm2.demo --model runs/smollm2-model [--quick] [--seed N] [--out FOLDER]
+    python -m examples.smollm2.demo --model runs/smollm2-model [--quick | --half] [--seed N] [--out FOLDER]
 
 Steps: prompts are made; the model answers them; the checks make the files of a supervised start; the tuned model
 answers again; the checks make pairs; DPO, SeRA as published, and the stable recipe are trained on them; and all
@@ -23,6 +23,7 @@ from seralign.errors import SeralignError
 HERE = Path(__file__).parent
 METHODS = ("dpo", "sera", "sera_stable")
 PERPLEXITIES = "perplexities.json"
+RESULTS = "results.md"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Size:
         pairs: Largest number of pairs of one prompt.
         batch_size: Prompts sampled together.
         texts: AlpacaEval answers for the perplexity.
+        token_pairs: Pairs of each round whose tokens the reports show.
+        methods: What is trained on the pairs, in this order.
     """
 
     train_topics: int
@@ -49,6 +52,8 @@ class Size:
     pairs: int = 2
     batch_size: int = 60
     texts: int = 32
+    token_pairs: int = 100
+    methods: tuple[str, ...] = METHODS
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -57,6 +62,7 @@ class Size:
             "evaluation.max_new_tokens": self.max_new_tokens,
             "evaluation.batch_size": self.batch_size,
             "evaluation.prompts": 10_000,
+            "evaluation.token_pairs": self.token_pairs,
         }
 
     @property
@@ -67,8 +73,12 @@ class Size:
         return {"dpo": {"training.epochs": self.rounds}, "sera": bootstrap, "sera_stable": bootstrap}
 
 
-FULL = Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2)
-QUICK = Size(train_topics=12, heldout_topics=6, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16)
+SIZES = {
+    "full": Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2),
+    "half": Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16),
+    "quick": Size(train_topics=4, heldout_topics=2, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=4,
+                  token_pairs=10, methods=("dpo", "sera")),
+}  # fmt: skip
 
 
 def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
@@ -84,7 +94,7 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     start = candidates.start_pairs([own + helped for own, helped in zip(plain, shown, strict=True)], demonstrated)
     candidates.write_rows(out / "start.jsonl", candidates.pair_rows(train, start))
     common = {"seed": seed, "policy.model": str(model), "data.heldout_prompts.path": str(out / "heldout.jsonl")}
-    # The last three runs start from the result of the first: they share its answers and log-probabilities.
+    # The runs of the methods start from the result of the first: they share its answers and log-probabilities.
     common |= {"evaluation.store": str(out / "answers.sqlite"), "scoring.cache": str(out / "logps.sqlite")}
     _train("sft", out, common | size.overrides | {"data.pairs.path": str(out / "start.jsonl")})
 
@@ -93,10 +103,10 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     made = candidates.pairs(tuned, demonstrated, size.pairs)
     candidates.write_rows(out / "pairs.jsonl", candidates.pair_rows(train, made))
     common |= {"policy.adapter": str(out / "sft" / "result"), "data.pairs.path": str(out / "pairs.jsonl")}
-    for method in METHODS:
+    for method in size.methods:
         _train(method, out, common | size.overrides | size.rounds_of[method])
 
-    runs = {method: out / method for method in ("sft", *METHODS)}
+    runs = {method: out / method for method in ("sft", *size.methods)}
     candidates.command("report", *(str(folder) for folder in runs.values()), "--out", str(out / "report.html"))
     adapters = {"start": None} | {name: folder / "result" for name, folder in runs.items()}
     perplexities = cost.stored(out / PERPLEXITIES)
@@ -104,7 +114,7 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
         perplexities = cost.perplexities(model, adapters, size.texts)
         cost.store(perplexities, out / PERPLEXITIES)
     found = results.collect(runs, perplexities)
-    results.write(found, results.collect_rounds(runs), out / "results.md")
+    results.write(found, results.collect_rounds(runs), out / RESULTS)
     return found
 
 
@@ -123,20 +133,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo, and print its table."""
     parser = argparse.ArgumentParser(description="Align SmolLM2-135M-Instruct on following formats.")
     parser.add_argument("--model", type=Path, default=Path("runs/smollm2-model"), help="folder of the model")
-    parser.add_argument("--quick", action="store_true", help="fewer prompts and rounds")
+    parser.set_defaults(size="full")
+    sizes = parser.add_mutually_exclusive_group()
+    choice = {"dest": "size", "action": "store_const"}
+    sizes.add_argument("--quick", **choice, const="quick", help="few prompts, no sera_stable: ten minutes")
+    sizes.add_argument("--half", **choice, const="half", help="half of the training prompts")
     parser.add_argument("--seed", type=int, default=0, help="of sampling and training; the prompts are always the same")
-    parser.add_argument("--out", type=Path, help="folder of all files (default: runs/smollm2, or smollm2-quick)")
+    parser.add_argument("--out", type=Path, help="folder of all files (default: runs/smollm2, -quick, -half)")
     given = parser.parse_args(arguments)
-    size = QUICK if given.quick else FULL
-    ending = ("-quick" if given.quick else "") + (f"-seed{given.seed}" if given.seed else "")
+    ending = ("" if given.size == "full" else f"-{given.size}") + (f"-seed{given.seed}" if given.seed else "")
     out = given.out or Path(f"runs/smollm2{ending}")
     try:
-        found = run(given.model, out, size, given.seed)
+        found = run(given.model, out, SIZES[given.size], given.seed)
     except SeralignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(results.table(found))
-    print(f"tables: {out / 'results.md'}\nanswers before and after, of all policies: {out / 'report.html'}")
+    print(f"tables: {out / RESULTS}\nanswers before and after, of all policies: {out / 'report.html'}")
     return 0
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from examples.smollm2 import cost, results
-from examples.smollm2.demo import METHODS, PERPLEXITIES
+from examples.smollm2.demo import METHODS, PERPLEXITIES, RESULTS
 from examples.smollm2.results import SEEN, UNSEEN, Judged
-from seralign.errors import ConfigError, SeralignError
+from seralign.errors import ConfigError, SeralignError, StoreError
 from seralign.intervals import Interval, mean_interval
 from seralign.tables import Column, interval, markdown, table
 
@@ -25,9 +25,11 @@ def read(folder: Path) -> Seed:
     """Read the policies of a folder of the demo.
 
     Raises:
-        StoreError: a run is missing or has not finished.
+        StoreError: the demo has not finished.
     """
-    runs = {method: folder / method for method in ("sft", *METHODS)}
+    if not (folder / RESULTS).is_file():
+        raise StoreError(f"{folder}: has no {RESULTS}, which make demo-llm writes at its end; finish it first")
+    runs = {name: folder / name for name in ("sft", *METHODS) if (folder / name).is_dir()}
     last = results.collect(runs, cost.stored(folder / PERPLEXITIES))
     rounds = results.collect_rounds(runs)
     repeated = {policy.name.partition(",")[0]: policy.name for policy in rounds}.values()  # the last of each run
@@ -43,7 +45,7 @@ def means(seeds: Sequence[Seed]) -> str:
     first = seeds[0]
     for seed in seeds[1:]:
         if list(seed) != list(first) or seed["start"].kinds != first["start"].kinds:
-            raise ConfigError("the folders differ in their rounds or held-out prompts; give folders of one size")
+            raise ConfigError("the folders differ in their policies or held-out prompts; give folders of one size")
 
     def over_seeds(figure: Callable[[Seed, str], float | None], digits: int = 0) -> Callable[[str], str]:
         def cell(name: str) -> str:
