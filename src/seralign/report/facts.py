@@ -14,7 +14,7 @@ from seralign.report.record import RunFigures
 from seralign.report.supervised import data_lines
 from seralign.runs.data_figures import DataFigures
 from seralign.runs.figures import BaseFigures, CrossfitFigures
-from seralign.tables import counted, number, percent, quantity
+from seralign.tables import counted, number, percent
 
 
 def facts(run: RunContents) -> list[tuple[str, list[str]]]:
@@ -86,7 +86,7 @@ def _data(data: DataFigures | None) -> list[str]:
     lines = [
         f"{source.read:,} {source.what} read from {source.source}",
         *([f"{data.pairs:,} to train on, {data.heldout:,} held out"] if "pairs" in data.sources else []),
-        "dropped: " + (counted(source.located(source.dropped)) or "none"),
+        f"dropped: {counted(source.located(source.dropped)) or 'none'}",
     ]
     for what, counts in (("noted", source.located(source.noted)), ("forms of preference", source.converted)):
         lines += [f"{what}: {counted(counts)}"] if counts else []
@@ -139,12 +139,10 @@ def round_lines(config: dict[str, Any]) -> list[str]:
     if not bootstrap:
         return [*lines, "no generated pairs"]
     shares = ", ".join(percent(share, 0) for share in bootstrap["shares"][: config["rounds"] - 1])
-    answers = quantity(bootstrap["samples"], "answer")
+    answers = f"{bootstrap['samples']} answers a prompt by {made_pairs.SAMPLED_FROM[bootstrap['sample_from']]}"
     rule, temperature = _rule(bootstrap["selection"]), bootstrap["temperature"]
-    sampled = (
-        f"{answers} a prompt by {made_pairs.SAMPLED_FROM[bootstrap['sample_from']]} at temperature {temperature:g}"
-    )
-    return [*lines, f"generated pairs: {sampled}, {rule}; share {shares}"]
+    made = f"generated pairs: {answers} at temperature {temperature:g}, {rule}; share {shares}"
+    return [*lines, made]
 
 
 def _rule(selection: dict[str, Any]) -> str:
