@@ -15,7 +15,6 @@ from seralign.data.tokens import Encoded
 from seralign.errors import DataError
 from seralign.records import Pair
 from seralign.runs.data_figures import Lengths, SourceFigures, located
-from seralign.tables import counted
 
 PLAIN_ON_CHAT = (
     "the tokenizer's chat template is not used for plain text (set data.as_chat: true to make conversations of it)"
@@ -69,8 +68,9 @@ class Tally:
         read = self.kept + self.dropped.total()
         if not self.kept:
             reasons = located(dict(self.dropped.most_common()), self.first)
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
             unread = f"; columns not read: {listed_names(self.unread)}" if self.unread else ""
-            raise DataError(f"{self.source}: none of its {read} rows can be used: {counted(reasons)}{unread}")
+            raise DataError(f"{self.source}: none of its {read} rows can be used: {counts}{unread}")
         return SourceFigures(
             source=self.source,
             read=read,

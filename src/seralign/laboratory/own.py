@@ -21,7 +21,6 @@ from seralign.evaluation.scorer import load_scorer
 from seralign.laboratory.grammar import HELDOUT, PAIRS, SPLIT, VALIDATION, Rows, stream
 from seralign.laboratory.labels import draw_labels, labelled_rows, lead, surface
 from seralign.records import Candidate, Prompt
-from seralign.tables import counted
 
 FILES = {"pairs": PAIRS, "heldout": HELDOUT, "validation": VALIDATION}
 
@@ -115,9 +114,8 @@ def sampled_pairs(
             else:
                 left_out[reason] += 1
     if not found:
-        why = counted(dict(left_out.most_common()))
         raise DataError(
-            f"world.own: no two responses to {len(prompts)} prompts make a pair ({why}); raise "
+            f"world.own: no two responses to {len(prompts)} prompts make a pair ({_told(left_out)}); raise "
             "world.own.max_new_tokens or temperature, or give a policy.model that answers"
         )
     found = found[:count]
@@ -130,6 +128,10 @@ def sampled_pairs(
     ids = [[list(pair[side].ids) for pair in found] for side in (1, 2)]
     prompt_ids = [list(prompt.ids) for prompt, _, _ in found]
     return labelled_rows(prompt_ids, (ids[0], ids[1]), gold, labels, "_ids"), dict(left_out)
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
 def _unusable(first: Candidate, second: Candidate) -> str | None:
