@@ -5,7 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
+import shlex
+import shutil
 import sqlite3
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,7 +23,7 @@ import torch
 from text_model import CHAT_TEMPLATE, save_text_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from examples.smollm2 import candidates, convert, cost, demo, results, seeds
+from examples.smollm2 import candidates, convert, cost, demo, results, seeds, writing
 from examples.smollm2.candidates import Answer
 from examples.smollm2.checks import KINDS, degrees, instruction_in, occurrences, passes, sentences
 from examples.smollm2.prompts import tasks
@@ -399,14 +404,33 @@ def test_the_demo_on_a_tiny_model(
     ("flags", "size", "folder"),
     [([], "full", "smollm2"), (["--half"], "half", "smollm2-half"), (["--quick"], "quick", "smollm2-quick")],
 )
-def test_each_size_has_a_folder(flags: list[str], size: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_size_has_a_folder(
+    flags: list[str], size: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = Mock(side_effect=DataError("ended here"))
     monkeypatch.setattr(demo, "run", begun)
-    model, runs = Path("runs/smollm2-model"), Path("runs")
+    flags = [*flags, "--model", str(tmp_path)]
     assert demo.main(flags) == 2
-    begun.assert_called_with(model, runs / folder, demo.SIZES[size], 0)
+    begun.assert_called_with(tmp_path, Path("runs") / folder, demo.SIZES[size], 0)
     assert demo.main([*flags, "--seed", "2"]) == 2
-    begun.assert_called_with(model, runs / f"{folder}-seed2", demo.SIZES[size], 2)
+    begun.assert_called_with(tmp_path, Path("runs") / f"{folder}-seed2", demo.SIZES[size], 2)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    assert demo.main(["--model", str(model), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --model: there is no folder {model}; make demo-llm makes")
+    assert not out.exists()
+
+
+def test_a_kind_without_a_rule_is_found_before_anything_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(demo.SIZES, "quick", SMALL)
+    monkeypatch.delitem(writing._RULES, "json")  # pyright: ignore[reportPrivateUsage]
+    assert demo.main(["--quick", "--model", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = "error: writing.py: no rule writes an answer of the kind 'json'; add one to _RULES\n"
+    assert capsys.readouterr().err == said
 
 
 def test_seeds_are_of_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -424,6 +448,24 @@ def test_seeds_are_of_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     with pytest.raises(DataError, match=r"size\.jsonl: was made with other settings"):
         demo.write_size(folders[0], demo.SIZES["quick"])
+
+
+def test_a_copy_is_a_task_of_its_own(tmp_path: Path) -> None:
+    """The commands of docs/smollm2.md."""
+    page = (ROOT / "docs" / "smollm2.md").read_text(encoding="utf-8")
+    commands = page.partition("with its names:\n\n```bash\n")[2].partition("```")[0].splitlines()
+    (tmp_path / "examples").mkdir()
+    shutil.copytree(ROOT / "examples" / "smollm2", tmp_path / "examples" / "smollm2")
+    for command in commands[:2]:
+        subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    copies = [file.read_text(encoding="utf-8") for file in (tmp_path / "examples" / "mytask").glob("*.*")]
+    assert copies
+    assert not any("examples.smollm2" in text or "runs/smollm2" in text for text in copies)
+    flags = shlex.split(commands[2], comments=True)[1:]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run([sys.executable, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: --model: there is no folder runs/smollm2-model;")
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from examples.smollm2 import candidates, cost, results
 from examples.smollm2.prompts import tasks
-from seralign.errors import SeralignError, StoreError
+from seralign.errors import ConfigError, SeralignError, StoreError
 from seralign.tables import counted
 
 HERE = Path(__file__).parent
@@ -84,10 +84,11 @@ def run(model: Path, out: Path, size: Size, seed: int) -> results.Results:
     write_size(out, size)
     train, heldout = tasks(size.train_topics, size.heldout_topics)
     candidates.write_rows(out / "heldout.jsonl", ({"prompt": task.messages, "kind": task.kind} for task in heldout))
+    shown_prompts = [task.shown for task in train]  # an error for a kind without a rule, before anything is sampled
     how = candidates.Sampling(size.samples, 0.8, size.max_new_tokens, size.batch_size, seed)
 
     plain = candidates.sample(str(model), [task.messages for task in train], train, out / "plain.jsonl", how)
-    shown = candidates.sample(str(model), [task.shown for task in train], train, out / "shown.jsonl", how)
+    shown = candidates.sample(str(model), shown_prompts, train, out / "shown.jsonl", how)
     demonstrated = candidates.demonstrations(train, plain, shown)
     _tell_sources(demonstrated)
     start = candidates.start_pairs([own + helped for own, helped in zip(plain, shown, strict=True)], demonstrated)
@@ -156,11 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=Path("runs/smollm2-model"), help="folder of the model")
     parser.set_defaults(size="full")
     sizes = parser.add_mutually_exclusive_group()
-    choice = {"dest": "size", "action": "store_const"}
-    sizes.add_argument(
-        "--quick", **choice, const="quick", help="few prompts, shorter answers, no sera_stable: ten minutes"
-    )
-    sizes.add_argument("--half", **choice, const="half", help="half of the training prompts, shorter answers")
+    less = "few prompts, shorter answers, no sera_stable: ten minutes"
+    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", help=less)
+    less = "half of the training prompts, shorter answers"
+    sizes.add_argument("--half", dest="size", action="store_const", const="half", help=less)
     parser.add_argument("--seed", type=int, default=0, help="of sampling and training; the prompts are always the same")
     parser.add_argument(
         "--out", type=Path, help="folder of all files (default: runs/smollm2, followed by the size and the seed)"
@@ -169,6 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     ending = ("" if given.size == "full" else f"-{given.size}") + (f"-seed{given.seed}" if given.seed else "")
     out = given.out or Path(f"runs/smollm2{ending}")
     try:
+        if not given.model.is_dir():
+            raise ConfigError(f"--model: there is no folder {given.model}; make demo-llm makes runs/smollm2-model")
         found = run(given.model, out, SIZES[given.size], given.seed)
     except SeralignError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from examples.smollm2.checks import KINDS, Instruction, Kind
 from examples.smollm2.topics import DEMONSTRATED, TOPICS
 from examples.smollm2.writing import write
+from seralign.errors import ConfigError
 
 Message = dict[str, str]
 
@@ -46,14 +47,14 @@ class Task:
         It helps a model that cannot follow the instruction otherwise. Its answers are used as answers to ``messages``.
 
         Raises:
-            ValueError: no rule of ``writing`` follows this kind of instruction.
+            ConfigError: no rule of ``writing`` follows this kind of instruction.
         """
         turns: list[Message] = []
         for question, keyword, facts in DEMONSTRATED:
             example = replace(self, question=question, instruction=_about(self.instruction, keyword))
             answer = write(example.instruction, facts)
             if answer is None:
-                raise ValueError(f"no rule writes an answer of the kind {self.kind}")
+                raise ConfigError(f"writing.py: no rule writes an answer of the kind {self.kind!r}; add one to _RULES")
             turns += [*example.messages, {"role": "assistant", "content": answer}]
         return [*turns, *self.messages]
 

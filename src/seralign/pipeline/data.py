@@ -230,7 +230,7 @@ def _check_window(config: RunConfig, tables: Tables) -> None:
     window = positions(settings)
     data, bootstrap = config.data, config.bootstrap
     if data.max_length > window:
-        raise ConfigError(f"data.max_length is {data.max_length}, but the model has {window} positions")
+        raise ConfigError(f"data.max_length is {data.max_length}, but the model has {window} positions; lower it")
     if config.evaluation.prompts:
         _check_room(
             tables.heldout_prompts,
