@@ -59,7 +59,8 @@ def wider_tokenizer(folder: Path) -> Path:
     ("mistake", "error", "message"),
     [
         ({"data.pairs.columns": {}}, DataError, "a pair needs chosen and rejected"),
-        ({"data.max_length": 4096}, ConfigError, r"data\.max_length is 4096, but the model has"),
+        ({"data.max_length": 4096}, ConfigError,
+         r"data\.max_length is 4096, but the model has \d+ positions; lower it$"),
         ({"rounds": 2, "bootstrap.max_new_tokens": 30}, ConfigError,
          r"bootstrap\.max_new_tokens is 30: with the longest prompt"),
         ({"policy.tokenizer": "wider"}, ModelError, "policy.tokenizer: the data has token"),
