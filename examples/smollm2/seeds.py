@@ -51,12 +51,12 @@ def means(seeds: Sequence[Seed]) -> str:
     """A table in Markdown with a row for each policy: means, with Student's intervals (95%) over the seeds.
 
     Raises:
-        ConfigError: the seeds have other policies.
+        ConfigError: the seeds have other policies or other held-out prompts.
     """
     first = seeds[0]
     for seed in seeds[1:]:
-        if list(seed) != list(first):
-            raise ConfigError("the folders differ in their policies; give finished folders")
+        if list(seed) != list(first) or seed["start"].kinds != first["start"].kinds:
+            raise ConfigError("the folders differ in their rounds or held-out prompts; give folders of one size")
 
     def over_seeds(figure: Callable[[Seed, str], float | None], digits: int = 0) -> Callable[[str], str]:
         def cell(name: str) -> str:
